@@ -1,0 +1,23 @@
+//! Compiles the .proto files in pure Rust (no protoc), keeping the descriptor set for gRPC reflection.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    const FILES: [&str; 4] = [
+        "dd/v1/site.proto",
+        "dd/v1/delivery.proto",
+        "dd/v1/enrollment.proto",
+        "dd/v1/admin.proto",
+    ];
+    for file in FILES {
+        println!("cargo:rerun-if-changed={file}");
+    }
+    let descriptors = protox::compile(FILES, ["."])?;
+    let out = std::path::PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
+    std::fs::write(
+        out.join("dd.v1.descriptors"),
+        prost::Message::encode_to_vec(&descriptors),
+    )?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .compile_fds(descriptors)?;
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! A site: whom the mail is for, where it goes, and how the far end proves to be the right machine.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+
+use crate::domain::Domain;
+use crate::id::SiteVersion;
+use crate::name::{AuthorityName, SiteName};
+use crate::path::Mailbox;
+
+/// A site as the registry has it, complete and checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Site {
+    pub name: SiteName,
+    pub version: SiteVersion,
+    pub domains: BTreeSet<Domain>,
+    pub known: KnownRecipients,
+    /// In order of preference; never empty.
+    pub hosts: Vec<Host>,
+    pub proof: Proof,
+    pub limits: Limits,
+    pub schedule: Schedule,
+    pub hold: Option<Hold>,
+    /// Closed for removal: takes no new mail.
+    pub closing: bool,
+    pub contact: Option<Mailbox>,
+    /// Networks its hosts may lie in although the built-in rules forbid them.
+    pub allow_targets: Vec<IpNet>,
+    /// argon2id (PHC string) of the wake-up password.
+    pub password_hash: Option<String>,
+}
+
+/// Which recipients a site has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KnownRecipients {
+    /// Not told: anybody at the site's domains.
+    Any,
+    Only(BTreeSet<Mailbox>),
+}
+
+/// A host and port a site can be reached at.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Host {
+    pub name: HostName,
+    pub port: NonZeroU16,
+}
+
+impl std::fmt::Display for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.name {
+            HostName::Dns(name) => write!(f, "{name}:{}", self.port),
+            HostName::Address(IpAddr::V4(ip)) => write!(f, "{ip}:{}", self.port),
+            HostName::Address(IpAddr::V6(ip)) => write!(f, "[{ip}]:{}", self.port),
+        }
+    }
+}
+
+/// A name to resolve, or an address to take as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum HostName {
+    Dns(Domain),
+    Address(IpAddr),
+}
+
+/// How the far end proves to be the site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proof {
+    /// The connected address is one of these.
+    StaticIp { addresses: BTreeSet<IpAddr> },
+    /// A chain to the authority, and this name in the certificate.
+    Certificate {
+        authority: AuthorityName,
+        name: Domain,
+    },
+    /// An agreed host and a port other than 25.
+    Port,
+    /// The provider's own smarthost, from the configuration.
+    Configured,
+}
+
+impl Proof {
+    /// The word operators use for it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::StaticIp { .. } => "static-ip",
+            Self::Certificate { .. } => "certificate",
+            Self::Port => "port",
+            Self::Configured => "configured",
+        }
+    }
+}
+
+/// What a site takes at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Sessions at once, 1 to 20.
+    pub connections: u8,
+    pub max_message_bytes: Option<u64>,
+    pub quota_messages: Option<u64>,
+    pub quota_bytes: Option<u64>,
+}
+
+/// When a site is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Schedule {
+    pub retry_interval: Duration,
+    pub lifetime: Duration,
+    pub delay_warning: Duration,
+}
+
+/// Mail waits, nothing is tried, nothing expires.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    pub by: String,
+    /// None: until it is resumed.
+    pub until: Option<Timestamp>,
+    pub since: Timestamp,
+}

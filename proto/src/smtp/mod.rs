@@ -1,0 +1,1 @@
+//! What both ends of SMTP share.
