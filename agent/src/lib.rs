@@ -1,1 +1,7 @@
+//! The agent: makes the verified handoff, and reports.
 
+pub mod connect;
+pub mod proof;
+pub mod resolve;
+pub mod targets;
+pub mod tls;
