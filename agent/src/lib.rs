@@ -5,3 +5,4 @@ pub mod proof;
 pub mod resolve;
 pub mod targets;
 pub mod tls;
+pub mod session;
