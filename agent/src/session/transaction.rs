@@ -414,7 +414,8 @@ impl Transaction<'_> {
             (Verdict::Ends(outcome), reply) => {
                 // What single recipients were told before does not stand for an attempt that ended for all.
                 self.results.clear();
-                self.end(outcome, reply.cloned(), format!("the site {why}"), After::Spent);
+                let who = if cause == Cause::Own { "" } else { "the site " };
+                self.end(outcome, reply.cloned(), format!("{who}{why}"), After::Spent);
             }
             (Verdict::Recipients(_) | Verdict::NextHost(_) | Verdict::WithoutTls, _) => {
                 unreachable!("a proved session has no next host, and only a reply settles recipients")
