@@ -1,1 +1,146 @@
+//! The agent: makes the verified handoff to sites, and reports. It never decides *whether* to try again.
+//!
+//! Read [`attempt`] first: it is the whole story of a message here. [`session`] is SMTP as a value, [`proof`] decides
+//! who is the site, [`control`] keeps the stream to the controller, [`journal`] remembers what was done.
+//!
+//! # Invariants
+//! - No byte of an envelope goes out before a proof has made a [`proof::Verified`].
+//! - No final dot goes out that is not in the journal, or on a lease that is not held.
 
+pub mod agent;
+pub mod attempt;
+pub mod config;
+pub mod connect;
+pub mod content;
+pub mod control;
+pub mod deliver;
+pub mod identity;
+pub mod journal;
+pub mod lease;
+pub mod live;
+pub mod plan;
+pub mod proof;
+pub mod resolve;
+pub mod session;
+pub mod targets;
+pub mod tls;
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use dd_proto::token::JoinToken;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+
+use agent::{Agent, Work};
+use config::Config;
+use control::Control;
+use identity::{Identity, IdentityError, StateDir};
+use journal::Journal;
+use resolve::Resolver;
+use targets::TargetRules;
+
+/// Runs the agent until `draining` turns true and it is drained.
+///
+/// # Errors
+/// What keeps it from starting, or a task that ended unexpectedly.
+pub async fn run(
+    config: Config,
+    token: Option<JoinToken>,
+    draining: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let state = StateDir::lock(&config.state_dir)?;
+    let journal = Arc::new(Journal::open(state.path())?);
+    let resolver = Resolver::new(&config.dns.servers, config.dns.max_ttl)?;
+    let identity = identify(&config, token, draining.clone()).await?;
+    let (events, told) = mpsc::unbounded_channel();
+    let (work, started) = mpsc::unbounded_channel();
+    let agent = Arc::new(Agent {
+        sources: config.addresses.clone(),
+        helo: config.helo.to_string(),
+        resolver,
+        tls: tls::Tls::default(),
+        rules: RwLock::new(Arc::new(TargetRules {
+            allow: config.targets.allow.clone(),
+            forbid: config.targets.forbid.clone(),
+        })),
+        slots: Arc::new(Semaphore::new(config.slots as usize)),
+        probes: Arc::new(Semaphore::new(config.probes as usize)),
+        leases: lease::Leases::default(),
+        journal,
+        controller: watch::Sender::new(None),
+        events,
+        work,
+        sessions: AtomicU64::new(1),
+    });
+    tracing::info!(
+        name = %config.name,
+        version = env!("CARGO_PKG_VERSION"),
+        controller = config.controller,
+        addresses = ?config.addresses,
+        "dd-agent starts"
+    );
+    let control = Control::new(agent, config, identity, told, draining);
+    tokio::select! {
+        () = Box::pin(control.run()) => Ok(()),
+        error = crew(started) => Err(error),
+    }
+}
+
+/// Runs what attempts start. Returns only when one of them ended by a panic.
+async fn crew(mut started: mpsc::UnboundedReceiver<Work>) -> anyhow::Error {
+    let mut tasks = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(work) = started.recv() => {
+                tasks.spawn(work);
+            }
+            Some(ended) = tasks.join_next() => {
+                if let Err(error) = ended {
+                    return anyhow::Error::new(error).context("a task ended unexpectedly");
+                }
+            }
+        }
+    }
+}
+
+/// The kept certificate, or one that a token brings. A token is ignored while the certificate is valid.
+async fn identify(
+    config: &Config,
+    token: Option<JoinToken>,
+    mut draining: watch::Receiver<bool>,
+) -> anyhow::Result<Identity> {
+    let kept = match Identity::load(&config.state_dir) {
+        Ok(kept) => kept,
+        Err(error) if token.is_some() => {
+            tracing::warn!(%error, "joining anew");
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(identity) = kept.filter(|identity| identity.is_valid(agent::wall())) {
+        return Ok(identity);
+    }
+    let Some(token) = token else {
+        return Err(IdentityError::NotJoined(config.name.clone()).into());
+    };
+    loop {
+        let joining = Identity::join(&config.state_dir, &config.controller, &config.name, &token);
+        match joining.await {
+            Ok(identity) => {
+                tracing::info!(name = %config.name, "joined");
+                return Ok(identity);
+            }
+            Err(error @ IdentityError::Unreachable { .. }) => {
+                tracing::warn!(error = control::chain(&error), "not joined yet");
+            }
+            Err(error) => return Err(error).context("joining failed"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(2)) => {}
+            _ = draining.wait_for(|draining| *draining) => anyhow::bail!("ended before it had joined"),
+        }
+    }
+}

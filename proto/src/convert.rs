@@ -1,1 +1,242 @@
+//! The only file that turns generated types into the domain's, and back.
 
+use jiff::Timestamp;
+use std::time::Duration;
+
+use crate::envelope::{Body, Encoding, Envelope, Recipient, Ret};
+use crate::id::{DeliveryId, Generation, Lease, MessageId, RecipientNumber, SessionId};
+use crate::pb;
+use crate::report::{
+    Delays, Disposition, DotSent, Observed, Outcome, PeerCertificate, RecipientResult, RefusalReason,
+    Reply, Report,
+};
+use crate::site::{Host, HostName, Proof};
+
+/// A field that is missing or malformed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is missing or malformed")]
+pub struct ConvertError(pub &'static str);
+
+impl From<Lease> for pb::Lease {
+    fn from(lease: Lease) -> Self {
+        Self {
+            message_id: lease.delivery.message.as_bytes().to_vec().into(),
+            site: lease.delivery.site.to_string(),
+            generation: Some(pb::Generation {
+                start: lease.generation.start,
+                counter: lease.generation.counter,
+            }),
+        }
+    }
+}
+
+impl TryFrom<pb::Lease> for Lease {
+    type Error = ConvertError;
+
+    fn try_from(lease: pb::Lease) -> Result<Self, ConvertError> {
+        let generation = lease.generation.ok_or(ConvertError("generation"))?;
+        Ok(Self {
+            delivery: DeliveryId {
+                message: MessageId::try_from(&lease.message_id[..])
+                    .map_err(|_| ConvertError("message_id"))?,
+                site: lease.site.parse().map_err(|_| ConvertError("site"))?,
+            },
+            generation: Generation {
+                start: generation.start,
+                counter: generation.counter,
+            },
+        })
+    }
+}
+
+impl TryFrom<pb::Host> for Host {
+    type Error = ConvertError;
+
+    fn try_from(host: pb::Host) -> Result<Self, ConvertError> {
+        let name = match host.host.parse() {
+            Ok(ip) => HostName::Address(ip),
+            Err(_) => HostName::Dns(host.host.parse().map_err(|_| ConvertError("host"))?),
+        };
+        let port = u16::try_from(host.port).map_err(|_| ConvertError("port"))?;
+        Ok(Self {
+            name,
+            port: port.try_into().map_err(|_| ConvertError("port"))?,
+        })
+    }
+}
+
+impl TryFrom<pb::Proof> for Proof {
+    type Error = ConvertError;
+
+    fn try_from(proof: pb::Proof) -> Result<Self, ConvertError> {
+        use pb::proof::Kind;
+        Ok(match proof.kind.ok_or(ConvertError("proof"))? {
+            Kind::StaticIp(it) => Self::StaticIp {
+                addresses: it
+                    .addresses
+                    .iter()
+                    .map(|a| a.parse().map_err(|_| ConvertError("addresses")))
+                    .collect::<Result<_, _>>()?,
+            },
+            Kind::Certificate(it) => Self::Certificate {
+                authority: it.authority.parse().map_err(|_| ConvertError("authority"))?,
+                name: it.name.parse().map_err(|_| ConvertError("name"))?,
+            },
+            Kind::Port(_) => Self::Port,
+            Kind::Configured(_) => Self::Configured,
+        })
+    }
+}
+
+fn present(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+impl TryFrom<pb::Envelope> for Envelope {
+    type Error = ConvertError;
+
+    fn try_from(envelope: pb::Envelope) -> Result<Self, ConvertError> {
+        Ok(Self {
+            reverse_path: envelope.reverse_path.parse().map_err(|_| ConvertError("reverse_path"))?,
+            body: if envelope.eight_bit { Body::EightBitMime } else { Body::SevenBit },
+            encoding: if envelope.smtputf8 { Encoding::Utf8 } else { Encoding::Ascii },
+            ret: match envelope.ret.as_str() {
+                "" => None,
+                "FULL" => Some(Ret::Full),
+                "HDRS" => Some(Ret::Headers),
+                _ => return Err(ConvertError("ret")),
+            },
+            envid: present(envelope.envid),
+            recipients: envelope
+                .recipients
+                .into_iter()
+                .map(|r| {
+                    Ok(Recipient {
+                        number: number(r.number)?,
+                        path: r.forward_path.parse().map_err(|_| ConvertError("forward_path"))?,
+                        notify: present(r.notify),
+                        orcpt: present(r.orcpt),
+                    })
+                })
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn number(number: u32) -> Result<RecipientNumber, ConvertError> {
+    u16::try_from(number).map(RecipientNumber).map_err(|_| ConvertError("number"))
+}
+
+impl From<Reply> for pb::Reply {
+    fn from(reply: Reply) -> Self {
+        Self {
+            code: reply.code.into(),
+            enhanced: reply.enhanced,
+            text: reply.text,
+        }
+    }
+}
+
+impl From<DotSent> for pb::DotSent {
+    fn from(dot: DotSent) -> Self {
+        Self {
+            lease: Some(dot.lease.into()),
+            recipients: dot.recipients.iter().map(|n| n.0.into()).collect(),
+        }
+    }
+}
+
+impl From<RefusalReason> for pb::Refusal {
+    fn from(refusal: RefusalReason) -> Self {
+        Self {
+            reason: refusal.reason,
+            sentence: refusal.sentence,
+        }
+    }
+}
+
+impl From<PeerCertificate> for pb::PeerCertificate {
+    fn from(it: PeerCertificate) -> Self {
+        Self {
+            subject: it.subject,
+            issuer: it.issuer,
+            names: it.names,
+            sha256: it.sha256,
+            not_before_ms: it.not_before.as_millisecond(),
+            not_after_ms: it.not_after.as_millisecond(),
+            chain_length: it.chain_length,
+        }
+    }
+}
+
+impl From<Observed> for pb::Observed {
+    fn from(it: Observed) -> Self {
+        Self {
+            host: it.host,
+            peer: it.peer,
+            local: it.local,
+            greeting: it.greeting,
+            tls_version: it.tls_version,
+            tls_cipher: it.tls_cipher,
+            certificate: it.certificate.map(Into::into),
+            proof: it.proof,
+            refusal: it.refusal.map(Into::into),
+        }
+    }
+}
+
+impl From<Outcome> for pb::Outcome {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Transacted => Self::Transacted,
+            Outcome::Unreachable => Self::Unreachable,
+            Outcome::WrongHost => Self::WrongHost,
+            Outcome::Refused => Self::Refused,
+            Outcome::Busy => Self::Busy,
+            Outcome::Broken => Self::Broken,
+            Outcome::InDoubt => Self::InDoubt,
+            Outcome::AgentTrouble => Self::AgentTrouble,
+        }
+    }
+}
+
+impl From<RecipientResult> for pb::RecipientResult {
+    fn from(it: RecipientResult) -> Self {
+        let disposition = match it.disposition {
+            Disposition::Relayed => pb::Disposition::Relayed,
+            Disposition::Deferred => pb::Disposition::Deferred,
+            Disposition::Failed => pb::Disposition::Failed,
+        };
+        Self {
+            number: it.number.0.into(),
+            disposition: disposition.into(),
+            reply: Some(it.reply.into()),
+        }
+    }
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl From<Report> for pb::Report {
+    fn from(it: Report) -> Self {
+        let Report { lease, session: SessionId(session), .. } = it;
+        let Delays { connect, proof, total } = it.delays;
+        let at: Timestamp = it.at;
+        Self {
+            lease: Some(lease.into()),
+            session,
+            outcome: pb::Outcome::from(it.outcome).into(),
+            detail: it.detail,
+            observed: Some(it.observed.into()),
+            recipients: it.recipients.into_iter().map(Into::into).collect(),
+            dot_sent: it.dot_sent,
+            reply: it.reply.map(Into::into),
+            connect_ms: ms(connect),
+            proof_ms: ms(proof),
+            total_ms: ms(total),
+            at_ms: at.as_millisecond(),
+        }
+    }
+}

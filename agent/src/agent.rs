@@ -1,0 +1,158 @@
+//! What every attempt of this process shares, and the one way in which it tells what it did.
+//!
+//! # Invariants
+//! A report is in the journal before it is told; a dot is in the journal before it is sent. Without that the dot is not
+//! sent.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
+
+use dd_proto::id::{Lease, SessionId};
+use dd_proto::pb;
+use dd_proto::pb::agent_event::Event;
+use dd_proto::report::{DotSent, GivenBack, Report};
+use jiff::Timestamp;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tonic::transport::Channel;
+
+use crate::journal::{Journal, JournalError, Sync};
+use crate::lease::Leases;
+use crate::resolve::Resolver;
+use crate::targets::TargetRules;
+use crate::tls::Tls;
+
+/// Work handed to whoever runs the tasks.
+pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Shared by all attempts.
+#[derive(Debug)]
+pub struct Agent {
+    /// Outbound addresses.
+    pub sources: Vec<IpAddr>,
+    pub helo: String,
+    pub resolver: Resolver,
+    pub tls: Tls,
+    pub rules: RwLock<Arc<TargetRules>>,
+    /// Handoffs at once.
+    pub slots: Arc<Semaphore>,
+    /// Connects that may hang at once.
+    pub probes: Arc<Semaphore>,
+    pub leases: Leases,
+    pub journal: Arc<Journal>,
+    /// The controller, while attached.
+    pub controller: watch::Sender<Option<Channel>>,
+    pub events: mpsc::UnboundedSender<Event>,
+    pub work: mpsc::UnboundedSender<Work>,
+    pub sessions: AtomicU64,
+}
+
+impl Agent {
+    /// Runs `work` beside everything else, until it ends or the process does.
+    pub fn start(&self, work: impl Future<Output = ()> + Send + 'static) {
+        // Once nobody takes work any more the process is at its end.
+        let _ = self.work.send(Box::pin(work));
+    }
+
+    pub fn next_session(&self) -> SessionId {
+        SessionId(self.sessions.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub fn rules(&self) -> Arc<TargetRules> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn set_rules(&self, rules: TargetRules) {
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+    }
+
+    /// Tells the controller, if it listens. What must not be lost is in the journal.
+    pub fn tell(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+
+    /// Notes and tells that the final dot goes out.
+    ///
+    /// # Errors
+    /// It could not be noted: the dot must not go out.
+    pub async fn dot_goes_out(&self, dot: DotSent) -> Result<(), JournalError> {
+        let told = pb::DotSent::from(dot.clone());
+        self.note(move |journal| journal.dot_sent(&dot)).await?;
+        self.tell(Event::DotSent(told));
+        Ok(())
+    }
+
+    /// Notes and tells what came of an attempt, and lets go of its lease.
+    pub async fn report(&self, report: Report) {
+        log(&report);
+        let lease = report.lease.clone();
+        let told = pb::Report::from(report.clone());
+        if let Err(error) = self.note(move |journal| journal.report(&report)).await {
+            tracing::error!(%error, "a report is not in the journal");
+        }
+        self.tell(Event::Report(told));
+        self.leases.done(&lease);
+    }
+
+    /// Gives an assignment back untried.
+    pub fn give_back(&self, lease: &Lease, reason: GivenBack) {
+        tracing::debug!(delivery = %lease.delivery, ?reason, "given back");
+        let reason = match reason {
+            GivenBack::StalePlan => pb::given_back::Reason::StalePlan,
+            GivenBack::Closing => pb::given_back::Reason::Closing,
+            GivenBack::LeaseExpired => pb::given_back::Reason::LeaseExpired,
+            GivenBack::SessionEnded => pb::given_back::Reason::SessionEnded,
+        };
+        self.leases.done(lease);
+        self.tell(Event::GivenBack(pb::GivenBack {
+            lease: Some(lease.clone().into()),
+            reason: reason.into(),
+        }));
+    }
+
+    /// A sync takes milliseconds, so it does not run where sessions do.
+    async fn note<F>(&self, write: F) -> Result<(), JournalError>
+    where
+        F: FnOnce(&Journal) -> Result<(), JournalError> + Send + 'static,
+    {
+        if self.journal.sync() == Sync::Written {
+            return write(&self.journal);
+        }
+        let journal = Arc::clone(&self.journal);
+        match tokio::task::spawn_blocking(move || write(&journal)).await {
+            Ok(result) => result,
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        }
+    }
+}
+
+fn log(report: &Report) {
+    let refusal = report.observed.refusal.as_ref().map(|r| r.reason.as_str());
+    tracing::info!(
+        id = %report.lease.delivery.message,
+        site = %report.lease.delivery.site,
+        agent = report.observed.local,
+        peer = report.observed.peer,
+        proof = report.observed.proof,
+        refusal,
+        outcome = ?report.outcome,
+        detail = report.detail,
+        ms = u64::try_from(report.delays.total.as_millis()).unwrap_or(u64::MAX),
+        "attempt ended"
+    );
+}
+
+/// The loops' clock.
+#[expect(clippy::disallowed_methods, reason = "read once for each event, by the loops only")]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// The loops' wall clock.
+#[expect(clippy::disallowed_methods, reason = "read once for each event, by the loops only")]
+pub fn wall() -> Timestamp {
+    Timestamp::now()
+}

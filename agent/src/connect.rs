@@ -1,0 +1,204 @@
+//! A TCP connection to one of a host's addresses, from one of the agent's own.
+//!
+//! Only addresses that [`TargetRules`] permit are tried, [`STAGGER`] apart (RFC 8305 §5), the first that answers wins.
+//!
+//! # Invariants
+//! The socket is bound to a configured address of the same family before it connects: members open their firewalls to
+//! exactly these.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+
+use crate::targets::{Forbidden, TargetRules};
+
+/// Between the starts of two connects to the same host.
+pub const STAGGER: Duration = Duration::from_millis(250);
+/// How long a host's addresses may keep silent, all together.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error(transparent)]
+    Forbidden(#[from] Forbidden),
+    #[error("this agent has no outbound address of the family of {0}")]
+    NoSource(IpAddr),
+    /// The agent's own trouble.
+    #[error("the outbound address {address} cannot be bound: {source}; is it still configured on this machine?")]
+    Bind {
+        address: IpAddr,
+        source: std::io::Error,
+    },
+    #[error("{peer} does not answer: {source}")]
+    Connect {
+        peer: SocketAddr,
+        source: std::io::Error,
+    },
+    #[error("{0} does not answer within 30 seconds")]
+    TimedOut(SocketAddr),
+}
+
+impl ConnectError {
+    /// Whether the agent, and not the far end, is to blame.
+    pub fn is_own_trouble(&self) -> bool {
+        matches!(self, Self::Bind { .. })
+    }
+}
+
+/// A connection, with both its ends.
+#[derive(Debug)]
+pub struct Connection {
+    pub stream: TcpStream,
+    pub peer: SocketAddr,
+    pub local: IpAddr,
+}
+
+/// Connects to the first of `addresses` that answers.
+///
+/// # Errors
+/// The most telling of what each address gave: the agent's own trouble first, then the last failure.
+pub async fn connect(
+    sources: &[IpAddr],
+    addresses: &[IpAddr],
+    port: NonZeroU16,
+    rules: &TargetRules,
+    site_allows: &[IpNet],
+) -> Result<Connection, ConnectError> {
+    let mut failure = None;
+    let mut targets = Vec::new();
+    for &address in addresses {
+        match target(sources, address, port, rules, site_allows) {
+            Ok(target) => targets.push(target),
+            Err(error) => failure = Some(error),
+        }
+    }
+    let Some(&(_, first)) = targets.first() else {
+        return Err(failure.expect("a resolved host has at least one address"));
+    };
+    match tokio::time::timeout(CONNECT_TIMEOUT, race(targets)).await {
+        Ok(result) => result,
+        Err(_) => Err(ConnectError::TimedOut(first)),
+    }
+}
+
+/// Source and destination, if the destination is permitted and a source of its family exists.
+fn target(
+    sources: &[IpAddr],
+    address: IpAddr,
+    port: NonZeroU16,
+    rules: &TargetRules,
+    site_allows: &[IpNet],
+) -> Result<(IpAddr, SocketAddr), ConnectError> {
+    let address = address.to_canonical();
+    rules.check(address, site_allows)?;
+    let source = sources
+        .iter()
+        .find(|source| source.is_ipv4() == address.is_ipv4())
+        .ok_or(ConnectError::NoSource(address))?;
+    Ok((*source, SocketAddr::new(address, port.get())))
+}
+
+async fn race(targets: Vec<(IpAddr, SocketAddr)>) -> Result<Connection, ConnectError> {
+    let mut failure = None;
+    let mut connecting = JoinSet::new();
+    let mut waiting = targets.into_iter();
+    loop {
+        if let Some((source, peer)) = waiting.next() {
+            connecting.spawn(one(source, peer));
+        } else if connecting.is_empty() {
+            return Err(failure.expect("at least one target was tried"));
+        }
+        // The next address starts after the stagger, or at once when the one before has failed.
+        let more = waiting.len() > 0;
+        let ended = tokio::select! {
+            ended = connecting.join_next() => ended,
+            () = tokio::time::sleep(STAGGER), if more => None,
+        };
+        match ended {
+            Some(Ok(Ok(connection))) => return Ok(connection),
+            Some(Ok(Err(error))) => {
+                if error.is_own_trouble() || failure.is_none() {
+                    failure = Some(error);
+                }
+                // Do not start nothing while others still hang.
+                if !more && !connecting.is_empty() {
+                    continue;
+                }
+            }
+            Some(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),
+            None => {}
+        }
+    }
+}
+
+async fn one(source: IpAddr, peer: SocketAddr) -> Result<Connection, ConnectError> {
+    let bind = |error| ConnectError::Bind {
+        address: source,
+        source: error,
+    };
+    let socket = match source {
+        IpAddr::V4(_) => TcpSocket::new_v4(),
+        IpAddr::V6(_) => TcpSocket::new_v6(),
+    }
+    .map_err(bind)?;
+    socket.bind(SocketAddr::new(source, 0)).map_err(bind)?;
+    let refused = |source| ConnectError::Connect { peer, source };
+    let stream = socket.connect(peer).await.map_err(refused)?;
+    stream.set_nodelay(true).map_err(refused)?;
+    Ok(Connection {
+        stream,
+        peer,
+        local: source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loopback() -> (Vec<IpAddr>, TargetRules) {
+        let rules = TargetRules {
+            allow: vec!["127.0.0.0/8".parse().unwrap()],
+            forbid: Vec::new(),
+        };
+        (vec!["127.0.0.1".parse().unwrap()], rules)
+    }
+
+    #[tokio::test]
+    async fn the_own_address_is_what_the_peer_sees() {
+        let (_, rules) = loopback();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = NonZeroU16::new(listener.local_addr().unwrap().port()).unwrap();
+        let source: IpAddr = "127.0.0.77".parse().unwrap();
+        // Nothing listens on the first address; the second one is tried at once.
+        let addresses = ["127.0.0.2", "127.0.0.1"].map(|a| a.parse().unwrap());
+        let connection = connect(&[source], &addresses, port, &rules, &[]).await.unwrap();
+        let (_, seen) = listener.accept().await.unwrap();
+        assert_eq!(seen.ip(), source);
+        assert_eq!(connection.peer.ip(), addresses[1]);
+    }
+
+    #[tokio::test]
+    async fn a_source_that_cannot_be_bound_is_the_agents_own_trouble() {
+        let (_, rules) = loopback();
+        let port = NonZeroU16::new(9).unwrap();
+        let peer = ["127.0.0.1".parse().unwrap()];
+        let source = ["198.51.100.1".parse().unwrap()];
+        let error = connect(&source, &peer, port, &rules, &[]).await.unwrap_err();
+        assert!(error.is_own_trouble(), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_forbidden_address_is_not_connected_to() {
+        let (sources, _) = loopback();
+        let port = NonZeroU16::new(9).unwrap();
+        let rules = TargetRules::default();
+        let error = connect(&sources, &sources, port, &rules, &[]).await.unwrap_err();
+        assert!(matches!(error, ConnectError::Forbidden(_)), "{error}");
+    }
+}

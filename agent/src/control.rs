@@ -1,0 +1,410 @@
+//! The stream to the controller: Hello, journal, then events up and orders down, for as long as the agent lives.
+//!
+//! # Invariants
+//! - A lost stream is attached again within 5 seconds; attempts in hand go on meanwhile, and what they find lies in
+//!   the journal.
+//! - Plans are forgotten when the stream ends: an assignment whose plan was not sent on *this* stream goes back.
+//!
+//! # Not here
+//! The attempts ([`crate::attempt`]), the certificate ([`crate::identity`]).
+
+mod lanes;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dd_proto::id::Lease;
+use dd_proto::pb;
+use dd_proto::pb::agent_event::Event;
+use dd_proto::pb::delivery_client::DeliveryClient;
+use dd_proto::pb::order::Order;
+use dd_proto::report::GivenBack;
+use ipnet::IpNet;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::Streaming;
+
+use crate::agent::{Agent, now, wall};
+use crate::config::Config;
+use crate::deliver::KINDS;
+use crate::identity::{Identity, IdentityError};
+use crate::journal::{JournalError, Sync};
+use crate::lease::Boottime;
+use crate::plan::{Assignment, OrderError, Plan};
+use crate::targets::TargetRules;
+use lanes::Lanes;
+
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+/// The controller's barrier waits for its agents; they shall not be late.
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(30);
+/// An acknowledgement owed for longer than this makes the journal sync.
+const OWED: Duration = Duration::from_secs(1);
+/// At most this long a drain takes.
+pub const DRAIN: Duration = Duration::from_secs(20);
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error("the controller ended the stream: {0}")]
+    Ended(String),
+    #[error("the controller is silent")]
+    Silent,
+    #[error("the controller sent what this agent does not understand: {0}")]
+    Order(#[from] OrderError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+/// Whether the agent goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    /// Drained: nothing is in hand any more.
+    Drained,
+}
+
+/// Everything the loop owns.
+#[derive(Debug)]
+pub struct Control {
+    pub agent: Arc<Agent>,
+    pub config: Config,
+    pub identity: Identity,
+    pub events: mpsc::UnboundedReceiver<Event>,
+    /// Turns true once, when the agent shall end.
+    pub draining: watch::Receiver<bool>,
+    lanes: Lanes,
+    /// Reports and dots told on this stream and not yet acknowledged.
+    owed: HashMap<Lease, Instant>,
+}
+
+/// One attached stream.
+struct Attached {
+    up: mpsc::UnboundedSender<pb::AgentEvent>,
+    down: Streaming<pb::Order>,
+    beat: tokio::time::Interval,
+    lease: Duration,
+    next_beat: u64,
+    beats: HashMap<u64, Boottime>,
+    heard: Instant,
+    /// Reported from the journal on this stream; the live event is not sent again.
+    replayed: HashSet<Lease>,
+}
+
+impl Control {
+    pub fn new(
+        agent: Arc<Agent>,
+        config: Config,
+        identity: Identity,
+        events: mpsc::UnboundedReceiver<Event>,
+        draining: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            lanes: Lanes::new(Arc::clone(&agent)),
+            agent,
+            config,
+            identity,
+            events,
+            draining,
+            owed: HashMap::new(),
+        }
+    }
+
+    /// Attaches, again and again, until the agent is drained or the time for that is over.
+    pub async fn run(mut self) {
+        let mut draining = self.draining.clone();
+        let end = async move {
+            let _ = draining.wait_for(|draining| *draining).await;
+            tokio::time::sleep(DRAIN).await;
+        };
+        tokio::select! {
+            () = Box::pin(self.attach_for_ever()) => tracing::info!("drained"),
+            () = end => tracing::warn!("not drained in time; what is in hand is in the journal"),
+        }
+    }
+
+    async fn attach_for_ever(&mut self) {
+        let mut backoff = FIRST_BACKOFF;
+        loop {
+            let began = now();
+            let error = match self.attached().await {
+                Ok(Stream::Drained) => return,
+                Err(error) => error,
+            };
+            self.agent.controller.send_replace(None);
+            self.lanes.forget_plans();
+            self.owed.clear();
+            if let Err(error) = self.agent.journal.set_sync(Sync::EachRecord) {
+                tracing::error!(%error, "the journal is not safe against a power cut");
+            }
+            let cause = chain(&error);
+            if *self.draining.borrow() && self.agent.leases.is_empty() {
+                return;
+            }
+            if now().saturating_duration_since(began) > MAX_BACKOFF {
+                backoff = FIRST_BACKOFF;
+            }
+            tracing::warn!(error = cause, again_in = ?backoff, "not attached to the controller");
+            tokio::time::sleep(backoff).await;
+            backoff = (backoff * 2).min(MAX_BACKOFF);
+        }
+    }
+
+    /// One stream, from connect to its end.
+    async fn attached(&mut self) -> Result<Stream, StreamError> {
+        let channel = self.identity.connect(&self.config.controller).await?;
+        self.agent.controller.send_replace(Some(channel.clone()));
+        let (up, events) = mpsc::unbounded_channel();
+        let sent = Boottime::now();
+        let replayed = self.say_hello(&up);
+        let mut client = DeliveryClient::new(channel).max_decoding_message_size(4 << 20);
+        let ended = |status: tonic::Status| StreamError::Ended(status.message().to_owned());
+        let attaching = client.attach(UnboundedReceiverStream::new(events));
+        let mut down = tokio::time::timeout(WELCOME_TIMEOUT, attaching)
+            .await
+            .map_err(|_| StreamError::Silent)?
+            .map_err(ended)?
+            .into_inner();
+        let first = tokio::time::timeout(WELCOME_TIMEOUT, down.message())
+            .await
+            .map_err(|_| StreamError::Silent)?
+            .map_err(ended)?;
+        let Some(pb::Order {
+            order: Some(Order::Welcome(welcome)),
+        }) = first
+        else {
+            return Err(StreamError::Ended("the first order is no Welcome".to_owned()));
+        };
+        let lease = self.welcomed(&welcome, sent)?;
+        tracing::info!(controller = self.config.controller, "attached");
+        let beat = Duration::from_millis(welcome.beat_ms.clamp(100, 60_000));
+        let attached = Attached {
+            up,
+            down,
+            beat: tokio::time::interval(beat),
+            lease,
+            next_beat: 0,
+            beats: HashMap::new(),
+            heard: now(),
+            replayed,
+        };
+        self.serve(attached).await
+    }
+
+    /// Hello, the journal, HelloEnd. Returns whose reports were among it.
+    fn say_hello(&mut self, up: &mpsc::UnboundedSender<pb::AgentEvent>) -> HashSet<Lease> {
+        // What was told while nobody listened is in the journal, or void.
+        while self.events.try_recv().is_ok() {}
+        let in_hand = self.agent.leases.in_hand();
+        let hello = pb::Hello {
+            name: self.config.name.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            addresses: self.agent.sources.iter().map(ToString::to_string).collect(),
+            kinds: KINDS.iter().map(|kind| kind.kind().to_owned()).collect(),
+            slots: self.config.slots,
+            probes: self.config.probes,
+            boot_id: boot_id(),
+            work_in_hand: in_hand.iter().cloned().map(Into::into).collect(),
+        };
+        send(up, Event::Hello(hello));
+        let mut replayed = HashSet::new();
+        for entry in self.agent.journal.entries(&in_hand) {
+            let (lease, is_report) = match &entry {
+                pb::journaled::Entry::Report(report) => (report.lease.clone(), true),
+                pb::journaled::Entry::DotSent(dot) => (dot.lease.clone(), false),
+            };
+            if let Some(lease) = lease.and_then(|lease| Lease::try_from(lease).ok()) {
+                self.owed.insert(lease.clone(), now());
+                if is_report {
+                    replayed.insert(lease);
+                }
+            }
+            send(up, Event::Journaled(pb::Journaled { entry: Some(entry) }));
+        }
+        send(up, Event::HelloEnd(pb::HelloEnd {}));
+        replayed
+    }
+
+    fn welcomed(&self, welcome: &pb::Welcome, sent: Boottime) -> Result<Duration, StreamError> {
+        let going_on = welcome
+            .going_on
+            .iter()
+            .map(|lease| lease.clone().try_into().map_err(|_| OrderError("lease")))
+            .collect::<Result<Vec<Lease>, _>>()?;
+        let mut rules = TargetRules {
+            allow: self.config.targets.allow.clone(),
+            forbid: self.config.targets.forbid.clone(),
+        };
+        for network in &welcome.forbidden_networks {
+            let network: IpNet = network.parse().map_err(|_| OrderError("forbidden network"))?;
+            rules.forbid.push(network);
+        }
+        self.agent.set_rules(rules);
+        let lease = Duration::from_millis(welcome.lease_ms);
+        self.agent.leases.welcome(&going_on, lease, sent, Boottime::now());
+        Ok(lease)
+    }
+
+    async fn serve(&mut self, mut stream: Attached) -> Result<Stream, StreamError> {
+        let mut look = tokio::time::interval(Duration::from_millis(250));
+        let mut draining = self.draining.clone();
+        let mut drained_told = false;
+        let mut renew_at = now() + self.identity.renew_in(wall());
+        loop {
+            tokio::select! {
+                order = stream.down.message() => {
+                    let order = order.map_err(|s| StreamError::Ended(s.message().to_owned()))?;
+                    let Some(order) = order else {
+                        return Err(StreamError::Ended("closed".to_owned()));
+                    };
+                    stream.heard = now();
+                    self.obey(order, &mut stream)?;
+                }
+                event = self.events.recv() => {
+                    if let Some(event) = event {
+                        self.pass_on(event, &stream);
+                    }
+                }
+                _ = stream.beat.tick() => stream.beat()?,
+                _ = look.tick() => {
+                    self.watch_the_debt()?;
+                    if drained_told && self.agent.leases.is_empty() && self.agent.journal.is_empty() {
+                        return Ok(Stream::Drained);
+                    }
+                }
+                _ = draining.wait_for(|draining| *draining), if !drained_told => {
+                    drained_told = true;
+                    send(&stream.up, Event::Draining(pb::Draining {}));
+                    self.lanes.close_all();
+                }
+                () = tokio::time::sleep_until(renew_at.into()) => {
+                    renew_at = now() + self.renew().await;
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, order: pb::Order, stream: &mut Attached) -> Result<(), StreamError> {
+        match order.order.ok_or(OrderError("kind"))? {
+            Order::Welcome(welcome) => {
+                self.welcomed(&welcome, Boottime::now())?;
+            }
+            Order::RoutePlan(plan) => self.lanes.learn(Plan::try_from(plan)?),
+            Order::Assignment(assignment) => {
+                let assignment = Assignment::parse(assignment, now())?;
+                self.agent.leases.take(assignment.lease.clone(), Boottime::now());
+                if *self.draining.borrow() {
+                    self.agent.give_back(&assignment.lease, GivenBack::Closing);
+                } else {
+                    self.lanes.assign(assignment);
+                }
+            }
+            Order::BeatAnswer(answer) => {
+                if let Some(sent) = stream.beats.remove(&answer.number) {
+                    self.agent.leases.renew(sent, Boottime::now());
+                }
+            }
+            Order::Acknowledged(acknowledged) => {
+                let lease = acknowledged.lease.ok_or(OrderError("lease"))?;
+                let lease = lease.try_into().map_err(|_| OrderError("lease"))?;
+                self.owed.remove(&lease);
+                self.agent.journal.forget(&lease)?;
+            }
+            Order::CloseSite(close) => {
+                let site = close.site.parse().map_err(|_| OrderError("site"))?;
+                self.lanes.close(&site);
+            }
+        }
+        Ok(())
+    }
+
+    fn pass_on(&mut self, event: Event, stream: &Attached) {
+        if let Event::Report(report) = &event {
+            let lease = report.lease.clone().and_then(|lease| Lease::try_from(lease).ok());
+            if let Some(lease) = lease {
+                if stream.replayed.contains(&lease) {
+                    return;
+                }
+                self.owed.insert(lease, now());
+            }
+        }
+        send(&stream.up, event);
+    }
+
+    /// While the controller owes an acknowledgement for long, its disk may be in trouble: ours has to hold.
+    fn watch_the_debt(&self) -> Result<(), JournalError> {
+        let late = |since: &Instant| now().saturating_duration_since(*since) >= OWED;
+        let sync = match self.owed.values().any(late) {
+            true => Sync::EachRecord,
+            false => Sync::Written,
+        };
+        if self.agent.journal.sync() != sync {
+            self.agent.journal.set_sync(sync)?;
+        }
+        Ok(())
+    }
+
+    /// Renews the certificate; returns when to look again.
+    async fn renew(&mut self) -> Duration {
+        let Some(channel) = self.agent.controller.borrow().clone() else {
+            return MAX_BACKOFF;
+        };
+        let renewing = self.identity.renew(&self.config.state_dir, channel);
+        let renewed = tokio::time::timeout(Duration::from_secs(5), renewing).await;
+        match renewed {
+            Ok(Ok(identity)) => {
+                tracing::info!(renew_at = %identity.renew_at(), "certificate renewed");
+                self.identity = identity;
+                self.identity.renew_in(wall()).max(Duration::from_secs(60))
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(error = chain(&error), "the certificate is not renewed");
+                Duration::from_secs(300)
+            }
+            Err(_) => Duration::from_secs(300),
+        }
+    }
+}
+
+impl Attached {
+    fn beat(&mut self) -> Result<(), StreamError> {
+        if now().saturating_duration_since(self.heard) > self.lease {
+            return Err(StreamError::Silent);
+        }
+        let number = self.next_beat;
+        self.next_beat += 1;
+        // Older ones are past any lease they could renew.
+        self.beats.retain(|old, _| number - *old < 64);
+        self.beats.insert(number, Boottime::now());
+        send(&self.up, Event::Beat(pb::Beat { number }));
+        Ok(())
+    }
+}
+
+fn send(up: &mpsc::UnboundedSender<pb::AgentEvent>, event: Event) {
+    // The receiver goes away with the stream, which the loop sees on its other half.
+    let _ = up.send(pb::AgentEvent { event: Some(event) });
+}
+
+/// The machine's boot id; empty where the kernel has none.
+fn boot_id() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    text.map(|text| text.trim().to_owned()).unwrap_or_default()
+}
+
+/// An error and what it stems from, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let more = inner.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        source = inner.source();
+    }
+    text
+}

@@ -1,0 +1,357 @@
+//! The kind `smtp`: a site's queue of assignments, and up to `connections` verified sessions that pull from it.
+//!
+//! The first session is opened for the first assignment, the canary. Once it is proved, further ones are opened while
+//! there is a backlog. A session is kept while work comes.
+//!
+//! # Invariants
+//! - Every assignment taken is reported or given back, whatever becomes of the sessions.
+//! - Nothing waits without a session: when the last one ends, what waits is given back.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use dd_proto::id::{Lease, SessionId};
+use dd_proto::pb;
+use dd_proto::pb::agent_event::Event;
+use dd_proto::report::{Disposition, GivenBack, RecipientResult};
+use tokio::sync::Notify;
+
+use super::{Deliver, Lane};
+use crate::agent::{Agent, now};
+use crate::attempt::{self, Earlier};
+use crate::lease::{Boottime, Standing};
+use crate::live::{self, Live};
+use crate::plan::{Assignment, Plan};
+use crate::resolve::Freshness;
+use crate::session::After;
+
+/// How long a session is kept without work.
+const IDLE: Duration = Duration::from_secs(10);
+/// How long, and for how many messages, a session lives at most.
+const MAX_AGE: Duration = Duration::from_secs(600);
+const MAX_MESSAGES: u32 = 1000;
+
+#[derive(Debug)]
+pub struct Smtp;
+
+impl Deliver for Smtp {
+    fn kind(&self) -> &'static str {
+        "smtp"
+    }
+
+    fn lane(&self, agent: Arc<Agent>, plan: Arc<Plan>) -> Arc<dyn Lane> {
+        Arc::new(SmtpLane(Arc::new(Shared {
+            agent,
+            plan,
+            queue: Mutex::default(),
+            work_came: Notify::new(),
+        })))
+    }
+}
+
+#[derive(Debug)]
+struct SmtpLane(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    agent: Arc<Agent>,
+    plan: Arc<Plan>,
+    queue: Mutex<Queue>,
+    work_came: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Assignment>,
+    /// Sessions of the current round, opening ones included.
+    sessions: usize,
+    proved: usize,
+    idle: usize,
+    /// Counts releases: sessions of an earlier round end after the transaction in hand.
+    round: u64,
+    closed: bool,
+}
+
+/// What a session finds when it asks for work.
+enum Next {
+    Work(Box<Assignment>),
+    /// There is none at the moment.
+    Wait,
+    /// The lane is closed, or a release has begun a new round.
+    Retire,
+}
+
+/// How a session ended, for people and for the controller.
+struct Close {
+    proved: Proved,
+    accepted: u32,
+    manner: Manner,
+    detail: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proved {
+    Yes,
+    No,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// Idle, at its limit, or closed by the controller.
+    Orderly,
+    Lost,
+}
+
+impl Lane for SmtpLane {
+    fn assign(&self, assignment: Assignment) {
+        let shared = &self.0;
+        let mut queue = shared.lock();
+        if queue.closed {
+            drop(queue);
+            return shared.agent.give_back(&assignment.lease, GivenBack::Closing);
+        }
+        if assignment.freshness == Freshness::Fresh {
+            // The first attempt after a release: a new connection, to where the name points now.
+            queue.round += 1;
+            queue.sessions = 0;
+            queue.proved = 0;
+            queue.idle = 0;
+            shared.work_came.notify_waiters();
+            return shared.begin(&mut queue, Some(assignment));
+        }
+        if queue.sessions == 0 {
+            return shared.begin(&mut queue, Some(assignment));
+        }
+        queue.waiting.push_back(assignment);
+        shared.begin_further(&mut queue);
+        shared.work_came.notify_one();
+    }
+
+    fn close(&self) {
+        let waiting = {
+            let mut queue = self.0.lock();
+            queue.closed = true;
+            std::mem::take(&mut queue.waiting)
+        };
+        self.0.work_came.notify_waiters();
+        for assignment in waiting {
+            self.0.agent.give_back(&assignment.lease, GivenBack::Closing);
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(self: &Arc<Self>, queue: &mut Queue, canary: Option<Assignment>) {
+        queue.sessions += 1;
+        let round = queue.round;
+        let shared = Arc::clone(self);
+        self.agent.start(async move { shared.session(round, canary).await });
+    }
+
+    /// Another session, where one is proved, all are busy, and work waits.
+    fn begin_further(self: &Arc<Self>, queue: &mut Queue) {
+        let opening = queue.sessions - queue.proved;
+        let backlog = queue.waiting.len() > queue.idle + opening;
+        if queue.proved > 0 && backlog && queue.sessions < self.plan.connections {
+            self.begin(queue, None);
+        }
+    }
+
+    /// The life of one session.
+    async fn session(self: Arc<Self>, round: u64, canary: Option<Assignment>) {
+        let id = self.agent.next_session();
+        let freshness = canary.as_ref().map_or(Freshness::Cached, |c| c.freshness);
+        let opened = Box::pin(attempt::open(&self.agent, &self.plan, freshness)).await;
+        let close = match opened {
+            Ok(live) => {
+                self.tell_proved(id, &live);
+                self.proved(round);
+                Box::pin(self.work(id, round, live, canary)).await
+            }
+            Err(missed) => {
+                let detail = missed.detail.clone();
+                if let Some(canary) = canary.filter(|canary| self.may_go_out(&canary.lease)) {
+                    attempt::report_missed(&self.agent, id, &canary, missed).await;
+                }
+                Close {
+                    proved: Proved::No,
+                    accepted: 0,
+                    manner: Manner::Lost,
+                    detail,
+                }
+            }
+        };
+        self.over(round, id, &close);
+    }
+
+    /// One message after the other, until there is a reason to stop.
+    async fn work(
+        self: &Arc<Self>,
+        id: SessionId,
+        round: u64,
+        mut live: Live,
+        canary: Option<Assignment>,
+    ) -> Close {
+        let mut next = canary.map(Box::new);
+        let (mut messages, mut accepted) = (0, 0);
+        let (manner, detail) = loop {
+            let assignment = match next.take() {
+                Some(assignment) => assignment,
+                None if now().saturating_duration_since(live.proved) >= MAX_AGE => {
+                    break (Manner::Orderly, "at its age limit");
+                }
+                None if messages >= MAX_MESSAGES => {
+                    break (Manner::Orderly, "at its limit of messages");
+                }
+                None => match self.wait_for_work(round, &mut live).await {
+                    Ok(assignment) => assignment,
+                    Err(ended) => break ended,
+                },
+            };
+            if !self.may_go_out(&assignment.lease) {
+                continue;
+            }
+            let earlier = if messages == 0 { Earlier::None } else { Earlier::Some };
+            messages += 1;
+            let handed = attempt::hand_over(&self.agent, &mut live, &assignment).await;
+            let settling = attempt::settle(&self.agent, id, &live, &assignment, earlier, handed);
+            let (after, recipients) = settling.await;
+            accepted += u32::from(recipients.iter().any(is_relayed));
+            if after == After::Spent {
+                break (Manner::Lost, "ended by what became of a message");
+            }
+        };
+        if manner == Manner::Orderly {
+            live.quit().await;
+        }
+        Close {
+            proved: Proved::Yes,
+            accepted,
+            manner,
+            detail: detail.to_owned(),
+        }
+    }
+
+    /// The next assignment, or why there is no point in waiting for one.
+    async fn wait_for_work(
+        &self,
+        round: u64,
+        live: &mut Live,
+    ) -> Result<Box<Assignment>, (Manner, &'static str)> {
+        let deadline = now() + IDLE;
+        loop {
+            // Made before the look into the queue, so that work that comes in between is not missed.
+            let came = self.work_came.notified();
+            match self.next(round) {
+                Next::Work(assignment) => {
+                    if live.slot.is_none() {
+                        live.slot = Some(live::take_slot(&self.agent.slots).await);
+                    }
+                    return Ok(assignment);
+                }
+                Next::Retire => return Err((Manner::Orderly, "closed by the controller")),
+                Next::Wait => {}
+            }
+            live.slot = None;
+            self.idle(round, 1);
+            let ended = tokio::select! {
+                () = came => None,
+                () = live.wire.disturbed() => Some((Manner::Orderly, "ended by the site while idle")),
+                () = tokio::time::sleep_until(deadline.into()) => Some((Manner::Orderly, "idle")),
+            };
+            self.idle(round, -1);
+            if let Some(ended) = ended {
+                return Err(ended);
+            }
+        }
+    }
+
+    fn next(&self, round: u64) -> Next {
+        let mut queue = self.lock();
+        if queue.closed || queue.round != round {
+            return Next::Retire;
+        }
+        match queue.waiting.pop_front() {
+            Some(assignment) => Next::Work(Box::new(assignment)),
+            None => Next::Wait,
+        }
+    }
+
+    fn idle(&self, round: u64, change: isize) {
+        let mut queue = self.lock();
+        if queue.round == round {
+            queue.idle = queue.idle.saturating_add_signed(change);
+        }
+    }
+
+    /// An expired lease goes back; one that the controller has dropped is forgotten.
+    fn may_go_out(&self, lease: &Lease) -> bool {
+        match self.agent.leases.standing(lease, Boottime::now()) {
+            Standing::Held => true,
+            Standing::Gone => false,
+            Standing::Expired => {
+                self.agent.give_back(lease, GivenBack::LeaseExpired);
+                false
+            }
+        }
+    }
+
+    fn proved(self: &Arc<Self>, round: u64) {
+        let mut queue = self.lock();
+        if queue.round == round {
+            queue.proved += 1;
+            self.begin_further(&mut queue);
+        }
+    }
+
+    /// A session is over. Without another one, nothing may wait.
+    fn over(&self, round: u64, id: SessionId, close: &Close) {
+        self.tell_closed(id, close);
+        let waiting = {
+            let mut queue = self.lock();
+            if queue.round != round {
+                return;
+            }
+            queue.sessions -= 1;
+            if close.proved == Proved::Yes {
+                queue.proved -= 1;
+            }
+            match queue.sessions {
+                0 => std::mem::take(&mut queue.waiting),
+                _ => VecDeque::new(),
+            }
+        };
+        for assignment in waiting {
+            self.agent.give_back(&assignment.lease, GivenBack::SessionEnded);
+        }
+    }
+
+    fn tell_proved(&self, id: SessionId, live: &Live) {
+        let observed = live.session.seen().to_observed(live.session.proof(), None);
+        self.agent.tell(Event::Proved(pb::Proved {
+            site: self.plan.site.to_string(),
+            session: id.0,
+            observed: Some(observed.into()),
+        }));
+    }
+
+    fn tell_closed(&self, id: SessionId, close: &Close) {
+        self.agent.tell(Event::SessionClosed(pb::SessionClosed {
+            site: self.plan.site.to_string(),
+            session: id.0,
+            proved: close.proved == Proved::Yes,
+            accepted: close.accepted,
+            orderly: close.manner == Manner::Orderly,
+            detail: close.detail.clone(),
+        }));
+    }
+}
+
+fn is_relayed(result: &RecipientResult) -> bool {
+    result.disposition == Disposition::Relayed
+}

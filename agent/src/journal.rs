@@ -1,0 +1,457 @@
+//! The agent's memory of what it did: "dot sent" before the dot, the reply before the report.
+//!
+//! An append-only file. Each record is a length, a kind, a protobuf message and a CRC-32C over all of them.
+//!
+//! # Invariants
+//! - What [`Journal::dot_sent`] and [`Journal::report`] have returned from survives the end of this process; while
+//!   [`Sync::EachRecord`] is set (the controller is away, or owes an acknowledgement) it survives a power cut too.
+//! - A torn or damaged end is cut at open; what stood before it is kept.
+//! - Compaction writes a new file, syncs it, renames it over the old one and syncs the directory: a crash leaves one
+//!   of the two, whole.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use dd_proto::id::Lease;
+use dd_proto::pb;
+use dd_proto::report::{DotSent, Report};
+use prost::Message as _;
+
+const FILE: &str = "journal";
+const MAGIC: &[u8; 8] = b"ddjrnl1\n";
+/// Length and kind in front of a payload, CRC behind it.
+const FRAME: usize = 4 + 1 + 4;
+/// A report names every recipient with a reply; this is far above what intake accepts.
+const MAX_RECORD: usize = 64 << 20;
+/// Forgotten bytes from which on compaction is worth its syncs.
+const COMPACT_FROM: u64 = 1 << 20;
+
+/// Why the journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    #[error("the journal {path} cannot be {what}: {source}", path = path.display())]
+    Io {
+        path: PathBuf,
+        what: &'static str,
+        source: std::io::Error,
+    },
+    #[error("{path} is no journal of this program; move it away to start without it", path = path.display())]
+    Foreign { path: PathBuf },
+}
+
+/// How far a record gets before the call returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sync {
+    /// Into the kernel.
+    Written,
+    /// Onto the disk.
+    EachRecord,
+}
+
+/// What is known of one lease.
+#[derive(Debug, Clone, Default)]
+struct Entry {
+    dot_sent: Option<pb::DotSent>,
+    report: Option<pb::Report>,
+    bytes: u64,
+    /// Place in the order of the file.
+    order: u64,
+}
+
+/// The open journal.
+#[derive(Debug)]
+pub struct Journal {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    directory: PathBuf,
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+    live: u64,
+    next: u64,
+    sync: Sync,
+    entries: HashMap<Lease, Entry>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    DotSent = 1,
+    Report = 2,
+    Forgotten = 3,
+}
+
+impl Journal {
+    /// Opens or creates the journal in `directory`, which the caller has locked.
+    ///
+    /// # Errors
+    /// The file cannot be read or written, or belongs to another program.
+    pub fn open(directory: &Path) -> Result<Self, JournalError> {
+        let path = directory.join(FILE);
+        let error = |what| {
+            let path = path.clone();
+            move |source| JournalError::Io { path, what, source }
+        };
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(error("opened"))?;
+        let mut content = Vec::new();
+        file.read_to_end(&mut content).map_err(error("read"))?;
+        if content.len() < MAGIC.len() {
+            // The process ended while it made the file.
+            file.set_len(0).map_err(error("initialised"))?;
+            file.rewind().map_err(error("initialised"))?;
+            file.write_all(MAGIC).map_err(error("initialised"))?;
+            file.sync_all().map_err(error("initialised"))?;
+            sync_directory(directory).map_err(error("initialised"))?;
+            content = MAGIC.to_vec();
+        }
+        if !content.starts_with(MAGIC) {
+            return Err(JournalError::Foreign { path });
+        }
+        let mut inner = Inner {
+            directory: directory.to_owned(),
+            path: path.clone(),
+            file,
+            bytes: MAGIC.len() as u64,
+            live: 0,
+            next: 0,
+            sync: Sync::EachRecord,
+            entries: HashMap::new(),
+        };
+        let end = inner.replay(&content);
+        if end < content.len() as u64 {
+            tracing::warn!(cut = content.len() as u64 - end, "the journal's torn end is cut");
+            inner.file.set_len(end).map_err(error("cut"))?;
+            inner.file.sync_all().map_err(error("cut"))?;
+        }
+        inner.file.seek(SeekFrom::Start(end)).map_err(error("read"))?;
+        inner.bytes = end;
+        Ok(Self {
+            inner: Mutex::new(inner),
+        })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that the final dot is about to go out.
+    ///
+    /// # Errors
+    /// It is not noted: the dot must not go out.
+    pub fn dot_sent(&self, dot: &DotSent) -> Result<(), JournalError> {
+        let message = pb::DotSent::from(dot.clone());
+        let mut inner = self.lock();
+        let bytes = inner.append(Kind::DotSent, &message.encode_to_vec())?;
+        inner.add(dot.lease.clone(), bytes, |entry| entry.dot_sent = Some(message));
+        Ok(())
+    }
+
+    /// Notes what came of an attempt.
+    ///
+    /// # Errors
+    /// It is not noted; it may be sent all the same.
+    pub fn report(&self, report: &Report) -> Result<(), JournalError> {
+        let message = pb::Report::from(report.clone());
+        let mut inner = self.lock();
+        let bytes = inner.append(Kind::Report, &message.encode_to_vec())?;
+        inner.add(report.lease.clone(), bytes, |entry| entry.report = Some(message));
+        Ok(())
+    }
+
+    /// The controller has acknowledged it.
+    ///
+    /// # Errors
+    /// It is not noted; the entry is sent again after a restart, which does no harm.
+    pub fn forget(&self, lease: &Lease) -> Result<(), JournalError> {
+        let mut inner = self.lock();
+        let Some(entry) = inner.entries.remove(lease) else {
+            return Ok(());
+        };
+        inner.live -= entry.bytes;
+        let message = pb::Lease::from(lease.clone());
+        inner.append(Kind::Forgotten, &message.encode_to_vec())?;
+        inner.compact_if_worth_it()
+    }
+
+    /// What the controller has not acknowledged, oldest first. An attempt that still runs (`in_hand`) speaks for itself
+    /// later, unless it has reported.
+    pub fn entries(&self, in_hand: &[Lease]) -> Vec<pb::journaled::Entry> {
+        let inner = self.lock();
+        let mut entries: Vec<(&Lease, &Entry)> = inner.entries.iter().collect();
+        entries.sort_by_key(|(_, entry)| entry.order);
+        let told = |(lease, entry): (&Lease, &Entry)| match (&entry.report, &entry.dot_sent) {
+            (Some(report), _) => Some(pb::journaled::Entry::Report(report.clone())),
+            (None, Some(dot)) if !in_hand.contains(lease) => {
+                Some(pb::journaled::Entry::DotSent(dot.clone()))
+            }
+            (None, _) => None,
+        };
+        entries.into_iter().filter_map(told).collect()
+    }
+
+    /// Whether anything waits for an acknowledgement.
+    pub fn is_empty(&self) -> bool {
+        self.lock().entries.is_empty()
+    }
+
+    /// How far records get.
+    pub fn sync(&self) -> Sync {
+        self.lock().sync
+    }
+
+    /// Sets how far records get; turning syncs on syncs what is there.
+    ///
+    /// # Errors
+    /// The sync failed.
+    pub fn set_sync(&self, sync: Sync) -> Result<(), JournalError> {
+        let mut inner = self.lock();
+        let before = std::mem::replace(&mut inner.sync, sync);
+        if sync == Sync::EachRecord && before == Sync::Written {
+            inner.file.sync_data().map_err(inner.error("synced"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Inner {
+    fn error(&self, what: &'static str) -> impl FnOnce(std::io::Error) -> JournalError + use<> {
+        let path = self.path.clone();
+        move |source| JournalError::Io { path, what, source }
+    }
+
+    fn append(&mut self, kind: Kind, payload: &[u8]) -> Result<u64, JournalError> {
+        let record = frame(kind, payload);
+        if let Err(source) = self.file.write_all(&record) {
+            // Half a record would hide everything behind it.
+            let _ = self.file.set_len(self.bytes);
+            let _ = self.file.seek(SeekFrom::Start(self.bytes));
+            return Err(self.error("written")(source));
+        }
+        self.bytes += record.len() as u64;
+        if self.sync == Sync::EachRecord {
+            self.file.sync_data().map_err(self.error("synced"))?;
+        }
+        Ok(record.len() as u64)
+    }
+
+    fn add(&mut self, lease: Lease, bytes: u64, set: impl FnOnce(&mut Entry)) {
+        let order = self.next;
+        self.next += 1;
+        let entry = self.entries.entry(lease).or_insert_with(|| Entry {
+            order,
+            ..Entry::default()
+        });
+        set(entry);
+        entry.bytes += bytes;
+        self.live += bytes;
+    }
+
+    /// Returns where the last good record ends.
+    fn replay(&mut self, content: &[u8]) -> u64 {
+        let mut at = MAGIC.len();
+        while let Some((kind, payload, end)) = unframe(content, at) {
+            let bytes = (end - at) as u64;
+            if self.apply(kind, payload, bytes).is_none() {
+                break;
+            }
+            at = end;
+        }
+        at as u64
+    }
+
+    fn apply(&mut self, kind: Kind, payload: &[u8], bytes: u64) -> Option<()> {
+        match kind {
+            Kind::DotSent => {
+                let dot = pb::DotSent::decode(payload).ok()?;
+                let lease = dot.lease.clone()?.try_into().ok()?;
+                self.add(lease, bytes, |entry| entry.dot_sent = Some(dot));
+            }
+            Kind::Report => {
+                let report = pb::Report::decode(payload).ok()?;
+                let lease = report.lease.clone()?.try_into().ok()?;
+                self.add(lease, bytes, |entry| entry.report = Some(report));
+            }
+            Kind::Forgotten => {
+                let lease: Lease = pb::Lease::decode(payload).ok()?.try_into().ok()?;
+                if let Some(entry) = self.entries.remove(&lease) {
+                    self.live -= entry.bytes;
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn compact_if_worth_it(&mut self) -> Result<(), JournalError> {
+        let forgotten = self.bytes - self.live;
+        if forgotten < COMPACT_FROM || forgotten < self.live {
+            return Ok(());
+        }
+        let mut content = MAGIC.to_vec();
+        let mut entries: Vec<&Entry> = self.entries.values().collect();
+        entries.sort_by_key(|entry| entry.order);
+        for entry in entries {
+            if let Some(dot) = &entry.dot_sent {
+                content.extend(frame(Kind::DotSent, &dot.encode_to_vec()));
+            }
+            if let Some(report) = &entry.report {
+                content.extend(frame(Kind::Report, &report.encode_to_vec()));
+            }
+        }
+        let file = replace(&self.directory, &self.path, &content).map_err(self.error("compacted"))?;
+        self.file = file;
+        self.bytes = content.len() as u64;
+        Ok(())
+    }
+}
+
+/// The new file, open at its end.
+fn replace(directory: &Path, path: &Path, content: &[u8]) -> std::io::Result<File> {
+    let temporary = path.with_extension("new");
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&temporary)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, path)?;
+    sync_directory(directory)?;
+    Ok(file)
+}
+
+/// Makes names in a directory durable.
+pub(crate) fn sync_directory(directory: &Path) -> std::io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+fn frame(kind: Kind, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("a record is far smaller than 4 GiB");
+    let mut record = Vec::with_capacity(payload.len() + FRAME);
+    record.extend_from_slice(&length.to_le_bytes());
+    record.push(kind as u8);
+    record.extend_from_slice(payload);
+    let crc = crc32c::crc32c(&record);
+    record.extend_from_slice(&crc.to_le_bytes());
+    record
+}
+
+/// The record at `at`, and where it ends; None where there is none that is whole and sound.
+fn unframe(content: &[u8], at: usize) -> Option<(Kind, &[u8], usize)> {
+    let rest = content.get(at..)?;
+    let length = u32::from_le_bytes(rest.get(..4)?.try_into().ok()?) as usize;
+    if length > MAX_RECORD {
+        return None;
+    }
+    let covered = rest.get(..5 + length)?;
+    let crc = rest.get(5 + length..FRAME + length)?;
+    if crc32c::crc32c(covered).to_le_bytes() != crc {
+        return None;
+    }
+    let kind = match covered[4] {
+        1 => Kind::DotSent,
+        2 => Kind::Report,
+        3 => Kind::Forgotten,
+        _ => return None,
+    };
+    Some((kind, &covered[5..], at + FRAME + length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lease::tests::lease;
+    use dd_proto::id::{RecipientNumber, SessionId};
+    use dd_proto::report::{Delays, Observed, Outcome};
+
+    fn dot(counter: u64) -> DotSent {
+        DotSent {
+            lease: lease(counter),
+            recipients: vec![RecipientNumber(0)],
+        }
+    }
+
+    fn report(counter: u64) -> Report {
+        Report {
+            lease: lease(counter),
+            session: SessionId(1),
+            outcome: Outcome::Transacted,
+            detail: "the site answered".repeat(100),
+            observed: Observed::default(),
+            recipients: Vec::new(),
+            dot_sent: true,
+            reply: None,
+            delays: Delays::default(),
+            at: jiff::Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn kinds(journal: &Journal) -> String {
+        let word = |entry| match entry {
+            pb::journaled::Entry::DotSent(_) => "dot ",
+            pb::journaled::Entry::Report(_) => "report ",
+        };
+        journal.entries(&[]).into_iter().map(word).collect()
+    }
+
+    #[test]
+    fn what_was_noted_is_told_after_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::open(directory.path()).unwrap();
+        journal.dot_sent(&dot(1)).unwrap();
+        journal.dot_sent(&dot(2)).unwrap();
+        journal.report(&report(2)).unwrap();
+        journal.report(&report(3)).unwrap();
+        journal.forget(&lease(3)).unwrap();
+        drop(journal);
+        let journal = Journal::open(directory.path()).unwrap();
+        assert_eq!(kinds(&journal), "dot report ");
+        assert_eq!(journal.entries(&[lease(1)]).len(), 1);
+    }
+
+    #[test]
+    fn a_torn_end_costs_only_itself() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(FILE);
+        let journal = Journal::open(directory.path()).unwrap();
+        journal.dot_sent(&dot(1)).unwrap();
+        let whole = std::fs::metadata(&path).unwrap().len();
+        journal.report(&report(1)).unwrap();
+        drop(journal);
+        let content = std::fs::read(&path).unwrap();
+        for cut in usize::try_from(whole).unwrap()..content.len() {
+            std::fs::write(&path, &content[..cut]).unwrap();
+            let journal = Journal::open(directory.path()).unwrap();
+            assert_eq!(kinds(&journal), "dot ");
+            assert_eq!(std::fs::metadata(&path).unwrap().len(), whole);
+        }
+    }
+
+    #[test]
+    fn a_journal_that_is_mostly_forgotten_shrinks_and_keeps_the_rest() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::open(directory.path()).unwrap();
+        journal.set_sync(Sync::Written).unwrap();
+        journal.dot_sent(&dot(0)).unwrap();
+        for counter in 1..2000 {
+            journal.report(&report(counter)).unwrap();
+            journal.forget(&lease(counter)).unwrap();
+        }
+        let length = std::fs::metadata(directory.path().join(FILE)).unwrap().len();
+        assert!(length < 2 * COMPACT_FROM, "{length}");
+        journal.report(&report(0)).unwrap();
+        drop(journal);
+        assert_eq!(kinds(&Journal::open(directory.path()).unwrap()), "report ");
+    }
+}

@@ -1,0 +1,113 @@
+//! Orders from the controller, checked once: route plans and assignments.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use dd_proto::envelope::Envelope;
+use dd_proto::id::{Lease, SiteVersion};
+use dd_proto::name::SiteName;
+use dd_proto::pb;
+use dd_proto::site::Host;
+use ipnet::IpNet;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
+
+use crate::proof::Terms;
+use crate::resolve::Freshness;
+
+/// An order that this agent does not understand. The controller is newer, or broken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the order's {0} is missing or malformed")]
+pub struct OrderError(pub &'static str);
+
+/// How a site is reached and proved.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    pub site: SiteName,
+    pub version: SiteVersion,
+    /// Kind of delivery.
+    pub kind: String,
+    /// In order; never empty.
+    pub hosts: Vec<Host>,
+    pub terms: Arc<Terms>,
+    pub allow_targets: Vec<IpNet>,
+    /// Sessions at once, at least 1.
+    pub connections: usize,
+}
+
+/// One delivery, complete.
+#[derive(Debug)]
+pub struct Assignment {
+    pub lease: Lease,
+    pub version: SiteVersion,
+    pub envelope: Envelope,
+    pub content_bytes: u64,
+    pub content: Content,
+    pub freshness: Freshness,
+    /// When it came.
+    pub received: Instant,
+}
+
+/// Where the content is.
+#[derive(Debug, Clone)]
+pub enum Content {
+    Inline(Bytes),
+    /// To be fetched from the controller.
+    AtController,
+}
+
+impl TryFrom<pb::RoutePlan> for Plan {
+    type Error = OrderError;
+
+    fn try_from(plan: pb::RoutePlan) -> Result<Self, OrderError> {
+        let hosts: Vec<Host> = plan
+            .hosts
+            .into_iter()
+            .map(|host| host.try_into().map_err(|_| OrderError("host")))
+            .collect::<Result<_, _>>()?;
+        if hosts.is_empty() {
+            return Err(OrderError("host"));
+        }
+        let proof = plan.proof.ok_or(OrderError("proof"))?;
+        let network = |text: String| text.parse().map_err(|_| OrderError("allow_targets"));
+        let anchor = |der: Bytes| CertificateDer::from(der.to_vec());
+        let list = |der: Bytes| CertificateRevocationListDer::from(der.to_vec());
+        Ok(Self {
+            site: plan.site.parse().map_err(|_| OrderError("site"))?,
+            version: SiteVersion(plan.version),
+            kind: plan.kind,
+            hosts,
+            terms: Arc::new(Terms {
+                proof: proof.try_into().map_err(|_| OrderError("proof"))?,
+                anchors: plan.anchors.into_iter().map(anchor).collect(),
+                revocation_lists: plan.revocation_lists.into_iter().map(list).collect(),
+            }),
+            allow_targets: plan.allow_targets.into_iter().map(network).collect::<Result<_, _>>()?,
+            connections: plan.connections.clamp(1, 20) as usize,
+        })
+    }
+}
+
+impl Assignment {
+    /// # Errors
+    /// Something is missing or malformed.
+    pub fn parse(assignment: pb::Assignment, received: Instant) -> Result<Self, OrderError> {
+        let envelope = assignment.envelope.ok_or(OrderError("envelope"))?;
+        let lease = assignment.lease.ok_or(OrderError("lease"))?;
+        Ok(Self {
+            lease: lease.try_into().map_err(|_| OrderError("lease"))?,
+            version: SiteVersion(assignment.site_version),
+            envelope: envelope.try_into().map_err(|_| OrderError("envelope"))?,
+            content_bytes: assignment.content_bytes,
+            content: match assignment.content {
+                Some(content) => Content::Inline(content),
+                None => Content::AtController,
+            },
+            freshness: match assignment.fresh {
+                true => Freshness::Fresh,
+                false => Freshness::Cached,
+            },
+            received,
+        })
+    }
+}

@@ -1,0 +1,82 @@
+//! The SMTP sender as a value: bytes and `now` in, bytes and wants out. No socket, no clock.
+//!
+//! ```text
+//! Opening:      Greeting ─▶ Hello ─▶ Securing ─▶ Handshake ─▶ (ruling) ─▶ HelloAgain ─▶ Established
+//!                             └──────── no TLS: (ruling) ─────────────────────────────────▲
+//! Transaction:  (Reset) ─▶ Mail ─▶ Rcpt… ─▶ Data ─▶ Content ─▶ Dot ─▶ EndOfData ─▶ Ended
+//! ```
+//!
+//! # Invariants
+//! - States never run backwards; what was learnt before TLS is forgotten (RFC 3207 §4.2).
+//! - [`Established`] is made from a [`Verified`](crate::proof::Verified) only, and only an `Established` begins a
+//!   [`Transaction`]. An [`Opening`] cannot write MAIL.
+//! - Bytes that arrive before they are asked for end the session.
+//!
+//! # Not here
+//! What a failure means ([`outcome`]), sockets ([`crate::deliver::smtp`]), the proofs ([`crate::proof`]).
+
+mod opening;
+pub mod outcome;
+mod transaction;
+
+use std::time::Duration;
+
+use dd_proto::report::Reply;
+
+pub use opening::{AskTls, Opening, OpeningWant};
+pub use transaction::{After, Ended, Established, Transaction, TransactionWant};
+
+use crate::proof::Refusal;
+use outcome::{Cause, Phase, Verdict};
+
+/// RFC 5321 §4.5.3.2.1: the greeting.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(300);
+/// For EHLO the RFC names none; whoever is not proved yet shall not hold a slot for long.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(60);
+/// For the whole TLS handshake.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
+/// RFC 5321 §4.5.3.2.2 and §4.5.3.2.3: MAIL and RCPT.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
+/// RFC 5321 §4.5.3.2.4: DATA.
+const DATA_TIMEOUT: Duration = Duration::from_secs(120);
+/// RFC 5321 §4.5.3.2.5: each block of the content.
+pub const BLOCK_TIMEOUT: Duration = Duration::from_secs(180);
+/// RFC 5321 §4.5.3.2.6: the reply to the final dot; a shorter wait makes duplicates.
+const END_OF_DATA_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Why a session came to nothing before it was established.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    pub phase: Phase,
+    pub cause: Cause,
+    pub verdict: Verdict,
+    pub refusal: Option<Refusal>,
+    pub reply: Option<Reply>,
+    /// One sentence for people.
+    pub detail: String,
+}
+
+/// What ended a connection from outside the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    /// By the far end, or by the network.
+    Closed,
+    /// The wait was over.
+    TimedOut,
+}
+
+impl Lost {
+    fn cause(self) -> Cause {
+        match self {
+            Self::Closed => Cause::Closed,
+            Self::TimedOut => Cause::TimedOut,
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::Closed => "closed the connection",
+            Self::TimedOut => "did not answer in time",
+        }
+    }
+}

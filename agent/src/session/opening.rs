@@ -1,0 +1,316 @@
+//! From the greeting to a proved session.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use dd_proto::report::Reply;
+use dd_proto::smtp::compose;
+use dd_proto::smtp::extensions::Extensions;
+use dd_proto::smtp::reply::ReplyParser;
+use jiff::Timestamp;
+
+use super::outcome::{Cause, Phase, Standing, Verdict, cause_of, verdict};
+use super::{Established, Failure, GREETING_TIMEOUT, HELLO_TIMEOUT, Lost};
+use crate::proof::{Proof, Refusal, Seen, Terms, TlsSeen, TlsUse, Verified, proof_for};
+
+/// Whether this connection asks for STARTTLS where it is offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AskTls {
+    WhereOffered,
+    /// A handshake with this host failed, and its proof does not rest on TLS.
+    Not,
+}
+
+/// A session that has not proved itself yet.
+#[derive(Debug)]
+pub struct Opening {
+    terms: Arc<Terms>,
+    proof: &'static dyn Proof,
+    helo: String,
+    ask_tls: AskTls,
+    seen: Seen,
+    replies: ReplyParser,
+    out: BytesMut,
+    state: State,
+}
+
+/// Named by what it waits for.
+#[derive(Debug)]
+enum State {
+    Greeting,
+    Hello,
+    /// The answer to HELO; EHLO was refused.
+    OldHello,
+    Securing,
+    Handshake,
+    HelloAgain { verified: Verified },
+    Established { verified: Verified, offered: Extensions },
+    Failed(Box<Failure>),
+}
+
+/// What the driver is to do next, after it has written [`Opening::take_output`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpeningWant {
+    /// Read; give up after that long.
+    Bytes(Duration),
+    /// Make the connection secure.
+    Handshake,
+    /// Take the end with [`Opening::finish`].
+    Nothing,
+}
+
+impl Opening {
+    /// A fresh connection; nothing has been read from it.
+    pub fn new(terms: Arc<Terms>, helo: String, ask_tls: AskTls, seen: Seen) -> Self {
+        Self {
+            proof: proof_for(&terms),
+            terms,
+            helo,
+            ask_tls,
+            seen,
+            replies: ReplyParser::new(),
+            out: BytesMut::new(),
+            state: State::Greeting,
+        }
+    }
+
+    pub fn want(&self) -> OpeningWant {
+        match self.state {
+            State::Greeting => OpeningWant::Bytes(GREETING_TIMEOUT),
+            State::Hello | State::OldHello | State::Securing | State::HelloAgain { .. } => {
+                OpeningWant::Bytes(HELLO_TIMEOUT)
+            }
+            State::Handshake => OpeningWant::Handshake,
+            State::Established { .. } | State::Failed(_) => OpeningWant::Nothing,
+        }
+    }
+
+    pub fn take_output(&mut self) -> BytesMut {
+        self.out.split()
+    }
+
+    pub fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
+    /// Bytes have come.
+    pub fn received(&mut self, bytes: &[u8], now: Timestamp) {
+        self.replies.push(bytes);
+        match self.replies.next_reply() {
+            Ok(None) => {}
+            Err(error) => self.nonsense(&error.to_string(), now),
+            Ok(Some(_)) if !matches!(self.want(), OpeningWant::Bytes(_)) => {
+                self.nonsense("speaks unasked", now);
+            }
+            Ok(Some(reply)) => {
+                self.answered(&reply, now);
+                // RFC 3207 §4.2: what lies behind an answer was sent before we could ask for it.
+                if !self.replies.is_empty() && !matches!(self.state, State::Failed(_)) {
+                    self.nonsense("sends more than it was asked for", now);
+                }
+            }
+        }
+    }
+
+    /// The handshake that [`OpeningWant::Handshake`] asked for has ended.
+    pub fn secured(&mut self, tls: TlsSeen, now: Timestamp) {
+        if !matches!(self.state, State::Handshake) {
+            return;
+        }
+        self.seen.tls = tls;
+        if let TlsSeen::Failed { refusal, .. } = &self.seen.tls {
+            let refusal = refusal.clone();
+            return self.withhold(Phase::Handshake, refusal, now);
+        }
+        // RFC 3207 §4.2: forget everything and ask again.
+        self.replies = ReplyParser::new();
+        match self.proof.rule(&self.terms, &self.seen, now) {
+            Ok(verified) => {
+                self.state = State::HelloAgain { verified };
+                self.out.extend_from_slice(compose::ehlo(&self.helo).as_bytes());
+            }
+            Err(refusal) => self.fail(Phase::Ruling, Cause::Withheld, Some(refusal), None, now),
+        }
+    }
+
+    /// The connection is gone.
+    pub fn lost(&mut self, lost: Lost, now: Timestamp) {
+        if self.want() == OpeningWant::Nothing {
+            return;
+        }
+        let refusal = Refusal::NotSmtp(lost.words().to_owned());
+        self.fail(self.phase(), lost.cause(), Some(refusal), None, now);
+    }
+
+    /// The end: an established session, or why there is none; and what was seen.
+    ///
+    /// # Errors
+    /// The failure. Called before the end, that the session was given up.
+    pub fn finish(self) -> Result<Established, (Box<Failure>, Seen)> {
+        match self.state {
+            State::Established { verified, offered } => Ok(Established::new(
+                verified,
+                offered,
+                self.replies,
+                self.seen,
+            )),
+            State::Failed(failure) => Err((failure, self.seen)),
+            _ => {
+                let failure = Failure {
+                    phase: Phase::Greeting,
+                    cause: Cause::Own,
+                    verdict: verdict(Phase::Greeting, Cause::Own, Standing::Unproved),
+                    refusal: None,
+                    reply: None,
+                    detail: "the agent gave the session up".to_owned(),
+                };
+                Err((Box::new(failure), self.seen))
+            }
+        }
+    }
+
+    fn phase(&self) -> Phase {
+        match self.state {
+            State::Greeting => Phase::Greeting,
+            State::Hello | State::OldHello => Phase::Hello,
+            State::Securing => Phase::Securing,
+            State::Handshake => Phase::Handshake,
+            State::HelloAgain { .. } | State::Established { .. } | State::Failed(_) => {
+                Phase::HelloAgain
+            }
+        }
+    }
+
+    fn answered(&mut self, reply: &Reply, now: Timestamp) {
+        match std::mem::replace(&mut self.state, State::Handshake) {
+            State::Greeting => self.greeted(reply, now),
+            State::Hello => self.welcomed(reply, now),
+            State::OldHello if reply.is_positive() => {
+                self.rule_without_tls(Extensions::default(), now);
+            }
+            State::OldHello => self.refused(Phase::Hello, reply, now),
+            State::Securing if reply.code == 220 => {}
+            State::Securing => {
+                self.seen.tls = TlsSeen::Refused(reply.to_string());
+                let refusal = Refusal::StartTlsRefused(reply.to_string());
+                self.withhold(Phase::Securing, refusal, now);
+            }
+            State::HelloAgain { verified } if reply.is_positive() => {
+                let offered = Extensions::parse(reply);
+                self.state = State::Established { verified, offered };
+            }
+            state @ State::HelloAgain { .. } => {
+                self.state = state;
+                self.refused(Phase::HelloAgain, reply, now);
+            }
+            state @ (State::Handshake | State::Established { .. } | State::Failed(_)) => {
+                self.state = state;
+            }
+        }
+    }
+
+    fn greeted(&mut self, reply: &Reply, now: Timestamp) {
+        self.seen.greeting = reply.text.lines().next().unwrap_or_default().to_owned();
+        if reply.code != 220 {
+            return self.refused(Phase::Greeting, reply, now);
+        }
+        if self.is_ourselves(reply) {
+            return self.fail(Phase::Greeting, Cause::Withheld, Some(Refusal::Loop), None, now);
+        }
+        self.state = State::Hello;
+        self.out.extend_from_slice(compose::ehlo(&self.helo).as_bytes());
+    }
+
+    fn welcomed(&mut self, reply: &Reply, now: Timestamp) {
+        let needs_tls = self.proof.tls() == TlsUse::Needed;
+        // RFC 5321 §3.2: a server that knows no EHLO is asked with HELO. It cannot offer STARTTLS.
+        if reply.is_permanent() && !needs_tls {
+            self.state = State::OldHello;
+            self.out.extend_from_slice(compose::helo(&self.helo).as_bytes());
+            return;
+        }
+        if !reply.is_positive() {
+            return self.refused(Phase::Hello, reply, now);
+        }
+        if self.is_ourselves(reply) {
+            return self.fail(Phase::Hello, Cause::Withheld, Some(Refusal::Loop), None, now);
+        }
+        let offered = Extensions::parse(reply);
+        let ask = needs_tls || self.ask_tls == AskTls::WhereOffered;
+        if offered.starttls && ask {
+            self.state = State::Securing;
+            self.out.extend_from_slice(compose::STARTTLS.as_bytes());
+            return;
+        }
+        if !offered.starttls {
+            self.seen.tls = TlsSeen::NotOffered;
+        }
+        self.rule_without_tls(offered, now);
+    }
+
+    fn rule_without_tls(&mut self, offered: Extensions, now: Timestamp) {
+        match self.proof.rule(&self.terms, &self.seen, now) {
+            Ok(verified) => self.state = State::Established { verified, offered },
+            Err(refusal) => self.fail(Phase::Ruling, Cause::Withheld, Some(refusal), None, now),
+        }
+    }
+
+    fn is_ourselves(&self, reply: &Reply) -> bool {
+        let name = reply.text.split_ascii_whitespace().next().unwrap_or_default();
+        name.eq_ignore_ascii_case(&self.helo)
+    }
+
+    fn refused(&mut self, phase: Phase, reply: &Reply, now: Timestamp) {
+        let refusal = Refusal::TurnedAway(reply.to_string());
+        self.fail(phase, cause_of(reply), Some(refusal), Some(reply), now);
+    }
+
+    fn nonsense(&mut self, why: &str, now: Timestamp) {
+        let refusal = Refusal::NotSmtp(why.to_owned());
+        self.fail(self.phase(), Cause::Nonsense, Some(refusal), None, now);
+    }
+
+    /// TLS came to nothing: the end where the proof rests on it, else a reason to connect without.
+    fn withhold(&mut self, phase: Phase, refusal: Refusal, now: Timestamp) {
+        let cause = match self.proof.tls() {
+            TlsUse::Needed => Cause::Withheld,
+            TlsUse::WhereOffered => Cause::Nonsense,
+        };
+        self.fail(phase, cause, Some(refusal), None, now);
+    }
+
+    /// `refusal` says why the proof is withheld if the far end, as seen now, is not the site.
+    fn fail(
+        &mut self,
+        phase: Phase,
+        cause: Cause,
+        refusal: Option<Refusal>,
+        reply: Option<&Reply>,
+        now: Timestamp,
+    ) {
+        let standing = match &self.state {
+            State::HelloAgain { .. } | State::Established { .. } => Standing::Proved,
+            _ if self.proof.tls() == TlsUse::Needed => Standing::Unproved,
+            _ => match self.proof.rule(&self.terms, &self.seen, now) {
+                Ok(_) => Standing::Proved,
+                Err(_) => Standing::Unproved,
+            },
+        };
+        let verdict = verdict(phase, cause, standing);
+        let detail = match (standing, reply, &refusal) {
+            (Standing::Proved, Some(reply), _) => format!("the site answered `{reply}`"),
+            (_, _, Some(refusal)) => refusal.to_string(),
+            (_, _, None) => format!("the session failed at {phase:?}"),
+        };
+        let keep = standing == Standing::Unproved || cause == Cause::Withheld;
+        self.state = State::Failed(Box::new(Failure {
+            phase,
+            cause,
+            verdict,
+            refusal: refusal.filter(|_| keep || verdict == Verdict::WithoutTls),
+            reply: reply.cloned(),
+            detail,
+        }));
+    }
+}

@@ -1,0 +1,467 @@
+//! One mail transaction on a proved session.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use dd_proto::envelope::{Body, Encoding, Envelope};
+use dd_proto::id::RecipientNumber;
+use dd_proto::report::{Disposition, Outcome, RecipientResult, Reply};
+use dd_proto::smtp::compose;
+use dd_proto::smtp::data::Stuffer;
+use dd_proto::smtp::extensions::{Extensions, SizeOffer};
+use dd_proto::smtp::reply::ReplyParser;
+
+use super::outcome::{Cause, Phase, Standing, Verdict, cause_of, verdict};
+use super::{BLOCK_TIMEOUT, COMMAND_TIMEOUT, DATA_TIMEOUT, END_OF_DATA_TIMEOUT, Lost};
+use crate::proof::{Seen, Verified};
+
+/// Commands that may be unanswered at once. RFC 2920 §3.1: more could fill both ends' buffers and block for ever.
+const MAX_UNANSWERED: usize = 100;
+
+/// A session that has proved to end at the site.
+#[derive(Debug)]
+pub struct Established {
+    verified: Verified,
+    offered: Extensions,
+    replies: ReplyParser,
+    seen: Seen,
+    reset: Reset,
+}
+
+/// Whether an unfinished transaction lies behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reset {
+    Clean,
+    Needed,
+}
+
+/// Whether the session can go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    Usable,
+    /// Close it.
+    Spent,
+}
+
+/// What a transaction came to.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    pub outcome: Outcome,
+    pub recipients: Vec<RecipientResult>,
+    /// The reply that ended it for the whole site.
+    pub reply: Option<Reply>,
+    pub detail: String,
+    /// The final dot, or its first byte, may have reached the site.
+    pub dot_sent: bool,
+    pub after: After,
+    pub phase: Phase,
+}
+
+/// One message on its way. Borrows the proof for as long as it lives.
+#[derive(Debug)]
+pub struct Transaction<'s> {
+    proof: &'s Verified,
+    offered: Extensions,
+    replies: &'s mut ReplyParser,
+    reset: &'s mut Reset,
+    envelope: &'s Envelope,
+    content_bytes: u64,
+    unsent: VecDeque<Step>,
+    unanswered: VecDeque<Step>,
+    results: Vec<RecipientResult>,
+    accepted: Vec<RecipientNumber>,
+    stuffer: Stuffer,
+    out: BytesMut,
+    state: State,
+    dot_sent: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Reset,
+    Mail,
+    /// Index into the envelope's recipients.
+    Rcpt(usize),
+    Data,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Until DATA is answered.
+    Commands,
+    Content,
+    /// The content is out, the dot is not.
+    Dot,
+    /// RFC 2920 §3.1: DATA was accepted although no recipient was; a lone dot ends it, and its answer says nothing.
+    LoneDot,
+    EndOfData,
+    Ended(Box<Ended>),
+}
+
+/// What the driver is to do next, after it has written [`Transaction::take_output`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransactionWant {
+    Bytes(Duration),
+    /// Give the content, in any number of [`Transaction::content`], then [`Transaction::content_ended`].
+    Content,
+    /// Note in the journal that the dot goes out, then [`Transaction::send_dot`].
+    Dot,
+    /// Take the end with [`Transaction::finish`].
+    Nothing,
+}
+
+impl Established {
+    pub(super) fn new(
+        verified: Verified,
+        offered: Extensions,
+        replies: ReplyParser,
+        seen: Seen,
+    ) -> Self {
+        Self {
+            verified,
+            offered,
+            replies,
+            seen,
+            reset: Reset::Clean,
+        }
+    }
+
+    pub fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
+    /// The kind of the proof that ruled.
+    pub fn proof(&self) -> &'static str {
+        self.verified.proof()
+    }
+
+    /// Begins a transaction. What the server's EHLO rules out ends at once, without a byte.
+    pub fn begin<'s>(&'s mut self, envelope: &'s Envelope, content_bytes: u64) -> Transaction<'s> {
+        let mut unsent = VecDeque::new();
+        if self.reset == Reset::Needed {
+            unsent.push_back(Step::Reset);
+        }
+        unsent.push_back(Step::Mail);
+        unsent.extend((0..envelope.recipients.len()).map(Step::Rcpt));
+        unsent.push_back(Step::Data);
+        let mut transaction = Transaction {
+            proof: &self.verified,
+            offered: self.offered,
+            replies: &mut self.replies,
+            reset: &mut self.reset,
+            envelope,
+            content_bytes,
+            unsent,
+            unanswered: VecDeque::new(),
+            results: Vec::new(),
+            accepted: Vec::new(),
+            stuffer: Stuffer::new(),
+            out: BytesMut::new(),
+            state: State::Commands,
+            dot_sent: false,
+        };
+        match transaction.unmet() {
+            Some(reply) => transaction.fail_all_unsent(&reply),
+            None => transaction.send_more(),
+        }
+        transaction
+    }
+}
+
+impl Transaction<'_> {
+    pub fn want(&self) -> TransactionWant {
+        match &self.state {
+            State::Commands if self.unanswered.front() == Some(&Step::Data) => {
+                TransactionWant::Bytes(DATA_TIMEOUT)
+            }
+            State::Commands => TransactionWant::Bytes(COMMAND_TIMEOUT),
+            State::Content => TransactionWant::Content,
+            State::Dot => TransactionWant::Dot,
+            State::LoneDot | State::EndOfData => TransactionWant::Bytes(END_OF_DATA_TIMEOUT),
+            State::Ended(_) => TransactionWant::Nothing,
+        }
+    }
+
+    /// How long one write may take.
+    pub fn write_timeout(&self) -> Duration {
+        BLOCK_TIMEOUT
+    }
+
+    pub fn take_output(&mut self) -> BytesMut {
+        self.out.split()
+    }
+
+    /// Bytes of output that wait to be written.
+    pub fn output_len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// The recipients the site accepted.
+    pub fn accepted(&self) -> &[RecipientNumber] {
+        &self.accepted
+    }
+
+    pub fn received(&mut self, bytes: &[u8]) {
+        self.replies.push(bytes);
+        while !matches!(self.state, State::Ended(_)) {
+            match self.replies.next_reply() {
+                Ok(None) => return self.send_more(),
+                Ok(Some(reply)) => self.answered(&reply),
+                Err(error) => self.fail(Cause::Nonsense, None, &error.to_string()),
+            }
+        }
+        if !self.replies.is_empty() {
+            self.spend();
+        }
+    }
+
+    /// Part of the content.
+    pub fn content(&mut self, part: &[u8]) {
+        if matches!(self.state, State::Content) {
+            self.stuffer.feed(part, &mut self.out);
+        }
+    }
+
+    pub fn content_ended(&mut self) {
+        if matches!(self.state, State::Content) {
+            self.state = State::Dot;
+        }
+    }
+
+    /// Writes the final dot. From here on only an answer tells what became of the message.
+    pub fn send_dot(&mut self) {
+        if matches!(self.state, State::Dot) {
+            self.out.extend_from_slice(self.stuffer.end());
+            self.dot_sent = true;
+            self.state = State::EndOfData;
+        }
+    }
+
+    pub fn lost(&mut self, lost: Lost) {
+        self.fail(lost.cause(), None, lost.words());
+    }
+
+    /// The agent cannot go on; no dot is sent, so the site drops what it got.
+    pub fn give_up(&mut self, why: &str) {
+        self.fail(Cause::Own, None, why);
+    }
+
+    /// # Errors
+    /// It has not ended: itself.
+    pub fn finish(self) -> Result<Ended, Self> {
+        match self.state {
+            State::Ended(ended) => Ok(*ended),
+            _ => Err(self),
+        }
+    }
+
+    /// What the message needs and the server does not offer, as the reply that it amounts to.
+    fn unmet(&self) -> Option<Reply> {
+        let reply = |code, enhanced: &str, text: &str| {
+            Some(Reply {
+                code,
+                enhanced: enhanced.to_owned(),
+                text: text.to_owned(),
+            })
+        };
+        // RFC 6531 §3.5 and RFC 6152 §3: no downgrade in flight.
+        if self.envelope.encoding == Encoding::Utf8 && !self.offered.smtputf8 {
+            let text = "the site's server does not offer SMTPUTF8, which the message needs";
+            return reply(553, "5.6.7", text);
+        }
+        if self.envelope.body == Body::EightBitMime && !self.offered.eight_bit_mime {
+            let text = "the site's server does not offer 8BITMIME, which the message needs";
+            return reply(554, "5.6.3", text);
+        }
+        match self.offered.size {
+            // RFC 1870 §6.1: asked before the content travels.
+            SizeOffer::AtMost(limit) if self.content_bytes > limit => {
+                let text = format!("the message is larger than the {limit} bytes the site takes");
+                reply(552, "5.3.4", &text)
+            }
+            _ => None,
+        }
+    }
+
+    fn fail_all_unsent(&mut self, reply: &Reply) {
+        self.accepted = self.envelope.recipients.iter().map(|r| r.number).collect();
+        self.settle_accepted(Disposition::Failed, reply);
+        let detail = format!("not sent: {reply}");
+        self.end(Outcome::Transacted, None, detail, After::Usable);
+    }
+
+    fn send_more(&mut self) {
+        while let Some(&step) = self.unsent.front() {
+            let full = self.unanswered.len() >= MAX_UNANSWERED;
+            let in_turn = self.offered.pipelining && !full;
+            if !self.unanswered.is_empty() && !in_turn {
+                return;
+            }
+            // Where every answer is in and nobody was accepted, DATA would be pointless.
+            if step == Step::Data && self.unanswered.is_empty() && self.accepted.is_empty() {
+                self.unsent.clear();
+                *self.reset = Reset::Needed;
+                let detail = "the site accepted no recipient".to_owned();
+                return self.end(Outcome::Transacted, None, detail, After::Usable);
+            }
+            self.unsent.pop_front();
+            self.unanswered.push_back(step);
+            let line = self.line(step);
+            self.out.extend_from_slice(line.as_bytes());
+        }
+    }
+
+    fn line(&self, step: Step) -> String {
+        match step {
+            Step::Reset => compose::RSET.to_owned(),
+            Step::Mail => compose::mail(self.envelope, self.content_bytes, &self.offered),
+            Step::Rcpt(index) => compose::rcpt(&self.envelope.recipients[index], &self.offered),
+            Step::Data => compose::DATA.to_owned(),
+        }
+    }
+
+    fn answered(&mut self, reply: &Reply) {
+        match &self.state {
+            State::Commands => match self.unanswered.pop_front() {
+                Some(step) => self.step_answered(step, reply),
+                None => self.fail(Cause::Nonsense, None, "speaks unasked"),
+            },
+            State::Content | State::Dot => {
+                let detail = format!("answered `{reply}` in the middle of the content");
+                self.fail(cause_of(reply), Some(reply), &detail);
+            }
+            State::LoneDot => {
+                let detail = "the site accepted no recipient".to_owned();
+                self.end(Outcome::Transacted, None, detail, After::Usable);
+            }
+            State::EndOfData if reply.is_positive() => {
+                self.settle_accepted(Disposition::Relayed, reply);
+                let detail = format!("the site answered `{reply}`");
+                *self.reset = Reset::Clean;
+                self.end(Outcome::Transacted, None, detail, After::Usable);
+            }
+            State::EndOfData => self.fail(cause_of(reply), Some(reply), "refused the message"),
+            State::Ended(_) => {}
+        }
+    }
+
+    fn step_answered(&mut self, step: Step, reply: &Reply) {
+        match step {
+            Step::Reset | Step::Mail if reply.is_positive() => *self.reset = Reset::Clean,
+            Step::Reset => self.fail(Cause::Nonsense, None, "refused RSET"),
+            Step::Rcpt(index) if reply.is_positive() => {
+                self.accepted.push(self.envelope.recipients[index].number);
+            }
+            Step::Data if reply.code == 354 && self.accepted.is_empty() => {
+                self.out.extend_from_slice(b".\r\n");
+                self.state = State::LoneDot;
+            }
+            Step::Data if reply.code == 354 => self.state = State::Content,
+            Step::Data if self.accepted.is_empty() && cause_of(reply) != Cause::Closing => {
+                *self.reset = Reset::Needed;
+                let detail = "the site accepted no recipient".to_owned();
+                self.end(Outcome::Transacted, None, detail, After::Usable);
+            }
+            Step::Rcpt(index) => self.recipient_refused(index, reply),
+            Step::Mail => self.fail_at(Phase::Mail, reply),
+            Step::Data => self.fail_at(Phase::Data, reply),
+        }
+    }
+
+    fn recipient_refused(&mut self, index: usize, reply: &Reply) {
+        match verdict(Phase::Rcpt, cause_of(reply), Standing::Proved) {
+            Verdict::Recipients(disposition) => self.results.push(RecipientResult {
+                number: self.envelope.recipients[index].number,
+                disposition,
+                reply: reply.clone(),
+            }),
+            _ => self.fail_at(Phase::Rcpt, reply),
+        }
+    }
+
+    fn fail_at(&mut self, phase: Phase, reply: &Reply) {
+        self.apply(phase, cause_of(reply), Some(reply), &format!("answered `{reply}`"));
+    }
+
+    fn phase(&self) -> Phase {
+        match (&self.state, self.unanswered.front()) {
+            (State::Content | State::Dot, _) => Phase::Body,
+            (State::EndOfData, _) => Phase::EndOfData,
+            (State::LoneDot, _) | (_, Some(Step::Data)) => Phase::Data,
+            (_, Some(Step::Rcpt(_))) => Phase::Rcpt,
+            _ => Phase::Mail,
+        }
+    }
+
+    fn fail(&mut self, cause: Cause, reply: Option<&Reply>, why: &str) {
+        if !matches!(self.state, State::Ended(_)) {
+            self.apply(self.phase(), cause, reply, why);
+        }
+    }
+
+    fn apply(&mut self, phase: Phase, cause: Cause, reply: Option<&Reply>, why: &str) {
+        match (verdict(phase, cause, Standing::Proved), reply) {
+            (Verdict::Recipients(disposition), Some(reply)) => {
+                let after = self.after_refusal(phase, cause);
+                if phase == Phase::Mail {
+                    self.accepted = self.envelope.recipients.iter().map(|r| r.number).collect();
+                }
+                self.settle_accepted(disposition, reply);
+                let detail = format!("the site answered `{reply}`");
+                self.end(Outcome::Transacted, None, detail, after);
+            }
+            (Verdict::Ends(outcome), reply) => {
+                // What single recipients were told before does not stand for an attempt that ended for all.
+                self.results.clear();
+                let who = if cause == Cause::Own { "" } else { "the site " };
+                self.end(outcome, reply.cloned(), format!("{who}{why}"), After::Spent);
+            }
+            (Verdict::Recipients(_) | Verdict::NextHost(_) | Verdict::WithoutTls, _) => {
+                unreachable!("a proved session has no next host, and only a reply settles recipients")
+            }
+        }
+    }
+
+    fn after_refusal(&mut self, phase: Phase, cause: Cause) -> After {
+        *self.reset = match phase {
+            Phase::EndOfData => Reset::Clean,
+            _ => Reset::Needed,
+        };
+        // Answers to what was pipelined behind it are still on their way.
+        if cause == Cause::Closing || !self.unanswered.is_empty() {
+            After::Spent
+        } else {
+            After::Usable
+        }
+    }
+
+    fn settle_accepted(&mut self, disposition: Disposition, reply: &Reply) {
+        let results = self.accepted.iter().map(|&number| RecipientResult {
+            number,
+            disposition,
+            reply: reply.clone(),
+        });
+        self.results.extend(results);
+    }
+
+    fn spend(&mut self) {
+        if let State::Ended(ended) = &mut self.state {
+            ended.after = After::Spent;
+        }
+    }
+
+    fn end(&mut self, outcome: Outcome, reply: Option<Reply>, detail: String, after: After) {
+        let phase = self.phase();
+        self.unsent.clear();
+        self.state = State::Ended(Box::new(Ended {
+            outcome,
+            recipients: std::mem::take(&mut self.results),
+            reply,
+            detail: format!("{detail} (proof: {})", self.proof.proof()),
+            dot_sent: self.dot_sent,
+            after,
+            phase,
+        }));
+    }
+}
