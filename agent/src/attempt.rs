@@ -4,7 +4,9 @@
 //! What a failure means ([`crate::session::outcome`]); which message is next ([`crate::deliver`]).
 
 use dd_proto::id::SessionId;
-use dd_proto::report::{Delays, DotSent, GivenBack, Observed, Outcome, RecipientResult, Reply, Report};
+use dd_proto::report::{
+    Delays, DotSent, GivenBack, Observed, Outcome, RecipientResult, Reply, Report,
+};
 use dd_proto::site::Host;
 
 use crate::agent::{Agent, now, wall};
@@ -80,19 +82,36 @@ async fn one_host(
         Err(error) => return Err(unreached(plan, host, Phase::Resolve, Cause::Closed, &error)),
     };
     let rules = agent.rules();
-    let connecting = connect(&agent.sources, &addresses, host.port, &rules, &plan.allow_targets);
+    let connecting = connect(
+        &agent.sources,
+        &addresses,
+        host.port,
+        &rules,
+        &plan.allow_targets,
+    );
     let connection = match connecting.await {
         Ok(connection) => connection,
         Err(error) => {
-            let cause = if error.is_own_trouble() { Cause::Own } else { Cause::Closed };
+            let cause = if error.is_own_trouble() {
+                Cause::Own
+            } else {
+                Cause::Closed
+            };
             return Err(unreached(plan, host, Phase::Connect, cause, &error));
         }
     };
     let seen = Seen::new(host.clone(), connection.peer, connection.local);
     let opening = Opening::new(plan.terms.clone(), agent.helo.clone(), ask_tls, seen);
-    live::open(connection.stream, opening, &agent.tls, &plan.terms, &agent.slots, probe)
-        .await
-        .map_err(|(failure, seen)| unproved(plan, *failure, &seen))
+    live::open(
+        connection.stream,
+        opening,
+        &agent.tls,
+        &plan.terms,
+        &agent.slots,
+        probe,
+    )
+    .await
+    .map_err(|(failure, seen)| unproved(plan, *failure, &seen))
 }
 
 /// Hands one message over on a proved session.
@@ -191,7 +210,8 @@ pub async fn settle(
         agent.give_back(&assignment.lease, GivenBack::SessionEnded);
         return (After::Spent, Vec::new());
     }
-    let since = |instant: std::time::Instant| instant.saturating_duration_since(assignment.received);
+    let since =
+        |instant: std::time::Instant| instant.saturating_duration_since(assignment.received);
     let detail = match live.note.as_str() {
         "" => ended.detail,
         note => format!("{}; {note}", ended.detail),

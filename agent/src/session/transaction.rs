@@ -381,7 +381,12 @@ impl Transaction<'_> {
     }
 
     fn fail_at(&mut self, phase: Phase, reply: &Reply) {
-        self.apply(phase, cause_of(reply), Some(reply), &format!("answered `{reply}`"));
+        self.apply(
+            phase,
+            cause_of(reply),
+            Some(reply),
+            &format!("answered `{reply}`"),
+        );
     }
 
     fn phase(&self) -> Phase {
@@ -418,7 +423,9 @@ impl Transaction<'_> {
                 self.end(outcome, reply.cloned(), format!("{who}{why}"), After::Spent);
             }
             (Verdict::Recipients(_) | Verdict::NextHost(_) | Verdict::WithoutTls, _) => {
-                unreachable!("a proved session has no next host, and only a reply settles recipients")
+                unreachable!(
+                    "a proved session has no next host, and only a reply settles recipients"
+                )
             }
         }
     }
