@@ -162,7 +162,7 @@ mod tests {
         };
         assert_eq!(
             hop.field(),
-            "Received: from a??.???b????c?? ([192.0.2.1])\r\n\tby mail.example.net with ESMTP id \
+            "Received: from a??.???b???c?? ([192.0.2.1])\r\n\tby mail.example.net with ESMTP id \
              00000000000070008000000000000000;\r\n\tThu, 01 Jan 1970 00:00:00 +0000\r\n"
         );
     }
