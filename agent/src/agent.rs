@@ -146,13 +146,19 @@ fn log(report: &Report) {
 }
 
 /// The loops' clock.
-#[expect(clippy::disallowed_methods, reason = "read once for each event, by the loops only")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "read once for each event, by the loops only"
+)]
 pub fn now() -> Instant {
     Instant::now()
 }
 
 /// The loops' wall clock.
-#[expect(clippy::disallowed_methods, reason = "read once for each event, by the loops only")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "read once for each event, by the loops only"
+)]
 pub fn wall() -> Timestamp {
     Timestamp::now()
 }

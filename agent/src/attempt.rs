@@ -4,7 +4,9 @@
 //! What a failure means ([`crate::session::outcome`]); which message is next ([`crate::deliver`]).
 
 use dd_proto::id::SessionId;
-use dd_proto::report::{Delays, DotSent, GivenBack, Observed, Outcome, RecipientResult, Reply, Report};
+use dd_proto::report::{
+    Delays, DotSent, GivenBack, Observed, Outcome, RecipientResult, Reply, Report,
+};
 use dd_proto::site::Host;
 
 use crate::agent::{Agent, now, wall};
@@ -13,10 +15,10 @@ use crate::content;
 use crate::lease::{Boottime, Standing};
 use crate::live::{self, Live};
 use crate::plan::{Assignment, Plan};
-use crate::proof::{Seen, proof_for};
+use crate::proof::{Refusal, Seen, proof_for};
 use crate::resolve::Freshness;
 use crate::session::outcome::{Cause, Phase, Standing as Proved, Verdict, verdict};
-use crate::session::{After, AskTls, Ended, Failure, Opening, Transaction, TransactionWant};
+use crate::session::{After, AskTls, Ended, Opening, Transaction, TransactionWant, Unproved};
 
 /// No host of the site gave a proved session.
 #[derive(Debug, Clone)]
@@ -80,19 +82,36 @@ async fn one_host(
         Err(error) => return Err(unreached(plan, host, Phase::Resolve, Cause::Closed, &error)),
     };
     let rules = agent.rules();
-    let connecting = connect(&agent.sources, &addresses, host.port, &rules, &plan.allow_targets);
+    let connecting = connect(
+        &agent.sources,
+        &addresses,
+        host.port,
+        &rules,
+        &plan.allow_targets,
+    );
     let connection = match connecting.await {
         Ok(connection) => connection,
         Err(error) => {
-            let cause = if error.is_own_trouble() { Cause::Own } else { Cause::Closed };
+            let cause = if error.is_own_trouble() {
+                Cause::Own
+            } else {
+                Cause::Closed
+            };
             return Err(unreached(plan, host, Phase::Connect, cause, &error));
         }
     };
     let seen = Seen::new(host.clone(), connection.peer, connection.local);
     let opening = Opening::new(plan.terms.clone(), agent.helo.clone(), ask_tls, seen);
-    live::open(connection.stream, opening, &agent.tls, &plan.terms, &agent.slots, probe)
-        .await
-        .map_err(|(failure, seen)| unproved(plan, *failure, &seen))
+    live::open(
+        connection.stream,
+        opening,
+        &agent.tls,
+        &plan.terms,
+        &agent.slots,
+        probe,
+    )
+    .await
+    .map_err(|unproved| missed(plan, *unproved))
 }
 
 /// Hands one message over on a proved session.
@@ -129,10 +148,7 @@ pub async fn hand_over(agent: &Agent, live: &mut Live, assignment: &Assignment) 
                     Err(lost) => transaction.lost(lost),
                 }
             }
-            TransactionWant::Nothing => match transaction.finish() {
-                Ok(ended) => return Handed::Ended(ended),
-                Err(unfinished) => transaction = unfinished,
-            },
+            TransactionWant::Nothing => return Handed::Ended(transaction.finish()),
         }
     }
 }
@@ -191,7 +207,8 @@ pub async fn settle(
         agent.give_back(&assignment.lease, GivenBack::SessionEnded);
         return (After::Spent, Vec::new());
     }
-    let since = |instant: std::time::Instant| instant.saturating_duration_since(assignment.received);
+    let since =
+        |instant: std::time::Instant| instant.saturating_duration_since(assignment.received);
     let detail = match live.note.as_str() {
         "" => ended.detail,
         note => format!("{}; {note}", ended.detail),
@@ -247,8 +264,9 @@ fn unreached(
     (verdict, missed)
 }
 
-fn unproved(plan: &Plan, failure: Failure, seen: &Seen) -> (Verdict, Missed) {
-    let refusal = failure.refusal.as_ref().map(|refusal| refusal.to_reason());
+fn missed(plan: &Plan, unproved: Unproved) -> (Verdict, Missed) {
+    let Unproved { failure, seen } = unproved;
+    let refusal = failure.refusal.as_ref().map(Refusal::to_reason);
     let missed = Missed {
         outcome: outcome_of(failure.verdict),
         detail: failure.detail,

@@ -29,7 +29,9 @@ pub enum ConnectError {
     #[error("this agent has no outbound address of the family of {0}")]
     NoSource(IpAddr),
     /// The agent's own trouble.
-    #[error("the outbound address {address} cannot be bound: {source}; is it still configured on this machine?")]
+    #[error(
+        "the outbound address {address} cannot be bound: {source}; is it still configured on this machine?"
+    )]
     Bind {
         address: IpAddr,
         source: std::io::Error,
@@ -177,7 +179,9 @@ mod tests {
         let source: IpAddr = "127.0.0.77".parse().unwrap();
         // Nothing listens on the first address; the second one is tried at once.
         let addresses = ["127.0.0.2", "127.0.0.1"].map(|a| a.parse().unwrap());
-        let connection = connect(&[source], &addresses, port, &rules, &[]).await.unwrap();
+        let connection = connect(&[source], &addresses, port, &rules, &[])
+            .await
+            .unwrap();
         let (_, seen) = listener.accept().await.unwrap();
         assert_eq!(seen.ip(), source);
         assert_eq!(connection.peer.ip(), addresses[1]);
@@ -189,7 +193,9 @@ mod tests {
         let port = NonZeroU16::new(9).unwrap();
         let peer = ["127.0.0.1".parse().unwrap()];
         let source = ["198.51.100.1".parse().unwrap()];
-        let error = connect(&source, &peer, port, &rules, &[]).await.unwrap_err();
+        let error = connect(&source, &peer, port, &rules, &[])
+            .await
+            .unwrap_err();
         assert!(error.is_own_trouble(), "{error}");
     }
 
@@ -198,7 +204,9 @@ mod tests {
         let (sources, _) = loopback();
         let port = NonZeroU16::new(9).unwrap();
         let rules = TargetRules::default();
-        let error = connect(&sources, &sources, port, &rules, &[]).await.unwrap_err();
+        let error = connect(&sources, &sources, port, &rules, &[])
+            .await
+            .unwrap_err();
         assert!(matches!(error, ConnectError::Forbidden(_)), "{error}");
     }
 }

@@ -66,7 +66,11 @@ async fn fetch(
     transaction: &mut Transaction<'_>,
     assignment: &Assignment,
 ) -> Result<u64, ContentError> {
-    let channel = agent.controller.borrow().clone().ok_or(ContentError::Away)?;
+    let channel = agent
+        .controller
+        .borrow()
+        .clone()
+        .ok_or(ContentError::Away)?;
     let request = pb::FetchContentRequest {
         lease: Some(assignment.lease.clone().into()),
     };

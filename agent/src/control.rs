@@ -175,7 +175,9 @@ impl Control {
             order: Some(Order::Welcome(welcome)),
         }) = first
         else {
-            return Err(StreamError::Ended("the first order is no Welcome".to_owned()));
+            return Err(StreamError::Ended(
+                "the first order is no Welcome".to_owned(),
+            ));
         };
         let lease = self.welcomed(&welcome, sent)?;
         tracing::info!(controller = self.config.controller, "attached");
@@ -238,12 +240,16 @@ impl Control {
             forbid: self.config.targets.forbid.clone(),
         };
         for network in &welcome.forbidden_networks {
-            let network: IpNet = network.parse().map_err(|_| OrderError("forbidden network"))?;
+            let network: IpNet = network
+                .parse()
+                .map_err(|_| OrderError("forbidden network"))?;
             rules.forbid.push(network);
         }
         self.agent.set_rules(rules);
         let lease = Duration::from_millis(welcome.lease_ms);
-        self.agent.leases.welcome(&going_on, lease, sent, Boottime::now());
+        self.agent
+            .leases
+            .welcome(&going_on, lease, sent, Boottime::now());
         Ok(lease)
     }
 
@@ -294,7 +300,9 @@ impl Control {
             Order::RoutePlan(plan) => self.lanes.learn(Plan::try_from(plan)?),
             Order::Assignment(assignment) => {
                 let assignment = Assignment::parse(assignment, now())?;
-                self.agent.leases.take(assignment.lease.clone(), Boottime::now());
+                self.agent
+                    .leases
+                    .take(assignment.lease.clone(), Boottime::now());
                 if *self.draining.borrow() {
                     self.agent.give_back(&assignment.lease, GivenBack::Closing);
                 } else {
@@ -322,7 +330,10 @@ impl Control {
 
     fn pass_on(&mut self, event: Event, stream: &Attached) {
         if let Event::Report(report) = &event {
-            let lease = report.lease.clone().and_then(|lease| Lease::try_from(lease).ok());
+            let lease = report
+                .lease
+                .clone()
+                .and_then(|lease| Lease::try_from(lease).ok());
             if let Some(lease) = lease {
                 if stream.replayed.contains(&lease) {
                     return;

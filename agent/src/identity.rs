@@ -52,7 +52,9 @@ pub enum IdentityError {
     },
     #[error("{path} is damaged; run `ddadm agent add` for a new token and start with --join", path = path.display())]
     Damaged { path: PathBuf },
-    #[error("this agent has no valid certificate; run `ddadm agent add {0}` and start with --join TOKEN")]
+    #[error(
+        "this agent has no valid certificate; run `ddadm agent add {0}` and start with --join TOKEN"
+    )]
     NotJoined(AgentName),
     #[error("the token is for the agent {token}, but this one is named {config}")]
     OtherName { token: AgentName, config: AgentName },
@@ -147,7 +149,9 @@ impl Identity {
         };
         let credentials = pb::Credentials::decode(&*bytes).map_err(|_| damaged())?;
         let key_pem = String::from_utf8(key).map_err(|_| damaged())?;
-        Self::new(key_pem, credentials).map(Some).map_err(|_| damaged())
+        Self::new(key_pem, credentials)
+            .map(Some)
+            .map_err(|_| damaged())
     }
 
     fn new(key_pem: String, credentials: pb::Credentials) -> Result<Self, IdentityError> {
@@ -173,8 +177,13 @@ impl Identity {
 
     /// Two thirds of its life.
     pub fn renew_at(&self) -> Timestamp {
-        let life = self.not_after.duration_since(self.not_before).unsigned_abs();
-        self.not_before.saturating_add(life * 2 / 3).unwrap_or(self.not_after)
+        let life = self
+            .not_after
+            .duration_since(self.not_before)
+            .unsigned_abs();
+        self.not_before
+            .saturating_add(life * 2 / 3)
+            .unwrap_or(self.not_after)
     }
 
     /// How long from `now` until it should be renewed.
@@ -216,7 +225,9 @@ impl Identity {
     /// The controller is away or refuses.
     pub async fn renew(&self, directory: &Path, channel: Channel) -> Result<Self, IdentityError> {
         let csr = request(&self.key_pem)?.into();
-        let answer = EnrollmentClient::new(channel).renew(pb::RenewRequest { csr }).await;
+        let answer = EnrollmentClient::new(channel)
+            .renew(pb::RenewRequest { csr })
+            .await;
         Self::keep(directory, self.key_pem.clone(), answer)
     }
 
@@ -352,7 +363,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state");
         let first = StateDir::lock(&path).unwrap();
-        assert!(matches!(StateDir::lock(&path), Err(StateDirError::InUse { .. })));
+        assert!(matches!(
+            StateDir::lock(&path),
+            Err(StateDirError::InUse { .. })
+        ));
         drop(first);
         assert!(StateDir::lock(&path).is_ok());
     }
@@ -364,7 +378,10 @@ mod tests {
         let first = key(directory.path()).unwrap();
         assert_eq!(key(directory.path()).unwrap(), first);
         assert!(!request(&first).unwrap().is_empty());
-        let mode = std::fs::metadata(directory.path().join(KEY_FILE)).unwrap().permissions().mode();
+        let mode = std::fs::metadata(directory.path().join(KEY_FILE))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 }

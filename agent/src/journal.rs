@@ -130,11 +130,17 @@ impl Journal {
         };
         let end = inner.replay(&content);
         if end < content.len() as u64 {
-            tracing::warn!(cut = content.len() as u64 - end, "the journal's torn end is cut");
+            tracing::warn!(
+                cut = content.len() as u64 - end,
+                "the journal's torn end is cut"
+            );
             inner.file.set_len(end).map_err(error("cut"))?;
             inner.file.sync_all().map_err(error("cut"))?;
         }
-        inner.file.seek(SeekFrom::Start(end)).map_err(error("read"))?;
+        inner
+            .file
+            .seek(SeekFrom::Start(end))
+            .map_err(error("read"))?;
         inner.bytes = end;
         Ok(Self {
             inner: Mutex::new(inner),
@@ -153,7 +159,9 @@ impl Journal {
         let message = pb::DotSent::from(dot.clone());
         let mut inner = self.lock();
         let bytes = inner.append(Kind::DotSent, &message.encode_to_vec())?;
-        inner.add(dot.lease.clone(), bytes, |entry| entry.dot_sent = Some(message));
+        inner.add(dot.lease.clone(), bytes, |entry| {
+            entry.dot_sent = Some(message)
+        });
         Ok(())
     }
 
@@ -165,7 +173,9 @@ impl Journal {
         let message = pb::Report::from(report.clone());
         let mut inner = self.lock();
         let bytes = inner.append(Kind::Report, &message.encode_to_vec())?;
-        inner.add(report.lease.clone(), bytes, |entry| entry.report = Some(message));
+        inner.add(report.lease.clone(), bytes, |entry| {
+            entry.report = Some(message)
+        });
         Ok(())
     }
 
@@ -308,7 +318,8 @@ impl Inner {
                 content.extend(frame(Kind::Report, &report.encode_to_vec()));
             }
         }
-        let file = replace(&self.directory, &self.path, &content).map_err(self.error("compacted"))?;
+        let file =
+            replace(&self.directory, &self.path, &content).map_err(self.error("compacted"))?;
         self.file = file;
         self.bytes = content.len() as u64;
         Ok(())
@@ -448,7 +459,9 @@ mod tests {
             journal.report(&report(counter)).unwrap();
             journal.forget(&lease(counter)).unwrap();
         }
-        let length = std::fs::metadata(directory.path().join(FILE)).unwrap().len();
+        let length = std::fs::metadata(directory.path().join(FILE))
+            .unwrap()
+            .len();
         assert!(length < 2 * COMPACT_FROM, "{length}");
         journal.report(&report(0)).unwrap();
         drop(journal);

@@ -82,7 +82,9 @@ fn token(args: &Args) -> anyhow::Result<Option<JoinToken>> {
 fn read(path: &Path) -> anyhow::Result<String> {
     let mut text = String::new();
     if path == Path::new("-") {
-        std::io::stdin().read_to_string(&mut text).context("standard input cannot be read")?;
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .context("standard input cannot be read")?;
     } else {
         text = std::fs::read_to_string(path)
             .with_context(|| format!("{} cannot be read", path.display()))?;

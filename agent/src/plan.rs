@@ -82,7 +82,11 @@ impl TryFrom<pb::RoutePlan> for Plan {
                 anchors: plan.anchors.into_iter().map(anchor).collect(),
                 revocation_lists: plan.revocation_lists.into_iter().map(list).collect(),
             }),
-            allow_targets: plan.allow_targets.into_iter().map(network).collect::<Result<_, _>>()?,
+            allow_targets: plan
+                .allow_targets
+                .into_iter()
+                .map(network)
+                .collect::<Result<_, _>>()?,
             connections: plan.connections.clamp(1, 20) as usize,
         })
     }

@@ -42,7 +42,9 @@ const GLOBAL_V6: &[&str] = &["2000::/3", "64:ff9b::/96"];
 /// An address that no connection is made to, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Forbidden {
-    #[error("{0} is no public address ({1}); if the site really lies there, allow it with --allow-target")]
+    #[error(
+        "{0} is no public address ({1}); if the site really lies there, allow it with --allow-target"
+    )]
     Special(IpAddr, &'static str),
     #[error("{0} belongs to the provider itself (network {1})")]
     Own(IpAddr, IpNet),
@@ -104,7 +106,10 @@ fn embedded(v6: Ipv6Addr) -> Option<Ipv4Addr> {
 }
 
 fn special(ip: IpAddr) -> Option<&'static str> {
-    let net = |text: &str| -> IpNet { text.parse().expect("the tables hold networks; a test parses them") };
+    let net = |text: &str| -> IpNet {
+        text.parse()
+            .expect("the tables hold networks; a test parses them")
+    };
     if let Some((_, why)) = SPECIAL.iter().find(|(text, _)| net(text).contains(&ip)) {
         return Some(why);
     }
@@ -129,7 +134,10 @@ mod tests {
     fn only_global_unicast_outside_the_provider_is_a_target() {
         let rules = TargetRules {
             allow: vec!["10.9.0.0/16".parse().unwrap()],
-            forbid: vec!["193.99.144.0/24".parse().unwrap(), "2a01:db9::/32".parse().unwrap()],
+            forbid: vec![
+                "193.99.144.0/24".parse().unwrap(),
+                "2a01:db9::/32".parse().unwrap(),
+            ],
         };
         for (ip, verdict) in [
             ("8.8.8.8", "allowed"),
@@ -179,7 +187,10 @@ mod tests {
     fn a_site_may_allow_what_the_rules_forbid_for_itself() {
         let rules = TargetRules::default();
         assert_eq!(check(&rules, "127.0.0.1", &["127.0.0.0/8"]), "allowed");
-        assert_eq!(check(&rules, "::ffff:127.0.0.1", &["127.0.0.0/8"]), "allowed");
+        assert_eq!(
+            check(&rules, "::ffff:127.0.0.1", &["127.0.0.0/8"]),
+            "allowed"
+        );
         assert_eq!(check(&rules, "::1", &["127.0.0.0/8"]), "special");
     }
 }

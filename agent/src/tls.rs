@@ -152,11 +152,15 @@ impl Tls {
     ) -> Result<(Arc<dyn ServerCertVerifier>, ServerName<'static>, Checked), Refusal> {
         let dd_proto::site::Proof::Certificate { name, .. } = &terms.proof else {
             let verifier = any_chain::AnyChain::new(&self.provider);
-            return Ok((Arc::new(verifier), any_chain::no_name(), Checked::OnlyRecorded));
+            return Ok((
+                Arc::new(verifier),
+                any_chain::no_name(),
+                Checked::OnlyRecorded,
+            ));
         };
         // RFC 6066 §3: the defined name, never an address.
-        let server_name = ServerName::try_from(name.as_str().to_owned())
-            .map_err(|_| Refusal::NoAnchor)?;
+        let server_name =
+            ServerName::try_from(name.as_str().to_owned()).map_err(|_| Refusal::NoAnchor)?;
         let checked = Checked::AgainstAnchors { name: name.clone() };
         Ok((self.anchored(terms)?, server_name, checked))
     }
@@ -166,7 +170,10 @@ impl Tls {
             anchors: terms.anchors.clone(),
             revocation_lists: terms.revocation_lists.clone(),
         };
-        let mut verifiers = self.verifiers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut verifiers = self
+            .verifiers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(verifier) = verifiers.get(&key) {
             return Ok(Arc::clone(verifier));
         }
@@ -214,7 +221,9 @@ fn failed(error: &std::io::Error, checked: &Checked) -> Refusal {
         Checked::AgainstAnchors { name } => Some(name),
         Checked::OnlyRecorded => None,
     };
-    let inner = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+    let inner = error
+        .get_ref()
+        .and_then(|e| e.downcast_ref::<rustls::Error>());
     match inner {
         Some(error) => Refusal::from_tls(error, expected),
         None => Refusal::HandshakeFailed(crate::proof::printable(&error.to_string())),

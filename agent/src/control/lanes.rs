@@ -66,7 +66,9 @@ impl Lanes {
     pub(super) fn assign(&self, assignment: Assignment) {
         match self.lanes.get(&assignment.lease.delivery.site) {
             Some(known) if known.fits(assignment.version) => known.lane.assign(assignment),
-            _ => self.agent.give_back(&assignment.lease, GivenBack::StalePlan),
+            _ => self
+                .agent
+                .give_back(&assignment.lease, GivenBack::StalePlan),
         }
     }
 

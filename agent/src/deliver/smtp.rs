@@ -109,7 +109,9 @@ impl Lane for SmtpLane {
         let mut queue = shared.lock();
         if queue.closed {
             drop(queue);
-            return shared.agent.give_back(&assignment.lease, GivenBack::Closing);
+            return shared
+                .agent
+                .give_back(&assignment.lease, GivenBack::Closing);
         }
         if assignment.freshness == Freshness::Fresh {
             // The first attempt after a release: a new connection, to where the name points now.
@@ -136,7 +138,9 @@ impl Lane for SmtpLane {
         };
         self.0.work_came.notify_waiters();
         for assignment in waiting {
-            self.0.agent.give_back(&assignment.lease, GivenBack::Closing);
+            self.0
+                .agent
+                .give_back(&assignment.lease, GivenBack::Closing);
         }
     }
 }
@@ -150,7 +154,8 @@ impl Shared {
         queue.sessions += 1;
         let round = queue.round;
         let shared = Arc::clone(self);
-        self.agent.start(async move { shared.session(round, canary).await });
+        self.agent
+            .start(async move { shared.session(round, canary).await });
     }
 
     /// Another session, where one is proved, all are busy, and work waits.
@@ -216,7 +221,11 @@ impl Shared {
             if !self.may_go_out(&assignment.lease) {
                 continue;
             }
-            let earlier = if messages == 0 { Earlier::None } else { Earlier::Some };
+            let earlier = if messages == 0 {
+                Earlier::None
+            } else {
+                Earlier::Some
+            };
             messages += 1;
             let handed = attempt::hand_over(&self.agent, &mut live, &assignment).await;
             let settling = attempt::settle(&self.agent, id, &live, &assignment, earlier, handed);
@@ -327,7 +336,8 @@ impl Shared {
             }
         };
         for assignment in waiting {
-            self.agent.give_back(&assignment.lease, GivenBack::SessionEnded);
+            self.agent
+                .give_back(&assignment.lease, GivenBack::SessionEnded);
         }
     }
 

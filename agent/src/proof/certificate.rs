@@ -73,14 +73,21 @@ fn anchor_is_valid(
 ) -> Result<(), Refusal> {
     let presented: Vec<X509Certificate<'_>> = chain
         .iter()
-        .filter_map(|der| X509Certificate::from_der(der).ok().map(|(_, parsed)| parsed))
+        .filter_map(|der| {
+            X509Certificate::from_der(der)
+                .ok()
+                .map(|(_, parsed)| parsed)
+        })
         .collect();
     let mut ruling = Err(Refusal::NoAnchor);
     for der in anchors {
         let Ok((_, anchor)) = X509Certificate::from_der(der) else {
             continue;
         };
-        if !presented.iter().any(|certificate| may_have_issued(&anchor, certificate)) {
+        if !presented
+            .iter()
+            .any(|certificate| may_have_issued(&anchor, certificate))
+        {
             continue;
         }
         let validity = anchor.validity();
@@ -113,17 +120,23 @@ fn may_have_issued(anchor: &X509Certificate<'_>, certificate: &X509Certificate<'
 }
 
 fn subject_key<'a>(certificate: &'a X509Certificate<'_>) -> Option<&'a [u8]> {
-    certificate.extensions().iter().find_map(|e| match e.parsed_extension() {
-        ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0),
-        _ => None,
-    })
+    certificate
+        .extensions()
+        .iter()
+        .find_map(|e| match e.parsed_extension() {
+            ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0),
+            _ => None,
+        })
 }
 
 fn authority_key<'a>(certificate: &'a X509Certificate<'_>) -> Option<&'a [u8]> {
-    certificate.extensions().iter().find_map(|e| match e.parsed_extension() {
-        ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|k| k.0),
-        _ => None,
-    })
+    certificate
+        .extensions()
+        .iter()
+        .find_map(|e| match e.parsed_extension() {
+            ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|k| k.0),
+            _ => None,
+        })
 }
 
 #[cfg(test)]
@@ -196,10 +209,20 @@ mod tests {
         for (chain, anchors, checked, ruling) in [
             (vec![of_current.clone()], both(), good(), "certificate"),
             (vec![of_current.clone()], both(), other, "UnknownIssuer"),
-            (vec![of_current.clone()], both(), Checked::OnlyRecorded, "UnknownIssuer"),
+            (
+                vec![of_current.clone()],
+                both(),
+                Checked::OnlyRecorded,
+                "UnknownIssuer",
+            ),
             (vec![of_expired.clone()], both(), good(), "AnchorExpired"),
             (vec![of_current], Vec::new(), good(), "NoAnchor"),
-            (vec![CertificateDer::from(vec![1, 2])], both(), good(), "BadCertificate"),
+            (
+                vec![CertificateDer::from(vec![1, 2])],
+                both(),
+                good(),
+                "BadCertificate",
+            ),
         ] {
             assert_eq!(rule(chain, anchors, checked), ruling);
         }

@@ -29,8 +29,8 @@ impl Proof for Configured {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{seen_at, terms};
     use super::super::TlsSeen;
+    use super::super::tests::{seen_at, terms};
     use super::*;
 
     #[test]

@@ -103,7 +103,8 @@ impl Seen {
 pub fn describe(chain: &[CertificateDer<'_>]) -> Option<PeerCertificate> {
     let der = chain.first()?;
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
-    let time = |t: x509_parser::time::ASN1Time| Timestamp::from_second(t.timestamp()).unwrap_or_default();
+    let time =
+        |t: x509_parser::time::ASN1Time| Timestamp::from_second(t.timestamp()).unwrap_or_default();
     Some(PeerCertificate {
         subject: printable(&certificate.subject().to_string()),
         issuer: printable(&certificate.issuer().to_string()),
@@ -125,7 +126,13 @@ fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
         GeneralName::IPAddress(bytes) => address(bytes).map(|ip| ip.to_string()),
         _ => None,
     };
-    extension.value.general_names.iter().filter_map(name).take(50).collect()
+    extension
+        .value
+        .general_names
+        .iter()
+        .filter_map(name)
+        .take(50)
+        .collect()
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {

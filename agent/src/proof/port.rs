@@ -27,8 +27,8 @@ impl Proof for Port {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{seen_at, terms};
     use super::super::TlsSeen;
+    use super::super::tests::{seen_at, terms};
     use super::*;
 
     #[test]

@@ -14,27 +14,41 @@ use rustls::CertificateError;
 /// Proof withheld.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    #[error("the host offers no STARTTLS, and without TLS it cannot show its certificate; turn TLS on at the site")]
+    #[error(
+        "the host offers no STARTTLS, and without TLS it cannot show its certificate; turn TLS on at the site"
+    )]
     NoStartTls,
-    #[error("the host offered STARTTLS but answered it with `{0}`; look into the site's TLS settings")]
+    #[error(
+        "the host offered STARTTLS but answered it with `{0}`; look into the site's TLS settings"
+    )]
     StartTlsRefused(String),
-    #[error("the certificate was not issued by the site's authority; install one from `ddadm cert issue`, with its chain")]
+    #[error(
+        "the certificate was not issued by the site's authority; install one from `ddadm cert issue`, with its chain"
+    )]
     UnknownIssuer,
-    #[error("the certificate is for {presented}, not for {expected}; another machine answers, or the wrong certificate is installed")]
+    #[error(
+        "the certificate is for {presented}, not for {expected}; another machine answers, or the wrong certificate is installed"
+    )]
     NameMismatch { expected: Domain, presented: String },
     #[error("the certificate has expired; renew it")]
     Expired,
     #[error("the certificate is not valid yet; check the clocks, and the certificate's dates")]
     NotYetValid,
-    #[error("the host presents an authority's own certificate instead of one issued to a server; issue it one")]
+    #[error(
+        "the host presents an authority's own certificate instead of one issued to a server; issue it one"
+    )]
     CaUsedAsEndEntity,
     #[error("the certificate has been revoked; issue a new one")]
     Revoked,
-    #[error("whether the certificate is revoked cannot be told: no revocation list covers its issuer")]
+    #[error(
+        "whether the certificate is revoked cannot be told: no revocation list covers its issuer"
+    )]
     RevocationUnknown,
     #[error("the certificate's RSA key has {bits} bits; at least 2048 are needed")]
     WeakKey { bits: usize },
-    #[error("the authority's own certificate was valid until {not_after} only; roll the authority over")]
+    #[error(
+        "the authority's own certificate was valid until {not_after} only; roll the authority over"
+    )]
     AnchorExpired { not_after: Timestamp },
     #[error("the authority's own certificate is valid from {not_before} only; check the clocks")]
     AnchorNotYetValid { not_before: Timestamp },
@@ -44,15 +58,21 @@ pub enum Refusal {
     BadCertificate,
     #[error("the certificate may not be used by a server (extended key usage); issue one that may")]
     WrongPurpose,
-    #[error("the host speaks only TLS versions or ciphers that are no longer safe; update the site's mail server to TLS 1.2 or newer")]
+    #[error(
+        "the host speaks only TLS versions or ciphers that are no longer safe; update the site's mail server to TLS 1.2 or newer"
+    )]
     TlsTooOld,
     #[error("the TLS handshake failed: {0}")]
     HandshakeFailed(String),
-    #[error("{address} is not among the addresses listed for the site; list it, or find out who answers there")]
+    #[error(
+        "{address} is not among the addresses listed for the site; list it, or find out who answers there"
+    )]
     AddressNotListed { address: IpAddr },
     #[error("the proof `port` needs a port other than 25, but the site is configured with port 25")]
     PortIsPublic,
-    #[error("the host greets with this agent's own name: the connection came back to ourselves; check the site's host")]
+    #[error(
+        "the host greets with this agent's own name: the connection came back to ourselves; check the site's host"
+    )]
     Loop,
     #[error("the host turned us away with `{0}` before it had proved to be the site")]
     TurnedAway(String),
@@ -139,7 +159,11 @@ impl Refusal {
         let Some(expected) = expected else {
             return Self::BadCertificate;
         };
-        let names: Vec<String> = presented.iter().take(8).map(|name| webpki_name(name)).collect();
+        let names: Vec<String> = presented
+            .iter()
+            .take(8)
+            .map(|name| webpki_name(name))
+            .collect();
         let presented = match names.len() {
             0 => "no name at all".to_owned(),
             _ => names.join(", "),
@@ -184,7 +208,10 @@ mod tests {
             (CertificateError::Expired, "Expired"),
             (CertificateError::NotValidYet, "NotYetValid"),
             (CertificateError::Revoked, "Revoked"),
-            (CertificateError::UnknownRevocationStatus, "RevocationUnknown"),
+            (
+                CertificateError::UnknownRevocationStatus,
+                "RevocationUnknown",
+            ),
             (CertificateError::UnknownIssuer, "UnknownIssuer"),
             (CertificateError::BadSignature, "UnknownIssuer"),
             (CertificateError::NotValidForName, "NameMismatch"),

@@ -22,7 +22,9 @@ impl Proof for StaticIp {
         let address = seen.peer.ip().to_canonical();
         match &terms.proof {
             site::Proof::StaticIp { addresses }
-                if addresses.iter().any(|listed| listed.to_canonical() == address) =>
+                if addresses
+                    .iter()
+                    .any(|listed| listed.to_canonical() == address) =>
             {
                 Ok(Verified::by(self.kind()))
             }
@@ -33,14 +35,16 @@ impl Proof for StaticIp {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{seen_at, terms};
     use super::super::TlsSeen;
+    use super::super::tests::{seen_at, terms};
     use super::*;
 
     #[test]
     fn only_a_listed_address_is_proved() {
         let terms = terms(site::Proof::StaticIp {
-            addresses: ["192.0.2.7", "2001:db8::7"].map(|a| a.parse().unwrap()).into(),
+            addresses: ["192.0.2.7", "2001:db8::7"]
+                .map(|a| a.parse().unwrap())
+                .into(),
         });
         for (peer, proved) in [
             ("192.0.2.7", true),

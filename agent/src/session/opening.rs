@@ -11,7 +11,7 @@ use dd_proto::smtp::reply::ReplyParser;
 use jiff::Timestamp;
 
 use super::outcome::{Cause, Phase, Standing, Verdict, cause_of, verdict};
-use super::{Established, Failure, GREETING_TIMEOUT, HELLO_TIMEOUT, Lost};
+use super::{Established, Failure, GREETING_TIMEOUT, HELLO_TIMEOUT, Lost, Unproved};
 use crate::proof::{Proof, Refusal, Seen, Terms, TlsSeen, TlsUse, Verified, proof_for};
 
 /// Whether this connection asks for STARTTLS where it is offered.
@@ -44,8 +44,13 @@ enum State {
     OldHello,
     Securing,
     Handshake,
-    HelloAgain { verified: Verified },
-    Established { verified: Verified, offered: Extensions },
+    HelloAgain {
+        verified: Verified,
+    },
+    Established {
+        verified: Verified,
+        offered: Extensions,
+    },
     Failed(Box<Failure>),
 }
 
@@ -128,7 +133,8 @@ impl Opening {
         match self.proof.rule(&self.terms, &self.seen, now) {
             Ok(verified) => {
                 self.state = State::HelloAgain { verified };
-                self.out.extend_from_slice(compose::ehlo(&self.helo).as_bytes());
+                self.out
+                    .extend_from_slice(compose::ehlo(&self.helo).as_bytes());
             }
             Err(refusal) => self.fail(Phase::Ruling, Cause::Withheld, Some(refusal), None, now),
         }
@@ -147,15 +153,15 @@ impl Opening {
     ///
     /// # Errors
     /// The failure. Called before the end, that the session was given up.
-    pub fn finish(self) -> Result<Established, (Box<Failure>, Seen)> {
+    pub fn finish(self) -> Result<Established, Box<Unproved>> {
         match self.state {
-            State::Established { verified, offered } => Ok(Established::new(
-                verified,
-                offered,
-                self.replies,
-                self.seen,
-            )),
-            State::Failed(failure) => Err((failure, self.seen)),
+            State::Established { verified, offered } => {
+                Ok(Established::new(verified, offered, self.replies, self.seen))
+            }
+            State::Failed(failure) => Err(Box::new(Unproved {
+                failure: *failure,
+                seen: self.seen,
+            })),
             _ => {
                 let failure = Failure {
                     phase: Phase::Greeting,
@@ -165,7 +171,10 @@ impl Opening {
                     reply: None,
                     detail: "the agent gave the session up".to_owned(),
                 };
-                Err((Box::new(failure), self.seen))
+                Err(Box::new(Unproved {
+                    failure,
+                    seen: self.seen,
+                }))
             }
         }
     }
@@ -216,10 +225,17 @@ impl Opening {
             return self.refused(Phase::Greeting, reply, now);
         }
         if self.is_ourselves(reply) {
-            return self.fail(Phase::Greeting, Cause::Withheld, Some(Refusal::Loop), None, now);
+            return self.fail(
+                Phase::Greeting,
+                Cause::Withheld,
+                Some(Refusal::Loop),
+                None,
+                now,
+            );
         }
         self.state = State::Hello;
-        self.out.extend_from_slice(compose::ehlo(&self.helo).as_bytes());
+        self.out
+            .extend_from_slice(compose::ehlo(&self.helo).as_bytes());
     }
 
     fn welcomed(&mut self, reply: &Reply, now: Timestamp) {
@@ -227,14 +243,21 @@ impl Opening {
         // RFC 5321 §3.2: a server that knows no EHLO is asked with HELO. It cannot offer STARTTLS.
         if reply.is_permanent() && !needs_tls {
             self.state = State::OldHello;
-            self.out.extend_from_slice(compose::helo(&self.helo).as_bytes());
+            self.out
+                .extend_from_slice(compose::helo(&self.helo).as_bytes());
             return;
         }
         if !reply.is_positive() {
             return self.refused(Phase::Hello, reply, now);
         }
         if self.is_ourselves(reply) {
-            return self.fail(Phase::Hello, Cause::Withheld, Some(Refusal::Loop), None, now);
+            return self.fail(
+                Phase::Hello,
+                Cause::Withheld,
+                Some(Refusal::Loop),
+                None,
+                now,
+            );
         }
         let offered = Extensions::parse(reply);
         let ask = needs_tls || self.ask_tls == AskTls::WhereOffered;
@@ -257,7 +280,11 @@ impl Opening {
     }
 
     fn is_ourselves(&self, reply: &Reply) -> bool {
-        let name = reply.text.split_ascii_whitespace().next().unwrap_or_default();
+        let name = reply
+            .text
+            .split_ascii_whitespace()
+            .next()
+            .unwrap_or_default();
         name.eq_ignore_ascii_case(&self.helo)
     }
 
