@@ -417,7 +417,7 @@ fn boot_id() -> String {
 }
 
 /// An error and what it stems from, on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {

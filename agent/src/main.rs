@@ -1,7 +1,8 @@
 //! `dd-agent`: command line, signals, log; the rest is the library.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -29,7 +30,19 @@ struct Args {
     check: bool,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match start() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let line = dd_agent::control::chain(&*error);
+            // Where standard error is gone there is nobody left to tell.
+            let _ = writeln!(std::io::stderr(), "dd-agent: {line}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start() -> anyhow::Result<()> {
     let args = Args::parse();
     let config = Config::read(&args.config)?;
     if args.check {
