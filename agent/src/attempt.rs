@@ -15,10 +15,10 @@ use crate::content;
 use crate::lease::{Boottime, Standing};
 use crate::live::{self, Live};
 use crate::plan::{Assignment, Plan};
-use crate::proof::{Seen, proof_for};
+use crate::proof::{Refusal, Seen, proof_for};
 use crate::resolve::Freshness;
 use crate::session::outcome::{Cause, Phase, Standing as Proved, Verdict, verdict};
-use crate::session::{After, AskTls, Ended, Failure, Opening, Transaction, TransactionWant};
+use crate::session::{After, AskTls, Ended, Opening, Transaction, TransactionWant, Unproved};
 
 /// No host of the site gave a proved session.
 #[derive(Debug, Clone)]
@@ -111,7 +111,7 @@ async fn one_host(
         probe,
     )
     .await
-    .map_err(|(failure, seen)| unproved(plan, *failure, &seen))
+    .map_err(|unproved| missed(plan, *unproved))
 }
 
 /// Hands one message over on a proved session.
@@ -148,10 +148,7 @@ pub async fn hand_over(agent: &Agent, live: &mut Live, assignment: &Assignment) 
                     Err(lost) => transaction.lost(lost),
                 }
             }
-            TransactionWant::Nothing => match transaction.finish() {
-                Ok(ended) => return Handed::Ended(ended),
-                Err(unfinished) => transaction = unfinished,
-            },
+            TransactionWant::Nothing => return Handed::Ended(transaction.finish()),
         }
     }
 }
@@ -267,8 +264,9 @@ fn unreached(
     (verdict, missed)
 }
 
-fn unproved(plan: &Plan, failure: Failure, seen: &Seen) -> (Verdict, Missed) {
-    let refusal = failure.refusal.as_ref().map(|refusal| refusal.to_reason());
+fn missed(plan: &Plan, unproved: Unproved) -> (Verdict, Missed) {
+    let Unproved { failure, seen } = unproved;
+    let refusal = failure.refusal.as_ref().map(Refusal::to_reason);
     let missed = Missed {
         outcome: outcome_of(failure.verdict),
         detail: failure.detail,

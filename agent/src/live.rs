@@ -16,9 +16,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::client::TlsStream;
 
 use crate::agent::{now, wall};
-use crate::proof::{Refusal, Seen, Terms, TlsSeen};
+use crate::proof::{Refusal, Terms, TlsSeen};
 use crate::session::{
-    BLOCK_TIMEOUT, Established, Failure, HANDSHAKE_TIMEOUT, Lost, Opening, OpeningWant,
+    BLOCK_TIMEOUT, Established, HANDSHAKE_TIMEOUT, Lost, Opening, OpeningWant, Unproved,
 };
 use crate::tls::Tls;
 
@@ -118,7 +118,7 @@ pub async fn open(
     terms: &Terms,
     slots: &Arc<Semaphore>,
     probe: OwnedSemaphorePermit,
-) -> Result<Live, (Box<Failure>, Seen)> {
+) -> Result<Live, Box<Unproved>> {
     let connected = now();
     let mut wire = Some(Wire::new(Stream::Clear(stream)));
     let mut probe = Some(probe);

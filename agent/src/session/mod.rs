@@ -26,7 +26,7 @@ use dd_proto::report::Reply;
 pub use opening::{AskTls, Opening, OpeningWant};
 pub use transaction::{After, Ended, Established, Transaction, TransactionWant};
 
-use crate::proof::Refusal;
+use crate::proof::{Refusal, Seen};
 use outcome::{Cause, Phase, Verdict};
 
 /// RFC 5321 §4.5.3.2.1: the greeting.
@@ -54,6 +54,13 @@ pub struct Failure {
     pub reply: Option<Reply>,
     /// One sentence for people.
     pub detail: String,
+}
+
+/// A connection that gave no established session.
+#[derive(Debug, Clone)]
+pub struct Unproved {
+    pub failure: Failure,
+    pub seen: Seen,
 }
 
 /// What ended a connection from outside the protocol.

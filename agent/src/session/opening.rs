@@ -11,7 +11,7 @@ use dd_proto::smtp::reply::ReplyParser;
 use jiff::Timestamp;
 
 use super::outcome::{Cause, Phase, Standing, Verdict, cause_of, verdict};
-use super::{Established, Failure, GREETING_TIMEOUT, HELLO_TIMEOUT, Lost};
+use super::{Established, Failure, GREETING_TIMEOUT, HELLO_TIMEOUT, Lost, Unproved};
 use crate::proof::{Proof, Refusal, Seen, Terms, TlsSeen, TlsUse, Verified, proof_for};
 
 /// Whether this connection asks for STARTTLS where it is offered.
@@ -153,12 +153,15 @@ impl Opening {
     ///
     /// # Errors
     /// The failure. Called before the end, that the session was given up.
-    pub fn finish(self) -> Result<Established, (Box<Failure>, Seen)> {
+    pub fn finish(self) -> Result<Established, Box<Unproved>> {
         match self.state {
             State::Established { verified, offered } => {
                 Ok(Established::new(verified, offered, self.replies, self.seen))
             }
-            State::Failed(failure) => Err((failure, self.seen)),
+            State::Failed(failure) => Err(Box::new(Unproved {
+                failure: *failure,
+                seen: self.seen,
+            })),
             _ => {
                 let failure = Failure {
                     phase: Phase::Greeting,
@@ -168,7 +171,10 @@ impl Opening {
                     reply: None,
                     detail: "the agent gave the session up".to_owned(),
                 };
-                Err((Box::new(failure), self.seen))
+                Err(Box::new(Unproved {
+                    failure,
+                    seen: self.seen,
+                }))
             }
         }
     }

@@ -103,6 +103,7 @@ pub fn verdict(phase: Phase, cause: Cause, standing: Standing) -> Verdict {
     use Phase as P;
     use Verdict as V;
     match (phase, cause, standing) {
+        (P::EndOfData, C::Own, Standing::Proved) => V::Ends(Outcome::InDoubt),
         (_, C::Own, _) => V::Ends(Outcome::AgentTrouble),
         (P::Resolve | P::Connect, _, _) => V::NextHost(Outcome::Unreachable),
         (_, C::Withheld, _) => V::NextHost(Outcome::WrongHost),

@@ -247,12 +247,12 @@ impl Transaction<'_> {
         self.fail(Cause::Own, None, why);
     }
 
-    /// # Errors
-    /// It has not ended: itself.
-    pub fn finish(self) -> Result<Ended, Self> {
+    /// What it came to. Called before its end, that the agent gave it up.
+    pub fn finish(mut self) -> Ended {
+        self.give_up("the agent gave the transaction up");
         match self.state {
-            State::Ended(ended) => Ok(*ended),
-            _ => Err(self),
+            State::Ended(ended) => *ended,
+            _ => unreachable!("giving up ends every transaction that has not ended"),
         }
     }
 
@@ -288,7 +288,7 @@ impl Transaction<'_> {
         self.accepted = self.envelope.recipients.iter().map(|r| r.number).collect();
         self.settle_accepted(Disposition::Failed, reply);
         let detail = format!("not sent: {reply}");
-        self.end(Outcome::Transacted, None, detail, After::Usable);
+        self.end(Outcome::Transacted, None, &detail, After::Usable);
     }
 
     fn send_more(&mut self) {
@@ -302,7 +302,7 @@ impl Transaction<'_> {
             if step == Step::Data && self.unanswered.is_empty() && self.accepted.is_empty() {
                 self.unsent.clear();
                 *self.reset = Reset::Needed;
-                let detail = "the site accepted no recipient".to_owned();
+                let detail = "the site accepted no recipient";
                 return self.end(Outcome::Transacted, None, detail, After::Usable);
             }
             self.unsent.pop_front();
@@ -332,14 +332,14 @@ impl Transaction<'_> {
                 self.fail(cause_of(reply), Some(reply), &detail);
             }
             State::LoneDot => {
-                let detail = "the site accepted no recipient".to_owned();
+                let detail = "the site accepted no recipient";
                 self.end(Outcome::Transacted, None, detail, After::Usable);
             }
             State::EndOfData if reply.is_positive() => {
                 self.settle_accepted(Disposition::Relayed, reply);
                 let detail = format!("the site answered `{reply}`");
                 *self.reset = Reset::Clean;
-                self.end(Outcome::Transacted, None, detail, After::Usable);
+                self.end(Outcome::Transacted, None, &detail, After::Usable);
             }
             State::EndOfData => self.fail(cause_of(reply), Some(reply), "refused the message"),
             State::Ended(_) => {}
@@ -360,7 +360,7 @@ impl Transaction<'_> {
             Step::Data if reply.code == 354 => self.state = State::Content,
             Step::Data if self.accepted.is_empty() && cause_of(reply) != Cause::Closing => {
                 *self.reset = Reset::Needed;
-                let detail = "the site accepted no recipient".to_owned();
+                let detail = "the site accepted no recipient";
                 self.end(Outcome::Transacted, None, detail, After::Usable);
             }
             Step::Rcpt(index) => self.recipient_refused(index, reply),
@@ -414,13 +414,18 @@ impl Transaction<'_> {
                 }
                 self.settle_accepted(disposition, reply);
                 let detail = format!("the site answered `{reply}`");
-                self.end(Outcome::Transacted, None, detail, after);
+                self.end(Outcome::Transacted, None, &detail, after);
             }
             (Verdict::Ends(outcome), reply) => {
                 // What single recipients were told before does not stand for an attempt that ended for all.
                 self.results.clear();
                 let who = if cause == Cause::Own { "" } else { "the site " };
-                self.end(outcome, reply.cloned(), format!("{who}{why}"), After::Spent);
+                self.end(
+                    outcome,
+                    reply.cloned(),
+                    &format!("{who}{why}"),
+                    After::Spent,
+                );
             }
             (Verdict::Recipients(_) | Verdict::NextHost(_) | Verdict::WithoutTls, _) => {
                 unreachable!(
@@ -458,7 +463,7 @@ impl Transaction<'_> {
         }
     }
 
-    fn end(&mut self, outcome: Outcome, reply: Option<Reply>, detail: String, after: After) {
+    fn end(&mut self, outcome: Outcome, reply: Option<Reply>, detail: &str, after: After) {
         let phase = self.phase();
         self.unsent.clear();
         self.state = State::Ended(Box::new(Ended {
