@@ -1,6 +1,6 @@
 //! The seam: everything the rest of the controller may ask of storage, in the domain's words.
 //!
-//! `local/` implements it with two append-only logs (what must not be forgotten) and sled (derived from them).
+//! [`local`] implements it with two append-only logs (what must not be forgotten) and sled (derived from them).
 //!
 //! # Invariants
 //! What `accept`, `settle` and `put` answered Ok for survives a power cut. Positions are opaque: sequences, files and
@@ -9,11 +9,23 @@
 //! # Not here
 //! When anything is tried: [`crate::dispatch`].
 
+pub(crate) mod local;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use dd_proto::envelope::Envelope;
-use dd_proto::id::{DeliveryId, RecipientNumber};
+use dd_proto::id::{DeliveryId, MessageId, RecipientNumber};
+use dd_proto::name::SiteName;
 use dd_proto::report::{Disposition, Reply};
 use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::intake::accept::{AcceptError, Submission};
+use crate::intake::policy::Space;
+
+pub use local::content::Spooled;
 
 /// Where a delivery stands in its site's queue: due mail first, then by the time it becomes due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,6 +49,8 @@ pub struct Waiting {
     pub in_doubt: bool,
     /// A final answer that nobody could be told of yet: shown, not tried again.
     pub failed: bool,
+    /// What came of the last attempt, for people; empty before the first.
+    pub last: String,
     pub bytes: u64,
     /// Recipients that are not settled.
     pub open: Vec<RecipientNumber>,
@@ -104,4 +118,243 @@ pub struct Note {
 pub struct Count {
     pub messages: u64,
     pub bytes: u64,
+}
+
+/// Where the store lies and how it behaves.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Made, with mode 0700, where it does not exist.
+    pub dir: PathBuf,
+    pub segment_bytes: u64,
+    /// Below it intake is told that space is short.
+    pub min_free: MinFree,
+    pub rebuild_index: RebuildIndex,
+}
+
+/// How much of the file system stays free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MinFree {
+    Percent(u8),
+    Bytes(u64),
+}
+
+/// Whether a start treats the index as if it were gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RebuildIndex {
+    No,
+    Yes,
+}
+
+/// What a start found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StartReport {
+    /// This start's number: the high half of every lease generation.
+    pub start: u64,
+    /// Records of the queue log that were replayed; 0 after a clean stop.
+    pub replayed: u64,
+    /// Damaged places, copied to `quarantine/`.
+    pub damaged: u64,
+    /// Bytes of a torn last commit, which nobody was told of.
+    pub torn_bytes: u64,
+}
+
+/// A registry record. An empty value is a damaged one: whatever it was, it must not be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    pub key: String,
+    /// The sequence that wrote it; never reused.
+    pub version: u64,
+    pub value: Bytes,
+}
+
+/// Where a listing goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListPosition(Vec<u8>);
+
+/// Why the store does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("another controller runs on the state directory {}: stop it first", .0.display())]
+    InUse(PathBuf),
+    #[error("the state directory cannot be read or written")]
+    Disk(#[from] std::io::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why something stored cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("the index failed: {0}")]
+    Index(String),
+    #[error("the record of {0} is damaged; it is kept, and not delivered")]
+    Damaged(DeliveryId),
+    #[error("the disk failed")]
+    Disk(#[source] std::io::Error),
+    #[error("the store has been closed")]
+    Closed,
+}
+
+/// The log takes nothing more; the process ends and starts anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the log cannot be written")]
+pub struct LogFailed;
+
+/// Storage.
+#[derive(Debug, Clone)]
+pub struct Store(Arc<local::Local>);
+
+impl Store {
+    /// Opens the state directory. Blocks while an index is rebuilt.
+    ///
+    /// # Errors
+    /// The directory is in use, or cannot be read or written.
+    pub fn open(settings: Settings) -> Result<(Self, StartReport), OpenError> {
+        let (local, report) = local::Local::open(settings)?;
+        Ok((Self(Arc::new(local)), report))
+    }
+
+    /// The number of this start, one above every earlier one.
+    pub fn start_number(&self) -> u64 {
+        self.0.start_number()
+    }
+
+    /// Makes a message durable; one `Waiting` for each of its sites.
+    ///
+    /// # Errors
+    /// Nothing was accepted.
+    pub async fn accept(
+        &self,
+        submission: Submission<Spooled>,
+    ) -> Result<Vec<Waiting>, AcceptError> {
+        self.0.accept(submission).await
+    }
+
+    /// A file for a large content.
+    ///
+    /// # Errors
+    /// There is no space.
+    pub async fn spool(&self) -> Result<Spooled, AcceptError> {
+        self.0.spool().await
+    }
+
+    /// Durable when Ok. Settling what is settled changes nothing.
+    ///
+    /// # Errors
+    /// The log failed: nothing of it may be acknowledged.
+    pub async fn settle(&self, batch: Vec<Settlement>) -> Result<(), LogFailed> {
+        self.0.settle(batch).await
+    }
+
+    /// Remembers. Notes about what is settled are dropped.
+    ///
+    /// # Errors
+    /// The log failed.
+    pub async fn note(&self, batch: Vec<Note>) -> Result<(), LogFailed> {
+        self.0.note(batch).await
+    }
+
+    /// Remembers, in the index only, when a site is tried next.
+    pub fn site_timer(&self, site: &SiteName, at: Option<Timestamp>) {
+        self.0.site_timer(site, at);
+    }
+
+    /// Up to `limit` deliveries of a site that are due at `due`, behind `after`.
+    ///
+    /// # Errors
+    /// The index failed.
+    pub async fn head(
+        &self,
+        site: &SiteName,
+        after: Option<Position>,
+        due: Timestamp,
+        limit: usize,
+    ) -> Result<Head, StoreError> {
+        self.0.head(site.clone(), after, due, limit).await
+    }
+
+    /// All that an assignment needs; None where the delivery is settled.
+    ///
+    /// # Errors
+    /// The record is damaged, or the index failed.
+    pub async fn load(&self, delivery: &DeliveryId) -> Result<Option<Loaded>, StoreError> {
+        self.0.load(delivery.clone()).await
+    }
+
+    /// The open deliveries of a message.
+    ///
+    /// # Errors
+    /// The index failed.
+    pub async fn find(&self, id: MessageId) -> Result<Vec<Waiting>, StoreError> {
+        self.0.find(id).await
+    }
+
+    /// Open deliveries, of one site or of all; None as position: that was the end.
+    ///
+    /// # Errors
+    /// The index failed.
+    pub async fn list(
+        &self,
+        site: Option<SiteName>,
+        after: Option<ListPosition>,
+        limit: usize,
+    ) -> Result<(Vec<Waiting>, Option<ListPosition>), StoreError> {
+        self.0.list(site, after, limit).await
+    }
+
+    /// What waits for a site.
+    pub fn count(&self, site: &SiteName) -> Count {
+        self.0.count(site)
+    }
+
+    /// What waits in all.
+    pub fn total(&self) -> Count {
+        self.0.total()
+    }
+
+    /// Sites for which mail waits, with when they were to be tried next.
+    pub fn sites_with_mail(&self) -> Vec<(SiteName, Option<Timestamp>)> {
+        self.0.sites_with_mail()
+    }
+
+    /// Turns true when the queue of earlier starts has been read to its end.
+    pub fn all_known(&self) -> watch::Receiver<bool> {
+        self.0.all_known()
+    }
+
+    /// Whether there is room for more mail.
+    pub fn space(&self) -> Space {
+        self.0.space()
+    }
+
+    /// Writes a registry record, or removes it. Durable when Ok; returns its version.
+    ///
+    /// # Errors
+    /// The log failed: nothing was changed.
+    pub async fn put(
+        &self,
+        family: &'static str,
+        key: &str,
+        value: Option<Bytes>,
+    ) -> Result<u64, LogFailed> {
+        self.0.put(family, key.to_owned(), value).await
+    }
+
+    /// All records of a family.
+    pub fn records(&self, family: &'static str) -> Vec<Record> {
+        self.0.records(family)
+    }
+
+    /// Resolves when log or index has failed: the process must end.
+    pub async fn failed(&self) {
+        self.0.failed().await;
+    }
+
+    /// The clean stop: after it the next start trusts the index.
+    ///
+    /// # Errors
+    /// The next start rebuilds the index.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        Arc::clone(&self.0).close().await
+    }
 }

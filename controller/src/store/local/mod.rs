@@ -1,0 +1,474 @@
+//! The engine on one machine: the queue log and its writer, sled behind it, the registry's log, content files.
+//!
+//! ```text
+//! <state_dir>/ lock  clean-stop
+//!   queue/     segments of the queue log      (truth)
+//!   registry/  segments of the registry log   (truth)
+//!   content/   contents over 256 KiB          (truth, named by records)
+//!   index/     sled                           (derived)
+//!   quarantine/  what a start could not read
+//! ```
+//!
+//! # Not here
+//! What a start does ([`start`]), the commit ([`writer`]), formats ([`segment`], [`record`], [`body`]).
+
+mod body;
+pub(super) mod content;
+mod index;
+mod log;
+mod record;
+mod registry;
+mod replay;
+mod segment;
+mod start;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dd_proto::envelope::Envelope;
+use dd_proto::id::{DeliveryId, MessageId};
+use dd_proto::name::SiteName;
+use jiff::Timestamp;
+use prost::Message as _;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::intake::accept::{AcceptError, Content, Submission};
+use crate::intake::policy::Space;
+use crate::store::{
+    Count, Head, ListPosition, Loaded, LogFailed, MinFree, Note, OpenError, Position, Record,
+    Settings, Settled, Settlement, StartReport, StoreError, StoredContent, Waiting,
+};
+
+use content::Spooled;
+use index::Index;
+use index::entry::millis;
+use log::Files;
+use registry::Registry;
+use start::{Places, Started};
+use writer::{Request, Writer, wall};
+
+/// Requests that may wait for the writer; beyond them callers wait.
+const REQUESTS: usize = 4096;
+/// How often pending changes go to sled.
+const FLUSH_EVERY: Duration = Duration::from_millis(200);
+/// Below this much free space intake stops, whatever the percentage.
+const MIN_FREE_BYTES: u64 = 64 << 20;
+
+/// The engine.
+#[derive(Debug)]
+pub(crate) struct Local {
+    places: Places,
+    start: u64,
+    min_free: MinFree,
+    requests: mpsc::Sender<Request>,
+    index: Arc<Index>,
+    files: Files,
+    registry: Arc<Registry>,
+    all_known: watch::Sender<bool>,
+    failed: watch::Sender<bool>,
+    threads: Mutex<Option<Threads>>,
+    /// Held for as long as the process uses the directory.
+    _lock: File,
+}
+
+#[derive(Debug)]
+struct Threads {
+    writer: JoinHandle<()>,
+    flusher: JoinHandle<()>,
+    end_flusher: std::sync::mpsc::Sender<()>,
+}
+
+impl Local {
+    pub(crate) fn open(settings: Settings) -> Result<(Self, StartReport), OpenError> {
+        let Started {
+            lock,
+            places,
+            start,
+            queue,
+            files,
+            registry,
+            index,
+            report,
+        } = start::start(&settings)?;
+        let (requests, receiver) = mpsc::channel(REQUESTS);
+        let failed = watch::Sender::new(false);
+        let writer = Writer {
+            log: queue,
+            index: Arc::clone(&index),
+            requests: receiver,
+            failed: failed.clone(),
+            content: places.content.clone(),
+            start,
+        };
+        let (end_flusher, ended) = std::sync::mpsc::channel();
+        let threads = Threads {
+            writer: spawn("log writer", move || writer.run())?,
+            flusher: spawn("index", {
+                let (index, failed) = (Arc::clone(&index), failed.clone());
+                move || flush_until(&ended, &index, &failed)
+            })?,
+            end_flusher,
+        };
+        let local = Self {
+            places,
+            start,
+            min_free: settings.min_free,
+            requests,
+            index,
+            files,
+            registry: Arc::new(registry),
+            all_known: watch::Sender::new(true),
+            failed,
+            threads: Mutex::new(Some(threads)),
+            _lock: lock,
+        };
+        Ok((local, report))
+    }
+
+    pub(crate) fn start_number(&self) -> u64 {
+        self.start
+    }
+
+    pub(crate) async fn accept(
+        &self,
+        submission: Submission<Spooled>,
+    ) -> Result<Vec<Waiting>, AcceptError> {
+        let mut accepted = Box::new(accepted_of(&submission));
+        let (inline, file) = match submission.content {
+            Content::Inline(bytes) => {
+                accepted.bytes = bytes.len() as u64;
+                (bytes, None)
+            }
+            Content::Spooled(spooled) => {
+                let syncing = tokio::task::spawn_blocking(move || {
+                    let synced = spooled.sync();
+                    (spooled, synced)
+                });
+                let (spooled, synced) = syncing.await.map_err(|_| AcceptError::LogFailed)?;
+                let synced = synced.map_err(|error| {
+                    tracing::warn!(%error, "a content file cannot be synced");
+                    AcceptError::Full
+                })?;
+                accepted.bytes = synced.bytes;
+                accepted.file = synced.name;
+                accepted.file_crc = synced.crc;
+                (Bytes::new(), Some(spooled))
+            }
+        };
+        self.ask(|answer| Request::Accept {
+            accepted,
+            inline,
+            file,
+            answer,
+        })
+        .await
+        .map_err(|LogFailed| AcceptError::LogFailed)
+    }
+
+    pub(crate) async fn spool(&self) -> Result<Spooled, AcceptError> {
+        let (dir, start) = (self.places.content.clone(), self.start);
+        let random = rand::random();
+        tokio::task::spawn_blocking(move || Spooled::create(&dir, start, random))
+            .await
+            .map_err(|_| AcceptError::LogFailed)?
+            .map_err(|error| {
+                tracing::warn!(%error, "no content file can be made");
+                AcceptError::Full
+            })
+    }
+
+    pub(crate) async fn settle(&self, batch: Vec<Settlement>) -> Result<(), LogFailed> {
+        let batch = batch.iter().map(settled_of).collect();
+        self.ask(|answer| Request::Settle { batch, answer }).await
+    }
+
+    pub(crate) async fn note(&self, batch: Vec<Note>) -> Result<(), LogFailed> {
+        let batch = batch.iter().map(noted_of).collect();
+        self.ask(|answer| Request::Note { batch, answer }).await
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, LogFailed>>) -> Request,
+    ) -> Result<T, LogFailed> {
+        let (answer, answered) = oneshot::channel();
+        let sent = self.requests.send(request(answer)).await;
+        sent.map_err(|_| LogFailed)?;
+        answered.await.map_err(|_| LogFailed)?
+    }
+
+    pub(crate) fn site_timer(&self, site: &SiteName, at: Option<Timestamp>) {
+        self.index.set_timer(site, at);
+    }
+
+    pub(crate) async fn head(
+        &self,
+        site: SiteName,
+        after: Option<Position>,
+        due: Timestamp,
+        limit: usize,
+    ) -> Result<Head, StoreError> {
+        self.look(move |index| index.head(&site, after, due, limit))
+            .await
+    }
+
+    pub(crate) async fn load(&self, delivery: DeliveryId) -> Result<Option<Loaded>, StoreError> {
+        let (files, dir, start) = (self.files.clone(), self.places.content.clone(), self.start);
+        self.look(move |index| load(index, &files, dir, start, delivery))
+            .await
+    }
+
+    pub(crate) async fn find(&self, id: MessageId) -> Result<Vec<Waiting>, StoreError> {
+        self.look(move |index| index.find(id)).await
+    }
+
+    pub(crate) async fn list(
+        &self,
+        site: Option<SiteName>,
+        after: Option<ListPosition>,
+        limit: usize,
+    ) -> Result<(Vec<Waiting>, Option<ListPosition>), StoreError> {
+        let listed = self
+            .look(move |index| {
+                let after = after.as_ref().map(|after| after.0.as_slice());
+                index.list(site.as_ref(), after, limit)
+            })
+            .await?;
+        let next = match listed.len() == limit {
+            true => listed.last().map(|(key, _)| ListPosition(key.clone())),
+            false => None,
+        };
+        Ok((
+            listed.into_iter().map(|(_, waiting)| waiting).collect(),
+            next,
+        ))
+    }
+
+    /// Looks into the index where blocking is allowed. A failure of the index ends the process: it is rebuilt.
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Index) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let index = Arc::clone(&self.index);
+        let looked = tokio::task::spawn_blocking(move || look(&index)).await;
+        let result = looked.map_err(|_| StoreError::Closed)?;
+        if let Err(StoreError::Index(error)) = &result {
+            tracing::error!(error, "the index failed; the next start rebuilds it");
+            self.failed.send_replace(true);
+        }
+        result
+    }
+
+    pub(crate) fn count(&self, site: &SiteName) -> Count {
+        self.index.count_of(site)
+    }
+
+    pub(crate) fn total(&self) -> Count {
+        let counts = self.index.all_counts().into_iter();
+        counts.fold(Count::default(), |total, (_, count)| Count {
+            messages: total.messages + count.messages,
+            bytes: total.bytes + count.bytes,
+        })
+    }
+
+    pub(crate) fn sites_with_mail(&self) -> Vec<(SiteName, Option<Timestamp>)> {
+        let sites = self.index.all_counts().into_iter();
+        sites
+            .map(|(site, _)| {
+                // Without its timer a site is only tried sooner.
+                let timer = self.index.timer(&site).unwrap_or_default();
+                (site, timer)
+            })
+            .collect()
+    }
+
+    pub(crate) fn all_known(&self) -> watch::Receiver<bool> {
+        self.all_known.subscribe()
+    }
+
+    pub(crate) fn space(&self) -> Space {
+        let Ok(stat) = rustix::fs::statvfs(&self.places.root) else {
+            return Space::Short;
+        };
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let wanted = match self.min_free {
+            MinFree::Bytes(bytes) => bytes,
+            MinFree::Percent(percent) => {
+                stat.f_blocks.saturating_mul(stat.f_frsize) / 100 * u64::from(percent)
+            }
+        };
+        match free >= wanted.max(MIN_FREE_BYTES) {
+            true => Space::Enough,
+            false => Space::Short,
+        }
+    }
+
+    pub(crate) async fn put(
+        &self,
+        family: &'static str,
+        key: String,
+        value: Option<Bytes>,
+    ) -> Result<u64, LogFailed> {
+        let registry = Arc::clone(&self.registry);
+        let put =
+            tokio::task::spawn_blocking(move || registry.put(family, &key, value, millis(wall())));
+        let result = put.await.map_err(|_| LogFailed)?;
+        result.map_err(|error| {
+            tracing::error!(%error, "the registry's log cannot be written");
+            self.failed.send_replace(true);
+            LogFailed
+        })
+    }
+
+    pub(crate) fn records(&self, family: &'static str) -> Vec<Record> {
+        self.registry.records(family)
+    }
+
+    pub(crate) async fn failed(&self) {
+        let mut failed = self.failed.subscribe();
+        // The sender lives as long as `self`.
+        let _ = failed.wait_for(|failed| *failed).await;
+    }
+
+    pub(crate) async fn close(self: Arc<Self>) -> Result<(), StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let asked = self.requests.send(Request::Close { answer }).await;
+        asked.map_err(|_| StoreError::Closed)?;
+        let end = answered.await.map_err(|_| StoreError::Closed)?;
+        if *self.failed.borrow() {
+            return Err(StoreError::Closed);
+        }
+        tokio::task::spawn_blocking(move || self.finish(end))
+            .await
+            .map_err(|_| StoreError::Closed)?
+    }
+
+    fn finish(&self, end: (u64, u64, u64)) -> Result<(), StoreError> {
+        let threads = self
+            .threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(threads) = threads {
+            drop(threads.end_flusher);
+            for thread in [threads.writer, threads.flusher] {
+                thread.join().map_err(|_| StoreError::Closed)?;
+            }
+        }
+        while self.index.flush_pending()? > 0 {}
+        let entries = self.index.count_all()?;
+        let end = Places::end_of(end, entries);
+        self.index.close(&self.places.index, &end)?;
+        self.places.write_marker(&end).map_err(StoreError::Disk)
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run)
+}
+
+/// Writes pending changes to sled until the other end of `ended` is dropped.
+fn flush_until(ended: &std::sync::mpsc::Receiver<()>, index: &Index, failed: &watch::Sender<bool>) {
+    use std::sync::mpsc::RecvTimeoutError::Timeout;
+    while ended.recv_timeout(FLUSH_EVERY) == Err(Timeout) {
+        if index.pending() == 0 {
+            continue;
+        }
+        if let Err(error) = index.flush_pending() {
+            tracing::error!(%error, "the index failed; the next start rebuilds it");
+            failed.send_replace(true);
+            return;
+        }
+    }
+}
+
+fn load(
+    index: &Index,
+    files: &Files,
+    dir: PathBuf,
+    start: u64,
+    delivery: DeliveryId,
+) -> Result<Option<Loaded>, StoreError> {
+    let Some((position, entry)) = index.get(&delivery)? else {
+        return Ok(None);
+    };
+    let damaged = || StoreError::Damaged(delivery.clone());
+    let (_, envelope, inline) = files.read(entry.place()).map_err(|_| damaged())?;
+    let accepted = body::Accepted::decode(envelope).map_err(|_| damaged())?;
+    let envelope = accepted.envelope.ok_or_else(damaged)?;
+    let content = match accepted.file.as_str() {
+        "" => StoredContent::Inline(inline),
+        name => {
+            let file = File::open(dir.join(name)).map_err(|_| damaged())?;
+            let whole = file.metadata().is_ok_and(|m| m.len() == accepted.bytes);
+            if !whole {
+                return Err(damaged());
+            }
+            StoredContent::File(file.into())
+        }
+    };
+    Ok(Some(Loaded {
+        waiting: entry
+            .waiting(delivery.site.clone(), position, start)
+            .ok_or_else(damaged)?,
+        envelope: Envelope::try_from(envelope).map_err(|_| damaged())?,
+        content,
+    }))
+}
+
+fn accepted_of<S>(submission: &Submission<S>) -> body::Accepted {
+    let deliveries = submission.deliveries.iter();
+    body::Accepted {
+        id: submission.id.as_bytes().to_vec(),
+        envelope: Some((&submission.envelope).into()),
+        deliveries: deliveries
+            .map(|(site, numbers)| body::StoredDelivery {
+                site: site.to_string(),
+                recipients: numbers.iter().map(|n| u32::from(n.0)).collect(),
+            })
+            .collect(),
+        arrived_ms: millis(submission.arrived),
+        ..body::Accepted::default()
+    }
+}
+
+fn settled_of(settlement: &Settlement) -> body::Settled {
+    let recipients = settlement.recipients.iter();
+    body::Settled {
+        id: settlement.delivery.message.as_bytes().to_vec(),
+        site: settlement.delivery.site.to_string(),
+        recipients: recipients
+            .map(|(number, settled)| body::SettledRecipient {
+                number: u32::from(number.0),
+                what: match settled {
+                    Settled::Relayed => 1,
+                    Settled::Failed => 2,
+                    Settled::Removed => 3,
+                },
+            })
+            .collect(),
+        dsn: None,
+    }
+}
+
+fn noted_of(note: &Note) -> body::Noted {
+    let last = note.last.as_ref();
+    body::Noted {
+        id: note.delivery.message.as_bytes().to_vec(),
+        site: note.delivery.site.to_string(),
+        attempts: note.attempts,
+        breaks: note.breaks,
+        in_doubt: note.in_doubt,
+        failed: note.failed,
+        not_before_ms: note.not_before.map_or(0, millis),
+        last: last.map_or_else(String::new, |(_, reply)| reply.to_string()),
+    }
+}

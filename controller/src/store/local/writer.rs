@@ -1,0 +1,216 @@
+//! The writer: one thread owns the tail of the queue log, and every request that waits shares one commit.
+//!
+//! # Invariants
+//! - Nobody is answered before the commit is synced, and all are answered before the next one begins.
+//! - The index learns of a record before its writer's caller is answered: what was accepted can be found.
+//! - After a failed commit every request fails, and the failure is told once.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use prost::Message as _;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::body;
+use super::content::{self, Spooled};
+use super::index::Index;
+use super::index::entry::millis;
+use super::log::{Log, NewRecord, Written};
+use super::record::Kind;
+use crate::store::{LogFailed, Waiting};
+
+/// A commit takes no more requests, or bytes, than these: the first one should not wait for the last.
+const MAX_REQUESTS: usize = 512;
+const MAX_BYTES: usize = 8 << 20;
+
+/// What callers ask of the writer.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Accept {
+        accepted: Box<body::Accepted>,
+        inline: Bytes,
+        /// Kept once the record is durable; dropped, and so removed, if that fails.
+        file: Option<Spooled>,
+        answer: oneshot::Sender<Result<Vec<Waiting>, LogFailed>>,
+    },
+    Settle {
+        batch: Vec<body::Settled>,
+        answer: oneshot::Sender<Result<(), LogFailed>>,
+    },
+    Note {
+        batch: Vec<body::Noted>,
+        answer: oneshot::Sender<Result<(), LogFailed>>,
+    },
+    /// Everything before it is committed; answers with the end of the log.
+    Close {
+        answer: oneshot::Sender<(u64, u64, u64)>,
+    },
+}
+
+/// Everything the thread owns.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) log: Log,
+    pub(crate) index: Arc<Index>,
+    pub(crate) requests: mpsc::Receiver<Request>,
+    pub(crate) failed: watch::Sender<bool>,
+    pub(crate) content: PathBuf,
+    pub(crate) start: u64,
+}
+
+impl Writer {
+    /// Until the last sender is gone, or Close.
+    pub(crate) fn run(mut self) {
+        let mut group = Vec::new();
+        while let Some(first) = self.requests.blocking_recv() {
+            self.gather(first, &mut group);
+            let close = group.pop_if(|last| matches!(last, Request::Close { .. }));
+            self.commit(&mut group);
+            if let Some(Request::Close { answer }) = close {
+                // Nobody may listen any more; the commit stands all the same.
+                let _ = answer.send(self.log.end());
+                return;
+            }
+        }
+    }
+
+    /// The first request, and what waits behind it; Close ends a group.
+    fn gather(&mut self, first: Request, group: &mut Vec<Request>) {
+        let mut bytes = first.bytes();
+        let mut closing = matches!(first, Request::Close { .. });
+        group.push(first);
+        while !closing && group.len() < MAX_REQUESTS && bytes < MAX_BYTES {
+            let Ok(next) = self.requests.try_recv() else {
+                return;
+            };
+            bytes += next.bytes();
+            closing = matches!(next, Request::Close { .. });
+            group.push(next);
+        }
+    }
+
+    fn commit(&mut self, group: &mut Vec<Request>) {
+        let records: Vec<NewRecord> = group.iter().flat_map(Request::records).collect();
+        if records.is_empty() {
+            return group.clear();
+        }
+        match self.log.commit(&records, millis(wall())) {
+            Ok(written) => {
+                let mut written = written.into_iter();
+                for request in group.drain(..) {
+                    self.apply(request, &mut written);
+                }
+            }
+            Err(error) => {
+                self.fail(&error);
+                group.drain(..).for_each(Request::refuse);
+            }
+        }
+    }
+
+    fn fail(&self, error: &dyn std::fmt::Display) {
+        if !self.failed.send_replace(true) {
+            tracing::error!(%error, "the queue log cannot be written; nothing more is accepted");
+        }
+    }
+
+    /// Tells the index, then the caller. Callers that went away need no answer.
+    fn apply(&self, request: Request, written: &mut impl Iterator<Item = Written>) {
+        match request {
+            Request::Accept {
+                accepted,
+                file,
+                answer,
+                ..
+            } => {
+                if let Some(file) = file {
+                    file.keep();
+                }
+                if let Some(written) = written.next() {
+                    let waiting = self.index.accepted(&accepted, written, self.start);
+                    let _ = answer.send(Ok(waiting));
+                }
+            }
+            Request::Settle { batch, answer } => {
+                for settled in &batch {
+                    written.next();
+                    match self.index.settled(settled) {
+                        Ok(Some(file)) => content::unlink(&self.content, &file),
+                        Ok(None) => {}
+                        Err(error) => self.fail(&error),
+                    }
+                }
+                let _ = answer.send(Ok(()));
+            }
+            Request::Note { batch, answer } => {
+                for noted in &batch {
+                    written.next();
+                    if let Err(error) = self.index.noted(noted) {
+                        self.fail(&error);
+                    }
+                }
+                let _ = answer.send(Ok(()));
+            }
+            Request::Close { .. } => {}
+        }
+    }
+}
+
+impl Request {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Accept { inline, .. } => inline.len(),
+            _ => 0,
+        }
+    }
+
+    fn records(&self) -> Vec<NewRecord> {
+        let record = |kind, envelope| NewRecord {
+            kind,
+            envelope,
+            content: Bytes::new(),
+        };
+        match self {
+            Self::Accept {
+                accepted, inline, ..
+            } => vec![NewRecord {
+                kind: Kind::Accepted,
+                envelope: accepted.encode_to_vec(),
+                content: inline.clone(),
+            }],
+            Self::Settle { batch, .. } => batch
+                .iter()
+                .map(|settled| record(Kind::Settled, settled.encode_to_vec()))
+                .collect(),
+            Self::Note { batch, .. } => batch
+                .iter()
+                .map(|noted| record(Kind::Noted, noted.encode_to_vec()))
+                .collect(),
+            Self::Close { .. } => Vec::new(),
+        }
+    }
+
+    /// Callers that went away need no answer.
+    fn refuse(self) {
+        match self {
+            Self::Accept { answer, .. } => {
+                let _ = answer.send(Err(LogFailed));
+            }
+            Self::Settle { answer, .. } | Self::Note { answer, .. } => {
+                let _ = answer.send(Err(LogFailed));
+            }
+            Self::Close { .. } => {}
+        }
+    }
+}
+
+/// The wall clock, once for each commit.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the writer is a loop; records carry the time of their commit"
+)]
+pub(crate) fn wall() -> Timestamp {
+    Timestamp::now()
+}
