@@ -162,7 +162,10 @@ impl Controller {
             .connect()
             .await
             .map_err(|error| {
-                self.unreachable(&error, "is it running, and is the identity one of this controller?")
+                self.unreachable(
+                    &error,
+                    "is it running, and is the identity one of this controller?",
+                )
             })
     }
 

@@ -74,7 +74,8 @@ impl Failure {
         match status.code() {
             Code::NotFound => Self::NoSuchThing(said.to_owned()),
             Code::Unimplemented => Self::Refused(
-                "this controller does not know the command: use the ddadm of its own version".into(),
+                "this controller does not know the command: use the ddadm of its own version"
+                    .into(),
             ),
             _ => Self::Refused(said.to_owned()),
         }
@@ -98,11 +99,31 @@ mod tests {
     fn a_status_becomes_the_exit_code_of_the_contract() {
         let broken = || Status::from_error(std::io::Error::other("connection reset").into());
         for (status, exit, says) in [
-            (Status::not_found("no site `x`: see `ddadm site list`"), Exit::NoSuchThing, "no site `x`"),
-            (Status::already_exists("there is a site `x`"), Exit::Failed, "there is a site"),
-            (Status::failed_precondition("in hand"), Exit::Failed, "in hand"),
-            (Status::unavailable("not all known yet"), Exit::Failed, "not all known yet"),
-            (Status::unimplemented(""), Exit::Failed, "ddadm of its own version"),
+            (
+                Status::not_found("no site `x`: see `ddadm site list`"),
+                Exit::NoSuchThing,
+                "no site `x`",
+            ),
+            (
+                Status::already_exists("there is a site `x`"),
+                Exit::Failed,
+                "there is a site",
+            ),
+            (
+                Status::failed_precondition("in hand"),
+                Exit::Failed,
+                "in hand",
+            ),
+            (
+                Status::unavailable("not all known yet"),
+                Exit::Failed,
+                "not all known yet",
+            ),
+            (
+                Status::unimplemented(""),
+                Exit::Failed,
+                "ddadm of its own version",
+            ),
             (Status::internal(""), Exit::Failed, "nternal"),
             (broken(), Exit::Unreachable, "connection reset"),
         ] {

@@ -66,13 +66,17 @@ impl<'a> Printer<'a> {
     pub(crate) fn answer(&mut self, answer: &Answer, output: Output) -> Exit {
         let written = match output {
             Output::Json => writeln!(self.stdout, "{}", json_printable(&answer.json)),
-            Output::Table => self.stdout.write_all(lines_printable(&answer.text).as_bytes()),
+            Output::Table => self
+                .stdout
+                .write_all(lines_printable(&answer.text).as_bytes()),
         };
         // A reader that went away (`ddadm queue list | head`) wanted no more.
         if let Err(error) = written.and_then(|()| self.stdout.flush())
             && error.kind() != std::io::ErrorKind::BrokenPipe
         {
-            return self.failure(&Failure::Refused(format!("the answer cannot be written: {error}")));
+            return self.failure(&Failure::Refused(format!(
+                "the answer cannot be written: {error}"
+            )));
         }
         // A program that reads the JSON still gets the sentence where errors go.
         if answer.exit != Exit::Done && output == Output::Json {
@@ -122,7 +126,10 @@ fn usage_line(rendered: &str) -> String {
         .filter(|line| !line.starts_with("For more information"))
         .collect();
     let said = said.join(" ");
-    format!("{}; see --help", said.strip_prefix("error: ").unwrap_or(&said))
+    format!(
+        "{}; see --help",
+        said.strip_prefix("error: ").unwrap_or(&said)
+    )
 }
 
 /// Whether a terminal would act on it, or a reader be misled by it.
@@ -149,7 +156,10 @@ pub(crate) fn printable(text: &str) -> String {
 }
 
 fn lines_printable(text: &str) -> String {
-    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+    text.split('\n')
+        .map(printable)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// Outside of strings pretty JSON has only line ends that are hidden; within strings serde leaves DEL, C1 and formatting
@@ -221,7 +231,8 @@ impl Table {
     }
 
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.iter().map(|cell| printable(cell)).collect());
+        self.rows
+            .push(cells.iter().map(|cell| printable(cell)).collect());
     }
 
     /// The lines, or `empty` where there are no rows.
@@ -234,7 +245,13 @@ impl Table {
 
     fn lines(&self) -> String {
         let widths: Vec<usize> = (0..self.rows[0].len())
-            .map(|column| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
+            .map(|column| {
+                self.rows
+                    .iter()
+                    .map(|row| row[column].chars().count())
+                    .max()
+                    .unwrap_or(0)
+            })
             .collect();
         let mut text = String::new();
         for row in &self.rows {
@@ -316,7 +333,10 @@ mod tests {
     #[test]
     fn times_are_rfc_3339_and_nothing_is_nothing() {
         assert_eq!(time(0), None);
-        assert_eq!(time(1_800_000_000_123).as_deref(), Some("2027-01-15T08:00:00.123Z"));
+        assert_eq!(
+            time(1_800_000_000_123).as_deref(),
+            Some("2027-01-15T08:00:00.123Z")
+        );
         assert_eq!(time_shown(1_800_000_000_123), "2027-01-15T08:00:00Z");
         assert_eq!(time(i64::MAX), None);
     }

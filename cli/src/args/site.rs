@@ -38,7 +38,9 @@ pub(crate) enum SiteVerb {
     /// Change what is given; a list replaces the earlier one
     Set(Box<Set>),
     /// State, queue, last attempts, and who answered
-    Show { name: SiteName },
+    Show {
+        name: SiteName,
+    },
     List,
     /// Remove a site; one with mail only with --fail or --discard
     Remove {
@@ -58,7 +60,9 @@ pub(crate) enum SiteVerb {
         until: Option<Timestamp>,
     },
     /// End a hold
-    Resume { name: SiteName },
+    Resume {
+        name: SiteName,
+    },
 }
 
 #[derive(Debug, Group)]

@@ -7,9 +7,9 @@ use std::num::NonZeroU16;
 use dd_proto::path::Mailbox;
 use dd_proto::site::HostName;
 use ipnet::IpNet;
+use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
-use jiff::Timestamp;
 
 /// A host as it was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,13 +23,17 @@ pub(crate) struct HostArg {
 pub(crate) enum ValueError {
     #[error("expected a DNS name or an IP address, with :PORT where it is not --port")]
     Host,
-    #[error("expected a port from 1 to 65535 behind the colon, and brackets around an IPv6 address")]
+    #[error(
+        "expected a port from 1 to 65535 behind the colon, and brackets around an IPv6 address"
+    )]
     Port,
     #[error("expected a full address such as user@example.net")]
     Mailbox,
     #[error("expected a network such as 192.0.2.0/24, or an IP address")]
     Network,
-    #[error("expected 2026-12-24, 2026-12-24T18:00 (local time) or RFC 3339 such as 2026-12-24T18:00:00Z")]
+    #[error(
+        "expected 2026-12-24, 2026-12-24T18:00 (local time) or RFC 3339 such as 2026-12-24T18:00:00Z"
+    )]
     Time,
 }
 
@@ -109,7 +113,11 @@ mod tests {
     fn a_host_may_have_a_port() {
         for (text, name, port) in [
             ("home.dyndns.example", "home.dyndns.example", None),
-            ("home.dyndns.example:2525", "home.dyndns.example", Some(2525)),
+            (
+                "home.dyndns.example:2525",
+                "home.dyndns.example",
+                Some(2525),
+            ),
             ("192.0.2.1", "192.0.2.1", None),
             ("192.0.2.1:26", "192.0.2.1", Some(26)),
             ("2001:db8::1", "2001:db8::1", None),
@@ -121,11 +129,25 @@ mod tests {
                 HostName::Dns(name) => name.to_string(),
                 HostName::Address(ip) => ip.to_string(),
             };
-            assert_eq!((shown.as_str(), host.port.map(NonZeroU16::get)), (name, port), "{text}");
+            assert_eq!(
+                (shown.as_str(), host.port.map(NonZeroU16::get)),
+                (name, port),
+                "{text}"
+            );
         }
         for bad in [
-            "", ":25", "h:", "h:0", "h:65536", "h:+25", "h:25:26", "[2001:db8::1", "[192.0.2.1]:25",
-            "[2001:db8::1]25", "a b", "h/25",
+            "",
+            ":25",
+            "h:",
+            "h:0",
+            "h:65536",
+            "h:+25",
+            "h:25:26",
+            "[2001:db8::1",
+            "[192.0.2.1]:25",
+            "[2001:db8::1]25",
+            "a b",
+            "h/25",
         ] {
             assert!(host(bad).is_err(), "{bad:?}");
         }

@@ -14,7 +14,11 @@ use crate::output::{Answer, Table, present, time, time_shown};
 pub(crate) async fn run(verb: AgentVerb, controller: &Controller) -> Result<Answer, Failure> {
     let mut agents = controller.agents().await?;
     match verb {
-        AgentVerb::Add { name, address, from } => {
+        AgentVerb::Add {
+            name,
+            address,
+            from,
+        } => {
             let request = pb::AddAgentRequest {
                 name: name.to_string(),
                 addresses: address.iter().map(ToString::to_string).collect(),
@@ -62,14 +66,25 @@ struct Agent {
 }
 
 fn list(agents: Vec<pb::AgentStatus>) -> Answer {
-    let mut table = Table::new(&["NAME", "STATE", "IN FLIGHT", "LAST SEEN", "VERSION", "ADDRESSES"]);
+    let mut table = Table::new(&[
+        "NAME",
+        "STATE",
+        "IN FLIGHT",
+        "LAST SEEN",
+        "VERSION",
+        "ADDRESSES",
+    ]);
     for it in &agents {
         table.row([
             it.name.clone(),
             it.state.clone(),
             format!("{}/{}", it.in_flight, it.slots),
             time_shown(it.last_seen_ms),
-            if it.version.is_empty() { "-".into() } else { it.version.clone() },
+            if it.version.is_empty() {
+                "-".into()
+            } else {
+                it.version.clone()
+            },
             it.addresses.join(" "),
         ]);
     }
@@ -185,11 +200,21 @@ mod tests {
     #[test]
     fn addresses_come_in_three_forms() {
         let all = || pb::AddressesResponse {
-            addresses: vec!["192.0.2.10".into(), "2001:db8::10".into(), "198.51.100.1".into()],
+            addresses: vec![
+                "192.0.2.10".into(),
+                "2001:db8::10".into(),
+                "198.51.100.1".into(),
+            ],
             networks: vec!["192.0.2.0/27".into()],
         };
-        insta::assert_snapshot!("addresses_text", addresses(all(), AddressFormat::Text).both());
+        insta::assert_snapshot!(
+            "addresses_text",
+            addresses(all(), AddressFormat::Text).both()
+        );
         insta::assert_snapshot!("addresses_nft", addresses(all(), AddressFormat::Nft).both());
-        insta::assert_snapshot!("addresses_json", addresses(all(), AddressFormat::Json).both());
+        insta::assert_snapshot!(
+            "addresses_json",
+            addresses(all(), AddressFormat::Json).both()
+        );
     }
 }

@@ -21,17 +21,26 @@ pub(crate) async fn run(verb: CaVerb, controller: &Controller) -> Result<Answer,
         CaVerb::Import { name, certificate } => {
             let request = pb::ImportAuthorityRequest {
                 name: name.to_string(),
-                certificates: certificates(&certificate)?.into_iter().map(Into::into).collect(),
+                certificates: certificates(&certificate)?
+                    .into_iter()
+                    .map(Into::into)
+                    .collect(),
             };
             let imported = controller.authorities().await?.import(request).await;
             Ok(show(controller.one(imported)?))
         }
         CaVerb::List => {
-            let all = controller.authorities().await?.list(pb::ListAuthoritiesRequest {}).await;
+            let all = controller
+                .authorities()
+                .await?
+                .list(pb::ListAuthoritiesRequest {})
+                .await;
             Ok(list(controller.all(all).await?))
         }
         CaVerb::Show { name } => {
-            let request = pb::AuthorityName { name: name.to_string() };
+            let request = pb::AuthorityName {
+                name: name.to_string(),
+            };
             let authority = controller.authorities().await?.show(request).await;
             Ok(show(controller.one(authority)?))
         }
@@ -112,7 +121,10 @@ fn view(authority: pb::Authority) -> Authority {
 }
 
 fn show(authority: pb::Authority) -> Answer {
-    let mut page = Page::new(&format!("{} (version {})", authority.name, authority.version));
+    let mut page = Page::new(&format!(
+        "{} (version {})",
+        authority.name, authority.version
+    ));
     for it in &authority.certificates {
         page.line("Certificate", &it.subject);
         page.line("  sha256", &it.sha256);
@@ -172,7 +184,12 @@ mod tests {
         assert_eq!(in_file(&der), Some(vec![der.clone()]));
         let two = format!("a comment\n{pem}{key}{pem}");
         assert_eq!(in_file(two.as_bytes()), Some(vec![der.clone(), der]));
-        for bad in ["", "nothing", &key, "-----BEGIN CERTIFICATE-----\n*\n-----END CERTIFICATE-----\n"] {
+        for bad in [
+            "",
+            "nothing",
+            &key,
+            "-----BEGIN CERTIFICATE-----\n*\n-----END CERTIFICATE-----\n",
+        ] {
             assert_eq!(in_file(bad.as_bytes()), None, "{bad}");
         }
     }

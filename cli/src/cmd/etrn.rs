@@ -111,22 +111,67 @@ mod tests {
             detail: detail.into(),
         };
         for (outcome, sentence, exit) in [
-            (outcome(Came::Unspecified, 0, 0, 0, ""), "released, 3 waiting", Exit::Done),
-            (outcome(Came::NothingWaiting, 0, 0, 0, ""), "nothing waiting", Exit::Done),
+            (
+                outcome(Came::Unspecified, 0, 0, 0, ""),
+                "released, 3 waiting",
+                Exit::Done,
+            ),
+            (
+                outcome(Came::NothingWaiting, 0, 0, 0, ""),
+                "nothing waiting",
+                Exit::Done,
+            ),
             (outcome(Came::Done, 3, 0, 0, ""), "3 relayed", Exit::Done),
-            (outcome(Came::Done, 2, 1, 0, "452 full"), "2 relayed, 1 deferred: 452 full", Exit::Failed),
-            (outcome(Came::Done, 2, 0, 1, ""), "2 relayed, 1 failed", Exit::Failed),
-            (outcome(Came::NotReached, 0, 0, 0, "connection refused"), "not reached: connection refused", Exit::SiteNotReached),
-            (outcome(Came::NotProved, 0, 0, 0, "no STARTTLS"), "wrong host: no STARTTLS", Exit::SiteNotReached),
-            (outcome(Came::Refused, 0, 0, 0, "554\r\nno\x1b[2J"), "refused: 554\\r\\nno\\u{1b}[2J", Exit::Failed),
-            (outcome(Came::Held, 0, 0, 0, "root"), "held by root", Exit::Failed),
-            (outcome(Came::Held, 0, 0, 0, "held by root since noon"), "held by root since noon", Exit::Failed),
-            (outcome(Came::Pending, 1, 0, 0, ""), "still at work, 1 relayed", Exit::Failed),
+            (
+                outcome(Came::Done, 2, 1, 0, "452 full"),
+                "2 relayed, 1 deferred: 452 full",
+                Exit::Failed,
+            ),
+            (
+                outcome(Came::Done, 2, 0, 1, ""),
+                "2 relayed, 1 failed",
+                Exit::Failed,
+            ),
+            (
+                outcome(Came::NotReached, 0, 0, 0, "connection refused"),
+                "not reached: connection refused",
+                Exit::SiteNotReached,
+            ),
+            (
+                outcome(Came::NotProved, 0, 0, 0, "no STARTTLS"),
+                "wrong host: no STARTTLS",
+                Exit::SiteNotReached,
+            ),
+            (
+                outcome(Came::Refused, 0, 0, 0, "554\r\nno\x1b[2J"),
+                "refused: 554\\r\\nno\\u{1b}[2J",
+                Exit::Failed,
+            ),
+            (
+                outcome(Came::Held, 0, 0, 0, "root"),
+                "held by root",
+                Exit::Failed,
+            ),
+            (
+                outcome(Came::Held, 0, 0, 0, "held by root since noon"),
+                "held by root since noon",
+                Exit::Failed,
+            ),
+            (
+                outcome(Came::Pending, 1, 0, 0, ""),
+                "still at work, 1 relayed",
+                Exit::Failed,
+            ),
         ] {
             let shown = format!("home: {sentence}\n");
-            assert!(answer("home", outcome.clone()).both().starts_with(&shown), "{shown}");
+            assert!(
+                answer("home", outcome.clone()).both().starts_with(&shown),
+                "{shown}"
+            );
             assert_eq!(said(&outcome).2, exit, "{sentence}");
         }
-        insta::assert_snapshot!(answer("home", outcome(Came::NotReached, 0, 0, 0, "timeout")).both());
+        insta::assert_snapshot!(
+            answer("home", outcome(Came::NotReached, 0, 0, 0, "timeout")).both()
+        );
     }
 }

@@ -22,11 +22,19 @@ pub(crate) async fn run(verb: QueueVerb, controller: &Controller) -> Result<Answ
         }
         QueueVerb::Retry(selection) => {
             let changed = queue.retry(selected(&selection)).await;
-            Ok(changed_answer(&selection, controller.one(changed)?, "due now"))
+            Ok(changed_answer(
+                &selection,
+                controller.one(changed)?,
+                "due now",
+            ))
         }
         QueueVerb::Remove(selection) => {
             let changed = queue.remove(selected(&selection)).await;
-            Ok(changed_answer(&selection, controller.one(changed)?, "removed"))
+            Ok(changed_answer(
+                &selection,
+                controller.one(changed)?,
+                "removed",
+            ))
         }
     }
 }
@@ -34,7 +42,11 @@ pub(crate) async fn run(verb: QueueVerb, controller: &Controller) -> Result<Answ
 fn selected(selection: &Selection) -> pb::DeliverySelection {
     pb::DeliverySelection {
         id: selection.id.to_string(),
-        site: selection.site.as_ref().map(ToString::to_string).unwrap_or_default(),
+        site: selection
+            .site
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
     }
 }
 
@@ -155,7 +167,11 @@ fn show(id: &str, message: pb::QueuedMessage) -> Answer {
     let view = Message {
         id: id.to_owned(),
         reverse_path: envelope.reverse_path,
-        body: if envelope.eight_bit { "8BITMIME" } else { "7BIT" },
+        body: if envelope.eight_bit {
+            "8BITMIME"
+        } else {
+            "7BIT"
+        },
         smtputf8: envelope.smtputf8,
         ret: present(envelope.ret),
         envid: present(envelope.envid),
@@ -178,7 +194,13 @@ fn page(id: &str, message: &pb::QueuedMessage) -> String {
     let mut page = Page::new(&format!("message {id}"));
     if let Some(envelope) = &message.envelope {
         page.line("From", &format!("<{}>", envelope.reverse_path));
-        page.lines("To", envelope.recipients.iter().map(|it| it.forward_path.as_str()));
+        page.lines(
+            "To",
+            envelope
+                .recipients
+                .iter()
+                .map(|it| it.forward_path.as_str()),
+        );
     }
     for it in &message.deliveries {
         page.line("", "");
@@ -189,7 +211,10 @@ fn page(id: &str, message: &pb::QueuedMessage) -> String {
         page.line("  tries", &it.attempts.to_string());
         page.line("  next", &standing(it));
         if it.failed {
-            page.line("", "its final answer could not be told to the sender; retry or remove it");
+            page.line(
+                "",
+                "its final answer could not be told to the sender; retry or remove it",
+            );
         }
         if !it.last.is_empty() {
             page.line("  last", &it.last);
@@ -238,7 +263,11 @@ mod tests {
         let recipient = |number, path: &str| pb::Recipient {
             number,
             forward_path: path.into(),
-            notify: if number == 0 { "NEVER".into() } else { String::new() },
+            notify: if number == 0 {
+                "NEVER".into()
+            } else {
+                String::new()
+            },
             orcpt: String::new(),
         };
         let message = pb::QueuedMessage {
@@ -246,7 +275,10 @@ mod tests {
             envelope: Some(pb::Envelope {
                 reverse_path: "sender@example.com".into(),
                 eight_bit: true,
-                recipients: vec![recipient(0, "a@home.example"), recipient(1, "b@home.example")],
+                recipients: vec![
+                    recipient(0, "a@home.example"),
+                    recipient(1, "b@home.example"),
+                ],
                 ..pb::Envelope::default()
             }),
         };
@@ -259,6 +291,8 @@ mod tests {
             id: "0197f3a07a5b7c3e8d2f4a5b6c7d8e9f".parse().unwrap(),
             site: None,
         };
-        insta::assert_snapshot!(changed_answer(&selection, pb::Changed { deliveries: 2 }, "due now").both());
+        insta::assert_snapshot!(
+            changed_answer(&selection, pb::Changed { deliveries: 2 }, "due now").both()
+        );
     }
 }

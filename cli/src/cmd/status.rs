@@ -68,7 +68,11 @@ fn view(status: pb::StatusResponse) -> View {
             messages: status.queued_messages,
             bytes: status.queued_bytes,
         },
-        sites: status.sites.into_iter().map(|it| (it.state, it.sites)).collect(),
+        sites: status
+            .sites
+            .into_iter()
+            .map(|it| (it.state, it.sites))
+            .collect(),
         agents_connected: status.agents_connected,
         in_doubt: status.in_doubt,
         duplicates: status.duplicates,
@@ -77,7 +81,10 @@ fn view(status: pb::StatusResponse) -> View {
 }
 
 fn page(status: &pb::StatusResponse) -> String {
-    let mut page = Page::new(&format!("{}, dd-controller {}", status.hostname, status.version));
+    let mut page = Page::new(&format!(
+        "{}, dd-controller {}",
+        status.hostname, status.version
+    ));
     page.lines("ALARM", status.alarms.iter().map(String::as_str));
     page.line("Started", &time_shown(status.started_ms));
     page.line("Queued", &queued(status));
@@ -87,7 +94,14 @@ fn page(status: &pb::StatusResponse) -> String {
         .filter(|it| it.sites > 0)
         .map(|it| format!("{} {}", it.sites, it.state))
         .collect();
-    page.line("Sites", &if sites.is_empty() { "none".into() } else { sites.join(", ") });
+    page.line(
+        "Sites",
+        &if sites.is_empty() {
+            "none".into()
+        } else {
+            sites.join(", ")
+        },
+    );
     page.line("Agents", &format!("{} connected", status.agents_connected));
     page.line("In doubt", &status.in_doubt.to_string());
     page.line("Duplicates", &status.duplicates.to_string());
@@ -101,13 +115,24 @@ fn page(status: &pb::StatusResponse) -> String {
         ("Metrics", std::slice::from_ref(&listeners.metrics)),
     ] {
         let addresses = addresses.join(", ");
-        page.line(label, if addresses.is_empty() { "off" } else { &addresses });
+        page.line(
+            label,
+            if addresses.is_empty() {
+                "off"
+            } else {
+                &addresses
+            },
+        );
     }
     page.into_text()
 }
 
 fn queued(status: &pb::StatusResponse) -> String {
-    let so_far = if status.all_known { "" } else { " so far; the queue is still being read" };
+    let so_far = if status.all_known {
+        ""
+    } else {
+        " so far; the queue is still being read"
+    };
     format!(
         "{}, {}{so_far}",
         count(status.queued_messages, "message", "messages"),
@@ -136,13 +161,22 @@ mod tests {
             queued_bytes: 4_500_000,
             started_ms: 1_800_000_000_123,
             sites: vec![
-                pb::SiteCount { state: "idle".into(), sites: 12 },
-                pb::SiteCount { state: "waiting".into(), sites: 1 },
+                pb::SiteCount {
+                    state: "idle".into(),
+                    sites: 12,
+                },
+                pb::SiteCount {
+                    state: "waiting".into(),
+                    sites: 1,
+                },
             ],
             agents_connected: 2,
             in_doubt: 1,
             duplicates: 0,
-            alarms: vec!["the wall clock jumped: `ddadm clock confirm`".into(), "disk\x07".into()],
+            alarms: vec![
+                "the wall clock jumped: `ddadm clock confirm`".into(),
+                "disk\x07".into(),
+            ],
         };
         insta::assert_snapshot!(answer(status).both());
     }

@@ -27,10 +27,18 @@ pub(crate) async fn run(
         SiteVerb::Set(set) => set_site(*set, controller, stdin).await,
         SiteVerb::Show { name } => show(&name, controller).await.map(one),
         SiteVerb::List => {
-            let all = controller.sites().await?.list(pb::ListSitesRequest {}).await;
+            let all = controller
+                .sites()
+                .await?
+                .list(pb::ListSitesRequest {})
+                .await;
             Ok(list(controller.all(all).await?))
         }
-        SiteVerb::Remove { name, fail, discard } => {
+        SiteVerb::Remove {
+            name,
+            fail,
+            discard,
+        } => {
             let mail = mail_of_removed(fail, discard);
             let request = pb::RemoveSiteRequest {
                 name: name.to_string(),
@@ -108,7 +116,10 @@ fn one(status: pb::SiteStatus) -> Answer {
 
 fn list(all: Vec<pb::SiteStatus>) -> Answer {
     let text = page::table(&all);
-    Answer::new(&all.into_iter().map(SiteView::from).collect::<Vec<_>>(), text)
+    Answer::new(
+        &all.into_iter().map(SiteView::from).collect::<Vec<_>>(),
+        text,
+    )
 }
 
 /// clap has seen to it that not both are given.
@@ -173,8 +184,14 @@ mod tests {
                     name: "home".into(),
                     domains: vec!["home.example".into(), "other.example".into()],
                     hosts: vec![
-                        pb::Host { host: "home.dyndns.example".into(), port: 25 },
-                        pb::Host { host: "2001:db8::25".into(), port: 2525 },
+                        pb::Host {
+                            host: "home.dyndns.example".into(),
+                            port: 25,
+                        },
+                        pb::Host {
+                            host: "2001:db8::25".into(),
+                            port: 2525,
+                        },
                     ],
                     proof: Some(pb::Proof { kind: Some(proof) }),
                     connections: Some(2),
@@ -249,6 +266,8 @@ mod tests {
     fn a_removal_says_what_became_of_the_mail() {
         let name = "home".parse().unwrap();
         let removed = pb::RemoveSiteResponse { messages: 1 };
-        insta::assert_snapshot!(removed_answer(&name, mail_of_removed(false, true), &removed).both());
+        insta::assert_snapshot!(
+            removed_answer(&name, mail_of_removed(false, true), &removed).both()
+        );
     }
 }

@@ -20,7 +20,13 @@ pub(super) fn page(status: &pb::SiteStatus) -> String {
     page.line("Queued", &queued(status));
     if status.out > 0 || status.sessions > 0 {
         let sessions = count(status.sessions.into(), "session", "sessions");
-        page.line("Out", &format!("{} in {sessions}", count(status.out.into(), "message", "messages")));
+        page.line(
+            "Out",
+            &format!(
+                "{} in {sessions}",
+                count(status.out.into(), "message", "messages")
+            ),
+        );
     }
     page.lines("Domains", spec.domains.iter().map(String::as_str));
     let hosts: Vec<String> = spec.hosts.iter().map(host).collect();
@@ -33,7 +39,11 @@ pub(super) fn page(status: &pb::SiteStatus) -> String {
 
 /// What the state means for the mail.
 fn state(status: &pb::SiteStatus, site: &pb::Site) -> String {
-    let closing = if site.closing { "; closed for removal, takes no new mail" } else { "" };
+    let closing = if site.closing {
+        "; closed for removal, takes no new mail"
+    } else {
+        ""
+    };
     let sentence = match (status.state.as_str(), status.why.as_str()) {
         ("idle", _) => "nothing waits".into(),
         ("ready", _) => "mail waits and is due now".into(),
@@ -46,7 +56,7 @@ fn state(status: &pb::SiteStatus, site: &pb::Site) -> String {
         }
         ("waiting", "refused") => "the site refused (refused)".into(),
         ("waiting", "busy") => "the site is busy (busy)".into(),
-        ("waiting", "deferred") => "the site took it for later (deferred)".into(),
+        ("waiting", "deferred") => "the site deferred the mail (deferred)".into(),
         (_, why) => why.to_owned(),
     };
     let colon = if sentence.is_empty() { "" } else { ": " };
@@ -69,7 +79,11 @@ fn held(hold: Option<&pb::Hold>) -> String {
 }
 
 fn queued(status: &pb::SiteStatus) -> String {
-    let so_far = if status.complete { "" } else { " so far; the queue is still being read" };
+    let so_far = if status.complete {
+        ""
+    } else {
+        " so far; the queue is still being read"
+    };
     format!(
         "{}, {}{so_far}",
         count(status.queued_messages, "message", "messages"),
@@ -106,7 +120,11 @@ fn settings(page: &mut Page, spec: &pb::SiteSpec) {
         ("Lifetime", spec.lifetime_ms.map(duration)),
         ("Delay warning", spec.delay_warning_ms.map(duration)),
         ("Max message", spec.max_message_bytes.map(format_size)),
-        ("Quota", spec.quota_messages.map(|it| count(it, "message", "messages"))),
+        (
+            "Quota",
+            spec.quota_messages
+                .map(|it| count(it, "message", "messages")),
+        ),
         ("Quota bytes", spec.quota_bytes.map(format_size)),
         ("Contact", spec.contact.clone()),
     ] {
@@ -114,7 +132,10 @@ fn settings(page: &mut Page, spec: &pb::SiteSpec) {
             page.line(label, &value);
         }
     }
-    page.lines("Allowed targets", spec.allow_targets.iter().map(String::as_str));
+    page.lines(
+        "Allowed targets",
+        spec.allow_targets.iter().map(String::as_str),
+    );
 }
 
 fn attempts(page: &mut Page, attempts: &[pb::LastAttempt]) {
@@ -122,10 +143,16 @@ fn attempts(page: &mut Page, attempts: &[pb::LastAttempt]) {
     for it in attempts {
         page.line("", "");
         let at = time_shown(it.at_ms);
-        page.line(label, &format!("{at} {} via {} at {}", it.outcome, it.agent, it.address));
+        page.line(
+            label,
+            &format!("{at} {} via {} at {}", it.outcome, it.agent, it.address),
+        );
         page.line("", &it.detail);
         if let Some(peer) = &it.peer {
-            page.line("", &format!("answered: {}, issued by {}", peer.subject, peer.issuer));
+            page.line(
+                "",
+                &format!("answered: {}, issued by {}", peer.subject, peer.issuer),
+            );
             page.line("", &format!("names: {}", peer.names.join(" ")));
             page.line("", &format!("sha256: {}", peer.sha256));
         }
@@ -134,7 +161,16 @@ fn attempts(page: &mut Page, attempts: &[pb::LastAttempt]) {
 }
 
 pub(super) fn table(all: &[pb::SiteStatus]) -> String {
-    let mut table = Table::new(&["NAME", "STATE", "WHY", "MESSAGES", "SIZE", "NEXT ATTEMPT", "PROOF", "HOSTS"]);
+    let mut table = Table::new(&[
+        "NAME",
+        "STATE",
+        "WHY",
+        "MESSAGES",
+        "SIZE",
+        "NEXT ATTEMPT",
+        "PROOF",
+        "HOSTS",
+    ]);
     for status in all {
         let site = status.site.clone().unwrap_or_default();
         let spec = site.spec.unwrap_or_default();
@@ -142,8 +178,16 @@ pub(super) fn table(all: &[pb::SiteStatus]) -> String {
         table.row([
             spec.name,
             status.state.clone(),
-            if status.why.is_empty() { "-".into() } else { status.why.clone() },
-            format!("{}{}", status.queued_messages, if status.complete { "" } else { "+" }),
+            if status.why.is_empty() {
+                "-".into()
+            } else {
+                status.why.clone()
+            },
+            format!(
+                "{}{}",
+                status.queued_messages,
+                if status.complete { "" } else { "+" }
+            ),
             bytes_shown(status.queued_bytes),
             time_shown(status.next_attempt_ms),
             kind.as_ref().map_or("-", kind_word).to_owned(),

@@ -64,13 +64,19 @@ fn hosts(flags: &SiteFlags) -> Vec<pb::Host> {
 
 /// The hosts that are addresses: with static-ip they list themselves.
 fn literals(hosts: &[pb::Host]) -> BTreeSet<IpAddr> {
-    hosts.iter().filter_map(|host| host.host.parse().ok()).collect()
+    hosts
+        .iter()
+        .filter_map(|host| host.host.parse().ok())
+        .collect()
 }
 
 pub(super) fn cleared(clear: &[Clear]) -> Vec<String> {
     clear
         .iter()
-        .filter_map(|flag| flag.to_possible_value().map(|value| value.get_name().to_owned()))
+        .filter_map(|flag| {
+            flag.to_possible_value()
+                .map(|value| value.get_name().to_owned())
+        })
         .collect()
 }
 
@@ -85,12 +91,13 @@ pub(super) fn new_proof(flags: &SiteFlags) -> Result<pb::Proof, Failure> {
         (flags.proof.is_none(), "--proof static-ip|certificate|port"),
     ] {
         if missing {
-            return Err(Failure::Usage(format!("a new site needs {flag}; see ddadm site add --help")));
+            return Err(Failure::Usage(format!(
+                "a new site needs {flag}; see ddadm site add --help"
+            )));
         }
     }
     let nothing = pb::SiteSpec::default();
-    changed_proof(flags, &nothing)?
-        .ok_or_else(|| Failure::Usage("a new site needs --proof".into()))
+    changed_proof(flags, &nothing)?.ok_or_else(|| Failure::Usage("a new site needs --proof".into()))
 }
 
 /// # Errors
@@ -106,7 +113,9 @@ pub(super) fn check_change(set: &Set) -> Result<(), Failure> {
         || !set.clear.is_empty();
     match changes {
         true => Ok(()),
-        false => Err(Failure::Usage("nothing to change; see ddadm site set --help".into())),
+        false => Err(Failure::Usage(
+            "nothing to change; see ddadm site set --help".into(),
+        )),
     }
 }
 
@@ -157,7 +166,9 @@ fn implied(flags: &SiteFlags) -> Option<ProofKind> {
 /// A parameter of another proof would be ignored, and its author would believe it counts.
 fn check_strangers(kind: ProofKind, flags: &SiteFlags) -> Result<(), Failure> {
     let refuse = |flag: &str, kind: &str| {
-        Err(Failure::Usage(format!("{flag} goes with --proof {kind} only")))
+        Err(Failure::Usage(format!(
+            "{flag} goes with --proof {kind} only"
+        )))
     };
     if kind != ProofKind::StaticIp && !flags.address.is_empty() {
         return refuse("--address", "static-ip");
@@ -179,7 +190,11 @@ fn static_ip(
 ) -> Result<Kind, Failure> {
     let mut listed: BTreeSet<IpAddr> = flags.address.iter().copied().collect();
     if let (true, Some(Kind::StaticIp(it))) = (listed.is_empty(), kind_now) {
-        listed = it.addresses.iter().filter_map(|ip| ip.parse().ok()).collect();
+        listed = it
+            .addresses
+            .iter()
+            .filter_map(|ip| ip.parse().ok())
+            .collect();
         if !flags.host.is_empty() {
             listed = &listed - &literals(&now.hosts);
         }
@@ -224,7 +239,8 @@ fn port(flags: &SiteFlags, now: &pb::SiteSpec) -> Result<Kind, Failure> {
     };
     match hosts.iter().any(|host| host.port == u32::from(SMTP.get())) {
         true => Err(Failure::Usage(
-            "--proof port needs a port other than 25 for every host: --host HOST:PORT, or --port N".into(),
+            "--proof port needs a port other than 25 for every host: --host HOST:PORT, or --port N"
+                .into(),
         )),
         false => Ok(Kind::Port(pb::proof::Port {})),
     }

@@ -18,7 +18,9 @@ fn added(rest: &str) -> Result<String, String> {
     let SiteVerb::Add(add) = verb(&format!("add home --domain home.example {rest}")) else {
         panic!("add is add");
     };
-    new_proof(&add.flags).map(|proof| shown(&proof)).map_err(|failure| failure.to_string())
+    new_proof(&add.flags)
+        .map(|proof| shown(&proof))
+        .map_err(|failure| failure.to_string())
 }
 
 /// The proof `site set home …` makes of the present one.
@@ -46,7 +48,10 @@ fn record(kind: Kind, hosts: &[(&str, u32)]) -> pb::SiteSpec {
         proof: Some(pb::Proof { kind: Some(kind) }),
         hosts: hosts
             .iter()
-            .map(|(host, port)| pb::Host { host: (*host).into(), port: *port })
+            .map(|(host, port)| pb::Host {
+                host: (*host).into(),
+                port: *port,
+            })
             .collect(),
         ..pb::SiteSpec::default()
     }
@@ -56,9 +61,18 @@ fn record(kind: Kind, hosts: &[(&str, u32)]) -> pb::SiteSpec {
 fn a_new_site_is_complete_in_one_command() {
     for (rest, proof) in [
         ("--host 192.0.2.1 --proof static-ip", "static-ip 192.0.2.1"),
-        ("--host h.example --proof static-ip --address 192.0.2.1 2001:db8::1", "static-ip 192.0.2.1 2001:db8::1"),
-        ("--host [2001:db8::1]:26 --proof static-ip --address 192.0.2.1", "static-ip 192.0.2.1 2001:db8::1"),
-        ("--host h.example --proof certificate --authority ca --cert-name n.example", "certificate ca n.example"),
+        (
+            "--host h.example --proof static-ip --address 192.0.2.1 2001:db8::1",
+            "static-ip 192.0.2.1 2001:db8::1",
+        ),
+        (
+            "--host [2001:db8::1]:26 --proof static-ip --address 192.0.2.1",
+            "static-ip 192.0.2.1 2001:db8::1",
+        ),
+        (
+            "--host h.example --proof certificate --authority ca --cert-name n.example",
+            "certificate ca n.example",
+        ),
         ("--host h.example:2525 --proof port", "port"),
         ("--host h.example --port 2525 --proof port", "port"),
     ] {
@@ -68,12 +82,27 @@ fn a_new_site_is_complete_in_one_command() {
         ("--host h.example", "needs --proof"),
         ("--proof port", "needs --host"),
         ("--host h.example --proof static-ip", "--address"),
-        ("--host h.example --proof certificate --authority ca", "--cert-name"),
-        ("--host h.example --proof certificate --cert-name n.example", "--authority"),
+        (
+            "--host h.example --proof certificate --authority ca",
+            "--cert-name",
+        ),
+        (
+            "--host h.example --proof certificate --cert-name n.example",
+            "--authority",
+        ),
         ("--host h.example --proof port", "other than 25"),
-        ("--host h.example:26 k.example --proof port", "other than 25"),
-        ("--host h.example:26 --proof port --address 192.0.2.1", "goes with --proof static-ip"),
-        ("--host 192.0.2.1 --proof static-ip --cert-name n.example", "goes with --proof certificate"),
+        (
+            "--host h.example:26 k.example --proof port",
+            "other than 25",
+        ),
+        (
+            "--host h.example:26 --proof port --address 192.0.2.1",
+            "goes with --proof static-ip",
+        ),
+        (
+            "--host 192.0.2.1 --proof static-ip --cert-name n.example",
+            "goes with --proof certificate",
+        ),
     ] {
         let error = added(rest).unwrap_err();
         assert!(error.contains(says), "{rest}: {error}");
@@ -83,22 +112,43 @@ fn a_new_site_is_complete_in_one_command() {
 #[test]
 fn a_change_of_part_of_a_proof_keeps_the_rest() {
     let certified = record(
-        Kind::Certificate(pb::proof::Certificate { authority: "ca".into(), name: "n.example".into() }),
+        Kind::Certificate(pb::proof::Certificate {
+            authority: "ca".into(),
+            name: "n.example".into(),
+        }),
         &[("h.example", 25)],
     );
     let listed = record(
-        Kind::StaticIp(pb::proof::StaticIp { addresses: vec!["192.0.2.1".into(), "192.0.2.9".into()] }),
+        Kind::StaticIp(pb::proof::StaticIp {
+            addresses: vec!["192.0.2.1".into(), "192.0.2.9".into()],
+        }),
         &[("192.0.2.1", 25)],
     );
     let agreed = record(Kind::Port(pb::proof::Port {}), &[("h.example", 2525)]);
     for (rest, now, proof) in [
         ("--retry 1m", &certified, Ok(None)),
         ("--host k.example", &certified, Ok(None)),
-        ("--cert-name m.example", &certified, Ok(Some("certificate ca m.example"))),
-        ("--authority cb", &certified, Ok(Some("certificate cb n.example"))),
+        (
+            "--cert-name m.example",
+            &certified,
+            Ok(Some("certificate ca m.example")),
+        ),
+        (
+            "--authority cb",
+            &certified,
+            Ok(Some("certificate cb n.example")),
+        ),
         ("--authority cb", &listed, Err("--cert-name")),
-        ("--address 192.0.2.7", &listed, Ok(Some("static-ip 192.0.2.1 192.0.2.7"))),
-        ("--host 192.0.2.7", &listed, Ok(Some("static-ip 192.0.2.7 192.0.2.9"))),
+        (
+            "--address 192.0.2.7",
+            &listed,
+            Ok(Some("static-ip 192.0.2.1 192.0.2.7")),
+        ),
+        (
+            "--host 192.0.2.7",
+            &listed,
+            Ok(Some("static-ip 192.0.2.7 192.0.2.9")),
+        ),
         ("--proof static-ip", &certified, Err("--address")),
         ("--proof port", &certified, Err("other than 25")),
         ("--proof port", &agreed, Ok(Some("port"))),
@@ -135,8 +185,14 @@ fn every_flag_arrives_in_the_record() {
         name: "home".into(),
         domains: vec!["a.example".into(), "b.example".into()],
         hosts: vec![
-            pb::Host { host: "h.example".into(), port: 27 },
-            pb::Host { host: "2001:db8::1".into(), port: 26 },
+            pb::Host {
+                host: "h.example".into(),
+                port: 27,
+            },
+            pb::Host {
+                host: "2001:db8::1".into(),
+                port: 26,
+            },
         ],
         recipients: vec!["x@a.example".into()],
         connections: Some(3),
@@ -151,5 +207,8 @@ fn every_flag_arrives_in_the_record() {
         ..pb::SiteSpec::default()
     };
     assert_eq!(plain(&add.name, &add.flags), expected);
-    assert_eq!(cleared(&[Clear::QuotaBytes, Clear::PasswordStdin]), ["quota-bytes", "password-stdin"]);
+    assert_eq!(
+        cleared(&[Clear::QuotaBytes, Clear::PasswordStdin]),
+        ["quota-bytes", "password-stdin"]
+    );
 }

@@ -101,7 +101,11 @@ impl From<pb::SiteStatus> for SiteView {
                 bytes: status.queued_bytes,
                 complete: status.complete,
             },
-            last_attempts: status.last_attempts.into_iter().map(Attempt::from).collect(),
+            last_attempts: status
+                .last_attempts
+                .into_iter()
+                .map(Attempt::from)
+                .collect(),
             out: status.out,
             sessions: status.sessions,
             hold: site.hold.map(Hold::from),
