@@ -15,9 +15,7 @@ use crate::failure::{Exit, Failure};
 /// For whom an answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
-    /// For people.
     Table,
-    /// For programs: one JSON value.
     Json,
 }
 
@@ -231,8 +229,7 @@ impl Table {
     }
 
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows
-            .push(cells.iter().map(|cell| printable(cell)).collect());
+        self.rows.push(cells.map(|cell| printable(&cell)).into());
     }
 
     /// The lines, or `empty` where there are no rows.

@@ -19,6 +19,9 @@ use jiff::Timestamp;
 use crate::args::site::SiteVerb;
 use crate::output::Output;
 
+/// Where help lists what goes with every command.
+const GLOBAL: &str = "Every command";
+
 /// Administers a controller: sites, their mail, agents and authorities.
 #[derive(Debug, Parser)]
 #[command(
@@ -41,7 +44,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) connection: Connection,
     /// For people, or one JSON value for programs
-    #[arg(long, global = true, value_enum, value_name = "FORM", default_value_t = Output::Table)]
+    #[arg(long, global = true, value_enum, value_name = "FORM", default_value_t = Output::Table,
+        help_heading = GLOBAL)]
     pub(crate) output: Output,
     #[command(subcommand)]
     pub(crate) noun: Noun,
@@ -56,14 +60,15 @@ pub(crate) struct Connection {
         global = true,
         value_name = "PATH",
         env = "DDADM_SOCKET",
-        default_value = "/run/dd-controller/admin.sock"
+        default_value = "/run/dd-controller/admin.sock",
+        help_heading = GLOBAL
     )]
     pub(crate) socket: PathBuf,
     /// A controller elsewhere, such as https://controller.example.net:7443; instead of --socket
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL", help_heading = GLOBAL)]
     pub(crate) controller: Option<String>,
     /// Who we are there: a directory with admin.pem, admin.key and authority.pem
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", help_heading = GLOBAL)]
     pub(crate) identity: Option<PathBuf>,
 }
 
@@ -182,6 +187,7 @@ pub(crate) enum AgentVerb {
         #[arg(long, value_name = "DATE", value_parser = values::time)]
         from: Option<Timestamp>,
     },
+    /// State, load and addresses of each
     List,
     /// What members open their firewalls to
     Addresses {
@@ -209,10 +215,10 @@ pub(crate) enum CaVerb {
         #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
         certificate: Vec<PathBuf>,
     },
+    /// Names, subjects and how long they are valid
     List,
-    Show {
-        name: AuthorityName,
-    },
+    /// One authority and its certificates
+    Show { name: AuthorityName },
 }
 
 #[cfg(test)]

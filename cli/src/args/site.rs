@@ -38,19 +38,14 @@ pub(crate) enum SiteVerb {
     /// Change what is given; a list replaces the earlier one
     Set(Box<Set>),
     /// State, queue, last attempts, and who answered
-    Show {
-        name: SiteName,
-    },
+    Show { name: SiteName },
+    /// All sites: where they stand and what waits
     List,
     /// Remove a site; one with mail only with --fail or --discard
     Remove {
         name: SiteName,
-        /// Return its mail to the senders
-        #[arg(long, conflicts_with = "discard")]
-        fail: bool,
-        /// Forget its mail, without telling anybody
-        #[arg(long)]
-        discard: bool,
+        #[command(flatten)]
+        mail: RemovedMail,
     },
     /// Let its mail wait: nothing is tried, nothing expires
     Hold {
@@ -60,9 +55,18 @@ pub(crate) enum SiteVerb {
         until: Option<Timestamp>,
     },
     /// End a hold
-    Resume {
-        name: SiteName,
-    },
+    Resume { name: SiteName },
+}
+
+/// What becomes of the mail of a site that is removed; without either, a site that has mail stays.
+#[derive(Debug, Group)]
+pub(crate) struct RemovedMail {
+    /// Return its mail to the senders
+    #[arg(long, conflicts_with = "discard")]
+    pub(crate) fail: bool,
+    /// Forget its mail, without telling anybody
+    #[arg(long)]
+    pub(crate) discard: bool,
 }
 
 #[derive(Debug, Group)]

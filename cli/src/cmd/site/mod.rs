@@ -11,7 +11,7 @@ use dd_proto::name::SiteName;
 use dd_proto::pb;
 use serde::Serialize;
 
-use crate::args::site::{Add, Set, SiteVerb};
+use crate::args::site::{Add, RemovedMail, Set, SiteVerb};
 use crate::client::{Controller, site_name};
 use crate::cmd::site::view::SiteView;
 use crate::failure::Failure;
@@ -34,12 +34,8 @@ pub(crate) async fn run(
                 .await;
             Ok(list(controller.all(all).await?))
         }
-        SiteVerb::Remove {
-            name,
-            fail,
-            discard,
-        } => {
-            let mail = mail_of_removed(fail, discard);
+        SiteVerb::Remove { name, mail } => {
+            let mail = mail_of_removed(&mail);
             let request = pb::RemoveSiteRequest {
                 name: name.to_string(),
                 mail: mail.into(),
@@ -68,7 +64,7 @@ async fn add_site(
     stdin: &mut dyn Read,
 ) -> Result<Answer, Failure> {
     let proof = spec::new_proof(&add.flags)?;
-    let password = password::asked(add.flags.password_stdin, stdin)?;
+    let password = password::asked(&add.flags, stdin)?;
     let request = pb::AddSiteRequest {
         spec: Some(pb::SiteSpec {
             proof: Some(proof),
@@ -87,7 +83,7 @@ async fn set_site(
     stdin: &mut dyn Read,
 ) -> Result<Answer, Failure> {
     spec::check_change(&set)?;
-    let password = password::asked(set.flags.password_stdin, stdin)?;
+    let password = password::asked(&set.flags, stdin)?;
     let proof = if spec::touches_proof(&set.flags) {
         let now = show(&set.name, controller).await?.site.unwrap_or_default();
         spec::changed_proof(&set.flags, &now.spec.unwrap_or_default())?
@@ -123,9 +119,9 @@ fn list(all: Vec<pb::SiteStatus>) -> Answer {
 }
 
 /// clap has seen to it that not both are given.
-fn mail_of_removed(fail: bool, discard: bool) -> pb::remove_site_request::Mail {
+fn mail_of_removed(flags: &RemovedMail) -> pb::remove_site_request::Mail {
     use pb::remove_site_request::Mail;
-    match (fail, discard) {
+    match (flags.fail, flags.discard) {
         (true, _) => Mail::Fail,
         (_, true) => Mail::Discard,
         _ => Mail::Unspecified,
@@ -267,7 +263,15 @@ mod tests {
         let name = "home".parse().unwrap();
         let removed = pb::RemoveSiteResponse { messages: 1 };
         insta::assert_snapshot!(
-            removed_answer(&name, mail_of_removed(false, true), &removed).both()
+            removed_answer(
+                &name,
+                mail_of_removed(&RemovedMail {
+                    fail: false,
+                    discard: true
+                }),
+                &removed
+            )
+            .both()
         );
     }
 }

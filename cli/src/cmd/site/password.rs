@@ -2,6 +2,7 @@
 
 use std::io::Read;
 
+use crate::args::site::SiteFlags;
 use crate::failure::Failure;
 
 const MIN_CHARACTERS: usize = 8;
@@ -11,8 +12,8 @@ const MAX_BYTES: u64 = 1024;
 
 /// # Errors
 /// Standard input cannot be read, or does not hold 8 or more printable characters on one line.
-pub(super) fn asked(flag: bool, stdin: &mut dyn Read) -> Result<Option<String>, Failure> {
-    if !flag {
+pub(super) fn asked(flags: &SiteFlags, stdin: &mut dyn Read) -> Result<Option<String>, Failure> {
+    if !flags.password_stdin {
         return Ok(None);
     }
     let mut bytes = Vec::new();
