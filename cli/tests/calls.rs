@@ -1,6 +1,7 @@
 //! Whole command lines against a controller that answers from a script, over its socket and over mutual TLS.
 
-use std::ffi::OsString;
+mod scripted;
+
 use std::path::Path;
 use std::pin::Pin;
 
@@ -10,11 +11,14 @@ use dd_proto::pb::sites_server::{Sites, SitesServer};
 use ddadm::failure::Exit;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 use tokio_stream::Stream;
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::service::Routes;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
+
+use scripted::ran;
 
 /// Knows the site `home`, refuses, and releases in as many ways as there are names.
 struct Scripted;
@@ -123,38 +127,8 @@ impl Sites for Scripted {
     }
 }
 
-struct Ran {
-    exit: Exit,
-    stdout: String,
-    stderr: String,
-}
-
-async fn ran(line: &str, stdin: &str, way: &[&str]) -> Ran {
-    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    let arguments = std::iter::once("ddadm")
-        .chain(line.split(' '))
-        .chain(way.iter().copied())
-        .map(OsString::from);
-    let exit = ddadm::run(arguments, &mut stdin.as_bytes(), &mut stdout, &mut stderr).await;
-    Ran {
-        exit,
-        stdout: String::from_utf8(stdout).unwrap(),
-        stderr: String::from_utf8(stderr).unwrap(),
-    }
-}
-
-/// A scripted controller on a socket in a directory of its own.
 fn on_a_socket() -> (TempDir, String) {
-    let directory = tempfile::tempdir().unwrap();
-    let socket = directory.path().join("admin.sock");
-    let listener = UnixListener::bind(&socket).unwrap();
-    tokio::spawn(
-        Server::builder()
-            .add_service(SitesServer::new(Scripted))
-            .serve_with_incoming(UnixListenerStream::new(listener)),
-    );
-    let socket = socket.to_str().unwrap().to_owned();
-    (directory, socket)
+    scripted::on_a_socket(Routes::new(SitesServer::new(Scripted)))
 }
 
 #[tokio::test]

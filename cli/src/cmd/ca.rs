@@ -16,6 +16,8 @@ use crate::output::{Answer, Page, Table, time, time_shown};
 /// A file with more than this holds something else.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
+const PEM_BEGIN: &[u8] = b"-----BEGIN ";
+
 pub(crate) async fn run(verb: CaVerb, controller: &Controller) -> Result<Answer, Failure> {
     match verb {
         CaVerb::Import { name, certificate } => {
@@ -76,11 +78,14 @@ fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     }
 }
 
-/// DER begins with a SEQUENCE, which no PEM file does. Other sections of a PEM file, such as a private key, are left
-/// where they are.
+/// Other sections of a PEM file, such as a private key, are left where they are.
 fn in_file(content: &[u8]) -> Option<Vec<Vec<u8>>> {
-    if content.first() == Some(&0x30) {
-        return Some(vec![content.to_vec()]);
+    // The marker decides and not the first byte: DER begins with a SEQUENCE, 0x30, but so does text that begins with `0`.
+    let is_pem = content
+        .windows(PEM_BEGIN.len())
+        .any(|window| window == PEM_BEGIN);
+    if !is_pem {
+        return (content.first() == Some(&0x30)).then(|| vec![content.to_vec()]);
     }
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(content)
         .map(|der| der.map(|der| der.to_vec()))
@@ -182,7 +187,7 @@ mod tests {
         let (pem, der) = (pair.cert.pem(), pair.cert.der().to_vec());
         let key = pair.signing_key.serialize_pem();
         assert_eq!(in_file(&der), Some(vec![der.clone()]));
-        let two = format!("a comment\n{pem}{key}{pem}");
+        let two = format!("0 s:CN = a comment\n{pem}{key}{pem}");
         assert_eq!(in_file(two.as_bytes()), Some(vec![der.clone(), der]));
         for bad in [
             "",
