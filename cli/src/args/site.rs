@@ -167,8 +167,8 @@ pub(crate) enum Clear {
     MaxMessage,
     QuotaMessages,
     QuotaBytes,
-    #[value(alias = "password")]
-    PasswordStdin,
+    #[value(alias = "password-stdin")]
+    Password,
     Contact,
     AllowTarget,
 }
