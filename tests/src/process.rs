@@ -66,6 +66,11 @@ impl Process {
         })
     }
 
+    /// Whether it has not ended.
+    pub fn runs(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// How many log lines hold `text`.
     pub fn count(&self, text: &str) -> usize {
         self.log.lines().iter().filter(|line| line.contains(text)).count()

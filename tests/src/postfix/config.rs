@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{NOBODY, Role};
 
-pub(super) fn main(directory: &Path, address: SocketAddr, role: Role<'_>) -> String {
+pub(super) fn main(directory: &Path, role: Role<'_>) -> String {
     let directory = directory.display();
     let specific = match role {
         Role::Home { domain, .. } => format!(
@@ -38,22 +38,20 @@ pub(super) fn main(directory: &Path, address: SocketAddr, role: Role<'_>) -> Str
          mydestination =\n\
          alias_maps =\n\
          alias_database =\n\
-         inet_interfaces = {ip}\n\
+         inet_interfaces = 127.0.0.1\n\
          inet_protocols = ipv4\n\
          mynetworks = 127.0.0.0/8\n\
          smtpd_relay_restrictions = reject_unauth_destination\n\
          smtpd_peername_lookup = no\n\
          message_size_limit = 104857600\n\
-         {specific}",
-        ip = address.ip(),
+         {specific}"
     )
 }
 
-/// Debian's services as far as they are needed, none in a chroot, and SMTP on a port of our own.
+/// Debian's services as far as they are needed, none in a chroot, and SMTP on `address`.
 pub(super) fn master(address: SocketAddr) -> String {
-    let port = address.port();
     format!(
-        "{port}   inet  n - n -    -   smtpd\n\
+        "{address} inet  n - n -    -   smtpd\n\
          pickup   unix  n - n 60   1   pickup\n\
          cleanup  unix  n - n -    0   cleanup\n\
          qmgr     unix  n - n 300  1   qmgr\n\

@@ -29,7 +29,7 @@ pub struct Postfix {
     /// Configuration, queue, data, log and mail lie in here.
     directory: PathBuf,
     address: SocketAddr,
-    _process: Process,
+    process: Process,
 }
 
 /// What an instance is for.
@@ -68,7 +68,7 @@ impl Postfix {
         give(&directory.join("data"), uid("postfix"));
         give(&directory.join("mail"), NOBODY);
         let config = directory.join("config");
-        write(&config.join("main.cf"), &config::main(&directory, address, role));
+        write(&config.join("main.cf"), &config::main(&directory, role));
         write(&config.join("master.cf"), &config::master(address));
         if let Role::Home { identity, .. } = role {
             write(&config.join("chain.pem"), identity.chain_pem());
@@ -78,13 +78,21 @@ impl Postfix {
         }
         let mut command = Command::new(PROGRAM);
         command.arg("-c").arg(&config).arg("start-fg");
-        let postfix = Self {
-            _process: Process::start("postfix", &mut command),
+        let mut postfix = Self {
+            process: Process::start("postfix", &mut command),
             directory,
             address,
         };
-        postfix.logged("daemon started");
+        postfix.up();
         postfix
+    }
+
+    /// Waits until the daemon runs; a mistake in the configuration ends it, with a word about why on standard error.
+    fn up(&mut self) {
+        until("Postfix to start", PATIENCE, || {
+            assert!(self.process.runs(), "{}{}", self.process.tail(), self.log());
+            self.log().contains("daemon started").then_some(())
+        });
     }
 
     pub fn address(&self) -> SocketAddr {

@@ -153,6 +153,9 @@ impl Dialogue<'_> {
         const END: &[u8] = b"\r\n.\r\n";
         let mut looked = 0;
         loop {
+            if !self.buffer.is_empty() {
+                self.planned(At::Body)?;
+            }
             if self.buffer.starts_with(b".\r\n") {
                 self.buffer.drain(..3);
                 return Ok(Vec::new());
@@ -165,9 +168,6 @@ impl Dialogue<'_> {
                 return Ok(unstuffed(stuffed));
             }
             looked = self.buffer.len().saturating_sub(END.len() - 1);
-            if !self.buffer.is_empty() {
-                self.planned(At::Body)?;
-            }
             if self.fill()? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
