@@ -88,7 +88,11 @@ impl Outcome {
             self.stderr.to_lowercase().contains(&says.to_lowercase()),
             "`{says}` is not said by {self}"
         );
-        assert_eq!(self.stderr.trim_end().lines().count(), 1, "not one line: {self}");
+        assert_eq!(
+            self.stderr.trim_end().lines().count(),
+            1,
+            "not one line: {self}"
+        );
     }
 }
 

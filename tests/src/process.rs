@@ -59,7 +59,11 @@ impl Process {
             let line = self.log.find(text);
             // A program that has ended writes no more; one more look, for the reader may lag behind the end.
             if line.is_none() && gone.is_some() {
-                panic!("{} ended ({gone:?}) before {what}\n{}", self.name, self.tail());
+                panic!(
+                    "{} ended ({gone:?}) before {what}\n{}",
+                    self.name,
+                    self.tail()
+                );
             }
             gone = self.child.try_wait().ok().flatten();
             line
@@ -73,7 +77,11 @@ impl Process {
 
     /// How many log lines hold `text`.
     pub fn count(&self, text: &str) -> usize {
-        self.log.lines().iter().filter(|line| line.contains(text)).count()
+        self.log
+            .lines()
+            .iter()
+            .filter(|line| line.contains(text))
+            .count()
     }
 
     /// The end of the log, for a test that failed.

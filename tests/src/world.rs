@@ -180,7 +180,11 @@ impl World {
              allow = [\"127.0.0.0/8\"]\n\
              [dns]\n\
              servers = [\"{dns}\"]\n",
-            state = self.directory.path().join(format!("{name}-state")).display(),
+            state = self
+                .directory
+                .path()
+                .join(format!("{name}-state"))
+                .display(),
             control = self.listeners.control,
             dns = self.dns.address(),
         )
@@ -212,7 +216,10 @@ impl World {
     pub fn attached(&self, name: &str) {
         until(&format!("agent {name} to attach"), PATIENCE, || {
             let agents = self.json(&["agent", "list"]);
-            let agent = agents.as_array()?.iter().find(|agent| agent["name"] == name)?;
+            let agent = agents
+                .as_array()?
+                .iter()
+                .find(|agent| agent["name"] == name)?;
             (agent["state"] == "connected").then_some(())
         });
     }
@@ -279,10 +286,14 @@ impl World {
 
     /// Waits until nothing waits for a site any more.
     pub fn drained(&self, site: &str) -> Value {
-        until(&format!("the queue of {site} to be empty"), PATIENCE, || {
-            let shown = self.show(site);
-            (shown["queued"]["messages"] == 0).then_some(shown)
-        })
+        until(
+            &format!("the queue of {site} to be empty"),
+            PATIENCE,
+            || {
+                let shown = self.show(site);
+                (shown["queued"]["messages"] == 0).then_some(shown)
+            },
+        )
     }
 
     /// An SMTP session with the controller.
@@ -373,7 +384,10 @@ impl Drop for World {
         if !std::thread::panicking() {
             return;
         }
-        let agents = self.agents.iter().filter_map(|agent| agent.process.as_ref());
+        let agents = self
+            .agents
+            .iter()
+            .filter_map(|agent| agent.process.as_ref());
         for process in self.controller.iter().chain(agents) {
             show(&process.tail());
         }
@@ -387,4 +401,3 @@ impl Drop for World {
 fn show(tail: &str) {
     eprintln!("{tail}");
 }
-

@@ -35,9 +35,29 @@ fn exit_codes_tell_scripts_what_kind_of_no_it_was() {
     assert_eq!(ddadm.run(&["site", "frobnicate"]).code, 2);
     let home = world.home("home", &[]);
     let host = home.address().to_string();
-    let again = ["site", "add", "home", "--domain", "x.example", "--host", &host, "--proof", "static-ip"];
+    let again = [
+        "site",
+        "add",
+        "home",
+        "--domain",
+        "x.example",
+        "--host",
+        &host,
+        "--proof",
+        "static-ip",
+    ];
     ddadm.run(&again).refused(1, "home");
-    let taken = ["site", "add", "two", "--domain", "home.example", "--host", &host, "--proof", "static-ip"];
+    let taken = [
+        "site",
+        "add",
+        "two",
+        "--domain",
+        "home.example",
+        "--host",
+        &host,
+        "--proof",
+        "static-ip",
+    ];
     ddadm.run(&taken).refused(1, "home.example");
     world.kill_controller();
     ddadm.run(&["status"]).refused(3, "controller");
@@ -57,7 +77,10 @@ fn a_site_is_changed_held_resumed_and_removed() {
     assert_eq!(world.show("home")["state"], "idle");
     assert_eq!(world.show("home")["proof"]["authority"], AUTHORITY);
     run(&["site", "remove", "home"]);
-    world.ddadm().run(&["site", "show", "home"]).refused(4, "home");
+    world
+        .ddadm()
+        .run(&["site", "show", "home"])
+        .refused(4, "home");
 }
 
 #[test]
@@ -74,7 +97,10 @@ fn an_unknown_key_is_refused_with_file_and_line() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success(), "{name}: {said}");
         assert!(said.contains(config.to_str().unwrap()), "{name}: {said}");
-        assert!(said.contains("line 2") || said.contains(":2"), "{name}: {said}");
+        assert!(
+            said.contains("line 2") || said.contains(":2"),
+            "{name}: {said}"
+        );
         assert!(said.contains("state_dier"), "{name}: {said}");
     }
 }

@@ -10,7 +10,9 @@ const ALLOWED: u64 = 16 * 1024 * 1024;
 fn fifty_megabytes_pass_while_neither_program_grows_by_sixteen() {
     let mut world = World::start();
     let home = world.home("home", &[]);
-    world.smtp().send("a@b.example", "me@home.example", &message("small"));
+    world
+        .smtp()
+        .send("a@b.example", "me@home.example", &message("small"));
     home.received(1);
     world.drained("home");
     let before = peaks(&mut world);
@@ -21,7 +23,9 @@ fn fifty_megabytes_pass_while_neither_program_grows_by_sixteen() {
     while content.len() < SIZE {
         content.extend_from_slice(line.as_bytes());
     }
-    world.smtp().send("a@b.example", "me@home.example", &content);
+    world
+        .smtp()
+        .send("a@b.example", "me@home.example", &content);
     let got = home.received(2).remove(1);
     assert!(got.content.ends_with(&content), "not what was sent");
 

@@ -17,7 +17,9 @@ fn a_site_proved_by_certificate_has_the_mail_inside_tls_from_the_agents_own_addr
     assert_eq!(got.recipients, ["<me@home.example>"]);
     let text = String::from_utf8(got.content).unwrap();
     assert!(text.starts_with("Received: "), "{text}");
-    assert!(text.ends_with("Subject: one\r\nMessage-ID: <one@elsewhere.example>\r\n\r\nHello.\r\n"));
+    assert!(
+        text.ends_with("Subject: one\r\nMessage-ID: <one@elsewhere.example>\r\n\r\nHello.\r\n")
+    );
 
     let seen = &home.connections()[got.connection];
     assert_eq!(seen.peer, OUTBOUND[0]);
@@ -37,11 +39,20 @@ fn a_listed_address_is_proof_and_needs_no_tls() {
     let _ = world
         .ddadm()
         .run(&[
-            "site", "add", "static", "--domain", "static.example", "--host", &address, "--proof",
+            "site",
+            "add",
+            "static",
+            "--domain",
+            "static.example",
+            "--host",
+            &address,
+            "--proof",
             "static-ip",
         ])
         .done();
-    world.smtp().send("", "me@static.example", &message("static"));
+    world
+        .smtp()
+        .send("", "me@static.example", &message("static"));
     assert_eq!(home.received(1)[0].mail, "<>");
 }
 
@@ -56,13 +67,27 @@ fn an_agreed_port_is_proof_and_tls_is_used_where_it_is_offered() {
     let _ = world
         .ddadm()
         .run(&[
-            "site", "add", "port", "--domain", "port.example", "--host", "port.dyn.example", "--port",
-            &port, "--proof", "port",
+            "site",
+            "add",
+            "port",
+            "--domain",
+            "port.example",
+            "--host",
+            "port.dyn.example",
+            "--port",
+            &port,
+            "--proof",
+            "port",
         ])
         .done();
-    world.smtp().send("a@b.example", "me@port.example", &message("port"));
+    world
+        .smtp()
+        .send("a@b.example", "me@port.example", &message("port"));
     let got = home.received(1).remove(0);
-    assert_eq!(home.connections()[got.connection].handshake, Handshake::Done);
+    assert_eq!(
+        home.connections()[got.connection].handshake,
+        Handshake::Done
+    );
 }
 
 #[test]
@@ -101,7 +126,12 @@ fn what_is_no_mail_is_refused_and_the_session_goes_on() {
     let world = World::start();
     let home = world.home("home", &[]);
     let mut client = world.smtp();
-    for bare in [&b"a\rb\r\n"[..], b"a\nb\r\n", b"a\0b\r\n", b"a\r\n.\r\r\nb\r\n"] {
+    for bare in [
+        &b"a\rb\r\n"[..],
+        b"a\nb\r\n",
+        b"a\0b\r\n",
+        b"a\r\n.\r\r\nb\r\n",
+    ] {
         client.expect("MAIL FROM:<a@b.example>", 250);
         client.expect("RCPT TO:<me@home.example>", 250);
         let reply = client.data(bare);

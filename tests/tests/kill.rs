@@ -47,9 +47,18 @@ fn mail_in_data_arrives_once_after_the_end_of_its_agent() {
     home.behave(good.clone().but(At::Body, Act::Hang));
     // Larger than what fits into sockets and TLS buffers, so that no dot can have been sent.
     let mut large = message("number-0");
-    large.extend("x".repeat(70).into_bytes().into_iter().chain(*b"\r\n").cycle().take(72 * 20_000));
+    large.extend(
+        "x".repeat(70)
+            .into_bytes()
+            .into_iter()
+            .chain(*b"\r\n")
+            .cycle()
+            .take(72 * 20_000),
+    );
     world.smtp().send("a@b.example", "me@home.example", &large);
-    home.saw("content", |seen| contains(&seen.secured, b"Subject: number-0"));
+    home.saw("content", |seen| {
+        contains(&seen.secured, b"Subject: number-0")
+    });
     world.kill_agent("out1");
     home.behave(good);
     world.start_agent("out1");
@@ -74,7 +83,9 @@ fn a_message_whose_dot_was_sent_is_in_doubt_and_may_come_twice() {
     let shown = world.drained("home");
     let attempts = shown["last_attempts"].as_array().unwrap();
     assert!(
-        attempts.iter().any(|attempt| attempt["outcome"] == "in-doubt"),
+        attempts
+            .iter()
+            .any(|attempt| attempt["outcome"] == "in-doubt"),
         "{shown}"
     );
 }
@@ -101,7 +112,9 @@ fn send(world: &World, count: usize) {
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack.windows(needle.len()).any(|window| window == needle)
+    haystack
+        .windows(needle.len())
+        .any(|window| window == needle)
 }
 
 #[track_caller]

@@ -13,7 +13,11 @@ fn mail_from_a_feeding_postfix_reaches_the_postfix_at_home_over_tls_from_the_age
     let feeder = Postfix::feeder(world.path(), "home.example", world.listeners().lmtp);
 
     let mut client = Client::connect(feeder.address(), Protocol::Smtp);
-    client.send("a@elsewhere.example", "me@home.example", &message("whole-way"));
+    client.send(
+        "a@elsewhere.example",
+        "me@home.example",
+        &message("whole-way"),
+    );
 
     let mail = home.received(1).remove(0);
     assert!(mail.contains("Subject: whole-way"), "{mail}");

@@ -19,7 +19,11 @@ fn everything_arrives_on_few_sessions_within_the_retry_interval_without_any_comm
     });
     // The interval, and the time it takes to hand over 50 messages on a busy machine.
     assert!(took < Duration::from_secs(3), "{took:?}");
-    assert!(home.connections().len() <= 2, "{}", home.connections().len());
+    assert!(
+        home.connections().len() <= 2,
+        "{}",
+        home.connections().len()
+    );
     world.drained("home");
     each_once(&home);
 }
@@ -34,7 +38,11 @@ fn everything_arrives_within_a_second_of_etrn() {
         home.received(WAITING)
     });
     assert!(took < Duration::from_secs(1), "{took:?}");
-    assert!(home.connections().len() <= 2, "{}", home.connections().len());
+    assert!(
+        home.connections().len() <= 2,
+        "{}",
+        home.connections().len()
+    );
     each_once(&home);
 }
 
@@ -63,7 +71,10 @@ fn each_once(home: &Site) {
         .collect();
     for number in 0..WAITING {
         let subject = format!("Subject: number-{number}\r\n");
-        let copies = contents.iter().filter(|text| text.contains(&subject)).count();
+        let copies = contents
+            .iter()
+            .filter(|text| text.contains(&subject))
+            .count();
         assert_eq!(copies, 1, "{subject}");
     }
 }

@@ -14,14 +14,22 @@ fn a_stranger_gets_nothing_and_the_mail_waits_for_the_site() {
     let world = World::start();
     let mut home = world.home("home", &["--retry", "1h"]);
     home.stop();
-    world.smtp().send("a@b.example", "me@home.example", &message("waits"));
+    world
+        .smtp()
+        .send("a@b.example", "me@home.example", &message("waits"));
     world.site_is("home", "waiting");
 
     // Another name; the same subject and another key; no STARTTLS at all.
     let impostor = Ca::new("Members of the provider");
     let strangers = [
-        (Script::with(&world.ca.identity(&["other.example"])), HELLO_AND_STARTTLS),
-        (Script::with(&impostor.identity(&["home.example"])), HELLO_AND_STARTTLS),
+        (
+            Script::with(&world.ca.identity(&["other.example"])),
+            HELLO_AND_STARTTLS,
+        ),
+        (
+            Script::with(&impostor.identity(&["home.example"])),
+            HELLO_AND_STARTTLS,
+        ),
         (Script::plain(), HELLO),
     ];
     home.resume();
@@ -40,7 +48,10 @@ fn a_stranger_gets_nothing_and_the_mail_waits_for_the_site() {
         let last = &shown["last_attempts"][0];
         assert_eq!(last["outcome"], "wrong-host", "{shown}");
         let address = last["address"].as_str().unwrap();
-        assert!(address.starts_with(&home.address().ip().to_string()), "{shown}");
+        assert!(
+            address.starts_with(&home.address().ip().to_string()),
+            "{shown}"
+        );
     }
     assert_eq!(home.messages().len(), 0);
 
@@ -56,15 +67,23 @@ fn who_answered_is_shown_with_the_certificate_it_had() {
     let world = World::start();
     let home = world.home("home", &["--retry", "1h"]);
     home.behave(Script::with(&world.ca.identity(&["neighbour.example"])));
-    world.smtp().send("a@b.example", "me@home.example", &message("waits"));
+    world
+        .smtp()
+        .send("a@b.example", "me@home.example", &message("waits"));
     let shown = world.site_is("home", "waiting");
     let peer = &shown["last_attempts"][0]["peer"];
     assert!(
-        peer["subject"].as_str().unwrap().contains("neighbour.example"),
+        peer["subject"]
+            .as_str()
+            .unwrap()
+            .contains("neighbour.example"),
         "{shown}"
     );
     assert!(
-        peer["issuer"].as_str().unwrap().contains("Members of the provider"),
+        peer["issuer"]
+            .as_str()
+            .unwrap()
+            .contains("Members of the provider"),
         "{shown}"
     );
     assert_eq!(peer["names"][0], "neighbour.example");

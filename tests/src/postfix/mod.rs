@@ -106,11 +106,15 @@ impl Postfix {
 
     /// Waits for a log line that holds `text`, and returns it.
     pub fn logged(&self, text: &str) -> String {
-        until(&format!("`{text}` in {}'s log", self.directory.display()), PATIENCE, || {
-            let log = self.log();
-            let line = log.lines().find(|line| line.contains(text));
-            line.map(str::to_owned)
-        })
+        until(
+            &format!("`{text}` in {}'s log", self.directory.display()),
+            PATIENCE,
+            || {
+                let log = self.log();
+                let line = log.lines().find(|line| line.contains(text));
+                line.map(str::to_owned)
+            },
+        )
     }
 
     /// The messages in the mailbox.
@@ -127,10 +131,14 @@ impl Postfix {
 
     /// Waits until as many messages lie in the mailbox.
     pub fn received(&self, count: usize) -> Vec<String> {
-        until(&format!("{count} messages in the mailbox"), PATIENCE, || {
-            let mailbox = self.mailbox();
-            (mailbox.len() >= count).then_some(mailbox)
-        })
+        until(
+            &format!("{count} messages in the mailbox"),
+            PATIENCE,
+            || {
+                let mailbox = self.mailbox();
+                (mailbox.len() >= count).then_some(mailbox)
+            },
+        )
     }
 }
 

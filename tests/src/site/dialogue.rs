@@ -225,7 +225,11 @@ impl Dialogue<'_> {
         };
         let read = &chunk[..count];
         self.shared.with(self.connection, |seen| {
-            let bytes = if secured { &mut seen.secured } else { &mut seen.clear };
+            let bytes = if secured {
+                &mut seen.secured
+            } else {
+                &mut seen.clear
+            };
             bytes.extend_from_slice(read);
         });
         self.buffer.extend_from_slice(read);

@@ -121,7 +121,9 @@ impl Site {
     pub fn resume(&mut self) {
         let listener = TcpListener::bind(self.address)
             .unwrap_or_else(|error| panic!("{} cannot be bound: {error}", self.address));
-        self.address = listener.local_addr().expect("a bound socket has an address");
+        self.address = listener
+            .local_addr()
+            .expect("a bound socket has an address");
         let running = Running {
             sockets: Arc::default(),
             listener: listener.try_clone().expect("a socket can be cloned"),
