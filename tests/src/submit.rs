@@ -69,24 +69,26 @@ impl Client {
         reply.id()
     }
 
+    /// The same, where the server may end meanwhile: `None` if it did before it answered the final dot.
+    pub fn try_send(&mut self, from: &str, to: &str, content: &[u8]) -> Option<String> {
+        for line in [
+            format!("MAIL FROM:<{from}>\r\n"),
+            format!("RCPT TO:<{to}>\r\n"),
+            "DATA\r\n".to_owned(),
+        ] {
+            self.exchange(line.as_bytes())?;
+        }
+        let reply = self.exchange(&stuffed(content))?;
+        (reply.code == 250).then(|| reply.id())
+    }
+
     /// DATA and the content, with dots stuffed; the reply to the final dot, or the first of them with LMTP.
     ///
     /// # Panics
     /// DATA is refused.
     pub fn data(&mut self, content: &[u8]) -> Reply {
         self.expect("DATA", 354);
-        let mut bytes = Vec::with_capacity(content.len() + 5);
-        for line in content.split_inclusive(|byte| *byte == b'\n') {
-            if line.starts_with(b".") {
-                bytes.push(b'.');
-            }
-            bytes.extend_from_slice(line);
-        }
-        if !bytes.ends_with(b"\r\n") {
-            bytes.extend_from_slice(b"\r\n");
-        }
-        bytes.extend_from_slice(b".\r\n");
-        self.write(&bytes);
+        self.write(&stuffed(content));
         self.reply()
     }
 
@@ -121,20 +123,29 @@ impl Client {
     /// # Panics
     /// The server hangs up or says what is no reply.
     pub fn reply(&mut self) -> Reply {
+        self.answer().expect("the server answers")
+    }
+
+    fn exchange(&mut self, bytes: &[u8]) -> Option<Reply> {
+        self.socket.write_all(bytes).ok()?;
+        self.answer()
+    }
+
+    fn answer(&mut self) -> Option<Reply> {
         let mut lines = Vec::new();
         loop {
-            let line = self.line().expect("the server answers");
+            let line = self.line()?;
             let (code, rest) = line
                 .split_at_checked(3)
                 .unwrap_or_else(|| panic!("no reply: `{line}`"));
             lines.push(rest.get(1..).unwrap_or_default().to_owned());
             if !rest.starts_with('-') {
-                return Reply {
+                return Some(Reply {
                     code: code
                         .parse()
                         .unwrap_or_else(|_| panic!("no reply: `{line}`")),
                     text: lines.join("\n"),
-                };
+                });
             }
         }
     }
@@ -161,6 +172,22 @@ impl Reply {
             .unwrap_or_else(|| panic!("no `queued as ID` in `{}`", self.text))
             .to_owned()
     }
+}
+
+/// `content` with its dots stuffed and the final dot.
+fn stuffed(content: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(content.len() + 5);
+    for line in content.split_inclusive(|byte| *byte == b'\n') {
+        if line.starts_with(b".") {
+            bytes.push(b'.');
+        }
+        bytes.extend_from_slice(line);
+    }
+    if !bytes.ends_with(b"\r\n") {
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(b".\r\n");
+    bytes
 }
 
 /// A small message whose subject is `subject`.

@@ -53,7 +53,7 @@ fn handed_over(world: &World, home: &Site) {
     say("1. Mail arrives for me@home.example.");
     let id = send(world, "hello");
     let got = home.received(1).remove(0);
-    let seen = &home.connections()[got.connection];
+    let seen = home.session_of(&got);
     assert_eq!(
         seen.handshake,
         Handshake::Done,

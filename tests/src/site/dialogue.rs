@@ -13,14 +13,14 @@ pub(super) fn serve(
     socket: TcpStream,
     script: &Script,
     shared: &Shared,
-    connection: usize,
+    number: usize,
 ) -> io::Result<()> {
     let mut dialogue = Dialogue {
         wire: Wire::Clear(socket),
         buffer: Vec::new(),
         script,
         shared,
-        connection,
+        number,
         transaction: Transaction::default(),
     };
     dialogue.answer(At::Greeting, "220 home.example ESMTP")?;
@@ -38,7 +38,7 @@ struct Dialogue<'a> {
     buffer: Vec<u8>,
     script: &'a Script,
     shared: &'a Shared,
-    connection: usize,
+    number: usize,
     transaction: Transaction,
 }
 
@@ -115,7 +115,7 @@ impl Dialogue<'_> {
         };
         let mut tls = ServerConnection::new(config).map_err(io::Error::other)?;
         let done = tls.complete_io(&mut socket);
-        self.shared.with(self.connection, |seen| {
+        self.shared.with(self.number, |seen| {
             seen.handshake = match &done {
                 Ok(_) => Handshake::Done,
                 Err(error) => Handshake::Failed(error.to_string()),
@@ -140,7 +140,7 @@ impl Dialogue<'_> {
         }
         // Recorded before it is answered: whoever has seen the 250 finds the message here.
         self.shared.accepted(Received {
-            connection: self.connection,
+            number: self.number,
             mail: transaction.mail,
             recipients: transaction.recipients,
             content,
@@ -224,7 +224,7 @@ impl Dialogue<'_> {
             Wire::Closed => (0, false),
         };
         let read = &chunk[..count];
-        self.shared.with(self.connection, |seen| {
+        self.shared.with(self.number, |seen| {
             let bytes = if secured {
                 &mut seen.secured
             } else {

@@ -33,6 +33,8 @@ pub struct Site {
 /// What one connection brought.
 #[derive(Debug, Clone)]
 pub struct Seen {
+    /// Which connection since the start of the site.
+    pub number: usize,
     pub peer: IpAddr,
     /// Every byte that came in the clear.
     pub clear: Vec<u8>,
@@ -54,8 +56,8 @@ pub enum Handshake {
 /// A message that was answered with 250.
 #[derive(Debug, Clone)]
 pub struct Received {
-    /// Index into [`Site::connections`].
-    pub connection: usize,
+    /// The connection it came on.
+    pub number: usize,
     /// The argument of MAIL, with its parameters.
     pub mail: String,
     /// The arguments of RCPT.
@@ -73,6 +75,8 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Record {
+    /// Connections there ever were, those that were forgotten included.
+    opened: usize,
     connections: Vec<Seen>,
     messages: Vec<Received>,
 }
@@ -161,7 +165,9 @@ impl Site {
 
     /// Forgets what came so far.
     pub fn forget(&self) {
-        *locked(&self.shared.record) = Record::default();
+        let mut record = locked(&self.shared.record);
+        record.connections.clear();
+        record.messages.clear();
     }
 
     /// Waits until `count` messages are here, and returns all of them.
@@ -176,6 +182,27 @@ impl Site {
         let messages = self.messages();
         assert_eq!(messages.len(), count, "too many messages");
         messages
+    }
+
+    /// The connection a message came on.
+    ///
+    /// # Panics
+    /// It has been forgotten.
+    pub fn session_of(&self, message: &Received) -> Seen {
+        self.connections()
+            .into_iter()
+            .find(|seen| seen.number == message.number)
+            .expect("the record has the connections of its messages")
+    }
+
+    /// How many messages with this subject were accepted.
+    pub fn copies(&self, subject: &str) -> usize {
+        let line = format!("Subject: {subject}\r\n");
+        let messages = self.messages();
+        let found = messages
+            .iter()
+            .filter(|message| contains(&message.content, line.as_bytes()));
+        found.count()
     }
 
     /// Waits until some connection since the last [`forget`](Self::forget) is as `wanted`.
@@ -202,12 +229,12 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>, sockets: &Mutex<Vec<TcpS
         };
         locked(sockets).push(copy);
         let shared = Arc::clone(shared);
-        let connection = shared.opened(peer.ip());
+        let number = shared.opened(peer.ip());
         thread::spawn(move || {
             let script = locked(&shared.script).clone();
             // The peer's hanging up is no error of this server's; the record says what came.
-            let _ = dialogue::serve(socket, &script, &shared, connection);
-            shared.with(connection, |seen| seen.ended = true);
+            let _ = dialogue::serve(socket, &script, &shared, number);
+            shared.with(number, |seen| seen.ended = true);
         });
     }
 }
@@ -215,19 +242,24 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>, sockets: &Mutex<Vec<TcpS
 impl Shared {
     fn opened(&self, peer: IpAddr) -> usize {
         let mut record = locked(&self.record);
+        let number = record.opened;
+        record.opened += 1;
         record.connections.push(Seen {
+            number,
             peer,
             clear: Vec::new(),
             handshake: Handshake::NotAsked,
             secured: Vec::new(),
             ended: false,
         });
-        record.connections.len() - 1
+        number
     }
 
     /// Changes what is recorded of a connection; nothing where the record has been forgotten meanwhile.
-    fn with(&self, connection: usize, change: impl FnOnce(&mut Seen)) {
-        if let Some(seen) = locked(&self.record).connections.get_mut(connection) {
+    fn with(&self, number: usize, change: impl FnOnce(&mut Seen)) {
+        let mut record = locked(&self.record);
+        let seen = record.connections.iter_mut();
+        if let Some(seen) = seen.rev().find(|seen| seen.number == number) {
             change(seen);
         }
     }
@@ -235,6 +267,13 @@ impl Shared {
     fn accepted(&self, message: Received) {
         locked(&self.record).messages.push(message);
     }
+}
+
+/// Whether `needle` stands somewhere in `haystack`.
+pub fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack
+        .windows(needle.len())
+        .any(|window| window == needle)
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
