@@ -93,8 +93,8 @@ impl Agent {
         if let Err(error) = self.note(move |journal| journal.report(&report)).await {
             tracing::error!(%error, "a report is not in the journal");
         }
-        self.tell(Event::Report(told));
         self.leases.done(&lease);
+        self.tell(Event::Report(told));
     }
 
     /// Gives an assignment back untried.

@@ -26,7 +26,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Streaming;
 
 use crate::agent::{Agent, now, wall};
-use crate::config::Config;
+use crate::config::{Config, Targets};
 use crate::deliver::KINDS;
 use crate::identity::{Identity, IdentityError};
 use crate::journal::{JournalError, Sync};
@@ -75,6 +75,10 @@ pub struct Control {
     pub events: mpsc::UnboundedReceiver<Event>,
     /// Turns true once, when the agent shall end.
     pub draining: watch::Receiver<bool>,
+    /// Where sites may lie, as configured; changes when the configuration is read again.
+    pub targets: watch::Receiver<Targets>,
+    /// What the last Welcome forbade.
+    forbidden: Vec<IpNet>,
     lanes: Lanes,
     /// Reports and dots told on this stream and not yet acknowledged.
     owed: HashMap<Lease, Instant>,
@@ -100,6 +104,7 @@ impl Control {
         identity: Identity,
         events: mpsc::UnboundedReceiver<Event>,
         draining: watch::Receiver<bool>,
+        targets: watch::Receiver<Targets>,
     ) -> Self {
         Self {
             lanes: Lanes::new(Arc::clone(&agent)),
@@ -108,6 +113,8 @@ impl Control {
             identity,
             events,
             draining,
+            targets,
+            forbidden: Vec::new(),
             owed: HashMap::new(),
         }
     }
@@ -229,28 +236,31 @@ impl Control {
         replayed
     }
 
-    fn welcomed(&self, welcome: &pb::Welcome, sent: Boottime) -> Result<Duration, StreamError> {
+    fn welcomed(&mut self, welcome: &pb::Welcome, sent: Boottime) -> Result<Duration, StreamError> {
         let going_on = welcome
             .going_on
             .iter()
             .map(|lease| lease.clone().try_into().map_err(|_| OrderError("lease")))
             .collect::<Result<Vec<Lease>, _>>()?;
-        let mut rules = TargetRules {
-            allow: self.config.targets.allow.clone(),
-            forbid: self.config.targets.forbid.clone(),
-        };
-        for network in &welcome.forbidden_networks {
-            let network: IpNet = network
-                .parse()
-                .map_err(|_| OrderError("forbidden network"))?;
-            rules.forbid.push(network);
-        }
-        self.agent.set_rules(rules);
+        self.forbidden = welcome
+            .forbidden_networks
+            .iter()
+            .map(|network| network.parse().map_err(|_| OrderError("forbidden network")))
+            .collect::<Result<_, _>>()?;
+        self.set_rules();
         let lease = Duration::from_millis(welcome.lease_ms);
         self.agent
             .leases
             .welcome(&going_on, lease, sent, Boottime::now());
         Ok(lease)
+    }
+
+    fn set_rules(&self) {
+        let targets = self.targets.borrow().clone();
+        let mut forbid = targets.forbid;
+        forbid.extend(&self.forbidden);
+        let allow = targets.allow;
+        self.agent.set_rules(TargetRules { allow, forbid });
     }
 
     async fn serve(&mut self, mut stream: Attached) -> Result<Stream, StreamError> {
@@ -273,6 +283,7 @@ impl Control {
                         self.pass_on(event, &stream);
                     }
                 }
+                Ok(()) = self.targets.changed() => self.set_rules(),
                 _ = stream.beat.tick() => stream.beat()?,
                 _ = look.tick() => {
                     self.watch_the_debt()?;
@@ -406,7 +417,7 @@ fn boot_id() -> String {
 }
 
 /// An error and what it stems from, on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {

@@ -160,7 +160,7 @@ impl Journal {
         let mut inner = self.lock();
         let bytes = inner.append(Kind::DotSent, &message.encode_to_vec())?;
         inner.add(dot.lease.clone(), bytes, |entry| {
-            entry.dot_sent = Some(message)
+            entry.dot_sent = Some(message);
         });
         Ok(())
     }
@@ -174,7 +174,7 @@ impl Journal {
         let mut inner = self.lock();
         let bytes = inner.append(Kind::Report, &message.encode_to_vec())?;
         inner.add(report.lease.clone(), bytes, |entry| {
-            entry.report = Some(message)
+            entry.report = Some(message);
         });
         Ok(())
     }

@@ -35,14 +35,14 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use agent::{Agent, Work};
-use config::Config;
+use config::{Config, Targets};
 use control::Control;
 use identity::{Identity, IdentityError, StateDir};
 use journal::Journal;
 use resolve::Resolver;
 use targets::TargetRules;
 
-/// Runs the agent until `draining` turns true and it is drained.
+/// Runs the agent until `draining` turns true and it is drained. A change of `targets` takes effect at the next connect.
 ///
 /// # Errors
 /// What keeps it from starting, or a task that ended unexpectedly.
@@ -50,6 +50,7 @@ pub async fn run(
     config: Config,
     token: Option<JoinToken>,
     draining: watch::Receiver<bool>,
+    targets: watch::Receiver<Targets>,
 ) -> anyhow::Result<()> {
     let state = StateDir::lock(&config.state_dir)?;
     let journal = Arc::new(Journal::open(state.path())?);
@@ -82,7 +83,7 @@ pub async fn run(
         addresses = ?config.addresses,
         "dd-agent starts"
     );
-    let control = Control::new(agent, config, identity, told, draining);
+    let control = Control::new(agent, config, identity, told, draining, targets);
     tokio::select! {
         () = Box::pin(control.run()) => Ok(()),
         error = crew(started) => Err(error),

@@ -1,11 +1,12 @@
 //! `dd-agent`: command line, signals, log; the rest is the library.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
-use dd_agent::config::Config;
+use dd_agent::config::{Config, Targets};
 use dd_proto::token::JoinToken;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -29,7 +30,19 @@ struct Args {
     check: bool,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match start() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let line = dd_agent::control::chain(&*error);
+            // Where standard error is gone there is nobody left to tell.
+            let _ = writeln!(std::io::stderr(), "dd-agent: {line}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start() -> anyhow::Result<()> {
     let args = Args::parse();
     let config = Config::read(&args.config)?;
     if args.check {
@@ -48,6 +61,8 @@ fn main() -> anyhow::Result<()> {
         .context("the runtime cannot start")?
         .block_on(async {
             let (drain, draining) = watch::channel(false);
+            let (targets, changed_targets) = watch::channel(config.targets.clone());
+            let reloads = reload(args.config.clone(), targets);
             let mut terminate = signal(SignalKind::terminate())?;
             let mut interrupt = signal(SignalKind::interrupt())?;
             let signals = async move {
@@ -64,10 +79,28 @@ fn main() -> anyhow::Result<()> {
                 }
             };
             tokio::select! {
-                ended = Box::pin(dd_agent::run(config, token, draining)) => ended,
+                ended = Box::pin(dd_agent::run(config, token, draining, changed_targets)) => ended,
                 () = signals => Ok(()),
+                failed = reloads => failed,
             }
         })
+}
+
+/// Reads the configuration again at each SIGHUP. Networks take effect at once, everything else at the next start.
+async fn reload(path: PathBuf, targets: watch::Sender<Targets>) -> anyhow::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    while hangup.recv().await.is_some() {
+        match Config::read(&path) {
+            Ok(config) => {
+                targets.send_replace(config.targets);
+                tracing::info!(
+                    "target networks read again; other keys take effect at the next start"
+                );
+            }
+            Err(error) => tracing::error!(%error, "the configuration stays as it was"),
+        }
+    }
+    Ok(())
 }
 
 fn token(args: &Args) -> anyhow::Result<Option<JoinToken>> {

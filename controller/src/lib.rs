@@ -1,1 +1,3 @@
-
+pub mod dispatch;
+pub mod intake;
+pub mod store;

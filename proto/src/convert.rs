@@ -7,8 +7,8 @@ use crate::envelope::{Body, Encoding, Envelope, Recipient, Ret};
 use crate::id::{DeliveryId, Generation, Lease, MessageId, RecipientNumber, SessionId};
 use crate::pb;
 use crate::report::{
-    Delays, Disposition, DotSent, Observed, Outcome, PeerCertificate, RecipientResult, RefusalReason,
-    Reply, Report,
+    Delays, Disposition, DotSent, Observed, Outcome, PeerCertificate, RecipientResult,
+    RefusalReason, Reply, Report,
 };
 use crate::site::{Host, HostName, Proof};
 
@@ -79,7 +79,10 @@ impl TryFrom<pb::Proof> for Proof {
                     .collect::<Result<_, _>>()?,
             },
             Kind::Certificate(it) => Self::Certificate {
-                authority: it.authority.parse().map_err(|_| ConvertError("authority"))?,
+                authority: it
+                    .authority
+                    .parse()
+                    .map_err(|_| ConvertError("authority"))?,
                 name: it.name.parse().map_err(|_| ConvertError("name"))?,
             },
             Kind::Port(_) => Self::Port,
@@ -97,9 +100,20 @@ impl TryFrom<pb::Envelope> for Envelope {
 
     fn try_from(envelope: pb::Envelope) -> Result<Self, ConvertError> {
         Ok(Self {
-            reverse_path: envelope.reverse_path.parse().map_err(|_| ConvertError("reverse_path"))?,
-            body: if envelope.eight_bit { Body::EightBitMime } else { Body::SevenBit },
-            encoding: if envelope.smtputf8 { Encoding::Utf8 } else { Encoding::Ascii },
+            reverse_path: envelope
+                .reverse_path
+                .parse()
+                .map_err(|_| ConvertError("reverse_path"))?,
+            body: if envelope.eight_bit {
+                Body::EightBitMime
+            } else {
+                Body::SevenBit
+            },
+            encoding: if envelope.smtputf8 {
+                Encoding::Utf8
+            } else {
+                Encoding::Ascii
+            },
             ret: match envelope.ret.as_str() {
                 "" => None,
                 "FULL" => Some(Ret::Full),
@@ -113,7 +127,10 @@ impl TryFrom<pb::Envelope> for Envelope {
                 .map(|r| {
                     Ok(Recipient {
                         number: number(r.number)?,
-                        path: r.forward_path.parse().map_err(|_| ConvertError("forward_path"))?,
+                        path: r
+                            .forward_path
+                            .parse()
+                            .map_err(|_| ConvertError("forward_path"))?,
                         notify: present(r.notify),
                         orcpt: present(r.orcpt),
                     })
@@ -124,7 +141,9 @@ impl TryFrom<pb::Envelope> for Envelope {
 }
 
 fn number(number: u32) -> Result<RecipientNumber, ConvertError> {
-    u16::try_from(number).map(RecipientNumber).map_err(|_| ConvertError("number"))
+    u16::try_from(number)
+        .map(RecipientNumber)
+        .map_err(|_| ConvertError("number"))
 }
 
 impl From<Reply> for pb::Reply {
@@ -221,8 +240,16 @@ fn ms(duration: Duration) -> u64 {
 
 impl From<Report> for pb::Report {
     fn from(it: Report) -> Self {
-        let Report { lease, session: SessionId(session), .. } = it;
-        let Delays { connect, proof, total } = it.delays;
+        let Report {
+            lease,
+            session: SessionId(session),
+            ..
+        } = it;
+        let Delays {
+            connect,
+            proof,
+            total,
+        } = it.delays;
         let at: Timestamp = it.at;
         Self {
             lease: Some(lease.into()),

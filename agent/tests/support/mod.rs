@@ -26,6 +26,7 @@ pub(crate) fn NOW() -> Timestamp {
 pub(crate) struct Authority {
     pub(crate) der: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
+    key: Vec<u8>,
 }
 
 impl Authority {
@@ -36,8 +37,14 @@ impl Authority {
         let der = params.self_signed(&key).unwrap().der().clone();
         Self {
             der,
+            key: key.serialize_der(),
             issuer: Issuer::new(params, key),
         }
+    }
+
+    /// The authority's own certificate, as a home server may present it by mistake.
+    pub(crate) fn itself(&self) -> (CertificateDer<'static>, KeyPair) {
+        (self.der.clone(), KeyPair::try_from(&self.key[..]).unwrap())
     }
 
     pub(crate) fn issue(&self, name: &str) -> (CertificateDer<'static>, KeyPair) {

@@ -1,0 +1,245 @@
+//! The whole way from an assignment to a report, over sockets and real TLS, against a scripted site.
+
+mod support;
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
+
+use dd_agent::agent::{Agent, now};
+use dd_agent::deliver::kind_for;
+use dd_agent::journal::Journal;
+use dd_agent::lease::{Boottime, Leases};
+use dd_agent::plan::{Assignment, Content, Plan};
+use dd_agent::proof::Terms;
+use dd_agent::resolve::{Freshness, Resolver};
+use dd_agent::targets::TargetRules;
+use dd_proto::id::{DeliveryId, Generation, Lease, MessageId, SiteVersion};
+use dd_proto::pb;
+use dd_proto::pb::agent_event::Event;
+use dd_proto::site::{Host, HostName};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use support::{Authority, HELO, NAME, certificate_proof, envelope};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_rustls::TlsAcceptor;
+
+/// What the scripted site offers.
+enum Site {
+    Tls(CertificateDer<'static>, rcgen::KeyPair),
+    Clear,
+}
+
+/// Serves one connection; returns every line the agent wrote behind EHLO and STARTTLS.
+async fn serve(listener: TcpListener, site: Site) -> Vec<String> {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    stream.write_all(b"220 home\r\n").await.unwrap();
+    let mut line = String::new();
+    BufReader::with_capacity(1, &mut stream)
+        .read_line(&mut line)
+        .await
+        .unwrap();
+    assert_eq!(line, format!("EHLO {HELO}\r\n"));
+    let Site::Tls(certificate, key) = site else {
+        stream.write_all(b"250-home\r\n250 SIZE\r\n").await.unwrap();
+        return converse(stream).await;
+    };
+    stream
+        .write_all(b"250-home\r\n250 STARTTLS\r\n")
+        .await
+        .unwrap();
+    line.clear();
+    BufReader::with_capacity(1, &mut stream)
+        .read_line(&mut line)
+        .await
+        .unwrap();
+    assert_eq!(line, "STARTTLS\r\n");
+    stream.write_all(b"220 go\r\n").await.unwrap();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let acceptor: TlsAcceptor = Arc::new(config).into();
+    match acceptor.accept(stream).await {
+        Ok(stream) => converse(stream).await,
+        Err(_) => Vec::new(),
+    }
+}
+
+async fn converse(
+    stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+) -> Vec<String> {
+    let mut stream = BufReader::new(stream);
+    let (mut lines, mut in_data) = (Vec::new(), false);
+    loop {
+        let mut line = String::new();
+        match stream.read_line(&mut line).await {
+            Ok(n) if n > 0 => {}
+            _ => return lines,
+        }
+        let line = line.trim_end().to_owned();
+        let answer = match line.as_str() {
+            "DATA" => {
+                in_data = true;
+                "354 go\r\n"
+            }
+            "." => {
+                in_data = false;
+                "250 2.0.0 taken\r\n"
+            }
+            _ if in_data => "",
+            "QUIT" => "221 bye\r\n",
+            _ => "250-home\r\n250 PIPELINING\r\n",
+        };
+        lines.push(line);
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
+    }
+}
+
+struct Bench {
+    agent: Arc<Agent>,
+    events: mpsc::UnboundedReceiver<Event>,
+    _state: tempfile::TempDir,
+}
+
+fn bench() -> Bench {
+    let state = tempfile::tempdir().unwrap();
+    let (events, told) = mpsc::unbounded_channel();
+    let (work, mut started) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(work) = started.recv().await {
+            tokio::spawn(work);
+        }
+    });
+    let agent = Agent {
+        sources: vec!["127.0.0.1".parse().unwrap()],
+        helo: HELO.to_owned(),
+        resolver: Resolver::new(&["127.0.0.1:9".parse().unwrap()], Duration::from_secs(60))
+            .unwrap(),
+        tls: dd_agent::tls::Tls::default(),
+        rules: RwLock::new(Arc::new(TargetRules::default())),
+        slots: Arc::new(Semaphore::new(4)),
+        probes: Arc::new(Semaphore::new(4)),
+        leases: Leases::default(),
+        journal: Arc::new(Journal::open(state.path()).unwrap()),
+        controller: watch::Sender::new(None),
+        events,
+        work,
+        sessions: AtomicU64::new(1),
+    };
+    let now = Boottime::now();
+    agent.leases.welcome(&[], Duration::from_secs(30), now, now);
+    Bench {
+        agent: Arc::new(agent),
+        events: told,
+        _state: state,
+    }
+}
+
+const CONTENT: &[u8] = b"Subject: x\r\n\r\nhello\r\n";
+
+/// One message to the scripted site: the report, and what the site got to read.
+async fn attempt(authority: &Authority, site: Site) -> (pb::Report, Vec<String>) {
+    let mut bench = bench();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = tokio::spawn(serve(listener, site));
+    let plan = Plan {
+        site: "home".parse().unwrap(),
+        version: SiteVersion(1),
+        kind: "smtp".to_owned(),
+        hosts: vec![Host {
+            name: HostName::Address(address.ip()),
+            port: address.port().try_into().unwrap(),
+        }],
+        terms: Arc::new(Terms {
+            proof: certificate_proof(),
+            anchors: vec![authority.der.clone()],
+            revocation_lists: Vec::new(),
+        }),
+        allow_targets: vec!["127.0.0.0/8".parse().unwrap()],
+        connections: 1,
+    };
+    let lease = Lease {
+        delivery: DeliveryId {
+            message: MessageId::from_bytes([1; 16]),
+            site: "home".parse().unwrap(),
+        },
+        generation: Generation {
+            start: 1,
+            counter: 1,
+        },
+    };
+    bench.agent.leases.take(lease.clone(), Boottime::now());
+    let lane = kind_for(&plan)
+        .unwrap()
+        .lane(Arc::clone(&bench.agent), Arc::new(plan));
+    let received: Instant = now();
+    lane.assign(Assignment {
+        lease,
+        version: SiteVersion(1),
+        envelope: envelope("a@b.example -> c@home.example"),
+        content_bytes: CONTENT.len() as u64,
+        content: Content::Inline(CONTENT.into()),
+        freshness: Freshness::Cached,
+        received,
+    });
+    let report = loop {
+        match bench.events.recv().await.unwrap() {
+            Event::Report(report) => break report,
+            Event::GivenBack(given) => panic!("{given:?}"),
+            _ => {}
+        }
+    };
+    assert!(bench.agent.leases.is_empty() && !bench.agent.journal.is_empty());
+    lane.close();
+    (report, serving.await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_right_certificate_gets_the_message() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue(NAME);
+    let (report, lines) = attempt(&authority, Site::Tls(certificate, key)).await;
+    assert_eq!(report.outcome(), pb::Outcome::Transacted, "{report:?}");
+    assert_eq!(report.recipients[0].disposition(), pb::Disposition::Relayed);
+    let observed = report.observed.unwrap();
+    assert_eq!(observed.tls_version, "TLSv1.3");
+    assert_eq!(observed.certificate.unwrap().names, [NAME]);
+    assert!(lines.starts_with(&[format!("EHLO {HELO}"), "MAIL FROM:<a@b.example>".to_owned()]));
+    assert!(lines.contains(&"hello".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_name_another_authority_or_no_tls_get_not_one_byte() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let (other_name, other_key) = authority.issue("other.example");
+    let (foreign, foreign_key) = stranger.issue(NAME);
+    for (site, reason) in [
+        (Site::Tls(other_name, other_key), "NameMismatch"),
+        (Site::Tls(foreign, foreign_key), "UnknownIssuer"),
+        (Site::Clear, "NoStartTls"),
+    ] {
+        let (report, lines) = attempt(&authority, site).await;
+        assert_eq!(report.outcome(), pb::Outcome::WrongHost, "{report:?}");
+        assert_eq!(report.observed.unwrap().refusal.unwrap().reason, reason);
+        assert!(lines.is_empty(), "{lines:?}");
+        assert!(!report.dot_sent);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_authoritys_own_certificate_is_told_apart() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.itself();
+    let (report, lines) = attempt(&authority, Site::Tls(certificate, key)).await;
+    let reason = report.observed.unwrap().refusal.unwrap().reason;
+    assert_eq!(reason, "CaUsedAsEndEntity");
+    assert!(lines.is_empty());
+}

@@ -1,0 +1,198 @@
+//! Dispatch: what is tried when, and by which agent.
+//!
+//! `state` is the pure core, `apply(event, now, rng) -> effects`; `plan` says what goes to whom, `lease` and
+//! `backoff` when. This file is the loop around it: wait for one event, apply it, hand the effects out. Results of
+//! effects come back as events, and the loop never waits for the disk.
+//!
+//! # Not here
+//! SMTP to sites (an agent does it), the meaning of a reply (the agent's outcome table), storage.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dd_proto::envelope::Envelope;
+use dd_proto::id::{Generation, Lease, SessionId, SiteVersion};
+use dd_proto::name::{AgentName, SiteName};
+use dd_proto::report::{DotSent, GivenBack, Observed, Report};
+use dd_proto::site::Site;
+
+use crate::store::Waiting;
+
+/// How an agent introduces itself, its journal included.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hello {
+    pub agent: AgentName,
+    pub version: String,
+    pub slots: u32,
+    pub probes: u32,
+    pub boot_id: String,
+    pub work_in_hand: Vec<Lease>,
+    /// Entries of its journal that were never acknowledged.
+    pub in_doubt: Vec<DotSent>,
+    pub reports: Vec<Report>,
+}
+
+/// What an attached agent says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AgentEvent {
+    Beat {
+        number: u64,
+    },
+    Proved {
+        site: SiteName,
+        session: SessionId,
+        observed: Observed,
+    },
+    DotSent(DotSent),
+    Report(Report),
+    GivenBack {
+        lease: Lease,
+        why: GivenBack,
+    },
+    SessionClosed {
+        site: SiteName,
+        session: SessionId,
+        proved: Proved,
+        accepted: u32,
+        ended: Ended,
+        detail: String,
+    },
+    Draining,
+}
+
+/// Whether a session had proved itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proved {
+    Yes,
+    No,
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Idle, at its limit, or closed by us.
+    InOrder,
+    Lost,
+}
+
+/// What an attached agent is told.
+#[derive(Debug, Clone)]
+pub enum Order {
+    Welcome {
+        going_on: Vec<Lease>,
+    },
+    /// The site's route, before the first assignment of that version.
+    Plan(Arc<Site>),
+    Assign(Assignment),
+    BeatAnswer {
+        number: u64,
+    },
+    Acknowledged(Lease),
+    CloseSite(SiteName),
+}
+
+/// One delivery, complete.
+#[derive(Debug, Clone)]
+pub struct Assignment {
+    pub lease: Lease,
+    pub version: SiteVersion,
+    /// Only the recipients that are open.
+    pub envelope: Envelope,
+    pub bytes: u64,
+    /// None above 64 KiB: the agent fetches it.
+    pub content: Option<Bytes>,
+    pub in_doubt: bool,
+    /// The first attempt after a release: DNS is asked anew, no older session is used.
+    pub fresh: bool,
+}
+
+/// A message that has just become durable, with what is already in memory.
+#[derive(Debug, Clone)]
+pub struct Arrived {
+    pub waiting: Waiting,
+    pub envelope: Arc<Envelope>,
+    pub content: Option<Bytes>,
+}
+
+/// What a release came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Released {
+    /// Nobody asked to wait for it.
+    Done {
+        waiting: u64,
+    },
+    NothingWaiting,
+    /// Everything that waited was tried.
+    Worked {
+        waiting: u64,
+        relayed: u64,
+        deferred: u64,
+        failed: u64,
+    },
+    NotReached {
+        waiting: u64,
+        detail: String,
+    },
+    NotProved {
+        waiting: u64,
+        detail: String,
+    },
+    Refused {
+        waiting: u64,
+        detail: String,
+    },
+    Held {
+        waiting: u64,
+        by: String,
+    },
+    Pending {
+        waiting: u64,
+        relayed: u64,
+        deferred: u64,
+        failed: u64,
+    },
+}
+
+/// A site as operators see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SiteView {
+    /// idle ready proving flowing waiting held
+    pub state: &'static str,
+    /// down wrong-host refused busy deferred
+    pub why: Option<&'static str>,
+    pub next_attempt: Option<jiff::Timestamp>,
+    pub out: u32,
+    pub sessions: u32,
+    pub last_attempts: Vec<LastAttempt>,
+}
+
+/// One ended attempt, for people.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LastAttempt {
+    pub at: jiff::Timestamp,
+    pub agent: AgentName,
+    pub address: String,
+    /// relayed deferred failed in-doubt unreachable wrong-host refused busy
+    pub outcome: &'static str,
+    pub detail: String,
+    pub peer: Option<dd_proto::report::PeerCertificate>,
+}
+
+/// An agent as operators see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AgentView {
+    pub name: AgentName,
+    /// connected disconnected draining unhealthy
+    pub state: &'static str,
+    pub slots: u32,
+    pub in_flight: u32,
+    pub last_seen: Option<jiff::Timestamp>,
+    pub version: String,
+}
+
+/// Whether a lease is held, and by whom: what FetchContent asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseHeld {
+    pub agent: AgentName,
+    pub generation: Generation,
+}

@@ -1,0 +1,336 @@
+//! Moves bytes between a socket and a session, and does what the session asks for.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use jiff::Timestamp;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::accept::{AcceptError, Acceptor, Submission};
+use super::body::{Body, Buffers};
+use super::lmtp::Protocol;
+use super::release::{Effect, ReleaseGate, ReleaseRequest};
+use super::session::{Letter, Output, Session, Surroundings};
+
+/// RFC 5321 §4.5.3.2.7: five minutes for the next command.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// RFC 5321 §4.5.3.2.5 and .6: a client gives three minutes to a block and ten to the end; we give it the longer one.
+const CONTENT_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
+const READ_BYTES: usize = 32 * 1024;
+
+/// What all connections share.
+pub struct Parts<A> {
+    pub around: Arc<Surroundings>,
+    pub acceptor: A,
+    pub buffers: Buffers,
+    /// Called for each release that takes effect.
+    pub release: Box<dyn Fn(ReleaseRequest) + Send + Sync>,
+    pub gate: Mutex<ReleaseGate>,
+}
+
+impl<A> std::fmt::Debug for Parts<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
+}
+
+/// Who connected, and where.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin {
+    pub client: IpAddr,
+    pub protocol: Protocol,
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+    /// While the handshake has the socket.
+    Taken,
+}
+
+impl Stream {
+    async fn read(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read_buf(buffer).await,
+            Self::Tls(stream) => stream.read_buf(buffer).await,
+            Self::Taken => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.write_all(bytes).await,
+            Self::Tls(stream) => {
+                stream.write_all(bytes).await?;
+                stream.flush().await
+            }
+            Self::Taken => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    async fn shut_down(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.shutdown().await,
+            Self::Tls(stream) => stream.shutdown().await,
+            Self::Taken => Ok(()),
+        }
+    }
+}
+
+/// Runs one connection to its end.
+///
+/// # Errors
+/// The socket failed, or TLS did not start. No mail is lost by that: what was not answered with 250 is the client's.
+pub async fn run<A: Acceptor>(
+    stream: TcpStream,
+    origin: Origin,
+    parts: Arc<Parts<A>>,
+    stop: watch::Receiver<()>,
+) -> io::Result<()> {
+    let entropy = StdRng::from_seed(rand::random());
+    let session = Session::new(
+        parts.around.clone(),
+        origin.protocol,
+        origin.client,
+        entropy,
+        now(),
+    );
+    Connection {
+        stream: Stream::Plain(stream),
+        session,
+        origin,
+        parts,
+        stop,
+        unwritten: BytesMut::new(),
+        body: None,
+    }
+    .drive()
+    .await
+}
+
+struct Connection<A: Acceptor> {
+    stream: Stream,
+    session: Session,
+    origin: Origin,
+    parts: Arc<Parts<A>>,
+    stop: watch::Receiver<()>,
+    /// Replies not yet written: those to a pipelined group go out together.
+    unwritten: BytesMut,
+    body: Option<Body<A::Spool>>,
+}
+
+#[derive(PartialEq)]
+enum Then {
+    GoOn,
+    End,
+}
+
+impl<A: Acceptor> Connection<A> {
+    async fn drive(mut self) -> io::Result<()> {
+        let mut input = BytesMut::with_capacity(READ_BYTES);
+        loop {
+            while let Some(output) = self.session.next_output() {
+                if self.perform(output).await? == Then::End {
+                    return Ok(());
+                }
+            }
+            self.flush().await?;
+            input.clear();
+            if self.read(&mut input).await? == Then::End {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads once, or tells the session why not.
+    async fn read(&mut self, input: &mut BytesMut) -> io::Result<Then> {
+        let patience = match self.session.is_in_content() {
+            true => CONTENT_TIMEOUT,
+            false => COMMAND_TIMEOUT,
+        };
+        let idle = self.session.is_idle();
+        tokio::select! {
+            biased;
+            _ = self.stop.changed(), if idle => self.session.shut_down(),
+            read = timeout(patience, self.stream.read(input)) => match read {
+                Err(_) => self.session.time_out(),
+                Ok(read) => match read? {
+                    0 => return Ok(Then::End),
+                    _ => self.session.receive(input, now()),
+                },
+            },
+        }
+        Ok(Then::GoOn)
+    }
+
+    async fn perform(&mut self, output: Output) -> io::Result<Then> {
+        match output {
+            Output::Write(bytes) => self.unwritten.extend_from_slice(&bytes),
+            Output::Reserve { announced_bytes } => self.reserve(announced_bytes).await?,
+            Output::Content(chunk) => {
+                if let Some(body) = &mut self.body {
+                    body.add(chunk, &self.parts.acceptor).await;
+                }
+            }
+            Output::Discard => self.body = None,
+            Output::Accept(letter) => self.accept(letter).await,
+            Output::StartTls => self.start_tls().await?,
+            Output::Release(request) => self.release(request),
+            Output::Close => {
+                self.flush().await?;
+                // The other end may be gone already; there is nothing left to tell it.
+                let _ = timeout(HANDSHAKE_TIMEOUT, self.stream.shut_down()).await;
+                return Ok(Then::End);
+            }
+        }
+        Ok(Then::GoOn)
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        if self.unwritten.is_empty() {
+            return Ok(());
+        }
+        let bytes = self.unwritten.split();
+        timeout(WRITE_TIMEOUT, self.stream.write(&bytes)).await?
+    }
+
+    async fn reserve(&mut self, announced_bytes: Option<u64>) -> io::Result<()> {
+        // The answers to MAIL and RCPT must not wait for room.
+        self.flush().await?;
+        let room = self.parts.buffers.reserve(announced_bytes).await;
+        let result = room.map(|room| self.body = Some(Body::new(room)));
+        self.session.buffer_ready(result);
+        Ok(())
+    }
+
+    async fn accept(&mut self, letter: Box<Letter>) {
+        let result = match self.body.take() {
+            Some(body) => submit(&self.parts, self.origin.client, *letter, body).await,
+            None => Err(AcceptError::Full),
+        };
+        self.session.accepted(result);
+    }
+
+    async fn start_tls(&mut self) -> io::Result<()> {
+        self.flush().await?;
+        let config = self.parts.around.settings.tls.clone();
+        let (Some(config), Stream::Plain(stream)) =
+            (config, std::mem::replace(&mut self.stream, Stream::Taken))
+        else {
+            unreachable!("a session asks for TLS once, and only where it is configured");
+        };
+        let handshake = TlsAcceptor::from(config).accept(stream);
+        let stream = timeout(HANDSHAKE_TIMEOUT, handshake).await??;
+        self.stream = Stream::Tls(Box::new(stream));
+        self.session.started_tls();
+        Ok(())
+    }
+
+    fn release(&self, request: ReleaseRequest) {
+        let effect = {
+            let mut gate = self
+                .parts
+                .gate
+                .lock()
+                .expect("no holder of this lock panics");
+            gate.ask(&request, now())
+        };
+        if effect == Effect::Release {
+            (self.parts.release)(request);
+        }
+    }
+}
+
+/// Hands a complete message to the acceptor, and logs that it is ours.
+async fn submit<A: Acceptor>(
+    parts: &Parts<A>,
+    client: IpAddr,
+    letter: Letter,
+    body: Body<A::Spool>,
+) -> Result<(), AcceptError> {
+    let bytes = body.bytes();
+    // The room is given back when the store has the content.
+    let (content, _room) = body.finish()?;
+    let line = Accepted::of(&letter, bytes, client);
+    let submission = Submission {
+        id: letter.id,
+        envelope: letter.sorted.envelope,
+        deliveries: letter.sorted.deliveries,
+        content,
+        arrived: letter.arrived,
+    };
+    parts.acceptor.accept(submission).await?;
+    line.log();
+    Ok(())
+}
+
+/// The first of the two log lines of a message's life.
+struct Accepted {
+    id: String,
+    message_id: String,
+    reverse_path: String,
+    recipients: String,
+    sites: String,
+    bytes: u64,
+    client: IpAddr,
+}
+
+impl Accepted {
+    fn of(letter: &Letter, bytes: u64, client: IpAddr) -> Self {
+        let envelope = &letter.sorted.envelope;
+        let recipients: Vec<_> = envelope
+            .recipients
+            .iter()
+            .map(|r| r.path.as_str())
+            .collect();
+        let sites: Vec<_> = letter
+            .sorted
+            .deliveries
+            .iter()
+            .map(|(s, _)| s.as_str())
+            .collect();
+        Self {
+            id: letter.id.to_string(),
+            message_id: letter.message_id.clone(),
+            reverse_path: envelope.reverse_path.as_str().to_owned(),
+            recipients: recipients.join(","),
+            sites: sites.join(","),
+            bytes,
+            client: client.to_canonical(),
+        }
+    }
+
+    fn log(&self) {
+        tracing::info!(
+            target: "mail",
+            id = %self.id,
+            message_id = %self.message_id,
+            reverse_path = %self.reverse_path,
+            recipients = %self.recipients,
+            sites = %self.sites,
+            bytes = self.bytes,
+            client = %self.client,
+            "accepted"
+        );
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the loop reads the clock, once per event, for the session"
+)]
+fn now() -> Timestamp {
+    Timestamp::now()
+}

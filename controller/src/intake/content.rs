@@ -1,0 +1,70 @@
+//! A content while it comes in: unstuffed, counted, its header read; then judged.
+
+use bytes::{Bytes, BytesMut};
+use dd_proto::site::Site;
+use dd_proto::smtp::data::{Progress, StrayCrLf, Unstuffer};
+use dd_proto::smtp::reply::ServerReply;
+
+use super::header::HeaderScan;
+use super::{policy, reply};
+
+/// RFC 5321 §6.3: "at least 100 Received entries" mean a loop.
+const MAX_HOPS: u32 = 100;
+
+/// The content of the transaction in hand.
+#[derive(Debug)]
+pub struct Incoming {
+    unstuffer: Unstuffer,
+    header: HeaderScan,
+    bytes: u64,
+    limit: u64,
+}
+
+impl Incoming {
+    pub fn new(stray: StrayCrLf, limit: u64) -> Self {
+        Self {
+            unstuffer: Unstuffer::new(stray),
+            header: HeaderScan::default(),
+            bytes: 0,
+            limit,
+        }
+    }
+
+    /// What of `input` is to be kept; nothing any more once the content is known to be refused.
+    pub fn feed(&mut self, input: &[u8]) -> (Bytes, Progress) {
+        let mut content = BytesMut::with_capacity(input.len());
+        let progress = self.unstuffer.feed(input, &mut content);
+        self.bytes = self.bytes.saturating_add(content.len() as u64);
+        self.header.feed(&content);
+        if self.is_doomed() {
+            content.clear();
+        }
+        (content.freeze(), progress)
+    }
+
+    /// Whether it is refused whatever else comes: nothing of it needs to be kept.
+    pub fn is_doomed(&self) -> bool {
+        self.bytes > self.limit || self.unstuffer.fault().is_some()
+    }
+
+    /// Why the whole content is refused, at its end.
+    pub fn refusal(&self) -> Option<ServerReply> {
+        if let Some(fault) = self.unstuffer.fault() {
+            return Some(reply::fault(fault));
+        }
+        if self.bytes > self.limit {
+            return Some(reply::too_big(self.limit));
+        }
+        let hops = self.header.hops();
+        (hops >= MAX_HOPS).then(|| reply::mail_loop(hops))
+    }
+
+    /// Why one site does not take it.
+    pub fn refusal_by(&self, site: &Site) -> Option<ServerReply> {
+        policy::too_big_for(site, self.bytes)
+    }
+
+    pub fn message_id(&self) -> &str {
+        self.header.message_id()
+    }
+}

@@ -1,0 +1,524 @@
+//! The receiving end of an SMTP or LMTP session, as a value: bytes and `now` in, outputs out.
+//!
+//! ```text
+//! Commands ──DATA──→ AwaitBuffer ──buffer_ready──→ Content ──the dot──→ AwaitAccept ──accepted──→ Commands
+//!     │ └─STARTTLS─→ AwaitTls ──started_tls──→ Commands, everything forgotten
+//!     └─QUIT, too many errors, bytes behind STARTTLS─→ Closed
+//! ```
+//!
+//! # Invariants
+//! While the session awaits something it takes no bytes; its loop does not read. A 250 to a message is written only by
+//! [`Session::accepted`]. Nothing learnt before TLS is known after it.
+//!
+//! # Not here
+//! Timers: the loop's, which calls [`Session::time_out`].
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use dd_proto::id::MessageId;
+use dd_proto::smtp::command::{Command, CommandError, Mail, Rcpt};
+use dd_proto::smtp::data::Progress;
+use dd_proto::smtp::line::{COMMAND_LIMIT, LineBuffer};
+use dd_proto::smtp::reply::ServerReply;
+use jiff::Timestamp;
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+
+use super::accept::AcceptError;
+use super::content::Incoming;
+use super::header::Hop;
+use super::lmtp::{Greeted, Protocol, Tls, with};
+use super::policy::{self, Directory, Trust};
+use super::release::ReleaseRequest;
+use super::transaction::{Sorted, Transaction};
+use super::{Settings, reply};
+
+/// So many lines that are no commands, and the session ends.
+const MAX_ERRORS: u32 = 20;
+
+/// What every session works with.
+pub struct Surroundings {
+    pub settings: Arc<Settings>,
+    pub directory: Arc<dyn Directory>,
+}
+
+impl std::fmt::Debug for Surroundings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Surroundings").finish_non_exhaustive()
+    }
+}
+
+/// What the loop is to do, in this order.
+#[derive(Debug)]
+pub enum Output {
+    Write(Bytes),
+    /// Find room for a content of about that many bytes, then call [`Session::buffer_ready`].
+    Reserve {
+        announced_bytes: Option<u64>,
+    },
+    /// The next part of the content.
+    Content(Bytes),
+    /// The content was refused.
+    Discard,
+    /// The content is complete: make it durable, then call [`Session::accepted`].
+    Accept(Box<Letter>),
+    /// Start TLS on the connection, then call [`Session::started_tls`].
+    StartTls,
+    Release(ReleaseRequest),
+    Close,
+}
+
+/// A message, complete but for its content.
+#[derive(Debug)]
+pub struct Letter {
+    pub id: MessageId,
+    pub sorted: Sorted,
+    /// Printable and bounded; empty if there is none.
+    pub message_id: String,
+    pub arrived: Timestamp,
+}
+
+/// One session with one client.
+#[derive(Debug)]
+pub struct Session {
+    around: Arc<Surroundings>,
+    client: IpAddr,
+    trust: Trust,
+    protocol: Protocol,
+    tls: Tls,
+    hello: Option<(Greeted, String)>,
+    transaction: Option<Transaction>,
+    lines: LineBuffer,
+    state: State,
+    errors: u32,
+    entropy: StdRng,
+    now: Timestamp,
+    outputs: VecDeque<Output>,
+}
+
+#[derive(Debug)]
+enum State {
+    Commands,
+    AwaitBuffer,
+    Content(Box<Receiving>),
+    AwaitAccept {
+        id: MessageId,
+        refused: Vec<Option<ServerReply>>,
+    },
+    AwaitTls,
+    Closed,
+}
+
+#[derive(Debug)]
+struct Receiving {
+    id: MessageId,
+    incoming: Incoming,
+}
+
+impl Session {
+    /// Greets. `entropy` gives the random part of message ids.
+    pub fn new(
+        around: Arc<Surroundings>,
+        protocol: Protocol,
+        client: IpAddr,
+        entropy: StdRng,
+        now: Timestamp,
+    ) -> Self {
+        let settings = &around.settings;
+        let mut session = Self {
+            client,
+            trust: policy::trust(&settings.trusted, client),
+            protocol,
+            tls: match settings.tls {
+                Some(_) => Tls::Offered,
+                None => Tls::NotOffered,
+            },
+            hello: None,
+            transaction: None,
+            lines: LineBuffer::new(COMMAND_LIMIT),
+            state: State::Commands,
+            errors: 0,
+            entropy,
+            now,
+            outputs: VecDeque::new(),
+            around,
+        };
+        session.say(&reply::greeting(&session.settings().hostname, protocol));
+        session
+    }
+
+    /// What is to be done next.
+    pub fn next_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Whether nothing would be lost if the session ended now.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.state, State::Commands) && self.transaction.is_none()
+    }
+
+    /// Whether a content is coming in: other timeouts apply.
+    pub fn is_in_content(&self) -> bool {
+        matches!(self.state, State::Content(_))
+    }
+
+    /// Takes what came from the client. Only while nothing is awaited.
+    pub fn receive(&mut self, bytes: &[u8], now: Timestamp) {
+        self.now = now;
+        if matches!(self.state, State::Content(_)) {
+            self.content(bytes);
+        } else {
+            self.lines.push(bytes);
+            self.run();
+        }
+    }
+
+    /// Answers [`Output::Reserve`].
+    pub fn buffer_ready(&mut self, room: Result<(), AcceptError>) {
+        debug_assert!(matches!(self.state, State::AwaitBuffer));
+        match room {
+            Ok(()) => self.begin_content(),
+            Err(error) => {
+                self.transaction = None;
+                self.state = State::Commands;
+                self.say(&reply::not_accepted(error));
+                self.run();
+            }
+        }
+    }
+
+    /// Answers [`Output::Accept`].
+    pub fn accepted(&mut self, result: Result<(), AcceptError>) {
+        let State::AwaitAccept { id, refused } =
+            std::mem::replace(&mut self.state, State::Commands)
+        else {
+            unreachable!(
+                "accepted answers Output::Accept, which leaves the session in AwaitAccept"
+            );
+        };
+        let common = match result {
+            Ok(()) => reply::queued(id),
+            Err(error) => reply::not_accepted(error),
+        };
+        self.answer(refused, &common);
+        self.run();
+    }
+
+    /// Answers [`Output::StartTls`]. RFC 3207 §4.2: everything learnt before is forgotten.
+    pub fn started_tls(&mut self) {
+        debug_assert!(matches!(self.state, State::AwaitTls));
+        self.tls = Tls::Active;
+        self.hello = None;
+        self.transaction = None;
+        self.state = State::Commands;
+    }
+
+    /// The client was silent for too long.
+    pub fn time_out(&mut self) {
+        self.close_with(&reply::timed_out());
+    }
+
+    /// Intake ends.
+    pub fn shut_down(&mut self) {
+        self.close_with(&reply::shutting_down());
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.around.settings
+    }
+
+    fn say(&mut self, reply: &ServerReply) {
+        let mut bytes = BytesMut::new();
+        reply.write(&mut bytes);
+        self.outputs.push_back(Output::Write(bytes.freeze()));
+    }
+
+    fn close_with(&mut self, reply: &ServerReply) {
+        self.say(reply);
+        self.close();
+    }
+
+    fn close(&mut self) {
+        self.state = State::Closed;
+        self.outputs.push_back(Output::Close);
+    }
+
+    /// A line that is no command: only so many of them.
+    fn reject(&mut self, reply: &ServerReply) {
+        self.say(reply);
+        self.errors += 1;
+        if self.errors >= MAX_ERRORS {
+            self.close_with(&reply::too_many_errors());
+        }
+    }
+
+    fn run(&mut self) {
+        while matches!(self.state, State::Commands) {
+            match self.lines.next_line() {
+                None => return,
+                Some(Err(error)) => self.reject(&reply::bad_line(error)),
+                Some(Ok(line)) => match Command::parse(&line) {
+                    Ok(command) => self.obey(command),
+                    Err(error) => self.misunderstood(&error),
+                },
+            }
+        }
+    }
+
+    /// An address that is no address is the message's fault, not the client's.
+    fn misunderstood(&mut self, error: &CommandError) {
+        match error {
+            CommandError::ReversePath(_)
+            | CommandError::ForwardPath(_)
+            | CommandError::NeedsUtf8 => {
+                self.say(&error.reply());
+            }
+            _ => self.reject(&error.reply()),
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Helo(name) => self.greet(Greeted::Helo, name),
+            Command::Ehlo(name) => self.greet(Greeted::Ehlo, name),
+            Command::Lhlo(name) => self.greet(Greeted::Lhlo, name),
+            Command::Mail(mail) => self.mail(mail),
+            Command::Rcpt(rcpt) => self.rcpt(rcpt),
+            Command::Data => self.data(),
+            Command::Etrn(node) => self.etrn(node),
+            Command::StartTls => self.start_tls(),
+            Command::Rset => {
+                self.transaction = None;
+                self.say(&reply::done());
+            }
+            Command::Noop => self.say(&reply::done()),
+            Command::Vrfy => self.say(&reply::vrfy()),
+            Command::Help => self.say(&reply::help()),
+            Command::Quit => self.close_with(&reply::bye()),
+        }
+    }
+
+    fn greet(&mut self, greeted: Greeted, name: String) {
+        if !self.protocol.allows(greeted) {
+            return self.reject(&reply::wrong_hello(self.protocol));
+        }
+        // RFC 5321 §4.1.4: a second EHLO resets like RSET.
+        self.transaction = None;
+        self.hello = Some((greeted, name));
+        let settings = self.settings();
+        let answer = match greeted {
+            Greeted::Helo => reply::helo(&settings.hostname),
+            Greeted::Ehlo | Greeted::Lhlo => reply::ehlo(
+                &settings.hostname,
+                settings.max_message_bytes,
+                &self.offer(),
+            ),
+        };
+        self.say(&answer);
+    }
+
+    fn offer(&self) -> Vec<&'static str> {
+        let mut offer = vec![
+            "PIPELINING",
+            "8BITMIME",
+            "SMTPUTF8",
+            "DSN",
+            "ENHANCEDSTATUSCODES",
+        ];
+        if self.tls == Tls::Offered {
+            offer.push("STARTTLS");
+        }
+        if self.protocol == Protocol::Smtp {
+            offer.push("ETRN");
+        }
+        offer
+    }
+
+    fn mail(&mut self, mail: Mail) {
+        if self.hello.is_none() {
+            return self.say(&reply::out_of_order("say hello first"));
+        }
+        if self.transaction.is_some() {
+            return self.say(&reply::out_of_order("a transaction is open, RSET ends it"));
+        }
+        let limit = self.settings().max_message_bytes;
+        match policy::mail(&mail, self.trust, limit, &*self.around.directory) {
+            Ok(()) => {
+                self.transaction = Some(Transaction::new(mail));
+                self.say(&reply::sender());
+            }
+            Err(refusal) => self.say(&refusal),
+        }
+    }
+
+    fn rcpt(&mut self, rcpt: Rcpt) {
+        let answer = match &mut self.transaction {
+            None => reply::out_of_order("MAIL first"),
+            Some(transaction) => take(transaction, rcpt, &*self.around.directory),
+        };
+        self.say(&answer);
+    }
+
+    fn data(&mut self) {
+        let Some(transaction) = &self.transaction else {
+            return self.say(&reply::out_of_order("MAIL first"));
+        };
+        if !transaction.has_recipients() {
+            return self.say(&reply::no_recipients(self.protocol));
+        }
+        let announced_bytes = transaction.mail.size;
+        self.state = State::AwaitBuffer;
+        self.outputs.push_back(Output::Reserve { announced_bytes });
+    }
+
+    fn etrn(&mut self, node: String) {
+        if self.protocol == Protocol::Lmtp {
+            return self.reject(&CommandError::Unknown.reply());
+        }
+        if self.hello.is_none() {
+            return self.say(&reply::out_of_order("say EHLO first"));
+        }
+        // RFC 1985 §5.1: not within a transaction.
+        if self.transaction.is_some() {
+            return self.say(&reply::out_of_order("a transaction is open, RSET ends it"));
+        }
+        self.say(&reply::released(&node));
+        let client = self.client;
+        self.outputs
+            .push_back(Output::Release(ReleaseRequest { node, client }));
+    }
+
+    fn start_tls(&mut self) {
+        match self.tls {
+            Tls::NotOffered => return self.reject(&reply::tls_not_offered()),
+            Tls::Active => return self.say(&reply::out_of_order("TLS is active already")),
+            Tls::Offered => {}
+        }
+        // RFC 3207 §4.2: whoever can put commands behind STARTTLS must not have them obeyed within TLS.
+        if !self.lines.is_empty() {
+            return self.close();
+        }
+        self.say(&reply::start_tls());
+        self.state = State::AwaitTls;
+        self.outputs.push_back(Output::StartTls);
+    }
+
+    fn begin_content(&mut self) {
+        let (greeted, name) = self
+            .hello
+            .as_ref()
+            .expect("MAIL is taken only behind a hello");
+        let transaction = self
+            .transaction
+            .as_ref()
+            .expect("DATA is taken only in a transaction");
+        let settings = &self.around.settings;
+        let unix_ms = u64::try_from(self.now.as_millisecond()).unwrap_or(0);
+        let id = MessageId::new(unix_ms, self.entropy.random());
+        let field = Hop {
+            from: name,
+            client: self.client,
+            by: &settings.hostname,
+            with: with(*greeted, self.tls, transaction.mail.encoding),
+            id,
+            at: self.now,
+        }
+        .field();
+        let incoming = Incoming::new(settings.stray_cr_lf, settings.max_message_bytes);
+        self.state = State::Content(Box::new(Receiving { id, incoming }));
+        self.say(&reply::start_content());
+        self.outputs.push_back(Output::Content(field.into()));
+        let early = self.lines.take_rest();
+        if !early.is_empty() {
+            self.content(&early);
+        }
+    }
+
+    fn content(&mut self, bytes: &[u8]) {
+        let State::Content(receiving) = &mut self.state else {
+            unreachable!("called only while a content comes in");
+        };
+        let (content, progress) = receiving.incoming.feed(bytes);
+        let output = match receiving.incoming.is_doomed() {
+            true => Output::Discard,
+            false => Output::Content(content),
+        };
+        self.outputs.push_back(output);
+        if let Progress::End { consumed } = progress {
+            self.end_content();
+            self.lines.push(&bytes[consumed..]);
+            self.run();
+        }
+    }
+
+    fn end_content(&mut self) {
+        let State::Content(receiving) = std::mem::replace(&mut self.state, State::Commands) else {
+            unreachable!("called only while a content comes in");
+        };
+        let transaction = self
+            .transaction
+            .take()
+            .expect("a content belongs to a transaction");
+        let Receiving { id, incoming } = *receiving;
+        let refused: Vec<_> = transaction
+            .sites()
+            .map(|s| incoming.refusal_by(s))
+            .collect();
+        if let Some(refusal) = whole_refusal(self.protocol, &incoming, &refused) {
+            self.outputs.push_back(Output::Discard);
+            // What refuses the message as a whole is the answer for every recipient.
+            let nobody = refused.iter().map(|_| None).collect();
+            return self.answer(nobody, &refusal);
+        }
+        let letter = Letter {
+            id,
+            sorted: transaction.sort(|site| incoming.refusal_by(site).is_none()),
+            message_id: incoming.message_id().to_owned(),
+            arrived: self.now,
+        };
+        self.state = State::AwaitAccept { id, refused };
+        self.outputs.push_back(Output::Accept(Box::new(letter)));
+    }
+
+    fn answer(&mut self, refused: Vec<Option<ServerReply>>, common: &ServerReply) {
+        for reply in self.protocol.answers(refused, common) {
+            self.say(&reply);
+        }
+    }
+}
+
+/// Why nothing of the message is taken: its own fault, or that of every site; in SMTP, which has one answer for all
+/// of them, of any.
+fn whole_refusal(
+    protocol: Protocol,
+    incoming: &Incoming,
+    refused: &[Option<ServerReply>],
+) -> Option<ServerReply> {
+    let first = || refused.iter().flatten().next().cloned();
+    incoming.refusal().or_else(|| match protocol {
+        Protocol::Smtp => first(),
+        Protocol::Lmtp => refused.iter().all(Option::is_some).then(first).flatten(),
+    })
+}
+
+fn take(transaction: &mut Transaction, rcpt: Rcpt, directory: &dyn Directory) -> ServerReply {
+    use dd_proto::envelope::Encoding;
+    let mailbox = &rcpt.forward_path.0;
+    // RFC 6531 §3.4: SMTPUTF8 on MAIL covers the recipients too.
+    if !mailbox.is_ascii() && transaction.mail.encoding == Encoding::Ascii {
+        return reply::needs_utf8();
+    }
+    if transaction.is_full() {
+        return reply::too_many_recipients();
+    }
+    match policy::rcpt(mailbox, transaction.mail.size, directory) {
+        Ok(site) => {
+            transaction.add(rcpt, site);
+            reply::recipient()
+        }
+        Err(refusal) => refusal,
+    }
+}
