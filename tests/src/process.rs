@@ -75,13 +75,10 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// How many log lines hold `text`.
-    pub fn count(&self, text: &str) -> usize {
-        self.log
-            .lines()
-            .iter()
-            .filter(|line| line.contains(text))
-            .count()
+    /// The log lines that hold `text`.
+    pub fn lines(&self, text: &str) -> Vec<String> {
+        let lines = self.log.lines().into_iter();
+        lines.filter(|line| line.contains(text)).collect()
     }
 
     /// The end of the log, for a test that failed.

@@ -4,6 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use dd_tests::process::{Process, program};
+use dd_tests::submit::message;
 use dd_tests::world::{AUTHORITY, OUTBOUND, World};
 
 #[test]
@@ -81,6 +82,67 @@ fn a_site_is_changed_held_resumed_and_removed() {
         .ddadm()
         .run(&["site", "show", "home"])
         .refused(4, "home");
+}
+
+#[test]
+fn what_waits_is_listed_under_its_id_and_can_be_retried_or_removed() {
+    let world = World::start();
+    let mut home = world.home("home", &["--retry", "1h"]);
+    home.stop();
+    let kept = world
+        .smtp()
+        .send("a@b.example", "me@home.example", &message("kept"));
+    world.site_is("home", "waiting");
+    let gone = world
+        .smtp()
+        .send("a@b.example", "me@home.example", &message("gone"));
+    let listed = world.json(&["queue", "list", "home"]);
+    let ids: Vec<&str> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|row| row["id"].as_str())
+        .collect();
+    assert_eq!(ids, [&kept, &gone], "{listed}");
+    assert_eq!(listed[0]["recipients"][0], "me@home.example");
+    assert_eq!(listed[0]["reverse_path"], "a@b.example");
+    assert_eq!(listed[0]["in_doubt"], false);
+    let _ = world.ddadm().run(&["queue", "show", &kept]).done();
+
+    let _ = world.ddadm().run(&["queue", "remove", &gone]).done();
+    world
+        .ddadm()
+        .run(&["queue", "show", &gone])
+        .refused(4, &gone);
+    home.resume();
+    let _ = world.ddadm().run(&["queue", "retry", &kept]).done();
+    home.received(1);
+    assert_eq!(home.copies("kept"), 1);
+}
+
+#[test]
+fn a_held_site_keeps_its_mail_until_it_is_resumed() {
+    let world = World::start();
+    let home = world.home("home", &[]);
+    let _ = world.ddadm().run(&["site", "hold", "home"]).done();
+    world
+        .smtp()
+        .send("a@b.example", "me@home.example", &message("held"));
+    let etrn = world.ddadm().run(&["etrn", "home", "--wait", "5s"]);
+    assert_eq!(etrn.code, 1, "{etrn}");
+    assert!(etrn.to_string().contains("held"), "{etrn}");
+    assert_eq!(world.show("home")["queued"]["messages"], 1);
+    assert_eq!(
+        home.connections().len(),
+        0,
+        "a held site is not even called"
+    );
+    world
+        .ddadm()
+        .run(&["site", "remove", "home"])
+        .refused(1, "home");
+    let _ = world.ddadm().run(&["site", "resume", "home"]).done();
+    home.received(1);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use dd_tests::site::{Handshake, Script, Site};
 use dd_tests::submit::message;
+use dd_tests::wait::{PATIENCE, until};
 use dd_tests::world::{OUTBOUND, World};
 
 #[test]
@@ -29,6 +30,24 @@ fn a_site_proved_by_certificate_has_the_mail_inside_tls_from_the_agents_own_addr
     let shown = world.drained("home");
     assert_eq!(shown["last_attempts"][0]["outcome"], "relayed");
     assert_eq!(shown["last_attempts"][0]["agent"], "out1");
+}
+
+#[test]
+fn both_log_lines_of_a_messages_life_hold_the_id_its_feeder_was_told() {
+    let mut world = World::start();
+    let home = world.home("home", &[]);
+    let id = world
+        .smtp()
+        .send("a@elsewhere.example", "me@home.example", &message("logged"));
+    home.received(1);
+    world.drained("home");
+    for word in ["accepted", "settled"] {
+        let what = format!("a line with {word} and {id}");
+        until(&what, PATIENCE, || {
+            let lines = world.controller().lines(&id);
+            lines.iter().find(|line| line.contains(word)).cloned()
+        });
+    }
 }
 
 #[test]

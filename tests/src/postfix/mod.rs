@@ -150,6 +150,10 @@ impl Drop for Postfix {
             .arg(self.directory.join("config"))
             .arg("abort")
             .output();
+        // Its queue is about to be deleted: let it come to its end first.
+        if !std::thread::panicking() {
+            self.process.ended();
+        }
     }
 }
 
