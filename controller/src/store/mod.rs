@@ -156,6 +156,8 @@ pub struct StartReport {
     pub damaged: u64,
     /// Bytes of a torn last commit, which nobody was told of.
     pub torn_bytes: u64,
+    /// The newest wall time in a replayed record: a clock far behind it is wrong.
+    pub newest: Option<Timestamp>,
 }
 
 /// A registry record. An empty value is a damaged one: whatever it was, it must not be used.
@@ -255,8 +257,8 @@ impl Store {
     }
 
     /// Remembers, in the index only, when a site is tried next.
-    pub fn site_timer(&self, site: &SiteName, at: Option<Timestamp>) {
-        self.0.site_timer(site, at);
+    pub async fn site_timer(&self, site: SiteName, at: Option<Timestamp>) {
+        self.0.site_timer(&site, at);
     }
 
     /// Up to `limit` deliveries of a site that are due at `due`, behind `after`.
@@ -341,8 +343,11 @@ impl Store {
     }
 
     /// All records of a family.
-    pub fn records(&self, family: &'static str) -> Vec<Record> {
-        self.0.records(family)
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn records(&self, family: &'static str) -> Result<Vec<Record>, StoreError> {
+        Ok(self.0.records(family))
     }
 
     /// Resolves when log or index has failed: the process must end.

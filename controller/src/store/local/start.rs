@@ -15,6 +15,7 @@ use prost::Message as _;
 use super::body;
 use super::content;
 use super::index::Index;
+use super::index::entry::time;
 use super::log::{Files, Log, Written};
 use super::record::Kind;
 use super::registry::{Registry, Replaying};
@@ -163,6 +164,10 @@ pub(crate) fn start(settings: &Settings) -> Result<Started, OpenError> {
             replayed: was.records,
             damaged: was.damaged + registry_was.damaged,
             torn_bytes: was.torn_bytes + registry_was.torn_bytes,
+            newest: match was.newest_ms.max(registry_was.newest_ms) {
+                0 => None,
+                ms => time(ms),
+            },
         },
         places,
     })

@@ -449,7 +449,7 @@ async fn the_registry_is_replayed_and_versions_are_never_reused() {
     assert!(first < second);
     let copy = killed(dir.path());
     let (again, _) = open(copy.path());
-    let sites = again.records("site");
+    let sites = again.records("site").unwrap();
     assert_eq!(sites.len(), 1);
     assert_eq!(
         (sites[0].version, &sites[0].value[..]),
