@@ -2,12 +2,16 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, TcpStream, UdpSocket};
+use std::sync::Arc;
 
 use dd_tests::ca::Ca;
 use dd_tests::dns::Dns;
 use dd_tests::postfix::Postfix;
-use dd_tests::site::{Act, At, Script, Site};
+use dd_tests::site::{Act, At, Handshake, Script, Site};
 use dd_tests::submit::{Client, Protocol, message};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 #[test]
 fn a_site_records_what_comes_and_keeps_what_it_accepts() {
@@ -38,6 +42,54 @@ fn a_script_answers_or_breaks_at_its_point() {
         while client.line().is_some() {}
     }
     assert_eq!(site.messages().len(), 0);
+}
+
+#[test]
+fn a_site_tells_what_came_in_the_clear_from_what_came_inside_tls() {
+    let ca = Ca::new("The same subject");
+    let site = Site::start(Script::with(&ca.identity(&["home.example"])));
+    let said = secured_ehlo(&site, &ca, "home.example").unwrap();
+    assert!(said.starts_with("250-home.example"), "{said}");
+    let seen = site.saw("the end", |seen| seen.ended);
+    assert_eq!(seen.handshake, Handshake::Done);
+    assert_eq!(seen.clear, b"EHLO x\r\nSTARTTLS\r\n");
+    assert_eq!(seen.secured, b"EHLO y\r\n");
+
+    // A client that checks refuses another name, and another key under the same subject.
+    let other = Ca::new("The same subject");
+    for (anchor, name) in [(&ca, "other.example"), (&other, "home.example")] {
+        site.forget();
+        assert!(secured_ehlo(&site, anchor, name).is_err());
+        let seen = site.saw("the end", |seen| seen.ended);
+        assert!(matches!(seen.handshake, Handshake::Failed(_)));
+        assert_eq!(seen.secured, b"");
+    }
+}
+
+/// EHLO, STARTTLS, a handshake that is checked, EHLO; what the server says to the last, or why there was no handshake.
+fn secured_ehlo(site: &Site, anchor: &Ca, name: &'static str) -> std::io::Result<String> {
+    let mut roots = RootCertStore::empty();
+    let root = CertificateDer::from_pem_slice(anchor.root_pem().as_bytes()).unwrap();
+    roots.add(root).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from(name).unwrap();
+    let mut tls = ClientConnection::new(Arc::new(config), name).unwrap();
+
+    let mut socket = TcpStream::connect(site.address()).unwrap();
+    let mut buffer = [0; 4096];
+    for line in ["", "EHLO x\r\n", "STARTTLS\r\n"] {
+        socket.write_all(line.as_bytes()).unwrap();
+        let _ = socket.read(&mut buffer).unwrap();
+    }
+    let mut stream = rustls::Stream::new(&mut tls, &mut socket);
+    stream.write_all(b"EHLO y\r\n")?;
+    let count = stream.read(&mut buffer)?;
+    Ok(String::from_utf8_lossy(&buffer[..count]).into_owned())
 }
 
 #[test]

@@ -10,6 +10,7 @@
 mod dialogue;
 mod script;
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -195,14 +196,19 @@ impl Site {
             .expect("the record has the connections of its messages")
     }
 
-    /// How many messages with this subject were accepted.
-    pub fn copies(&self, subject: &str) -> usize {
-        let line = format!("Subject: {subject}\r\n");
-        let messages = self.messages();
-        let found = messages
-            .iter()
-            .filter(|message| contains(&message.content, line.as_bytes()));
-        found.count()
+    /// How many messages of each subject were accepted.
+    pub fn copies(&self) -> HashMap<String, usize> {
+        let mut copies = HashMap::new();
+        for message in &locked(&self.shared.record).messages {
+            let content = String::from_utf8_lossy(&message.content);
+            let subject = content
+                .lines()
+                .find_map(|line| line.strip_prefix("Subject: "));
+            *copies
+                .entry(subject.unwrap_or_default().to_owned())
+                .or_default() += 1;
+        }
+        copies
     }
 
     /// Waits until some connection since the last [`forget`](Self::forget) is as `wanted`.
