@@ -7,16 +7,55 @@
 //! # Not here
 //! SMTP to sites (an agent does it), the meaning of a reply (the agent's outcome table), storage.
 
+mod admin;
+mod agents;
+mod attach;
+mod backoff;
+mod barrier;
+mod hand;
+mod judge;
+mod lease;
+mod plan;
+mod release;
+mod site;
+#[cfg(test)]
+mod simulation;
+mod state;
+#[cfg(test)]
+mod transitions;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use dd_proto::envelope::Envelope;
-use dd_proto::id::{Generation, Lease, SessionId, SiteVersion};
+use dd_proto::id::{DeliveryId, Generation, Lease, SessionId, SiteVersion};
 use dd_proto::name::{AgentName, SiteName};
 use dd_proto::report::{DotSent, GivenBack, Observed, Report};
 use dd_proto::site::Site;
 
 use crate::store::Waiting;
+
+pub use lease::{BEAT, LEASE};
+
+/// One stream of an agent; never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AttachmentId(u64);
+
+/// What is counted since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Attempts of which nobody knows whether the site has the message.
+    pub in_doubt: u64,
+    /// Acceptances of what was settled already.
+    pub duplicates: u64,
+}
+
+/// Why a delivery cannot be removed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{delivery} is in hand; try again when its attempt has ended")]
+pub struct InHand {
+    pub delivery: DeliveryId,
+}
 
 /// How an agent introduces itself, its journal included.
 #[derive(Debug, Clone, PartialEq)]
