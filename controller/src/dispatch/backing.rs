@@ -1,0 +1,53 @@
+//! What dispatch asks of the store, so that its loop can be tested over a made-up one.
+
+use std::future::Future;
+
+use dd_proto::id::{DeliveryId, MessageId};
+use dd_proto::name::SiteName;
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::store::{Count, Head, Loaded, Note, Position, Settlement, Waiting};
+
+/// The store could not do it; it has said why in its own words.
+#[derive(Debug, thiserror::Error)]
+#[error("the store failed: {0}")]
+pub struct StoreFailed(pub String);
+
+/// A queue that outlives the process.
+pub trait Backing: Clone + Send + Sync + 'static {
+    /// Durable when Ok. What is settled already stays as it is.
+    fn settle(
+        &self,
+        batch: Vec<Settlement>,
+    ) -> impl Future<Output = Result<(), StoreFailed>> + Send;
+    /// Written when Ok; a power cut may forget it.
+    fn note(&self, batch: Vec<Note>) -> impl Future<Output = Result<(), StoreFailed>> + Send;
+    fn remember_timer(
+        &self,
+        site: SiteName,
+        at: Timestamp,
+    ) -> impl Future<Output = ()> + Send;
+    fn head(
+        &self,
+        site: SiteName,
+        after: Option<Position>,
+        due: Timestamp,
+        limit: usize,
+    ) -> impl Future<Output = Result<Head, StoreFailed>> + Send;
+    /// None: it is settled.
+    fn load(
+        &self,
+        delivery: DeliveryId,
+    ) -> impl Future<Output = Result<Option<Loaded>, StoreFailed>> + Send;
+    /// The open deliveries of a message.
+    fn find(
+        &self,
+        message: MessageId,
+    ) -> impl Future<Output = Result<Vec<Waiting>, StoreFailed>> + Send;
+    /// From memory.
+    fn count(&self, site: &SiteName) -> Count;
+    fn sites_with_mail(&self) -> Vec<(SiteName, Option<Timestamp>)>;
+    /// Turns true once, when all mail of earlier starts is known.
+    fn all_known(&self) -> watch::Receiver<bool>;
+}
