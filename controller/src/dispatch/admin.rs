@@ -1,18 +1,24 @@
 //! What operators and members ask for: release, retry, remove, and how things stand.
 
 use dd_proto::id::DeliveryId;
-use dd_proto::name::SiteName;
+use dd_proto::name::{AgentName, SiteName};
 
 use super::hand::note;
 use super::lease::LEASE;
 use super::release::{Release, Token, Waiter};
 use super::site::{Again, Phase, Rest};
 use super::state::{Effect, Now, Settle, State, Turn, wall_of};
-use super::{AgentView, InHand, LeaseHeld, Released, SiteView};
+use super::{AgentView, AttachmentId, Counters, InHand, LeaseHeld, Released, SiteView};
 use crate::store::{Settled, Settlement, Waiting};
 
 impl State {
-    pub(super) fn release(&mut self, name: &SiteName, waiting: u64, waiter: Option<Waiter>, turn: &mut Turn<'_>) {
+    pub(super) fn release(
+        &mut self,
+        name: &SiteName,
+        waiting: u64,
+        waiter: Option<Waiter>,
+        turn: &mut Turn<'_>,
+    ) {
         let (knows_all, since) = (self.knows_all(), self.generations.last());
         let answer = |answer: Released, turn: &mut Turn<'_>| {
             if let Some(waiter) = waiter {
@@ -94,7 +100,9 @@ impl State {
 
     /// Settles deliveries as removed; all, or none if one is in hand.
     pub(super) fn remove(&mut self, token: Token, deliveries: Vec<Waiting>, turn: &mut Turn<'_>) {
-        let busy = deliveries.iter().find(|waiting| self.is_in_hand(&waiting.delivery));
+        let busy = deliveries
+            .iter()
+            .find(|waiting| self.is_in_hand(&waiting.delivery));
         if let Some(busy) = busy {
             let delivery = busy.delivery.clone();
             return turn.effect(Effect::Removing(token, Err(InHand { delivery })));
@@ -104,12 +112,19 @@ impl State {
         for waiting in deliveries {
             let delivery = waiting.delivery;
             self.drop_from_head(&delivery);
-            let recipients = waiting.open.iter().map(|number| (*number, Settled::Removed));
+            let recipients = waiting
+                .open
+                .iter()
+                .map(|number| (*number, Settled::Removed));
             let settlement = Settlement {
                 delivery: delivery.clone(),
                 recipients: recipients.collect(),
             };
-            let settle = Settle { settlement, line: None, token: Some(token) };
+            let settle = Settle {
+                settlement,
+                line: None,
+                token: Some(token),
+            };
             self.write(&delivery, Effect::Settle(settle), turn);
         }
     }
@@ -125,7 +140,22 @@ impl State {
     }
 
     pub(super) fn is_out(&self, delivery: &DeliveryId) -> bool {
-        self.hand.get(delivery).is_some_and(|hand| hand.leased.is_some())
+        self.hand
+            .get(delivery)
+            .is_some_and(|hand| hand.leased.is_some())
+    }
+
+    pub(super) fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    pub(super) fn knows_site(&self, name: &SiteName) -> bool {
+        self.sites.contains_key(name)
+    }
+
+    pub(super) fn attachment_of(&self, agent: &AgentName) -> Option<AttachmentId> {
+        let agent = self.agents.get(agent)?;
+        agent.attached.as_ref().map(|attached| attached.id)
     }
 
     pub(super) fn lease_held(&self, delivery: &DeliveryId) -> Option<LeaseHeld> {
@@ -160,7 +190,9 @@ impl State {
 
     pub(super) fn site_views(&self, now: Now) -> Vec<(SiteName, SiteView)> {
         let names = self.sites.keys();
-        names.filter_map(|name| Some((name.clone(), self.site_view(name, now)?))).collect()
+        names
+            .filter_map(|name| Some((name.clone(), self.site_view(name, now)?)))
+            .collect()
     }
 
     pub(super) fn agent_views(&self, now: Now) -> Vec<AgentView> {

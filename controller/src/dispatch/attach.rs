@@ -21,7 +21,10 @@ use super::{AgentEvent, AttachmentId, Hello, Order};
 impl State {
     pub(super) fn attached(&mut self, id: AttachmentId, hello: Hello, turn: &mut Turn<'_>) {
         let name = hello.agent.clone();
-        let before = self.agents.get(&name).and_then(|agent| agent.attached.as_ref());
+        let before = self
+            .agents
+            .get(&name)
+            .and_then(|agent| agent.attached.as_ref());
         if let Some(before) = before.map(|attached| attached.id) {
             self.detached(before, turn);
         }
@@ -31,7 +34,12 @@ impl State {
         agent.attached = Some(Attached::new(id, &hello, turn.now.monotonic));
         self.attachments.insert(id, name.clone());
         let going_on = self.going_on(id, &name, &hello.work_in_hand, turn.now.monotonic);
-        turn.order(id, Order::Welcome { going_on: going_on.clone() });
+        turn.order(
+            id,
+            Order::Welcome {
+                going_on: going_on.clone(),
+            },
+        );
         self.drop_what_it_lost(&name, &hello, rebooted, turn);
         for dot in hello.in_doubt {
             if !going_on.contains(&dot.lease) {
@@ -47,10 +55,18 @@ impl State {
 
     /// Takes over what still runs there: our own leases that have not expired, and those of an earlier start while
     /// nothing of it can have gone elsewhere.
-    fn going_on(&mut self, id: AttachmentId, name: &AgentName, in_hand: &[Lease], now: Duration) -> Vec<Lease> {
+    fn going_on(
+        &mut self,
+        id: AttachmentId,
+        name: &AgentName,
+        in_hand: &[Lease],
+        now: Duration,
+    ) -> Vec<Lease> {
         let mut going_on = Vec::new();
         for lease in in_hand {
-            let ours = self.current(lease, name).is_some_and(|leased| leased.until > now);
+            let ours = self
+                .current(lease, name)
+                .is_some_and(|leased| leased.until > now);
             if ours || self.adopt(id, name, lease, now) {
                 going_on.push(lease.clone());
             }
@@ -74,8 +90,8 @@ impl State {
     /// A lease of an earlier start goes on while the barrier keeps its delivery from everybody else.
     fn adopt(&mut self, id: AttachmentId, name: &AgentName, lease: &Lease, now: Duration) -> bool {
         let earlier = lease.generation.start < self.generations.start();
-        let untouched = !self.hand.contains_key(&lease.delivery)
-            && !self.asking.contains_key(&lease.delivery);
+        let untouched =
+            !self.hand.contains_key(&lease.delivery) && !self.asking.contains_key(&lease.delivery);
         if !earlier || self.barrier.is_open() || !untouched {
             return false;
         }
@@ -99,7 +115,13 @@ impl State {
 
     /// What it held and does not name any more was not finished; its journal says where a dot went, unless the machine
     /// went down and may have taken the journal's end along.
-    fn drop_what_it_lost(&mut self, name: &AgentName, hello: &Hello, rebooted: bool, turn: &mut Turn<'_>) {
+    fn drop_what_it_lost(
+        &mut self,
+        name: &AgentName,
+        hello: &Hello,
+        rebooted: bool,
+        turn: &mut Turn<'_>,
+    ) {
         let journal = hello.in_doubt.iter().map(|dot| &dot.lease);
         let journal = journal.chain(hello.reports.iter().map(|report| &report.lease));
         let named: BTreeSet<&DeliveryId> = journal
@@ -111,14 +133,22 @@ impl State {
             if named.contains(&delivery) {
                 continue;
             }
-            let doubt = if rebooted { Doubt::Always } else { Doubt::IfDotSeen };
+            let doubt = if rebooted {
+                Doubt::Always
+            } else {
+                Doubt::IfDotSeen
+            };
             self.lease_lost(&delivery, doubt, turn);
         }
     }
 
     /// The delivery is nobody's any more and may go elsewhere.
     fn lease_lost(&mut self, delivery: &DeliveryId, doubt: Doubt, turn: &mut Turn<'_>) {
-        let Some(leased) = self.hand.get(delivery).and_then(|hand| hand.leased.as_ref()) else {
+        let Some(leased) = self
+            .hand
+            .get(delivery)
+            .and_then(|hand| hand.leased.as_ref())
+        else {
             return;
         };
         let lease = lease_of(delivery, leased);
@@ -141,13 +171,20 @@ impl State {
         let lease = dot.lease.clone();
         let is_current = self.current(&lease, agent).is_some();
         let waiting = if is_current {
-            self.end_lease(&lease.delivery).and_then(|leased| leased.waiting)
+            self.end_lease(&lease.delivery)
+                .and_then(|leased| leased.waiting)
         } else {
             None
         };
         match waiting {
             Some(waiting) => self.doubt(agent, &lease, waiting, turn),
-            None => self.ask(Question { agent: agent.clone(), asks: Asks::Dot(dot) }, turn),
+            None => self.ask(
+                Question {
+                    agent: agent.clone(),
+                    asks: Asks::Dot(dot),
+                },
+                turn,
+            ),
         }
         self.let_go(&lease.delivery, turn);
     }
@@ -166,8 +203,21 @@ impl State {
             AgentEvent::DotSent(dot) => self.dot_sent(&name, &dot),
             AgentEvent::Report(report) => self.report(&name, report, Came::Live, turn),
             AgentEvent::GivenBack { lease, why } => self.given_back(&name, &lease, why, turn),
-            AgentEvent::SessionClosed { site, session, proved, accepted, ended, detail } => {
-                let closed = Closed { session, proved, accepted, ended, detail };
+            AgentEvent::SessionClosed {
+                site,
+                session,
+                proved,
+                accepted,
+                ended,
+                detail,
+            } => {
+                let closed = Closed {
+                    session,
+                    proved,
+                    accepted,
+                    ended,
+                    detail,
+                };
                 self.session_closed(&name, &site, &closed, turn);
             }
             AgentEvent::Draining => {
@@ -191,7 +241,10 @@ impl State {
         }
         let mut first = None;
         for delivery in &agent.leases {
-            let leased = self.hand.get_mut(delivery).and_then(|hand| hand.leased.as_mut());
+            let leased = self
+                .hand
+                .get_mut(delivery)
+                .and_then(|hand| hand.leased.as_mut());
             if let Some(leased) = leased {
                 leased.renew(now);
                 let ends = leased.until + GRACE;
@@ -204,7 +257,10 @@ impl State {
     /// Leases that have expired for long enough go elsewhere.
     pub(super) fn leases_expired(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.monotonic;
-        let due = self.agents.iter().filter(|(_, agent)| agent.check.is_some_and(|at| at <= now));
+        let due = self
+            .agents
+            .iter()
+            .filter(|(_, agent)| agent.check.is_some_and(|at| at <= now));
         let due: Vec<AgentName> = due.map(|(name, _)| name.clone()).collect();
         for name in due {
             let (mut over, mut next) = (Vec::new(), None);
@@ -212,7 +268,10 @@ impl State {
                 continue;
             };
             for delivery in &agent.leases {
-                let leased = self.hand.get(delivery).and_then(|hand| hand.leased.as_ref());
+                let leased = self
+                    .hand
+                    .get(delivery)
+                    .and_then(|hand| hand.leased.as_ref());
                 match leased.map(|leased| leased.until + GRACE) {
                     Some(ends) if ends > now => {
                         next = Some(next.map_or(ends, |next: Duration| next.min(ends)));
@@ -237,7 +296,10 @@ impl State {
             return;
         };
         if let Some(agent) = self.agents.get_mut(&name)
-            && agent.attached.as_ref().is_some_and(|attached| attached.id == id)
+            && agent
+                .attached
+                .as_ref()
+                .is_some_and(|attached| attached.id == id)
         {
             agent.attached = None;
             self.sites_leave(&name, turn);
@@ -246,7 +308,10 @@ impl State {
 
     /// What the agent holds stays leased; the rest of its sites' mail goes through another at once.
     fn sites_leave(&mut self, name: &AgentName, turn: &mut Turn<'_>) {
-        let mine = self.sites.iter().filter(|(_, queue)| queue.carrier.as_ref() == Some(name));
+        let mine = self
+            .sites
+            .iter()
+            .filter(|(_, queue)| queue.carrier.as_ref() == Some(name));
         let mine: Vec<SiteName> = mine.map(|(site, _)| site.clone()).collect();
         for site in mine {
             let Some(queue) = self.sites.get_mut(&site) else {
@@ -263,11 +328,17 @@ impl State {
     }
 
     pub(super) fn agent_removed(&mut self, name: &AgentName, turn: &mut Turn<'_>) {
-        let attached = self.agents.get(name).and_then(|agent| agent.attached.as_ref());
+        let attached = self
+            .agents
+            .get(name)
+            .and_then(|agent| agent.attached.as_ref());
         if let Some(id) = attached.map(|attached| attached.id) {
             self.detached(id, turn);
         }
-        let gone = self.agents.get(name).is_some_and(|agent| agent.leases.is_empty());
+        let gone = self
+            .agents
+            .get(name)
+            .is_some_and(|agent| agent.leases.is_empty());
         if gone {
             self.agents.remove(name);
         }

@@ -7,7 +7,7 @@ use dd_proto::name::SiteName;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::store::{Count, Head, Loaded, Note, Position, Settlement, Waiting};
+use crate::store::{Count, Head, Loaded, Note, Position, Settlement, Store, Waiting};
 
 /// The store could not do it; it has said why in its own words.
 #[derive(Debug, thiserror::Error)]
@@ -23,11 +23,7 @@ pub trait Backing: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), StoreFailed>> + Send;
     /// Written when Ok; a power cut may forget it.
     fn note(&self, batch: Vec<Note>) -> impl Future<Output = Result<(), StoreFailed>> + Send;
-    fn remember_timer(
-        &self,
-        site: SiteName,
-        at: Timestamp,
-    ) -> impl Future<Output = ()> + Send;
+    fn remember_timer(&self, site: SiteName, at: Timestamp) -> impl Future<Output = ()> + Send;
     fn head(
         &self,
         site: SiteName,
@@ -50,4 +46,55 @@ pub trait Backing: Clone + Send + Sync + 'static {
     fn sites_with_mail(&self) -> Vec<(SiteName, Option<Timestamp>)>;
     /// Turns true once, when all mail of earlier starts is known.
     fn all_known(&self) -> watch::Receiver<bool>;
+}
+
+impl Backing for Store {
+    async fn settle(&self, batch: Vec<Settlement>) -> Result<(), StoreFailed> {
+        Self::settle(self, batch).await.map_err(failed)
+    }
+
+    async fn note(&self, batch: Vec<Note>) -> Result<(), StoreFailed> {
+        Self::note(self, batch).await.map_err(failed)
+    }
+
+    async fn remember_timer(&self, site: SiteName, at: Timestamp) {
+        self.site_timer(site, Some(at)).await;
+    }
+
+    async fn head(
+        &self,
+        site: SiteName,
+        after: Option<Position>,
+        due: Timestamp,
+        limit: usize,
+    ) -> Result<Head, StoreFailed> {
+        Self::head(self, &site, after, due, limit)
+            .await
+            .map_err(failed)
+    }
+
+    async fn load(&self, delivery: DeliveryId) -> Result<Option<Loaded>, StoreFailed> {
+        Self::load(self, &delivery).await.map_err(failed)
+    }
+
+    async fn find(&self, message: MessageId) -> Result<Vec<Waiting>, StoreFailed> {
+        Self::find(self, message).await.map_err(failed)
+    }
+
+    fn count(&self, site: &SiteName) -> Count {
+        Self::count(self, site)
+    }
+
+    fn sites_with_mail(&self) -> Vec<(SiteName, Option<Timestamp>)> {
+        Self::sites_with_mail(self)
+    }
+
+    fn all_known(&self) -> watch::Receiver<bool> {
+        Self::all_known(self)
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn failed(error: impl std::fmt::Display) -> StoreFailed {
+    StoreFailed(error.to_string())
 }

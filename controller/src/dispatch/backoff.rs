@@ -13,8 +13,7 @@ const LONGEST_AFTER_BREAKS: Duration = Duration::from_secs(6 * 3600);
 
 /// How long a message that was deferred for the `attempts`th time steps aside: the retry interval, doubling.
 pub(super) fn after_deferral(retry_interval: Duration, attempts: u32) -> Duration {
-    doubled(retry_interval, attempts.saturating_sub(1))
-        .min(LONGEST_DEFERRAL.max(retry_interval))
+    doubled(retry_interval, attempts.saturating_sub(1)).min(LONGEST_DEFERRAL.max(retry_interval))
 }
 
 /// How long a message steps aside on which `breaks` sessions broke. One break may be the line's; two are its own.
@@ -50,8 +49,19 @@ mod tests {
     #[test]
     fn a_deferred_message_backs_off_from_the_interval_to_an_hour() {
         let minutes = |n: u64| Duration::from_secs(60 * n);
-        for (attempts, expected) in [(1, 3), (2, 6), (3, 12), (5, 48), (6, 60), (4_000_000_000, 60)] {
-            assert_eq!(after_deferral(minutes(3), attempts), minutes(expected), "{attempts}");
+        for (attempts, expected) in [
+            (1, 3),
+            (2, 6),
+            (3, 12),
+            (5, 48),
+            (6, 60),
+            (4_000_000_000, 60),
+        ] {
+            assert_eq!(
+                after_deferral(minutes(3), attempts),
+                minutes(expected),
+                "{attempts}"
+            );
         }
         // An interval that is longer than the limit is the operator's word.
         assert_eq!(after_deferral(minutes(90), 4), minutes(90));
@@ -60,7 +70,13 @@ mod tests {
     #[test]
     fn one_break_is_the_lines_two_are_the_messages() {
         let minutes = |n: u64| Some(Duration::from_secs(60 * n));
-        for (breaks, expected) in [(0, None), (1, None), (2, minutes(5)), (3, minutes(10)), (99, minutes(360))] {
+        for (breaks, expected) in [
+            (0, None),
+            (1, None),
+            (2, minutes(5)),
+            (3, minutes(10)),
+            (99, minutes(360)),
+        ] {
             assert_eq!(after_break(breaks), expected, "{breaks}");
         }
     }

@@ -115,7 +115,10 @@ mod tests {
     fn time_opens_it_but_not_before_all_is_known() {
         let mut barrier = Barrier::new(["out1".parse().unwrap()]);
         assert_eq!(barrier.look(ENDS * 2), Change::None);
-        assert_eq!(barrier.all_known(ENDS - Duration::from_nanos(1)), Change::None);
+        assert_eq!(
+            barrier.all_known(ENDS - Duration::from_nanos(1)),
+            Change::None
+        );
         assert_eq!(barrier.deadline(), Some(ENDS));
         assert_eq!(barrier.look(ENDS), Change::Opened);
     }

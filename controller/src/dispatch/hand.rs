@@ -132,7 +132,11 @@ impl State {
             return;
         }
         if let Some(in_hand) = self.hand.get_mut(&delivery) {
-            match in_hand.leased.as_ref().and_then(|leased| leased.waiting.clone()) {
+            match in_hand
+                .leased
+                .as_ref()
+                .and_then(|leased| leased.waiting.clone())
+            {
                 Some(waiting) => self.told_while_out(&question, waiting, turn),
                 None => in_hand.questions.push(question),
             }

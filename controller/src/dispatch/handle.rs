@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::state::Event;
 use super::{
-    AgentEvent, AgentView, Arrived, AttachmentId, Attachment, Counters, Hello, InHand, LeaseHeld,
+    AgentEvent, AgentView, Arrived, Attachment, AttachmentId, Counters, Hello, InHand, LeaseHeld,
     Released, SiteView,
 };
 
@@ -30,7 +30,11 @@ pub(super) enum Input {
 pub(super) enum Ask {
     Attach(Hello, oneshot::Sender<Attachment>),
     LeaseHeld(DeliveryId, oneshot::Sender<Option<LeaseHeld>>),
-    Release(SiteName, Option<Duration>, oneshot::Sender<Option<Released>>),
+    Release(
+        SiteName,
+        Option<Duration>,
+        oneshot::Sender<Option<Released>>,
+    ),
     Retry(Vec<DeliveryId>, oneshot::Sender<u64>),
     Remove(Vec<DeliveryId>, oneshot::Sender<Result<u64, InHand>>),
     Site(SiteName, oneshot::Sender<Option<SiteView>>),
@@ -82,9 +86,10 @@ impl Handle {
     }
 
     /// An agent has said Hello and told its journal. The first order is Welcome; when the orders end, so does the
-    /// stream. None: dispatch has ended.
-    pub async fn attach(&self, hello: Hello) -> Option<Attachment> {
-        self.ask(|sender| Ask::Attach(hello, sender)).await
+    /// stream.
+    pub async fn attach(&self, hello: Hello) -> Attachment {
+        let attachment = self.ask(|sender| Ask::Attach(hello, sender)).await;
+        attachment.unwrap_or_else(Attachment::ended)
     }
 
     /// Waits while the loop is behind.
@@ -93,8 +98,8 @@ impl Handle {
     }
 
     /// The stream has ended. What was said on it before counts.
-    pub async fn detached(&self, id: AttachmentId) {
-        let _ = self.agents.send((id, AgentEvent::Gone)).await;
+    pub fn detached(&self, id: AttachmentId) {
+        self.tell(Event::Detached(id));
     }
 
     /// Who holds the lease of a delivery.

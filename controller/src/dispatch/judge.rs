@@ -20,7 +20,9 @@ use super::hand::note;
 use super::lease::{Dot, Freshness, Leased, Occupies};
 use super::release::Fate;
 use super::site::{DEFERRED_IN_ROW, Phase, Progress, Rest, Why};
-use super::state::{Asks, Effect, Line, NotLoaded, Question, Settle, Standing, State, Turn, wall_of};
+use super::state::{
+    Asks, Effect, Line, NotLoaded, Question, Settle, Standing, State, Turn, wall_of,
+};
 use super::{Ended, LastAttempt, Proved, Released};
 use crate::store::{Settled, Settlement, Waiting};
 
@@ -38,7 +40,13 @@ pub(super) enum Came {
 }
 
 impl State {
-    pub(super) fn report(&mut self, agent: &AgentName, report: Report, came: Came, turn: &mut Turn<'_>) {
+    pub(super) fn report(
+        &mut self,
+        agent: &AgentName,
+        report: Report,
+        came: Came,
+        turn: &mut Turn<'_>,
+    ) {
         let delivery = report.lease.delivery.clone();
         if self.current(&report.lease, agent).is_none() {
             return self.judge_unheld(agent, report, Standing::Stale, turn);
@@ -56,14 +64,25 @@ impl State {
         self.let_go(&delivery, turn);
     }
 
-    fn judge_unheld(&mut self, agent: &AgentName, report: Report, standing: Standing, turn: &mut Turn<'_>) {
+    fn judge_unheld(
+        &mut self,
+        agent: &AgentName,
+        report: Report,
+        standing: Standing,
+        turn: &mut Turn<'_>,
+    ) {
         let asks = Asks::Report(Box::new(report), standing);
         let agent = agent.clone();
         self.ask(Question { agent, asks }, turn);
     }
 
     /// The store has said whether the delivery is open.
-    pub(super) fn found(&mut self, question: Question, waiting: Option<Waiting>, turn: &mut Turn<'_>) {
+    pub(super) fn found(
+        &mut self,
+        question: Question,
+        waiting: Option<Waiting>,
+        turn: &mut Turn<'_>,
+    ) {
         let lease = question.lease().clone();
         self.answered(&lease.delivery);
         let Some(waiting) = waiting else {
@@ -87,7 +106,14 @@ impl State {
     }
 
     /// Settles what was accepted; what is left is put off or goes back.
-    fn judge(&mut self, agent: &AgentName, report: &Report, standing: Standing, mut waiting: Waiting, turn: &mut Turn<'_>) {
+    fn judge(
+        &mut self,
+        agent: &AgentName,
+        report: &Report,
+        standing: Standing,
+        mut waiting: Waiting,
+        turn: &mut Turn<'_>,
+    ) {
         self.owe(agent, &report.lease);
         self.settle_accepted(agent, report, &mut waiting, turn);
         let delivery = waiting.delivery.clone();
@@ -121,15 +147,26 @@ impl State {
         }
     }
 
-    fn settle_accepted(&mut self, agent: &AgentName, report: &Report, waiting: &mut Waiting, turn: &mut Turn<'_>) {
+    fn settle_accepted(
+        &mut self,
+        agent: &AgentName,
+        report: &Report,
+        waiting: &mut Waiting,
+        turn: &mut Turn<'_>,
+    ) {
         let accepted = report.recipients.iter();
         let accepted = accepted.filter(|result| result.disposition == Disposition::Relayed);
-        let open: Vec<_> = accepted.filter(|r| waiting.open.contains(&r.number)).cloned().collect();
+        let open: Vec<_> = accepted
+            .filter(|r| waiting.open.contains(&r.number))
+            .cloned()
+            .collect();
         if open.is_empty() {
             self.counters.duplicates += u64::from(accepted_some(report));
             return;
         }
-        waiting.open.retain(|number| open.iter().all(|result| result.number != *number));
+        waiting
+            .open
+            .retain(|number| open.iter().all(|result| result.number != *number));
         self.count(waiting, Fate::Relayed);
         let settled = open.iter().map(|result| (result.number, Settled::Relayed));
         let settlement = Settlement {
@@ -144,13 +181,22 @@ impl State {
             delays: report.delays,
             waited: super::backoff::until(waiting.arrived, turn.now.wall),
         };
-        let settle = Settle { settlement, line: Some(line), token: None };
+        let settle = Settle {
+            settlement,
+            line: Some(line),
+            token: None,
+        };
         let delivery = waiting.delivery.clone();
         self.write(&delivery, Effect::Settle(settle), turn);
     }
 
     /// Decides when what was not accepted is tried again; gives the reply to show.
-    fn put_off(&mut self, report: &Report, waiting: &mut Waiting, turn: &Turn<'_>) -> Option<(Disposition, Reply)> {
+    fn put_off(
+        &mut self,
+        report: &Report,
+        waiting: &mut Waiting,
+        turn: &Turn<'_>,
+    ) -> Option<(Disposition, Reply)> {
         let wall = turn.now.wall;
         match report.outcome {
             Outcome::Transacted => return self.deferred_or_failed(report, waiting, wall),
@@ -168,15 +214,32 @@ impl State {
             Outcome::Unreachable | Outcome::WrongHost | Outcome::Refused | Outcome::Busy => {}
         }
         waiting.attempts += 1;
-        report.reply.clone().map(|reply| (Disposition::Deferred, reply))
+        report
+            .reply
+            .clone()
+            .map(|reply| (Disposition::Deferred, reply))
     }
 
-    fn deferred_or_failed(&mut self, report: &Report, waiting: &mut Waiting, wall: Timestamp) -> Option<(Disposition, Reply)> {
+    fn deferred_or_failed(
+        &mut self,
+        report: &Report,
+        waiting: &mut Waiting,
+        wall: Timestamp,
+    ) -> Option<(Disposition, Reply)> {
         waiting.attempts += 1;
-        let results = || report.recipients.iter().filter(|r| waiting.open.contains(&r.number));
-        let failed = results().filter(|r| r.disposition == Disposition::Failed).count();
+        let results = || {
+            report
+                .recipients
+                .iter()
+                .filter(|r| waiting.open.contains(&r.number))
+        };
+        let failed = results()
+            .filter(|r| r.disposition == Disposition::Failed)
+            .count();
         if failed == waiting.open.len() {
-            let last = results().next().map(|r| (Disposition::Failed, r.reply.clone()));
+            let last = results()
+                .next()
+                .map(|r| (Disposition::Failed, r.reply.clone()));
             waiting.failed = true;
             waiting.not_before = None;
             self.count(waiting, Fate::Failed);
@@ -185,10 +248,14 @@ impl State {
         let deferred = results().find(|r| r.disposition == Disposition::Deferred);
         let reply = deferred.or(results().next()).map(|r| r.reply.clone());
         let interval = self.sites.get(&waiting.delivery.site);
-        let interval = interval.map_or(super::backoff::UNKNOWN_SITE, |q| q.site.schedule.retry_interval);
+        let interval = interval.map_or(super::backoff::UNKNOWN_SITE, |q| {
+            q.site.schedule.retry_interval
+        });
         waiting.not_before = Some(later(wall, after_deferral(interval, waiting.attempts)));
         self.count(waiting, Fate::Deferred);
-        reply.or(report.reply.clone()).map(|reply| (Disposition::Deferred, reply))
+        reply
+            .or(report.reply.clone())
+            .map(|reply| (Disposition::Deferred, reply))
     }
 
     fn count(&mut self, waiting: &Waiting, fate: Fate) {
@@ -199,7 +266,13 @@ impl State {
     }
 
     /// Marks a delivery of which a dot may have gone out, and lets it be tried again.
-    pub(super) fn doubt(&mut self, agent: &AgentName, lease: &Lease, waiting: Waiting, turn: &mut Turn<'_>) {
+    pub(super) fn doubt(
+        &mut self,
+        agent: &AgentName,
+        lease: &Lease,
+        waiting: Waiting,
+        turn: &mut Turn<'_>,
+    ) {
         self.owe(agent, lease);
         self.mark_in_doubt(waiting, turn);
     }
@@ -213,7 +286,12 @@ impl State {
     }
 
     /// News about an older lease of a delivery that is out under a newer one.
-    pub(super) fn told_while_out(&mut self, question: &Question, mut waiting: Waiting, turn: &mut Turn<'_>) {
+    pub(super) fn told_while_out(
+        &mut self,
+        question: &Question,
+        mut waiting: Waiting,
+        turn: &mut Turn<'_>,
+    ) {
         let delivery = waiting.delivery.clone();
         self.owe(&question.agent, question.lease());
         let in_doubt = match &question.asks {
@@ -240,7 +318,13 @@ impl State {
         }
     }
 
-    pub(super) fn given_back(&mut self, agent: &AgentName, lease: &Lease, why: GivenBack, turn: &mut Turn<'_>) {
+    pub(super) fn given_back(
+        &mut self,
+        agent: &AgentName,
+        lease: &Lease,
+        why: GivenBack,
+        turn: &mut Turn<'_>,
+    ) {
         if self.current(lease, agent).is_none() {
             return;
         }
@@ -280,13 +364,20 @@ impl State {
 
     /// The canary came back without a word about the site.
     pub(super) fn probe_is_off(&mut self, name: &SiteName, from: Duration, turn: &mut Turn<'_>) {
-        if self.sites.get(name).is_some_and(|queue| queue.phase == Phase::Proving) {
+        if self
+            .sites
+            .get(name)
+            .is_some_and(|queue| queue.phase == Phase::Proving)
+        {
             self.ready(name, from, turn);
         }
     }
 
     pub(super) fn not_loaded(&mut self, lease: &Lease, why: NotLoaded, turn: &mut Turn<'_>) {
-        let in_hand = self.hand.get(&lease.delivery).and_then(|hand| hand.leased.as_ref());
+        let in_hand = self
+            .hand
+            .get(&lease.delivery)
+            .and_then(|hand| hand.leased.as_ref());
         if in_hand.is_none_or(|leased| leased.generation != lease.generation) {
             return;
         }
@@ -303,7 +394,13 @@ impl State {
     }
 
     /// What an attempt says about the site.
-    fn move_site(&mut self, agent: &AgentName, report: &Report, leased: &Leased, turn: &mut Turn<'_>) {
+    fn move_site(
+        &mut self,
+        agent: &AgentName,
+        report: &Report,
+        leased: &Leased,
+        turn: &mut Turn<'_>,
+    ) {
         let name = &report.lease.delivery.site;
         let Some(queue) = self.sites.get_mut(name) else {
             return;
@@ -317,7 +414,11 @@ impl State {
                 if accepted_some(report) {
                     queue.progress = Progress::Some;
                     queue.deferred_in_row = 0;
-                } else if report.recipients.iter().all(|r| r.disposition == Disposition::Deferred) {
+                } else if report
+                    .recipients
+                    .iter()
+                    .all(|r| r.disposition == Disposition::Deferred)
+                {
                     queue.deferred_in_row += 1;
                 }
                 if queue.deferred_in_row >= DEFERRED_IN_ROW {
@@ -342,7 +443,14 @@ impl State {
         }
     }
 
-    fn site_failed(&mut self, name: &SiteName, why: Why, report: &Report, leased: &Leased, turn: &mut Turn<'_>) {
+    fn site_failed(
+        &mut self,
+        name: &SiteName,
+        why: Why,
+        report: &Report,
+        leased: &Leased,
+        turn: &mut Turn<'_>,
+    ) {
         let Some(queue) = self.sites.get(name) else {
             return;
         };
@@ -358,15 +466,29 @@ impl State {
     }
 
     /// Nobody is reached, or nobody who may have the mail.
-    fn site_waits(&mut self, name: &SiteName, why: Why, detail: &str, generation: Generation, turn: &mut Turn<'_>) {
+    fn site_waits(
+        &mut self,
+        name: &SiteName,
+        why: Why,
+        detail: &str,
+        generation: Generation,
+        turn: &mut Turn<'_>,
+    ) {
         let now = turn.now;
         let Some(queue) = self.sites.get_mut(name) else {
             return;
         };
-        if !matches!(queue.phase, Phase::Ready(_) | Phase::Proving | Phase::Flowing) {
+        if !matches!(
+            queue.phase,
+            Phase::Ready(_) | Phase::Proving | Phase::Flowing
+        ) {
             return;
         }
-        if queue.release.as_ref().is_some_and(|release| generation <= release.since) {
+        if queue
+            .release
+            .as_ref()
+            .is_some_and(|release| generation <= release.since)
+        {
             // It began before the release; the release asks for one that begins after it.
             return self.ready(name, now.monotonic, turn);
         }
@@ -381,7 +503,10 @@ impl State {
             queue.drop_head();
             queue.rest = Rest::More;
         }
-        turn.effect(Effect::Timer { site: name.clone(), at: wall_of(now, at) });
+        turn.effect(Effect::Timer {
+            site: name.clone(),
+            at: wall_of(now, at),
+        });
         let Some(release) = release else {
             return;
         };
@@ -399,11 +524,18 @@ impl State {
     }
 
     /// A session ends at the right machine.
-    pub(super) fn proved(&mut self, agent: &AgentName, name: &SiteName, session: SessionId, turn: &mut Turn<'_>) {
+    pub(super) fn proved(
+        &mut self,
+        agent: &AgentName,
+        name: &SiteName,
+        session: SessionId,
+        turn: &mut Turn<'_>,
+    ) {
         let Some(queue) = self.sites.get_mut(name) else {
             return;
         };
-        if queue.carrier.as_ref() != Some(agent) || queue.old_plan == super::site::OldPlan::StillOut {
+        if queue.carrier.as_ref() != Some(agent) || queue.old_plan == super::site::OldPlan::StillOut
+        {
             return;
         }
         queue.sessions.insert(session);
@@ -412,7 +544,10 @@ impl State {
             return;
         }
         if let Some(canary) = queue.canary.take() {
-            let leased = self.hand.get_mut(&canary).and_then(|hand| hand.leased.as_mut());
+            let leased = self
+                .hand
+                .get_mut(&canary)
+                .and_then(|hand| hand.leased.as_mut());
             if let Some(leased) = leased {
                 leased.occupies = Occupies::Place;
                 let agent = self.agents.get_mut(agent);
@@ -426,7 +561,13 @@ impl State {
         self.look(name, turn);
     }
 
-    pub(super) fn session_closed(&mut self, agent: &AgentName, name: &SiteName, closed: &Closed, turn: &mut Turn<'_>) {
+    pub(super) fn session_closed(
+        &mut self,
+        agent: &AgentName,
+        name: &SiteName,
+        closed: &Closed,
+        turn: &mut Turn<'_>,
+    ) {
         let Some(queue) = self.sites.get_mut(name) else {
             return;
         };
@@ -441,7 +582,9 @@ impl State {
         match (queue.phase, closed.proved) {
             (Phase::Flowing, Proved::Yes) if progress || closed.ended == Ended::InOrder => {
                 let now = turn.now.monotonic;
-                let from = queue.reconnected.map_or(now, |last| now.max(last + RECONNECT));
+                let from = queue
+                    .reconnected
+                    .map_or(now, |last| now.max(last + RECONNECT));
                 queue.reconnected = Some(from);
                 self.ready(name, from, turn);
             }

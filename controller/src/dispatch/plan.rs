@@ -33,7 +33,11 @@ impl State {
             if self.least_loaded(now).is_none() {
                 return;
             }
-            let Some(name) = self.answering.pop_front().or_else(|| self.silent.pop_front()) else {
+            let Some(name) = self
+                .answering
+                .pop_front()
+                .or_else(|| self.silent.pop_front())
+            else {
                 return;
             };
             let Some(queue) = self.sites.get_mut(&name) else {
@@ -63,7 +67,8 @@ impl State {
             let attached = agent.attached.as_ref();
             attached.is_some_and(|attached| attached.has_room_for(Occupies::Probe, now))
         });
-        free.min_by_key(|(_, agent)| agent.leases.len()).map(|(name, _)| name)
+        free.min_by_key(|(_, agent)| agent.leases.len())
+            .map(|(name, _)| name)
     }
 
     /// The agent a site belongs to, as long as it works for it; else the one with the least to do.
@@ -81,7 +86,10 @@ impl State {
                 Pick::Agent(carrier.clone())
             }
             (Some(_), Some(_)) => Pick::Later,
-            _ => self.least_loaded(now).cloned().map_or(Pick::Later, Pick::Agent),
+            _ => self
+                .least_loaded(now)
+                .cloned()
+                .map_or(Pick::Later, Pick::Agent),
         }
     }
 
@@ -129,7 +137,13 @@ impl State {
     }
 
     /// Leases a delivery to an agent and sends it, behind the plan it needs.
-    fn give(&mut self, name: &AgentName, mut waiting: Waiting, occupies: Occupies, turn: &mut Turn<'_>) {
+    fn give(
+        &mut self,
+        name: &AgentName,
+        mut waiting: Waiting,
+        occupies: Occupies,
+        turn: &mut Turn<'_>,
+    ) {
         let delivery = waiting.delivery.clone();
         let agent = self.agents.get_mut(name);
         let (Some(agent), Some(queue)) = (agent, self.sites.get_mut(&delivery.site)) else {
@@ -159,9 +173,18 @@ impl State {
             dot: Dot::NotSeen,
             freshness,
         };
-        let lease = Lease { delivery: delivery.clone(), generation };
+        let lease = Lease {
+            delivery: delivery.clone(),
+            generation,
+        };
         self.take_in_hand(&delivery).leased = Some(leased);
-        turn.effect(Effect::Assign(Assign { to: id, lease, version, waiting, freshness }));
+        turn.effect(Effect::Assign(Assign {
+            to: id,
+            lease,
+            version,
+            waiting,
+            freshness,
+        }));
     }
 }
 

@@ -270,7 +270,8 @@ impl SiteQueue {
     }
 
     pub(super) fn drop_from_head(&mut self, message: MessageId) {
-        self.head.retain(|waiting| waiting.delivery.message != message);
+        self.head
+            .retain(|waiting| waiting.delivery.message != message);
     }
 
     pub(super) fn becomes_due(&mut self, at: Timestamp) {

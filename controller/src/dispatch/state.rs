@@ -228,12 +228,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(
-        start: u64,
-        sites: Vec<Arc<Site>>,
-        agents: Vec<AgentName>,
-        now: Now,
-    ) -> Self {
+    pub(crate) fn new(start: u64, sites: Vec<Arc<Site>>, agents: Vec<AgentName>, now: Now) -> Self {
         let registered = agents.iter().map(|name| (name.clone(), Agent::default()));
         let mut state = Self {
             generations: Generations::new(start),
@@ -253,7 +248,9 @@ impl State {
         for site in sites {
             let name = site.name.clone();
             let held = held(&site, now);
-            state.sites.insert(name.clone(), SiteQueue::new(site, Rest::None));
+            state
+                .sites
+                .insert(name.clone(), SiteQueue::new(site, Rest::None));
             if let Some(held) = held {
                 state.set_phase(&name, held);
             }
@@ -287,7 +284,11 @@ impl State {
             Event::NotLoaded { lease, why } => self.not_loaded(&lease, why, turn),
             Event::Written(delivery) => self.written(&delivery, turn),
             Event::Found { question, waiting } => self.found(question, waiting, turn),
-            Event::Release { site, waiting, waiter } => self.release(&site, waiting, waiter, turn),
+            Event::Release {
+                site,
+                waiting,
+                waiter,
+            } => self.release(&site, waiting, waiter, turn),
             Event::Retry { token, deliveries } => self.retry(token, deliveries, turn),
             Event::Remove { token, deliveries } => self.remove(token, deliveries, turn),
             Event::Time => {}
@@ -396,7 +397,10 @@ impl State {
     }
 
     pub(super) fn session_is_open(&self, queue: &SiteQueue) -> bool {
-        let carrier = queue.carrier.as_ref().and_then(|name| self.agents.get(name));
+        let carrier = queue
+            .carrier
+            .as_ref()
+            .and_then(|name| self.agents.get(name));
         let attached = carrier.and_then(|agent| agent.attached.as_ref());
         let takes_work =
             attached.is_some_and(|attached| attached.work == super::agents::TakesWork::Yes);
@@ -439,8 +443,15 @@ impl State {
 
     fn read_head(queue: &mut SiteQueue, turn: &mut Turn<'_>) {
         queue.reading = Some(Reading::default());
-        let all_due = queue.release.as_ref().is_some_and(super::release::Release::makes_all_due);
-        let due = if all_due { Timestamp::MAX } else { turn.now.wall };
+        let all_due = queue
+            .release
+            .as_ref()
+            .is_some_and(super::release::Release::makes_all_due);
+        let due = if all_due {
+            Timestamp::MAX
+        } else {
+            turn.now.wall
+        };
         turn.effects.push(Effect::ReadHead {
             site: queue.site.name.clone(),
             after: queue.cursor,
@@ -458,14 +469,20 @@ impl State {
         };
         let wall = turn.now.wall;
         let last = head.due.last().map(|waiting| waiting.position);
-        queue.next_due = [head.next_due, reading.next_due].into_iter().flatten().min();
+        queue.next_due = [head.next_due, reading.next_due]
+            .into_iter()
+            .flatten()
+            .min();
         let mut useful = 0;
         for waiting in head.due {
             let message = waiting.delivery.message;
             let busy = self.hand.contains_key(&waiting.delivery)
                 || self.asking.contains_key(&waiting.delivery)
                 || reading.touched.contains(&message)
-                || queue.head.iter().any(|known| known.delivery == waiting.delivery);
+                || queue
+                    .head
+                    .iter()
+                    .any(|known| known.delivery == waiting.delivery);
             if busy || waiting.failed {
                 continue;
             }
@@ -484,13 +501,20 @@ impl State {
         }
         let dirty = reading.again == Again::Yes || !reading.touched.is_empty();
         queue.cursor = last.filter(|_| useful == 0 && head.more);
-        queue.rest = if head.more || dirty { Rest::More } else { Rest::None };
+        queue.rest = if head.more || dirty {
+            Rest::More
+        } else {
+            Rest::None
+        };
         if !head.more && !dirty && !self.barrier.is_open() {
             // All that is new has been seen; what is old is read when the barrier opens.
             queue.rest = Rest::More;
             queue.since_start = Progress::None;
         }
-        if !matches!(queue.phase, Phase::Ready(_) | Phase::Flowing | Phase::Proving) {
+        if !matches!(
+            queue.phase,
+            Phase::Ready(_) | Phase::Flowing | Phase::Proving
+        ) {
             queue.drop_head();
         }
         self.look(name, turn);
@@ -525,7 +549,10 @@ impl State {
                 let wait = until(turn.now.wall, at).max(Duration::from_millis(1));
                 let phase = Phase::Waiting(Why::Deferred, turn.now.monotonic + wait);
                 self.set_phase(name, phase);
-                turn.effect(Effect::Timer { site: name.clone(), at });
+                turn.effect(Effect::Timer {
+                    site: name.clone(),
+                    at,
+                });
             }
         }
     }
@@ -548,8 +575,14 @@ impl State {
         for question in std::mem::take(&mut self.early) {
             self.ask(question, turn);
         }
-        let at_once = self.agents.values().filter_map(|agent| agent.attached.as_ref());
-        let mut at_once = at_once.map(super::agents::Attached::probes).sum::<u32>().max(4096);
+        let at_once = self
+            .agents
+            .values()
+            .filter_map(|agent| agent.attached.as_ref());
+        let mut at_once = at_once
+            .map(super::agents::Attached::probes)
+            .sum::<u32>()
+            .max(4096);
         for (name, timer) in sites {
             let Some(queue) = self.sites.get_mut(&name) else {
                 continue;
@@ -586,8 +619,14 @@ impl State {
         let idle = sites.filter(|(_, q)| q.phase == Phase::Idle && q.release.is_some());
         for (name, queue) in idle {
             self.released.remove(name);
-            for token in queue.release.take().iter().flat_map(|release| release.waiters()) {
-                turn.effects.push(Effect::Answer(token, Released::NothingWaiting));
+            for token in queue
+                .release
+                .take()
+                .iter()
+                .flat_map(|release| release.waiters())
+            {
+                turn.effects
+                    .push(Effect::Answer(token, Released::NothingWaiting));
             }
         }
     }
@@ -599,7 +638,8 @@ impl State {
             Some(queue) => queue.site = site,
             None => {
                 // A name may come back with mail that was kept for it.
-                self.sites.insert(name.clone(), SiteQueue::new(site, Rest::More));
+                self.sites
+                    .insert(name.clone(), SiteQueue::new(site, Rest::More));
             }
         }
         self.close_site(&name, turn);
@@ -616,7 +656,12 @@ impl State {
         };
         queue.drop_head();
         queue.rest = Rest::More;
-        let by = queue.site.hold.as_ref().map(|hold| hold.by.clone()).unwrap_or_default();
+        let by = queue
+            .site
+            .hold
+            .as_ref()
+            .map(|hold| hold.by.clone())
+            .unwrap_or_default();
         if let Some(release) = queue.release.take() {
             self.released.remove(name);
             let waiting = release.waiting();
@@ -639,7 +684,11 @@ impl State {
         }
         if let Some(queue) = self.sites.get_mut(name) {
             queue.sessions.clear();
-            queue.old_plan = if queue.out > 0 { OldPlan::StillOut } else { OldPlan::Over };
+            queue.old_plan = if queue.out > 0 {
+                OldPlan::StillOut
+            } else {
+                OldPlan::Over
+            };
         }
     }
 
@@ -696,9 +745,7 @@ pub(super) fn held(site: &Site, now: Now) -> Option<Phase> {
     let hold = site.hold.as_ref()?;
     match hold.until {
         None => Some(Phase::Held(None)),
-        Some(at) if at > now.wall => {
-            Some(Phase::Held(Some(now.monotonic + until(now.wall, at))))
-        }
+        Some(at) if at > now.wall => Some(Phase::Held(Some(now.monotonic + until(now.wall, at)))),
         Some(_) => None,
     }
 }

@@ -159,7 +159,10 @@ impl FakeAgent {
         };
         while lane.waiting.front().is_some_and(|work| work.until <= now) {
             let lease = lane.waiting.pop_front().unwrap().lease;
-            events.push(AgentEvent::GivenBack { lease, why: GivenBack::LeaseExpired });
+            events.push(AgentEvent::GivenBack {
+                lease,
+                why: GivenBack::LeaseExpired,
+            });
         }
         let Some(session) = lane.session else {
             let Some(canary) = lane.waiting.front().cloned() else {
@@ -184,7 +187,8 @@ impl FakeAgent {
             };
             lane.waiting.pop_front();
             let report = report(&canary, session, outcome, Vec::new());
-            self.journal.insert(key(&canary.lease), Entry::Report(report.clone()));
+            self.journal
+                .insert(key(&canary.lease), Entry::Report(report.clone()));
             events.push(AgentEvent::Report(report));
             events.push(AgentEvent::SessionClosed {
                 site: site.clone(),
@@ -202,29 +206,55 @@ impl FakeAgent {
             return events;
         };
         let ends = behaviour != Behaviour::Up && behaviour != Behaviour::Shaky;
-        let dice = if ends { 0 } else if behaviour == Behaviour::Up { 99 } else { rng.random_range(0..20) };
+        let dice = if ends {
+            0
+        } else if behaviour == Behaviour::Up {
+            99
+        } else {
+            rng.random_range(0..20)
+        };
         let (outcome, results) = match dice {
             0 => (Outcome::Broken, Vec::new()),
             1 => (Outcome::InDoubt, Vec::new()),
             2 => (Outcome::Busy, Vec::new()),
-            3..6 => (Outcome::Transacted, results(&work, Disposition::Deferred, None)),
-            6..8 => (Outcome::Transacted, results(&work, Disposition::Relayed, Some(Disposition::Deferred))),
+            3..6 => (
+                Outcome::Transacted,
+                results(&work, Disposition::Deferred, None),
+            ),
+            6..8 => (
+                Outcome::Transacted,
+                results(&work, Disposition::Relayed, Some(Disposition::Deferred)),
+            ),
             8 => (Outcome::AgentTrouble, Vec::new()),
-            _ => (Outcome::Transacted, results(&work, Disposition::Relayed, None)),
+            _ => (
+                Outcome::Transacted,
+                results(&work, Disposition::Relayed, None),
+            ),
         };
         let arrives = outcome == Outcome::InDoubt && rng.random_bool(0.5);
         for number in &work.open {
-            let relayed = results.iter().any(|r| r.number == *number && r.disposition == Disposition::Relayed);
+            let relayed = results
+                .iter()
+                .any(|r| r.number == *number && r.disposition == Disposition::Relayed);
             if relayed || arrives {
-                *received.entry((work.lease.delivery.clone(), *number)).or_default() += 1;
+                *received
+                    .entry((work.lease.delivery.clone(), *number))
+                    .or_default() += 1;
             }
         }
         lane.accepted += u32::from(!results.is_empty());
         let report = report(&work, session, outcome, results);
         // Now and then the agent ends between dot and report; its journal has only the dot then.
         let only_dot = outcome == Outcome::InDoubt && rng.random_bool(0.3);
-        let dot = DotSent { lease: work.lease.clone(), recipients: work.open.clone() };
-        let entry = if only_dot { Entry::Dot(dot.clone()) } else { Entry::Report(report.clone()) };
+        let dot = DotSent {
+            lease: work.lease.clone(),
+            recipients: work.open.clone(),
+        };
+        let entry = if only_dot {
+            Entry::Dot(dot.clone())
+        } else {
+            Entry::Report(report.clone())
+        };
         self.journal.insert(key(&work.lease), entry);
         if report.dot_sent {
             events.push(AgentEvent::DotSent(dot));
@@ -247,7 +277,10 @@ impl FakeAgent {
 
     /// Sites with something to do.
     pub(super) fn busy(&self) -> BTreeSet<SiteName> {
-        let busy = self.lanes.iter().filter(|(_, lane)| lane.session.is_some() || !lane.waiting.is_empty());
+        let busy = self
+            .lanes
+            .iter()
+            .filter(|(_, lane)| lane.session.is_some() || !lane.waiting.is_empty());
         busy.map(|(site, _)| site.clone()).collect()
     }
 }
@@ -258,7 +291,12 @@ fn key(lease: &Lease) -> Lease2 {
 
 fn give_back(lane: &mut Lane, why: GivenBack) -> Vec<AgentEvent> {
     let waiting = lane.waiting.drain(..);
-    waiting.map(|work| AgentEvent::GivenBack { lease: work.lease, why }).collect()
+    waiting
+        .map(|work| AgentEvent::GivenBack {
+            lease: work.lease,
+            why,
+        })
+        .collect()
 }
 
 fn closed(site: &SiteName, lane: &mut Lane, ended: Ended) -> Option<AgentEvent> {
@@ -276,19 +314,42 @@ fn closed(site: &SiteName, lane: &mut Lane, ended: Ended) -> Option<AgentEvent> 
 
 fn results(work: &Work, first: Disposition, others: Option<Disposition>) -> Vec<RecipientResult> {
     let results = work.open.iter().enumerate().map(|(i, number)| {
-        let disposition = if i == 0 { first } else { others.unwrap_or(first) };
-        let code = if disposition == Disposition::Relayed { 250 } else { 450 };
-        RecipientResult { number: *number, disposition, reply: reply(code) }
+        let disposition = if i == 0 {
+            first
+        } else {
+            others.unwrap_or(first)
+        };
+        let code = if disposition == Disposition::Relayed {
+            250
+        } else {
+            450
+        };
+        RecipientResult {
+            number: *number,
+            disposition,
+            reply: reply(code),
+        }
     });
     results.collect()
 }
 
 fn reply(code: u16) -> Reply {
-    Reply { code, enhanced: String::new(), text: "so".to_owned() }
+    Reply {
+        code,
+        enhanced: String::new(),
+        text: "so".to_owned(),
+    }
 }
 
-pub(super) fn report(work: &Work, session: SessionId, outcome: Outcome, recipients: Vec<RecipientResult>) -> Report {
-    let relayed = recipients.iter().any(|r| r.disposition == Disposition::Relayed);
+pub(super) fn report(
+    work: &Work,
+    session: SessionId,
+    outcome: Outcome,
+    recipients: Vec<RecipientResult>,
+) -> Report {
+    let relayed = recipients
+        .iter()
+        .any(|r| r.disposition == Disposition::Relayed);
     Report {
         lease: work.lease.clone(),
         session,

@@ -25,7 +25,12 @@ enum Happening {
     Settle(Settle),
     Note(Note),
     Find(Question),
-    Read { site: SiteName, after: Option<Position>, due: Timestamp, limit: usize },
+    Read {
+        site: SiteName,
+        after: Option<Position>,
+        due: Timestamp,
+        limit: usize,
+    },
     Up(AttachmentId, AgentEvent),
     Down(AttachmentId, Order, Option<Work>, Duration),
     Step(usize, SiteName),
@@ -76,7 +81,10 @@ impl World {
         let sites: Vec<_> = (0..5).map(|n| (Arc::new(site(n)), Behaviour::Up)).collect();
         let agents = vec![FakeAgent::new("out1"), FakeAgent::new("out2")];
         let names = agents.iter().map(|agent| agent.name.clone()).collect();
-        let now = Now { monotonic: Duration::ZERO, wall: wall(Duration::ZERO) };
+        let now = Now {
+            monotonic: Duration::ZERO,
+            wall: wall(Duration::ZERO),
+        };
         let records = sites.iter().map(|(site, _)| Arc::clone(site)).collect();
         let mut world = Self {
             state: State::new(1, records, names, now),
@@ -101,7 +109,10 @@ impl World {
             mood: Mood::Trouble,
             trace: Vec::new(),
         };
-        world.at(Duration::ZERO, Happening::Core(Box::new(Event::AllKnown(Vec::new()))));
+        world.at(
+            Duration::ZERO,
+            Happening::Core(Box::new(Event::AllKnown(Vec::new()))),
+        );
         for agent in 0..2 {
             world.at(Duration::from_millis(10), Happening::Attach(agent));
         }
@@ -155,10 +166,18 @@ impl World {
 
     pub(super) fn finish(self) -> Vec<String> {
         assert!(self.accepted >= 250 && self.relayed > 0 && self.answers > 0);
-        let left: Vec<_> = self.mail.values().filter(|waiting| !waiting.failed).collect();
+        let left: Vec<_> = self
+            .mail
+            .values()
+            .filter(|waiting| !waiting.failed)
+            .collect();
         assert!(left.is_empty(), "not relayed: {left:#?}\n{:#?}", self.state);
         for agent in &self.agents {
-            assert!(agent.journal.is_empty(), "never acknowledged: {:?}", agent.journal);
+            assert!(
+                agent.journal.is_empty(),
+                "never acknowledged: {:?}",
+                agent.journal
+            );
         }
         self.trace
     }
@@ -186,7 +205,10 @@ impl World {
     }
 
     fn clock(&self) -> Now {
-        Now { monotonic: self.now - self.started, wall: wall(self.now) }
+        Now {
+            monotonic: self.now - self.started,
+            wall: wall(self.now),
+        }
     }
 
     fn happens(&mut self, happening: Happening) {
@@ -197,11 +219,22 @@ impl World {
             Happening::Note(note) => self.note(note),
             Happening::Find(question) => {
                 let waiting = self.mail.get(&question.lease().delivery).cloned();
-                self.soon(30, Happening::Core(Box::new(Event::Found { question, waiting })));
+                self.soon(
+                    30,
+                    Happening::Core(Box::new(Event::Found { question, waiting })),
+                );
             }
-            Happening::Read { site, after, due, limit } => {
+            Happening::Read {
+                site,
+                after,
+                due,
+                limit,
+            } => {
                 let head = self.head(&site, after, due, limit);
-                self.soon(30, Happening::Core(Box::new(Event::HeadRead { site, head })));
+                self.soon(
+                    30,
+                    Happening::Core(Box::new(Event::HeadRead { site, head })),
+                );
             }
             Happening::Up(id, event) => {
                 self.seen(id, &event);
@@ -216,11 +249,22 @@ impl World {
             Happening::Change(site) => self.change(site),
             Happening::Release(n) => {
                 let site = self.sites[n].0.name.clone();
-                let waiting = self.mail.keys().filter(|delivery| delivery.site == site).count() as u64;
+                let waiting = self
+                    .mail
+                    .keys()
+                    .filter(|delivery| delivery.site == site)
+                    .count() as u64;
                 self.number += 1;
                 let deadline = self.clock().monotonic + Duration::from_secs(20);
-                let waiter = Some(Waiter { token: Token(self.number), deadline });
-                self.apply(Event::Release { site, waiting, waiter });
+                let waiter = Some(Waiter {
+                    token: Token(self.number),
+                    deadline,
+                });
+                self.apply(Event::Release {
+                    site,
+                    waiting,
+                    waiter,
+                });
             }
             Happening::Hold(n) => {
                 let until = self.now + Duration::from_secs(self.rng.random_range(10..200));
@@ -233,7 +277,8 @@ impl World {
     fn apply(&mut self, event: Event) {
         self.trace.push(format!("{:?} {event:?}", self.now));
         let (mut effects, now) = (Vec::new(), self.clock());
-        self.state.apply(event, now, &mut self.core_rng, &mut effects);
+        self.state
+            .apply(event, now, &mut self.core_rng, &mut effects);
         for effect in effects {
             self.trace.push(format!("  {effect:?}"));
             self.perform(effect);
@@ -253,8 +298,21 @@ impl World {
                 };
                 self.send(assign.to, Order::BeatAnswer { number: 0 }, Some(work));
             }
-            Effect::ReadHead { site, after, due, limit } => {
-                self.soon(30, Happening::Read { site, after, due, limit });
+            Effect::ReadHead {
+                site,
+                after,
+                due,
+                limit,
+            } => {
+                self.soon(
+                    30,
+                    Happening::Read {
+                        site,
+                        after,
+                        due,
+                        limit,
+                    },
+                );
             }
             Effect::Settle(settle) => self.soon(50, Happening::Settle(settle)),
             Effect::Note(note) => self.soon(50, Happening::Note(note)),
@@ -267,16 +325,24 @@ impl World {
     fn check_assignment(&mut self, to: usize, waiting: &Waiting) {
         let delivery = &waiting.delivery;
         for agent in &self.agents {
-            assert!(!agent.holds(delivery, self.now), "{delivery} is out under two valid leases");
+            assert!(
+                !agent.holds(delivery, self.now),
+                "{delivery} is out under two valid leases"
+            );
         }
-        let record = self.sites.iter().find(|(site, _)| site.name == delivery.site);
+        let record = self
+            .sites
+            .iter()
+            .find(|(site, _)| site.name == delivery.site);
         let hold = record.unwrap().0.hold.as_ref();
         let held = hold.is_some_and(|hold| hold.until.is_none_or(|until| until > wall(self.now)));
         assert!(!held, "{delivery} goes out though its site is held");
         let name = self.agents[to].name.clone();
         let mut proved = self.proved.iter();
         if !proved.any(|(agent, site, _)| *agent == name && *site == delivery.site) {
-            let before = self.canaries.insert((name, delivery.site.clone()), delivery.clone());
+            let before = self
+                .canaries
+                .insert((name, delivery.site.clone()), delivery.clone());
             assert_eq!(before, None, "two canaries");
         }
     }
@@ -302,7 +368,12 @@ impl World {
             let agent = &mut self.agents[n];
             work.until = agent.renewed + crate::dispatch::LEASE;
             let site = work.lease.delivery.site.clone();
-            agent.lanes.entry(site.clone()).or_default().waiting.push_back(work);
+            agent
+                .lanes
+                .entry(site.clone())
+                .or_default()
+                .waiting
+                .push_back(work);
             return self.soon(200, Happening::Step(n, site));
         }
         match order {
@@ -359,7 +430,8 @@ impl World {
                 let site = report.lease.delivery.site.clone();
                 if report.outcome == Outcome::Transacted {
                     // A session that went on while the stream was lost proves itself by what it does.
-                    self.proved.insert((name.clone(), site.clone(), report.session.0));
+                    self.proved
+                        .insert((name.clone(), site.clone(), report.session.0));
                 }
                 self.canaries.remove(&(name, site));
             }
@@ -383,7 +455,10 @@ impl World {
         }
         if self.agents[n].busy().contains(site) {
             let idle = self.agents[n].lanes[site].waiting.is_empty();
-            self.soon(if idle { 20_000 } else { 2_000 }, Happening::Step(n, site.clone()));
+            self.soon(
+                if idle { 20_000 } else { 2_000 },
+                Happening::Step(n, site.clone()),
+            );
         }
     }
 
@@ -425,8 +500,13 @@ impl World {
         self.queue.retain(|_, happening| {
             !matches!(
                 happening,
-                Happening::Core(_) | Happening::Settle(_) | Happening::Note(_) | Happening::Find(_)
-                    | Happening::Read { .. } | Happening::Up(..) | Happening::Down(..)
+                Happening::Core(_)
+                    | Happening::Settle(_)
+                    | Happening::Note(_)
+                    | Happening::Find(_)
+                    | Happening::Read { .. }
+                    | Happening::Up(..)
+                    | Happening::Down(..)
             )
         });
         self.start += 1;
@@ -437,13 +517,21 @@ impl World {
             waiting.earlier_start = true;
         }
         let names = self.agents.iter().map(|agent| agent.name.clone()).collect();
-        let records = self.sites.iter().map(|(site, _)| Arc::clone(site)).collect();
+        let records = self
+            .sites
+            .iter()
+            .map(|(site, _)| Arc::clone(site))
+            .collect();
         self.state = State::new(self.start, records, names, self.clock());
         for n in 0..2 {
             self.agents[n].attachment = None;
             self.soon(if n == 0 { 5_000 } else { 60_000 }, Happening::Attach(n));
         }
-        let sites: BTreeSet<_> = self.mail.keys().map(|delivery| delivery.site.clone()).collect();
+        let sites: BTreeSet<_> = self
+            .mail
+            .keys()
+            .map(|delivery| delivery.site.clone())
+            .collect();
         let sites = sites.into_iter().map(|site| (site, None)).collect();
         self.soon(10_000, Happening::Core(Box::new(Event::AllKnown(sites))));
     }
@@ -451,7 +539,10 @@ impl World {
     fn arrive(&mut self) {
         self.number += 1;
         let site = self.sites[self.rng.random_range(0..5)].0.name.clone();
-        let delivery = DeliveryId { message: MessageId::new(self.number, [0; 10]), site };
+        let delivery = DeliveryId {
+            message: MessageId::new(self.number, [0; 10]),
+            site,
+        };
         let recipients = self.rng.random_range(1..4);
         let waiting = Waiting {
             delivery: delivery.clone(),
@@ -488,7 +579,11 @@ impl World {
         self.number += 1;
         let mut site = Site::clone(&self.sites[n].0);
         site.version = SiteVersion(self.number);
-        site.hold = until.map(|until| Hold { by: "x".into(), until: Some(until), since: wall(self.now) });
+        site.hold = until.map(|until| Hold {
+            by: "x".into(),
+            until: Some(until),
+            since: wall(self.now),
+        });
         let site = Arc::new(site);
         self.sites[n].0 = Arc::clone(&site);
         let name = &site.name;
@@ -510,14 +605,19 @@ impl World {
         if waiting.open.is_empty() {
             self.mail.remove(delivery);
         }
-        self.soon(10, Happening::Core(Box::new(Event::Written(delivery.clone()))));
+        self.soon(
+            10,
+            Happening::Core(Box::new(Event::Written(delivery.clone()))),
+        );
     }
 
     fn note(&mut self, note: Note) {
         if let Some(waiting) = self.mail.get_mut(&note.delivery) {
             let sequence = waiting.delivery.message.as_bytes()[..6].iter();
             let sequence = sequence.fold(0, |all, byte| (all << 8) | u64::from(*byte));
-            let ms = note.not_before.map_or(0, |at| at.as_millisecond().try_into().unwrap());
+            let ms = note
+                .not_before
+                .map_or(0, |at| at.as_millisecond().try_into().unwrap());
             waiting.position = Position::made_up(ms, sequence);
             waiting.not_before = note.not_before;
             waiting.attempts = note.attempts;
@@ -529,16 +629,28 @@ impl World {
     }
 
     fn head(&self, site: &SiteName, after: Option<Position>, due: Timestamp, limit: usize) -> Head {
-        let mut all: Vec<_> = self.mail.values().filter(|w| w.delivery.site == *site).collect();
+        let mut all: Vec<_> = self
+            .mail
+            .values()
+            .filter(|w| w.delivery.site == *site)
+            .collect();
         all.sort_by_key(|waiting| waiting.position);
-        let next_due = all.iter().filter_map(|w| w.not_before).filter(|at| *at > due).min();
+        let next_due = all
+            .iter()
+            .filter_map(|w| w.not_before)
+            .filter(|at| *at > due)
+            .min();
         let is_due = |w: &&&Waiting| {
             w.not_before.is_none_or(|at| at <= due) && after.is_none_or(|after| w.position > after)
         };
         let mut due: Vec<Waiting> = all.iter().filter(is_due).map(|w| (*w).clone()).collect();
         let more = due.len() > limit;
         due.truncate(limit);
-        Head { due, more, next_due }
+        Head {
+            due,
+            more,
+            next_due,
+        }
     }
 }
 
@@ -557,7 +669,12 @@ pub(crate) fn site(n: u64) -> Site {
             port: NonZeroU16::new(2525).unwrap(),
         }],
         proof: Proof::Port,
-        limits: Limits { connections: 1, max_message_bytes: None, quota_messages: None, quota_bytes: None },
+        limits: Limits {
+            connections: 1,
+            max_message_bytes: None,
+            quota_messages: None,
+            quota_bytes: None,
+        },
         schedule: Schedule {
             retry_interval: Duration::from_secs(60),
             lifetime: Duration::from_secs(86400),
