@@ -118,15 +118,6 @@ pub(super) struct InHand {
     pub(super) questions: Vec<Question>,
 }
 
-impl InHand {
-    pub(super) fn leased(leased: Leased) -> Self {
-        Self {
-            leased: Some(leased),
-            ..Self::default()
-        }
-    }
-}
-
 /// The lease of a delivery in hand.
 pub(super) fn lease_of(delivery: &DeliveryId, leased: &Leased) -> Lease {
     Lease {

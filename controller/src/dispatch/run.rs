@@ -343,7 +343,7 @@ impl<S: Backing> Dispatch<S> {
                     self.apply(Event::Written(delivery));
                 }
             }
-            Ok(Done::Loaded(assign, loaded)) => self.loaded(*assign, loaded),
+            Ok(Done::Loaded(assign, loaded)) => self.loaded(&assign, loaded),
             Ok(Done::Event(event)) => self.apply(*event),
             Ok(Done::Nothing) => {}
             Ok(Done::StoreFailed(error)) => tracing::error!(%error, "dispatch cannot go on"),
@@ -524,7 +524,7 @@ impl<S: Backing> Dispatch<S> {
 
     fn loaded(
         &mut self,
-        assign: Assign,
+        assign: &Assign,
         loaded: Result<Option<(Envelope, Option<bytes::Bytes>)>, StoreFailed>,
     ) {
         let lease = assign.lease.clone();
@@ -532,7 +532,7 @@ impl<S: Backing> Dispatch<S> {
             Ok(Some((envelope, content))) => {
                 let content = content.filter(|_| assign.waiting.bytes <= INLINE);
                 let envelope = Arc::new(envelope);
-                let order = Order::Assign(assignment(&assign, &envelope, content.clone()));
+                let order = Order::Assign(assignment(assign, &envelope, content.clone()));
                 self.cache.put(lease.delivery, Cached { envelope, content });
                 return self.send(assign.to, order);
             }
@@ -564,7 +564,7 @@ async fn knows_all(all_known: &mut Option<watch::Receiver<bool>>) {
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 fn in_memory(loaded: Loaded) -> (Envelope, Option<bytes::Bytes>) {

@@ -20,6 +20,10 @@ use crate::dispatch::{AgentEvent, AttachmentId, Order};
 use crate::store::{Head, Note, Position, Settled, Waiting};
 
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "moved once or twice and gone; a box would cost more"
+)]
 enum Happening {
     Core(Box<Event>),
     Settle(Settle),
@@ -658,7 +662,7 @@ fn wall(at: Duration) -> Timestamp {
     Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24) + SignedDuration::try_from(at).unwrap()
 }
 
-pub(crate) fn site(n: u64) -> Site {
+pub(in crate::dispatch) fn site(n: u64) -> Site {
     Site {
         name: format!("site{n}").parse().unwrap(),
         version: SiteVersion(n),
