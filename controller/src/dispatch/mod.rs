@@ -22,6 +22,8 @@ mod lease;
 mod plan;
 mod release;
 mod run;
+#[cfg(test)]
+mod run_tests;
 mod settled;
 #[cfg(test)]
 mod simulation;
