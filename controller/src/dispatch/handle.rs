@@ -11,7 +11,7 @@ use dd_proto::name::{AgentName, SiteName};
 use dd_proto::site::Site;
 use tokio::sync::{mpsc, oneshot};
 
-use super::state::Event;
+use super::event::Event;
 use super::{
     AgentEvent, AgentView, Arrived, Attachment, AttachmentId, Counters, Hello, InHand, LeaseHeld,
     Released, SiteView,

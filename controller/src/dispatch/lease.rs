@@ -14,7 +14,7 @@ use dd_proto::id::{DeliveryId, Generation, Lease};
 use dd_proto::name::AgentName;
 
 use super::AttachmentId;
-use super::state::Question;
+use super::event::Question;
 use crate::store::Waiting;
 
 /// How long a lease lasts from the last answered beat on.

@@ -1,7 +1,7 @@
 //! Dispatch: what is tried when, and by which agent.
 //!
 //! `state` is the pure core, `apply(event, now, rng) -> effects`; `site` draws a site's states, `plan` says what goes
-//! to whom, `judge` what a report means, `lease`, `barrier` and `backoff` when. `run` is the loop around it: wait for
+//! to whom, `judge` what a report means for a message, `moves` for its site, `lease`, `barrier` and `backoff` when. `run` is the loop around it: wait for
 //! events, apply them, hand the effects out. Results of effects come back as events, and the loop never waits for the
 //! disk.
 //!
@@ -15,11 +15,15 @@ mod backing;
 mod backoff;
 mod barrier;
 mod cache;
+mod event;
 mod hand;
 mod handle;
+mod head;
 mod judge;
 mod lease;
+mod moves;
 mod plan;
+mod record;
 mod release;
 mod run;
 #[cfg(test)]

@@ -24,11 +24,12 @@ use tokio::task::JoinSet;
 
 use super::backing::{Backing, StoreFailed};
 use super::cache::{Cache, Cached};
+use super::event::{Assign, Effect, Event, NotLoaded, Now, Settle};
 use super::handle::{Ask, Handle, Input};
 use super::lease::Freshness;
 use super::release::{Token, Waiter};
 use super::settled::{self, Letter};
-use super::state::{Assign, Effect, Event, NotLoaded, Now, Settle, State};
+use super::state::State;
 use super::{AgentEvent, Arrived, Assignment, Attachment, AttachmentId, InHand, Order, Released};
 use crate::store::{Loaded, StoredContent};
 

@@ -15,9 +15,10 @@ use jiff::{SignedDuration, Timestamp};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
+use super::event::{Assign, Effect, Event, Now};
 use super::release::{Token, Waiter};
 use super::simulation::site;
-use super::state::{Assign, Effect, Event, Now, State};
+use super::state::State;
 use super::{AgentEvent, AttachmentId, Ended, Hello, Order, Proved, Released};
 use crate::store::{Head, Position, Waiting};
 

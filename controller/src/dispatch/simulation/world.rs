@@ -14,8 +14,9 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::agent::{Behaviour, Entry, FakeAgent, Life, Received, Work};
+use crate::dispatch::event::{Effect, Event, Now, Question, Settle};
 use crate::dispatch::release::{Token, Waiter};
-use crate::dispatch::state::{Effect, Event, Now, Question, Settle, State};
+use crate::dispatch::state::State;
 use crate::dispatch::{AgentEvent, AttachmentId, Order};
 use crate::store::{Head, Note, Position, Settled, Waiting};
 
