@@ -22,6 +22,7 @@ mod head;
 mod judge;
 mod lease;
 mod moves;
+mod perform;
 mod plan;
 mod record;
 mod release;

@@ -309,9 +309,10 @@ fn word(effect: &Effect) -> String {
     }
 }
 
+type StateOf = (&'static str, fn() -> Core);
 type Input = (&'static str, fn(&mut Core));
 
-const STATES: [(&str, fn() -> Core); 6] = [
+const STATES: [StateOf; 6] = [
     ("idle", Core::idle),
     ("ready", Core::ready),
     ("proving", Core::proving),
@@ -324,42 +325,42 @@ const INPUTS: [Input; 23] = [
     ("mail", Core::mail),
     ("proved", Core::proved),
     ("relayed", |core| {
-        core.report(Outcome::Transacted, result(Disposition::Relayed))
+        core.report(Outcome::Transacted, result(Disposition::Relayed));
     }),
     ("deferred", |core| {
-        core.report(Outcome::Transacted, result(Disposition::Deferred))
+        core.report(Outcome::Transacted, result(Disposition::Deferred));
     }),
     ("failed", |core| {
-        core.report(Outcome::Transacted, result(Disposition::Failed))
+        core.report(Outcome::Transacted, result(Disposition::Failed));
     }),
     ("unreachable", |core| {
-        core.report(Outcome::Unreachable, Vec::new())
+        core.report(Outcome::Unreachable, Vec::new());
     }),
     ("wrong host", |core| {
-        core.report(Outcome::WrongHost, Vec::new())
+        core.report(Outcome::WrongHost, Vec::new());
     }),
     ("refused", |core| core.report(Outcome::Refused, Vec::new())),
     ("busy", |core| core.report(Outcome::Busy, Vec::new())),
     ("broken", |core| core.report(Outcome::Broken, Vec::new())),
     ("in doubt", |core| core.report(Outcome::InDoubt, Vec::new())),
     ("agent trouble", |core| {
-        core.report(Outcome::AgentTrouble, Vec::new())
+        core.report(Outcome::AgentTrouble, Vec::new());
     }),
     ("given back", |core| {
         let (lease, why) = (core.lease(), GivenBack::SessionEnded);
         core.said(AgentEvent::GivenBack { lease, why });
     }),
     ("session lost without progress", |core| {
-        core.closed(Proved::Yes, 0, Ended::Lost)
+        core.closed(Proved::Yes, 0, Ended::Lost);
     }),
     ("session lost after progress", |core| {
-        core.closed(Proved::Yes, 1, Ended::Lost)
+        core.closed(Proved::Yes, 1, Ended::Lost);
     }),
     ("session at its limit", |core| {
-        core.closed(Proved::Yes, 9, Ended::InOrder)
+        core.closed(Proved::Yes, 9, Ended::InOrder);
     }),
     ("session not proved", |core| {
-        core.closed(Proved::No, 0, Ended::Lost)
+        core.closed(Proved::No, 0, Ended::Lost);
     }),
     ("agent gone", |core| core.apply(Event::Detached(OUT1))),
     ("agent draining", |core| core.said(AgentEvent::Draining)),

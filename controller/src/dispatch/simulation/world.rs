@@ -258,7 +258,8 @@ impl World {
                     .mail
                     .keys()
                     .filter(|delivery| delivery.site == site)
-                    .count() as u64;
+                    .count();
+                let waiting = u64::try_from(waiting).unwrap();
                 self.number += 1;
                 let deadline = self.clock().monotonic + Duration::from_secs(20);
                 let waiter = Some(Waiter {
