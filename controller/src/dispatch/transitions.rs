@@ -139,6 +139,7 @@ impl Core {
             breaks: 0,
             in_doubt: false,
             failed: false,
+            last: String::new(),
             bytes: 1,
             open: vec![RecipientNumber(0)],
             earlier_start: false,

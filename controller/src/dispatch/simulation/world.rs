@@ -559,6 +559,7 @@ impl World {
             breaks: 0,
             in_doubt: false,
             failed: false,
+            last: String::new(),
             bytes: 1,
             open: (0..recipients).map(RecipientNumber).collect(),
             earlier_start: false,
