@@ -17,6 +17,7 @@ pub mod report;
 pub mod site;
 pub mod smtp;
 pub mod token;
+pub mod units;
 
 /// The generated types and services of the package `dd.v1`.
 #[allow(
