@@ -122,7 +122,10 @@ impl Config {
             return Err(value("addresses", "needs at least one outbound address"));
         }
         if !config.controller.starts_with("https://") {
-            return Err(value("controller", "must be a URL such as \"https://controller.example.net:7443\""));
+            return Err(value(
+                "controller",
+                "must be a URL such as \"https://controller.example.net:7443\"",
+            ));
         }
         if config.slots == 0 || config.slots > 65_536 {
             return Err(value("slots", "must be between 1 and 65536"));
@@ -140,7 +143,9 @@ where
     T: std::str::FromStr,
     T::Err: std::fmt::Display,
 {
-    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    String::deserialize(deserializer)?
+        .parse()
+        .map_err(D::Error::custom)
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
@@ -181,15 +186,24 @@ max_ttl = "1m"
             ("probes ", "prubes ", "line 8"),
             ("slots      = 64", "slots      = \"x\"", "line 7"),
             ("\"1m\"", "\"1 minute\"", "expected one such as"),
-            ("\"192.0.2.10\", \"2001:db8::10\"", "", "at least one outbound address"),
+            (
+                "\"192.0.2.10\", \"2001:db8::10\"",
+                "",
+                "at least one outbound address",
+            ),
             ("https://", "http://", "must be a URL"),
             ("\"out1\"", "\"out 1\"", "is no name"),
             ("= 4096", "= 0", "between 1 and"),
         ] {
             let text = WHOLE.replace(from, to);
             assert_ne!(text, WHOLE, "{from}");
-            let error = Config::parse(&text, Path::new("agent.toml")).unwrap_err().to_string();
-            assert!(error.starts_with("agent.toml: ") && error.contains(says), "{error}");
+            let error = Config::parse(&text, Path::new("agent.toml"))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.starts_with("agent.toml: ") && error.contains(says),
+                "{error}"
+            );
         }
     }
 }

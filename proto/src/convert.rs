@@ -1,5 +1,8 @@
 //! The only file that turns generated types into the domain's, and back.
 
+mod report;
+mod site;
+
 use jiff::Timestamp;
 use std::time::Duration;
 
@@ -88,6 +91,30 @@ impl TryFrom<pb::Proof> for Proof {
             Kind::Port(_) => Self::Port,
             Kind::Configured(_) => Self::Configured,
         })
+    }
+}
+
+impl From<Envelope> for pb::Envelope {
+    fn from(envelope: Envelope) -> Self {
+        Self {
+            reverse_path: envelope.reverse_path.as_str().to_owned(),
+            eight_bit: envelope.body == Body::EightBitMime,
+            smtputf8: envelope.encoding == Encoding::Utf8,
+            ret: envelope.ret.map(Ret::as_str).unwrap_or_default().to_owned(),
+            envid: envelope.envid.unwrap_or_default(),
+            recipients: envelope.recipients.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<Recipient> for pb::Recipient {
+    fn from(it: Recipient) -> Self {
+        Self {
+            number: it.number.0.into(),
+            forward_path: it.path.as_str().to_owned(),
+            notify: it.notify.unwrap_or_default(),
+            orcpt: it.orcpt.unwrap_or_default(),
+        }
     }
 }
 
@@ -265,5 +292,29 @@ impl From<Report> for pb::Report {
             total_ms: ms(total),
             at_ms: at.as_millisecond(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_envelope_comes_back_as_it_was() {
+        let envelope = Envelope {
+            reverse_path: "\"a b\"@c.example".parse().unwrap(),
+            body: Body::EightBitMime,
+            encoding: Encoding::Utf8,
+            ret: Some(Ret::Headers),
+            envid: Some("x+2B".to_owned()),
+            recipients: vec![Recipient {
+                number: RecipientNumber(5),
+                path: "Anna@home.example".parse().unwrap(),
+                notify: Some("NEVER".to_owned()),
+                orcpt: None,
+            }],
+        };
+        let wire = pb::Envelope::from(envelope.clone());
+        assert_eq!(Envelope::try_from(wire), Ok(envelope));
     }
 }

@@ -1,0 +1,412 @@
+//! `controller.toml`: text in, a checked configuration out. Every key and every default stands here.
+//!
+//! # Invariants
+//! Unknown keys, bad values and unreadable files are refused with file, line and what is expected. What was read once
+//! needs no second check.
+
+mod value;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use dd_proto::domain::Domain;
+use dd_proto::path::Mailbox;
+use dd_proto::smtp::data::StrayCrLf;
+use ipnet::IpNet;
+use serde::Deserialize;
+
+pub use value::{MinFree, Smarthost};
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{path} cannot be read: {source}", path = path.display())]
+    Unreadable {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{path}:{line}: {message}", path = path.display())]
+    Invalid {
+        path: PathBuf,
+        line: usize,
+        message: String,
+    },
+}
+
+/// What a controller is told.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Our name in greetings, `Received` and notifications.
+    #[serde(deserialize_with = "value::parsed")]
+    pub hostname: Domain,
+    pub state_dir: PathBuf,
+    #[serde(default)]
+    pub intake: Intake,
+    #[serde(default)]
+    pub store: Store,
+    #[serde(default)]
+    pub control: Control,
+    pub web: Option<Web>,
+    pub metrics: Option<Metrics>,
+    #[serde(default)]
+    pub notify: Notify,
+    #[serde(default)]
+    pub site_defaults: SiteDefaults,
+}
+
+/// Who may hand us mail, and how much of it at once.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Intake {
+    #[serde(deserialize_with = "value::listeners")]
+    pub smtp: Vec<SocketAddr>,
+    #[serde(deserialize_with = "value::listeners")]
+    pub lmtp: Vec<SocketAddr>,
+    #[serde(deserialize_with = "value::networks")]
+    pub trusted: Vec<IpNet>,
+    #[serde(deserialize_with = "value::message_bytes")]
+    pub max_message_bytes: u64,
+    #[serde(deserialize_with = "value::sessions")]
+    pub max_sessions: usize,
+    #[serde(deserialize_with = "value::sessions")]
+    pub max_sessions_per_client: usize,
+    #[serde(deserialize_with = "value::buffer_bytes")]
+    pub buffer_bytes: usize,
+    #[serde(deserialize_with = "value::stray_cr_lf")]
+    pub stray_cr_lf: StrayCrLf,
+    pub tls: Option<Tls>,
+}
+
+impl Default for Intake {
+    fn default() -> Self {
+        Self {
+            smtp: vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 25))],
+            lmtp: Vec::new(),
+            trusted: vec![
+                IpNet::new_assert(Ipv4Addr::new(127, 0, 0, 0).into(), 8),
+                IpNet::from(IpAddr::from(Ipv6Addr::LOCALHOST)),
+            ],
+            max_message_bytes: 52_428_800,
+            max_sessions: 1000,
+            max_sessions_per_client: 100,
+            buffer_bytes: 256 << 20,
+            stray_cr_lf: StrayCrLf::Refuse,
+            tls: None,
+        }
+    }
+}
+
+/// A certificate chain and its key, both PEM.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// The log and what it leaves free.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    #[serde(deserialize_with = "value::segment_bytes")]
+    pub segment_bytes: u64,
+    pub min_free: MinFree,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 64 << 20,
+            min_free: MinFree::Percent(1),
+        }
+    }
+}
+
+/// Where agents and administrators connect.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Control {
+    pub listen: SocketAddr,
+    /// None: `admin.sock` in the state directory.
+    pub socket: Option<PathBuf>,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 7443)),
+            socket: None,
+        }
+    }
+}
+
+/// The portal and the wake-up URLs.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Web {
+    /// Without `tls` on loopback only.
+    pub listen: toml::Spanned<SocketAddr>,
+    pub tls: Option<Tls>,
+    /// Published for members' firewalls, and forbidden as targets of sites.
+    #[serde(default, deserialize_with = "value::networks")]
+    pub outbound_networks: Vec<IpNet>,
+}
+
+/// Prometheus text and health.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    pub listen: SocketAddr,
+}
+
+/// Where notifications come from and leave.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Notify {
+    #[serde(deserialize_with = "value::optional")]
+    pub postmaster: Option<Mailbox>,
+    #[serde(deserialize_with = "value::optional")]
+    pub smarthost: Option<Smarthost>,
+}
+
+/// What a site has that was not told otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SiteDefaults {
+    #[serde(deserialize_with = "value::duration")]
+    pub retry_interval: Duration,
+    #[serde(deserialize_with = "value::duration")]
+    pub lifetime: Duration,
+    #[serde(deserialize_with = "value::duration")]
+    pub delay_warning: Duration,
+    #[serde(deserialize_with = "value::connections")]
+    pub connections: u8,
+}
+
+impl Default for SiteDefaults {
+    fn default() -> Self {
+        Self {
+            retry_interval: Duration::from_secs(3 * 60),
+            lifetime: Duration::from_secs(14 * 86_400),
+            delay_warning: Duration::from_secs(86_400),
+            connections: 2,
+        }
+    }
+}
+
+impl Config {
+    /// # Errors
+    /// The file is unreadable, or something in it is not as expected.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(&text, path)
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let invalid = |offset, message| ConfigError::Invalid {
+            path: path.to_owned(),
+            line: line_of(text, offset),
+            message,
+        };
+        let config: Self = toml::from_str(text).map_err(|error| {
+            let offset = error.span().map_or(0, |span| span.start);
+            invalid(offset, error.message().trim().replace('\n', ", "))
+        })?;
+        if let Some(web) = &config.web
+            && web.tls.is_none()
+            && !web.listen.get_ref().ip().is_loopback()
+        {
+            return Err(invalid(
+                web.listen.span().start,
+                "`listen` of [web] is not a loopback address: expected `tls` beside it, or an address such as 127.0.0.1:8443"
+                    .to_owned(),
+            ));
+        }
+        Ok(config)
+    }
+
+    /// Where local administration connects.
+    pub fn socket(&self) -> PathBuf {
+        let default = || self.state_dir.join("admin.sock");
+        self.control.socket.clone().unwrap_or_else(default)
+    }
+
+    /// Published networks, besides the agents' own addresses.
+    pub fn outbound_networks(&self) -> Vec<IpNet> {
+        let networks = self.web.as_ref().map(|web| web.outbound_networks.clone());
+        networks.unwrap_or_default()
+    }
+}
+
+/// Counts from 1.
+fn line_of(text: &str, offset: usize) -> usize {
+    let before = text.as_bytes().get(..offset).unwrap_or_default();
+    1 + before.iter().filter(|byte| **byte == b'\n').count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: &str = r#"hostname  = "mail.example.net"
+state_dir = "/var/lib/dd-controller"
+[intake]
+smtp    = ["0.0.0.0:25"]
+lmtp    = ["127.0.0.1:24"]
+trusted = ["127.0.0.0/8", "::1/128"]
+max_message_bytes = 52428800
+max_sessions = 1000
+max_sessions_per_client = 100
+buffer_bytes = "256M"
+stray_cr_lf = "refuse"
+tls     = { certificate = "a.pem", key = "a.key" }
+[store]
+segment_bytes = "64M"
+min_free = "1%"
+[control]
+listen = "0.0.0.0:7443"
+socket = "/run/dd-controller/admin.sock"
+[web]
+listen = "0.0.0.0:8443"
+tls    = { certificate = "b.pem", key = "b.key" }
+outbound_networks = ["192.0.2.0/27"]
+[metrics]
+listen = "127.0.0.1:9464"
+[notify]
+postmaster = "postmaster@example.net"
+smarthost  = "smtp.example.net:25"
+[site_defaults]
+retry_interval = "3m"
+lifetime       = "14d"
+delay_warning  = "1d"
+connections    = 2
+"#;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(text, Path::new("controller.toml")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn every_key_of_the_contract_is_read() {
+        let config = parse(WHOLE).unwrap();
+        assert_eq!(config.intake.buffer_bytes, 256 << 20);
+        assert_eq!(config.store.min_free, MinFree::Percent(1));
+        assert_eq!(config.socket(), Path::new("/run/dd-controller/admin.sock"));
+        assert_eq!(config.outbound_networks().len(), 1);
+        assert_eq!(config.notify.smarthost.unwrap().port.get(), 25);
+        assert_eq!(config.site_defaults, SiteDefaults::default());
+    }
+
+    #[test]
+    fn two_keys_are_enough() {
+        let config = parse("hostname = \"mail.example.net\"\nstate_dir = \"/s\"\n").unwrap();
+        let trusted = config.intake.trusted.iter().map(ToString::to_string);
+        assert_eq!(trusted.collect::<Vec<_>>(), ["127.0.0.0/8", "::1/128"]);
+        assert!(config.web.is_none() && config.metrics.is_none());
+        assert_eq!(config.socket(), Path::new("/s/admin.sock"));
+    }
+
+    #[test]
+    fn space_may_be_told_in_bytes() {
+        let text = WHOLE.replace("\"1%\"", "\"2G\"");
+        assert_eq!(
+            parse(&text).unwrap().store.min_free,
+            MinFree::Bytes(2 << 30)
+        );
+    }
+
+    #[test]
+    fn a_mistake_is_named_with_file_line_and_what_is_expected() {
+        for (from, to, line, says) in [
+            (
+                "hostname ",
+                "hostnam ",
+                1,
+                "unknown field `hostnam`, expected one of",
+            ),
+            ("mail.example.net", "not a name", 1, "expected a DNS name"),
+            (
+                "hostname  = \"mail.example.net\"\n",
+                "",
+                1,
+                "missing field `hostname`",
+            ),
+            ("0.0.0.0:25", "0.0.0.0", 4, "expected an address and a port"),
+            ("smtp    =", "smtq    =", 4, "unknown field `smtq`"),
+            ("127.0.0.0/8", "127.0.0.0/40", 6, "network"),
+            ("= 52428800", "= 10", 7, "expected a size between 64K and"),
+            (
+                "max_sessions = 1000",
+                "max_sessions = 0",
+                8,
+                "expected a number between 1 and",
+            ),
+            (
+                "client = 100",
+                "client = -1",
+                9,
+                "expected a number between 1 and",
+            ),
+            ("256M", "256MB", 10, "is no size"),
+            ("256M", "1K", 10, "expected a size between 1M and"),
+            (
+                "\"refuse\"",
+                "\"keep\"",
+                11,
+                "expected \"refuse\" or \"space\"",
+            ),
+            (
+                "key = \"a.key\"",
+                "kay = \"a.key\"",
+                12,
+                "unknown field `kay`",
+            ),
+            ("64M", "1", 14, "expected a size between 1M and"),
+            ("1%", "100%", 15, "expected a share such as \"1%\""),
+            ("1%", "x", 15, "expected a share such as \"1%\""),
+            ("0.0.0.0:7443", "nowhere", 17, "socket address"),
+            ("[web]", "[wob]", 19, "unknown field `wob`"),
+            (
+                "tls    = { certificate = \"b.pem\", key = \"b.key\" }\n",
+                "",
+                20,
+                "not a loopback address",
+            ),
+            ("192.0.2.0/27", "192.0.2", 22, "network"),
+            (
+                "127.0.0.1:9464",
+                "9464",
+                24,
+                "socket address",
+            ),
+            (
+                "postmaster@",
+                "postmaster",
+                26,
+                "expected local-part@domain",
+            ),
+            (
+                "smtp.example.net:25",
+                "smtp.example.net",
+                27,
+                "expected HOST:PORT",
+            ),
+            ("\"3m\"", "\"3 minutes\"", 29, "is no duration"),
+            ("\"3m\"", "3", 29, "expected"),
+            ("= 2\n", "= 21\n", 32, "expected a number between 1 and 20"),
+            ("[store]", "[store", 13, "expected"),
+        ] {
+            let text = WHOLE.replacen(from, to, 1);
+            assert_ne!(text, WHOLE, "{from}");
+            let error = parse(&text).unwrap_err();
+            let begin = format!("controller.toml:{line}: ");
+            assert!(error.starts_with(&begin) && error.contains(says), "{error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Single values of the configuration: each is checked where it is read, so that its line can be named.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::str::FromStr;
+use std::time::Duration;
+
+use dd_proto::domain::Domain;
+use dd_proto::smtp::data::StrayCrLf;
+use dd_proto::units::{format_size, parse_duration, parse_size};
+use ipnet::IpNet;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, Visitor};
+
+/// Below this much free space intake takes nothing more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MinFree {
+    /// Of the whole file system, 0 to 50; at least 64 MiB.
+    Percent(u8),
+    Bytes(u64),
+}
+
+impl<'de> Deserialize<'de> for MinFree {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let percent = |number: &str| number.parse().ok().filter(|p| *p <= 50).map(Self::Percent);
+        text.strip_suffix('%')
+            .map_or_else(|| parse_size(&text).ok().map(Self::Bytes), percent)
+            .ok_or_else(|| {
+                D::Error::custom(format!(
+                    "`{}`: expected a share such as \"1%\" (at most 50%), or a size such as \"2G\"",
+                    text.escape_debug()
+                ))
+            })
+    }
+}
+
+/// Where notifications leave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Smarthost {
+    pub host: Domain,
+    pub port: NonZeroU16,
+}
+
+/// Why a text is no smarthost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected HOST:PORT such as smtp.example.net:25")]
+pub struct SmarthostError;
+
+impl FromStr for Smarthost {
+    type Err = SmarthostError;
+
+    fn from_str(text: &str) -> Result<Self, SmarthostError> {
+        let (host, port) = text.rsplit_once(':').ok_or(SmarthostError)?;
+        Ok(Self {
+            host: host.parse().map_err(|_| SmarthostError)?,
+            port: port.parse().map_err(|_| SmarthostError)?,
+        })
+    }
+}
+
+pub(super) fn parsed<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: Display>,
+{
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(D::Error::custom)
+}
+
+pub(super) fn optional<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: Display>,
+{
+    parsed(deserializer).map(Some)
+}
+
+/// Each with what is expected of it, which the parsers of the standard library do not say.
+fn each<'de, D, T>(deserializer: D, expected: &'static str) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr,
+{
+    let parse = |text: &String| {
+        text.parse().map_err(|_| {
+            let shown = text.escape_debug();
+            D::Error::custom(format!("`{shown}`: expected {expected}"))
+        })
+    };
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts.iter().map(parse).collect()
+}
+
+pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    each(deserializer, "a network such as 192.0.2.0/24")
+}
+
+pub(super) fn listeners<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<SocketAddr>, D::Error> {
+    each(deserializer, "an address and a port such as 0.0.0.0:25")
+}
+
+pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    parse_duration(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+pub(super) fn stray_cr_lf<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<StrayCrLf, D::Error> {
+    match String::deserialize(deserializer)?.as_str() {
+        "refuse" => Ok(StrayCrLf::Refuse),
+        "space" => Ok(StrayCrLf::Space),
+        other => Err(D::Error::custom(format!(
+            "`{}`: expected \"refuse\" or \"space\"",
+            other.escape_debug()
+        ))),
+    }
+}
+
+pub(super) fn connections<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+    let number = whole(deserializer, 1, 20)?;
+    u8::try_from(number).map_err(D::Error::custom)
+}
+
+pub(super) fn sessions<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let number = whole(deserializer, 1, 1_000_000)?;
+    usize::try_from(number).map_err(D::Error::custom)
+}
+
+fn whole<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    least: i64,
+    most: i64,
+) -> Result<i64, D::Error> {
+    let number = i64::deserialize(deserializer)?;
+    if (least..=most).contains(&number) {
+        return Ok(number);
+    }
+    Err(D::Error::custom(format!(
+        "{number}: expected a number between {least} and {most}"
+    )))
+}
+
+pub(super) fn message_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    // RFC 5321 §4.5.3.1.7: at least 64K octets.
+    size(deserializer, 64 << 10, 4 << 30)
+}
+
+pub(super) fn segment_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    size(deserializer, 1 << 20, 1 << 30)
+}
+
+pub(super) fn buffer_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let bytes = size(deserializer, 1 << 20, 64 << 30)?;
+    usize::try_from(bytes).map_err(D::Error::custom)
+}
+
+fn size<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    least: u64,
+    most: u64,
+) -> Result<u64, D::Error> {
+    let bytes = deserializer.deserialize_any(SizeVisitor)?;
+    if (least..=most).contains(&bytes) {
+        return Ok(bytes);
+    }
+    Err(D::Error::custom(format!(
+        "{bytes} bytes: expected a size between {} and {}",
+        format_size(least),
+        format_size(most)
+    )))
+}
+
+/// Bytes as a number, or a text with a unit.
+struct SizeVisitor;
+
+impl Visitor<'_> for SizeVisitor {
+    type Value = u64;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a size such as 52428800 or \"50M\"")
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, bytes: i64) -> Result<u64, E> {
+        u64::try_from(bytes).map_err(|_| E::custom(format!("{bytes}: a size is not negative")))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, bytes: u64) -> Result<u64, E> {
+        Ok(bytes)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<u64, E> {
+        parse_size(text).map_err(E::custom)
+    }
+}

@@ -1,0 +1,274 @@
+//! Reports and what was observed: from the wire.
+
+use jiff::Timestamp;
+use std::time::Duration;
+
+use super::{ConvertError, number};
+use crate::id::{Lease, RecipientNumber, SessionId};
+use crate::pb;
+use crate::report::{
+    Delays, Disposition, DotSent, GivenBack, Observed, Outcome, PeerCertificate, RecipientResult,
+    RefusalReason, Reply, Report,
+};
+
+fn lease(lease: Option<pb::Lease>) -> Result<Lease, ConvertError> {
+    lease.ok_or(ConvertError("lease"))?.try_into()
+}
+
+fn at(ms: i64, field: &'static str) -> Result<Timestamp, ConvertError> {
+    Timestamp::from_millisecond(ms).map_err(|_| ConvertError(field))
+}
+
+impl TryFrom<pb::Reply> for Reply {
+    type Error = ConvertError;
+
+    fn try_from(reply: pb::Reply) -> Result<Self, ConvertError> {
+        let code = u16::try_from(reply.code).map_err(|_| ConvertError("code"))?;
+        if !(200..600).contains(&code) {
+            return Err(ConvertError("code"));
+        }
+        Ok(Self {
+            code,
+            enhanced: reply.enhanced,
+            text: reply.text,
+        })
+    }
+}
+
+impl TryFrom<pb::DotSent> for DotSent {
+    type Error = ConvertError;
+
+    fn try_from(dot: pb::DotSent) -> Result<Self, ConvertError> {
+        Ok(Self {
+            lease: lease(dot.lease)?,
+            recipients: dot
+                .recipients
+                .into_iter()
+                .map(number)
+                .collect::<Result<Vec<RecipientNumber>, _>>()?,
+        })
+    }
+}
+
+impl TryFrom<pb::PeerCertificate> for PeerCertificate {
+    type Error = ConvertError;
+
+    fn try_from(it: pb::PeerCertificate) -> Result<Self, ConvertError> {
+        Ok(Self {
+            subject: it.subject,
+            issuer: it.issuer,
+            names: it.names,
+            sha256: it.sha256,
+            not_before: at(it.not_before_ms, "not_before_ms")?,
+            not_after: at(it.not_after_ms, "not_after_ms")?,
+            chain_length: it.chain_length,
+        })
+    }
+}
+
+impl TryFrom<pb::Observed> for Observed {
+    type Error = ConvertError;
+
+    fn try_from(it: pb::Observed) -> Result<Self, ConvertError> {
+        Ok(Self {
+            host: it.host,
+            peer: it.peer,
+            local: it.local,
+            greeting: it.greeting,
+            tls_version: it.tls_version,
+            tls_cipher: it.tls_cipher,
+            certificate: it.certificate.map(TryInto::try_into).transpose()?,
+            proof: it.proof,
+            refusal: it.refusal.map(|refusal| RefusalReason {
+                reason: refusal.reason,
+                sentence: refusal.sentence,
+            }),
+        })
+    }
+}
+
+impl TryFrom<pb::Outcome> for Outcome {
+    type Error = ConvertError;
+
+    fn try_from(outcome: pb::Outcome) -> Result<Self, ConvertError> {
+        Ok(match outcome {
+            pb::Outcome::Unspecified => return Err(ConvertError("outcome")),
+            pb::Outcome::Transacted => Self::Transacted,
+            pb::Outcome::Unreachable => Self::Unreachable,
+            pb::Outcome::WrongHost => Self::WrongHost,
+            pb::Outcome::Refused => Self::Refused,
+            pb::Outcome::Busy => Self::Busy,
+            pb::Outcome::Broken => Self::Broken,
+            pb::Outcome::InDoubt => Self::InDoubt,
+            pb::Outcome::AgentTrouble => Self::AgentTrouble,
+        })
+    }
+}
+
+impl TryFrom<pb::RecipientResult> for RecipientResult {
+    type Error = ConvertError;
+
+    fn try_from(it: pb::RecipientResult) -> Result<Self, ConvertError> {
+        let disposition = match it.disposition() {
+            pb::Disposition::Unspecified => return Err(ConvertError("disposition")),
+            pb::Disposition::Relayed => Disposition::Relayed,
+            pb::Disposition::Deferred => Disposition::Deferred,
+            pb::Disposition::Failed => Disposition::Failed,
+        };
+        Ok(Self {
+            number: number(it.number)?,
+            disposition,
+            reply: it.reply.ok_or(ConvertError("reply"))?.try_into()?,
+        })
+    }
+}
+
+impl TryFrom<pb::Report> for Report {
+    type Error = ConvertError;
+
+    fn try_from(it: pb::Report) -> Result<Self, ConvertError> {
+        let outcome = pb::Outcome::try_from(it.outcome).map_err(|_| ConvertError("outcome"))?;
+        Ok(Self {
+            lease: lease(it.lease)?,
+            session: SessionId(it.session),
+            outcome: outcome.try_into()?,
+            detail: it.detail,
+            observed: it.observed.unwrap_or_default().try_into()?,
+            recipients: it
+                .recipients
+                .into_iter()
+                .map(TryInto::try_into)
+                .collect::<Result<_, _>>()?,
+            dot_sent: it.dot_sent,
+            reply: it.reply.map(TryInto::try_into).transpose()?,
+            delays: Delays {
+                connect: Duration::from_millis(it.connect_ms),
+                proof: Duration::from_millis(it.proof_ms),
+                total: Duration::from_millis(it.total_ms),
+            },
+            at: at(it.at_ms, "at_ms")?,
+        })
+    }
+}
+
+impl TryFrom<pb::GivenBack> for (Lease, GivenBack) {
+    type Error = ConvertError;
+
+    fn try_from(it: pb::GivenBack) -> Result<Self, ConvertError> {
+        use pb::given_back::Reason;
+        let why = match it.reason() {
+            Reason::Unspecified => return Err(ConvertError("reason")),
+            Reason::StalePlan => GivenBack::StalePlan,
+            Reason::Closing => GivenBack::Closing,
+            Reason::LeaseExpired => GivenBack::LeaseExpired,
+            Reason::SessionEnded => GivenBack::SessionEnded,
+        };
+        Ok((lease(it.lease)?, why))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        let reply = Reply {
+            code: 250,
+            enhanced: "2.0.0".to_owned(),
+            text: "Ok\nqueued".to_owned(),
+        };
+        let whole = Timestamp::from_second(1_700_000_000).unwrap();
+        Report {
+            lease: Lease {
+                delivery: crate::id::DeliveryId {
+                    message: crate::id::MessageId::new(1_700_000_000_000, [7; 10]),
+                    site: "home".parse().unwrap(),
+                },
+                generation: crate::id::Generation {
+                    start: 3,
+                    counter: 9,
+                },
+            },
+            session: SessionId(4),
+            outcome: Outcome::Transacted,
+            detail: "home.example took it".to_owned(),
+            observed: Observed {
+                host: "home.example:25".to_owned(),
+                peer: "192.0.2.1:25".to_owned(),
+                certificate: Some(PeerCertificate {
+                    subject: "CN=home".to_owned(),
+                    issuer: "CN=ca".to_owned(),
+                    names: vec!["home.example".to_owned()],
+                    sha256: "00".repeat(32),
+                    not_before: whole,
+                    not_after: whole,
+                    chain_length: 2,
+                }),
+                refusal: Some(RefusalReason {
+                    reason: "Expired".to_owned(),
+                    sentence: "it has expired".to_owned(),
+                }),
+                ..Observed::default()
+            },
+            recipients: vec![RecipientResult {
+                number: RecipientNumber(2),
+                disposition: Disposition::Failed,
+                reply: reply.clone(),
+            }],
+            dot_sent: true,
+            reply: Some(reply),
+            delays: Delays {
+                connect: Duration::from_millis(5),
+                proof: Duration::from_millis(6),
+                total: Duration::from_millis(7),
+            },
+            at: whole,
+        }
+    }
+
+    #[test]
+    fn a_report_comes_back_as_it_was() {
+        assert_eq!(Report::try_from(pb::Report::from(report())), Ok(report()));
+    }
+
+    #[test]
+    fn what_a_report_lacks_is_named() {
+        let whole = || pb::Report::from(report());
+        let broken: [(pb::Report, &str); 4] = [
+            (
+                pb::Report {
+                    lease: None,
+                    ..whole()
+                },
+                "lease",
+            ),
+            (
+                pb::Report {
+                    outcome: 0,
+                    ..whole()
+                },
+                "outcome",
+            ),
+            (
+                pb::Report {
+                    outcome: 99,
+                    ..whole()
+                },
+                "outcome",
+            ),
+            (
+                pb::Report {
+                    reply: Some(pb::Reply {
+                        code: 99,
+                        ..pb::Reply::default()
+                    }),
+                    ..whole()
+                },
+                "code",
+            ),
+        ];
+        for (wire, field) in broken {
+            assert_eq!(Report::try_from(wire), Err(ConvertError(field)));
+        }
+    }
+}

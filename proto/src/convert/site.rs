@@ -1,0 +1,260 @@
+//! Sites: to the wire and to the stored record, and from the stored record.
+//!
+//! # Not here
+//! What a caller asks for is checked, with a sentence for each refusal, by the controller's registry; this takes only
+//! what was written complete.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{ConvertError, ms, present};
+use crate::id::SiteVersion;
+use crate::pb;
+use crate::site::{Hold, Host, HostName, KnownRecipients, Limits, Proof, Schedule, Site};
+
+impl From<Host> for pb::Host {
+    fn from(host: Host) -> Self {
+        Self {
+            host: match host.name {
+                HostName::Dns(name) => name.to_string(),
+                HostName::Address(ip) => ip.to_string(),
+            },
+            port: host.port.get().into(),
+        }
+    }
+}
+
+impl From<Proof> for pb::Proof {
+    fn from(proof: Proof) -> Self {
+        use pb::proof::{Certificate, Configured, Kind, Port, StaticIp};
+        let kind = match proof {
+            Proof::StaticIp { addresses } => Kind::StaticIp(StaticIp {
+                addresses: addresses.iter().map(ToString::to_string).collect(),
+            }),
+            Proof::Certificate { authority, name } => Kind::Certificate(Certificate {
+                authority: authority.to_string(),
+                name: name.to_string(),
+            }),
+            Proof::Port => Kind::Port(Port {}),
+            Proof::Configured => Kind::Configured(Configured {}),
+        };
+        Self { kind: Some(kind) }
+    }
+}
+
+impl From<Hold> for pb::Hold {
+    fn from(hold: Hold) -> Self {
+        Self {
+            by: hold.by,
+            until_ms: hold.until.map_or(0, Timestamp::as_millisecond),
+            since_ms: hold.since.as_millisecond(),
+        }
+    }
+}
+
+impl TryFrom<pb::Hold> for Hold {
+    type Error = ConvertError;
+
+    fn try_from(hold: pb::Hold) -> Result<Self, ConvertError> {
+        let at = |ms| Timestamp::from_millisecond(ms).map_err(|_| ConvertError("hold"));
+        Ok(Self {
+            by: hold.by,
+            until: match hold.until_ms {
+                0 => None,
+                ms => Some(at(ms)?),
+            },
+            since: at(hold.since_ms)?,
+        })
+    }
+}
+
+/// Complete, and without anything secret.
+impl From<&Site> for pb::SiteSpec {
+    fn from(site: &Site) -> Self {
+        Self {
+            name: site.name.to_string(),
+            domains: site.domains.iter().map(ToString::to_string).collect(),
+            hosts: site.hosts.iter().cloned().map(Into::into).collect(),
+            proof: Some(site.proof.clone().into()),
+            recipients: match &site.known {
+                KnownRecipients::Any => Vec::new(),
+                KnownRecipients::Only(known) => {
+                    known.iter().map(|it| it.as_str().to_owned()).collect()
+                }
+            },
+            connections: Some(site.limits.connections.into()),
+            retry_ms: Some(ms(site.schedule.retry_interval)),
+            lifetime_ms: Some(ms(site.schedule.lifetime)),
+            delay_warning_ms: Some(ms(site.schedule.delay_warning)),
+            max_message_bytes: site.limits.max_message_bytes,
+            quota_messages: site.limits.quota_messages,
+            quota_bytes: site.limits.quota_bytes,
+            contact: site.contact.as_ref().map(|it| it.as_str().to_owned()),
+            allow_targets: site.allow_targets.iter().map(ToString::to_string).collect(),
+            password: None,
+            clear: Vec::new(),
+        }
+    }
+}
+
+/// As it is stored, the password's hash included; what is sent to anybody blanks that.
+impl From<&Site> for pb::Site {
+    fn from(site: &Site) -> Self {
+        Self {
+            version: site.version.0,
+            spec: Some(site.into()),
+            hold: site.hold.clone().map(Into::into),
+            password_hash: site.password_hash.clone().unwrap_or_default(),
+            closing: site.closing,
+        }
+    }
+}
+
+fn each<T: std::str::FromStr, C: FromIterator<T>>(
+    texts: &[String],
+    field: &'static str,
+) -> Result<C, ConvertError> {
+    texts
+        .iter()
+        .map(|text| text.parse().map_err(|_| ConvertError(field)))
+        .collect()
+}
+
+/// Only what [`From<&Site>`] wrote: nothing takes a default.
+impl TryFrom<pb::Site> for Site {
+    type Error = ConvertError;
+
+    fn try_from(stored: pb::Site) -> Result<Self, ConvertError> {
+        let spec = stored.spec.ok_or(ConvertError("spec"))?;
+        let hosts: Vec<Host> = spec
+            .hosts
+            .into_iter()
+            .map(TryInto::try_into)
+            .collect::<Result<_, _>>()?;
+        if hosts.is_empty() {
+            return Err(ConvertError("hosts"));
+        }
+        let known: BTreeSet<_> = each(&spec.recipients, "recipients")?;
+        let connections = spec.connections.and_then(|n| u8::try_from(n).ok());
+        let duration = |ms: Option<u64>, field| {
+            ms.filter(|ms| *ms > 0)
+                .map(Duration::from_millis)
+                .ok_or(ConvertError(field))
+        };
+        Ok(Self {
+            name: spec.name.parse().map_err(|_| ConvertError("name"))?,
+            version: SiteVersion(stored.version),
+            domains: each(&spec.domains, "domains")?,
+            known: match known.is_empty() {
+                true => KnownRecipients::Any,
+                false => KnownRecipients::Only(known),
+            },
+            hosts,
+            proof: spec.proof.ok_or(ConvertError("proof"))?.try_into()?,
+            limits: Limits {
+                connections: connections
+                    .filter(|n| *n > 0)
+                    .ok_or(ConvertError("connections"))?,
+                max_message_bytes: spec.max_message_bytes,
+                quota_messages: spec.quota_messages,
+                quota_bytes: spec.quota_bytes,
+            },
+            schedule: Schedule {
+                retry_interval: duration(spec.retry_ms, "retry_ms")?,
+                lifetime: duration(spec.lifetime_ms, "lifetime_ms")?,
+                delay_warning: duration(spec.delay_warning_ms, "delay_warning_ms")?,
+            },
+            hold: stored.hold.map(TryInto::try_into).transpose()?,
+            closing: stored.closing,
+            contact: match spec.contact {
+                None => None,
+                Some(text) => Some(text.parse().map_err(|_| ConvertError("contact"))?),
+            },
+            allow_targets: each(&spec.allow_targets, "allow_targets")?,
+            password_hash: present(stored.password_hash),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn site() -> Site {
+        Site {
+            name: "home".parse().unwrap(),
+            version: SiteVersion(7),
+            domains: ["home.example".parse().unwrap()].into(),
+            known: KnownRecipients::Only(["Anna@home.example".parse().unwrap()].into()),
+            hosts: vec![
+                Host {
+                    name: HostName::Dns("dyn.example".parse().unwrap()),
+                    port: 2525.try_into().unwrap(),
+                },
+                Host {
+                    name: HostName::Address("2001:db8::1".parse().unwrap()),
+                    port: 25.try_into().unwrap(),
+                },
+            ],
+            proof: Proof::Certificate {
+                authority: "member-ca".parse().unwrap(),
+                name: "home.example".parse().unwrap(),
+            },
+            limits: Limits {
+                connections: 3,
+                max_message_bytes: Some(1 << 20),
+                quota_messages: None,
+                quota_bytes: Some(1 << 30),
+            },
+            schedule: Schedule {
+                retry_interval: Duration::from_secs(180),
+                lifetime: Duration::from_secs(1_209_600),
+                delay_warning: Duration::from_secs(86_400),
+            },
+            hold: Some(Hold {
+                by: "anna".to_owned(),
+                until: None,
+                since: Timestamp::from_second(1_700_000_000).unwrap(),
+            }),
+            closing: true,
+            contact: Some("owner@example.net".parse().unwrap()),
+            allow_targets: vec!["127.0.0.0/8".parse().unwrap()],
+            password_hash: Some("$argon2id$x".to_owned()),
+        }
+    }
+
+    #[test]
+    fn a_site_comes_back_as_it_was_stored() {
+        let mut plain = site();
+        plain.hold = None;
+        plain.known = KnownRecipients::Any;
+        plain.password_hash = None;
+        plain.contact = None;
+        let mut listed = site();
+        listed.proof = Proof::StaticIp {
+            addresses: ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()].into(),
+        };
+        for site in [site(), plain, listed] {
+            assert_eq!(Site::try_from(pb::Site::from(&site)), Ok(site));
+        }
+    }
+
+    #[test]
+    fn an_incomplete_record_is_no_site() {
+        let broken: [(fn(&mut pb::SiteSpec), &str); 6] = [
+            (|spec| spec.hosts.clear(), "hosts"),
+            (|spec| spec.proof = None, "proof"),
+            (|spec| spec.connections = Some(0), "connections"),
+            (|spec| spec.retry_ms = None, "retry_ms"),
+            (|spec| spec.domains.push("a..b".to_owned()), "domains"),
+            (|spec| spec.name.clear(), "name"),
+        ];
+        for (damage, field) in broken {
+            let mut stored = pb::Site::from(&site());
+            damage(stored.spec.as_mut().unwrap());
+            assert_eq!(Site::try_from(stored), Err(ConvertError(field)));
+        }
+    }
+}
