@@ -1,3 +1,4 @@
+pub mod authority;
 pub mod config;
 pub mod dispatch;
 pub mod intake;

@@ -1,0 +1,370 @@
+//! The control plane's own CA: it says who is the controller, an agent or an administrator.
+//!
+//! # Invariants
+//! - Its key is made once, lies in `<state_dir>/control/` (0700, key 0600) and never leaves it.
+//! - Of a certificate request only the key is used: name, purpose and life are the controller's to say.
+//! - The controller's own certificate is made anew at each start; its key is never written.
+//!
+//! # Not here
+//! CAs of members' mail servers: [`crate::registry::authorities`]. Who may do what: [`crate::api::roles`].
+
+mod files;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dd_proto::name::AgentName;
+use jiff::Timestamp;
+use rand::RngExt as _;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
+};
+use rustls::server::WebPkiClientVerifier;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
+
+/// The name in the controller's certificate, whatever host it runs on.
+pub const SERVER_NAME: &str = "dd-controller.control.invalid";
+/// What names an agent and an administrator in a certificate's URI.
+pub const AGENT_URI: &str = "dd:agent:";
+pub const ADMIN_URI: &str = "dd:admin:";
+
+const DAY: Duration = Duration::from_secs(86_400);
+const AUTHORITY_LIFE: Duration = Duration::from_secs(3650 * 86_400);
+const AGENT_LIFE: Duration = Duration::from_secs(30 * 86_400);
+/// A clock that runs a little behind must not find a new certificate not yet valid.
+const BACKDATED: Duration = Duration::from_secs(3600);
+
+/// Why there is no authority, or it issued nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    #[error("{path} cannot be used: {source}", path = path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{path} is damaged ({reason}); restore the directory from a backup, or remove it and join every agent again", path = path.display())]
+    Damaged { path: PathBuf, reason: String },
+    #[error("a certificate cannot be made: {0}")]
+    Rcgen(#[from] rcgen::Error),
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+    #[error("TLS cannot be set up: {0}")]
+    Verifier(#[from] rustls::server::VerifierBuilderError),
+}
+
+/// Why a certificate request is refused.
+#[derive(Debug, thiserror::Error)]
+#[error("the certificate request cannot be used: {0}")]
+pub struct RequestError(rcgen::Error);
+
+/// The open authority.
+pub struct ControlAuthority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: CertificateDer<'static>,
+}
+
+impl std::fmt::Debug for ControlAuthority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ControlAuthority").finish_non_exhaustive()
+    }
+}
+
+/// A certificate request that is signed by its own key.
+pub struct Request(CertificateSigningRequestParams);
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Request").finish_non_exhaustive()
+    }
+}
+
+impl Request {
+    /// # Errors
+    /// It is no PKCS#10 request, or its key did not sign it.
+    pub fn parse(der: &[u8]) -> Result<Self, RequestError> {
+        let der = CertificateSigningRequestDer::from(der);
+        CertificateSigningRequestParams::from_der(&der)
+            .map(Self)
+            .map_err(RequestError)
+    }
+
+    /// The key it is for, DER.
+    pub fn key(&self) -> Vec<u8> {
+        self.0.public_key.subject_public_key_info()
+    }
+}
+
+impl ControlAuthority {
+    /// Opens the authority in `<state_dir>/control/`, made first where there is none, and sees to the administrator's
+    /// identity in `<state_dir>/admin/`. A stop in between leaves a key without its certificate, which is then made.
+    ///
+    /// # Errors
+    /// A file cannot be used, or does not hold what it should.
+    pub fn open(state_dir: &Path, now: Timestamp) -> Result<Self, AuthorityError> {
+        let directory = state_dir.join("control");
+        make_directory(&directory)?;
+        let key = kept_key(&directory.join("authority.key"))?;
+        let path = directory.join("authority.pem");
+        let authority = match read(&path)? {
+            Some(pem) => Self::load(&pem, key).map_err(|reason| AuthorityError::Damaged {
+                path: path.clone(),
+                reason,
+            })?,
+            None => {
+                let (authority, pem) = Self::make(key, now)?;
+                write(&path, &pem)?;
+                authority
+            }
+        };
+        authority.keep_admin(&state_dir.join("admin"), now)?;
+        Ok(authority)
+    }
+
+    fn load(pem: &str, key: KeyPair) -> Result<Self, String> {
+        let certificate =
+            CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| error.to_string())?;
+        let (_, parsed) =
+            x509_parser::parse_x509_certificate(&certificate).map_err(|error| error.to_string())?;
+        if parsed.public_key().raw != key.subject_public_key_info() {
+            return Err("its key is not the one beside it".to_owned());
+        }
+        let issuer =
+            Issuer::from_ca_cert_der(&certificate, key).map_err(|error| error.to_string())?;
+        Ok(Self {
+            issuer,
+            certificate,
+        })
+    }
+
+    fn make(key: KeyPair, now: Timestamp) -> Result<(Self, String), AuthorityError> {
+        let mut params = params("dd control plane", AUTHORITY_LIFE, now)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let made = params.self_signed(&key)?;
+        let certificate = made.der().clone();
+        let issuer = Issuer::new(params, key);
+        let authority = Self {
+            issuer,
+            certificate,
+        };
+        Ok((authority, made.pem()))
+    }
+
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    /// TLS for the control listener: clients may come without a certificate (to join), but not with a foreign one.
+    ///
+    /// # Errors
+    /// A key or certificate cannot be made.
+    pub fn server(&self, now: Timestamp) -> Result<rustls::ServerConfig, AuthorityError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let mut params = params(SERVER_NAME, AUTHORITY_LIFE, now)?;
+        params.subject_alt_names = vec![SanType::DnsName(SERVER_NAME.try_into()?)];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let certificate = params.signed_by(&key, &self.issuer)?.der().clone();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.certificate.clone())?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+                .allow_unauthenticated()
+                .build()?;
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        let chain = vec![certificate, self.certificate.clone()];
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain, key)?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(config)
+    }
+
+    /// A certificate for an agent, and what it chains to; DER.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn issue_agent(
+        &self,
+        request: &Request,
+        name: &AgentName,
+        now: Timestamp,
+    ) -> Result<Vec<Vec<u8>>, AuthorityError> {
+        let params = client(AGENT_URI, name.as_str(), AGENT_LIFE, now)?;
+        let certificate = params.signed_by(&request.0.public_key, &self.issuer)?;
+        Ok(vec![certificate.der().to_vec(), self.certificate.to_vec()])
+    }
+
+    /// The identity a remote `ddadm` is first used with. The certificate is written last: while it is absent, all is
+    /// made again.
+    fn keep_admin(&self, directory: &Path, now: Timestamp) -> Result<(), AuthorityError> {
+        make_directory(directory)?;
+        let path = directory.join("admin.pem");
+        if read(&path)?.is_some() {
+            return Ok(());
+        }
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let params = client(ADMIN_URI, "admin", AUTHORITY_LIFE, now)?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        write(&directory.join("authority.pem"), &pem(&self.certificate))?;
+        write(&directory.join("admin.key"), &key.serialize_pem())?;
+        write(&path, &certificate.pem())
+    }
+}
+
+fn params(name: &str, life: Duration, now: Timestamp) -> Result<CertificateParams, AuthorityError> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    let now = time::OffsetDateTime::UNIX_EPOCH + Duration::from_secs(seconds(now));
+    params.not_before = now - BACKDATED;
+    params.not_after = now + life;
+    params.use_authority_key_identifier_extension = true;
+    let mut serial: [u8; 16] = rand::rng().random();
+    // RFC 5280 §4.1.2.2: positive, at most 20 octets.
+    serial[0] = serial[0] & 0x7f | 0x40;
+    params.serial_number = Some(SerialNumber::from_slice(&serial));
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    Ok(params)
+}
+
+fn client(
+    kind: &str,
+    name: &str,
+    life: Duration,
+    now: Timestamp,
+) -> Result<CertificateParams, AuthorityError> {
+    let mut params = params(name, life, now)?;
+    params.subject_alt_names = vec![SanType::URI(format!("{kind}{name}").try_into()?)];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    Ok(params)
+}
+
+fn seconds(now: Timestamp) -> u64 {
+    // A clock before 1970 or in the first day of it would make no certificate.
+    u64::try_from(now.as_second())
+        .unwrap_or(0)
+        .max(DAY.as_secs())
+}
+
+fn kept_key(path: &Path) -> Result<KeyPair, AuthorityError> {
+    if let Some(pem) = read(path)? {
+        return KeyPair::from_pem(&pem).map_err(|error| AuthorityError::Damaged {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        });
+    }
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    write(path, &key.serialize_pem())?;
+    Ok(key)
+}
+
+fn pem(der: &[u8]) -> String {
+    use base64::Engine as _;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        let (line, more) = rest.split_at(rest.len().min(64));
+        pem.push_str(line);
+        pem.push('\n');
+        rest = more;
+    }
+    pem.push_str("-----END CERTIFICATE-----\n");
+    pem
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> AuthorityError {
+    let path = path.to_owned();
+    |source| AuthorityError::Io { path, source }
+}
+
+fn make_directory(path: &Path) -> Result<(), AuthorityError> {
+    files::directory(path).map_err(io_error(path))
+}
+
+fn read(path: &Path) -> Result<Option<String>, AuthorityError> {
+    files::read(path).map_err(io_error(path))
+}
+
+fn write(path: &Path, content: &str) -> Result<(), AuthorityError> {
+    files::write(path, content).map_err(io_error(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(1_800_000_000).unwrap()
+    }
+
+    fn request(params: CertificateParams) -> Vec<u8> {
+        let key = KeyPair::generate().unwrap();
+        params.serialize_request(&key).unwrap().der().to_vec()
+    }
+
+    #[test]
+    fn the_authority_is_made_once_and_its_keys_are_its_owners() {
+        let state = tempfile::tempdir().unwrap();
+        let first = ControlAuthority::open(state.path(), now()).unwrap();
+        let again = ControlAuthority::open(state.path(), now()).unwrap();
+        assert_eq!(first.certificate(), again.certificate());
+        again.server(now()).unwrap();
+        for (path, mode) in [
+            ("control", 0o700),
+            ("control/authority.key", 0o600),
+            ("admin", 0o700),
+            ("admin/admin.key", 0o600),
+            ("admin/admin.pem", 0o600),
+            ("admin/authority.pem", 0o600),
+        ] {
+            let found = std::fs::metadata(state.path().join(path)).unwrap();
+            assert_eq!(found.permissions().mode() & 0o777, mode, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_lost_its_certificate_gets_a_new_one_and_a_foreign_key_is_refused() {
+        let state = tempfile::tempdir().unwrap();
+        ControlAuthority::open(state.path(), now()).unwrap();
+        std::fs::remove_file(state.path().join("control/authority.pem")).unwrap();
+        ControlAuthority::open(state.path(), now()).unwrap();
+        let key = KeyPair::generate().unwrap().serialize_pem();
+        std::fs::write(state.path().join("control/authority.key"), key).unwrap();
+        assert!(matches!(
+            ControlAuthority::open(state.path(), now()),
+            Err(AuthorityError::Damaged { .. })
+        ));
+    }
+
+    #[test]
+    fn a_request_that_claims_another_name_gets_only_its_own() {
+        let state = tempfile::tempdir().unwrap();
+        let authority = ControlAuthority::open(state.path(), now()).unwrap();
+        let mut asked = CertificateParams::new(Vec::new()).unwrap();
+        asked.subject_alt_names = vec![SanType::URI("dd:admin:root".try_into().unwrap())];
+        let request = Request::parse(&request(asked)).unwrap();
+        let chain = authority
+            .issue_agent(&request, &"out1".parse().unwrap(), now())
+            .unwrap();
+        let (_, certificate) = x509_parser::parse_x509_certificate(&chain[0]).unwrap();
+        let names = certificate.subject_alternative_name().unwrap().unwrap();
+        let names = format!("{:?}", names.value.general_names);
+        assert_eq!(names, "[URI(\"dd:agent:out1\")]");
+        assert!(!certificate.is_ca());
+        let mut damaged = request_bytes();
+        let last = damaged.len() - 1;
+        damaged[last] ^= 1;
+        assert!(Request::parse(&damaged).is_err());
+        assert!(Request::parse(b"nothing").is_err());
+    }
+
+    fn request_bytes() -> Vec<u8> {
+        request(CertificateParams::new(Vec::new()).unwrap())
+    }
+}

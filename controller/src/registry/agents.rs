@@ -1,0 +1,227 @@
+//! Agents and their join tokens.
+//!
+//! A token works for one key: with the same one again (a join that was cut off strands nobody), with another never. It
+//! is spent at the first attach, and dead after an hour.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dd_proto::name::AgentName;
+use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use super::{ChangeError, Editor, record, unknown};
+
+const TOKEN_LIFE: Duration = Duration::from_secs(3600);
+const MAX_AGENTS: usize = 1000;
+const MAX_ADDRESSES: usize = 100;
+
+/// An agent that may attach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentRecord {
+    pub name: AgentName,
+    /// Published to members.
+    pub addresses: Vec<IpAddr>,
+    /// Published before it works; None: it works at once.
+    pub from: Option<Timestamp>,
+    pub token: Option<Token>,
+}
+
+/// A join token that is not spent.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token {
+    /// SHA-256 of the secret.
+    pub secret: [u8; 32],
+    pub expires: Timestamp,
+    /// SHA-256 of the key it was used with.
+    pub key: Option<[u8; 32]>,
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Token")
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a token does not let an agent join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum JoinError {
+    #[error("the token is not valid for this agent: run `ddadm agent add NAME` for a new one")]
+    Wrong,
+    #[error("the token has expired: run `ddadm agent add NAME` for a new one")]
+    Expired,
+    #[error("the token was used with another key: run `ddadm agent add NAME` for a new one")]
+    OtherKey,
+}
+
+impl AgentRecord {
+    /// Whether a token's secret lets this key join.
+    ///
+    /// # Errors
+    /// Why not; nothing is told to whoever does not have the secret.
+    pub fn admits(&self, secret: &[u8], key: &[u8; 32], now: Timestamp) -> Result<(), JoinError> {
+        let token = self.token.as_ref().ok_or(JoinError::Wrong)?;
+        if !bool::from(digest(secret).ct_eq(&token.secret)) {
+            return Err(JoinError::Wrong);
+        }
+        if now >= token.expires {
+            return Err(JoinError::Expired);
+        }
+        match &token.key {
+            Some(used) if used != key => Err(JoinError::OtherKey),
+            _ => Ok(()),
+        }
+    }
+}
+
+pub(super) fn digest(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+impl Editor {
+    /// Registers an agent, or gives a registered one new addresses (if any are named) and a new token.
+    ///
+    /// # Errors
+    /// Too many.
+    pub async fn add_agent(
+        &self,
+        name: AgentName,
+        addresses: Vec<IpAddr>,
+        from: Option<Timestamp>,
+        secret: &[u8; 32],
+        who: &str,
+        now: Timestamp,
+    ) -> Result<(), ChangeError> {
+        let _changing = self.changing.lock().await;
+        let old = self.registry.agent(&name);
+        if old.is_none() && self.registry.agents().len() >= MAX_AGENTS {
+            return Err(ChangeError::TooMany {
+                kind: "agents",
+                most: MAX_AGENTS,
+            });
+        }
+        if addresses.len() > MAX_ADDRESSES {
+            return Err(ChangeError::TooMany {
+                kind: "addresses of an agent",
+                most: MAX_ADDRESSES,
+            });
+        }
+        let kept = old.as_ref().map(|old| old.addresses.clone());
+        let agent = AgentRecord {
+            addresses: match addresses.is_empty() {
+                true => kept.unwrap_or_default(),
+                false => addresses,
+            },
+            from: from.or_else(|| old.and_then(|old| old.from)),
+            token: Some(Token {
+                secret: digest(secret),
+                expires: now.saturating_add(TOKEN_LIFE).unwrap_or(Timestamp::MAX),
+                key: None,
+            }),
+            name,
+        };
+        let name = agent.name.clone();
+        self.put_agent(agent).await?;
+        self.dispatch.agent_registered(name.clone());
+        let what = format!("agent {name} added, with a new join token");
+        self.audit.record(now, who, &what);
+        Ok(())
+    }
+
+    /// Ties the token to the key, durably, before a certificate is made for it.
+    ///
+    /// # Errors
+    /// The token does not let this key join.
+    pub async fn use_token(
+        &self,
+        name: &str,
+        secret: &[u8],
+        key: &[u8],
+        now: Timestamp,
+    ) -> Result<AgentName, ChangeError> {
+        let _changing = self.changing.lock().await;
+        let parsed: Option<AgentName> = name.parse().ok();
+        let agent = parsed.and_then(|name| self.registry.agent(&name));
+        let agent = agent.ok_or(JoinError::Wrong)?;
+        let key = digest(key);
+        agent.admits(secret, &key, now)?;
+        let mut joining = (*agent).clone();
+        if let Some(token) = joining.token.as_mut().filter(|token| token.key.is_none()) {
+            token.key = Some(key);
+            self.put_agent(joining).await?;
+        }
+        let what = format!("agent {} joined with its token", agent.name);
+        self.audit.record(now, agent.name.as_str(), &what);
+        Ok(agent.name.clone())
+    }
+
+    /// The agent attached: a token that was used is spent.
+    ///
+    /// # Errors
+    /// There is no such agent.
+    pub async fn spend_token(&self, name: &AgentName) -> Result<(), ChangeError> {
+        let _changing = self.changing.lock().await;
+        let agent = self.registry.agent(name).ok_or_else(|| unknown("agent", name))?;
+        let used = agent.token.as_ref().is_some_and(|token| token.key.is_some());
+        if used {
+            let mut joined = (*agent).clone();
+            joined.token = None;
+            self.put_agent(joined).await?;
+        }
+        Ok(())
+    }
+
+    async fn put_agent(&self, agent: AgentRecord) -> Result<(), ChangeError> {
+        let value = record::encode_agent(&agent);
+        self.store
+            .put(record::AGENT, agent.name.as_str(), Some(value))
+            .await?;
+        let mut snapshot = self.registry.write();
+        snapshot
+            .damaged
+            .remove(&(record::AGENT, agent.name.to_string()));
+        snapshot.agents.insert(agent.name.clone(), Arc::new(agent));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_lets_one_key_join_for_an_hour() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let (key, other) = ([1; 32], [2; 32]);
+        let agent = |used| AgentRecord {
+            name: "out1".parse().unwrap(),
+            addresses: Vec::new(),
+            from: None,
+            token: Some(Token {
+                secret: digest(b"secret"),
+                expires: at(3600),
+                key: used,
+            }),
+        };
+        for (used, secret, by, second, expected) in [
+            (None, &b"secret"[..], key, 0, Ok(())),
+            (Some(key), b"secret", key, 3599, Ok(())),
+            (Some(key), b"secret", other, 0, Err(JoinError::OtherKey)),
+            (None, b"secret", key, 3600, Err(JoinError::Expired)),
+            (None, b"another", key, 0, Err(JoinError::Wrong)),
+            (None, b"another", key, 3600, Err(JoinError::Wrong)),
+        ] {
+            assert_eq!(agent(used).admits(secret, &by, at(second)), expected);
+        }
+        let mut attached = agent(Some(key));
+        attached.token = None;
+        assert_eq!(
+            attached.admits(b"secret", &key, at(0)),
+            Err(JoinError::Wrong)
+        );
+    }
+}

@@ -1,0 +1,243 @@
+//! The registry: sites, agents and authorities, in memory, over the records of the store.
+//!
+//! [`Registry`] is what everybody reads; [`Editor`] is the only writer. A change is checked ([`check`]), made durable,
+//! shown to readers, told to dispatch and written to the audit, in this order, one change at a time.
+//!
+//! # Invariants
+//! - What a reader sees is durable.
+//! - A domain belongs to one site at most.
+//! - A damaged record fails closed: it serves nobody, is named in [`Registry::alarms`], and while a *site's* record is
+//!   damaged no domain is called unknown, for it may be that site's.
+//!
+//! # Not here
+//! How records are kept: [`crate::store`].
+
+pub mod agents;
+pub mod audit;
+pub mod authorities;
+pub mod check;
+pub mod record;
+pub mod sites;
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use dd_proto::domain::Domain;
+use dd_proto::name::{AgentName, AuthorityName, SiteName};
+use dd_proto::site::Site;
+
+use crate::config::SiteDefaults;
+use crate::dispatch::Handle;
+use crate::store::{LogFailed, Record, Store, StoreError};
+use agents::{AgentRecord, JoinError};
+use audit::Audit;
+use authorities::{Authority, AuthorityError};
+use check::SiteError;
+use record::Damaged;
+
+/// Why a change was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    #[error("there is no {kind} `{name}`")]
+    Unknown { kind: &'static str, name: String },
+    #[error("the site `{0}` exists already: change it with `ddadm site set {0}`")]
+    Exists(SiteName),
+    #[error("mail waits under the name `{0}` since an earlier site was removed: add the site with --take-mail, or choose another name")]
+    HeldMail(SiteName),
+    #[error("the site `{0}` is being removed: try again when that is done")]
+    Closing(SiteName),
+    #[error(transparent)]
+    Site(#[from] SiteError),
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    #[error("at most {most} {kind} are possible")]
+    TooMany { kind: &'static str, most: usize },
+    #[error("the change could not be made durable")]
+    LogFailed(#[from] LogFailed),
+}
+
+/// What everybody reads.
+#[derive(Debug, Clone)]
+pub struct Registry(Arc<RwLock<Snapshot>>);
+
+#[derive(Debug, Default)]
+struct Snapshot {
+    sites: BTreeMap<SiteName, Arc<Site>>,
+    domains: HashMap<Domain, Arc<Site>>,
+    agents: BTreeMap<AgentName, Arc<AgentRecord>>,
+    authorities: BTreeMap<AuthorityName, Arc<Authority>>,
+    /// Records that cannot be used, and why.
+    damaged: BTreeMap<(&'static str, String), Damaged>,
+}
+
+const LOCK: &str = "no holder of this lock panics";
+
+impl Registry {
+    /// # Errors
+    /// The store cannot be read; a record that cannot be used is no error.
+    pub fn load(store: &Store) -> Result<Self, StoreError> {
+        let mut snapshot = Snapshot::default();
+        for record in store.records(record::AUTHORITY)? {
+            if let Some(it) = snapshot.usable(record::AUTHORITY, &record, record::decode_authority) {
+                snapshot.authorities.insert(it.name.clone(), Arc::new(it));
+            }
+        }
+        for record in store.records(record::AGENT)? {
+            if let Some(it) = snapshot.usable(record::AGENT, &record, record::decode_agent) {
+                snapshot.agents.insert(it.name.clone(), Arc::new(it));
+            }
+        }
+        for record in store.records(record::SITE)? {
+            if let Some(it) = snapshot.usable(record::SITE, &record, record::decode_site) {
+                snapshot.insert_site(Arc::new(it));
+            }
+        }
+        Ok(Self(Arc::new(RwLock::new(snapshot))))
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Snapshot> {
+        self.0.read().expect(LOCK)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Snapshot> {
+        self.0.write().expect(LOCK)
+    }
+
+    pub fn site(&self, name: &SiteName) -> Option<Arc<Site>> {
+        self.read().sites.get(name).cloned()
+    }
+
+    pub fn sites(&self) -> Vec<Arc<Site>> {
+        self.read().sites.values().cloned().collect()
+    }
+
+    pub fn site_for(&self, domain: &Domain) -> Option<Arc<Site>> {
+        self.read().domains.get(domain).cloned()
+    }
+
+    pub fn agent(&self, name: &AgentName) -> Option<Arc<AgentRecord>> {
+        self.read().agents.get(name).cloned()
+    }
+
+    pub fn agents(&self) -> Vec<Arc<AgentRecord>> {
+        self.read().agents.values().cloned().collect()
+    }
+
+    pub fn authority(&self, name: &AuthorityName) -> Option<Arc<Authority>> {
+        self.read().authorities.get(name).cloned()
+    }
+
+    pub fn authorities(&self) -> Vec<Arc<Authority>> {
+        self.read().authorities.values().cloned().collect()
+    }
+
+    /// Every agent's outbound addresses, in order, each once.
+    pub fn agent_addresses(&self) -> Vec<IpAddr> {
+        let read = self.read();
+        let all = read.agents.values().flat_map(|it| it.addresses.iter());
+        let mut all: Vec<IpAddr> = all.copied().collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// Whether a domain that no site has may be that of a site whose record is damaged.
+    pub fn may_know(&self) -> Completeness {
+        let read = self.read();
+        match read.damaged.keys().any(|(family, _)| *family == record::SITE) {
+            true => Completeness::SitesAreMissing,
+            false => Completeness::Complete,
+        }
+    }
+
+    /// What is wrong and what to do, one sentence each.
+    pub fn alarms(&self) -> Vec<String> {
+        let sentence = |((family, name), damage): (&(&'static str, String), &Damaged)| {
+            format!("the record of the {family} `{name}` is damaged ({damage}): add it again")
+        };
+        self.read().damaged.iter().map(sentence).collect()
+    }
+}
+
+/// Whether every record of a site could be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Completeness {
+    Complete,
+    SitesAreMissing,
+}
+
+impl Snapshot {
+    fn usable<T>(
+        &mut self,
+        family: &'static str,
+        record: &Record,
+        decode: impl Fn(&Record) -> Result<T, Damaged>,
+    ) -> Option<T> {
+        match decode(record) {
+            Ok(value) => Some(value),
+            Err(damage) => {
+                tracing::error!(family, name = record.key, %damage, "a record of the registry is damaged and serves nobody; add it again");
+                self.damaged.insert((family, record.key.clone()), damage);
+                None
+            }
+        }
+    }
+
+    fn insert_site(&mut self, site: Arc<Site>) {
+        self.remove_site(&site.name);
+        for domain in &site.domains {
+            self.domains.insert(domain.clone(), site.clone());
+        }
+        self.sites.insert(site.name.clone(), site);
+    }
+
+    fn remove_site(&mut self, name: &SiteName) {
+        self.damaged.remove(&(record::SITE, name.to_string()));
+        if let Some(old) = self.sites.remove(name) {
+            for domain in &old.domains {
+                self.domains.remove(domain);
+            }
+        }
+    }
+}
+
+/// The only writer.
+#[derive(Debug, Clone)]
+pub struct Editor {
+    registry: Registry,
+    store: Store,
+    dispatch: Handle,
+    defaults: SiteDefaults,
+    audit: Arc<Audit>,
+    /// Held over a whole change, so that dispatch hears of changes in the order in which they were stored.
+    changing: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Editor {
+    pub fn new(
+        registry: Registry,
+        store: Store,
+        dispatch: Handle,
+        defaults: SiteDefaults,
+        audit: Audit,
+    ) -> Self {
+        Self {
+            registry,
+            store,
+            dispatch,
+            defaults,
+            audit: Arc::new(audit),
+            changing: Arc::default(),
+        }
+    }
+}
+
+fn unknown(kind: &'static str, name: impl std::fmt::Display) -> ChangeError {
+    ChangeError::Unknown {
+        kind,
+        name: name.to_string(),
+    }
+}

@@ -1,0 +1,193 @@
+//! How sites, agents and authorities are stored: one family each, protobuf values.
+//!
+//! | family | key | value |
+//! | --- | --- | --- |
+//! | `site` | its name | `dd.v1.Site`, its version 0: the record's own sequence is the version |
+//! | `agent` | its name | [`AgentRow`] |
+//! | `authority` | its name | `dd.v1.Authority`, the certificates' DER only |
+//!
+//! # Invariants
+//! A value that does not read back whole is no record: nothing is guessed from the rest of it.
+
+use bytes::Bytes;
+use dd_proto::id::SiteVersion;
+use dd_proto::name::{AgentName, AuthorityName};
+use dd_proto::pb;
+use dd_proto::site::Site;
+use jiff::Timestamp;
+use prost::Message as _;
+
+use super::agents::{AgentRecord, Token};
+use super::authorities::Authority;
+use crate::store::Record;
+
+pub(super) const SITE: &str = "site";
+pub(super) const AGENT: &str = "agent";
+pub(super) const AUTHORITY: &str = "authority";
+
+/// Why a record cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Damaged(String);
+
+fn damaged(error: impl std::fmt::Display) -> Damaged {
+    Damaged(error.to_string())
+}
+
+pub(super) fn encode_site(site: &Site) -> Bytes {
+    let mut stored = pb::Site::from(site);
+    stored.version = 0;
+    stored.encode_to_vec().into()
+}
+
+pub(super) fn decode_site(record: &Record) -> Result<Site, Damaged> {
+    let mut site = pb::Site::decode(record.value.clone())
+        .map_err(damaged)
+        .and_then(|stored| Site::try_from(stored).map_err(damaged))?;
+    if site.name.as_str() != record.key {
+        return Err(Damaged(format!("it names the site {}", site.name)));
+    }
+    site.version = SiteVersion(record.version);
+    Ok(site)
+}
+
+/// An agent, as it is stored.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct AgentRow {
+    #[prost(string, repeated, tag = "1")]
+    addresses: Vec<String>,
+    /// Unix time in milliseconds; 0: at once.
+    #[prost(int64, tag = "2")]
+    from_ms: i64,
+    #[prost(message, optional, tag = "3")]
+    token: Option<TokenRow>,
+}
+
+/// An unspent join token.
+#[derive(Clone, PartialEq, prost::Message)]
+struct TokenRow {
+    /// SHA-256 of the secret.
+    #[prost(bytes = "bytes", tag = "1")]
+    secret: Bytes,
+    #[prost(int64, tag = "2")]
+    expires_ms: i64,
+    /// SHA-256 of the key it was used with; empty: not used.
+    #[prost(bytes = "bytes", tag = "3")]
+    key: Bytes,
+}
+
+pub(super) fn encode_agent(agent: &AgentRecord) -> Bytes {
+    AgentRow {
+        addresses: agent.addresses.iter().map(ToString::to_string).collect(),
+        from_ms: agent.from.map_or(0, Timestamp::as_millisecond),
+        token: agent.token.as_ref().map(|token| TokenRow {
+            secret: token.secret.to_vec().into(),
+            expires_ms: token.expires.as_millisecond(),
+            key: token.key.map(|key| key.to_vec().into()).unwrap_or_default(),
+        }),
+    }
+    .encode_to_vec()
+    .into()
+}
+
+pub(super) fn decode_agent(record: &Record) -> Result<AgentRecord, Damaged> {
+    let row = AgentRow::decode(record.value.clone()).map_err(damaged)?;
+    let name: AgentName = record.key.parse().map_err(damaged)?;
+    let at = |ms| Timestamp::from_millisecond(ms).map_err(damaged);
+    let digest = |bytes: &Bytes| bytes[..].try_into().map_err(damaged);
+    let token = |row: TokenRow| {
+        Ok(Token {
+            secret: digest(&row.secret)?,
+            expires: at(row.expires_ms)?,
+            key: match row.key.is_empty() {
+                true => None,
+                false => Some(digest(&row.key)?),
+            },
+        })
+    };
+    Ok(AgentRecord {
+        name,
+        addresses: row
+            .addresses
+            .iter()
+            .map(|text| text.parse().map_err(damaged))
+            .collect::<Result<_, _>>()?,
+        from: match row.from_ms {
+            0 => None,
+            ms => Some(at(ms)?),
+        },
+        token: row.token.map(token).transpose()?,
+    })
+}
+
+pub(super) fn encode_authority(certificates: &[Bytes]) -> Bytes {
+    let certificate = |der: &Bytes| pb::AuthorityCertificate {
+        der: der.clone(),
+        ..pb::AuthorityCertificate::default()
+    };
+    pb::Authority {
+        certificates: certificates.iter().map(certificate).collect(),
+        ..pb::Authority::default()
+    }
+    .encode_to_vec()
+    .into()
+}
+
+pub(super) fn decode_authority(record: &Record) -> Result<Authority, Damaged> {
+    let stored = pb::Authority::decode(record.value.clone()).map_err(damaged)?;
+    let name: AuthorityName = record.key.parse().map_err(damaged)?;
+    let certificates: Vec<Bytes> = stored.certificates.into_iter().map(|it| it.der).collect();
+    super::authorities::check(&certificates).map_err(damaged)?;
+    Ok(Authority {
+        name,
+        version: record.version,
+        certificates,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(key: &str, value: Bytes) -> Record {
+        Record {
+            key: key.to_owned(),
+            version: 12,
+            value,
+        }
+    }
+
+    #[test]
+    fn an_agent_comes_back_as_it_was_stored() {
+        let plain = AgentRecord {
+            name: "out1".parse().unwrap(),
+            addresses: vec!["192.0.2.1".parse().unwrap()],
+            from: None,
+            token: None,
+        };
+        let mut joining = plain.clone();
+        joining.token = Some(Token {
+            secret: [1; 32],
+            expires: Timestamp::from_second(1_700_000_000).unwrap(),
+            key: None,
+        });
+        let mut joined = joining.clone();
+        joined.token.as_mut().unwrap().key = Some([2; 32]);
+        joined.from = Some(Timestamp::from_second(1_600_000_000).unwrap());
+        for agent in [plain, joining, joined] {
+            let stored = record("out1", encode_agent(&agent));
+            assert_eq!(decode_agent(&stored), Ok(agent));
+        }
+    }
+
+    #[test]
+    fn a_damaged_value_is_no_record() {
+        let torn = Bytes::from_static(&[0x0a, 0x30, 0x01]);
+        assert!(decode_site(&record("home", torn.clone())).is_err());
+        assert!(decode_agent(&record("out1", torn.clone())).is_err());
+        assert!(decode_authority(&record("ca", torn)).is_err());
+        // All zero fields: valid protobuf, yet no site and no authority.
+        assert!(decode_site(&record("home", Bytes::new())).is_err());
+        assert!(decode_authority(&record("ca", Bytes::new())).is_err());
+    }
+}

@@ -1,0 +1,236 @@
+//! Changes of sites.
+
+use std::sync::Arc;
+
+use dd_proto::domain::Domain;
+use dd_proto::id::SiteVersion;
+use dd_proto::name::{AuthorityName, SiteName};
+use dd_proto::pb;
+use dd_proto::site::{Hold, Site};
+use jiff::Timestamp;
+
+use super::check::{self, SiteError, Surroundings};
+use super::{ChangeError, Editor, record, unknown};
+
+const MAX_SITES: usize = 100_000;
+
+/// Whether a new site takes over mail that is held under its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeldMail {
+    Refuse,
+    Take,
+}
+
+impl Editor {
+    /// # Errors
+    /// The site exists, cannot be used, or mail is held under its name.
+    pub async fn add_site(
+        &self,
+        spec: &pb::SiteSpec,
+        password_hash: Option<String>,
+        held: HeldMail,
+        who: &str,
+        now: Timestamp,
+    ) -> Result<Arc<Site>, ChangeError> {
+        let _changing = self.changing.lock().await;
+        let mut site = self.check(spec)?;
+        if self.registry.site(&site.name).is_some() {
+            return Err(ChangeError::Exists(site.name));
+        }
+        if self.registry.read().sites.len() >= MAX_SITES {
+            return Err(ChangeError::TooMany {
+                kind: "sites",
+                most: MAX_SITES,
+            });
+        }
+        if held == HeldMail::Refuse && self.store.count(&site.name).messages > 0 {
+            return Err(ChangeError::HeldMail(site.name));
+        }
+        site.password_hash = password_hash;
+        let what = format!("site {} added", site.name);
+        self.put_site(site, who, &what, now).await
+    }
+
+    /// # Errors
+    /// There is no such site, or it could not be used after the change.
+    pub async fn set_site(
+        &self,
+        change: &pb::SiteSpec,
+        password_hash: Option<String>,
+        who: &str,
+        now: Timestamp,
+    ) -> Result<Arc<Site>, ChangeError> {
+        let _changing = self.changing.lock().await;
+        let old = self.existing(&change.name)?;
+        let merged = check::merge(pb::SiteSpec::from(&*old), change)?;
+        let site = Site {
+            hold: old.hold.clone(),
+            closing: old.closing,
+            password_hash: match change.clear.iter().any(|flag| flag == "password") {
+                true => password_hash,
+                false => password_hash.or_else(|| old.password_hash.clone()),
+            },
+            ..self.check(&merged)?
+        };
+        let what = format!("site {} set: {}", site.name, named(change).join(" "));
+        self.put_site(site, who, &what, now).await
+    }
+
+    /// Holds a site, or changes until when; None resumes it.
+    ///
+    /// # Errors
+    /// There is no such site.
+    pub async fn hold_site(
+        &self,
+        name: &str,
+        hold: Option<Hold>,
+        who: &str,
+        now: Timestamp,
+    ) -> Result<Arc<Site>, ChangeError> {
+        let _changing = self.changing.lock().await;
+        let old = self.existing(name)?;
+        let what = match &hold {
+            None => format!("site {} resumed", old.name),
+            Some(Hold { until: None, .. }) => format!("site {} held", old.name),
+            Some(Hold {
+                until: Some(until), ..
+            }) => format!("site {} held until {until}", old.name),
+        };
+        let site = Site {
+            hold,
+            ..(*old).clone()
+        };
+        self.put_site(site, who, &what, now).await
+    }
+
+    /// The first step of a removal: no new mail. A stop after it leaves a closed site, which can be removed again.
+    ///
+    /// # Errors
+    /// There is no such site.
+    pub async fn close_site(
+        &self,
+        name: &str,
+        closing: Closing,
+        who: &str,
+        now: Timestamp,
+    ) -> Result<Arc<Site>, ChangeError> {
+        let _changing = self.changing.lock().await;
+        let old = self.existing(name)?;
+        let (closing, what) = match closing {
+            Closing::Close => (true, format!("site {} closed for removal", old.name)),
+            Closing::Reopen => (false, format!("site {} opened again", old.name)),
+        };
+        let site = Site {
+            closing,
+            ..(*old).clone()
+        };
+        self.put_site(site, who, &what, now).await
+    }
+
+    /// The last step of a removal.
+    ///
+    /// # Errors
+    /// There is no such site.
+    pub async fn remove_site(
+        &self,
+        name: &SiteName,
+        who: &str,
+        now: Timestamp,
+    ) -> Result<(), ChangeError> {
+        let _changing = self.changing.lock().await;
+        let old = self.existing(name.as_str())?;
+        self.store
+            .put(record::SITE, old.name.as_str(), None)
+            .await?;
+        self.registry.write().remove_site(&old.name);
+        self.dispatch.site_removed(old.name.clone());
+        self.audit
+            .record(now, who, &format!("site {} removed", old.name));
+        Ok(())
+    }
+
+    /// Gives every site that relies on this authority a new version, so that agents are sent a new route plan.
+    pub(super) async fn renew_sites_of(
+        &self,
+        authority: &AuthorityName,
+        who: &str,
+        now: Timestamp,
+    ) -> Result<(), ChangeError> {
+        for site in self.registry.sites() {
+            let relies = matches!(&site.proof, dd_proto::site::Proof::Certificate { authority: it, .. } if it == authority);
+            if relies {
+                let what = format!("site {} follows the authority {authority}", site.name);
+                self.put_site((*site).clone(), who, &what, now).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn existing(&self, name: &str) -> Result<Arc<Site>, ChangeError> {
+        let parsed: SiteName = name.parse().map_err(|_| unknown("site", name))?;
+        self.registry
+            .site(&parsed)
+            .ok_or_else(|| unknown("site", name))
+    }
+
+    fn check(&self, spec: &pb::SiteSpec) -> Result<Site, SiteError> {
+        let owner = |domain: &Domain| Some(self.registry.site_for(domain)?.name.clone());
+        let has_authority = |name: &AuthorityName| self.registry.authority(name).is_some();
+        let around = Surroundings {
+            defaults: self.defaults,
+            has_authority: &has_authority,
+            owner: &owner,
+        };
+        check::check(spec, &around)
+    }
+
+    async fn put_site(
+        &self,
+        mut site: Site,
+        who: &str,
+        what: &str,
+        now: Timestamp,
+    ) -> Result<Arc<Site>, ChangeError> {
+        let value = record::encode_site(&site);
+        let version = self
+            .store
+            .put(record::SITE, site.name.as_str(), Some(value))
+            .await?;
+        site.version = SiteVersion(version);
+        let site = Arc::new(site);
+        self.registry.write().insert_site(site.clone());
+        self.dispatch.site_changed(site.clone());
+        self.audit.record(now, who, what);
+        Ok(site)
+    }
+}
+
+/// Whether a site is closed for removal or opened again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closing {
+    Close,
+    Reopen,
+}
+
+/// The flags a change names; never their values, one of which is a password.
+fn named(change: &pb::SiteSpec) -> Vec<String> {
+    let given = [
+        ("--domain", !change.domains.is_empty()),
+        ("--host", !change.hosts.is_empty()),
+        ("--proof", change.proof.is_some()),
+        ("--recipient", !change.recipients.is_empty()),
+        ("--connections", change.connections.is_some()),
+        ("--retry", change.retry_ms.is_some()),
+        ("--lifetime", change.lifetime_ms.is_some()),
+        ("--max-message", change.max_message_bytes.is_some()),
+        ("--quota-messages", change.quota_messages.is_some()),
+        ("--quota-bytes", change.quota_bytes.is_some()),
+        ("--contact", change.contact.is_some()),
+        ("--allow-target", !change.allow_targets.is_empty()),
+        ("--password", change.password.is_some()),
+    ];
+    let given = given.into_iter().filter(|(_, given)| *given);
+    let given = given.map(|(flag, _)| flag.to_owned());
+    let cleared = change.clear.iter().map(|flag| format!("no-{flag}"));
+    given.chain(cleared).collect()
+}
