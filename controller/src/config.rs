@@ -378,12 +378,7 @@ connections    = 2
                 "not a loopback address",
             ),
             ("192.0.2.0/27", "192.0.2", 22, "network"),
-            (
-                "127.0.0.1:9464",
-                "9464",
-                24,
-                "socket address",
-            ),
+            ("127.0.0.1:9464", "9464", 24, "socket address"),
             (
                 "postmaster@",
                 "postmaster",

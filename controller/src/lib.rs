@@ -3,3 +3,4 @@ pub mod config;
 pub mod dispatch;
 pub mod intake;
 pub mod store;
+pub mod tls;

@@ -26,6 +26,7 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use dd_proto::domain::Domain;
 use dd_proto::name::{AgentName, AuthorityName, SiteName};
 use dd_proto::site::Site;
+use jiff::Timestamp;
 
 use crate::config::SiteDefaults;
 use crate::dispatch::Handle;
@@ -145,7 +146,7 @@ impl Registry {
     }
 
     /// Whether a domain that no site has may be that of a site whose record is damaged.
-    pub fn may_know(&self) -> Completeness {
+    pub fn completeness(&self) -> Completeness {
         let read = self.read();
         match read.damaged.keys().any(|(family, _)| *family == record::SITE) {
             true => Completeness::SitesAreMissing,
@@ -232,6 +233,11 @@ impl Editor {
             audit: Arc::new(audit),
             changing: Arc::default(),
         }
+    }
+
+    /// For what changes the queue and not the registry.
+    pub fn audit(&self, at: Timestamp, who: &str, what: &str) {
+        self.audit.record(at, who, what);
     }
 }
 

@@ -61,7 +61,12 @@ pub(super) struct AgentRow {
     from_ms: i64,
     #[prost(message, optional, tag = "3")]
     token: Option<TokenRow>,
+    /// Always [`FORMAT`]: without it, a value whose bytes are lost would be an agent without addresses.
+    #[prost(uint32, tag = "15")]
+    format: u32,
 }
+
+const FORMAT: u32 = 1;
 
 /// An unspent join token.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -85,6 +90,7 @@ pub(super) fn encode_agent(agent: &AgentRecord) -> Bytes {
             expires_ms: token.expires.as_millisecond(),
             key: token.key.map(|key| key.to_vec().into()).unwrap_or_default(),
         }),
+        format: FORMAT,
     }
     .encode_to_vec()
     .into()
@@ -92,6 +98,9 @@ pub(super) fn encode_agent(agent: &AgentRecord) -> Bytes {
 
 pub(super) fn decode_agent(record: &Record) -> Result<AgentRecord, Damaged> {
     let row = AgentRow::decode(record.value.clone()).map_err(damaged)?;
+    if row.format != FORMAT {
+        return Err(Damaged(format!("its format is {}", row.format)));
+    }
     let name: AgentName = record.key.parse().map_err(damaged)?;
     let at = |ms| Timestamp::from_millisecond(ms).map_err(damaged);
     let digest = |bytes: &Bytes| bytes[..].try_into().map_err(damaged);
@@ -186,7 +195,8 @@ mod tests {
         assert!(decode_site(&record("home", torn.clone())).is_err());
         assert!(decode_agent(&record("out1", torn.clone())).is_err());
         assert!(decode_authority(&record("ca", torn)).is_err());
-        // All zero fields: valid protobuf, yet no site and no authority.
+        // Valid protobuf, yet nothing that was written.
+        assert!(decode_agent(&record("out1", Bytes::new())).is_err());
         assert!(decode_site(&record("home", Bytes::new())).is_err());
         assert!(decode_authority(&record("ca", Bytes::new())).is_err());
     }

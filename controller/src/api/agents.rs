@@ -1,0 +1,120 @@
+//! `dd.v1.Agents`.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use dd_proto::name::AgentName;
+use dd_proto::pb;
+use dd_proto::token::JoinToken;
+use rand::RngExt as _;
+use tonic::{Request, Response, Status};
+
+use super::produced::Produced;
+use super::{Context, at_ms, caller, from_ms, now, status};
+use crate::dispatch::AgentView;
+use crate::registry::agents::AgentRecord;
+
+#[derive(Debug, Clone)]
+pub struct Agents(pub Arc<Context>);
+
+#[tonic::async_trait]
+impl pb::agents_server::Agents for Agents {
+    async fn add(
+        &self,
+        request: Request<pb::AddAgentRequest>,
+    ) -> Result<Response<pb::AddAgentResponse>, Status> {
+        let who = caller(&request);
+        let request = request.into_inner();
+        let name: AgentName = request
+            .name
+            .parse()
+            .map_err(|error| status::invalid(format!("{error}")))?;
+        let addresses = addresses(&request.addresses)?;
+        if addresses.is_empty() && self.0.registry.agent(&name).is_none() {
+            return Err(status::invalid(
+                "a new agent needs its outbound addresses: add --address IP",
+            ));
+        }
+        let secret: [u8; 32] = rand::rng().random();
+        let from = from_ms(request.from_ms)?;
+        self.0
+            .editor
+            .add_agent(name.clone(), addresses, from, &secret, who.who(), now())
+            .await
+            .map_err(status::change)?;
+        let token = JoinToken {
+            name,
+            secret: secret.to_vec(),
+            authority: self.0.authority.certificate().to_vec(),
+        };
+        Ok(Response::new(pb::AddAgentResponse {
+            name: token.name.to_string(),
+            token: token.encode(),
+        }))
+    }
+
+    type ListStream = Produced<pb::AgentStatus>;
+
+    async fn list(
+        &self,
+        _: Request<pb::ListAgentsRequest>,
+    ) -> Result<Response<Self::ListStream>, Status> {
+        let context = self.0.clone();
+        Ok(Response::new(Produced::by(|items| async move {
+            let views = context.dispatch.agent_views().await;
+            let mut views: HashMap<_, _> =
+                views.into_iter().map(|it| (it.name.clone(), it)).collect();
+            for agent in context.registry.agents() {
+                let view = views.remove(&agent.name);
+                if items.send(Ok(shown(&agent, view))).await.is_err() {
+                    return;
+                }
+            }
+        })))
+    }
+
+    async fn addresses(
+        &self,
+        _: Request<pb::AddressesRequest>,
+    ) -> Result<Response<pb::AddressesResponse>, Status> {
+        let addresses = self.0.registry.agent_addresses();
+        let networks = &self.0.facts.outbound_networks;
+        Ok(Response::new(pb::AddressesResponse {
+            addresses: addresses.iter().map(ToString::to_string).collect(),
+            networks: networks.iter().map(ToString::to_string).collect(),
+        }))
+    }
+}
+
+fn addresses(texts: &[String]) -> Result<Vec<IpAddr>, Status> {
+    let parse = |text: &String| {
+        text.parse().map_err(|_| {
+            let shown: String = text.chars().take(80).flat_map(char::escape_debug).collect();
+            status::invalid(format!("`{shown}` is no IP address: expected one such as 192.0.2.10"))
+        })
+    };
+    texts.iter().map(parse).collect()
+}
+
+fn shown(agent: &AgentRecord, view: Option<AgentView>) -> pb::AgentStatus {
+    let addresses = agent.addresses.iter().map(ToString::to_string).collect();
+    let name = agent.name.to_string();
+    match view {
+        Some(view) => pb::AgentStatus {
+            name,
+            addresses,
+            state: view.state.to_owned(),
+            slots: view.slots,
+            in_flight: view.in_flight,
+            last_seen_ms: at_ms(view.last_seen),
+            version: view.version,
+        },
+        None => pb::AgentStatus {
+            name,
+            addresses,
+            state: "disconnected".to_owned(),
+            ..pb::AgentStatus::default()
+        },
+    }
+}

@@ -1,0 +1,95 @@
+//! `dd.v1.Authorities`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dd_proto::name::AuthorityName;
+use dd_proto::pb;
+use sha2::{Digest as _, Sha256};
+use tonic::{Request, Response, Status};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::produced::Produced;
+use super::{Context, caller, now, status};
+use crate::registry::authorities::Authority;
+
+#[derive(Debug, Clone)]
+pub struct Authorities(pub Arc<Context>);
+
+#[tonic::async_trait]
+impl pb::authorities_server::Authorities for Authorities {
+    async fn import(
+        &self,
+        request: Request<pb::ImportAuthorityRequest>,
+    ) -> Result<Response<pb::Authority>, Status> {
+        let who = caller(&request);
+        let request = request.into_inner();
+        let name: AuthorityName = request
+            .name
+            .parse()
+            .map_err(|error| status::invalid(format!("{error}")))?;
+        let imported = self
+            .0
+            .editor
+            .import_authority(name, request.certificates, who.who(), now())
+            .await
+            .map_err(status::change)?;
+        Ok(Response::new(shown(&imported)))
+    }
+
+    type ListStream = Produced<pb::Authority>;
+
+    async fn list(
+        &self,
+        _: Request<pb::ListAuthoritiesRequest>,
+    ) -> Result<Response<Self::ListStream>, Status> {
+        let authorities = self.0.registry.authorities();
+        Ok(Response::new(Produced::by(|items| async move {
+            for authority in authorities {
+                if items.send(Ok(shown(&authority))).await.is_err() {
+                    return;
+                }
+            }
+        })))
+    }
+
+    async fn show(
+        &self,
+        request: Request<pb::AuthorityName>,
+    ) -> Result<Response<pb::Authority>, Status> {
+        let name = request.into_inner().name;
+        let parsed = name.parse::<AuthorityName>().ok();
+        parsed
+            .and_then(|name| self.0.registry.authority(&name))
+            .map(|authority| Response::new(shown(&authority)))
+            .ok_or_else(|| status::unknown("authority", &name))
+    }
+}
+
+fn shown(authority: &Authority) -> pb::Authority {
+    pb::Authority {
+        name: authority.name.to_string(),
+        version: authority.version,
+        certificates: authority.certificates.iter().map(certificate).collect(),
+    }
+}
+
+fn certificate(der: &Bytes) -> pb::AuthorityCertificate {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let plain = pb::AuthorityCertificate {
+        der: der.clone(),
+        sha256: hex(&Sha256::digest(der)),
+        ..pb::AuthorityCertificate::default()
+    };
+    // What the registry holds was parsed when it came in; shown it is even if that should ever fail.
+    let Ok((_, parsed)) = X509Certificate::from_der(der) else {
+        return plain;
+    };
+    let validity = parsed.validity();
+    pb::AuthorityCertificate {
+        subject: parsed.subject().to_string(),
+        not_before_ms: validity.not_before.timestamp().saturating_mul(1000),
+        not_after_ms: validity.not_after.timestamp().saturating_mul(1000),
+        ..plain
+    }
+}

@@ -1,0 +1,257 @@
+//! `dd.v1.Delivery`: the streams of agents, and the content they fetch.
+//!
+//! # Invariants
+//! An agent speaks only for itself: its Hello must carry its certificate's name, and content goes only to the holder
+//! of the lease. Events wait for dispatch and orders for the agent, each on its own, so neither holds up the other.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use dd_proto::convert::ConvertError;
+use dd_proto::id::Lease;
+use dd_proto::name::AgentName;
+use dd_proto::pb;
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::caller::Caller;
+use super::produced::{Items, Produced};
+use super::{Context, caller, order, status};
+use crate::dispatch::{AttachmentId, Handle, Hello, Order};
+use crate::store::StoredContent;
+
+/// For the whole Hello, journal included.
+const HELLO: Duration = Duration::from_secs(60);
+/// More than this many entries no agent can owe.
+const MAX_JOURNALED: usize = 200_000;
+const CHUNK: usize = 64 << 10;
+
+#[derive(Debug, Clone)]
+pub struct Delivery(pub Arc<Context>);
+
+#[tonic::async_trait]
+impl pb::delivery_server::Delivery for Delivery {
+    type AttachStream = Orders;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<pb::AgentEvent>>,
+    ) -> Result<Response<Orders>, Status> {
+        let agent = self.agent(&request)?;
+        let mut events = request.into_inner();
+        let hello = tokio::time::timeout(HELLO, hello(&mut events, &agent))
+            .await
+            .map_err(|_| status::too_slow("the Hello did not end in time"))??;
+        let spending = self.0.editor.spend_token(&agent);
+        spending.await.map_err(status::change)?;
+        tracing::info!(%agent, version = hello.version, "agent attached");
+        let attachment = self.0.dispatch.attach(hello).await;
+        let guard = Attached {
+            id: attachment.id,
+            agent,
+            dispatch: self.0.dispatch.clone(),
+        };
+        let mut listening = JoinSet::new();
+        listening.spawn(listen(events, guard));
+        Ok(Response::new(Orders {
+            orders: attachment.orders,
+            listening,
+            context: self.0.clone(),
+        }))
+    }
+
+    type FetchContentStream = Produced<pb::ContentChunk>;
+
+    async fn fetch_content(
+        &self,
+        request: Request<pb::FetchContentRequest>,
+    ) -> Result<Response<Self::FetchContentStream>, Status> {
+        let agent = self.agent(&request)?;
+        let lease = request.into_inner().lease;
+        let lease: Lease = lease
+            .ok_or(ConvertError("lease"))
+            .and_then(TryInto::try_into)
+            .map_err(status::convert)?;
+        let held = self.0.dispatch.lease_held(lease.delivery.clone()).await;
+        if !held.is_some_and(|held| held.agent == agent && held.generation == lease.generation) {
+            return Err(status::denied("the agent does not hold this lease"));
+        }
+        let loading = self.0.store.load(&lease.delivery);
+        let loaded = loading.await.map_err(status::store)?;
+        let loaded = loaded
+            .ok_or_else(|| status::unknown("delivery", &lease.delivery.to_string()))?;
+        Ok(Response::new(Produced::by(|items| send(loaded.content, items))))
+    }
+}
+
+impl Delivery {
+    /// The registered agent that calls.
+    fn agent<T>(&self, request: &Request<T>) -> Result<AgentName, Status> {
+        match caller(request) {
+            Caller::Agent(name) if self.0.registry.agent(&name).is_some() => Ok(name),
+            Caller::Agent(name) => Err(status::denied(format!(
+                "the agent `{name}` is not registered: run `ddadm agent add {name}`"
+            ))),
+            Caller::Nobody | Caller::Admin(_) => Err(status::denied("only an agent may do this")),
+        }
+    }
+}
+
+/// Hello, the journal, HelloEnd.
+async fn hello(
+    events: &mut Streaming<pb::AgentEvent>,
+    agent: &AgentName,
+) -> Result<Hello, Status> {
+    use pb::agent_event::Event;
+    use pb::journaled::Entry;
+    let Some(Event::Hello(first)) = next(events).await? else {
+        return Err(status::invalid("the first event is no Hello"));
+    };
+    if first.name.parse().ok().as_ref() != Some(agent) {
+        return Err(status::denied(format!(
+            "the certificate is for the agent `{agent}`: use that name in its configuration, or join again"
+        )));
+    }
+    let mut hello = Hello {
+        agent: agent.clone(),
+        version: first.version.chars().take(80).collect(),
+        slots: first.slots,
+        probes: first.probes,
+        boot_id: first.boot_id,
+        work_in_hand: first
+            .work_in_hand
+            .into_iter()
+            .map(TryInto::try_into)
+            .collect::<Result<_, _>>()
+            .map_err(status::convert)?,
+        in_doubt: Vec::new(),
+        reports: Vec::new(),
+    };
+    for _ in 0..MAX_JOURNALED {
+        match next(events).await? {
+            Some(Event::HelloEnd(_)) => return Ok(hello),
+            Some(Event::Journaled(it)) => match it.entry {
+                Some(Entry::DotSent(dot)) => {
+                    hello.in_doubt.push(dot.try_into().map_err(status::convert)?);
+                }
+                Some(Entry::Report(report)) => {
+                    hello.reports.push(report.try_into().map_err(status::convert)?);
+                }
+                None => return Err(status::convert(ConvertError("entry"))),
+            },
+            _ => return Err(status::invalid("the Hello has no end")),
+        }
+    }
+    Err(status::too_much("the journal in the Hello is too long"))
+}
+
+async fn next(
+    events: &mut Streaming<pb::AgentEvent>,
+) -> Result<Option<pb::agent_event::Event>, Status> {
+    let event = events.message().await?;
+    Ok(event.and_then(|event| event.event))
+}
+
+/// Tells dispatch that the agent is gone, however its stream ends.
+struct Attached {
+    id: AttachmentId,
+    agent: AgentName,
+    dispatch: Handle,
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        tracing::info!(agent = %self.agent, "agent detached");
+        self.dispatch.detached(self.id);
+    }
+}
+
+/// Hands events on until the stream ends, or says what cannot be understood.
+async fn listen(mut events: Streaming<pb::AgentEvent>, attached: Attached) -> Option<Status> {
+    loop {
+        let event = match events.message().await {
+            Ok(Some(event)) => event,
+            Ok(None) => return None,
+            Err(error) => return Some(error),
+        };
+        match order::event(event) {
+            Ok(event) => attached.dispatch.agent_event(attached.id, event).await,
+            Err(error) => {
+                tracing::warn!(agent = %attached.agent, %error, "an agent says what cannot be understood");
+                return Some(status::convert(error));
+            }
+        }
+    }
+}
+
+/// The orders of one attachment; dropped, it ends the attachment.
+#[derive(Debug)]
+pub struct Orders {
+    orders: mpsc::Receiver<Order>,
+    listening: JoinSet<Option<Status>>,
+    context: Arc<Context>,
+}
+
+impl Stream for Orders {
+    type Item = Result<pb::Order, Status>;
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut TaskContext<'_>,
+    ) -> Poll<Option<Self::Item>> {
+        // Orders first: what was acknowledged is told even to an agent that has just said its last.
+        if let Poll::Ready(order) = self.orders.poll_recv(context) {
+            return Poll::Ready(order.map(|it| Ok(order::order(&self.context, it))));
+        }
+        match self.listening.poll_join_next(context) {
+            Poll::Ready(Some(Ok(Some(error)))) => Poll::Ready(Some(Err(error))),
+            Poll::Ready(_) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+/// In order and no faster than it is taken.
+async fn send(content: StoredContent, items: Items<pb::ContentChunk>) {
+    let mut file = match content {
+        StoredContent::Inline(mut bytes) => {
+            while !bytes.is_empty() {
+                let data = bytes.split_to(bytes.len().min(CHUNK));
+                if items.send(Ok(pb::ContentChunk { data })).await.is_err() {
+                    return;
+                }
+            }
+            return;
+        }
+        StoredContent::File(file) => file,
+    };
+    loop {
+        let item = match chunk(&mut file).await {
+            Ok(data) if data.is_empty() => return,
+            Ok(data) => Ok(pb::ContentChunk { data }),
+            Err(error) => Err(status::trouble(&error)),
+        };
+        let last = item.is_err();
+        if items.send(item).await.is_err() || last {
+            return;
+        }
+    }
+}
+
+/// Empty at the end.
+async fn chunk(file: &mut tokio::fs::File) -> std::io::Result<Bytes> {
+    let mut data = BytesMut::with_capacity(CHUNK);
+    while data.len() < CHUNK {
+        let room = CHUNK - data.len();
+        if (&mut *file).take(room as u64).read_buf(&mut data).await? == 0 {
+            break;
+        }
+    }
+    Ok(data.freeze())
+}

@@ -1,0 +1,123 @@
+//! Between the wire and dispatch: what agents say, and what they are told.
+
+use std::time::Duration;
+
+use dd_proto::convert::ConvertError;
+use dd_proto::id::{Lease, SessionId};
+use dd_proto::pb;
+use dd_proto::site::{Proof, Site};
+
+use super::Context;
+use crate::dispatch::{AgentEvent, Assignment, Ended, Order, Proved};
+
+/// An expired lease is never renewed, and its work goes elsewhere only some time later.
+const LEASE: Duration = Duration::from_secs(30);
+const BEAT: Duration = Duration::from_secs(10);
+
+/// The kind of delivery every site has.
+const KIND: &str = "smtp";
+
+/// What an attached agent says after its Hello.
+///
+/// # Errors
+/// Something is missing or malformed, or belongs into the Hello.
+pub(super) fn event(event: pb::AgentEvent) -> Result<AgentEvent, ConvertError> {
+    use pb::agent_event::Event;
+    Ok(match event.event.ok_or(ConvertError("event"))? {
+        Event::Hello(_) => return Err(ConvertError("hello")),
+        Event::Journaled(_) => return Err(ConvertError("journaled")),
+        Event::HelloEnd(_) => return Err(ConvertError("hello_end")),
+        Event::Beat(beat) => AgentEvent::Beat {
+            number: beat.number,
+        },
+        Event::Proved(it) => AgentEvent::Proved {
+            site: it.site.parse().map_err(|_| ConvertError("site"))?,
+            session: SessionId(it.session),
+            observed: it.observed.unwrap_or_default().try_into()?,
+        },
+        Event::DotSent(dot) => AgentEvent::DotSent(dot.try_into()?),
+        Event::Report(report) => AgentEvent::Report(report.try_into()?),
+        Event::GivenBack(it) => {
+            let (lease, why) = it.try_into()?;
+            AgentEvent::GivenBack { lease, why }
+        }
+        Event::SessionClosed(it) => AgentEvent::SessionClosed {
+            site: it.site.parse().map_err(|_| ConvertError("site"))?,
+            session: SessionId(it.session),
+            proved: match it.proved {
+                true => Proved::Yes,
+                false => Proved::No,
+            },
+            accepted: it.accepted,
+            ended: match it.orderly {
+                true => Ended::InOrder,
+                false => Ended::Lost,
+            },
+            detail: it.detail,
+        },
+        Event::Draining(_) => AgentEvent::Draining,
+    })
+}
+
+/// What an attached agent is told.
+pub(super) fn order(context: &Context, order: Order) -> pb::Order {
+    use pb::order::Order as Wire;
+    let order = match order {
+        Order::Welcome { going_on } => Wire::Welcome(welcome(context, going_on)),
+        Order::Plan(site) => Wire::RoutePlan(plan(context, &site)),
+        Order::Assign(assignment) => Wire::Assignment(assign(assignment)),
+        Order::BeatAnswer { number } => Wire::BeatAnswer(pb::BeatAnswer { number }),
+        Order::Acknowledged(lease) => Wire::Acknowledged(pb::Acknowledged {
+            lease: Some(lease.into()),
+        }),
+        Order::CloseSite(site) => Wire::CloseSite(pb::CloseSite {
+            site: site.to_string(),
+        }),
+    };
+    pb::Order { order: Some(order) }
+}
+
+fn welcome(context: &Context, going_on: Vec<Lease>) -> pb::Welcome {
+    let networks = context.facts.outbound_networks.iter();
+    let addresses = context.registry.agent_addresses();
+    let addresses = addresses.into_iter().map(ipnet::IpNet::from);
+    let forbidden = networks.copied().chain(addresses);
+    let ms = |it: Duration| u64::try_from(it.as_millis()).unwrap_or(u64::MAX);
+    pb::Welcome {
+        going_on: going_on.into_iter().map(Into::into).collect(),
+        forbidden_networks: forbidden.map(|network| network.to_string()).collect(),
+        lease_ms: ms(LEASE),
+        beat_ms: ms(BEAT),
+    }
+}
+
+/// An authority that is not there (any more) leaves a plan without anchors, under which no certificate is proof.
+fn plan(context: &Context, site: &Site) -> pb::RoutePlan {
+    let authority = match &site.proof {
+        Proof::Certificate { authority, .. } => context.registry.authority(authority),
+        Proof::StaticIp { .. } | Proof::Port | Proof::Configured => None,
+    };
+    pb::RoutePlan {
+        site: site.name.to_string(),
+        version: site.version.0,
+        kind: KIND.to_owned(),
+        hosts: site.hosts.iter().cloned().map(Into::into).collect(),
+        proof: Some(site.proof.clone().into()),
+        anchors: authority.map(|it| it.certificates.clone()).unwrap_or_default(),
+        revocation_lists: Vec::new(),
+        allow_targets: site.allow_targets.iter().map(ToString::to_string).collect(),
+        connections: site.limits.connections.into(),
+    }
+}
+
+fn assign(it: Assignment) -> pb::Assignment {
+    pb::Assignment {
+        lease: Some(it.lease.into()),
+        site_version: it.version.0,
+        envelope: Some(it.envelope.into()),
+        content_bytes: it.bytes,
+        content: it.content,
+        in_doubt: it.in_doubt,
+        fresh: it.fresh,
+    }
+}

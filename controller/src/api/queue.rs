@@ -1,0 +1,165 @@
+//! `dd.v1.Queue`.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use dd_proto::envelope::Envelope;
+use dd_proto::id::{DeliveryId, MessageId};
+use dd_proto::name::SiteName;
+use dd_proto::pb;
+use tonic::{Request, Response, Status};
+
+use super::produced::{Items, Produced};
+use super::{Context, Knowledge, at_ms, caller, now, status};
+use crate::store::Waiting;
+
+const PAGE: usize = 100;
+
+#[derive(Debug, Clone)]
+pub struct Queue(pub Arc<Context>);
+
+#[tonic::async_trait]
+impl pb::queue_server::Queue for Queue {
+    type ListStream = Produced<pb::QueuedDelivery>;
+
+    async fn list(
+        &self,
+        request: Request<pb::ListQueueRequest>,
+    ) -> Result<Response<Self::ListStream>, Status> {
+        let site = site(&request.into_inner().site)?;
+        let context = self.0.clone();
+        Ok(Response::new(Produced::by(|items| async move {
+            if let Err(error) = list(&context, site, &items).await {
+                let _ = items.send(Err(error)).await;
+            }
+        })))
+    }
+
+    async fn show(
+        &self,
+        request: Request<pb::MessageId>,
+    ) -> Result<Response<pb::QueuedMessage>, Status> {
+        let waiting = self.find(&request.into_inner().id, None).await?;
+        let mut message = pb::QueuedMessage::default();
+        for (row, envelope) in rows(&self.0, waiting).await? {
+            message.deliveries.push(row);
+            message.envelope = Some(envelope.into());
+        }
+        Ok(Response::new(message))
+    }
+
+    async fn retry(
+        &self,
+        request: Request<pb::DeliverySelection>,
+    ) -> Result<Response<pb::Changed>, Status> {
+        let ids = self.selected(request.into_inner()).await?;
+        let deliveries = self.0.dispatch.retry(ids).await;
+        Ok(Response::new(pb::Changed { deliveries }))
+    }
+
+    async fn remove(
+        &self,
+        request: Request<pb::DeliverySelection>,
+    ) -> Result<Response<pb::Changed>, Status> {
+        let who = caller(&request);
+        let ids = self.selected(request.into_inner()).await?;
+        let shown: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        let removed = self.0.dispatch.remove(ids).await;
+        let deliveries = removed.map_err(|_| {
+            status::refused("in hand: an agent is handing it over now, try again in a moment")
+        })?;
+        let what = format!("mail removed: {}", shown.join(", "));
+        self.0.editor.audit(now(), who.who(), &what);
+        Ok(Response::new(pb::Changed { deliveries }))
+    }
+}
+
+impl Queue {
+    /// The open deliveries of a message, or the one to a site.
+    async fn find(&self, id: &str, site: Option<SiteName>) -> Result<Vec<Waiting>, Status> {
+        let parsed: MessageId = id.parse().map_err(|_| {
+            status::invalid("the ID is malformed: expected the one that `queued as` or `ddadm queue list` says")
+        })?;
+        let mut found = self.0.store.find(parsed).await.map_err(status::store)?;
+        found.retain(|it| site.as_ref().is_none_or(|site| it.delivery.site == *site));
+        match (found.is_empty(), self.0.knows_all()) {
+            (false, _) => Ok(found),
+            (true, Knowledge::Complete) => Err(status::unknown("message", id)),
+            (true, Knowledge::Partial) => Err(status::not_all_known()),
+        }
+    }
+
+    async fn selected(
+        &self,
+        selection: pb::DeliverySelection,
+    ) -> Result<Vec<DeliveryId>, Status> {
+        let found = self.find(&selection.id, site(&selection.site)?).await?;
+        Ok(found.into_iter().map(|it| it.delivery).collect())
+    }
+}
+
+/// Empty: all.
+fn site(name: &str) -> Result<Option<SiteName>, Status> {
+    match name {
+        "" => Ok(None),
+        name => name.parse().map(Some).map_err(|_| status::unknown("site", name)),
+    }
+}
+
+async fn list(
+    context: &Context,
+    site: Option<SiteName>,
+    items: &Items<pb::QueuedDelivery>,
+) -> Result<(), Status> {
+    let mut after = None;
+    loop {
+        let reading = context.store.list(site.clone(), after, PAGE);
+        let (page, next) = reading.await.map_err(status::store)?;
+        for (row, _) in rows(context, page).await? {
+            if items.send(Ok(row)).await.is_err() {
+                return Ok(());
+            }
+        }
+        if next.is_none() {
+            return Ok(());
+        }
+        after = next;
+    }
+}
+
+/// Whatever was settled meanwhile is left out.
+async fn rows(
+    context: &Context,
+    waiting: Vec<Waiting>,
+) -> Result<Vec<(pb::QueuedDelivery, Envelope)>, Status> {
+    let ids = waiting.iter().map(|it| it.delivery.clone()).collect();
+    let out: HashSet<DeliveryId> = context.dispatch.is_out(ids).await.into_iter().collect();
+    let mut rows = Vec::with_capacity(waiting.len());
+    for it in waiting {
+        let loading = context.store.load(&it.delivery);
+        if let Some(loaded) = loading.await.map_err(status::store)? {
+            let is_out = out.contains(&it.delivery);
+            rows.push((row(&it, &loaded.envelope, is_out), loaded.envelope));
+        }
+    }
+    Ok(rows)
+}
+
+fn row(it: &Waiting, envelope: &Envelope, out: bool) -> pb::QueuedDelivery {
+    let open = envelope.recipients.iter();
+    let open = open.filter(|recipient| it.open.contains(&recipient.number));
+    pb::QueuedDelivery {
+        id: it.delivery.message.to_string(),
+        site: it.delivery.site.to_string(),
+        reverse_path: envelope.reverse_path.as_str().to_owned(),
+        recipients: open.map(|it| it.path.as_str().to_owned()).collect(),
+        bytes: it.bytes,
+        arrived_ms: it.arrived.as_millisecond(),
+        attempts: it.attempts,
+        not_before_ms: at_ms(it.not_before),
+        in_doubt: it.in_doubt,
+        last: String::new(),
+        out,
+        failed: it.failed,
+    }
+}

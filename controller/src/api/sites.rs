@@ -1,0 +1,305 @@
+//! `dd.v1.Sites`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dd_proto::id::DeliveryId;
+use dd_proto::name::SiteName;
+use dd_proto::pb;
+use dd_proto::site::{Hold, Site};
+use tonic::{Request, Response, Status};
+
+use super::produced::Produced;
+use super::{Context, Knowledge, at_ms, caller, from_ms, now, status};
+use crate::dispatch::{LastAttempt, Released, SiteView};
+use crate::registry::sites::{Closing, HeldMail};
+
+const MAX_WAIT: Duration = Duration::from_secs(600);
+const PAGE: usize = 500;
+
+#[derive(Debug, Clone)]
+pub struct Sites(pub Arc<Context>);
+
+type Answer = Result<Response<pb::SiteStatus>, Status>;
+
+#[tonic::async_trait]
+impl pb::sites_server::Sites for Sites {
+    async fn add(&self, request: Request<pb::AddSiteRequest>) -> Answer {
+        let who = caller(&request);
+        let request = request.into_inner();
+        let mut spec = request
+            .spec
+            .ok_or_else(|| status::invalid("`spec` is missing"))?;
+        let held = match request.take_mail {
+            true => HeldMail::Take,
+            false => HeldMail::Refuse,
+        };
+        let hash = self.0.passwords.hash(spec.password.take()).await?;
+        let adding = self
+            .0
+            .editor
+            .add_site(&spec, hash, held, who.who(), now());
+        let site = adding.await.map_err(status::change)?;
+        self.shown(&site).await
+    }
+
+    async fn set(&self, request: Request<pb::SiteSpec>) -> Answer {
+        let who = caller(&request);
+        let change = request.into_inner();
+        let hash = self.0.passwords.hash(change.password.clone()).await?;
+        let setting = self.0.editor.set_site(&change, hash, who.who(), now());
+        let site = setting.await.map_err(status::change)?;
+        self.shown(&site).await
+    }
+
+    async fn show(&self, request: Request<pb::SiteName>) -> Answer {
+        let site = self.site(&request.into_inner().name)?;
+        self.shown(&site).await
+    }
+
+    type ListStream = Produced<pb::SiteStatus>;
+
+    async fn list(
+        &self,
+        _: Request<pb::ListSitesRequest>,
+    ) -> Result<Response<Self::ListStream>, Status> {
+        let context = self.0.clone();
+        Ok(Response::new(Produced::by(|items| async move {
+            let views = context.dispatch.site_views().await;
+            let mut views: std::collections::HashMap<_, _> = views.into_iter().collect();
+            for site in context.registry.sites() {
+                let view = views.remove(&site.name);
+                if items.send(Ok(shown(&context, &site, view))).await.is_err() {
+                    return;
+                }
+            }
+        })))
+    }
+
+    async fn remove(
+        &self,
+        request: Request<pb::RemoveSiteRequest>,
+    ) -> Result<Response<pb::RemoveSiteResponse>, Status> {
+        let who = caller(&request);
+        let request = request.into_inner();
+        let site = self.site(&request.name)?;
+        let messages = self.remove_site(&site.name, request.mail(), who.who()).await?;
+        Ok(Response::new(pb::RemoveSiteResponse { messages }))
+    }
+
+    async fn hold(&self, request: Request<pb::HoldSiteRequest>) -> Answer {
+        let who = caller(&request);
+        let request = request.into_inner();
+        let hold = Hold {
+            by: who.who().to_owned(),
+            until: from_ms(request.until_ms)?,
+            since: now(),
+        };
+        if hold.until.is_some_and(|until| until <= hold.since) {
+            return Err(status::invalid(
+                "--until lies in the past: name a later time, or leave it out to hold until `ddadm site resume`",
+            ));
+        }
+        self.hold_or_resume(&request.name, Some(hold), who.who()).await
+    }
+
+    async fn resume(&self, request: Request<pb::SiteName>) -> Answer {
+        let who = caller(&request);
+        let name = request.into_inner().name;
+        self.hold_or_resume(&name, None, who.who()).await
+    }
+
+    async fn release(
+        &self,
+        request: Request<pb::ReleaseRequest>,
+    ) -> Result<Response<pb::ReleaseOutcome>, Status> {
+        let request = request.into_inner();
+        let site = self.site(&request.name)?;
+        let wait = match request.wait_ms {
+            0 => None,
+            ms => Some(Duration::from_millis(ms).min(MAX_WAIT)),
+        };
+        let released = self.0.dispatch.release(site.name.clone(), wait).await;
+        released
+            .map(|released| Response::new(outcome(released)))
+            .ok_or_else(|| status::unknown("site", &request.name))
+    }
+}
+
+impl Sites {
+    fn site(&self, name: &str) -> Result<Arc<Site>, Status> {
+        let parsed = name.parse::<SiteName>().ok();
+        parsed
+            .and_then(|name| self.0.registry.site(&name))
+            .ok_or_else(|| status::unknown("site", name))
+    }
+
+    async fn shown(&self, site: &Site) -> Answer {
+        let view = self.0.dispatch.site_view(site.name.clone()).await;
+        Ok(Response::new(shown(&self.0, site, view)))
+    }
+
+    async fn hold_or_resume(&self, name: &str, hold: Option<Hold>, who: &str) -> Answer {
+        let changing = self.0.editor.hold_site(name, hold, who, now());
+        let site = changing.await.map_err(status::change)?;
+        self.shown(&site).await
+    }
+
+    /// Closes the site, settles what waits, and removes the record. Refused half-way, the site is opened again.
+    async fn remove_site(
+        &self,
+        name: &SiteName,
+        mail: pb::remove_site_request::Mail,
+        who: &str,
+    ) -> Result<u64, Status> {
+        if self.0.knows_all() == Knowledge::Partial {
+            return Err(status::not_all_known());
+        }
+        let editor = &self.0.editor;
+        let closing = editor.close_site(name.as_str(), Closing::Close, who, now());
+        closing.await.map_err(status::change)?;
+        let settled = self.settle_mail(name, mail).await;
+        if settled.is_err() {
+            let opening = editor.close_site(name.as_str(), Closing::Reopen, who, now());
+            opening.await.map_err(status::change)?;
+        }
+        let messages = settled?;
+        editor
+            .remove_site(name, who, now())
+            .await
+            .map_err(status::change)?;
+        Ok(messages)
+    }
+
+    async fn settle_mail(
+        &self,
+        name: &SiteName,
+        mail: pb::remove_site_request::Mail,
+    ) -> Result<u64, Status> {
+        use pb::remove_site_request::Mail;
+        let waiting = self.0.store.count(name).messages;
+        match mail {
+            _ if waiting == 0 => return Ok(0),
+            Mail::Unspecified => {
+                return Err(status::refused(format!(
+                    "{waiting} messages wait for the site `{name}`: add --discard to remove them without telling their senders, or wait until they are delivered"
+                )));
+            }
+            Mail::Fail => {
+                return Err(status::refused(
+                    "this version cannot notify senders yet: use --discard, or keep the site until its mail is delivered",
+                ));
+            }
+            Mail::Discard => {}
+        }
+        let mut removed = 0;
+        loop {
+            let (page, _) = self
+                .0
+                .store
+                .list(Some(name.clone()), None, PAGE)
+                .await
+                .map_err(status::store)?;
+            if page.is_empty() {
+                return Ok(removed);
+            }
+            let ids: Vec<DeliveryId> = page.into_iter().map(|it| it.delivery).collect();
+            let settled = self.0.dispatch.remove(ids).await;
+            match settled {
+                Ok(0) => return Ok(removed),
+                Ok(more) => removed += more,
+                Err(_) => {
+                    return Err(status::refused(format!(
+                        "mail for the site `{name}` is in hand at an agent: try again in a moment"
+                    )));
+                }
+            }
+        }
+    }
+}
+
+/// A site as administrators see it; nothing secret is in it.
+fn shown(context: &Context, site: &Site, view: Option<SiteView>) -> pb::SiteStatus {
+    let count = context.store.count(&site.name);
+    let mut record = pb::Site::from(site);
+    record.password_hash.clear();
+    let view = view.unwrap_or_else(|| unseen(site));
+    pb::SiteStatus {
+        site: Some(record),
+        state: view.state.to_owned(),
+        why: view.why.unwrap_or_default().to_owned(),
+        next_attempt_ms: at_ms(view.next_attempt),
+        queued_messages: count.messages,
+        queued_bytes: count.bytes,
+        complete: context.knows_all() == Knowledge::Complete,
+        last_attempts: view.last_attempts.into_iter().map(attempt).collect(),
+        out: view.out,
+        sessions: view.sessions,
+    }
+}
+
+/// A site that dispatch has not been told of yet.
+fn unseen(site: &Site) -> SiteView {
+    SiteView {
+        state: match site.hold {
+            Some(_) => "held",
+            None => "idle",
+        },
+        why: None,
+        next_attempt: None,
+        out: 0,
+        sessions: 0,
+        last_attempts: Vec::new(),
+    }
+}
+
+fn attempt(it: LastAttempt) -> pb::LastAttempt {
+    pb::LastAttempt {
+        at_ms: it.at.as_millisecond(),
+        agent: it.agent.to_string(),
+        address: it.address,
+        outcome: it.outcome.to_owned(),
+        detail: it.detail,
+        peer: it.peer.map(Into::into),
+    }
+}
+
+fn outcome(released: Released) -> pb::ReleaseOutcome {
+    use pb::release_outcome::Result;
+    let of = |result: Result, waiting, detail| pb::ReleaseOutcome {
+        result: result.into(),
+        waiting,
+        detail,
+        ..pb::ReleaseOutcome::default()
+    };
+    match released {
+        Released::Done { waiting } => of(Result::Unspecified, waiting, String::new()),
+        Released::NothingWaiting => of(Result::NothingWaiting, 0, String::new()),
+        Released::Worked {
+            waiting,
+            relayed,
+            deferred,
+            failed,
+        } => pb::ReleaseOutcome {
+            relayed,
+            deferred,
+            failed,
+            ..of(Result::Done, waiting, String::new())
+        },
+        Released::NotReached { waiting, detail } => of(Result::NotReached, waiting, detail),
+        Released::NotProved { waiting, detail } => of(Result::NotProved, waiting, detail),
+        Released::Refused { waiting, detail } => of(Result::Refused, waiting, detail),
+        Released::Held { waiting, by } => of(Result::Held, waiting, format!("held by {by}")),
+        Released::Pending {
+            waiting,
+            relayed,
+            deferred,
+            failed,
+        } => pb::ReleaseOutcome {
+            relayed,
+            deferred,
+            failed,
+            ..of(Result::Pending, waiting, String::new())
+        },
+    }
+}

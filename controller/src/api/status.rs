@@ -1,0 +1,81 @@
+//! Errors → gRPC status: the only file that names the codes.
+
+use dd_proto::convert::ConvertError;
+use tonic::{Code, Status};
+
+use crate::authority::{AuthorityError, RequestError};
+use crate::registry::ChangeError;
+use crate::store::StoreError;
+
+/// The caller may not do this.
+pub(super) fn denied(sentence: impl Into<String>) -> Status {
+    Status::new(Code::PermissionDenied, sentence)
+}
+
+/// What was asked for is malformed.
+pub(super) fn invalid(sentence: impl Into<String>) -> Status {
+    Status::new(Code::InvalidArgument, sentence)
+}
+
+/// It cannot be done as things are.
+pub(super) fn refused(sentence: impl Into<String>) -> Status {
+    Status::new(Code::FailedPrecondition, sentence)
+}
+
+/// There is no such thing.
+pub(super) fn unknown(kind: &str, name: &str) -> Status {
+    let name: String = name.chars().take(80).flat_map(char::escape_debug).collect();
+    Status::new(Code::NotFound, format!("there is no {kind} `{name}`"))
+}
+
+/// Mail of an earlier start is still being read.
+pub(super) fn not_all_known() -> Status {
+    let sentence = "not all known yet: the queue of the last start is still being read, try again in a moment";
+    Status::new(Code::Unavailable, sentence)
+}
+
+/// The other end was too slow.
+pub(super) fn too_slow(sentence: &str) -> Status {
+    Status::new(Code::DeadlineExceeded, sentence)
+}
+
+/// More than is bounded.
+pub(super) fn too_much(sentence: &str) -> Status {
+    Status::new(Code::ResourceExhausted, sentence)
+}
+
+/// Our own trouble; the log says what.
+pub(super) fn trouble(error: &(dyn std::error::Error + 'static)) -> Status {
+    tracing::error!(error, "a request failed");
+    let sentence = "the controller is in trouble: see its log";
+    Status::new(Code::Internal, sentence)
+}
+
+pub(super) fn convert(error: ConvertError) -> Status {
+    invalid(error.to_string())
+}
+
+pub(super) fn request(error: RequestError) -> Status {
+    invalid(error.to_string())
+}
+
+pub(super) fn store(error: StoreError) -> Status {
+    trouble(&error)
+}
+
+pub(super) fn authority(error: AuthorityError) -> Status {
+    trouble(&error)
+}
+
+pub(super) fn change(error: ChangeError) -> Status {
+    let code = match &error {
+        ChangeError::Unknown { .. } => Code::NotFound,
+        ChangeError::Exists(_) => Code::AlreadyExists,
+        ChangeError::HeldMail(_) | ChangeError::Closing(_) => Code::FailedPrecondition,
+        ChangeError::Site(_) | ChangeError::Authority(_) => Code::InvalidArgument,
+        ChangeError::Join(_) => Code::PermissionDenied,
+        ChangeError::TooMany { .. } => Code::ResourceExhausted,
+        ChangeError::LogFailed(_) => return trouble(&error),
+    };
+    Status::new(code, error.to_string())
+}

@@ -1,0 +1,62 @@
+//! `dd.v1.Watch`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dd_proto::pb;
+use tonic::{Request, Response, Status};
+
+use super::{Context, Knowledge};
+
+#[derive(Debug, Clone)]
+pub struct Watch(pub Arc<Context>);
+
+#[tonic::async_trait]
+impl pb::watch_server::Watch for Watch {
+    async fn status(
+        &self,
+        _: Request<pb::StatusRequest>,
+    ) -> Result<Response<pb::StatusResponse>, Status> {
+        let context = &self.0;
+        let total = context.store.total();
+        let counters = context.dispatch.counters().await;
+        let agents = context.dispatch.agent_views().await;
+        let connected = agents.iter().filter(|it| it.state != "disconnected");
+        let connected = u32::try_from(connected.count()).unwrap_or(u32::MAX);
+        let mut alarms = context.registry.alarms();
+        alarms.extend(context.facts.alarms.iter().cloned());
+        if context.registry.agents().is_empty() {
+            alarms.push("no agent is registered: run `ddadm agent add NAME --address IP`".to_owned());
+        } else if connected == 0 {
+            alarms.push("no agent is connected: mail waits until one is".to_owned());
+        }
+        Ok(Response::new(pb::StatusResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            hostname: context.facts.hostname.clone(),
+            listeners: Some(context.facts.listeners.clone()),
+            all_known: context.knows_all() == Knowledge::Complete,
+            queued_messages: total.messages,
+            queued_bytes: total.bytes,
+            started_ms: context.facts.started.as_millisecond(),
+            sites: self.sites_by_state().await,
+            agents_connected: connected,
+            in_doubt: counters.in_doubt,
+            duplicates: counters.duplicates,
+            alarms,
+        }))
+    }
+}
+
+impl Watch {
+    async fn sites_by_state(&self) -> Vec<pb::SiteCount> {
+        let mut counts = BTreeMap::new();
+        for (_, view) in self.0.dispatch.site_views().await {
+            *counts.entry(view.state).or_default() += 1;
+        }
+        let count = |(state, sites): (&str, u64)| pb::SiteCount {
+            state: state.to_owned(),
+            sites,
+        };
+        counts.into_iter().map(count).collect()
+    }
+}
