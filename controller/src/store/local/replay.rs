@@ -1,0 +1,248 @@
+//! What an earlier start left in a log: read in order, cut where the last commit was torn, copied aside where it is
+//! damaged.
+//!
+//! Only the last commit of a log can be torn by a crash, for each is synced before the next one is written. There both
+//! checksums are looked at, and the log ends before its first bad record. A bad record of an earlier commit is damage:
+//! it costs only itself.
+//!
+//! # Not here
+//! What a record means: whoever calls [`replay`].
+
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use super::log::Place;
+use super::record::{self, Header};
+use super::segment::{self, Segment, sync_dir};
+
+/// A valid record of an earlier start.
+#[derive(Debug)]
+pub(crate) struct Found<'a> {
+    pub(crate) header: Header,
+    pub(crate) place: Place,
+    pub(crate) envelope: &'a [u8],
+    pub(crate) content: &'a [u8],
+    pub(crate) before: Before,
+}
+
+/// What stands between a record and the one before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Before {
+    Whole,
+    /// Bytes that are no record, of a commit that was once whole.
+    Damage,
+}
+
+/// What a replay came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Replayed {
+    pub(crate) records: u64,
+    pub(crate) damaged: u64,
+    /// Bytes behind the last whole commit.
+    pub(crate) torn_bytes: u64,
+    /// Damage lies behind the last record.
+    pub(crate) ends_damaged: bool,
+    /// The highest sequence seen.
+    pub(crate) last_sequence: u64,
+    /// The newest wall time seen, milliseconds.
+    pub(crate) newest_ms: u64,
+}
+
+/// One segment, taken apart.
+#[derive(Debug, Default)]
+struct Parsed {
+    records: Vec<(u64, Header)>,
+    /// Bytes that are no record and not only zeros.
+    gaps: Vec<Range<u64>>,
+}
+
+/// Reads all segments in `dir` that are older than `current_start`, oldest first.
+///
+/// `whole` says whether a record of the last commit is complete beyond its own bytes (its content file is there).
+/// A crash while it cuts leaves the log to be cut again.
+///
+/// # Errors
+/// The disk's.
+pub(crate) fn replay(
+    dir: &Path,
+    quarantine: &Path,
+    current_start: u64,
+    whole: impl Fn(&Found<'_>) -> bool,
+    mut each: impl FnMut(Found<'_>),
+) -> io::Result<Replayed> {
+    let mut old = segment::list(dir)?;
+    old.retain(|(segment, _)| segment.start < current_start);
+    let last = old
+        .iter()
+        .rposition(|(_, path)| std::fs::metadata(path).is_ok_and(|m| m.len() > segment::HEADER));
+    let mut replayed = Replayed::default();
+    for (index, (named, path)) in old.iter().enumerate() {
+        let bytes = std::fs::read(path)?;
+        let segment = header_of(named, &bytes);
+        replayed.last_sequence = replayed
+            .last_sequence
+            .max(segment.first_sequence.saturating_sub(1));
+        let mut parsed = parse(&bytes, &segment);
+        if Some(index) == last
+            && let Some(cut) = torn_at(&parsed, &bytes, &segment, &whole)
+        {
+            let keep_from = usize::try_from(cut).unwrap_or(usize::MAX).min(bytes.len());
+            set_aside(quarantine, &segment, cut, &bytes[keep_from..])?;
+            let file = OpenOptions::new().write(true).open(path)?;
+            file.set_len(cut)?;
+            file.sync_all()?;
+            replayed.torn_bytes += bytes.len() as u64 - cut;
+            parsed.records.retain(|(offset, _)| *offset < cut);
+            parsed.gaps.retain(|gap| gap.start < cut);
+        }
+        for gap in &parsed.gaps {
+            let (from, to) = (index_of(gap.start), index_of(gap.end));
+            set_aside(quarantine, &segment, gap.start, &bytes[from..to])?;
+            replayed.damaged += 1;
+        }
+        let mut read_to = segment::HEADER;
+        for (offset, header) in &parsed.records {
+            let damaged = replayed.ends_damaged || *offset != read_to;
+            replayed.ends_damaged = false;
+            read_to = offset + header.len();
+            let before = if damaged {
+                Before::Damage
+            } else {
+                Before::Whole
+            };
+            each(found(&bytes, &segment, *offset, *header, before));
+            replayed.records += 1;
+            replayed.last_sequence = replayed.last_sequence.max(header.sequence);
+            replayed.newest_ms = replayed.newest_ms.max(header.wall_ms);
+        }
+        replayed.ends_damaged |= parsed.gaps.iter().any(|gap| gap.start >= read_to);
+    }
+    Ok(replayed)
+}
+
+/// Offsets lie inside a segment that is in memory.
+fn index_of(offset: u64) -> usize {
+    usize::try_from(offset).unwrap_or(usize::MAX)
+}
+
+/// The header's word where it is whole, else the name's.
+fn header_of(named: &Segment, bytes: &[u8]) -> Segment {
+    bytes
+        .first_chunk()
+        .and_then(Segment::decode)
+        .unwrap_or(*named)
+}
+
+fn found<'a>(
+    bytes: &'a [u8],
+    segment: &Segment,
+    offset: u64,
+    header: Header,
+    before: Before,
+) -> Found<'a> {
+    let envelope_at = index_of(offset) + record::HEADER;
+    let content_at = envelope_at + header.envelope_len as usize;
+    let end = content_at + header.content_len as usize;
+    Found {
+        header,
+        place: Place {
+            segment: segment.number,
+            offset,
+            len: header.len(),
+        },
+        envelope: &bytes[envelope_at..content_at],
+        content: &bytes[content_at..end],
+        before,
+    }
+}
+
+fn parse(bytes: &[u8], segment: &Segment) -> Parsed {
+    let mut parsed = Parsed::default();
+    let mut at = index_of(segment::HEADER);
+    while at < bytes.len() {
+        if let Some(header) = whole_record(bytes, segment, at) {
+            parsed.records.push((at as u64, header));
+            at += index_of(header.len());
+            continue;
+        }
+        if bytes[at..].iter().all(|byte| *byte == 0) {
+            break;
+        }
+        let next = (at + 1..bytes.len()).find(|next| {
+            bytes[*next..].starts_with(&segment.marker.to_le_bytes())
+                && whole_record(bytes, segment, *next).is_some()
+        });
+        let end = next.unwrap_or(bytes.len());
+        parsed.gaps.push(at as u64..end as u64);
+        at = end;
+    }
+    parsed
+}
+
+fn whole_record(bytes: &[u8], segment: &Segment, at: usize) -> Option<Header> {
+    let (header, _) = record::decode(&bytes[at..], segment, at as u64)?;
+    (at as u64 + header.len() <= bytes.len() as u64).then_some(header)
+}
+
+/// Where the last commit has its first bad record; None where it is whole.
+fn torn_at(
+    parsed: &Parsed,
+    bytes: &[u8],
+    segment: &Segment,
+    whole: &impl Fn(&Found<'_>) -> bool,
+) -> Option<u64> {
+    let last_commit = parsed.records.last().map_or(0, |(_, header)| header.commit);
+    let first_of_last = parsed
+        .records
+        .iter()
+        .find(|(_, header)| header.commit == last_commit)
+        .map_or(segment::HEADER, |(offset, _)| *offset);
+    let bad_record = parsed
+        .records
+        .iter()
+        .filter(|(_, header)| header.commit == last_commit)
+        .find(|(offset, header)| {
+            let found = found(bytes, segment, *offset, *header, Before::Whole);
+            crc32c::crc32c(found.content) != header.content_crc || !whole(&found)
+        })
+        .map(|(offset, _)| *offset);
+    // A gap in front of the last commit's first valid record belongs to it where its own first record is missing.
+    let starts_late = parsed
+        .records
+        .iter()
+        .find(|(_, header)| header.commit == last_commit)
+        .is_some_and(|(_, header)| header.sequence > last_commit);
+    let bad_gap = parsed
+        .gaps
+        .iter()
+        .find(|gap| {
+            gap.start > first_of_last
+                || gap.end == first_of_last && starts_late
+                || parsed.records.is_empty()
+        })
+        .map(|gap| gap.start);
+    bad_record.into_iter().chain(bad_gap).min()
+}
+
+/// Copies bytes that are no record, and not only zeros, to where an operator can look at them.
+fn set_aside(quarantine: &Path, segment: &Segment, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    if bytes.iter().all(|byte| *byte == 0) {
+        return Ok(());
+    }
+    let name = format!(
+        "{:016x}-{:016x}-{offset:016x}",
+        segment.log_id, segment.number
+    );
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(quarantine.join(name))?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    sync_dir(quarantine)
+}
