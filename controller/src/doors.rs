@@ -46,7 +46,10 @@ impl Doors {
             lmtp: texts(&intake.bound().lmtp),
             control: control_address.to_string(),
             web: String::new(),
-            metrics: metrics.as_ref().map(|(_, at)| at.to_string()).unwrap_or_default(),
+            metrics: metrics
+                .as_ref()
+                .map(|(_, at)| at.to_string())
+                .unwrap_or_default(),
         };
         Ok(Self {
             intake,

@@ -69,7 +69,10 @@ impl Sources {
         let total = self.store.total();
         let counters = self.dispatch.counters().await;
         let agents = self.dispatch.agent_views().await;
-        let connected = agents.iter().filter(|it| it.state != "disconnected").count();
+        let connected = agents
+            .iter()
+            .filter(|it| it.state != "disconnected")
+            .count();
         let mut registry = Registry::with_prefix("dd");
         registry.register(
             "accepted_messages",
@@ -83,13 +86,21 @@ impl Sources {
         };
         gauge("queued_deliveries", "Deliveries that wait", total.messages);
         gauge("queued_bytes", "Bytes that wait", total.bytes);
-        gauge("in_doubt", "Deliveries that may have arrived twice", counters.in_doubt);
+        gauge(
+            "in_doubt",
+            "Deliveries that may have arrived twice",
+            counters.in_doubt,
+        );
         gauge(
             "duplicates",
             "Acceptances for recipients that were settled already",
             counters.duplicates,
         );
-        gauge("agents_connected", "Agents that are attached", connected as u64);
+        gauge(
+            "agents_connected",
+            "Agents that are attached",
+            connected as u64,
+        );
         registry
     }
 }

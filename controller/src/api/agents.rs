@@ -91,7 +91,9 @@ fn addresses(texts: &[String]) -> Result<Vec<IpAddr>, Status> {
     let parse = |text: &String| {
         text.parse().map_err(|_| {
             let shown: String = text.chars().take(80).flat_map(char::escape_debug).collect();
-            status::invalid(format!("`{shown}` is no IP address: expected one such as 192.0.2.10"))
+            status::invalid(format!(
+                "`{shown}` is no IP address: expected one such as 192.0.2.10"
+            ))
         })
     };
     texts.iter().map(parse).collect()

@@ -28,7 +28,9 @@ impl Caller {
         let [GeneralName::URI(uri)] = names.value.general_names[..] else {
             return Self::Nobody;
         };
-        let agent = uri.strip_prefix(AGENT_URI).and_then(|name| name.parse().ok());
+        let agent = uri
+            .strip_prefix(AGENT_URI)
+            .and_then(|name| name.parse().ok());
         let admin = uri.strip_prefix(ADMIN_URI).filter(|name| !name.is_empty());
         match (agent, admin) {
             (Some(agent), _) => Self::Agent(agent),
@@ -76,7 +78,10 @@ mod tests {
             (vec![uri("dd:admin:")], Caller::Nobody),
             (vec![uri("dd:agent:a b")], Caller::Nobody),
             (vec![uri("https://out1.example")], Caller::Nobody),
-            (vec![uri("dd:agent:out1"), uri("dd:admin:anna")], Caller::Nobody),
+            (
+                vec![uri("dd:agent:out1"), uri("dd:admin:anna")],
+                Caller::Nobody,
+            ),
             (vec![], Caller::Nobody),
         ] {
             let mut params = CertificateParams::new(Vec::new()).unwrap();

@@ -84,9 +84,11 @@ impl pb::delivery_server::Delivery for Delivery {
         }
         let loading = self.0.store.load(&lease.delivery);
         let loaded = loading.await.map_err(status::store)?;
-        let loaded = loaded
-            .ok_or_else(|| status::unknown("delivery", &lease.delivery.to_string()))?;
-        Ok(Response::new(Produced::by(|items| send(loaded.content, items))))
+        let loaded =
+            loaded.ok_or_else(|| status::unknown("delivery", &lease.delivery.to_string()))?;
+        Ok(Response::new(Produced::by(|items| {
+            send(loaded.content, items)
+        })))
     }
 }
 
@@ -104,10 +106,7 @@ impl Delivery {
 }
 
 /// Hello, the journal, HelloEnd.
-async fn hello(
-    events: &mut Streaming<pb::AgentEvent>,
-    agent: &AgentName,
-) -> Result<Hello, Status> {
+async fn hello(events: &mut Streaming<pb::AgentEvent>, agent: &AgentName) -> Result<Hello, Status> {
     use pb::agent_event::Event;
     use pb::journaled::Entry;
     let Some(Event::Hello(first)) = next(events).await? else {
@@ -138,10 +137,14 @@ async fn hello(
             Some(Event::HelloEnd(_)) => return Ok(hello),
             Some(Event::Journaled(it)) => match it.entry {
                 Some(Entry::DotSent(dot)) => {
-                    hello.in_doubt.push(dot.try_into().map_err(status::convert)?);
+                    hello
+                        .in_doubt
+                        .push(dot.try_into().map_err(status::convert)?);
                 }
                 Some(Entry::Report(report)) => {
-                    hello.reports.push(report.try_into().map_err(status::convert)?);
+                    hello
+                        .reports
+                        .push(report.try_into().map_err(status::convert)?);
                 }
                 None => return Err(status::convert(ConvertError("entry"))),
             },

@@ -41,7 +41,9 @@ impl pb::enrollment_server::Enrollment for Enrollment {
             return Err(status::denied("only an agent renews its certificate"));
         };
         if self.0.registry.agent(&name).is_none() {
-            return Err(status::denied(format!("the agent `{name}` is not registered any more")));
+            return Err(status::denied(format!(
+                "the agent `{name}` is not registered any more"
+            )));
         }
         let csr = authority::Request::parse(&request.into_inner().csr).map_err(status::request)?;
         tracing::info!(agent = %name, "certificate renewed");

@@ -130,12 +130,36 @@ fn services(context: Arc<Context>) -> tonic::service::Routes {
         };
     }
     routes.add_service(health);
-    add!(SitesServer, sites::Sites(context.clone()), MAX_MESSAGE_BYTES);
-    add!(QueueServer, queue::Queue(context.clone()), MAX_MESSAGE_BYTES);
-    add!(AgentsServer, agents::Agents(context.clone()), MAX_MESSAGE_BYTES);
-    add!(AuthoritiesServer, authorities::Authorities(context.clone()), MAX_MESSAGE_BYTES);
-    add!(WatchServer, watch::Watch(context.clone()), MAX_MESSAGE_BYTES);
-    add!(EnrollmentServer, enrollment::Enrollment(context.clone()), MAX_MESSAGE_BYTES);
+    add!(
+        SitesServer,
+        sites::Sites(context.clone()),
+        MAX_MESSAGE_BYTES
+    );
+    add!(
+        QueueServer,
+        queue::Queue(context.clone()),
+        MAX_MESSAGE_BYTES
+    );
+    add!(
+        AgentsServer,
+        agents::Agents(context.clone()),
+        MAX_MESSAGE_BYTES
+    );
+    add!(
+        AuthoritiesServer,
+        authorities::Authorities(context.clone()),
+        MAX_MESSAGE_BYTES
+    );
+    add!(
+        WatchServer,
+        watch::Watch(context.clone()),
+        MAX_MESSAGE_BYTES
+    );
+    add!(
+        EnrollmentServer,
+        enrollment::Enrollment(context.clone()),
+        MAX_MESSAGE_BYTES
+    );
     add!(DeliveryServer, delivery::Delivery(context), MAX_EVENT_BYTES);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -171,8 +195,8 @@ fn at_ms(at: Option<Timestamp>) -> i64 {
 fn from_ms(ms: i64) -> Result<Option<Timestamp>, Status> {
     match ms {
         0 => Ok(None),
-        ms => Timestamp::from_millisecond(ms)
-            .map(Some)
-            .map_err(|_| status::invalid(format!("{ms} is no time: expected milliseconds since 1970"))),
+        ms => Timestamp::from_millisecond(ms).map(Some).map_err(|_| {
+            status::invalid(format!("{ms} is no time: expected milliseconds since 1970"))
+        }),
     }
 }

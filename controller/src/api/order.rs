@@ -103,7 +103,9 @@ fn plan(context: &Context, site: &Site) -> pb::RoutePlan {
         kind: KIND.to_owned(),
         hosts: site.hosts.iter().cloned().map(Into::into).collect(),
         proof: Some(site.proof.clone().into()),
-        anchors: authority.map(|it| it.certificates.clone()).unwrap_or_default(),
+        anchors: authority
+            .map(|it| it.certificates.clone())
+            .unwrap_or_default(),
         revocation_lists: Vec::new(),
         allow_targets: site.allow_targets.iter().map(ToString::to_string).collect(),
         connections: site.limits.connections.into(),

@@ -78,7 +78,9 @@ impl Queue {
     /// The open deliveries of a message, or the one to a site.
     async fn find(&self, id: &str, site: Option<SiteName>) -> Result<Vec<Waiting>, Status> {
         let parsed: MessageId = id.parse().map_err(|_| {
-            status::invalid("the ID is malformed: expected the one that `queued as` or `ddadm queue list` says")
+            status::invalid(
+                "the ID is malformed: expected the one that `queued as` or `ddadm queue list` says",
+            )
         })?;
         let mut found = self.0.store.find(parsed).await.map_err(status::store)?;
         found.retain(|it| site.as_ref().is_none_or(|site| it.delivery.site == *site));
@@ -89,10 +91,7 @@ impl Queue {
         }
     }
 
-    async fn selected(
-        &self,
-        selection: pb::DeliverySelection,
-    ) -> Result<Vec<DeliveryId>, Status> {
+    async fn selected(&self, selection: pb::DeliverySelection) -> Result<Vec<DeliveryId>, Status> {
         let found = self.find(&selection.id, site(&selection.site)?).await?;
         Ok(found.into_iter().map(|it| it.delivery).collect())
     }
@@ -102,7 +101,10 @@ impl Queue {
 fn site(name: &str) -> Result<Option<SiteName>, Status> {
     match name {
         "" => Ok(None),
-        name => name.parse().map(Some).map_err(|_| status::unknown("site", name)),
+        name => name
+            .parse()
+            .map(Some)
+            .map_err(|_| status::unknown("site", name)),
     }
 }
 

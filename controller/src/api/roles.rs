@@ -54,8 +54,14 @@ pub const METHODS: &[(&str, &[Role])] = &[
     ("/grpc.health.v1.Health/Check", EVERYBODY),
     ("/grpc.health.v1.Health/Watch", EVERYBODY),
     ("/grpc.health.v1.Health/List", EVERYBODY),
-    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", KNOWN),
-    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", KNOWN),
+    (
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        KNOWN,
+    ),
+    (
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        KNOWN,
+    ),
 ];
 
 /// Whether a call goes through.
@@ -179,7 +185,13 @@ mod tests {
     #[test]
     fn what_is_not_in_the_table_is_denied_to_everybody() {
         let admin = Caller::Admin("anna".to_owned());
-        for method in ["", "/", "/dd.v1.Sites/Add/", "/dd.v1.Sites/add", "/dd.v2.Sites/Add"] {
+        for method in [
+            "",
+            "/",
+            "/dd.v1.Sites/Add/",
+            "/dd.v1.Sites/add",
+            "/dd.v2.Sites/Add",
+        ] {
             assert_eq!(rule(method, &admin), Ruling::Denied, "{method}");
         }
     }

@@ -35,10 +35,7 @@ impl pb::sites_server::Sites for Sites {
             false => HeldMail::Refuse,
         };
         let hash = self.0.passwords.hash(spec.password.take()).await?;
-        let adding = self
-            .0
-            .editor
-            .add_site(&spec, hash, held, who.who(), now());
+        let adding = self.0.editor.add_site(&spec, hash, held, who.who(), now());
         let site = adding.await.map_err(status::change)?;
         self.shown(&site).await
     }
@@ -83,7 +80,9 @@ impl pb::sites_server::Sites for Sites {
         let who = caller(&request);
         let request = request.into_inner();
         let site = self.site(&request.name)?;
-        let messages = self.remove_site(&site.name, request.mail(), who.who()).await?;
+        let messages = self
+            .remove_site(&site.name, request.mail(), who.who())
+            .await?;
         Ok(Response::new(pb::RemoveSiteResponse { messages }))
     }
 
@@ -100,7 +99,8 @@ impl pb::sites_server::Sites for Sites {
                 "--until lies in the past: name a later time, or leave it out to hold until `ddadm site resume`",
             ));
         }
-        self.hold_or_resume(&request.name, Some(hold), who.who()).await
+        self.hold_or_resume(&request.name, Some(hold), who.who())
+            .await
     }
 
     async fn resume(&self, request: Request<pb::SiteName>) -> Answer {

@@ -30,7 +30,8 @@ pub(super) fn unknown(kind: &str, name: &str) -> Status {
 
 /// Mail of an earlier start is still being read.
 pub(super) fn not_all_known() -> Status {
-    let sentence = "not all known yet: the queue of the last start is still being read, try again in a moment";
+    let sentence =
+        "not all known yet: the queue of the last start is still being read, try again in a moment";
     Status::new(Code::Unavailable, sentence)
 }
 

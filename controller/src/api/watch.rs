@@ -26,7 +26,8 @@ impl pb::watch_server::Watch for Watch {
         let mut alarms = context.registry.alarms();
         alarms.extend(context.facts.alarms.iter().cloned());
         if context.registry.agents().is_empty() {
-            alarms.push("no agent is registered: run `ddadm agent add NAME --address IP`".to_owned());
+            alarms
+                .push("no agent is registered: run `ddadm agent add NAME --address IP`".to_owned());
         } else if connected == 0 {
             alarms.push("no agent is connected: mail waits until one is".to_owned());
         }

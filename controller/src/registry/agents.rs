@@ -165,8 +165,14 @@ impl Editor {
     /// There is no such agent.
     pub async fn spend_token(&self, name: &AgentName) -> Result<(), ChangeError> {
         let _changing = self.changing.lock().await;
-        let agent = self.registry.agent(name).ok_or_else(|| unknown("agent", name))?;
-        let used = agent.token.as_ref().is_some_and(|token| token.key.is_some());
+        let agent = self
+            .registry
+            .agent(name)
+            .ok_or_else(|| unknown("agent", name))?;
+        let used = agent
+            .token
+            .as_ref()
+            .is_some_and(|token| token.key.is_some());
         if used {
             let mut joined = (*agent).clone();
             joined.token = None;

@@ -28,7 +28,9 @@ pub enum AuthorityError {
     Count,
     #[error("certificate {0} cannot be read: expected an X.509 certificate")]
     Unreadable(usize),
-    #[error("certificate {0} is no CA certificate: import the certificate that signs the members' ones")]
+    #[error(
+        "certificate {0} is no CA certificate: import the certificate that signs the members' ones"
+    )]
     NoCa(usize),
 }
 
@@ -121,7 +123,10 @@ mod tests {
             (vec![ca.clone(); 11], Err(AuthorityError::Count)),
             (vec![ca.clone(), leaf], Err(AuthorityError::NoCa(2))),
             (vec![longer.into()], Err(AuthorityError::Unreadable(1))),
-            (vec![Bytes::from_static(b"-----BEGIN")], Err(AuthorityError::Unreadable(1))),
+            (
+                vec![Bytes::from_static(b"-----BEGIN")],
+                Err(AuthorityError::Unreadable(1)),
+            ),
         ] {
             assert_eq!(check(&certificates), expected);
         }

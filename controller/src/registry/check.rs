@@ -50,13 +50,17 @@ pub enum SiteError {
     NoAuthority,
     #[error("--proof certificate needs the name the certificate carries: add --cert-name NAME")]
     NoCertificateName,
-    #[error("there is no authority `{0}`: import it first with `ddadm ca import {0} --certificate FILE`")]
+    #[error(
+        "there is no authority `{0}`: import it first with `ddadm ca import {0} --certificate FILE`"
+    )]
     UnknownAuthority(AuthorityName),
     #[error("the proof `configured` is the smarthost's own: choose certificate, static-ip or port")]
     Configured,
     #[error("the domain {domain} belongs to the site {owner}: remove it there first")]
     DomainTaken { domain: Domain, owner: SiteName },
-    #[error("the recipient {0} is in none of the site's domains: add its --domain, or leave it out")]
+    #[error(
+        "the recipient {0} is in none of the site's domains: add its --domain, or leave it out"
+    )]
     ForeignRecipient(Mailbox),
     #[error("{what} must be between {least} and {most}")]
     Range {
@@ -102,8 +106,12 @@ pub fn check(spec: &pb::SiteSpec, around: &Surroundings<'_>) -> Result<Site, Sit
         closing: false,
         contact: spec.contact.as_deref().map(parse).transpose()?,
         allow_targets: each("--allow-target", &spec.allow_targets, 100, |text| {
-            text.parse()
-                .map_err(|_| format!("`{}` is no network: expected one such as 192.0.2.0/24", shown(text)))
+            text.parse().map_err(|_| {
+                format!(
+                    "`{}` is no network: expected one such as 192.0.2.0/24",
+                    shown(text)
+                )
+            })
         })?,
         password_hash: None,
         name,
@@ -180,7 +188,8 @@ fn clear(spec: &mut pb::SiteSpec, flag: &str) -> Result<(), SiteError> {
 }
 
 fn parse<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, SiteError> {
-    text.parse().map_err(|error: T::Err| SiteError::Value(error.to_string()))
+    text.parse()
+        .map_err(|error: T::Err| SiteError::Value(error.to_string()))
 }
 
 fn shown(text: &str) -> String {
@@ -222,7 +231,10 @@ fn domains(
 
 fn hosts(spec: &pb::SiteSpec) -> Result<Vec<Host>, SiteError> {
     if spec.hosts.len() > 20 {
-        return Err(SiteError::TooMany { what: "--host", most: 20 });
+        return Err(SiteError::TooMany {
+            what: "--host",
+            most: 20,
+        });
     }
     let hosts: Vec<Host> = spec.hosts.iter().map(host).collect::<Result<_, _>>()?;
     match hosts.is_empty() {
@@ -241,17 +253,17 @@ fn host(host: &pb::Host) -> Result<Host, SiteError> {
             ))
         })?),
     };
-    let port = u16::try_from(host.port).ok().and_then(|port| port.try_into().ok());
+    let port = u16::try_from(host.port)
+        .ok()
+        .and_then(|port| port.try_into().ok());
     let port = port.ok_or(SiteError::HostPort(host.port))?;
     Ok(Host { name, port })
 }
 
-fn known(
-    spec: &pb::SiteSpec,
-    domains: &BTreeSet<Domain>,
-) -> Result<KnownRecipients, SiteError> {
+fn known(spec: &pb::SiteSpec, domains: &BTreeSet<Domain>) -> Result<KnownRecipients, SiteError> {
     let known: BTreeSet<Mailbox> = each("--recipient", &spec.recipients, 10_000, |text| {
-        text.parse().map_err(|error| format!("`{}`: {error}", shown(text)))
+        text.parse()
+            .map_err(|error| format!("`{}`: {error}", shown(text)))
     })?;
     let foreign = |it: &&Mailbox| !it.domain().is_some_and(|domain| domains.contains(domain));
     if let Some(foreign) = known.iter().find(foreign) {
@@ -283,8 +295,12 @@ fn proof(
 
 fn static_ip(addresses: &[String], hosts: &[Host]) -> Result<Proof, SiteError> {
     let mut addresses: BTreeSet<IpAddr> = each("--address", addresses, 100, |text| {
-        text.parse()
-            .map_err(|_| format!("`{}` is no IP address: expected one such as 192.0.2.1", shown(text)))
+        text.parse().map_err(|_| {
+            format!(
+                "`{}` is no IP address: expected one such as 192.0.2.1",
+                shown(text)
+            )
+        })
     })?;
     addresses.extend(hosts.iter().filter_map(|host| match host.name {
         HostName::Address(ip) => Some(ip),
@@ -316,7 +332,9 @@ fn certificate(
 
 fn limits(spec: &pb::SiteSpec, defaults: SiteDefaults) -> Result<Limits, SiteError> {
     let connections = spec.connections.unwrap_or(defaults.connections.into());
-    let connections = u8::try_from(connections).ok().filter(|n| (1..=20).contains(n));
+    let connections = u8::try_from(connections)
+        .ok()
+        .filter(|n| (1..=20).contains(n));
     Ok(Limits {
         connections: connections.ok_or(SiteError::Range {
             what: "--connections",
@@ -340,8 +358,20 @@ fn schedule(spec: &pb::SiteSpec, defaults: SiteDefaults) -> Result<Schedule, Sit
         }),
     };
     Ok(Schedule {
-        retry_interval: between(spec.retry_ms, defaults.retry_interval, "--retry", 7 * DAY_MS, "7d")?,
-        lifetime: between(spec.lifetime_ms, defaults.lifetime, "--lifetime", 365 * DAY_MS, "365d")?,
+        retry_interval: between(
+            spec.retry_ms,
+            defaults.retry_interval,
+            "--retry",
+            7 * DAY_MS,
+            "7d",
+        )?,
+        lifetime: between(
+            spec.lifetime_ms,
+            defaults.lifetime,
+            "--lifetime",
+            365 * DAY_MS,
+            "365d",
+        )?,
         delay_warning: between(
             spec.delay_warning_ms,
             defaults.delay_warning,
@@ -357,7 +387,10 @@ mod tests {
     use super::*;
 
     fn host(host: &str, port: u32) -> pb::Host {
-        pb::Host { host: host.to_owned(), port }
+        pb::Host {
+            host: host.to_owned(),
+            port,
+        }
     }
 
     fn by_port() -> Option<pb::Proof> {
@@ -426,17 +459,35 @@ mod tests {
             (|s| s.name = "a b".to_owned(), "is no name"),
             (|s| s.domains.clear(), "add --domain"),
             (|s| s.domains.push("a..b".to_owned()), "is no mail domain"),
-            (|s| s.domains.push("taken.example".to_owned()), "belongs to the site other"),
+            (
+                |s| s.domains.push("taken.example".to_owned()),
+                "belongs to the site other",
+            ),
             (|s| s.hosts.clear(), "add --host"),
             (|s| s.hosts.push(host("a b", 25)), "is no host"),
-            (|s| s.hosts.push(host("b.example", 0)), "use one between 1 and 65535"),
-            (|s| s.hosts.push(host("b.example", 65536)), "use one between 1 and 65535"),
+            (
+                |s| s.hosts.push(host("b.example", 0)),
+                "use one between 1 and 65535",
+            ),
+            (
+                |s| s.hosts.push(host("b.example", 65536)),
+                "use one between 1 and 65535",
+            ),
             (|s| s.proof = None, "needs a proof"),
             (|s| s.proof = by_address(&[]), "add --address"),
             (|s| s.proof = by_address(&["home"]), "is no IP address"),
-            (|s| s.proof = by_certificate("", "a.example"), "add --authority"),
-            (|s| s.proof = by_certificate("member-ca", ""), "add --cert-name"),
-            (|s| s.proof = by_certificate("nobody", "a.example"), "ddadm ca import nobody"),
+            (
+                |s| s.proof = by_certificate("", "a.example"),
+                "add --authority",
+            ),
+            (
+                |s| s.proof = by_certificate("member-ca", ""),
+                "add --cert-name",
+            ),
+            (
+                |s| s.proof = by_certificate("nobody", "a.example"),
+                "ddadm ca import nobody",
+            ),
             (
                 |s| {
                     s.hosts.push(host("b.example", 25));
@@ -444,13 +495,31 @@ mod tests {
                 },
                 "b.example:25 has 25: use --port",
             ),
-            (|s| s.proof = Some(Proof::Configured.into()), "choose certificate"),
-            (|s| s.recipients.push("a@else.example".to_owned()), "none of the site's domains"),
-            (|s| s.connections = Some(0), "--connections must be between 1 and 20"),
-            (|s| s.connections = Some(21), "--connections must be between 1 and 20"),
+            (
+                |s| s.proof = Some(Proof::Configured.into()),
+                "choose certificate",
+            ),
+            (
+                |s| s.recipients.push("a@else.example".to_owned()),
+                "none of the site's domains",
+            ),
+            (
+                |s| s.connections = Some(0),
+                "--connections must be between 1 and 20",
+            ),
+            (
+                |s| s.connections = Some(21),
+                "--connections must be between 1 and 20",
+            ),
             (|s| s.retry_ms = Some(999), "--retry must be between 1s"),
-            (|s| s.contact = Some("owner".to_owned()), "expected local-part@domain"),
-            (|s| s.allow_targets.push("192.0.2".to_owned()), "is no network"),
+            (
+                |s| s.contact = Some("owner".to_owned()),
+                "expected local-part@domain",
+            ),
+            (
+                |s| s.allow_targets.push("192.0.2".to_owned()),
+                "is no network",
+            ),
         ];
         for (spoil, says) in refused {
             let mut asked = spec();

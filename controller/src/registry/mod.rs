@@ -44,7 +44,9 @@ pub enum ChangeError {
     Unknown { kind: &'static str, name: String },
     #[error("the site `{0}` exists already: change it with `ddadm site set {0}`")]
     Exists(SiteName),
-    #[error("mail waits under the name `{0}` since an earlier site was removed: add the site with --take-mail, or choose another name")]
+    #[error(
+        "mail waits under the name `{0}` since an earlier site was removed: add the site with --take-mail, or choose another name"
+    )]
     HeldMail(SiteName),
     #[error("the site `{0}` is being removed: try again when that is done")]
     Closing(SiteName),
@@ -82,7 +84,8 @@ impl Registry {
     pub fn load(store: &Store) -> Result<Self, StoreError> {
         let mut snapshot = Snapshot::default();
         for record in store.records(record::AUTHORITY)? {
-            if let Some(it) = snapshot.usable(record::AUTHORITY, &record, record::decode_authority) {
+            if let Some(it) = snapshot.usable(record::AUTHORITY, &record, record::decode_authority)
+            {
                 snapshot.authorities.insert(it.name.clone(), Arc::new(it));
             }
         }
@@ -148,7 +151,11 @@ impl Registry {
     /// Whether a domain that no site has may be that of a site whose record is damaged.
     pub fn completeness(&self) -> Completeness {
         let read = self.read();
-        match read.damaged.keys().any(|(family, _)| *family == record::SITE) {
+        match read
+            .damaged
+            .keys()
+            .any(|(family, _)| *family == record::SITE)
+        {
             true => Completeness::SitesAreMissing,
             false => Completeness::Complete,
         }
