@@ -1,22 +1,88 @@
 //! Dispatch: what is tried when, and by which agent.
 //!
-//! `state` is the pure core, `apply(event, now, rng) -> effects`; `plan` says what goes to whom, `lease` and
-//! `backoff` when. This file is the loop around it: wait for one event, apply it, hand the effects out. Results of
-//! effects come back as events, and the loop never waits for the disk.
+//! `state` is the pure core, `apply(event, now, rng) -> effects`; `site` draws a site's states, `plan` says what goes
+//! to whom, `judge` what a report means, `lease`, `barrier` and `backoff` when. `run` is the loop around it: wait for
+//! events, apply them, hand the effects out. Results of effects come back as events, and the loop never waits for the
+//! disk.
 //!
 //! # Not here
 //! SMTP to sites (an agent does it), the meaning of a reply (the agent's outcome table), storage.
+
+mod admin;
+mod agents;
+mod attach;
+mod backing;
+mod backoff;
+mod barrier;
+mod cache;
+mod hand;
+mod handle;
+mod judge;
+mod lease;
+mod plan;
+mod release;
+mod run;
+mod settled;
+#[cfg(test)]
+mod simulation;
+mod site;
+mod state;
+#[cfg(test)]
+mod transitions;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use dd_proto::envelope::Envelope;
-use dd_proto::id::{Generation, Lease, SessionId, SiteVersion};
+use dd_proto::id::{DeliveryId, Generation, Lease, SessionId, SiteVersion};
 use dd_proto::name::{AgentName, SiteName};
 use dd_proto::report::{DotSent, GivenBack, Observed, Report};
 use dd_proto::site::Site;
+use tokio::sync::mpsc;
 
 use crate::store::Waiting;
+
+pub use backing::{Backing, StoreFailed};
+pub use handle::Handle;
+pub use lease::{BEAT, LEASE};
+pub use run::{Settings, start};
+
+/// One stream of an agent; never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AttachmentId(u64);
+
+/// An agent's stream as dispatch sees it.
+#[derive(Debug)]
+pub struct Attachment {
+    pub id: AttachmentId,
+    /// They end when the agent was too slow to take them, or came again.
+    pub orders: mpsc::Receiver<Order>,
+}
+
+impl Attachment {
+    /// A stream that gets nothing.
+    fn ended() -> Self {
+        let (_, orders) = mpsc::channel(1);
+        let id = AttachmentId(0);
+        Self { id, orders }
+    }
+}
+
+/// What is counted since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Attempts of which nobody knows whether the site has the message.
+    pub in_doubt: u64,
+    /// Acceptances of what was settled already.
+    pub duplicates: u64,
+}
+
+/// Why a delivery cannot be removed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{delivery} is in hand; try again when its attempt has ended")]
+pub struct InHand {
+    pub delivery: DeliveryId,
+}
 
 /// How an agent introduces itself, its journal included.
 #[derive(Debug, Clone, PartialEq)]

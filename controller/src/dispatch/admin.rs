@@ -1,0 +1,209 @@
+//! What operators and members ask for: release, retry, remove, and how things stand.
+
+use dd_proto::id::DeliveryId;
+use dd_proto::name::{AgentName, SiteName};
+
+use super::hand::note;
+use super::lease::LEASE;
+use super::release::{Release, Token, Waiter};
+use super::site::{Again, Phase, Rest};
+use super::state::{Effect, Now, Settle, State, Turn, wall_of};
+use super::{AgentView, AttachmentId, Counters, InHand, LeaseHeld, Released, SiteView};
+use crate::store::{Settled, Settlement, Waiting};
+
+impl State {
+    pub(super) fn release(
+        &mut self,
+        name: &SiteName,
+        waiting: u64,
+        waiter: Option<Waiter>,
+        turn: &mut Turn<'_>,
+    ) {
+        let (knows_all, since) = (self.knows_all(), self.generations.last());
+        let answer = |answer: Released, turn: &mut Turn<'_>| {
+            if let Some(waiter) = waiter {
+                turn.effect(Effect::Answer(waiter.token, answer));
+            }
+        };
+        let Some(queue) = self.sites.get_mut(name) else {
+            return answer(Released::NothingWaiting, turn);
+        };
+        if let Phase::Held(_) = queue.phase {
+            let by = queue.site.hold.as_ref().map(|hold| hold.by.clone());
+            let by = by.unwrap_or_default();
+            return answer(Released::Held { waiting, by }, turn);
+        }
+        if waiting == 0 && knows_all && queue.in_hand == 0 {
+            return answer(Released::NothingWaiting, turn);
+        }
+        match &mut queue.release {
+            Some(release) => release.again(since, waiting),
+            None => queue.release = Some(Release::new(since, waiting)),
+        }
+        if let (Some(release), Some(waiter)) = (&mut queue.release, waiter) {
+            release.wait(waiter);
+            self.released.insert(name.clone());
+        }
+        queue.rest = Rest::More;
+        queue.cursor = None;
+        if let Some(reading) = &mut queue.reading {
+            reading.again = Again::Yes;
+        }
+        match queue.phase {
+            // Before all is known nobody knows whether something waits; it is looked at then.
+            Phase::Idle if !knows_all => {}
+            Phase::Idle | Phase::Waiting(..) | Phase::Ready(_) => {
+                self.ready(name, turn.now.monotonic, turn);
+            }
+            Phase::Proving | Phase::Flowing | Phase::Held(_) => self.look(name, turn),
+        }
+    }
+
+    /// Those who do not wait any longer are told how far it is.
+    pub(super) fn waiters_gone(&mut self, turn: &mut Turn<'_>) {
+        let mut through = Vec::new();
+        for name in &self.released {
+            let queue = self.sites.get_mut(name);
+            let Some(release) = queue.and_then(|queue| queue.release.as_mut()) else {
+                through.push(name.clone());
+                continue;
+            };
+            for token in release.impatient(turn.now.monotonic) {
+                turn.effects.push(Effect::Answer(token, release.pending()));
+            }
+            if release.deadline().is_none() {
+                through.push(name.clone());
+            }
+        }
+        for name in through {
+            self.released.remove(&name);
+        }
+    }
+
+    /// Makes deliveries due that are not in hand, those that failed too.
+    pub(super) fn retry(&mut self, token: Token, deliveries: Vec<Waiting>, turn: &mut Turn<'_>) {
+        let mut due = 0;
+        for mut waiting in deliveries {
+            let delivery = waiting.delivery.clone();
+            if self.is_in_hand(&delivery) {
+                continue;
+            }
+            self.drop_from_head(&delivery);
+            waiting.failed = false;
+            waiting.not_before = None;
+            self.write(&delivery, Effect::Note(note(&waiting, None)), turn);
+            self.take_in_hand(&delivery).back = Some(waiting);
+            due += 1;
+        }
+        turn.effect(Effect::Retried(token, due));
+    }
+
+    /// Settles deliveries as removed; all, or none if one is in hand.
+    pub(super) fn remove(&mut self, token: Token, deliveries: Vec<Waiting>, turn: &mut Turn<'_>) {
+        let busy = deliveries
+            .iter()
+            .find(|waiting| self.is_in_hand(&waiting.delivery));
+        if let Some(busy) = busy {
+            let delivery = busy.delivery.clone();
+            return turn.effect(Effect::Removing(token, Err(InHand { delivery })));
+        }
+        let count = u64::try_from(deliveries.len()).unwrap_or(u64::MAX);
+        turn.effect(Effect::Removing(token, Ok(count)));
+        for waiting in deliveries {
+            let delivery = waiting.delivery;
+            self.drop_from_head(&delivery);
+            let recipients = waiting
+                .open
+                .iter()
+                .map(|number| (*number, Settled::Removed));
+            let settlement = Settlement {
+                delivery: delivery.clone(),
+                recipients: recipients.collect(),
+            };
+            let settle = Settle {
+                settlement,
+                line: None,
+                token: Some(token),
+            };
+            self.write(&delivery, Effect::Settle(settle), turn);
+        }
+    }
+
+    fn drop_from_head(&mut self, delivery: &DeliveryId) {
+        if let Some(queue) = self.sites.get_mut(&delivery.site) {
+            queue.drop_from_head(delivery.message);
+        }
+    }
+
+    pub(super) fn is_in_hand(&self, delivery: &DeliveryId) -> bool {
+        self.hand.contains_key(delivery) || self.asking.contains_key(delivery)
+    }
+
+    pub(super) fn is_out(&self, delivery: &DeliveryId) -> bool {
+        self.hand
+            .get(delivery)
+            .is_some_and(|hand| hand.leased.is_some())
+    }
+
+    pub(super) fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    pub(super) fn knows_site(&self, name: &SiteName) -> bool {
+        self.sites.contains_key(name)
+    }
+
+    pub(super) fn attachment_of(&self, agent: &AgentName) -> Option<AttachmentId> {
+        let agent = self.agents.get(agent)?;
+        agent.attached.as_ref().map(|attached| attached.id)
+    }
+
+    pub(super) fn lease_held(&self, delivery: &DeliveryId) -> Option<LeaseHeld> {
+        let leased = self.hand.get(delivery)?.leased.as_ref()?;
+        Some(LeaseHeld {
+            agent: leased.agent.clone(),
+            generation: leased.generation,
+        })
+    }
+
+    pub(super) fn site_view(&self, name: &SiteName, now: Now) -> Option<SiteView> {
+        let queue = self.sites.get(name)?;
+        let phase = match queue.phase {
+            // Nobody knows yet that nothing waits.
+            Phase::Idle if !self.knows_all() => Phase::Ready(now.monotonic),
+            phase => phase,
+        };
+        let (why, at) = match phase {
+            Phase::Waiting(why, at) => (Some(why.as_str()), Some(at)),
+            Phase::Ready(at) => (None, Some(at)),
+            _ => (None, None),
+        };
+        Some(SiteView {
+            state: phase.as_str(),
+            why,
+            next_attempt: at.map(|at| wall_of(now, at)),
+            out: queue.out,
+            sessions: u32::try_from(queue.sessions.len()).unwrap_or(u32::MAX),
+            last_attempts: queue.attempts.iter().cloned().collect(),
+        })
+    }
+
+    pub(super) fn site_views(&self, now: Now) -> Vec<(SiteName, SiteView)> {
+        let names = self.sites.keys();
+        names
+            .filter_map(|name| Some((name.clone(), self.site_view(name, now)?)))
+            .collect()
+    }
+
+    pub(super) fn agent_views(&self, now: Now) -> Vec<AgentView> {
+        let views = self.agents.iter().map(|(name, agent)| {
+            let mut view = agent.view(name);
+            let attached = agent.attached.as_ref();
+            if attached.is_some_and(|attached| attached.answered + LEASE <= now.monotonic) {
+                view.state = "unhealthy";
+            }
+            view
+        });
+        views.collect()
+    }
+}

@@ -1,0 +1,132 @@
+//! What dispatch knows of each agent: its stream, its room, the plans it has, the leases it holds.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use dd_proto::id::{DeliveryId, SiteVersion};
+use dd_proto::name::{AgentName, SiteName};
+use jiff::Timestamp;
+
+use super::lease::{GRACE, LEASE, Occupies};
+use super::{AgentView, AttachmentId, Hello};
+
+/// Deliveries out for each session of a site; and for each slot of an agent, for a session takes a slot.
+pub(super) const WINDOW: u32 = 16;
+
+#[derive(Debug, Default)]
+pub(super) struct Agent {
+    pub(super) attached: Option<Attached>,
+    pub(super) boot_id: String,
+    pub(super) leases: BTreeSet<DeliveryId>,
+    /// When some lease of it will have expired for good; may be early.
+    pub(super) check: Option<Duration>,
+    version: String,
+    last_seen: Option<Timestamp>,
+}
+
+/// An agent's stream.
+#[derive(Debug)]
+pub(super) struct Attached {
+    pub(super) id: AttachmentId,
+    pub(super) work: TakesWork,
+    /// When it was last answered; monotonic.
+    pub(super) answered: Duration,
+    /// Sent on this stream.
+    pub(super) plans: BTreeMap<SiteName, SiteVersion>,
+    /// Flowing sites with mail, in turn.
+    pub(super) turns: VecDeque<SiteName>,
+    slots: u32,
+    probes: u32,
+    probing: u32,
+    places: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TakesWork {
+    Yes,
+    Draining,
+}
+
+impl Attached {
+    pub(super) fn new(id: AttachmentId, hello: &Hello, now: Duration) -> Self {
+        Self {
+            id,
+            work: TakesWork::Yes,
+            answered: now,
+            plans: BTreeMap::new(),
+            turns: VecDeque::new(),
+            slots: hello.slots,
+            probes: hello.probes,
+            probing: 0,
+            places: 0,
+        }
+    }
+
+    pub(super) fn has_room_for(&self, what: Occupies, now: Duration) -> bool {
+        let lease_lasts = self.lease_until() > now + GRACE;
+        self.work == TakesWork::Yes
+            && lease_lasts
+            && match what {
+                Occupies::Probe => self.probing < self.probes,
+                Occupies::Place => self.places < self.slots.saturating_mul(WINDOW),
+            }
+    }
+
+    pub(super) fn probes(&self) -> u32 {
+        self.probes
+    }
+
+    pub(super) fn take(&mut self, what: Occupies) {
+        match what {
+            Occupies::Probe => self.probing += 1,
+            Occupies::Place => self.places += 1,
+        }
+    }
+
+    pub(super) fn free(&mut self, what: Occupies) {
+        let count = match what {
+            Occupies::Probe => &mut self.probing,
+            Occupies::Place => &mut self.places,
+        };
+        *count = count.saturating_sub(1);
+    }
+
+    /// Until when a lease given now lasts: it counts from the last answered beat, as the agent's own count does.
+    pub(super) fn lease_until(&self) -> Duration {
+        self.answered + LEASE
+    }
+}
+
+impl Agent {
+    pub(super) fn seen(&mut self, wall: Timestamp) {
+        self.last_seen = Some(wall);
+    }
+
+    pub(super) fn introduced(&mut self, hello: &Hello, wall: Timestamp) {
+        self.version.clone_from(&hello.version);
+        self.boot_id.clone_from(&hello.boot_id);
+        self.last_seen = Some(wall);
+    }
+
+    pub(super) fn holds(&mut self, delivery: DeliveryId, until: Duration) {
+        self.leases.insert(delivery);
+        let ends = until + GRACE;
+        self.check = Some(self.check.map_or(ends, |check| check.min(ends)));
+    }
+
+    pub(super) fn view(&self, name: &AgentName) -> AgentView {
+        let state = match &self.attached {
+            None => "disconnected",
+            Some(attached) if attached.work == TakesWork::Draining => "draining",
+            Some(_) => "connected",
+        };
+        AgentView {
+            name: name.clone(),
+            state,
+            slots: self.attached.as_ref().map_or(0, |attached| attached.slots),
+            in_flight: u32::try_from(self.leases.len()).unwrap_or(u32::MAX),
+            last_seen: self.last_seen,
+            version: self.version.clone(),
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! Agents come, speak and go, and with them their leases.
+//!
+//! # Invariants
+//! - Welcome is the first order on a stream, and names every lease that goes on; no other does.
+//! - What an agent that is gone holds stays leased until it has certainly expired.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use dd_proto::id::{DeliveryId, Lease};
+use dd_proto::name::{AgentName, SiteName};
+use dd_proto::report::DotSent;
+
+use super::agents::{Attached, TakesWork};
+use super::judge::{Came, Closed};
+use super::lease::{Dot, Freshness, GRACE, LEASE, Leased, Occupies, lease_of};
+use super::site::{Phase, Queued};
+use super::state::{Asks, Question, State, Turn};
+use super::{AgentEvent, AttachmentId, Hello, Order};
+
+impl State {
+    pub(super) fn attached(&mut self, id: AttachmentId, hello: Hello, turn: &mut Turn<'_>) {
+        let name = hello.agent.clone();
+        let before = self
+            .agents
+            .get(&name)
+            .and_then(|agent| agent.attached.as_ref());
+        if let Some(before) = before.map(|attached| attached.id) {
+            self.detached(before, turn);
+        }
+        let agent = self.agents.entry(name.clone()).or_default();
+        let rebooted = !agent.boot_id.is_empty() && agent.boot_id != hello.boot_id;
+        agent.introduced(&hello, turn.now.wall);
+        agent.attached = Some(Attached::new(id, &hello, turn.now.monotonic));
+        self.attachments.insert(id, name.clone());
+        let going_on = self.going_on(id, &name, &hello.work_in_hand, turn.now.monotonic);
+        turn.order(
+            id,
+            Order::Welcome {
+                going_on: going_on.clone(),
+            },
+        );
+        self.drop_what_it_lost(&name, &hello, rebooted, turn);
+        for dot in hello.in_doubt {
+            if !going_on.contains(&dot.lease) {
+                self.dot_in_journal(&name, dot, turn);
+            }
+        }
+        for report in hello.reports {
+            self.report(&name, report, Came::FromTheJournal, turn);
+        }
+        let change = self.barrier.heard(&name, turn.now.monotonic);
+        self.barrier_changed(change, turn);
+    }
+
+    /// Takes over what still runs there: our own leases that have not expired, and those of an earlier start while
+    /// nothing of it can have gone elsewhere.
+    fn going_on(
+        &mut self,
+        id: AttachmentId,
+        name: &AgentName,
+        in_hand: &[Lease],
+        now: Duration,
+    ) -> Vec<Lease> {
+        let mut going_on = Vec::new();
+        for lease in in_hand {
+            let ours = self
+                .current(lease, name)
+                .is_some_and(|leased| leased.until > now);
+            if ours || self.adopt(id, name, lease, now) {
+                going_on.push(lease.clone());
+            }
+        }
+        for lease in &going_on {
+            if let Some(leased) = self.current(lease, name) {
+                leased.attachment = id;
+                leased.until = now + LEASE;
+                leased.occupies = Occupies::Place;
+                if let Some(agent) = self.agents.get_mut(name) {
+                    agent.holds(lease.delivery.clone(), now + LEASE);
+                    if let Some(attached) = &mut agent.attached {
+                        attached.take(Occupies::Place);
+                    }
+                }
+            }
+        }
+        going_on
+    }
+
+    /// A lease of an earlier start goes on while the barrier keeps its delivery from everybody else.
+    fn adopt(&mut self, id: AttachmentId, name: &AgentName, lease: &Lease, now: Duration) -> bool {
+        let earlier = lease.generation.start < self.generations.start();
+        let untouched =
+            !self.hand.contains_key(&lease.delivery) && !self.asking.contains_key(&lease.delivery);
+        if !earlier || self.barrier.is_open() || !untouched {
+            return false;
+        }
+        let Some(queue) = self.sites.get_mut(&lease.delivery.site) else {
+            return false;
+        };
+        queue.out += 1;
+        let leased = Leased {
+            generation: lease.generation,
+            agent: name.clone(),
+            attachment: id,
+            waiting: None,
+            until: now + LEASE,
+            occupies: Occupies::Place,
+            dot: Dot::NotSeen,
+            freshness: Freshness::Any,
+        };
+        self.take_in_hand(&lease.delivery).leased = Some(leased);
+        true
+    }
+
+    /// What it held and does not name any more was not finished; its journal says where a dot went, unless the machine
+    /// went down and may have taken the journal's end along.
+    fn drop_what_it_lost(
+        &mut self,
+        name: &AgentName,
+        hello: &Hello,
+        rebooted: bool,
+        turn: &mut Turn<'_>,
+    ) {
+        let journal = hello.in_doubt.iter().map(|dot| &dot.lease);
+        let journal = journal.chain(hello.reports.iter().map(|report| &report.lease));
+        let named: BTreeSet<&DeliveryId> = journal
+            .chain(&hello.work_in_hand)
+            .map(|lease| &lease.delivery)
+            .collect();
+        let held = self.agents.get(name).map(|agent| agent.leases.clone());
+        for delivery in held.unwrap_or_default() {
+            if named.contains(&delivery) {
+                continue;
+            }
+            let doubt = if rebooted {
+                Doubt::Always
+            } else {
+                Doubt::IfDotSeen
+            };
+            self.lease_lost(&delivery, doubt, turn);
+        }
+    }
+
+    /// The delivery is nobody's any more and may go elsewhere.
+    fn lease_lost(&mut self, delivery: &DeliveryId, doubt: Doubt, turn: &mut Turn<'_>) {
+        let Some(leased) = self
+            .hand
+            .get(delivery)
+            .and_then(|hand| hand.leased.as_ref())
+        else {
+            return;
+        };
+        let lease = lease_of(delivery, leased);
+        let was_canary = self.is_canary(&lease);
+        let Some(leased) = self.end_lease(delivery) else {
+            return;
+        };
+        let doubtful = doubt == Doubt::Always || leased.dot == Dot::Sent;
+        match leased.waiting {
+            Some(waiting) if doubtful => self.mark_in_doubt(waiting, turn),
+            _ => self.returns(leased, &lease),
+        }
+        if was_canary {
+            self.probe_is_off(&delivery.site, turn.now.monotonic, turn);
+        }
+        self.let_go(delivery, turn);
+    }
+
+    fn dot_in_journal(&mut self, agent: &AgentName, dot: DotSent, turn: &mut Turn<'_>) {
+        let lease = dot.lease.clone();
+        let is_current = self.current(&lease, agent).is_some();
+        let waiting = if is_current {
+            self.end_lease(&lease.delivery)
+                .and_then(|leased| leased.waiting)
+        } else {
+            None
+        };
+        match waiting {
+            Some(waiting) => self.doubt(agent, &lease, waiting, turn),
+            None => self.ask(
+                Question {
+                    agent: agent.clone(),
+                    asks: Asks::Dot(dot),
+                },
+                turn,
+            ),
+        }
+        self.let_go(&lease.delivery, turn);
+    }
+
+    pub(super) fn said(&mut self, id: AttachmentId, event: AgentEvent, turn: &mut Turn<'_>) {
+        // A stream that was replaced speaks no more; what matters of it stands in the journal.
+        let Some(name) = self.attachments.get(&id).cloned() else {
+            return;
+        };
+        if let Some(agent) = self.agents.get_mut(&name) {
+            agent.seen(turn.now.wall);
+        }
+        match event {
+            AgentEvent::Beat { number } => self.beat(&name, number, turn),
+            AgentEvent::Proved { site, session, .. } => self.proved(&name, &site, session, turn),
+            AgentEvent::DotSent(dot) => self.dot_sent(&name, &dot),
+            AgentEvent::Report(report) => self.report(&name, report, Came::Live, turn),
+            AgentEvent::GivenBack { lease, why } => self.given_back(&name, &lease, why, turn),
+            AgentEvent::SessionClosed {
+                site,
+                session,
+                proved,
+                accepted,
+                ended,
+                detail,
+            } => {
+                let closed = Closed {
+                    session,
+                    proved,
+                    accepted,
+                    ended,
+                    detail,
+                };
+                self.session_closed(&name, &site, &closed, turn);
+            }
+            AgentEvent::Draining => {
+                let agent = self.agents.get_mut(&name);
+                if let Some(attached) = agent.and_then(|agent| agent.attached.as_mut()) {
+                    attached.work = TakesWork::Draining;
+                }
+                self.sites_leave(&name, turn);
+            }
+        }
+    }
+
+    fn beat(&mut self, name: &AgentName, number: u64, turn: &mut Turn<'_>) {
+        let now = turn.now.monotonic;
+        let Some(agent) = self.agents.get_mut(name) else {
+            return;
+        };
+        if let Some(attached) = &mut agent.attached {
+            attached.answered = now;
+            turn.order(attached.id, Order::BeatAnswer { number });
+        }
+        let mut first = None;
+        for delivery in &agent.leases {
+            let leased = self
+                .hand
+                .get_mut(delivery)
+                .and_then(|hand| hand.leased.as_mut());
+            if let Some(leased) = leased {
+                leased.renew(now);
+                let ends = leased.until + GRACE;
+                first = Some(first.map_or(ends, |first: Duration| first.min(ends)));
+            }
+        }
+        agent.check = first;
+    }
+
+    /// Leases that have expired for long enough go elsewhere.
+    pub(super) fn leases_expired(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.monotonic;
+        let due = self
+            .agents
+            .iter()
+            .filter(|(_, agent)| agent.check.is_some_and(|at| at <= now));
+        let due: Vec<AgentName> = due.map(|(name, _)| name.clone()).collect();
+        for name in due {
+            let (mut over, mut next) = (Vec::new(), None);
+            let Some(agent) = self.agents.get_mut(&name) else {
+                continue;
+            };
+            for delivery in &agent.leases {
+                let leased = self
+                    .hand
+                    .get(delivery)
+                    .and_then(|hand| hand.leased.as_ref());
+                match leased.map(|leased| leased.until + GRACE) {
+                    Some(ends) if ends > now => {
+                        next = Some(next.map_or(ends, |next: Duration| next.min(ends)));
+                    }
+                    _ => over.push(delivery.clone()),
+                }
+            }
+            agent.check = next;
+            // What an attached agent sent it has told; of one that is gone nobody knows.
+            let doubt = match agent.attached {
+                Some(_) => Doubt::IfDotSeen,
+                None => Doubt::Always,
+            };
+            for delivery in over {
+                self.lease_lost(&delivery, doubt, turn);
+            }
+        }
+    }
+
+    pub(super) fn detached(&mut self, id: AttachmentId, turn: &mut Turn<'_>) {
+        let Some(name) = self.attachments.remove(&id) else {
+            return;
+        };
+        if let Some(agent) = self.agents.get_mut(&name)
+            && agent
+                .attached
+                .as_ref()
+                .is_some_and(|attached| attached.id == id)
+        {
+            agent.attached = None;
+            self.sites_leave(&name, turn);
+        }
+    }
+
+    /// What the agent holds stays leased; the rest of its sites' mail goes through another at once.
+    fn sites_leave(&mut self, name: &AgentName, turn: &mut Turn<'_>) {
+        let mine = self
+            .sites
+            .iter()
+            .filter(|(_, queue)| queue.carrier.as_ref() == Some(name));
+        let mine: Vec<SiteName> = mine.map(|(site, _)| site.clone()).collect();
+        for site in mine {
+            let Some(queue) = self.sites.get_mut(&site) else {
+                continue;
+            };
+            queue.carrier = None;
+            queue.sessions.clear();
+            queue.canary = None;
+            queue.queued = Queued::No;
+            if matches!(queue.phase, Phase::Proving | Phase::Flowing) {
+                self.ready(&site, turn.now.monotonic, turn);
+            }
+        }
+    }
+
+    pub(super) fn agent_removed(&mut self, name: &AgentName, turn: &mut Turn<'_>) {
+        let attached = self
+            .agents
+            .get(name)
+            .and_then(|agent| agent.attached.as_ref());
+        if let Some(id) = attached.map(|attached| attached.id) {
+            self.detached(id, turn);
+        }
+        let gone = self
+            .agents
+            .get(name)
+            .is_some_and(|agent| agent.leases.is_empty());
+        if gone {
+            self.agents.remove(name);
+        }
+        let change = self.barrier.heard(name, turn.now.monotonic);
+        self.barrier_changed(change, turn);
+    }
+}
+
+/// When a lost lease leaves its delivery in doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doubt {
+    IfDotSeen,
+    Always,
+}

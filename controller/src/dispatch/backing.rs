@@ -1,0 +1,100 @@
+//! What dispatch asks of the store, so that its loop can be tested over a made-up one.
+
+use std::future::Future;
+
+use dd_proto::id::{DeliveryId, MessageId};
+use dd_proto::name::SiteName;
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::store::{Count, Head, Loaded, Note, Position, Settlement, Store, Waiting};
+
+/// The store could not do it; it has said why in its own words.
+#[derive(Debug, thiserror::Error)]
+#[error("the store failed: {0}")]
+pub struct StoreFailed(pub String);
+
+/// A queue that outlives the process.
+pub trait Backing: Clone + Send + Sync + 'static {
+    /// Durable when Ok. What is settled already stays as it is.
+    fn settle(
+        &self,
+        batch: Vec<Settlement>,
+    ) -> impl Future<Output = Result<(), StoreFailed>> + Send;
+    /// Written when Ok; a power cut may forget it.
+    fn note(&self, batch: Vec<Note>) -> impl Future<Output = Result<(), StoreFailed>> + Send;
+    fn remember_timer(&self, site: SiteName, at: Timestamp) -> impl Future<Output = ()> + Send;
+    fn head(
+        &self,
+        site: SiteName,
+        after: Option<Position>,
+        due: Timestamp,
+        limit: usize,
+    ) -> impl Future<Output = Result<Head, StoreFailed>> + Send;
+    /// None: it is settled.
+    fn load(
+        &self,
+        delivery: DeliveryId,
+    ) -> impl Future<Output = Result<Option<Loaded>, StoreFailed>> + Send;
+    /// The open deliveries of a message.
+    fn find(
+        &self,
+        message: MessageId,
+    ) -> impl Future<Output = Result<Vec<Waiting>, StoreFailed>> + Send;
+    /// From memory.
+    fn count(&self, site: &SiteName) -> Count;
+    fn sites_with_mail(&self) -> Vec<(SiteName, Option<Timestamp>)>;
+    /// Turns true once, when all mail of earlier starts is known.
+    fn all_known(&self) -> watch::Receiver<bool>;
+}
+
+impl Backing for Store {
+    async fn settle(&self, batch: Vec<Settlement>) -> Result<(), StoreFailed> {
+        Self::settle(self, batch).await.map_err(failed)
+    }
+
+    async fn note(&self, batch: Vec<Note>) -> Result<(), StoreFailed> {
+        Self::note(self, batch).await.map_err(failed)
+    }
+
+    async fn remember_timer(&self, site: SiteName, at: Timestamp) {
+        self.site_timer(site, Some(at)).await;
+    }
+
+    async fn head(
+        &self,
+        site: SiteName,
+        after: Option<Position>,
+        due: Timestamp,
+        limit: usize,
+    ) -> Result<Head, StoreFailed> {
+        Self::head(self, &site, after, due, limit)
+            .await
+            .map_err(failed)
+    }
+
+    async fn load(&self, delivery: DeliveryId) -> Result<Option<Loaded>, StoreFailed> {
+        Self::load(self, &delivery).await.map_err(failed)
+    }
+
+    async fn find(&self, message: MessageId) -> Result<Vec<Waiting>, StoreFailed> {
+        Self::find(self, message).await.map_err(failed)
+    }
+
+    fn count(&self, site: &SiteName) -> Count {
+        Self::count(self, site)
+    }
+
+    fn sites_with_mail(&self) -> Vec<(SiteName, Option<Timestamp>)> {
+        Self::sites_with_mail(self)
+    }
+
+    fn all_known(&self) -> watch::Receiver<bool> {
+        Self::all_known(self)
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn failed(error: impl std::fmt::Display) -> StoreFailed {
+    StoreFailed(error.to_string())
+}

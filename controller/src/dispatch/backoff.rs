@@ -1,0 +1,83 @@
+//! When a message or a site is tried again.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use rand::{Rng, RngExt as _};
+
+/// The interval of a site whose record is gone.
+pub(super) const UNKNOWN_SITE: Duration = Duration::from_secs(180);
+const LONGEST_DEFERRAL: Duration = Duration::from_secs(3600);
+const FIRST_AFTER_BREAKS: Duration = Duration::from_secs(300);
+const LONGEST_AFTER_BREAKS: Duration = Duration::from_secs(6 * 3600);
+
+/// How long a message that was deferred for the `attempts`th time steps aside: the retry interval, doubling.
+pub(super) fn after_deferral(retry_interval: Duration, attempts: u32) -> Duration {
+    doubled(retry_interval, attempts.saturating_sub(1)).min(LONGEST_DEFERRAL.max(retry_interval))
+}
+
+/// How long a message steps aside on which `breaks` sessions broke. One break may be the line's; two are its own.
+pub(super) fn after_break(breaks: u32) -> Option<Duration> {
+    let again = breaks.checked_sub(2)?;
+    Some(doubled(FIRST_AFTER_BREAKS, again).min(LONGEST_AFTER_BREAKS))
+}
+
+fn doubled(duration: Duration, times: u32) -> Duration {
+    duration.saturating_mul(1u32.checked_shl(times.min(31)).unwrap_or(u32::MAX))
+}
+
+/// The site's interval, up to a tenth longer: what failed together shall not come back together.
+pub(super) fn after_failure(retry_interval: Duration, rng: &mut dyn Rng) -> Duration {
+    retry_interval + retry_interval.mul_f64(rng.random_range(0.0..0.1))
+}
+
+/// A wall-clock time `after` from `wall`.
+pub(super) fn later(wall: Timestamp, after: Duration) -> Timestamp {
+    let after = SignedDuration::try_from(after).unwrap_or(SignedDuration::MAX);
+    wall.checked_add(after).unwrap_or(Timestamp::MAX)
+}
+
+/// How long it is from `wall` until `at`; zero if it has passed.
+pub(super) fn until(wall: Timestamp, at: Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(wall)).unwrap_or(Duration::ZERO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deferred_message_backs_off_from_the_interval_to_an_hour() {
+        let minutes = |n: u64| Duration::from_secs(60 * n);
+        for (attempts, expected) in [
+            (1, 3),
+            (2, 6),
+            (3, 12),
+            (5, 48),
+            (6, 60),
+            (4_000_000_000, 60),
+        ] {
+            assert_eq!(
+                after_deferral(minutes(3), attempts),
+                minutes(expected),
+                "{attempts}"
+            );
+        }
+        // An interval that is longer than the limit is the operator's word.
+        assert_eq!(after_deferral(minutes(90), 4), minutes(90));
+    }
+
+    #[test]
+    fn one_break_is_the_lines_two_are_the_messages() {
+        let minutes = |n: u64| Some(Duration::from_secs(60 * n));
+        for (breaks, expected) in [
+            (0, None),
+            (1, None),
+            (2, minutes(5)),
+            (3, minutes(10)),
+            (99, minutes(360)),
+        ] {
+            assert_eq!(after_break(breaks), expected, "{breaks}");
+        }
+    }
+}

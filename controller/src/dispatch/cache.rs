@@ -1,0 +1,118 @@
+//! Envelopes and contents that are in memory anyway: mail that goes out at once is never read back.
+//!
+//! # Invariants
+//! Bounded in bytes; the oldest goes first. Losing an entry costs a read, nothing else.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dd_proto::envelope::Envelope;
+use dd_proto::id::DeliveryId;
+
+/// What an entry takes beside its content: names, paths, places in tables.
+const ENTRY: usize = 512;
+
+#[derive(Debug, Clone)]
+pub(super) struct Cached {
+    pub(super) envelope: Arc<Envelope>,
+    /// None: not in memory.
+    pub(super) content: Option<Bytes>,
+}
+
+#[derive(Debug)]
+pub(super) struct Cache {
+    entries: HashMap<DeliveryId, Cached>,
+    /// In the order in which they came; may name what is gone.
+    order: VecDeque<DeliveryId>,
+    bytes: usize,
+    max_bytes: usize,
+}
+
+impl Cache {
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self {
+            entries: HashMap::new(),
+            order: VecDeque::new(),
+            bytes: 0,
+            max_bytes,
+        }
+    }
+
+    pub(super) fn put(&mut self, delivery: DeliveryId, cached: Cached) {
+        self.bytes += size(&cached);
+        if let Some(before) = self.entries.insert(delivery.clone(), cached) {
+            self.bytes -= size(&before);
+        } else {
+            self.order.push_back(delivery);
+        }
+        while self.bytes > self.max_bytes || self.front_is_gone() {
+            match self.order.pop_front() {
+                Some(oldest) => drop(self.take(&oldest)),
+                None => break,
+            }
+        }
+    }
+
+    fn front_is_gone(&self) -> bool {
+        let front = self.order.front();
+        front.is_some_and(|front| !self.entries.contains_key(front))
+    }
+
+    pub(super) fn look_up(&self, delivery: &DeliveryId) -> Option<&Cached> {
+        self.entries.get(delivery)
+    }
+
+    pub(super) fn take(&mut self, delivery: &DeliveryId) -> Option<Cached> {
+        let cached = self.entries.remove(delivery)?;
+        self.bytes -= size(&cached);
+        Some(cached)
+    }
+}
+
+fn size(cached: &Cached) -> usize {
+    let recipients = cached.envelope.recipients.len() * 128;
+    ENTRY + recipients + cached.content.as_ref().map_or(0, Bytes::len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dd_proto::envelope::{Body, Encoding};
+    use dd_proto::id::MessageId;
+
+    fn delivery(n: u8) -> DeliveryId {
+        DeliveryId {
+            message: MessageId::from_bytes([n; 16]),
+            site: "home".parse().unwrap(),
+        }
+    }
+
+    fn cached(bytes: usize) -> Cached {
+        let envelope = Envelope {
+            reverse_path: "".parse().unwrap(),
+            body: Body::SevenBit,
+            encoding: Encoding::Ascii,
+            ret: None,
+            envid: None,
+            recipients: Vec::new(),
+        };
+        Cached {
+            envelope: Arc::new(envelope),
+            content: Some(vec![0; bytes].into()),
+        }
+    }
+
+    #[test]
+    fn the_oldest_goes_when_it_is_full() {
+        let mut cache = Cache::new(3000);
+        for n in 0..3 {
+            cache.put(delivery(n), cached(1000));
+        }
+        assert!(cache.look_up(&delivery(0)).is_none());
+        assert!(cache.look_up(&delivery(2)).is_some());
+        assert!(cache.take(&delivery(2)).is_some());
+        assert!(cache.take(&delivery(1)).is_some());
+        assert_eq!(cache.bytes, 0);
+    }
+}

@@ -1,0 +1,177 @@
+//! What is in hand: deliveries leased, asked about, or with something about them still being written.
+//!
+//! # Invariants
+//! A delivery leaves the hand only when nothing about it is unwritten; then, and not before, agents are told that
+//! their journals may forget it.
+
+use dd_proto::id::{DeliveryId, Lease};
+use dd_proto::name::AgentName;
+use dd_proto::report::{Disposition, Reply};
+
+use super::Order;
+use super::lease::{InHand, Leased};
+use super::site::{Again, Phase, Why};
+use super::state::{Effect, Question, State, Turn};
+use crate::store::{Note, Waiting};
+
+impl State {
+    /// The delivery's place in hand; a new one if there is none.
+    pub(super) fn take_in_hand(&mut self, delivery: &DeliveryId) -> &mut InHand {
+        if !self.hand.contains_key(delivery)
+            && let Some(queue) = self.sites.get_mut(&delivery.site)
+        {
+            queue.in_hand += 1;
+        }
+        self.hand.entry(delivery.clone()).or_default()
+    }
+
+    /// The lease in hand, if it is this one.
+    pub(super) fn current(&mut self, lease: &Lease, agent: &AgentName) -> Option<&mut Leased> {
+        let leased = self.hand.get_mut(&lease.delivery)?.leased.as_mut()?;
+        leased.is(lease, agent).then_some(leased)
+    }
+
+    /// Ends the lease of a delivery; it stays in hand until [`State::let_go`].
+    pub(super) fn end_lease(&mut self, delivery: &DeliveryId) -> Option<Leased> {
+        let leased = self.hand.get_mut(delivery)?.leased.take()?;
+        if let Some(queue) = self.sites.get_mut(&delivery.site) {
+            queue.out = queue.out.saturating_sub(1);
+            if queue.canary.as_ref() == Some(delivery) {
+                queue.canary = None;
+            }
+        }
+        if let Some(agent) = self.agents.get_mut(&leased.agent) {
+            agent.leases.remove(delivery);
+            if let Some(attached) = &mut agent.attached
+                && attached.id == leased.attachment
+            {
+                attached.free(leased.occupies);
+            }
+        }
+        Some(leased)
+    }
+
+    /// Hands a settlement or note out; the delivery is in hand until it is written.
+    pub(super) fn write(&mut self, delivery: &DeliveryId, effect: Effect, turn: &mut Turn<'_>) {
+        self.take_in_hand(delivery).unwritten += 1;
+        turn.effect(effect);
+    }
+
+    pub(super) fn owe(&mut self, agent: &AgentName, lease: &Lease) {
+        let owed = (agent.clone(), lease.clone());
+        self.take_in_hand(&lease.delivery).owed.push(owed);
+    }
+
+    pub(super) fn written(&mut self, delivery: &DeliveryId, turn: &mut Turn<'_>) {
+        if let Some(in_hand) = self.hand.get_mut(delivery) {
+            in_hand.unwritten = in_hand.unwritten.saturating_sub(1);
+            self.let_go(delivery, turn);
+        }
+    }
+
+    /// Acknowledges, and lets the delivery go if nothing keeps it.
+    pub(super) fn let_go(&mut self, delivery: &DeliveryId, turn: &mut Turn<'_>) {
+        let Some(in_hand) = self.hand.get_mut(delivery) else {
+            return;
+        };
+        if in_hand.unwritten > 0 {
+            return;
+        }
+        for (agent, lease) in std::mem::take(&mut in_hand.owed) {
+            self.acknowledge(&agent, lease, turn);
+        }
+        if self.hand.get(delivery).is_some_and(|h| h.leased.is_some()) {
+            return;
+        }
+        let Some(in_hand) = self.hand.remove(delivery) else {
+            return;
+        };
+        if let Some(queue) = self.sites.get_mut(&delivery.site) {
+            queue.in_hand = queue.in_hand.saturating_sub(1);
+            if let Some(reading) = &mut queue.reading {
+                reading.touched.insert(delivery.message);
+            }
+        }
+        if in_hand.questions.is_empty() {
+            if let Some(waiting) = in_hand.back {
+                self.put_back(waiting, turn);
+            }
+        } else if let Some(queue) = self.sites.get_mut(&delivery.site) {
+            queue.rest = super::site::Rest::More;
+        }
+        for question in in_hand.questions {
+            self.ask(question, turn);
+        }
+        self.look(&delivery.site, turn);
+    }
+
+    fn put_back(&mut self, waiting: Waiting, turn: &mut Turn<'_>) {
+        let name = waiting.delivery.site.clone();
+        let Some(queue) = self.sites.get_mut(&name) else {
+            return;
+        };
+        queue.put_back(waiting);
+        if matches!(queue.phase, Phase::Idle | Phase::Waiting(Why::Deferred, _)) {
+            self.wake(&name, turn);
+        }
+    }
+
+    pub(super) fn acknowledge(&self, agent: &AgentName, lease: Lease, turn: &mut Turn<'_>) {
+        let agent = self.agents.get(agent);
+        // One that is not attached is told when it comes again, for then it reports again.
+        if let Some(attached) = agent.and_then(|agent| agent.attached.as_ref()) {
+            turn.order(attached.id, Order::Acknowledged(lease));
+        }
+    }
+
+    /// Asks what only the store knows. Until it has answered, the delivery is not assigned.
+    pub(super) fn ask(&mut self, question: Question, turn: &mut Turn<'_>) {
+        let delivery = question.lease().delivery.clone();
+        if self.is_early(question.lease().generation) {
+            self.early.push(question);
+            return;
+        }
+        if let Some(in_hand) = self.hand.get_mut(&delivery) {
+            match in_hand
+                .leased
+                .as_ref()
+                .and_then(|leased| leased.waiting.clone())
+            {
+                Some(waiting) => self.told_while_out(&question, waiting, turn),
+                None => in_hand.questions.push(question),
+            }
+            return;
+        }
+        if let Some(queue) = self.sites.get_mut(&delivery.site) {
+            queue.drop_from_head(delivery.message);
+            queue.rest = super::site::Rest::More;
+            if let Some(reading) = &mut queue.reading {
+                reading.again = Again::Yes;
+            }
+        }
+        *self.asking.entry(delivery).or_default() += 1;
+        turn.effect(Effect::Find(question));
+    }
+
+    pub(super) fn answered(&mut self, delivery: &DeliveryId) {
+        if let Some(times) = self.asking.get_mut(delivery) {
+            *times -= 1;
+            if *times == 0 {
+                self.asking.remove(delivery);
+            }
+        }
+    }
+}
+
+/// What is remembered of a delivery as it stands now.
+pub(super) fn note(waiting: &Waiting, last: Option<(Disposition, Reply)>) -> Note {
+    Note {
+        delivery: waiting.delivery.clone(),
+        attempts: waiting.attempts,
+        breaks: waiting.breaks,
+        in_doubt: waiting.in_doubt,
+        failed: waiting.failed,
+        not_before: waiting.not_before,
+        last,
+    }
+}

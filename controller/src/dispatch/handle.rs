@@ -1,0 +1,152 @@
+//! How the rest of the controller speaks to dispatch.
+//!
+//! Agents' events wait when the loop is behind, so an agent is held back by its own stream. All else is not bounded
+//! here: arrivals are bounded by the store's commits, the rest by the people who ask.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dd_proto::id::DeliveryId;
+use dd_proto::name::{AgentName, SiteName};
+use dd_proto::site::Site;
+use tokio::sync::{mpsc, oneshot};
+
+use super::state::Event;
+use super::{
+    AgentEvent, AgentView, Arrived, Attachment, AttachmentId, Counters, Hello, InHand, LeaseHeld,
+    Released, SiteView,
+};
+
+/// What the loop is told.
+#[derive(Debug)]
+pub(super) enum Input {
+    Arrived(Vec<Arrived>),
+    Event(Event),
+    Ask(Ask),
+}
+
+/// What the loop is asked, and where the answer goes.
+#[derive(Debug)]
+pub(super) enum Ask {
+    Attach(Hello, oneshot::Sender<Attachment>),
+    LeaseHeld(DeliveryId, oneshot::Sender<Option<LeaseHeld>>),
+    Release(
+        SiteName,
+        Option<Duration>,
+        oneshot::Sender<Option<Released>>,
+    ),
+    Retry(Vec<DeliveryId>, oneshot::Sender<u64>),
+    Remove(Vec<DeliveryId>, oneshot::Sender<Result<u64, InHand>>),
+    Site(SiteName, oneshot::Sender<Option<SiteView>>),
+    Sites(oneshot::Sender<Vec<(SiteName, SiteView)>>),
+    Agents(oneshot::Sender<Vec<AgentView>>),
+    IsOut(Vec<DeliveryId>, oneshot::Sender<Vec<DeliveryId>>),
+    Counters(oneshot::Sender<Counters>),
+}
+
+/// Speaks to the loop. Once the loop has ended, questions are answered with nothing; the process is at its end then.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    pub(super) inputs: mpsc::UnboundedSender<Input>,
+    pub(super) agents: mpsc::Sender<(AttachmentId, AgentEvent)>,
+}
+
+impl Handle {
+    fn tell(&self, event: Event) {
+        let _ = self.inputs.send(Input::Event(event));
+    }
+
+    async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Option<T> {
+        let (sender, answer) = oneshot::channel();
+        self.inputs.send(Input::Ask(ask(sender))).ok()?;
+        answer.await.ok()
+    }
+
+    /// Mail that has just become durable.
+    pub fn arrived(&self, mail: Vec<Arrived>) {
+        let _ = self.inputs.send(Input::Arrived(mail));
+    }
+
+    /// A site is new, or its record, its authority or its hold has changed. Open sessions end after the transaction in
+    /// hand.
+    pub fn site_changed(&self, site: Arc<Site>) {
+        self.tell(Event::SiteChanged(site));
+    }
+
+    pub fn site_removed(&self, site: SiteName) {
+        self.tell(Event::SiteRemoved(site));
+    }
+
+    pub fn agent_registered(&self, agent: AgentName) {
+        self.tell(Event::AgentRegistered(agent));
+    }
+
+    pub fn agent_removed(&self, agent: AgentName) {
+        self.tell(Event::AgentRemoved(agent));
+    }
+
+    /// An agent has said Hello and told its journal. The first order is Welcome; when the orders end, so does the
+    /// stream.
+    pub async fn attach(&self, hello: Hello) -> Attachment {
+        let attachment = self.ask(|sender| Ask::Attach(hello, sender)).await;
+        attachment.unwrap_or_else(Attachment::ended)
+    }
+
+    /// Waits while the loop is behind.
+    pub async fn agent_event(&self, id: AttachmentId, event: AgentEvent) {
+        let _ = self.agents.send((id, event)).await;
+    }
+
+    /// The stream has ended. What was said on it before counts.
+    pub fn detached(&self, id: AttachmentId) {
+        self.tell(Event::Detached(id));
+    }
+
+    /// Who holds the lease of a delivery.
+    pub async fn lease_held(&self, delivery: DeliveryId) -> Option<LeaseHeld> {
+        self.ask(|sender| Ask::LeaseHeld(delivery, sender)).await?
+    }
+
+    /// Makes everything of a site due. With `wait`: says what came of it, at the latest after that time. None: no such
+    /// site.
+    pub async fn release(&self, site: SiteName, wait: Option<Duration>) -> Option<Released> {
+        self.ask(|sender| Ask::Release(site, wait, sender)).await?
+    }
+
+    /// Makes deliveries due, failed ones too. Returns how many; what is in hand is not among them.
+    pub async fn retry(&self, deliveries: Vec<DeliveryId>) -> u64 {
+        let retried = self.ask(|sender| Ask::Retry(deliveries, sender)).await;
+        retried.unwrap_or_default()
+    }
+
+    /// Settles deliveries as removed; durable when it returns.
+    ///
+    /// # Errors
+    /// One is in hand; then none is removed.
+    pub async fn remove(&self, deliveries: Vec<DeliveryId>) -> Result<u64, InHand> {
+        let removed = self.ask(|sender| Ask::Remove(deliveries, sender)).await;
+        removed.unwrap_or(Ok(0))
+    }
+
+    pub async fn site_view(&self, site: SiteName) -> Option<SiteView> {
+        self.ask(|sender| Ask::Site(site, sender)).await?
+    }
+
+    pub async fn site_views(&self) -> Vec<(SiteName, SiteView)> {
+        self.ask(Ask::Sites).await.unwrap_or_default()
+    }
+
+    pub async fn agent_views(&self) -> Vec<AgentView> {
+        self.ask(Ask::Agents).await.unwrap_or_default()
+    }
+
+    /// Which of these are out at an agent.
+    pub async fn is_out(&self, deliveries: Vec<DeliveryId>) -> Vec<DeliveryId> {
+        let out = self.ask(|sender| Ask::IsOut(deliveries, sender)).await;
+        out.unwrap_or_default()
+    }
+
+    pub async fn counters(&self) -> Counters {
+        self.ask(Ask::Counters).await.unwrap_or_default()
+    }
+}

@@ -1,0 +1,207 @@
+//! What goes to whom: which agent tries a site, and whose turn it is.
+//!
+//! # Invariants
+//! - One site belongs to one agent at a time.
+//! - A site that is not proved gets one canary, which occupies a probe; a proved one gets its window, in turn with
+//!   the agent's other sites, so a site with a million messages takes its window and not the agent.
+
+use std::time::Duration;
+
+use dd_proto::id::Lease;
+use dd_proto::name::{AgentName, SiteName};
+
+use super::Order;
+use super::lease::{Dot, Freshness, Leased, Occupies};
+use super::release::Begun;
+use super::site::{OldPlan, Phase, Queued, SiteQueue};
+use super::state::{Assign, Effect, State, Turn};
+use crate::store::Waiting;
+
+impl State {
+    pub(super) fn assign(&mut self, turn: &mut Turn<'_>) {
+        self.assign_canaries(turn);
+        let names: Vec<AgentName> = self.attachments.values().cloned().collect();
+        for name in names {
+            self.assign_window(&name, turn);
+        }
+    }
+
+    /// Sites that answered when they were last tried go first.
+    fn assign_canaries(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.monotonic;
+        for _ in 0..self.answering.len() + self.silent.len() {
+            if self.least_loaded(now).is_none() {
+                return;
+            }
+            let Some(name) = self
+                .answering
+                .pop_front()
+                .or_else(|| self.silent.pop_front())
+            else {
+                return;
+            };
+            let Some(queue) = self.sites.get_mut(&name) else {
+                continue;
+            };
+            if queue.queued == Queued::ForProbe {
+                queue.queued = Queued::No;
+            }
+            let may_be_tried = matches!(queue.phase, Phase::Ready(from) if from <= now)
+                && queue.old_plan == OldPlan::Over;
+            if !may_be_tried {
+                continue;
+            }
+            match self.agent_for(&name, now) {
+                Pick::ProvedAlready => {
+                    self.set_phase(&name, Phase::Flowing);
+                    self.look(&name, turn);
+                }
+                Pick::Agent(agent) => self.begin_probe(&name, &agent, turn),
+                Pick::Later => self.look(&name, turn),
+            }
+        }
+    }
+
+    fn least_loaded(&self, now: Duration) -> Option<&AgentName> {
+        let free = self.agents.iter().filter(|(_, agent)| {
+            let attached = agent.attached.as_ref();
+            attached.is_some_and(|attached| attached.has_room_for(Occupies::Probe, now))
+        });
+        free.min_by_key(|(_, agent)| agent.leases.len())
+            .map(|(name, _)| name)
+    }
+
+    /// The agent a site belongs to, as long as it works for it; else the one with the least to do.
+    fn agent_for(&self, name: &SiteName, now: Duration) -> Pick {
+        let Some(queue) = self.sites.get(name) else {
+            return Pick::Later;
+        };
+        if self.session_is_open(queue) {
+            return Pick::ProvedAlready;
+        }
+        let carrier = queue.carrier.as_ref().filter(|_| queue.out > 0);
+        let attached = carrier.and_then(|c| self.agents.get(c)?.attached.as_ref());
+        match (carrier, attached) {
+            (Some(carrier), Some(attached)) if attached.has_room_for(Occupies::Probe, now) => {
+                Pick::Agent(carrier.clone())
+            }
+            (Some(_), Some(_)) => Pick::Later,
+            _ => self
+                .least_loaded(now)
+                .cloned()
+                .map_or(Pick::Later, Pick::Agent),
+        }
+    }
+
+    fn begin_probe(&mut self, name: &SiteName, agent: &AgentName, turn: &mut Turn<'_>) {
+        let Some(queue) = self.sites.get_mut(name) else {
+            return;
+        };
+        let Some(canary) = queue.take_next(&self.barrier) else {
+            return self.look(name, turn);
+        };
+        queue.carrier = Some(agent.clone());
+        queue.sessions.clear();
+        queue.queued = Queued::No;
+        queue.canary = Some(canary.delivery.clone());
+        self.set_phase(name, Phase::Proving);
+        self.give(agent, canary, Occupies::Probe, turn);
+    }
+
+    /// One message for each site in turn, as long as the agent has room.
+    fn assign_window(&mut self, agent: &AgentName, turn: &mut Turn<'_>) {
+        let now = turn.now.monotonic;
+        loop {
+            let attached = self.agents.get_mut(agent).and_then(|a| a.attached.as_mut());
+            let Some(attached) = attached.filter(|a| a.has_room_for(Occupies::Place, now)) else {
+                return;
+            };
+            let Some(name) = attached.turns.pop_front() else {
+                return;
+            };
+            let Some(queue) = self.sites.get_mut(&name) else {
+                continue;
+            };
+            if queue.queued == Queued::ForPlace {
+                queue.queued = Queued::No;
+            }
+            let flows = queue.phase == Phase::Flowing && queue.carrier.as_ref() == Some(agent);
+            if !flows || queue.out >= queue.window() {
+                continue;
+            }
+            if let Some(waiting) = queue.take_next(&self.barrier) {
+                self.give(agent, waiting, Occupies::Place, turn);
+            }
+            self.look(&name, turn);
+        }
+    }
+
+    /// Leases a delivery to an agent and sends it, behind the plan it needs.
+    fn give(
+        &mut self,
+        name: &AgentName,
+        mut waiting: Waiting,
+        occupies: Occupies,
+        turn: &mut Turn<'_>,
+    ) {
+        let delivery = waiting.delivery.clone();
+        let agent = self.agents.get_mut(name);
+        let (Some(agent), Some(queue)) = (agent, self.sites.get_mut(&delivery.site)) else {
+            return;
+        };
+        let Some(attached) = &mut agent.attached else {
+            return;
+        };
+        let (id, until) = (attached.id, attached.lease_until());
+        attached.take(occupies);
+        let version = queue.site.version;
+        if attached.plans.insert(delivery.site.clone(), version) != Some(version) {
+            turn.order(id, Order::Plan(queue.site.clone()));
+        }
+        agent.holds(delivery.clone(), until);
+        waiting.in_doubt |= self.barrier.casts_doubt_on(&waiting);
+        let freshness = begin(queue);
+        queue.out += 1;
+        let generation = self.generations.next();
+        let leased = Leased {
+            generation,
+            agent: name.clone(),
+            attachment: id,
+            waiting: Some(waiting.clone()),
+            until,
+            occupies,
+            dot: Dot::NotSeen,
+            freshness,
+        };
+        let lease = Lease {
+            delivery: delivery.clone(),
+            generation,
+        };
+        self.take_in_hand(&delivery).leased = Some(leased);
+        turn.effect(Effect::Assign(Assign {
+            to: id,
+            lease,
+            version,
+            waiting,
+            freshness,
+        }));
+    }
+}
+
+enum Pick {
+    /// A proved session is open.
+    ProvedAlready,
+    Agent(AgentName),
+    Later,
+}
+
+/// The first attempt after a release absorbs it, and is a fresh one.
+fn begin(queue: &mut SiteQueue) -> Freshness {
+    match &mut queue.release {
+        Some(release) if release.begun == Begun::NotYet => {
+            release.begun = Begun::Yes;
+            Freshness::Fresh
+        }
+        _ => Freshness::Any,
+    }
+}

@@ -1,0 +1,300 @@
+//! One site's queue as dispatch keeps it: its state, the head of what waits, its sessions.
+//!
+//! ```text
+//!            mail                 a probe is free            Proved
+//!   Idle ───────────▶ Ready ───────────────▶ Proving ───────────────▶ Flowing
+//!    ▲ ▲ mail, session  ▲                       │ not proved             │ │
+//!    │ └ open: Flowing  │ timer, release        ▼                        │ │
+//!    │                  └─────────────── Waiting(why, until) ◀───────────┘ │
+//!    │                    down wrong-host refused busy deferred            │
+//!    └───────────────────── nothing left ──────────────────────────────────┘
+//!   every state: held → Held; Held: resumed or over → Ready
+//! ```
+//!
+//! # Invariants
+//! - One timer for each site, however much waits.
+//! - The head is bounded, and a site that is not tried has none: memory grows with sites, not with messages.
+//!
+//! # Not here
+//! What is in hand ([`super::lease`]), which agent it goes to ([`super::plan`]).
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dd_proto::id::{DeliveryId, MessageId, SessionId};
+use dd_proto::name::AgentName;
+use dd_proto::site::Site;
+use jiff::Timestamp;
+
+use super::LastAttempt;
+use super::agents::WINDOW;
+use super::barrier::Barrier;
+use super::release::Release;
+use crate::store::{Position, Waiting};
+
+/// Messages of a flowing site that are in memory beside what is in hand.
+pub(super) const HEAD: usize = 64;
+/// A canary needs one; some of those read may be in hand.
+const HEAD_OF_UNPROVED: usize = 4;
+const KEPT_ATTEMPTS: usize = 10;
+/// So many messages deferred in a row are the site's doing, not theirs.
+pub(super) const DEFERRED_IN_ROW: u32 = 20;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Idle,
+    /// Mail waits, nothing is known against the site; not before a monotonic time.
+    Ready(Duration),
+    /// An agent is connecting, with one delivery as canary.
+    Proving,
+    Flowing,
+    Waiting(Why, Duration),
+    /// Until a monotonic time, or until it is resumed.
+    Held(Option<Duration>),
+}
+
+/// Why a site waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    Down,
+    WrongHost,
+    Refused,
+    Busy,
+    /// Only messages that have their own time are left.
+    Deferred,
+}
+
+impl Why {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::WrongHost => "wrong-host",
+            Self::Refused => "refused",
+            Self::Busy => "busy",
+            Self::Deferred => "deferred",
+        }
+    }
+}
+
+impl Phase {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Ready(_) => "ready",
+            Self::Proving => "proving",
+            Self::Flowing => "flowing",
+            Self::Waiting(..) => "waiting",
+            Self::Held(_) => "held",
+        }
+    }
+
+    pub(super) fn timer(self) -> Option<Duration> {
+        match self {
+            Self::Ready(at) | Self::Waiting(_, at) => Some(at),
+            Self::Held(until) => until,
+            Self::Idle | Self::Proving | Self::Flowing => None,
+        }
+    }
+}
+
+/// What the store holds behind the head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// Nothing that is due.
+    None,
+    /// More, or nobody knows.
+    More,
+}
+
+/// A read of the head that is under way.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    /// Left our hand meanwhile: the read may not know what became of them.
+    pub(super) touched: BTreeSet<MessageId>,
+    /// Something came in or went back that the read may not show.
+    pub(super) again: Again,
+    pub(super) next_due: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Again {
+    #[default]
+    No,
+    Yes,
+}
+
+/// Whether the site accepted a message since it was last Ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    None,
+    Some,
+}
+
+/// Whether the site stands in a queue for an agent's room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Queued {
+    No,
+    ForProbe,
+    ForPlace,
+}
+
+#[derive(Debug)]
+pub(super) struct SiteQueue {
+    pub(super) site: Arc<Site>,
+    pub(super) phase: Phase,
+    /// As it stands in the state's timers.
+    pub(super) timer: Option<Duration>,
+    pub(super) head: VecDeque<Waiting>,
+    pub(super) rest: Rest,
+    /// Where the next read goes on, when what was read so far was of no use.
+    pub(super) cursor: Option<Position>,
+    pub(super) next_due: Option<Timestamp>,
+    pub(super) reading: Option<Reading>,
+    /// Mail of this start has come, so reading is of use before the barrier opens.
+    pub(super) since_start: Progress,
+    /// The agent the site belongs to; None once nobody works for it.
+    pub(super) carrier: Option<AgentName>,
+    /// Proved sessions of the carrier.
+    pub(super) sessions: BTreeSet<SessionId>,
+    /// The delivery that a probe is out with.
+    pub(super) canary: Option<DeliveryId>,
+    /// Deliveries leased, and all that are in hand.
+    pub(super) out: u32,
+    pub(super) in_hand: u32,
+    pub(super) progress: Progress,
+    pub(super) deferred_in_row: u32,
+    /// When it last became Ready after a session ended.
+    pub(super) reconnected: Option<Duration>,
+    /// It answered when it was last tried.
+    pub(super) answered: Progress,
+    pub(super) queued: Queued,
+    /// The record has changed: what is out under the old one ends first.
+    pub(super) old_plan: OldPlan,
+    pub(super) release: Option<Release>,
+    pub(super) attempts: VecDeque<LastAttempt>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OldPlan {
+    Over,
+    StillOut,
+}
+
+impl SiteQueue {
+    pub(super) fn new(site: Arc<Site>, rest: Rest) -> Self {
+        Self {
+            site,
+            phase: Phase::Idle,
+            timer: None,
+            head: VecDeque::new(),
+            rest,
+            cursor: None,
+            next_due: None,
+            reading: None,
+            since_start: Progress::None,
+            carrier: None,
+            sessions: BTreeSet::new(),
+            canary: None,
+            out: 0,
+            in_hand: 0,
+            progress: Progress::None,
+            deferred_in_row: 0,
+            reconnected: None,
+            answered: Progress::None,
+            queued: Queued::No,
+            old_plan: OldPlan::Over,
+            release: None,
+            attempts: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn window(&self) -> u32 {
+        u32::from(self.site.limits.connections.max(1)) * WINDOW
+    }
+
+    /// Takes the next message that may go out from the head.
+    pub(super) fn take_next(&mut self, barrier: &Barrier) -> Option<Waiting> {
+        let next = self.head.iter().position(|w| barrier.lets_pass(w))?;
+        self.head.remove(next)
+    }
+
+    pub(super) fn has_next(&self, barrier: &Barrier) -> bool {
+        self.head.iter().any(|waiting| barrier.lets_pass(waiting))
+    }
+
+    /// A message has come; it is read later where there is no place for it now.
+    pub(super) fn arrived(&mut self, waiting: Waiting, barrier: &Barrier) {
+        self.since_start = Progress::Some;
+        if let Some(reading) = &mut self.reading {
+            reading.again = Again::Yes;
+        } else if self.keeps_head() && self.head.len() < HEAD && self.may_append(barrier) {
+            self.head.push_back(waiting);
+        } else {
+            self.rest = Rest::More;
+        }
+    }
+
+    /// In the head a message stands behind all that is older, unless older mail may not go out yet.
+    fn may_append(&self, barrier: &Barrier) -> bool {
+        self.rest == Rest::None || !barrier.is_open()
+    }
+
+    /// A message comes back untried, or may be tried again at once.
+    pub(super) fn put_back(&mut self, waiting: Waiting) {
+        if self.keeps_head() {
+            self.head.push_front(waiting);
+        } else {
+            self.rest = Rest::More;
+        }
+    }
+
+    fn keeps_head(&self) -> bool {
+        match self.phase {
+            Phase::Waiting(why, _) => why == Why::Deferred,
+            Phase::Held(_) => false,
+            Phase::Idle | Phase::Ready(_) | Phase::Proving | Phase::Flowing => true,
+        }
+    }
+
+    /// Forgets the head; it is read again when it is of use.
+    pub(super) fn drop_head(&mut self) {
+        if !self.head.is_empty() {
+            self.head = VecDeque::new();
+            self.rest = Rest::More;
+        }
+        self.cursor = None;
+        if let Some(reading) = &mut self.reading {
+            reading.again = Again::Yes;
+        }
+    }
+
+    pub(super) fn drop_from_head(&mut self, message: MessageId) {
+        self.head
+            .retain(|waiting| waiting.delivery.message != message);
+    }
+
+    pub(super) fn becomes_due(&mut self, at: Timestamp) {
+        let earlier = |next: Option<Timestamp>| Some(next.map_or(at, |next| next.min(at)));
+        self.next_due = earlier(self.next_due);
+        if let Some(reading) = &mut self.reading {
+            reading.next_due = earlier(reading.next_due);
+        }
+    }
+
+    /// How much a read asks for. What is in hand still stands at the front of the store's queue.
+    pub(super) fn read_limit(&self) -> usize {
+        let wanted = match self.phase {
+            Phase::Flowing => HEAD,
+            _ => HEAD_OF_UNPROVED,
+        };
+        wanted + usize::try_from(self.in_hand).unwrap_or(HEAD)
+    }
+
+    pub(super) fn remember(&mut self, attempt: LastAttempt) {
+        if self.attempts.len() == KEPT_ATTEMPTS {
+            self.attempts.pop_front();
+        }
+        self.attempts.push_back(attempt);
+    }
+}
