@@ -1,1 +1,59 @@
-fn main() {}
+//! `dd-controller`: command line and log; the rest is the library.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use dd_controller::store::RebuildIndex;
+use tracing_subscriber::EnvFilter;
+
+/// Takes mail for sites, and decides what is tried when and by which agent.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Args {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Validate the configuration and exit.
+    #[arg(long)]
+    check: bool,
+    /// Start as if the index were gone: it is built again from the log.
+    #[arg(long)]
+    rebuild_index: bool,
+}
+
+fn main() -> ExitCode {
+    match start(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Where standard error is gone there is nobody left to tell.
+            let _ = writeln!(std::io::stderr(), "dd-controller: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(args: &Args) -> anyhow::Result<()> {
+    if args.check {
+        dd_controller::check(&args.config)?;
+        return Ok(());
+    }
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    let rebuild = match args.rebuild_index {
+        true => RebuildIndex::Yes,
+        false => RebuildIndex::No,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let ended = runtime.block_on(dd_controller::run(&args.config, rebuild));
+    // Nothing that still blocks may hold up the end: after an error least of all.
+    runtime.shutdown_background();
+    Ok(ended?)
+}
