@@ -1,6 +1,6 @@
 //! The seam: everything the rest of the controller may ask of storage, in the domain's words.
 //!
-//! `local/` implements it with two append-only logs (what must not be forgotten) and an index derived from them.
+//! [`local`] implements it with two append-only logs (what must not be forgotten) and sled (derived from them).
 //!
 //! # Invariants
 //! What `accept`, `settle` and `put` answered Ok for survives a power cut. Positions are opaque: sequences, files and
@@ -8,6 +8,8 @@
 //!
 //! # Not here
 //! When anything is tried: [`crate::dispatch`].
+
+pub(crate) mod local;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,10 +25,7 @@ use tokio::sync::watch;
 use crate::intake::accept::{AcceptError, Submission};
 use crate::intake::policy::Space;
 
-mod local;
-
-use local::Local;
-pub use local::Spooled;
+pub use local::content::Spooled;
 
 /// Where a delivery stands in its site's queue: due mail first, then by the time it becomes due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,17 +33,6 @@ pub struct Position {
     /// Milliseconds since 1970; 0: due from the start.
     pub(in crate::store) not_before_ms: u64,
     pub(in crate::store) sequence: u64,
-}
-
-#[cfg(test)]
-impl Position {
-    /// For stores that tests make up.
-    pub(crate) fn made_up(not_before_ms: u64, sequence: u64) -> Self {
-        Self {
-            not_before_ms,
-            sequence,
-        }
-    }
 }
 
 /// An open delivery as the index knows it: small, without envelope and content.
@@ -61,6 +49,8 @@ pub struct Waiting {
     pub in_doubt: bool,
     /// A final answer that nobody could be told of yet: shown, not tried again.
     pub failed: bool,
+    /// What came of the last attempt, for people; empty before the first.
+    pub last: String,
     pub bytes: u64,
     /// Recipients that are not settled.
     pub open: Vec<RecipientNumber>,
@@ -130,164 +120,151 @@ pub struct Count {
     pub bytes: u64,
 }
 
-/// Where the store lies and how much it may take.
+/// Where the store lies and how it behaves.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// Made, with mode 0700, where it does not exist.
     pub dir: PathBuf,
     pub segment_bytes: u64,
-    /// Intake stops below it.
+    /// Below it intake is told that space is short.
     pub min_free: MinFree,
     pub rebuild_index: RebuildIndex,
 }
 
-/// What must stay free of the file system.
+/// How much of the file system stays free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MinFree {
     Percent(u8),
     Bytes(u64),
 }
 
-/// Whether an operator asked for what is derived to be made anew.
+/// Whether a start treats the index as if it were gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RebuildIndex {
     No,
     Yes,
 }
 
-/// What was found at the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What a start found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StartReport {
-    pub start_number: u64,
-    pub open_deliveries: u64,
-    pub records: u64,
-    /// Records that cannot be read; copied to `quarantine/`.
+    /// This start's number: the high half of every lease generation.
+    pub start: u64,
+    /// Records of the queue log that were replayed; 0 after a clean stop.
+    pub replayed: u64,
+    /// Damaged places, copied to `quarantine/`.
     pub damaged: u64,
-    /// Bytes of a commit that nobody was told of.
+    /// Bytes of a torn last commit, which nobody was told of.
     pub torn_bytes: u64,
-    /// Content files that no open delivery names.
-    pub orphans: u64,
-    /// The newest time in a record: a wall clock far behind it is wrong.
+    /// The newest wall time in a replayed record: a clock far behind it is wrong.
     pub newest: Option<Timestamp>,
 }
 
-/// Why the store cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    #[error("another controller runs on this state directory ({0})")]
-    InUse(PathBuf),
-    #[error("the state directory {dir} cannot be used: {source}")]
-    Io {
-        dir: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-}
-
-/// The log has failed: nothing more is durable, and the process ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the log has failed")]
-pub struct LogFailed;
-
-/// Why something cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Held and shown, never assigned.
-    #[error("the content of {0} is damaged")]
-    Damaged(DeliveryId),
-    #[error("the store cannot be read: {0}")]
-    Io(#[from] std::io::Error),
-    #[error(transparent)]
-    LogFailed(#[from] LogFailed),
-}
-
-/// Where a listing goes on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListPosition(pub(in crate::store) ListKey);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::store) enum ListKey {
-    /// In the order of a site's queue.
-    Site(Position),
-    /// In the order of the messages' ids.
-    All(DeliveryId),
-}
-
-/// A record of the registry.
+/// A registry record. An empty value is a damaged one: whatever it was, it must not be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     pub key: String,
-    /// The sequence of the record that wrote it: never used again.
+    /// The sequence that wrote it; never reused.
     pub version: u64,
     pub value: Bytes,
 }
 
-/// The store; clones share it.
-#[derive(Debug, Clone)]
-pub struct Store {
-    local: Arc<Local>,
+/// Where a listing goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListPosition(Vec<u8>);
+
+/// Why the store does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("another controller runs on the state directory {}: stop it first", .0.display())]
+    InUse(PathBuf),
+    #[error("the state directory cannot be read or written")]
+    Disk(#[from] std::io::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
+/// Why something stored cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("the index failed: {0}")]
+    Index(String),
+    #[error("the record of {0} is damaged; it is kept, and not delivered")]
+    Damaged(DeliveryId),
+    #[error("the disk failed")]
+    Disk(#[source] std::io::Error),
+    #[error("the store has been closed")]
+    Closed,
+}
+
+/// The log takes nothing more; the process ends and starts anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the log cannot be written")]
+pub struct LogFailed;
+
+/// Storage.
+#[derive(Debug, Clone)]
+pub struct Store(Arc<local::Local>);
+
 impl Store {
-    /// Opens the state directory, or makes it. Blocks until all is known.
+    /// Opens the state directory. Blocks while an index is rebuilt.
     ///
     /// # Errors
-    /// Another process has it, or the disk refuses.
-    pub fn open(settings: Settings, now: Timestamp) -> Result<(Self, StartReport), OpenError> {
-        let (local, report) = Local::open(settings, now)?;
-        let local = Arc::new(local);
-        Ok((Self { local }, report))
+    /// The directory is in use, or cannot be read or written.
+    pub fn open(settings: Settings) -> Result<(Self, StartReport), OpenError> {
+        let (local, report) = local::Local::open(settings)?;
+        Ok((Self(Arc::new(local)), report))
     }
 
-    /// The high half of every lease generation of this start.
+    /// The number of this start, one above every earlier one.
     pub fn start_number(&self) -> u64 {
-        self.local.start_number()
+        self.0.start_number()
     }
 
-    /// Makes a message durable; one [`Waiting`] for each site. If the machine stops before it returns, the message is
-    /// there or not, and the client, never told 250, tries again.
+    /// Makes a message durable; one `Waiting` for each of its sites.
     ///
     /// # Errors
-    /// No space for its content, or the log has failed.
+    /// Nothing was accepted.
     pub async fn accept(
         &self,
         submission: Submission<Spooled>,
     ) -> Result<Vec<Waiting>, AcceptError> {
-        self.local.accept(submission).await
+        self.0.accept(submission).await
     }
 
     /// A file for a large content.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// There is no space.
     pub async fn spool(&self) -> Result<Spooled, AcceptError> {
-        self.local.spool().await
+        self.0.spool().await
     }
 
-    /// Durable when it returns Ok.
+    /// Durable when Ok. Settling what is settled changes nothing.
     ///
     /// # Errors
-    /// The log has failed.
+    /// The log failed: nothing of it may be acknowledged.
     pub async fn settle(&self, batch: Vec<Settlement>) -> Result<(), LogFailed> {
-        self.local.settle(batch).await
+        self.0.settle(batch).await
     }
 
-    /// Seen by every later `head`; on disk with the next commit, which is not waited for.
+    /// Remembers. Notes about what is settled are dropped.
     ///
     /// # Errors
-    /// The log has failed.
+    /// The log failed.
     pub async fn note(&self, batch: Vec<Note>) -> Result<(), LogFailed> {
-        self.local.note(batch).await
+        self.0.note(batch).await
     }
 
-    /// Remembers when a site is tried next. Not durable.
+    /// Remembers, in the index only, when a site is tried next.
     pub async fn site_timer(&self, site: SiteName, at: Option<Timestamp>) {
-        self.local.index().set_timer(site, at);
+        self.0.site_timer(&site, at);
     }
 
-    /// What of a site's queue is due, behind `after`.
+    /// Up to `limit` deliveries of a site that are due at `due`, behind `after`.
     ///
     /// # Errors
-    /// The index cannot be read.
+    /// The index failed.
     pub async fn head(
         &self,
         site: &SiteName,
@@ -295,92 +272,94 @@ impl Store {
         due: Timestamp,
         limit: usize,
     ) -> Result<Head, StoreError> {
-        Ok(self.local.index().head(site, after, due, limit))
+        self.0.head(site.clone(), after, due, limit).await
     }
 
-    /// All that an assignment needs; None if the delivery is not open.
+    /// All that an assignment needs; None where the delivery is settled.
     ///
     /// # Errors
-    /// Its record or content is damaged, or cannot be read.
+    /// The record is damaged, or the index failed.
     pub async fn load(&self, delivery: &DeliveryId) -> Result<Option<Loaded>, StoreError> {
-        self.local.load(delivery).await
+        self.0.load(delivery.clone()).await
     }
 
     /// The open deliveries of a message.
     ///
     /// # Errors
-    /// The index cannot be read.
+    /// The index failed.
     pub async fn find(&self, id: MessageId) -> Result<Vec<Waiting>, StoreError> {
-        Ok(self.local.index().find(id))
+        self.0.find(id).await
     }
 
-    /// One page of what waits, and where the next begins.
+    /// Open deliveries, of one site or of all; None as position: that was the end.
     ///
     /// # Errors
-    /// The index cannot be read.
+    /// The index failed.
     pub async fn list(
         &self,
         site: Option<SiteName>,
         after: Option<ListPosition>,
         limit: usize,
     ) -> Result<(Vec<Waiting>, Option<ListPosition>), StoreError> {
-        let index = self.local.index();
-        Ok(index.list(site.as_ref(), after.as_ref(), limit))
+        self.0.list(site, after, limit).await
     }
 
+    /// What waits for a site.
     pub fn count(&self, site: &SiteName) -> Count {
-        self.local.index().count(site)
+        self.0.count(site)
     }
 
+    /// What waits in all.
     pub fn total(&self) -> Count {
-        self.local.index().total()
+        self.0.total()
     }
 
-    /// Sites with open deliveries, and when each is to be tried next.
+    /// Sites for which mail waits, with when they were to be tried next.
     pub fn sites_with_mail(&self) -> Vec<(SiteName, Option<Timestamp>)> {
-        self.local.index().sites_with_mail()
+        self.0.sites_with_mail()
     }
 
-    /// Becomes true when everything that earlier starts left is in the index.
+    /// Turns true when the queue of earlier starts has been read to its end.
     pub fn all_known(&self) -> watch::Receiver<bool> {
-        self.local.all_known()
+        self.0.all_known()
     }
 
+    /// Whether there is room for more mail.
     pub fn space(&self) -> Space {
-        self.local.space()
+        self.0.space()
     }
 
-    /// Writes or removes (None) a record of the registry. Durable when it returns the record's version.
+    /// Writes a registry record, or removes it. Durable when Ok; returns its version.
     ///
     /// # Errors
-    /// The log has failed.
+    /// The log failed: nothing was changed.
     pub async fn put(
         &self,
         family: &'static str,
         key: &str,
         value: Option<Bytes>,
     ) -> Result<u64, LogFailed> {
-        self.local.put(family, key, value).await
+        self.0.put(family, key.to_owned(), value).await
     }
 
-    /// All records of a family, by key.
+    /// All records of a family.
     ///
     /// # Errors
     /// The registry cannot be read.
     pub fn records(&self, family: &'static str) -> Result<Vec<Record>, StoreError> {
-        Ok(self.local.records(family))
+        Ok(self.0.records(family))
     }
 
-    /// Resolves when the log has failed: the process ends.
+    /// Resolves when log or index has failed: the process must end.
     pub async fn failed(&self) {
-        self.local.failed().await;
+        self.0.failed().await;
     }
 
-    /// Writes what is pending and ends the writers.
+    /// The clean stop: after it the next start trusts the index.
     ///
     /// # Errors
-    /// The log has failed before or now.
-    pub async fn close(self) -> Result<(), StoreError> {
-        Ok(self.local.close().await?)
+    /// The next start rebuilds the index.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        Arc::clone(&self.0).close().await
     }
 }

@@ -75,22 +75,9 @@ pub(crate) struct Noted {
     /// 0: due.
     #[prost(uint64, tag = "7")]
     pub(crate) not_before_ms: u64,
-    /// The reply it was kept for.
-    #[prost(message, optional, tag = "8")]
-    pub(crate) last: Option<LastReply>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct LastReply {
-    /// 1 relayed, 2 deferred, 3 failed.
-    #[prost(uint32, tag = "1")]
-    pub(crate) disposition: u32,
-    #[prost(uint32, tag = "2")]
-    pub(crate) code: u32,
-    #[prost(string, tag = "3")]
-    pub(crate) enhanced: String,
-    #[prost(string, tag = "4")]
-    pub(crate) text: String,
+    /// What came of the last attempt, for people.
+    #[prost(string, tag = "8")]
+    pub(crate) last: String,
 }
 
 /// The key of a registry record; the value is the record's content.

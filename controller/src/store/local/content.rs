@@ -5,10 +5,8 @@
 //! - Its name carries the start number: only files of earlier starts can be orphans.
 //! - It goes away when the last delivery's settlement is synced, or when it is dropped without being accepted.
 
-use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -39,11 +37,11 @@ pub(crate) struct Synced {
 impl Spooled {
     pub(crate) fn create(dir: &Path, start: u64, random: [u8; 16]) -> io::Result<Self> {
         let name = format!("{start:016x}-{}", Uuid::from_bytes(random).simple());
-        let file = File::options()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(dir.join(&name))?;
+        let file = std::os::unix::fs::OpenOptionsExt::mode(
+            File::options().read(true).write(true).create_new(true),
+            0o600,
+        )
+        .open(dir.join(&name))?;
         Ok(Self {
             file: Some(file),
             name,
@@ -109,33 +107,11 @@ pub(crate) fn unlink(dir: &Path, name: &str) {
     }
 }
 
-/// Opens a content file if all of it is there, at its beginning.
-///
-/// # Errors
-/// The disk's; `InvalidData` where it is not what was written.
-pub(crate) fn open_whole(dir: &Path, name: &str, crc: u32) -> io::Result<File> {
-    let mut file = File::open(dir.join(name))?;
-    let mut chunk = vec![0; 64 << 10];
-    let mut found = 0;
-    loop {
-        match file.read(&mut chunk)? {
-            0 => break,
-            n => found = crc32c::crc32c_append(found, &chunk[..n]),
-        }
-    }
-    if found != crc {
-        return Err(io::Error::from(io::ErrorKind::InvalidData));
-    }
-    file.rewind()?;
-    Ok(file)
-}
-
-/// Removes files of earlier starts that no open delivery names, or moves them to `quarantine`. Returns how many.
+/// Removes files of earlier starts that no open delivery names. Returns how many.
 pub(crate) fn remove_orphans(
     dir: &Path,
     current_start: u64,
-    quarantine: Option<&Path>,
-    named: &HashSet<&str>,
+    is_named: impl Fn(&str) -> bool,
 ) -> io::Result<u64> {
     let mut removed = 0;
     for entry in std::fs::read_dir(dir)? {
@@ -144,14 +120,25 @@ pub(crate) fn remove_orphans(
         let start = name
             .get(..16)
             .and_then(|start| u64::from_str_radix(start, 16).ok());
-        if named.contains(name) || start.is_none_or(|start| start >= current_start) {
-            continue;
+        if start.is_some_and(|start| start < current_start) && !is_named(name) {
+            unlink(dir, name);
+            removed += 1;
         }
-        match quarantine {
-            Some(quarantine) => std::fs::rename(dir.join(name), quarantine.join(name))?,
-            None => unlink(dir, name),
-        }
-        removed += 1;
     }
     Ok(removed)
+}
+
+/// Length and CRC-32C of a file.
+pub(crate) fn checksum(path: &Path) -> io::Result<(u64, u32)> {
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; 256 << 10];
+    let (mut bytes, mut crc) = (0, 0);
+    loop {
+        let read = io::Read::read(&mut file, &mut buffer)?;
+        if read == 0 {
+            return Ok((bytes, crc));
+        }
+        bytes += read as u64;
+        crc = crc32c::crc32c_append(crc, &buffer[..read]);
+    }
 }

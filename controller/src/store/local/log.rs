@@ -36,27 +36,6 @@ pub(crate) struct NewRecord {
     pub(crate) content: Bytes,
 }
 
-impl NewRecord {
-    pub(crate) fn without_content(kind: Kind, envelope: Vec<u8>) -> Self {
-        Self {
-            kind,
-            envelope,
-            content: Bytes::new(),
-        }
-    }
-
-    /// Whether it can be read back.
-    pub(crate) fn fits(&self) -> bool {
-        self.envelope.len() <= record::MAX_ENVELOPE as usize
-            && self.content.len() <= record::MAX_CONTENT as usize
-    }
-
-    /// Bytes on disk.
-    pub(crate) fn len(&self) -> usize {
-        record::HEADER + self.envelope.len() + self.content.len()
-    }
-}
-
 /// What a commit made of a record.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Written {
@@ -120,7 +99,10 @@ impl Log {
     }
 
     fn try_commit(&mut self, records: &[NewRecord], wall_ms: u64) -> io::Result<Vec<Written>> {
-        let bytes: u64 = records.iter().map(|record| record.len() as u64).sum();
+        let bytes: u64 = records
+            .iter()
+            .map(|r| (record::HEADER + r.envelope.len() + r.content.len()) as u64)
+            .sum();
         if self.offset + bytes > self.segment_bytes && self.offset > segment::HEADER {
             self.roll()?;
         }
@@ -175,6 +157,11 @@ impl Log {
         self.tail = next;
         self.offset = segment::HEADER;
         Ok(())
+    }
+
+    /// Where the log ends: segment, offset, next sequence.
+    pub(crate) fn end(&self) -> (u64, u64, u64) {
+        (self.tail.number, self.offset, self.next_sequence)
     }
 }
 

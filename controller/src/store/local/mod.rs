@@ -1,31 +1,19 @@
-//! The store on the disk of one machine: two logs that are the truth, and an index in memory, derived from them.
+//! The engine on one machine: the queue log and its writer, sled behind it, the registry's log, content files.
 //!
-//! `writer` owns the tail of a log (`log`, `segment`, `record`), `body` says what records hold, `fold` what they mean
-//! for the `index`; `replay` and `start` bring it all back. Large contents are files (`content`).
+//! ```text
+//! <state_dir>/ lock  clean-stop
+//!   queue/     segments of the queue log      (truth)
+//!   registry/  segments of the registry log   (truth)
+//!   content/   contents over 256 KiB          (truth, named by records)
+//!   index/     sled                           (derived)
+//!   quarantine/  what a start could not read
+//! ```
 //!
-//! # Invariants
-//! The index follows the log: an acceptance or a settlement is seen only after its commit is synced.
-
-use std::fs::File;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use bytes::Bytes;
-use dd_proto::envelope::Envelope;
-use dd_proto::id::DeliveryId;
-use jiff::Timestamp;
-use prost::Message as _;
-use tokio::sync::{oneshot, watch};
-
-use crate::intake::accept::{AcceptError, Content, Submission};
-use crate::intake::policy::Space;
-use crate::store::{
-    Loaded, LogFailed, MinFree, Note, OpenError, Record, Settings, Settlement, StartReport,
-    StoreError, StoredContent, Waiting,
-};
+//! # Not here
+//! What a start does ([`start`]), the commit ([`writer`]), formats ([`segment`], [`record`], [`body`]).
 
 mod body;
-mod content;
-mod fold;
+pub(super) mod content;
 mod index;
 mod log;
 mod record;
@@ -35,344 +23,452 @@ mod segment;
 mod start;
 mod writer;
 
-pub use content::Spooled;
+#[cfg(test)]
+mod tests;
 
-use body::{Accepted, StoredDelivery};
-use content::Synced;
-use index::{Index, Stored};
-use log::{Files, NewRecord};
-use record::Kind;
-use registry::Records;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dd_proto::envelope::Envelope;
+use dd_proto::id::{DeliveryId, MessageId};
+use dd_proto::name::SiteName;
+use jiff::Timestamp;
+use prost::Message as _;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::intake::accept::{AcceptError, Content, Submission};
+use crate::intake::policy::Space;
+use crate::store::{
+    Count, Head, ListPosition, Loaded, LogFailed, MinFree, Note, OpenError, Position, Record,
+    Settings, Settled, Settlement, StartReport, StoreError, StoredContent, Waiting,
+};
+
+use content::Spooled;
+use index::Index;
+use index::entry::millis;
+use log::Files;
+use registry::Registry;
 use start::{Places, Started};
-use writer::Writer;
+use writer::{Request, Writer, wall};
 
-/// An open state directory. Dropped, it writes what is pending, then lets the directory go.
+/// Requests that may wait for the writer; beyond them callers wait.
+const REQUESTS: usize = 4096;
+/// How often pending changes go to sled.
+const FLUSH_EVERY: Duration = Duration::from_millis(200);
+/// Below this much free space intake stops, whatever the percentage.
+const MIN_FREE_BYTES: u64 = 64 << 20;
+
+/// The engine.
 #[derive(Debug)]
-pub(super) struct Local {
+pub(crate) struct Local {
+    places: Places,
     start: u64,
     min_free: MinFree,
-    places: Places,
-    index: Arc<Mutex<Index>>,
-    records: Arc<Mutex<Records>>,
+    requests: mpsc::Sender<Request>,
+    index: Arc<Index>,
     files: Files,
-    known: watch::Sender<bool>,
-    queue: Writer,
-    registry: Writer,
-    /// Behind the writers: it is dropped after their last commit.
+    registry: Arc<Registry>,
+    all_known: watch::Sender<bool>,
+    failed: watch::Sender<bool>,
+    threads: Mutex<Option<Threads>>,
+    /// Held for as long as the process uses the directory.
     _lock: File,
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+#[derive(Debug)]
+struct Threads {
+    writer: JoinHandle<()>,
+    flusher: JoinHandle<()>,
+    end_flusher: std::sync::mpsc::Sender<()>,
 }
 
 impl Local {
-    pub(super) fn open(
-        settings: Settings,
-        now: Timestamp,
-    ) -> Result<(Self, StartReport), OpenError> {
-        let dir = settings.dir;
-        let failed = |source| OpenError::Io {
-            dir: dir.clone(),
-            source,
-        };
-        let places = Places::make(&dir).map_err(failed)?;
-        let lock = start::lock(&dir)?;
+    pub(crate) fn open(settings: Settings) -> Result<(Self, StartReport), OpenError> {
         let Started {
-            index,
-            records,
-            queue,
-            registry,
-            files,
-            report,
-        } = start::start(&places, settings.segment_bytes).map_err(failed)?;
-        if report.newest.is_some_and(|newest| newest > now) {
-            tracing::warn!(newest = ?report.newest, "the clock is behind the newest record: check it");
-        }
-        let local = Self {
-            start: report.start_number,
-            min_free: settings.min_free,
+            lock,
             places,
-            index: Arc::new(Mutex::new(index)),
-            records: Arc::new(Mutex::new(records)),
+            start,
+            queue,
             files,
-            known: watch::channel(true).0,
-            queue: Writer::spawn("queue-log", queue).map_err(failed)?,
-            registry: Writer::spawn("registry-log", registry).map_err(failed)?,
+            registry,
+            index,
+            report,
+        } = start::start(&settings)?;
+        let (requests, receiver) = mpsc::channel(REQUESTS);
+        let failed = watch::Sender::new(false);
+        let writer = Writer {
+            log: queue,
+            index: Arc::clone(&index),
+            requests: receiver,
+            failed: failed.clone(),
+            content: places.content.clone(),
+            start,
+        };
+        let (end_flusher, ended) = std::sync::mpsc::channel();
+        let threads = Threads {
+            writer: spawn("log writer", move || writer.run())?,
+            flusher: spawn("index", {
+                let (index, failed) = (Arc::clone(&index), failed.clone());
+                move || flush_until(&ended, &index, &failed)
+            })?,
+            end_flusher,
+        };
+        let local = Self {
+            places,
+            start,
+            min_free: settings.min_free,
+            requests,
+            index,
+            files,
+            registry: Arc::new(registry),
+            all_known: watch::Sender::new(true),
+            failed,
+            threads: Mutex::new(Some(threads)),
             _lock: lock,
         };
         Ok((local, report))
     }
 
-    pub(super) fn start_number(&self) -> u64 {
+    pub(crate) fn start_number(&self) -> u64 {
         self.start
     }
 
-    pub(super) fn index(&self) -> MutexGuard<'_, Index> {
-        locked(&self.index)
-    }
-
-    pub(super) fn all_known(&self) -> watch::Receiver<bool> {
-        self.known.subscribe()
-    }
-
-    pub(super) async fn spool(&self) -> Result<Spooled, AcceptError> {
-        let (dir, start) = (self.places.content.clone(), self.start);
-        let made = blocking(move || Spooled::create(&dir, start, rand::random())).await;
-        made.map_err(|error| {
-            tracing::warn!(%error, "a content file cannot be made");
-            AcceptError::Full
-        })
-    }
-
-    pub(super) async fn accept(
+    pub(crate) async fn accept(
         &self,
         submission: Submission<Spooled>,
     ) -> Result<Vec<Waiting>, AcceptError> {
-        let mut accepted = accepted(&submission);
-        let (inline, spooled) = match submission.content {
-            Content::Inline(bytes) => (bytes, None),
+        let mut accepted = Box::new(accepted_of(&submission));
+        let (inline, file) = match submission.content {
+            Content::Inline(bytes) => {
+                accepted.bytes = bytes.len() as u64;
+                (bytes, None)
+            }
             Content::Spooled(spooled) => {
-                let (spooled, synced) = sync(spooled).await?;
+                let syncing = tokio::task::spawn_blocking(move || {
+                    let synced = spooled.sync();
+                    (spooled, synced)
+                });
+                let (spooled, synced) = syncing.await.map_err(|_| AcceptError::LogFailed)?;
+                let synced = synced.map_err(|error| {
+                    tracing::warn!(%error, "a content file cannot be synced");
+                    AcceptError::Full
+                })?;
                 accepted.bytes = synced.bytes;
                 accepted.file = synced.name;
                 accepted.file_crc = synced.crc;
                 (Bytes::new(), Some(spooled))
             }
         };
-        let record = NewRecord {
-            kind: Kind::Accepted,
-            envelope: accepted.encode_to_vec(),
-            content: inline,
-        };
-        if !record.fits() {
-            return Err(AcceptError::Full);
-        }
-        self.commit_accepted(accepted, record, spooled).await
+        self.ask(|answer| Request::Accept {
+            accepted,
+            inline,
+            file,
+            answer,
+        })
+        .await
+        .map_err(|LogFailed| AcceptError::LogFailed)
     }
 
-    async fn commit_accepted(
+    pub(crate) async fn spool(&self) -> Result<Spooled, AcceptError> {
+        let (dir, start) = (self.places.content.clone(), self.start);
+        let random = rand::random();
+        tokio::task::spawn_blocking(move || Spooled::create(&dir, start, random))
+            .await
+            .map_err(|_| AcceptError::LogFailed)?
+            .map_err(|error| {
+                tracing::warn!(%error, "no content file can be made");
+                AcceptError::Full
+            })
+    }
+
+    pub(crate) async fn settle(&self, batch: Vec<Settlement>) -> Result<(), LogFailed> {
+        let batch = batch.iter().map(settled_of).collect();
+        self.ask(|answer| Request::Settle { batch, answer }).await
+    }
+
+    pub(crate) async fn note(&self, batch: Vec<Note>) -> Result<(), LogFailed> {
+        let batch = batch.iter().map(noted_of).collect();
+        self.ask(|answer| Request::Note { batch, answer }).await
+    }
+
+    async fn ask<T>(
         &self,
-        accepted: Accepted,
-        record: NewRecord,
-        spooled: Option<Spooled>,
-    ) -> Result<Vec<Waiting>, AcceptError> {
+        request: impl FnOnce(oneshot::Sender<Result<T, LogFailed>>) -> Request,
+    ) -> Result<T, LogFailed> {
         let (answer, answered) = oneshot::channel();
-        let index = Arc::clone(&self.index);
-        let then = move |written: Result<&[log::Written], LogFailed>| {
-            // Also after a failure: the record may be on the disk. If it is not, the next start finds an orphan.
-            if let Some(spooled) = spooled {
-                spooled.keep();
-            }
-            let result = written.map(|written| {
-                let waiting = fold::waiting(&accepted, written[0].sequence)
-                    .expect("what was just made from names and numbers parses");
-                let stored = Stored {
-                    place: written[0].place,
-                    file: accepted.file,
-                };
-                locked(&index).accept(stored, &waiting);
-                waiting
-            });
-            // Whoever asked may be gone; the message is accepted all the same.
-            let _ = answer.send(result);
-        };
-        let failed = |_| AcceptError::LogFailed;
-        self.queue.send(vec![record], then).await.map_err(failed)?;
-        answered.await.unwrap_or(Err(LogFailed)).map_err(failed)
+        let sent = self.requests.send(request(answer)).await;
+        sent.map_err(|_| LogFailed)?;
+        answered.await.map_err(|_| LogFailed)?
     }
 
-    pub(super) async fn settle(&self, batch: Vec<Settlement>) -> Result<(), LogFailed> {
-        let (answer, answered) = oneshot::channel();
-        let records = batch.iter().map(fold::settled_record).collect();
-        let index = Arc::clone(&self.index);
-        let content = self.places.content.clone();
-        let then = move |written: Result<&[log::Written], LogFailed>| {
-            let result = written.map(|_| forget(&index, &content, &batch));
-            let _ = answer.send(result);
-        };
-        self.queue.send(records, then).await?;
-        answered.await.unwrap_or(Err(LogFailed))
+    pub(crate) fn site_timer(&self, site: &SiteName, at: Option<Timestamp>) {
+        self.index.set_timer(site, at);
     }
 
-    pub(super) async fn note(&self, batch: Vec<Note>) -> Result<(), LogFailed> {
-        let records = batch.iter().map(fold::noted_record).collect();
-        {
-            let mut index = self.index();
-            batch.iter().for_each(|note| index.note(note));
-        }
-        self.queue.send(records, |_| ()).await
-    }
-
-    pub(super) async fn load(&self, delivery: &DeliveryId) -> Result<Option<Loaded>, StoreError> {
-        let found = self
-            .index()
-            .get(delivery)
-            .map(|(waiting, stored)| (waiting.clone(), stored.clone()));
-        let Some((waiting, stored)) = found else {
-            return Ok(None);
-        };
-        let (files, dir) = (self.files.clone(), self.places.content.clone());
-        let read = blocking(move || read_message(&files, &dir, &stored)).await;
-        match read {
-            Ok((envelope, content)) => Ok(Some(Loaded {
-                waiting,
-                envelope,
-                content,
-            })),
-            Err(error) if is_damage(&error) => {
-                // Settled while it was read: its content file is gone, and nothing is wrong.
-                if self.index().get(delivery).is_none() {
-                    return Ok(None);
-                }
-                Err(StoreError::Damaged(delivery.clone()))
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    pub(super) async fn put(
+    pub(crate) async fn head(
         &self,
-        family: &'static str,
-        key: &str,
-        value: Option<Bytes>,
-    ) -> Result<u64, LogFailed> {
-        let (answer, answered) = oneshot::channel();
-        let record = registry::put_record(family, key, value);
-        let (envelope, content) = (record.envelope.clone(), record.content.clone());
-        let records = Arc::clone(&self.records);
-        let then = move |written: Result<&[log::Written], LogFailed>| {
-            let result = written.map(|written| {
-                let sequence = written[0].sequence;
-                locked(&records)
-                    .apply(Kind::Put, sequence, &envelope, content)
-                    .expect("what was just encoded decodes");
-                sequence
-            });
-            let _ = answer.send(result);
+        site: SiteName,
+        after: Option<Position>,
+        due: Timestamp,
+        limit: usize,
+    ) -> Result<Head, StoreError> {
+        self.look(move |index| index.head(&site, after, due, limit))
+            .await
+    }
+
+    pub(crate) async fn load(&self, delivery: DeliveryId) -> Result<Option<Loaded>, StoreError> {
+        let (files, dir, start) = (self.files.clone(), self.places.content.clone(), self.start);
+        self.look(move |index| load(index, &files, dir, start, delivery))
+            .await
+    }
+
+    pub(crate) async fn find(&self, id: MessageId) -> Result<Vec<Waiting>, StoreError> {
+        self.look(move |index| index.find(id)).await
+    }
+
+    pub(crate) async fn list(
+        &self,
+        site: Option<SiteName>,
+        after: Option<ListPosition>,
+        limit: usize,
+    ) -> Result<(Vec<Waiting>, Option<ListPosition>), StoreError> {
+        let listed = self
+            .look(move |index| {
+                let after = after.as_ref().map(|after| after.0.as_slice());
+                index.list(site.as_ref(), after, limit)
+            })
+            .await?;
+        let next = match listed.len() == limit {
+            true => listed.last().map(|(key, _)| ListPosition(key.clone())),
+            false => None,
         };
-        self.registry.send(vec![record], then).await?;
-        answered.await.unwrap_or(Err(LogFailed))
+        Ok((
+            listed.into_iter().map(|(_, waiting)| waiting).collect(),
+            next,
+        ))
     }
 
-    pub(super) fn records(&self, family: &str) -> Vec<Record> {
-        locked(&self.records).of(family)
+    /// Looks into the index where blocking is allowed. A failure of the index ends the process: it is rebuilt.
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Index) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let index = Arc::clone(&self.index);
+        let looked = tokio::task::spawn_blocking(move || look(&index)).await;
+        let result = looked.map_err(|_| StoreError::Closed)?;
+        if let Err(StoreError::Index(error)) = &result {
+            tracing::error!(error, "the index failed; the next start rebuilds it");
+            self.failed.send_replace(true);
+        }
+        result
     }
 
-    pub(super) fn space(&self) -> Space {
-        let Ok(found) = rustix::fs::statvfs(&self.places.root) else {
+    pub(crate) fn count(&self, site: &SiteName) -> Count {
+        self.index.count_of(site)
+    }
+
+    pub(crate) fn total(&self) -> Count {
+        let counts = self.index.all_counts().into_iter();
+        counts.fold(Count::default(), |total, (_, count)| Count {
+            messages: total.messages + count.messages,
+            bytes: total.bytes + count.bytes,
+        })
+    }
+
+    pub(crate) fn sites_with_mail(&self) -> Vec<(SiteName, Option<Timestamp>)> {
+        let sites = self.index.all_counts().into_iter();
+        sites
+            .map(|(site, _)| {
+                // Without its timer a site is only tried sooner.
+                let timer = self.index.timer(&site).unwrap_or_default();
+                (site, timer)
+            })
+            .collect()
+    }
+
+    pub(crate) fn all_known(&self) -> watch::Receiver<bool> {
+        self.all_known.subscribe()
+    }
+
+    pub(crate) fn space(&self) -> Space {
+        let Ok(stat) = rustix::fs::statvfs(&self.places.root) else {
             return Space::Short;
         };
-        let needed = match self.min_free {
-            MinFree::Percent(percent) => found.f_blocks / 100 * u64::from(percent),
-            MinFree::Bytes(bytes) => bytes / found.f_frsize.max(1),
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let wanted = match self.min_free {
+            MinFree::Bytes(bytes) => bytes,
+            MinFree::Percent(percent) => {
+                stat.f_blocks.saturating_mul(stat.f_frsize) / 100 * u64::from(percent)
+            }
         };
-        if found.f_bavail > needed {
-            Space::Enough
-        } else {
-            Space::Short
+        match free >= wanted.max(MIN_FREE_BYTES) {
+            true => Space::Enough,
+            false => Space::Short,
         }
     }
 
-    pub(super) async fn failed(&self) {
-        tokio::select! {
-            () = self.queue.failed() => {}
-            () = self.registry.failed() => {}
-        }
+    pub(crate) async fn put(
+        &self,
+        family: &'static str,
+        key: String,
+        value: Option<Bytes>,
+    ) -> Result<u64, LogFailed> {
+        let registry = Arc::clone(&self.registry);
+        let put =
+            tokio::task::spawn_blocking(move || registry.put(family, &key, value, millis(wall())));
+        let result = put.await.map_err(|_| LogFailed)?;
+        result.map_err(|error| {
+            tracing::error!(%error, "the registry's log cannot be written");
+            self.failed.send_replace(true);
+            LogFailed
+        })
     }
 
-    /// Returns when all that was handed over before is synced.
-    pub(super) async fn close(&self) -> Result<(), LogFailed> {
-        for writer in [&self.queue, &self.registry] {
-            let (answer, answered) = oneshot::channel();
-            let then = |written: Result<&[log::Written], LogFailed>| {
-                let _ = answer.send(written.map(|_| ()));
-            };
-            writer.send(Vec::new(), then).await?;
-            answered.await.unwrap_or(Err(LogFailed))?;
-            if writer.has_failed() {
-                return Err(LogFailed);
+    pub(crate) fn records(&self, family: &'static str) -> Vec<Record> {
+        self.registry.records(family)
+    }
+
+    pub(crate) async fn failed(&self) {
+        let mut failed = self.failed.subscribe();
+        // The sender lives as long as `self`.
+        let _ = failed.wait_for(|failed| *failed).await;
+    }
+
+    pub(crate) async fn close(self: Arc<Self>) -> Result<(), StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let asked = self.requests.send(Request::Close { answer }).await;
+        asked.map_err(|_| StoreError::Closed)?;
+        let end = answered.await.map_err(|_| StoreError::Closed)?;
+        if *self.failed.borrow() {
+            return Err(StoreError::Closed);
+        }
+        tokio::task::spawn_blocking(move || self.finish(end))
+            .await
+            .map_err(|_| StoreError::Closed)?
+    }
+
+    fn finish(&self, end: (u64, u64, u64)) -> Result<(), StoreError> {
+        let threads = self
+            .threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(threads) = threads {
+            drop(threads.end_flusher);
+            for thread in [threads.writer, threads.flusher] {
+                thread.join().map_err(|_| StoreError::Closed)?;
             }
         }
-        Ok(())
+        while self.index.flush_pending()? > 0 {}
+        let entries = self.index.count_all()?;
+        let end = Places::end_of(end, entries);
+        self.index.close(&self.places.index, &end)?;
+        self.places.write_marker(&end).map_err(StoreError::Disk)
     }
 }
 
-fn accepted(submission: &Submission<Spooled>) -> Accepted {
-    let delivery = |(site, recipients): &(dd_proto::name::SiteName, Vec<_>)| StoredDelivery {
-        site: site.to_string(),
-        recipients: recipients
-            .iter()
-            .map(|it: &dd_proto::id::RecipientNumber| u32::from(it.0))
-            .collect(),
-    };
-    Accepted {
-        id: submission.id.as_bytes().to_vec(),
-        envelope: Some((&submission.envelope).into()),
-        deliveries: submission.deliveries.iter().map(delivery).collect(),
-        arrived_ms: index::millis(submission.arrived),
-        bytes: match &submission.content {
-            Content::Inline(bytes) => bytes.len() as u64,
-            Content::Spooled(_) => 0,
-        },
-        file: String::new(),
-        file_crc: 0,
-    }
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run)
 }
 
-async fn sync(spooled: Spooled) -> Result<(Spooled, Synced), AcceptError> {
-    let synced = blocking(move || spooled.sync().map(|synced| (spooled, synced))).await;
-    synced.map_err(|error| {
-        tracing::warn!(%error, "a content file cannot be synced");
-        AcceptError::Full
-    })
-}
-
-/// Applies settlements that are synced, and removes the content files that nothing needs any more.
-fn forget(index: &Mutex<Index>, content: &std::path::Path, batch: &[Settlement]) {
-    let mut files = Vec::new();
-    {
-        let mut index = locked(index);
-        for settlement in batch {
-            let numbers = settlement.recipients.iter().map(|(number, _)| *number);
-            files.extend(index.settle(&settlement.delivery, numbers));
+/// Writes pending changes to sled until the other end of `ended` is dropped.
+fn flush_until(ended: &std::sync::mpsc::Receiver<()>, index: &Index, failed: &watch::Sender<bool>) {
+    use std::sync::mpsc::RecvTimeoutError::Timeout;
+    while ended.recv_timeout(FLUSH_EVERY) == Err(Timeout) {
+        if index.pending() == 0 {
+            continue;
+        }
+        if let Err(error) = index.flush_pending() {
+            tracing::error!(%error, "the index failed; the next start rebuilds it");
+            failed.send_replace(true);
+            return;
         }
     }
-    for file in files {
-        content::unlink(content, &file);
+}
+
+fn load(
+    index: &Index,
+    files: &Files,
+    dir: PathBuf,
+    start: u64,
+    delivery: DeliveryId,
+) -> Result<Option<Loaded>, StoreError> {
+    let Some((position, entry)) = index.get(&delivery)? else {
+        return Ok(None);
+    };
+    let damaged = || StoreError::Damaged(delivery.clone());
+    let (_, envelope, inline) = files.read(entry.place()).map_err(|_| damaged())?;
+    let accepted = body::Accepted::decode(envelope).map_err(|_| damaged())?;
+    let envelope = accepted.envelope.ok_or_else(damaged)?;
+    let content = match accepted.file.as_str() {
+        "" => StoredContent::Inline(inline),
+        name => {
+            let file = File::open(dir.join(name)).map_err(|_| damaged())?;
+            let whole = file.metadata().is_ok_and(|m| m.len() == accepted.bytes);
+            if !whole {
+                return Err(damaged());
+            }
+            StoredContent::File(file.into())
+        }
+    };
+    Ok(Some(Loaded {
+        waiting: entry
+            .waiting(delivery.site.clone(), position, start)
+            .ok_or_else(damaged)?,
+        envelope: Envelope::try_from(envelope).map_err(|_| damaged())?,
+        content,
+    }))
+}
+
+fn accepted_of<S>(submission: &Submission<S>) -> body::Accepted {
+    let deliveries = submission.deliveries.iter();
+    body::Accepted {
+        id: submission.id.as_bytes().to_vec(),
+        envelope: Some((&submission.envelope).into()),
+        deliveries: deliveries
+            .map(|(site, numbers)| body::StoredDelivery {
+                site: site.to_string(),
+                recipients: numbers.iter().map(|n| u32::from(n.0)).collect(),
+            })
+            .collect(),
+        arrived_ms: millis(submission.arrived),
+        ..body::Accepted::default()
     }
 }
 
-fn read_message(
-    files: &Files,
-    dir: &std::path::Path,
-    stored: &Stored,
-) -> std::io::Result<(Envelope, StoredContent)> {
-    let damaged = || std::io::Error::from(std::io::ErrorKind::InvalidData);
-    let (_, envelope, inline) = files.read(stored.place)?;
-    let accepted = Accepted::decode(envelope).map_err(|_| damaged())?;
-    let envelope = accepted
-        .envelope
-        .and_then(|stored| Envelope::try_from(stored).ok())
-        .ok_or_else(damaged)?;
-    let content = if accepted.file.is_empty() {
-        StoredContent::Inline(inline)
-    } else {
-        let file = content::open_whole(dir, &accepted.file, accepted.file_crc)?;
-        StoredContent::File(tokio::fs::File::from_std(file))
-    };
-    Ok((envelope, content))
+fn settled_of(settlement: &Settlement) -> body::Settled {
+    let recipients = settlement.recipients.iter();
+    body::Settled {
+        id: settlement.delivery.message.as_bytes().to_vec(),
+        site: settlement.delivery.site.to_string(),
+        recipients: recipients
+            .map(|(number, settled)| body::SettledRecipient {
+                number: u32::from(number.0),
+                what: match settled {
+                    Settled::Relayed => 1,
+                    Settled::Failed => 2,
+                    Settled::Removed => 3,
+                },
+            })
+            .collect(),
+        dsn: None,
+    }
 }
 
-fn is_damage(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
-    matches!(error.kind(), InvalidData | NotFound | UnexpectedEof)
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
-) -> std::io::Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+fn noted_of(note: &Note) -> body::Noted {
+    let last = note.last.as_ref();
+    body::Noted {
+        id: note.delivery.message.as_bytes().to_vec(),
+        site: note.delivery.site.to_string(),
+        attempts: note.attempts,
+        breaks: note.breaks,
+        in_doubt: note.in_doubt,
+        failed: note.failed,
+        not_before_ms: note.not_before.map_or(0, millis),
+        last: last.map_or_else(String::new, |(_, reply)| reply.to_string()),
+    }
 }

@@ -12,9 +12,9 @@ use crate::store::local::segment::Segment;
 /// Bytes in front of the envelope.
 pub(crate) const HEADER: usize = 52;
 /// No envelope is longer: a length above it is damage.
-pub(crate) const MAX_ENVELOPE: u32 = 16 << 20;
+const MAX_ENVELOPE: u32 = 16 << 20;
 /// No inline content is longer.
-pub(crate) const MAX_CONTENT: u32 = 64 << 20;
+const MAX_CONTENT: u32 = 64 << 20;
 
 /// What a record says; never 0, so zero-filled space is no record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,62 +1,109 @@
-//! The registry's records: small, all in memory, replayed from their log at every start.
+//! The registry's log: every change is a synced `Put`, and the map in memory is its replay.
+//!
+//! Ten thousand sites take a few MiB, so the map is whole in memory (docs/decisions/0003-registry-in-memory.md).
 
 use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::body::{Put, Unreadable};
-use super::log::NewRecord;
+use super::body;
+use super::log::{Log, NewRecord};
 use super::record::Kind;
+use super::replay::Found;
 use crate::store::Record;
 
+type Map = BTreeMap<(String, String), (u64, Bytes)>;
+
+/// The registry's records by family and key.
+#[derive(Debug)]
+pub(crate) struct Registry(Mutex<(Log, Map)>);
+
+/// The map as a replay builds it.
 #[derive(Debug, Default)]
-pub(crate) struct Records(BTreeMap<(String, String), Record>);
+pub(crate) struct Replaying(Map);
 
-impl Records {
-    pub(crate) fn apply(
-        &mut self,
-        kind: Kind,
-        sequence: u64,
-        envelope: &[u8],
-        value: Bytes,
-    ) -> Result<(), Unreadable> {
-        if kind != Kind::Put {
-            return Err(Unreadable);
+impl Replaying {
+    pub(crate) fn apply(&mut self, found: &Found<'_>) {
+        if found.header.kind != Kind::Put {
+            return;
         }
-        let put = Put::decode(envelope).map_err(|_| Unreadable)?;
-        let key = (put.family, put.key);
-        if put.removed {
-            self.0.remove(&key);
-            return Ok(());
-        }
-        let record = Record {
-            key: key.1.clone(),
-            version: sequence,
-            value,
+        let Ok(put) = body::Put::decode(found.envelope) else {
+            tracing::error!(place = ?found.place, "a registry record cannot be read");
+            return;
         };
-        self.0.insert(key, record);
-        Ok(())
-    }
-
-    pub(crate) fn of(&self, family: &str) -> Vec<Record> {
-        self.0
-            .range((family.to_owned(), String::new())..)
-            .take_while(|((of, _), _)| of == family)
-            .map(|(_, record)| record.clone())
-            .collect()
+        // The content's checksum is not looked at by replay; a damaged value must not become a site.
+        let damaged = crc32c::crc32c(found.content) != found.header.content_crc;
+        let value = match damaged {
+            true => Bytes::new(),
+            false => Bytes::copy_from_slice(found.content),
+        };
+        if damaged {
+            tracing::error!(
+                family = put.family,
+                key = put.key,
+                "a registry record is damaged"
+            );
+        }
+        apply(&mut self.0, put, found.header.sequence, value);
     }
 }
 
-pub(crate) fn put_record(family: &str, key: &str, value: Option<Bytes>) -> NewRecord {
-    let body = Put {
-        family: family.to_owned(),
-        key: key.to_owned(),
-        removed: value.is_none(),
+fn apply(map: &mut Map, put: body::Put, version: u64, value: Bytes) {
+    let key = (put.family, put.key);
+    match put.removed {
+        true => map.remove(&key),
+        false => map.insert(key, (version, value)),
     };
-    NewRecord {
-        kind: Kind::Put,
-        envelope: body.encode_to_vec(),
-        content: value.unwrap_or_default(),
+}
+
+impl Registry {
+    pub(crate) fn new(log: Log, replayed: Replaying) -> Self {
+        Self(Mutex::new((log, replayed.0)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Log, Map)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Durable when Ok; returns the sequence, which is the version. Blocks on the disk.
+    pub(crate) fn put(
+        &self,
+        family: &str,
+        key: &str,
+        value: Option<Bytes>,
+        wall_ms: u64,
+    ) -> io::Result<u64> {
+        let mut locked = self.lock();
+        let (log, map) = &mut *locked;
+        let put = body::Put {
+            family: family.to_owned(),
+            key: key.to_owned(),
+            removed: value.is_none(),
+        };
+        let value = value.unwrap_or_default();
+        let record = NewRecord {
+            kind: Kind::Put,
+            envelope: put.encode_to_vec(),
+            content: value.clone(),
+        };
+        let written = log.commit(&[record], wall_ms)?;
+        let version = written[0].sequence;
+        apply(map, put, version, value);
+        Ok(version)
+    }
+
+    pub(crate) fn records(&self, family: &str) -> Vec<Record> {
+        let locked = self.lock();
+        let of_family = locked.1.iter().filter(|((f, _), _)| f == family);
+        of_family
+            .map(|((_, key), (version, value))| Record {
+                key: key.clone(),
+                version: *version,
+                value: value.clone(),
+            })
+            .collect()
     }
 }

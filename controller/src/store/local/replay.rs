@@ -23,12 +23,15 @@ use super::segment::{self, Segment, sync_dir};
 pub(crate) struct Found<'a> {
     pub(crate) header: Header,
     pub(crate) place: Place,
+    /// The start that wrote it.
+    pub(crate) start: u64,
     pub(crate) envelope: &'a [u8],
     pub(crate) content: &'a [u8],
-    pub(crate) before: Before,
+    /// Nothing behind it is damaged up to here; false for the record after a damaged one.
+    pub(crate) after: Before,
 }
 
-/// What stands between a record and the one before it.
+/// What stands before a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Before {
     Whole,
@@ -43,8 +46,6 @@ pub(crate) struct Replayed {
     pub(crate) damaged: u64,
     /// Bytes behind the last whole commit.
     pub(crate) torn_bytes: u64,
-    /// Damage lies behind the last record.
-    pub(crate) ends_damaged: bool,
     /// The highest sequence seen.
     pub(crate) last_sequence: u64,
     /// The newest wall time seen, milliseconds.
@@ -103,22 +104,13 @@ pub(crate) fn replay(
             set_aside(quarantine, &segment, gap.start, &bytes[from..to])?;
             replayed.damaged += 1;
         }
-        let mut read_to = segment::HEADER;
         for (offset, header) in &parsed.records {
-            let damaged = replayed.ends_damaged || *offset != read_to;
-            replayed.ends_damaged = false;
-            read_to = offset + header.len();
-            let before = if damaged {
-                Before::Damage
-            } else {
-                Before::Whole
-            };
-            each(found(&bytes, &segment, *offset, *header, before));
+            let damaged = parsed.gaps.iter().any(|gap| gap.end == *offset);
+            each(found(&bytes, &segment, *offset, *header, damaged));
             replayed.records += 1;
             replayed.last_sequence = replayed.last_sequence.max(header.sequence);
             replayed.newest_ms = replayed.newest_ms.max(header.wall_ms);
         }
-        replayed.ends_damaged |= parsed.gaps.iter().any(|gap| gap.start >= read_to);
     }
     Ok(replayed)
 }
@@ -141,7 +133,7 @@ fn found<'a>(
     segment: &Segment,
     offset: u64,
     header: Header,
-    before: Before,
+    damaged: bool,
 ) -> Found<'a> {
     let envelope_at = index_of(offset) + record::HEADER;
     let content_at = envelope_at + header.envelope_len as usize;
@@ -153,9 +145,13 @@ fn found<'a>(
             offset,
             len: header.len(),
         },
+        start: segment.start,
         envelope: &bytes[envelope_at..content_at],
         content: &bytes[content_at..end],
-        before,
+        after: match damaged {
+            true => Before::Damage,
+            false => Before::Whole,
+        },
     }
 }
 
@@ -205,7 +201,7 @@ fn torn_at(
         .iter()
         .filter(|(_, header)| header.commit == last_commit)
         .find(|(offset, header)| {
-            let found = found(bytes, segment, *offset, *header, Before::Whole);
+            let found = found(bytes, segment, *offset, *header, false);
             crc32c::crc32c(found.content) != header.content_crc || !whole(&found)
         })
         .map(|(offset, _)| *offset);

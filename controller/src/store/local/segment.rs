@@ -104,13 +104,6 @@ impl Segment {
     }
 }
 
-/// None where the header is damaged.
-pub(crate) fn read_header(file: &File) -> Option<Segment> {
-    let mut header = [0; HEADER as usize];
-    file.read_exact_at(&mut header, 0).ok()?;
-    Segment::decode(&header)
-}
-
 /// All segments of a log in order, with their paths.
 pub(crate) fn list(dir: &Path) -> io::Result<Vec<(Segment, PathBuf)>> {
     let mut found = Vec::new();

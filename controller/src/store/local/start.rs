@@ -1,227 +1,321 @@
-//! The start: the directory is locked, both logs are replayed, this start's own segments begin.
+//! The start: in this order, lock, clean-stop marker, sled, this start's own segments, the end of the old logs, registry,
+//! queue index.
 //!
-//! A crash anywhere in here leaves what the next start does again: cutting, setting aside and unlinking are all
-//! repeatable, and a segment without a record is no log's end.
+//! The index is trusted only after a clean stop: the marker, sled's last key and the end of the log must say the same,
+//! and one full scan must find as many entries. Anything else deletes it, and the log is replayed.
 
-use std::collections::HashSet;
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{File, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use bytes::Bytes;
 use prost::Message as _;
 
-use super::body::Accepted;
+use super::body;
 use super::content;
-use super::fold;
 use super::index::Index;
-use super::log::{Files, Log};
+use super::index::entry::time;
+use super::log::{Files, Log, Written};
 use super::record::Kind;
-use super::registry::Records;
-use super::replay::{self, Found, Replayed};
+use super::registry::{Registry, Replaying};
+use super::replay::{Before, Found, Replayed, replay};
 use super::segment::{self, Segment, sync_dir};
-use crate::store::{OpenError, StartReport};
+use crate::store::{OpenError, RebuildIndex, Settings, StartReport, StoreError};
 
-/// Bytes of a segment of the registry's log.
-const REGISTRY_SEGMENT: u64 = 1 << 20;
+/// Segments of the registry's log are small: it changes rarely.
+const REGISTRY_SEGMENT_BYTES: u64 = 1 << 20;
+/// Keys that may be pending during a replay before they are written to sled.
+const PENDING_IN_REPLAY: usize = 50_000;
 
-/// The parts of the state directory.
+/// Where everything lies.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
     pub(crate) root: PathBuf,
-    queue: PathBuf,
-    registry: PathBuf,
+    pub(crate) queue: PathBuf,
+    pub(crate) registry: PathBuf,
     pub(crate) content: PathBuf,
+    pub(crate) index: PathBuf,
     quarantine: PathBuf,
-}
-
-/// What a start has made.
-#[derive(Debug)]
-pub(crate) struct Started {
-    pub(crate) index: Index,
-    pub(crate) records: Records,
-    pub(crate) queue: Log,
-    pub(crate) registry: Log,
-    pub(crate) files: Files,
-    pub(crate) report: StartReport,
+    marker: PathBuf,
 }
 
 impl Places {
-    pub(crate) fn make(root: &Path) -> io::Result<Self> {
-        let places = Self {
+    fn new(root: &Path) -> Self {
+        Self {
             root: root.to_owned(),
             queue: root.join("queue"),
             registry: root.join("registry"),
             content: root.join("content"),
+            index: root.join("index"),
             quarantine: root.join("quarantine"),
+            marker: root.join("clean-stop"),
+        }
+    }
+
+    /// What the clean-stop marker, the last key in sled and the log agree on.
+    pub(crate) fn end_of(end: (u64, u64, u64), entries: u64) -> Vec<u8> {
+        [end.0, end.1, end.2, entries]
+            .iter()
+            .flat_map(|word| word.to_be_bytes())
+            .collect()
+    }
+
+    /// Written last of all. A crash before leaves none, and the next start rebuilds the index.
+    pub(crate) fn write_marker(&self, end: &[u8]) -> io::Result<()> {
+        let mut file = File::create(&self.marker)?;
+        file.write_all(end)?;
+        file.sync_all()?;
+        sync_dir(&self.root)
+    }
+
+    fn take_marker(&self) -> io::Result<Option<Vec<u8>>> {
+        let marker = match std::fs::read(&self.marker) {
+            Ok(marker) => marker,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
         };
-        for dir in [
-            &places.root,
-            &places.queue,
-            &places.registry,
-            &places.content,
-            &places.quarantine,
-        ] {
-            DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        }
-        sync_dir(root)?;
-        Ok(places)
+        std::fs::remove_file(&self.marker)?;
+        sync_dir(&self.root)?;
+        Ok(Some(marker))
     }
 }
 
-/// Held as long as the file is open.
-pub(crate) fn lock(root: &Path) -> Result<File, OpenError> {
-    let failed = |source| OpenError::Io {
-        dir: root.to_owned(),
-        source,
-    };
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(root.join("lock"))
-        .map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(root.to_owned())),
-        Err(TryLockError::Error(error)) => Err(failed(error)),
-    }
+/// Everything that is open after a start.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) lock: File,
+    pub(crate) places: Places,
+    pub(crate) start: u64,
+    pub(crate) queue: Log,
+    pub(crate) files: Files,
+    pub(crate) registry: Registry,
+    pub(crate) index: Arc<Index>,
+    pub(crate) report: StartReport,
 }
 
-pub(crate) fn start(places: &Places, segment_bytes: u64) -> io::Result<Started> {
-    let known = [
-        segment::list(&places.queue)?,
-        segment::list(&places.registry)?,
-    ];
-    let all = known.iter().flatten();
-    let start = all.map(|(segment, _)| segment.start).max().unwrap_or(0) + 1;
+/// # Errors
+/// The directory is in use, or cannot be read or written.
+pub(crate) fn start(settings: &Settings) -> Result<Started, OpenError> {
+    let places = Places::new(&settings.dir);
+    make_dirs(&places)?;
+    let lock = lock(&places.root)?;
+    let marker = places.take_marker()?;
+    let old_queue = segment::list(&places.queue)?;
+    let old_registry = segment::list(&places.registry)?;
+    let start = 1 + old_queue
+        .iter()
+        .chain(&old_registry)
+        .map(|(segment, _)| segment.start)
+        .max()
+        .unwrap_or(0);
 
-    let (index, queue_read) = replay_queue(places, start)?;
-    let (records, registry_read) = replay_registry(places, start)?;
-    let files = Files::default();
-    for (named, path) in &known[0] {
-        let file = File::open(path)?;
-        files.add(segment::read_header(&file).unwrap_or(*named), file.into());
-    }
-    let queue = own_segment(&known[0], start, &queue_read);
-    let queue = Log::begin(&places.queue, segment_bytes, queue, files.clone())?;
-    let registry = own_segment(&known[1], start, &registry_read);
-    let registry = Log::begin(
-        &places.registry,
-        REGISTRY_SEGMENT,
-        registry,
-        Files::default(),
-    )?;
-    tidy(&known[0], index.oldest_segment(), &queue_read)?;
-    let orphans = content::remove_orphans(
-        &places.content,
-        start,
-        (queue_read.damaged > 0).then_some(&*places.quarantine),
-        &index.files().collect::<HashSet<_>>(),
-    )?;
-    let newest_ms = queue_read.newest_ms.max(registry_read.newest_ms);
-    let report = StartReport {
-        start_number: start,
-        open_deliveries: index.total().messages,
-        records: queue_read.records + registry_read.records,
-        damaged: queue_read.damaged + registry_read.damaged,
-        torn_bytes: queue_read.torn_bytes + registry_read.torn_bytes,
-        orphans,
-        newest: Some(newest_ms)
-            .filter(|ms| *ms > 0)
-            .and_then(|ms| fold::timestamp(ms).ok()),
-    };
-    Ok(Started {
-        index,
-        records,
-        queue,
-        registry,
-        files,
-        report,
-    })
-}
-
-fn replay_queue(places: &Places, start: u64) -> io::Result<(Index, Replayed)> {
-    let mut index = Index::default();
-    let mut unreadable = 0;
-    let whole = |found: &Found<'_>| content_is_whole(&places.content, found);
-    let mut read = replay::replay(&places.queue, &places.quarantine, start, whole, |found| {
-        if fold::apply(&mut index, &found).is_err() {
-            // It may have been a settlement.
-            index.doubt_all();
-            unreadable += 1;
-        }
-    })?;
-    if read.ends_damaged {
-        index.doubt_all();
-    }
-    read.damaged += unreadable;
-    Ok((index, read))
-}
-
-fn replay_registry(places: &Places, start: u64) -> io::Result<(Records, Replayed)> {
-    let mut records = Records::default();
-    let mut unreadable = 0;
-    let mut read = replay::replay(
+    let mut replaying = Replaying::default();
+    let registry_was = replay(
         &places.registry,
         &places.quarantine,
         start,
         |_| true,
-        |found| {
-            let value = Bytes::copy_from_slice(found.content);
-            let sound = crc32c::crc32c(found.content) == found.header.content_crc;
-            let (kind, sequence) = (found.header.kind, found.header.sequence);
-            if !sound
-                || records
-                    .apply(kind, sequence, found.envelope, value)
-                    .is_err()
-            {
-                unreadable += 1;
-            }
-        },
+        |found| replaying.apply(&found),
     )?;
-    read.damaged += unreadable;
-    Ok((records, read))
+    let registry_files = Files::default();
+    let tail = own_segment(&old_registry, start, registry_was.last_sequence);
+    let log = Log::begin(
+        &places.registry,
+        REGISTRY_SEGMENT_BYTES,
+        tail,
+        registry_files,
+    )?;
+    let registry = Registry::new(log, replaying);
+
+    let trusted = match settings.rebuild_index {
+        RebuildIndex::No => marker
+            .as_deref()
+            .and_then(|marker| trusted_index(&places, &old_queue, marker, start)),
+        RebuildIndex::Yes => None,
+    };
+    let (index, was) = match trusted {
+        Some((index, last_sequence)) => (
+            index,
+            Replayed {
+                last_sequence,
+                ..Replayed::default()
+            },
+        ),
+        None => rebuild(&places, start)?,
+    };
+    let files = Files::default();
+    for (named, path) in &old_queue {
+        let file = File::open(path)?;
+        let segment = read_header(&file).unwrap_or(*named);
+        files.add(segment, Arc::new(file));
+    }
+    let tail = own_segment(&old_queue, start, was.last_sequence);
+    let queue = Log::begin(&places.queue, settings.segment_bytes, tail, files.clone())?;
+    Ok(Started {
+        lock,
+        start,
+        queue,
+        files,
+        registry,
+        index: Arc::new(index),
+        report: StartReport {
+            start,
+            replayed: was.records,
+            damaged: was.damaged + registry_was.damaged,
+            torn_bytes: was.torn_bytes + registry_was.torn_bytes,
+            newest: match was.newest_ms.max(registry_was.newest_ms) {
+                0 => None,
+                ms => time(ms),
+            },
+        },
+        places,
+    })
 }
 
-/// Whether the content file that a record of the last commit names is there and whole.
+fn make_dirs(places: &Places) -> io::Result<()> {
+    let dirs = [
+        &places.root,
+        &places.queue,
+        &places.registry,
+        &places.content,
+        &places.quarantine,
+    ];
+    for dir in dirs {
+        if !dir.exists() {
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir)?;
+        }
+    }
+    sync_dir(&places.root)
+}
+
+fn lock(root: &Path) -> Result<File, OpenError> {
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(root.join("lock"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(root.to_owned())),
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+fn own_segment(old: &[(Segment, PathBuf)], start: u64, last_sequence: u64) -> Segment {
+    let last = old.last().map(|(segment, _)| *segment);
+    Segment {
+        log_id: last.map_or_else(rand::random, |segment| segment.log_id),
+        number: last.map_or(1, |segment| segment.number + 1),
+        marker: rand::random(),
+        start,
+        first_sequence: last_sequence + 1,
+    }
+}
+
+fn read_header(file: &File) -> Option<Segment> {
+    let mut header = [0; segment::HEADER as usize];
+    std::os::unix::fs::FileExt::read_exact_at(file, &mut header, 0).ok()?;
+    Segment::decode(&header)
+}
+
+/// The index with the last sequence of the log, if everything agrees.
+fn trusted_index(
+    places: &Places,
+    old: &[(Segment, PathBuf)],
+    marker: &[u8],
+    start: u64,
+) -> Option<(Index, u64)> {
+    let word = |n: usize| {
+        Some(u64::from_be_bytes(
+            marker.get(8 * n..8 * n + 8)?.try_into().ok()?,
+        ))
+    };
+    let (segment, offset, next_sequence, entries) = (word(0)?, word(1)?, word(2)?, word(3)?);
+    let (last, path) = old.last()?;
+    if last.number != segment || std::fs::metadata(path).ok()?.len() != offset {
+        return None;
+    }
+    let index = Index::open(&places.index, start).ok()?;
+    let agrees = index.end().ok()?.as_deref() == Some(marker);
+    (agrees && index.count_all().ok()? == entries).then(|| (index, next_sequence - 1))
+}
+
+/// Deletes the index and replays the log into a new one.
+fn rebuild(places: &Places, start: u64) -> Result<(Index, Replayed), OpenError> {
+    if places.index.exists() {
+        std::fs::remove_dir_all(&places.index)?;
+    }
+    let index = Index::open(&places.index, start)?;
+    let mut failed = None;
+    let whole = |found: &Found<'_>| content_is_whole(&places.content, found);
+    let was = replay(&places.queue, &places.quarantine, start, whole, |found| {
+        if failed.is_none() {
+            failed = apply(&index, &found).err();
+        }
+    })?;
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    // After damage a file may belong to a record that cannot be read: nothing is removed then.
+    if was.damaged == 0 {
+        let named = index.content_files()?;
+        content::remove_orphans(&places.content, start, |name| named.contains(name))?;
+    } else {
+        tracing::error!(
+            damaged = was.damaged,
+            "the log is damaged; what could not be read is in quarantine/"
+        );
+    }
+    Ok((index, was))
+}
+
+fn apply(index: &Index, found: &Found<'_>) -> Result<(), StoreError> {
+    if found.after == Before::Damage {
+        index.doubt_everything()?;
+    }
+    let unreadable = |_| StoreError::Index("a record does not parse".to_owned());
+    match found.header.kind {
+        Kind::Accepted => {
+            let accepted = body::Accepted::decode(found.envelope).map_err(unreadable)?;
+            let written = Written {
+                sequence: found.header.sequence,
+                place: found.place,
+            };
+            index.accepted(&accepted, written, found.start);
+        }
+        Kind::Settled => {
+            let settled = body::Settled::decode(found.envelope).map_err(unreadable)?;
+            index.settled(&settled)?;
+        }
+        Kind::Noted => {
+            let noted = body::Noted::decode(found.envelope).map_err(unreadable)?;
+            index.noted(&noted)?;
+        }
+        Kind::Carried | Kind::Put => {
+            tracing::warn!(place = ?found.place, "a record of a kind that is not for this log");
+        }
+    }
+    while index.pending() > PENDING_IN_REPLAY {
+        index.flush_pending()?;
+    }
+    Ok(())
+}
+
+/// Whether the content file that a record of the last commit names is there, whole.
 fn content_is_whole(dir: &Path, found: &Found<'_>) -> bool {
     if found.header.kind != Kind::Accepted {
         return true;
     }
-    let Ok(accepted) = Accepted::decode(found.envelope) else {
-        return true;
+    let Ok(accepted) = body::Accepted::decode(found.envelope) else {
+        return false;
     };
-    accepted.file.is_empty() || content::open_whole(dir, &accepted.file, accepted.file_crc).is_ok()
-}
-
-fn own_segment(known: &[(Segment, PathBuf)], start: u64, read: &Replayed) -> Segment {
-    let last = known.last().map(|(segment, _)| segment);
-    Segment {
-        log_id: last.map_or_else(rand::random, |it| it.log_id),
-        number: last.map_or(1, |it| it.number + 1),
-        marker: rand::random(),
-        start,
-        first_sequence: read.last_sequence + 1,
+    if accepted.file.is_empty() {
+        return true;
     }
-}
-
-/// Unlinks segments at the log's old end that hold no open message. Each unlinking is synced before the next, for the
-/// settlement of a message must not go before the message. After damage nothing is unlinked.
-fn tidy(known: &[(Segment, PathBuf)], oldest: Option<u64>, read: &Replayed) -> io::Result<()> {
-    if read.damaged > 0 {
-        return Ok(());
-    }
-    for (segment, path) in known {
-        if oldest.is_some_and(|oldest| segment.number >= oldest) {
-            break;
-        }
-        std::fs::remove_file(path)?;
-        if let Some(dir) = path.parent() {
-            sync_dir(dir)?;
-        }
-    }
-    Ok(())
+    content::checksum(&dir.join(&accepted.file))
+        .is_ok_and(|(bytes, crc)| bytes == accepted.bytes && crc == accepted.file_crc)
 }

@@ -1,161 +1,216 @@
-//! The thread that owns the tail of a log: takes all that waits, one write and one sync, then answers all.
+//! The writer: one thread owns the tail of the queue log, and every request that waits shares one commit.
 //!
 //! # Invariants
-//! - A request is answered after its records are synced, in the order of the log; only then the next commit begins.
-//! - After the first error every request fails, and `failed` says so.
+//! - Nobody is answered before the commit is synced, and all are answered before the next one begins.
+//! - The index learns of a record before its writer's caller is answered: what was accepted can be found.
+//! - After a failed commit every request fails, and the failure is told once.
 
-use std::thread::JoinHandle;
+use std::path::PathBuf;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use jiff::Timestamp;
-use tokio::sync::{mpsc, watch};
+use prost::Message as _;
+use tokio::sync::{mpsc, oneshot, watch};
 
+use super::body;
+use super::content::{self, Spooled};
+use super::index::Index;
+use super::index::entry::millis;
 use super::log::{Log, NewRecord, Written};
-use crate::store::LogFailed;
+use super::record::Kind;
+use crate::store::{LogFailed, Waiting};
 
-/// Requests that wait; more make their senders wait.
-const WAITING: usize = 4096;
-/// Records of a commit and bytes of it: behind that the next begins, so that nobody waits for ever.
-const MAX_RECORDS: usize = 4096;
+/// A commit takes no more requests, or bytes, than these: the first one should not wait for the last.
+const MAX_REQUESTS: usize = 512;
 const MAX_BYTES: usize = 8 << 20;
 
-/// Runs on the writer's thread, before any record of a later commit is written.
-type Then = Box<dyn FnOnce(Result<&[Written], LogFailed>) + Send>;
-
-struct Request {
-    records: Vec<NewRecord>,
-    then: Then,
+/// What callers ask of the writer.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Accept {
+        accepted: Box<body::Accepted>,
+        inline: Bytes,
+        /// Kept once the record is durable; dropped, and so removed, if that fails.
+        file: Option<Spooled>,
+        answer: oneshot::Sender<Result<Vec<Waiting>, LogFailed>>,
+    },
+    Settle {
+        batch: Vec<body::Settled>,
+        answer: oneshot::Sender<Result<(), LogFailed>>,
+    },
+    Note {
+        batch: Vec<body::Noted>,
+        answer: oneshot::Sender<Result<(), LogFailed>>,
+    },
+    /// Everything before it is committed; answers with the end of the log.
+    Close {
+        answer: oneshot::Sender<(u64, u64, u64)>,
+    },
 }
 
-/// Hands records to the writer. Dropped, it waits for the last commit.
+/// Everything the thread owns.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    /// None only while it is dropped.
-    requests: Option<mpsc::Sender<Request>>,
-    failed: watch::Receiver<bool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl std::fmt::Debug for Request {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Request({} records)", self.records.len())
-    }
+    pub(crate) log: Log,
+    pub(crate) index: Arc<Index>,
+    pub(crate) requests: mpsc::Receiver<Request>,
+    pub(crate) failed: watch::Sender<bool>,
+    pub(crate) content: PathBuf,
+    pub(crate) start: u64,
 }
 
 impl Writer {
-    /// # Errors
-    /// The thread cannot be made.
-    pub(crate) fn spawn(name: &str, log: Log) -> std::io::Result<Self> {
-        let (requests, waiting) = mpsc::channel(WAITING);
-        let (failure, failed) = watch::channel(false);
-        let thread = std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || run(log, waiting, &failure))?;
-        Ok(Self {
-            requests: Some(requests),
-            failed,
-            thread: Some(thread),
-        })
-    }
-
-    /// Hands the records over as part of one commit; `then` runs when it is synced or has failed.
-    ///
-    /// # Errors
-    /// The writer has ended.
-    pub(crate) async fn send(
-        &self,
-        records: Vec<NewRecord>,
-        then: impl FnOnce(Result<&[Written], LogFailed>) + Send + 'static,
-    ) -> Result<(), LogFailed> {
-        if *self.failed.borrow() {
-            return Err(LogFailed);
-        }
-        let then = Box::new(then);
-        let requests = self.requests.as_ref().ok_or(LogFailed)?;
-        let sent = requests.send(Request { records, then }).await;
-        sent.map_err(|_| LogFailed)
-    }
-
-    /// Resolves when the log has failed.
-    pub(crate) async fn failed(&self) {
-        let mut failed = self.failed.clone();
-        if failed.wait_for(|failed| *failed).await.is_err() {
-            // The writer has ended in order: nothing fails any more.
-            std::future::pending::<()>().await;
+    /// Until the last sender is gone, or Close.
+    pub(crate) fn run(mut self) {
+        let mut group = Vec::new();
+        while let Some(first) = self.requests.blocking_recv() {
+            self.gather(first, &mut group);
+            let close = group.pop_if(|last| matches!(last, Request::Close { .. }));
+            self.commit(&mut group);
+            if let Some(Request::Close { answer }) = close {
+                // Nobody may listen any more; the commit stands all the same.
+                let _ = answer.send(self.log.end());
+                return;
+            }
         }
     }
 
-    pub(crate) fn has_failed(&self) -> bool {
-        *self.failed.borrow()
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        self.requests = None;
-        if let Some(thread) = self.thread.take() {
-            // A panic of the writer was reported when it happened.
-            let _ = thread.join();
+    /// The first request, and what waits behind it; Close ends a group.
+    fn gather(&mut self, first: Request, group: &mut Vec<Request>) {
+        let mut bytes = first.bytes();
+        let mut closing = matches!(first, Request::Close { .. });
+        group.push(first);
+        while !closing && group.len() < MAX_REQUESTS && bytes < MAX_BYTES {
+            let Ok(next) = self.requests.try_recv() else {
+                return;
+            };
+            bytes += next.bytes();
+            closing = matches!(next, Request::Close { .. });
+            group.push(next);
         }
     }
-}
 
-fn run(mut log: Log, mut waiting: mpsc::Receiver<Request>, failure: &watch::Sender<bool>) {
-    while let Some(first) = waiting.blocking_recv() {
-        let (records, thens) = gather(first, &mut waiting);
+    fn commit(&mut self, group: &mut Vec<Request>) {
+        let records: Vec<NewRecord> = group.iter().flat_map(Request::records).collect();
         if records.is_empty() {
-            for (_, then) in thens {
-                then(Ok(&[]));
-            }
-            continue;
+            return group.clear();
         }
-        match log.commit(&records, wall_ms()) {
-            Ok(written) => answer(thens, &written),
+        match self.log.commit(&records, millis(wall())) {
+            Ok(written) => {
+                let mut written = written.into_iter();
+                for request in group.drain(..) {
+                    self.apply(request, &mut written);
+                }
+            }
             Err(error) => {
-                if !failure.send_replace(true) {
-                    tracing::error!(%error, "the log cannot be written: nothing is accepted any more");
-                }
-                for (_, then) in thens {
-                    then(Err(LogFailed));
-                }
+                self.fail(&error);
+                group.drain(..).for_each(Request::refuse);
             }
         }
     }
-}
 
-/// The commit: everything that waits, up to its bounds.
-fn gather(
-    first: Request,
-    waiting: &mut mpsc::Receiver<Request>,
-) -> (Vec<NewRecord>, Vec<(usize, Then)>) {
-    let mut records = Vec::new();
-    let mut thens = Vec::new();
-    let mut bytes = 0;
-    let mut next = Some(first);
-    while let Some(request) = next {
-        bytes += request.records.iter().map(NewRecord::len).sum::<usize>();
-        thens.push((request.records.len(), request.then));
-        records.extend(request.records);
-        if records.len() >= MAX_RECORDS || bytes >= MAX_BYTES {
-            break;
+    fn fail(&self, error: &dyn std::fmt::Display) {
+        if !self.failed.send_replace(true) {
+            tracing::error!(%error, "the queue log cannot be written; nothing more is accepted");
         }
-        next = waiting.try_recv().ok();
     }
-    (records, thens)
+
+    /// Tells the index, then the caller. Callers that went away need no answer.
+    fn apply(&self, request: Request, written: &mut impl Iterator<Item = Written>) {
+        match request {
+            Request::Accept {
+                accepted,
+                file,
+                answer,
+                ..
+            } => {
+                if let Some(file) = file {
+                    file.keep();
+                }
+                if let Some(written) = written.next() {
+                    let waiting = self.index.accepted(&accepted, written, self.start);
+                    let _ = answer.send(Ok(waiting));
+                }
+            }
+            Request::Settle { batch, answer } => {
+                for settled in &batch {
+                    written.next();
+                    match self.index.settled(settled) {
+                        Ok(Some(file)) => content::unlink(&self.content, &file),
+                        Ok(None) => {}
+                        Err(error) => self.fail(&error),
+                    }
+                }
+                let _ = answer.send(Ok(()));
+            }
+            Request::Note { batch, answer } => {
+                for noted in &batch {
+                    written.next();
+                    if let Err(error) = self.index.noted(noted) {
+                        self.fail(&error);
+                    }
+                }
+                let _ = answer.send(Ok(()));
+            }
+            Request::Close { .. } => {}
+        }
+    }
 }
 
-fn answer(thens: Vec<(usize, Then)>, written: &[Written]) {
-    let mut rest = written;
-    for (count, then) in thens {
-        let (own, others) = rest.split_at(count);
-        rest = others;
-        then(Ok(own));
+impl Request {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Accept { inline, .. } => inline.len(),
+            _ => 0,
+        }
+    }
+
+    fn records(&self) -> Vec<NewRecord> {
+        let record = |kind, envelope| NewRecord {
+            kind,
+            envelope,
+            content: Bytes::new(),
+        };
+        match self {
+            Self::Accept {
+                accepted, inline, ..
+            } => vec![NewRecord {
+                kind: Kind::Accepted,
+                envelope: accepted.encode_to_vec(),
+                content: inline.clone(),
+            }],
+            Self::Settle { batch, .. } => batch
+                .iter()
+                .map(|settled| record(Kind::Settled, settled.encode_to_vec()))
+                .collect(),
+            Self::Note { batch, .. } => batch
+                .iter()
+                .map(|noted| record(Kind::Noted, noted.encode_to_vec()))
+                .collect(),
+            Self::Close { .. } => Vec::new(),
+        }
+    }
+
+    /// Callers that went away need no answer.
+    fn refuse(self) {
+        match self {
+            Self::Accept { answer, .. } => {
+                let _ = answer.send(Err(LogFailed));
+            }
+            Self::Settle { answer, .. } | Self::Note { answer, .. } => {
+                let _ = answer.send(Err(LogFailed));
+            }
+            Self::Close { .. } => {}
+        }
     }
 }
 
+/// The wall clock, once for each commit.
 #[expect(
     clippy::disallowed_methods,
-    reason = "the writer's loop reads the wall clock once for each commit"
+    reason = "the writer is a loop; records carry the time of their commit"
 )]
-fn wall_ms() -> u64 {
-    u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0)
+pub(crate) fn wall() -> Timestamp {
+    Timestamp::now()
 }

@@ -1,0 +1,275 @@
+//! The command line: what stands here is what people script against.
+//!
+//! # Invariants
+//! A value that parsed is a domain type; what the controller would refuse as malformed never leaves this file.
+
+pub(crate) mod site;
+mod values;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+use dd_proto::id::MessageId;
+use dd_proto::name::{AgentName, AuthorityName, SiteName};
+use dd_proto::units::parse_duration;
+use jiff::Timestamp;
+
+use crate::args::site::SiteVerb;
+use crate::output::Output;
+
+/// Where help lists what goes with every command.
+const GLOBAL: &str = "Every command";
+
+/// Administers a controller: sites, their mail, agents and authorities.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ddadm",
+    version,
+    max_term_width = 100,
+    propagate_version = false,
+    after_help = "\
+Examples:
+  ddadm status
+  ddadm site add sitename --domain sitename.example.net --host home.dyndns.example \\
+        --proof certificate --authority member-ca --cert-name sitename.example.net
+  ddadm etrn sitename --wait
+  ddadm queue list sitename --output json
+
+Exit: 0 done, 1 failed or refused, 2 usage, 3 controller not reachable, 4 no such thing,
+5 site not reached or not proved."
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    /// For people, or one JSON value for programs
+    #[arg(long, global = true, value_enum, value_name = "FORM", default_value_t = Output::Table,
+        help_heading = GLOBAL)]
+    pub(crate) output: Output,
+    #[command(subcommand)]
+    pub(crate) noun: Noun,
+}
+
+/// How the controller is reached.
+#[derive(Debug, Group)]
+pub(crate) struct Connection {
+    /// The local controller's socket
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "DDADM_SOCKET",
+        default_value = "/run/dd-controller/admin.sock",
+        help_heading = GLOBAL
+    )]
+    pub(crate) socket: PathBuf,
+    /// A controller elsewhere, such as https://controller.example.net:7443; instead of --socket
+    #[arg(long, global = true, value_name = "URL", help_heading = GLOBAL)]
+    pub(crate) controller: Option<String>,
+    /// Who we are there: a directory with admin.pem, admin.key and authority.pem
+    #[arg(long, global = true, value_name = "DIR", help_heading = GLOBAL)]
+    pub(crate) identity: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Noun {
+    /// Sites: whom the mail is for, where it goes, how the far end proves to be the right machine
+    #[command(after_help = site::EXAMPLES, arg_required_else_help = true)]
+    Site {
+        #[command(subcommand)]
+        verb: SiteVerb,
+    },
+    /// Make everything that waits for a site due now
+    #[command(after_help = "\
+Examples:
+  ddadm etrn sitename
+  ddadm etrn sitename --wait
+  ddadm etrn sitename --wait 5m
+
+With --wait it says what came of it, and exits 5 where the site was not reached or not proved, 1 where
+mail still waits for another reason.")]
+    Etrn(Etrn),
+    /// Mail that waits
+    #[command(
+        after_help = "\
+Examples:
+  ddadm queue list
+  ddadm queue list sitename
+  ddadm queue show 0197f3a07a5b7c3e8d2f4a5b6c7d8e9f
+  ddadm queue retry 0197f3a07a5b7c3e8d2f4a5b6c7d8e9f --site sitename",
+        arg_required_else_help = true
+    )]
+    Queue {
+        #[command(subcommand)]
+        verb: QueueVerb,
+    },
+    /// Agents: who hands the mail over, and from which addresses
+    #[command(
+        after_help = "\
+Examples:
+  ddadm agent add out1 --address 192.0.2.10 2001:db8::10
+  ddadm agent add out2 --address 192.0.2.11 --from 2026-12-24
+  ddadm agent list
+  ddadm agent addresses --format nft",
+        arg_required_else_help = true
+    )]
+    Agent {
+        #[command(subcommand)]
+        verb: AgentVerb,
+    },
+    /// Authorities (CAs) that sites prove themselves with
+    #[command(
+        after_help = "\
+Examples:
+  ddadm ca import member-ca --certificate member-ca.pem
+  ddadm ca list
+  ddadm ca show member-ca",
+        arg_required_else_help = true
+    )]
+    Ca {
+        #[command(subcommand)]
+        verb: CaVerb,
+    },
+    /// What the controller is doing, and what is wrong
+    #[command(after_help = "Example:\n  ddadm status --output json")]
+    Status,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Etrn {
+    #[arg(value_name = "NAME")]
+    pub(crate) site: SiteName,
+    /// Wait for what comes of it, at most this long
+    #[arg(
+        long,
+        value_name = "DUR",
+        num_args = 0..=1,
+        default_missing_value = "60s",
+        value_parser = parse_duration
+    )]
+    pub(crate) wait: Option<Duration>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QueueVerb {
+    /// One row for each message and site
+    List {
+        /// Only what waits for this site
+        site: Option<SiteName>,
+    },
+    /// One message: its envelope, and what became of it at each site
+    Show { id: MessageId },
+    /// Make due now
+    Retry(Selection),
+    /// Forget, without telling the sender
+    Remove(Selection),
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Selection {
+    /// The message, as in `queued as ID`; all its open deliveries
+    pub(crate) id: MessageId,
+    /// Only the delivery to this site
+    #[arg(long, value_name = "NAME")]
+    pub(crate) site: Option<SiteName>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AgentVerb {
+    /// Announce an agent and print its join token, which works for an hour
+    Add {
+        name: AgentName,
+        /// The outbound addresses it binds
+        #[arg(long, value_name = "IP", required = true, num_args = 1..)]
+        address: Vec<IpAddr>,
+        /// Publish the addresses now, use them from then on
+        #[arg(long, value_name = "DATE", value_parser = values::time)]
+        from: Option<Timestamp>,
+    },
+    /// State, load and addresses of each
+    List,
+    /// What members open their firewalls to
+    Addresses {
+        /// `--output json` gives JSON whatever stands here
+        #[arg(long, value_enum, default_value_t = AddressFormat::Text)]
+        format: AddressFormat,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AddressFormat {
+    /// One a line
+    Text,
+    Json,
+    /// Definitions to include in an nftables file
+    Nft,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CaVerb {
+    /// Take in an authority, or the present certificates of one that is known
+    Import {
+        name: AuthorityName,
+        /// PEM (any number of certificates) or DER (one)
+        #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+        certificate: Vec<PathBuf>,
+    },
+    /// Names, subjects and how long they are valid
+    List,
+    /// One authority and its certificates
+    Show { name: AuthorityName },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        use clap::CommandFactory as _;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_not_a_command_line_is_refused() {
+        for good in [
+            "site add a --domain a.example b.example --host h --proof port --port 26",
+            "site add a --domain a.example --domain b.example --host h --proof static-ip",
+            "site set a --clear recipient quota-bytes",
+            "site hold a --until 2026-12-24T18:00",
+            "etrn a --wait",
+            "etrn a --wait 5m",
+            "--output json etrn a",
+            "queue list --output json",
+            "queue retry 0197f3a07a5b7c3e8d2f4a5b6c7d8e9f --site a",
+            "agent add out1 --address 192.0.2.1 2001:db8::1 --from 2026-12-24",
+            "ca import ca --certificate a.pem b.pem",
+        ] {
+            let parsed = Args::try_parse_from(format!("ddadm {good}").split(' '));
+            assert!(parsed.is_ok(), "{good}: {parsed:?}");
+        }
+        for bad in [
+            "site add a --domain a.example --host h --proof public",
+            "site add a --domain a.example --host h --proof port --connections 21",
+            "site add a --domain a.example --host h --proof port --retry 3",
+            "site add a/b --domain a.example --host h --proof port",
+            "site set a --clear domain",
+            "site set a --port 26",
+            "site remove a --fail --discard",
+            "site hold a --until soon",
+            "site check a",
+            "watch",
+            "queue show nonsense",
+            "queue fail 0197f3a07a5b7c3e8d2f4a5b6c7d8e9f",
+            "agent add out1",
+            "agent add out1 --address out1.example",
+            "ca import ca",
+            "etrn a --wait 0s",
+            "status --output yaml",
+        ] {
+            let parsed = Args::try_parse_from(format!("ddadm {bad}").split(' '));
+            assert!(parsed.is_err(), "{bad}: {parsed:?}");
+        }
+    }
+}

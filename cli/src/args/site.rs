@@ -1,0 +1,174 @@
+//! `ddadm site …`.
+
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use clap::{Args as Group, Subcommand, ValueEnum};
+use dd_proto::domain::Domain;
+use dd_proto::name::{AuthorityName, SiteName};
+use dd_proto::path::Mailbox;
+use dd_proto::units::{parse_duration, parse_size};
+use ipnet::IpNet;
+use jiff::Timestamp;
+
+use crate::args::values::{HostArg, host, mailbox, network, time};
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  ddadm site add sitename --domain sitename.example.net --host home.dyndns.example \\
+        --proof certificate --authority member-ca --cert-name sitename.example.net
+  ddadm site add office --domain office.example --host 192.0.2.25 --proof static-ip
+  ddadm site add shed --domain shed.example --host shed.dyndns.example:2525 --proof port
+  ddadm site set sitename --retry 1m --quota-bytes 1G
+  ddadm site set sitename --clear quota-bytes
+  ddadm site hold sitename --until 2026-12-24T18:00
+
+static-ip    the connected address must be listed; a --host that is an address lists itself
+certificate  a chain to --authority, and --cert-name in the certificate
+port         nothing but the agreed host and a port other than 25
+
+DUR is a number of s, m, h or d; SIZE is bytes, or a number of K, M or G. A flag that takes several
+values takes them together or repeated.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SiteVerb {
+    /// Add a site, complete in one command
+    Add(Box<Add>),
+    /// Change what is given; a list replaces the earlier one
+    Set(Box<Set>),
+    /// State, queue, last attempts, and who answered
+    Show { name: SiteName },
+    /// All sites: where they stand and what waits
+    List,
+    /// Remove a site; one with mail only with --fail or --discard
+    Remove {
+        name: SiteName,
+        #[command(flatten)]
+        mail: RemovedMail,
+    },
+    /// Let its mail wait: nothing is tried, nothing expires
+    Hold {
+        name: SiteName,
+        /// Ends by itself then: RFC 3339, or a local date or time such as 2026-12-24T18:00
+        #[arg(long, value_name = "T", value_parser = time)]
+        until: Option<Timestamp>,
+    },
+    /// End a hold
+    Resume { name: SiteName },
+}
+
+/// What becomes of the mail of a site that is removed; without either, a site that has mail stays.
+#[derive(Debug, Group)]
+pub(crate) struct RemovedMail {
+    /// Return its mail to the senders
+    #[arg(long, conflicts_with = "discard")]
+    pub(crate) fail: bool,
+    /// Forget its mail, without telling anybody
+    #[arg(long)]
+    pub(crate) discard: bool,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Add {
+    pub(crate) name: SiteName,
+    #[command(flatten)]
+    pub(crate) flags: SiteFlags,
+    /// Take over mail that is held under this name since an earlier site was removed
+    #[arg(long)]
+    pub(crate) take_mail: bool,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Set {
+    pub(crate) name: SiteName,
+    #[command(flatten)]
+    pub(crate) flags: SiteFlags,
+    /// Remove what these flags once set
+    #[arg(long, value_name = "FLAG", value_enum, num_args = 1..)]
+    pub(crate) clear: Vec<Clear>,
+}
+
+/// What can be said about a site. `add` insists on domain, host and proof (see `cmd::site::spec`).
+#[derive(Debug, Group)]
+pub(crate) struct SiteFlags {
+    /// Mail domains
+    #[arg(long, value_name = "D", num_args = 1..)]
+    pub(crate) domain: Vec<Domain>,
+    /// Where its mail server is reached, in order of preference; `[2001:db8::1]:25` for IPv6 with a port
+    #[arg(long, value_name = "HOST[:PORT]", num_args = 1.., value_parser = host)]
+    pub(crate) host: Vec<HostArg>,
+    /// How the far end proves to be the site
+    #[arg(long, value_enum)]
+    pub(crate) proof: Option<ProofKind>,
+    /// For hosts given without a port [default: 25]
+    #[arg(long, value_name = "N", requires = "host")]
+    pub(crate) port: Option<NonZeroU16>,
+    /// static-ip: the addresses that count
+    #[arg(long, value_name = "IP", num_args = 1..)]
+    pub(crate) address: Vec<IpAddr>,
+    /// certificate: an authority, see `ddadm ca list`
+    #[arg(long, value_name = "CA")]
+    pub(crate) authority: Option<AuthorityName>,
+    /// certificate: the DNS name it must carry
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cert_name: Option<Domain>,
+    /// Only these addresses exist there [default: any]
+    #[arg(long, value_name = "R", num_args = 1.., value_parser = mailbox)]
+    pub(crate) recipient: Vec<Mailbox>,
+    /// Sessions at once, 1 to 20
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=20))]
+    pub(crate) connections: Option<u32>,
+    /// Between two tries of a site that is away
+    #[arg(long, value_name = "DUR", value_parser = parse_duration)]
+    pub(crate) retry: Option<Duration>,
+    /// After it, mail that could not be delivered goes back
+    #[arg(long, value_name = "DUR", value_parser = parse_duration)]
+    pub(crate) lifetime: Option<Duration>,
+    /// After it, a sender who asked for that is told
+    #[arg(long, value_name = "DUR", value_parser = parse_duration)]
+    pub(crate) delay_warning: Option<Duration>,
+    /// The largest message it takes
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) max_message: Option<u64>,
+    /// Messages that may wait [default: any number]
+    #[arg(long, value_name = "N")]
+    pub(crate) quota_messages: Option<u64>,
+    /// Bytes that may wait [default: any number]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) quota_bytes: Option<u64>,
+    /// Read the wake-up password from standard input
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+    /// Whom to ask about the site
+    #[arg(long, value_name = "ADDR", value_parser = mailbox)]
+    pub(crate) contact: Option<Mailbox>,
+    /// Networks its hosts may lie in although the built-in rules forbid them
+    #[arg(long, value_name = "NET", num_args = 1.., value_parser = network)]
+    pub(crate) allow_target: Vec<IpNet>,
+}
+
+/// The proofs of this version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProofKind {
+    StaticIp,
+    Certificate,
+    Port,
+}
+
+/// The flags whose values can be absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Clear {
+    Recipient,
+    Connections,
+    Retry,
+    Lifetime,
+    DelayWarning,
+    MaxMessage,
+    QuotaMessages,
+    QuotaBytes,
+    #[value(alias = "password-stdin")]
+    Password,
+    Contact,
+    AllowTarget,
+}

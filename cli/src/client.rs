@@ -1,0 +1,203 @@
+//! The connection to a controller: its local socket, or mutual TLS.
+//!
+//! # Invariants
+//! Nothing is connected before a command calls, so what is wrong with the command line is said first. Over TLS the
+//! controller proves to be [`SERVER_NAME`] under the control plane's own authority; no public authority counts.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use dd_proto::pb;
+use dd_proto::pb::agents_client::AgentsClient;
+use dd_proto::pb::authorities_client::AuthoritiesClient;
+use dd_proto::pb::queue_client::QueueClient;
+use dd_proto::pb::sites_client::SitesClient;
+use dd_proto::pb::watch_client::WatchClient;
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tokio_stream::StreamExt as _;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Uri};
+use tonic::{Response, Status, Streaming};
+use tower::service_fn;
+
+use crate::args::Connection;
+use crate::failure::{Failure, root_cause};
+
+/// The name in every controller's certificate, whatever host or address it is reached at.
+const SERVER_NAME: &str = "dd-controller.control.invalid";
+
+/// A site with as many recipients as it may have must fit.
+const MAX_MESSAGE_BYTES: usize = 64 << 20;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A controller whose machine is gone is noticed after this, even while `--wait` waits.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// The controller a command talks to.
+#[derive(Debug)]
+pub(crate) struct Controller {
+    way: Way,
+}
+
+#[derive(Debug)]
+enum Way {
+    Socket(PathBuf),
+    Remote { url: String, identity: PathBuf },
+}
+
+macro_rules! clients {
+    ($($name:ident: $client:ident;)*) => {$(
+        pub(crate) async fn $name(&self) -> Result<$client<Channel>, Failure> {
+            Ok($client::new(self.connect().await?).max_decoding_message_size(MAX_MESSAGE_BYTES))
+        }
+    )*};
+}
+
+impl Controller {
+    /// # Errors
+    /// `--controller` and `--identity` do not come together, or the URL is not https.
+    pub(crate) fn new(connection: Connection) -> Result<Self, Failure> {
+        let way = match (connection.controller, connection.identity) {
+            (None, None) => Way::Socket(connection.socket),
+            (Some(url), Some(identity)) if url.starts_with("https://") => {
+                Way::Remote { url, identity }
+            }
+            (Some(url), Some(_)) => {
+                return Err(Failure::Usage(format!(
+                    "--controller {url}: expected a URL such as https://controller.example.net:7443"
+                )));
+            }
+            (Some(_), None) => {
+                return Err(Failure::Usage(
+                    "--controller needs --identity DIR, a directory with admin.pem, admin.key and authority.pem".into(),
+                ));
+            }
+            (None, Some(_)) => {
+                return Err(Failure::Usage(
+                    "--identity goes with --controller URL; the local socket needs none".into(),
+                ));
+            }
+        };
+        Ok(Self { way })
+    }
+
+    clients! {
+        sites: SitesClient;
+        queue: QueueClient;
+        agents: AgentsClient;
+        authorities: AuthoritiesClient;
+        watch: WatchClient;
+    }
+
+    /// The answer of a unary call.
+    pub(crate) fn one<T>(&self, answer: Result<Response<T>, Status>) -> Result<T, Failure> {
+        answer
+            .map(Response::into_inner)
+            .map_err(|status| Failure::from_status(&status, self.at()))
+    }
+
+    /// Everything a streaming call answers. It is collected, because a table needs its widths before its first line,
+    /// and because half a JSON value is none.
+    pub(crate) async fn all<T>(
+        &self,
+        answer: Result<Response<Streaming<T>>, Status>,
+    ) -> Result<Vec<T>, Failure> {
+        let collected: Result<Vec<T>, Status> = self.one(answer)?.collect().await;
+        collected.map_err(|status| Failure::from_status(&status, self.at()))
+    }
+
+    fn at(&self) -> &str {
+        match &self.way {
+            Way::Socket(path) => path.to_str().unwrap_or("its socket"),
+            Way::Remote { url, .. } => url,
+        }
+    }
+
+    async fn connect(&self) -> Result<Channel, Failure> {
+        match &self.way {
+            Way::Socket(path) => self.connect_socket(path).await,
+            Way::Remote { url, identity } => self.connect_remote(url, identity).await,
+        }
+    }
+
+    async fn connect_socket(&self, path: &Path) -> Result<Channel, Failure> {
+        let path = path.to_owned();
+        let connector = service_fn(move |_: Uri| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        });
+        endpoint(Endpoint::from_static("http://admin-socket.invalid"))
+            .connect_with_connector(connector)
+            .await
+            .map_err(|error| {
+                self.unreachable(
+                    &error,
+                    "is dd-controller running, may you open the socket, and is it this one (--socket, DDADM_SOCKET)?",
+                )
+            })
+    }
+
+    async fn connect_remote(&self, url: &str, identity: &Path) -> Result<Channel, Failure> {
+        let certificate = read(identity, "admin.pem")?;
+        let key = read(identity, "admin.key")?;
+        let authority = read(identity, "authority.pem")?;
+        let tls = ClientTlsConfig::new()
+            .domain_name(SERVER_NAME)
+            .ca_certificate(Certificate::from_pem(authority))
+            .identity(Identity::from_pem(certificate, key));
+        let bad_url = |error: tonic::transport::Error| {
+            Failure::Usage(format!("--controller {url}: {}", root_cause(&error)))
+        };
+        let bad_identity = |error: tonic::transport::Error| {
+            Failure::Refused(format!(
+                "the identity in {} cannot be used: {}; expected PEM files",
+                identity.display(),
+                root_cause(&error)
+            ))
+        };
+        endpoint(Endpoint::from_shared(url.to_owned()).map_err(bad_url)?)
+            .tls_config(tls)
+            .map_err(bad_identity)?
+            .connect()
+            .await
+            .map_err(|error| {
+                self.unreachable(
+                    &error,
+                    "is it running, and is the identity one of this controller?",
+                )
+            })
+    }
+
+    fn unreachable(&self, error: &tonic::transport::Error, hint: &'static str) -> Failure {
+        Failure::Unreachable {
+            at: self.at().to_owned(),
+            why: root_cause(error),
+            hint,
+        }
+    }
+}
+
+fn endpoint(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+}
+
+fn read(directory: &Path, name: &str) -> Result<Vec<u8>, Failure> {
+    let path = directory.join(name);
+    std::fs::read(&path).map_err(|error| {
+        Failure::Refused(format!(
+            "{} cannot be read: {error}; --identity takes a directory with admin.pem, admin.key and authority.pem",
+            path.display()
+        ))
+    })
+}
+
+/// The name of a site as calls take it.
+pub(crate) fn site_name(name: &dd_proto::name::SiteName) -> pb::SiteName {
+    pb::SiteName {
+        name: name.to_string(),
+    }
+}

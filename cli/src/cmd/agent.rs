@@ -1,0 +1,220 @@
+//! `ddadm agent …`.
+
+use std::net::IpAddr;
+
+use dd_proto::pb;
+use ipnet::IpNet;
+use serde::Serialize;
+
+use crate::args::{AddressFormat, AgentVerb};
+use crate::client::Controller;
+use crate::failure::Failure;
+use crate::output::{Answer, Table, present, time, time_shown};
+
+pub(crate) async fn run(verb: AgentVerb, controller: &Controller) -> Result<Answer, Failure> {
+    let mut agents = controller.agents().await?;
+    match verb {
+        AgentVerb::Add {
+            name,
+            address,
+            from,
+        } => {
+            let request = pb::AddAgentRequest {
+                name: name.to_string(),
+                addresses: address.iter().map(ToString::to_string).collect(),
+                from_ms: from.map_or(0, jiff::Timestamp::as_millisecond),
+            };
+            let added = agents.add(request).await;
+            Ok(added_answer(controller.one(added)?))
+        }
+        AgentVerb::List => {
+            let all = agents.list(pb::ListAgentsRequest {}).await;
+            Ok(list(controller.all(all).await?))
+        }
+        AgentVerb::Addresses { format } => {
+            let all = agents.addresses(pb::AddressesRequest {}).await;
+            Ok(addresses(controller.one(all)?, format))
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Added {
+    name: String,
+    token: String,
+}
+
+/// For people the token is the whole line too: it goes into a pipe or a file.
+fn added_answer(added: pb::AddAgentResponse) -> Answer {
+    let text = format!("{}\n", added.token);
+    let view = Added {
+        name: added.name,
+        token: added.token,
+    };
+    Answer::new(&view, text)
+}
+
+#[derive(Debug, Serialize)]
+struct Agent {
+    name: String,
+    addresses: Vec<String>,
+    state: String,
+    slots: u32,
+    in_flight: u32,
+    last_seen: Option<String>,
+    version: Option<String>,
+}
+
+fn list(agents: Vec<pb::AgentStatus>) -> Answer {
+    let mut table = Table::new(&[
+        "NAME",
+        "STATE",
+        "IN FLIGHT",
+        "LAST SEEN",
+        "VERSION",
+        "ADDRESSES",
+    ]);
+    for it in &agents {
+        table.row([
+            it.name.clone(),
+            it.state.clone(),
+            format!("{}/{}", it.in_flight, it.slots),
+            time_shown(it.last_seen_ms),
+            if it.version.is_empty() {
+                "-".into()
+            } else {
+                it.version.clone()
+            },
+            it.addresses.join(" "),
+        ]);
+    }
+    let text = table.text("no agent: `ddadm agent add NAME --address IP` announces one");
+    let view: Vec<Agent> = agents
+        .into_iter()
+        .map(|it| Agent {
+            name: it.name,
+            addresses: it.addresses,
+            state: it.state,
+            slots: it.slots,
+            in_flight: it.in_flight,
+            last_seen: time(it.last_seen_ms),
+            version: present(it.version),
+        })
+        .collect();
+    Answer::new(&view, text)
+}
+
+#[derive(Debug, Serialize)]
+struct Addresses {
+    addresses: Vec<String>,
+    networks: Vec<String>,
+}
+
+fn addresses(all: pb::AddressesResponse, format: AddressFormat) -> Answer {
+    let view = Addresses {
+        addresses: all.addresses,
+        networks: all.networks,
+    };
+    let text = match format {
+        AddressFormat::Text => lines(&view),
+        AddressFormat::Nft => nft(&view),
+        AddressFormat::Json => format!(
+            "{}\n",
+            serde_json::to_string_pretty(&view).expect("two lists of strings are JSON")
+        ),
+    };
+    Answer::new(&view, text)
+}
+
+fn lines(all: &Addresses) -> String {
+    all.addresses
+        .iter()
+        .chain(&all.networks)
+        .map(|it| format!("{it}\n"))
+        .collect()
+}
+
+/// Definitions for `include`. Networks are merged, because nft refuses a set whose elements overlap; a family without
+/// addresses has no line, because nft refuses an empty set too.
+fn nft(all: &Addresses) -> String {
+    let nets: Vec<IpNet> = all
+        .addresses
+        .iter()
+        .filter_map(|it| it.parse::<IpAddr>().ok().map(IpNet::from))
+        .chain(all.networks.iter().filter_map(|it| it.parse().ok()))
+        .collect();
+    let nets = IpNet::aggregate(&nets);
+    let mut text = String::new();
+    for (name, family) in [
+        ("dd_outbound_v4", IpNet::V4(ipnet::Ipv4Net::default())),
+        ("dd_outbound_v6", IpNet::V6(ipnet::Ipv6Net::default())),
+    ] {
+        let of_family: Vec<String> = nets
+            .iter()
+            .filter(|net| family.contains(*net))
+            .map(ToString::to_string)
+            .collect();
+        if !of_family.is_empty() {
+            text.push_str(&format!("define {name} = {{ {} }}\n", of_family.join(", ")));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_agent_is_its_token() {
+        let added = pb::AddAgentResponse {
+            name: "out1".into(),
+            token: "ddjoin1.AAAA".into(),
+        };
+        insta::assert_snapshot!(added_answer(added).both());
+    }
+
+    #[test]
+    fn agents_are_listed_with_what_they_do() {
+        let agents = vec![
+            pb::AgentStatus {
+                name: "out1".into(),
+                addresses: vec!["192.0.2.10".into(), "2001:db8::10".into()],
+                state: "connected".into(),
+                slots: 64,
+                in_flight: 3,
+                last_seen_ms: 1_800_000_000_123,
+                version: "0.1.0".into(),
+            },
+            pb::AgentStatus {
+                name: "out2".into(),
+                addresses: vec!["192.0.2.11".into()],
+                state: "disconnected".into(),
+                ..pb::AgentStatus::default()
+            },
+        ];
+        insta::assert_snapshot!(list(agents).both());
+        insta::assert_snapshot!("no_agents", list(vec![]).both());
+    }
+
+    #[test]
+    fn addresses_come_in_three_forms() {
+        let all = || pb::AddressesResponse {
+            addresses: vec![
+                "192.0.2.10".into(),
+                "2001:db8::10".into(),
+                "198.51.100.1".into(),
+            ],
+            networks: vec!["192.0.2.0/27".into()],
+        };
+        insta::assert_snapshot!(
+            "addresses_text",
+            addresses(all(), AddressFormat::Text).both()
+        );
+        insta::assert_snapshot!("addresses_nft", addresses(all(), AddressFormat::Nft).both());
+        insta::assert_snapshot!(
+            "addresses_json",
+            addresses(all(), AddressFormat::Json).both()
+        );
+    }
+}

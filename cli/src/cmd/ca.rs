@@ -1,0 +1,201 @@
+//! `ddadm ca …`.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use dd_proto::pb;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use serde::Serialize;
+
+use crate::args::CaVerb;
+use crate::client::Controller;
+use crate::failure::Failure;
+use crate::output::{Answer, Page, Table, time, time_shown};
+
+/// A file with more than this holds something else.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+const PEM_BEGIN: &[u8] = b"-----BEGIN ";
+
+pub(crate) async fn run(verb: CaVerb, controller: &Controller) -> Result<Answer, Failure> {
+    match verb {
+        CaVerb::Import { name, certificate } => {
+            let request = pb::ImportAuthorityRequest {
+                name: name.to_string(),
+                certificates: certificates(&certificate)?
+                    .into_iter()
+                    .map(Into::into)
+                    .collect(),
+            };
+            let imported = controller.authorities().await?.import(request).await;
+            Ok(show(controller.one(imported)?))
+        }
+        CaVerb::List => {
+            let all = controller
+                .authorities()
+                .await?
+                .list(pb::ListAuthoritiesRequest {})
+                .await;
+            Ok(list(controller.all(all).await?))
+        }
+        CaVerb::Show { name } => {
+            let request = pb::AuthorityName {
+                name: name.to_string(),
+            };
+            let authority = controller.authorities().await?.show(request).await;
+            Ok(show(controller.one(authority)?))
+        }
+    }
+}
+
+fn certificates(files: &[PathBuf]) -> Result<Vec<Vec<u8>>, Failure> {
+    let mut all = Vec::new();
+    for file in files {
+        let content = read(file)?;
+        let found = in_file(&content).ok_or_else(|| {
+            Failure::Refused(format!(
+                "{} holds no certificate: expected PEM (`-----BEGIN CERTIFICATE-----`) or DER",
+                file.display()
+            ))
+        })?;
+        all.extend(found);
+    }
+    Ok(all)
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    let mut content = Vec::new();
+    std::fs::File::open(file)
+        .and_then(|open| open.take(MAX_FILE_BYTES + 1).read_to_end(&mut content))
+        .map_err(|error| Failure::Refused(format!("{} cannot be read: {error}", file.display())))?;
+    match content.len() as u64 > MAX_FILE_BYTES {
+        true => Err(Failure::Refused(format!(
+            "{} is larger than a mebibyte: expected certificates",
+            file.display()
+        ))),
+        false => Ok(content),
+    }
+}
+
+/// Other sections of a PEM file, such as a private key, are left where they are.
+fn in_file(content: &[u8]) -> Option<Vec<Vec<u8>>> {
+    // The marker decides and not the first byte: DER begins with a SEQUENCE, 0x30, but so does text that begins with `0`.
+    let is_pem = content
+        .windows(PEM_BEGIN.len())
+        .any(|window| window == PEM_BEGIN);
+    if !is_pem {
+        return (content.first() == Some(&0x30)).then(|| vec![content.to_vec()]);
+    }
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(content)
+        .map(|der| der.map(|der| der.to_vec()))
+        .collect();
+    all.ok().filter(|all| !all.is_empty())
+}
+
+#[derive(Debug, Serialize)]
+struct Authority {
+    name: String,
+    version: u64,
+    certificates: Vec<Certificate>,
+}
+
+#[derive(Debug, Serialize)]
+struct Certificate {
+    subject: String,
+    sha256: String,
+    not_before: Option<String>,
+    not_after: Option<String>,
+}
+
+fn view(authority: pb::Authority) -> Authority {
+    Authority {
+        name: authority.name,
+        version: authority.version,
+        certificates: authority
+            .certificates
+            .into_iter()
+            .map(|it| Certificate {
+                subject: it.subject,
+                sha256: it.sha256,
+                not_before: time(it.not_before_ms),
+                not_after: time(it.not_after_ms),
+            })
+            .collect(),
+    }
+}
+
+fn show(authority: pb::Authority) -> Answer {
+    let mut page = Page::new(&format!(
+        "{} (version {})",
+        authority.name, authority.version
+    ));
+    for it in &authority.certificates {
+        page.line("Certificate", &it.subject);
+        page.line("  sha256", &it.sha256);
+        page.line("  valid from", &time_shown(it.not_before_ms));
+        page.line("  valid until", &time_shown(it.not_after_ms));
+    }
+    Answer::new(&view(authority), page.into_text())
+}
+
+/// One row for each certificate: an authority has two while it rolls over.
+fn list(authorities: Vec<pb::Authority>) -> Answer {
+    let mut table = Table::new(&["NAME", "SUBJECT", "VALID UNTIL", "SHA256"]);
+    for authority in &authorities {
+        for it in &authority.certificates {
+            table.row([
+                authority.name.clone(),
+                it.subject.clone(),
+                time_shown(it.not_after_ms),
+                it.sha256.clone(),
+            ]);
+        }
+    }
+    let text = table.text("no authority: `ddadm ca import NAME --certificate FILE` takes one in");
+    Answer::new(&authorities.into_iter().map(view).collect::<Vec<_>>(), text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn authority() -> pb::Authority {
+        pb::Authority {
+            name: "member-ca".into(),
+            version: 7,
+            certificates: vec![pb::AuthorityCertificate {
+                der: vec![0x30].into(),
+                subject: "CN=member-ca\x1b]0;x".into(),
+                sha256: "ab".repeat(32),
+                not_before_ms: 1_800_000_000_000,
+                not_after_ms: 1_900_000_000_000,
+            }],
+        }
+    }
+
+    #[test]
+    fn an_authority_is_its_certificates() {
+        insta::assert_snapshot!(show(authority()).both());
+        insta::assert_snapshot!("authorities", list(vec![authority()]).both());
+        insta::assert_snapshot!("no_authorities", list(vec![]).both());
+    }
+
+    #[test]
+    fn certificates_are_found_in_pem_and_der_and_nothing_else_is_taken() {
+        let pair = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+        let (pem, der) = (pair.cert.pem(), pair.cert.der().to_vec());
+        let key = pair.signing_key.serialize_pem();
+        assert_eq!(in_file(&der), Some(vec![der.clone()]));
+        let two = format!("0 s:CN = a comment\n{pem}{key}{pem}");
+        assert_eq!(in_file(two.as_bytes()), Some(vec![der.clone(), der]));
+        for bad in [
+            "",
+            "nothing",
+            &key,
+            "-----BEGIN CERTIFICATE-----\n*\n-----END CERTIFICATE-----\n",
+        ] {
+            assert_eq!(in_file(bad.as_bytes()), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! One file for each noun: arguments in, a call, an answer out.
+
+pub(crate) mod agent;
+pub(crate) mod ca;
+pub(crate) mod etrn;
+pub(crate) mod queue;
+pub(crate) mod site;
+pub(crate) mod status;

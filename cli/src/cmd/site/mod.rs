@@ -1,0 +1,277 @@
+//! `ddadm site …`.
+
+mod page;
+mod password;
+mod spec;
+mod view;
+
+use std::io::Read;
+
+use dd_proto::name::SiteName;
+use dd_proto::pb;
+use serde::Serialize;
+
+use crate::args::site::{Add, RemovedMail, Set, SiteVerb};
+use crate::client::{Controller, site_name};
+use crate::cmd::site::view::SiteView;
+use crate::failure::Failure;
+use crate::output::{Answer, count};
+
+pub(crate) async fn run(
+    verb: SiteVerb,
+    controller: &Controller,
+    stdin: &mut dyn Read,
+) -> Result<Answer, Failure> {
+    match verb {
+        SiteVerb::Add(add) => add_site(*add, controller, stdin).await,
+        SiteVerb::Set(set) => set_site(*set, controller, stdin).await,
+        SiteVerb::Show { name } => show(&name, controller).await.map(one),
+        SiteVerb::List => {
+            let all = controller
+                .sites()
+                .await?
+                .list(pb::ListSitesRequest {})
+                .await;
+            Ok(list(controller.all(all).await?))
+        }
+        SiteVerb::Remove { name, mail } => {
+            let mail = mail_of_removed(&mail);
+            let request = pb::RemoveSiteRequest {
+                name: name.to_string(),
+                mail: mail.into(),
+            };
+            let removed = controller.sites().await?.remove(request).await;
+            Ok(removed_answer(&name, mail, &controller.one(removed)?))
+        }
+        SiteVerb::Hold { name, until } => {
+            let request = pb::HoldSiteRequest {
+                name: name.to_string(),
+                until_ms: until.map_or(0, jiff::Timestamp::as_millisecond),
+            };
+            let held = controller.sites().await?.hold(request).await;
+            controller.one(held).map(one)
+        }
+        SiteVerb::Resume { name } => {
+            let resumed = controller.sites().await?.resume(site_name(&name)).await;
+            controller.one(resumed).map(one)
+        }
+    }
+}
+
+async fn add_site(
+    add: Add,
+    controller: &Controller,
+    stdin: &mut dyn Read,
+) -> Result<Answer, Failure> {
+    let proof = spec::new_proof(&add.flags)?;
+    let password = password::asked(&add.flags, stdin)?;
+    let request = pb::AddSiteRequest {
+        spec: Some(pb::SiteSpec {
+            proof: Some(proof),
+            password,
+            ..spec::plain(&add.name, &add.flags)
+        }),
+        take_mail: add.take_mail,
+    };
+    let added = controller.sites().await?.add(request).await;
+    controller.one(added).map(one)
+}
+
+async fn set_site(
+    set: Set,
+    controller: &Controller,
+    stdin: &mut dyn Read,
+) -> Result<Answer, Failure> {
+    spec::check_change(&set)?;
+    let password = password::asked(&set.flags, stdin)?;
+    let proof = if spec::touches_proof(&set.flags) {
+        let now = show(&set.name, controller).await?.site.unwrap_or_default();
+        spec::changed_proof(&set.flags, &now.spec.unwrap_or_default())?
+    } else {
+        None
+    };
+    let request = pb::SiteSpec {
+        proof,
+        password,
+        clear: spec::cleared(&set.clear),
+        ..spec::plain(&set.name, &set.flags)
+    };
+    let changed = controller.sites().await?.set(request).await;
+    controller.one(changed).map(one)
+}
+
+async fn show(name: &SiteName, controller: &Controller) -> Result<pb::SiteStatus, Failure> {
+    let status = controller.sites().await?.show(site_name(name)).await;
+    controller.one(status)
+}
+
+fn one(status: pb::SiteStatus) -> Answer {
+    let text = page::page(&status);
+    Answer::new(&SiteView::from(status), text)
+}
+
+fn list(all: Vec<pb::SiteStatus>) -> Answer {
+    let text = page::table(&all);
+    Answer::new(
+        &all.into_iter().map(SiteView::from).collect::<Vec<_>>(),
+        text,
+    )
+}
+
+/// clap has seen to it that not both are given.
+fn mail_of_removed(flags: &RemovedMail) -> pb::remove_site_request::Mail {
+    use pb::remove_site_request::Mail;
+    match (flags.fail, flags.discard) {
+        (true, _) => Mail::Fail,
+        (_, true) => Mail::Discard,
+        _ => Mail::Unspecified,
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Removed<'a> {
+    name: &'a str,
+    messages: u64,
+}
+
+fn removed_answer(
+    name: &SiteName,
+    mail: pb::remove_site_request::Mail,
+    removed: &pb::RemoveSiteResponse,
+) -> Answer {
+    use pb::remove_site_request::Mail;
+    let messages = count(removed.messages, "message", "messages");
+    let text = match mail {
+        Mail::Unspecified => format!("{name}: removed\n"),
+        Mail::Fail => format!("{name}: removed; {messages} returned to the senders\n"),
+        Mail::Discard => format!("{name}: removed; {messages} discarded\n"),
+    };
+    let view = Removed {
+        name: name.as_str(),
+        messages: removed.messages,
+    };
+    Answer::new(&view, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attempt(outcome: &str, detail: &str) -> pb::LastAttempt {
+        pb::LastAttempt {
+            at_ms: 1_800_000_000_123,
+            agent: "out1".into(),
+            address: "[2001:db8::25]:25".into(),
+            outcome: outcome.into(),
+            detail: detail.into(),
+            peer: None,
+        }
+    }
+
+    fn home() -> pb::SiteStatus {
+        let proof = pb::proof::Kind::Certificate(pb::proof::Certificate {
+            authority: "member-ca".into(),
+            name: "home.example".into(),
+        });
+        pb::SiteStatus {
+            site: Some(pb::Site {
+                version: 12,
+                spec: Some(pb::SiteSpec {
+                    name: "home".into(),
+                    domains: vec!["home.example".into(), "other.example".into()],
+                    hosts: vec![
+                        pb::Host {
+                            host: "home.dyndns.example".into(),
+                            port: 25,
+                        },
+                        pb::Host {
+                            host: "2001:db8::25".into(),
+                            port: 2525,
+                        },
+                    ],
+                    proof: Some(pb::Proof { kind: Some(proof) }),
+                    connections: Some(2),
+                    retry_ms: Some(180_000),
+                    lifetime_ms: Some(1_209_600_000),
+                    delay_warning_ms: Some(86_400_000),
+                    quota_bytes: Some(1 << 30),
+                    contact: Some("postmaster@home.example".into()),
+                    ..pb::SiteSpec::default()
+                }),
+                ..pb::Site::default()
+            }),
+            state: "waiting".into(),
+            why: "wrong-host".into(),
+            next_attempt_ms: 1_800_000_180_000,
+            queued_messages: 3,
+            queued_bytes: 4_500_000,
+            complete: true,
+            last_attempts: vec![
+                pb::LastAttempt {
+                    peer: Some(pb::PeerCertificate {
+                        subject: "CN=impostor\x1b[2J".into(),
+                        issuer: "CN=impostor".into(),
+                        names: vec!["impostor.example".into()],
+                        sha256: "ab".repeat(32),
+                        ..pb::PeerCertificate::default()
+                    }),
+                    ..attempt("wrong-host", "the chain does not lead to member-ca")
+                },
+                attempt("relayed", "250 2.0.0 ok"),
+            ],
+            out: 0,
+            sessions: 0,
+        }
+    }
+
+    #[test]
+    fn a_site_says_where_it_stands_and_who_answered() {
+        insta::assert_snapshot!(one(home()).both());
+    }
+
+    #[test]
+    fn a_held_site_says_who_holds_it() {
+        let mut status = home();
+        let site = status.site.as_mut().unwrap();
+        site.hold = Some(pb::Hold {
+            by: "root".into(),
+            since_ms: 1_800_000_000_000,
+            until_ms: 1_900_000_000_000,
+        });
+        site.spec.as_mut().unwrap().proof = Some(pb::Proof {
+            kind: Some(pb::proof::Kind::StaticIp(pb::proof::StaticIp {
+                addresses: vec!["192.0.2.25".into()],
+            })),
+        });
+        status.state = "held".into();
+        status.why = String::new();
+        status.next_attempt_ms = 0;
+        status.complete = false;
+        status.last_attempts.clear();
+        insta::assert_snapshot!(one(status).both());
+    }
+
+    #[test]
+    fn a_list_is_an_array_of_what_show_gives() {
+        let answer = list(vec![home()]);
+        insta::assert_snapshot!(answer.both());
+        insta::assert_snapshot!("no_sites", list(vec![]).both());
+    }
+
+    #[test]
+    fn a_removal_says_what_became_of_the_mail() {
+        let name = "home".parse().unwrap();
+        let removed = pb::RemoveSiteResponse { messages: 1 };
+        insta::assert_snapshot!(
+            removed_answer(
+                &name,
+                mail_of_removed(&RemovedMail {
+                    fail: false,
+                    discard: true
+                }),
+                &removed
+            )
+            .both()
+        );
+    }
+}

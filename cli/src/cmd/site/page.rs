@@ -1,0 +1,198 @@
+//! A site for people: where it stands in a sentence, what is set, what happened last and who answered.
+
+use std::time::Duration;
+
+use dd_proto::pb;
+use dd_proto::pb::proof::Kind;
+use dd_proto::units::{format_duration, format_size};
+
+use crate::cmd::site::view::kind_word;
+use crate::output::{Page, Table, bytes_shown, count, time_shown};
+
+pub(super) fn page(status: &pb::SiteStatus) -> String {
+    let site = status.site.clone().unwrap_or_default();
+    let spec = site.spec.clone().unwrap_or_default();
+    let mut page = Page::new(&format!("{} (version {})", spec.name, site.version));
+    page.line("State", &state(status, &site));
+    if status.next_attempt_ms != 0 {
+        page.line("Next attempt", &time_shown(status.next_attempt_ms));
+    }
+    page.line("Queued", &queued(status));
+    if status.out > 0 || status.sessions > 0 {
+        let sessions = count(status.sessions.into(), "session", "sessions");
+        page.line(
+            "Out",
+            &format!(
+                "{} in {sessions}",
+                count(status.out.into(), "message", "messages")
+            ),
+        );
+    }
+    page.lines("Domains", spec.domains.iter().map(String::as_str));
+    let hosts: Vec<String> = spec.hosts.iter().map(host).collect();
+    page.lines("Hosts", hosts.iter().map(String::as_str));
+    page.line("Proof", &proof(spec.proof.as_ref()));
+    settings(&mut page, &spec);
+    attempts(&mut page, &status.last_attempts);
+    page.into_text()
+}
+
+/// What the state means for the mail.
+fn state(status: &pb::SiteStatus, site: &pb::Site) -> String {
+    let closing = if site.closing {
+        "; closed for removal, takes no new mail"
+    } else {
+        ""
+    };
+    let sentence = match (status.state.as_str(), status.why.as_str()) {
+        ("idle", _) => "nothing waits".into(),
+        ("ready", _) => "mail waits and is due now".into(),
+        ("proving", _) => "an agent is connecting and makes sure who answers".into(),
+        ("flowing", _) => "mail is being handed over".into(),
+        ("held", _) => held(site.hold.as_ref()),
+        ("waiting", "down") => "no host was reached (down)".into(),
+        ("waiting", "wrong-host") => {
+            "who answered did not prove to be the site, and got nothing (wrong-host)".into()
+        }
+        ("waiting", "refused") => "the site refused (refused)".into(),
+        ("waiting", "busy") => "the site is busy (busy)".into(),
+        ("waiting", "deferred") => "the site deferred the mail (deferred)".into(),
+        (_, why) => why.to_owned(),
+    };
+    let colon = if sentence.is_empty() { "" } else { ": " };
+    format!("{}{colon}{sentence}{closing}", status.state)
+}
+
+fn held(hold: Option<&pb::Hold>) -> String {
+    let Some(hold) = hold else {
+        return "nothing is tried and nothing expires".into();
+    };
+    let until = match hold.until_ms {
+        0 => "it is resumed".into(),
+        at => time_shown(at),
+    };
+    format!(
+        "by {} since {} until {until}; nothing is tried and nothing expires",
+        hold.by,
+        time_shown(hold.since_ms)
+    )
+}
+
+fn queued(status: &pb::SiteStatus) -> String {
+    let so_far = if status.complete {
+        ""
+    } else {
+        " so far; the queue is still being read"
+    };
+    format!(
+        "{}, {}{so_far}",
+        count(status.queued_messages, "message", "messages"),
+        bytes_shown(status.queued_bytes)
+    )
+}
+
+fn host(host: &pb::Host) -> String {
+    match host.host.contains(':') {
+        true => format!("[{}]:{}", host.host, host.port),
+        false => format!("{}:{}", host.host, host.port),
+    }
+}
+
+fn proof(proof: Option<&pb::Proof>) -> String {
+    let Some(kind) = proof.and_then(|proof| proof.kind.as_ref()) else {
+        return "none: nothing is handed over".into();
+    };
+    let word = kind_word(kind);
+    match kind {
+        Kind::StaticIp(it) => format!("{word} {}", it.addresses.join(" ")),
+        Kind::Certificate(it) => format!("{word} {}, authority {}", it.name, it.authority),
+        Kind::Port(_) | Kind::Configured(_) => word.into(),
+    }
+}
+
+/// Only what is set: the controller fills in its defaults, so that what is missing here has none.
+fn settings(page: &mut Page, spec: &pb::SiteSpec) {
+    let duration = |ms: u64| format_duration(Duration::from_millis(ms));
+    page.lines("Recipients", spec.recipients.iter().map(String::as_str));
+    for (label, value) in [
+        ("Connections", spec.connections.map(|it| it.to_string())),
+        ("Retry", spec.retry_ms.map(duration)),
+        ("Lifetime", spec.lifetime_ms.map(duration)),
+        ("Delay warning", spec.delay_warning_ms.map(duration)),
+        ("Max message", spec.max_message_bytes.map(format_size)),
+        (
+            "Quota",
+            spec.quota_messages
+                .map(|it| count(it, "message", "messages")),
+        ),
+        ("Quota bytes", spec.quota_bytes.map(format_size)),
+        ("Contact", spec.contact.clone()),
+    ] {
+        if let Some(value) = value {
+            page.line(label, &value);
+        }
+    }
+    page.lines(
+        "Allowed targets",
+        spec.allow_targets.iter().map(String::as_str),
+    );
+}
+
+fn attempts(page: &mut Page, attempts: &[pb::LastAttempt]) {
+    let mut label = "Last attempts";
+    for it in attempts {
+        page.line("", "");
+        let at = time_shown(it.at_ms);
+        page.line(
+            label,
+            &format!("{at} {} via {} at {}", it.outcome, it.agent, it.address),
+        );
+        page.line("", &it.detail);
+        if let Some(peer) = &it.peer {
+            page.line(
+                "",
+                &format!("answered: {}, issued by {}", peer.subject, peer.issuer),
+            );
+            page.line("", &format!("names: {}", peer.names.join(" ")));
+            page.line("", &format!("sha256: {}", peer.sha256));
+        }
+        label = "";
+    }
+}
+
+pub(super) fn table(all: &[pb::SiteStatus]) -> String {
+    let mut table = Table::new(&[
+        "NAME",
+        "STATE",
+        "WHY",
+        "MESSAGES",
+        "SIZE",
+        "NEXT ATTEMPT",
+        "PROOF",
+        "HOSTS",
+    ]);
+    for status in all {
+        let site = status.site.clone().unwrap_or_default();
+        let spec = site.spec.unwrap_or_default();
+        let kind = spec.proof.and_then(|proof| proof.kind);
+        table.row([
+            spec.name,
+            status.state.clone(),
+            if status.why.is_empty() {
+                "-".into()
+            } else {
+                status.why.clone()
+            },
+            format!(
+                "{}{}",
+                status.queued_messages,
+                if status.complete { "" } else { "+" }
+            ),
+            bytes_shown(status.queued_bytes),
+            time_shown(status.next_attempt_ms),
+            kind.as_ref().map_or("-", kind_word).to_owned(),
+            spec.hosts.iter().map(host).collect::<Vec<_>>().join(" "),
+        ]);
+    }
+    table.text("no site: `ddadm site add --help` shows how to add one")
+}

@@ -1,0 +1,251 @@
+//! Flags in, a site record (or a change of one) out.
+//!
+//! # Invariants
+//! A proof is always sent whole: a flag that changes part of it is completed from the record the site has now.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use clap::ValueEnum as _;
+use dd_proto::name::SiteName;
+use dd_proto::pb;
+use dd_proto::pb::proof::Kind;
+use dd_proto::site::HostName;
+
+use crate::args::site::{Clear, ProofKind, Set, SiteFlags};
+use crate::failure::Failure;
+
+/// RFC 5321 §4.5.4.2: where SMTP listens.
+const SMTP: NonZeroU16 = NonZeroU16::new(25).expect("25 is not 0");
+
+/// Everything the flags say but proof, password and what is cleared.
+pub(super) fn plain(name: &SiteName, flags: &SiteFlags) -> pb::SiteSpec {
+    pb::SiteSpec {
+        name: name.to_string(),
+        domains: texts(&flags.domain),
+        hosts: hosts(flags),
+        recipients: texts(&flags.recipient),
+        connections: flags.connections,
+        retry_ms: flags.retry.map(ms),
+        lifetime_ms: flags.lifetime.map(ms),
+        delay_warning_ms: flags.delay_warning.map(ms),
+        max_message_bytes: flags.max_message,
+        quota_messages: flags.quota_messages,
+        quota_bytes: flags.quota_bytes,
+        contact: flags.contact.as_ref().map(ToString::to_string),
+        allow_targets: texts(&flags.allow_target),
+        ..pb::SiteSpec::default()
+    }
+}
+
+fn texts<T: ToString>(values: &[T]) -> Vec<String> {
+    values.iter().map(ToString::to_string).collect()
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn hosts(flags: &SiteFlags) -> Vec<pb::Host> {
+    flags
+        .host
+        .iter()
+        .map(|host| pb::Host {
+            host: match &host.name {
+                HostName::Dns(name) => name.to_string(),
+                HostName::Address(ip) => ip.to_string(),
+            },
+            port: host.port.or(flags.port).unwrap_or(SMTP).get().into(),
+        })
+        .collect()
+}
+
+/// The hosts that are addresses: with static-ip they list themselves.
+fn literals(hosts: &[pb::Host]) -> BTreeSet<IpAddr> {
+    hosts
+        .iter()
+        .filter_map(|host| host.host.parse().ok())
+        .collect()
+}
+
+pub(super) fn cleared(clear: &[Clear]) -> Vec<String> {
+    clear
+        .iter()
+        .filter_map(|flag| {
+            flag.to_possible_value()
+                .map(|value| value.get_name().to_owned())
+        })
+        .collect()
+}
+
+/// The proof of a new site.
+///
+/// # Errors
+/// A flag is missing, or belongs to another proof.
+pub(super) fn new_proof(flags: &SiteFlags) -> Result<pb::Proof, Failure> {
+    for (missing, flag) in [
+        (flags.domain.is_empty(), "--domain D"),
+        (flags.host.is_empty(), "--host HOST[:PORT]"),
+        (flags.proof.is_none(), "--proof static-ip|certificate|port"),
+    ] {
+        if missing {
+            return Err(Failure::Usage(format!(
+                "a new site needs {flag}; see ddadm site add --help"
+            )));
+        }
+    }
+    let nothing = pb::SiteSpec::default();
+    changed_proof(flags, &nothing)?.ok_or_else(|| Failure::Usage("a new site needs --proof".into()))
+}
+
+/// # Errors
+/// The command would change nothing.
+pub(super) fn check_change(set: &Set) -> Result<(), Failure> {
+    let nothing = pb::SiteSpec {
+        name: set.name.to_string(),
+        ..pb::SiteSpec::default()
+    };
+    let changes = plain(&set.name, &set.flags) != nothing
+        || touches_proof(&set.flags)
+        || set.flags.password_stdin
+        || !set.clear.is_empty();
+    match changes {
+        true => Ok(()),
+        false => Err(Failure::Usage(
+            "nothing to change; see ddadm site set --help".into(),
+        )),
+    }
+}
+
+/// Whether the flags may change the proof, so that the present record has to be known.
+pub(super) fn touches_proof(flags: &SiteFlags) -> bool {
+    flags.proof.is_some()
+        || !flags.address.is_empty()
+        || flags.authority.is_some()
+        || flags.cert_name.is_some()
+        || !flags.host.is_empty()
+}
+
+/// The proof as it will be, or none where it stays as it is.
+///
+/// # Errors
+/// A flag is missing, or belongs to another proof.
+pub(super) fn changed_proof(
+    flags: &SiteFlags,
+    now: &pb::SiteSpec,
+) -> Result<Option<pb::Proof>, Failure> {
+    let kind_now = now.proof.as_ref().and_then(|proof| proof.kind.as_ref());
+    let kind = match (flags.proof.or_else(|| implied(flags)), kind_now) {
+        (Some(kind), _) => kind,
+        (None, Some(Kind::StaticIp(_))) if !flags.host.is_empty() => ProofKind::StaticIp,
+        (None, Some(Kind::Port(_))) if !flags.host.is_empty() => ProofKind::Port,
+        (None, _) => return Ok(None),
+    };
+    check_strangers(kind, flags)?;
+    let kind = match kind {
+        ProofKind::StaticIp => static_ip(flags, now, kind_now)?,
+        ProofKind::Certificate => certificate(flags, kind_now)?,
+        ProofKind::Port => port(flags, now)?,
+    };
+    Ok(Some(pb::Proof { kind: Some(kind) }))
+}
+
+/// The proof whose parameters are given.
+fn implied(flags: &SiteFlags) -> Option<ProofKind> {
+    if flags.authority.is_some() || flags.cert_name.is_some() {
+        Some(ProofKind::Certificate)
+    } else if !flags.address.is_empty() {
+        Some(ProofKind::StaticIp)
+    } else {
+        None
+    }
+}
+
+/// A parameter of another proof would be ignored, and its author would believe it counts.
+fn check_strangers(kind: ProofKind, flags: &SiteFlags) -> Result<(), Failure> {
+    let refuse = |flag: &str, kind: &str| {
+        Err(Failure::Usage(format!(
+            "{flag} goes with --proof {kind} only"
+        )))
+    };
+    if kind != ProofKind::StaticIp && !flags.address.is_empty() {
+        return refuse("--address", "static-ip");
+    }
+    if kind != ProofKind::Certificate && flags.authority.is_some() {
+        return refuse("--authority", "certificate");
+    }
+    if kind != ProofKind::Certificate && flags.cert_name.is_some() {
+        return refuse("--cert-name", "certificate");
+    }
+    Ok(())
+}
+
+/// The addresses given, else those listed now without the hosts that are replaced; and every host that is an address.
+fn static_ip(
+    flags: &SiteFlags,
+    now: &pb::SiteSpec,
+    kind_now: Option<&Kind>,
+) -> Result<Kind, Failure> {
+    let mut listed: BTreeSet<IpAddr> = flags.address.iter().copied().collect();
+    if let (true, Some(Kind::StaticIp(it))) = (listed.is_empty(), kind_now) {
+        listed = it
+            .addresses
+            .iter()
+            .filter_map(|ip| ip.parse().ok())
+            .collect();
+        if !flags.host.is_empty() {
+            listed = &listed - &literals(&now.hosts);
+        }
+    }
+    listed.extend(match flags.host.is_empty() {
+        true => literals(&now.hosts),
+        false => literals(&hosts(flags)),
+    });
+    if listed.is_empty() {
+        return Err(Failure::Usage(
+            "--proof static-ip needs --address IP, or a --host that is an address".into(),
+        ));
+    }
+    Ok(Kind::StaticIp(pb::proof::StaticIp {
+        addresses: listed.iter().map(ToString::to_string).collect(),
+    }))
+}
+
+fn certificate(flags: &SiteFlags, kind_now: Option<&Kind>) -> Result<Kind, Failure> {
+    let mut proof = match kind_now {
+        Some(Kind::Certificate(it)) => it.clone(),
+        _ => pb::proof::Certificate::default(),
+    };
+    if let Some(authority) = &flags.authority {
+        proof.authority = authority.to_string();
+    }
+    if let Some(name) = &flags.cert_name {
+        proof.name = name.to_string();
+    }
+    if proof.authority.is_empty() || proof.name.is_empty() {
+        return Err(Failure::Usage(
+            "--proof certificate needs --authority CA and --cert-name NAME".into(),
+        ));
+    }
+    Ok(Kind::Certificate(proof))
+}
+
+fn port(flags: &SiteFlags, now: &pb::SiteSpec) -> Result<Kind, Failure> {
+    let hosts = match flags.host.is_empty() {
+        true => now.hosts.clone(),
+        false => hosts(flags),
+    };
+    match hosts.iter().any(|host| host.port == u32::from(SMTP.get())) {
+        true => Err(Failure::Usage(
+            "--proof port needs a port other than 25 for every host: --host HOST:PORT, or --port N"
+                .into(),
+        )),
+        false => Ok(Kind::Port(pb::proof::Port {})),
+    }
+}
+
+#[cfg(test)]
+#[path = "spec_tests.rs"]
+mod tests;

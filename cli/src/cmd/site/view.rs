@@ -1,0 +1,198 @@
+//! A site as JSON: the shape programs rely on.
+
+use dd_proto::pb;
+use dd_proto::pb::proof::Kind;
+use dd_proto::units::format_duration;
+use serde::Serialize;
+use std::time::Duration;
+
+use crate::output::{present, time};
+
+#[derive(Debug, Serialize)]
+pub(super) struct SiteView {
+    name: String,
+    version: u64,
+    domains: Vec<String>,
+    hosts: Vec<Host>,
+    proof: Proof,
+    state: String,
+    why: Option<String>,
+    next_attempt: Option<String>,
+    queued: Queued,
+    last_attempts: Vec<Attempt>,
+    out: u32,
+    sessions: u32,
+    hold: Option<Hold>,
+    closing: bool,
+    recipients: Vec<String>,
+    connections: Option<u32>,
+    retry: Option<String>,
+    lifetime: Option<String>,
+    delay_warning: Option<String>,
+    max_message_bytes: Option<u64>,
+    quota_messages: Option<u64>,
+    quota_bytes: Option<u64>,
+    contact: Option<String>,
+    allow_targets: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Host {
+    host: String,
+    port: u32,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Proof {
+    kind: &'static str,
+    authority: Option<String>,
+    cert_name: Option<String>,
+    addresses: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Queued {
+    messages: u64,
+    bytes: u64,
+    complete: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Attempt {
+    at: Option<String>,
+    agent: String,
+    address: String,
+    outcome: String,
+    detail: String,
+    peer: Option<Peer>,
+}
+
+#[derive(Debug, Serialize)]
+struct Peer {
+    subject: String,
+    issuer: String,
+    names: Vec<String>,
+    sha256: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Hold {
+    by: String,
+    since: Option<String>,
+    until: Option<String>,
+}
+
+impl From<pb::SiteStatus> for SiteView {
+    fn from(status: pb::SiteStatus) -> Self {
+        let site = status.site.unwrap_or_default();
+        let spec = site.spec.unwrap_or_default();
+        let duration = |ms: Option<u64>| ms.map(|ms| format_duration(Duration::from_millis(ms)));
+        Self {
+            name: spec.name,
+            version: site.version,
+            domains: spec.domains,
+            hosts: spec.hosts.into_iter().map(Host::from).collect(),
+            proof: spec.proof.map(Proof::from).unwrap_or_default(),
+            state: status.state,
+            why: present(status.why),
+            next_attempt: time(status.next_attempt_ms),
+            queued: Queued {
+                messages: status.queued_messages,
+                bytes: status.queued_bytes,
+                complete: status.complete,
+            },
+            last_attempts: status
+                .last_attempts
+                .into_iter()
+                .map(Attempt::from)
+                .collect(),
+            out: status.out,
+            sessions: status.sessions,
+            hold: site.hold.map(Hold::from),
+            closing: site.closing,
+            recipients: spec.recipients,
+            connections: spec.connections,
+            retry: duration(spec.retry_ms),
+            lifetime: duration(spec.lifetime_ms),
+            delay_warning: duration(spec.delay_warning_ms),
+            max_message_bytes: spec.max_message_bytes,
+            quota_messages: spec.quota_messages,
+            quota_bytes: spec.quota_bytes,
+            contact: spec.contact,
+            allow_targets: spec.allow_targets,
+        }
+    }
+}
+
+impl From<pb::Host> for Host {
+    fn from(it: pb::Host) -> Self {
+        Self {
+            host: it.host,
+            port: it.port,
+        }
+    }
+}
+
+impl From<pb::Proof> for Proof {
+    fn from(proof: pb::Proof) -> Self {
+        let Some(kind) = proof.kind else {
+            return Self::default();
+        };
+        let word = kind_word(&kind);
+        match kind {
+            Kind::StaticIp(it) => Self {
+                kind: word,
+                addresses: it.addresses,
+                ..Self::default()
+            },
+            Kind::Certificate(it) => Self {
+                kind: word,
+                authority: Some(it.authority),
+                cert_name: Some(it.name),
+                ..Self::default()
+            },
+            Kind::Port(_) | Kind::Configured(_) => Self {
+                kind: word,
+                ..Self::default()
+            },
+        }
+    }
+}
+
+/// The word operators use for a proof.
+pub(super) fn kind_word(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::StaticIp(_) => "static-ip",
+        Kind::Certificate(_) => "certificate",
+        Kind::Port(_) => "port",
+        Kind::Configured(_) => "configured",
+    }
+}
+
+impl From<pb::LastAttempt> for Attempt {
+    fn from(it: pb::LastAttempt) -> Self {
+        Self {
+            at: time(it.at_ms),
+            agent: it.agent,
+            address: it.address,
+            outcome: it.outcome,
+            detail: it.detail,
+            peer: it.peer.map(|peer| Peer {
+                subject: peer.subject,
+                issuer: peer.issuer,
+                names: peer.names,
+                sha256: peer.sha256,
+            }),
+        }
+    }
+}
+
+impl From<pb::Hold> for Hold {
+    fn from(it: pb::Hold) -> Self {
+        Self {
+            by: it.by,
+            since: time(it.since_ms),
+            until: time(it.until_ms),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! `ddadm`: administers a controller.
+//!
+//! [`run`] reads the command line, makes the call and prints the answer. Each noun has a file in `cmd/`: arguments in,
+//! one call (rarely two), an [`output::Answer`] out. What people script against is in the flags (`args`), the exit
+//! codes ([`failure::Exit`]) and the JSON (the view structs beside each command).
+//!
+//! # Invariants
+//! With `--output json` standard output gets exactly one JSON value, or nothing. A failure is one line on standard
+//! error that says what to do. Nothing that came from the network reaches a terminal as a control character.
+//!
+//! # Not here
+//! Any decision about mail or sites: the controller makes those, and answers in sentences that are passed on.
+
+mod args;
+mod client;
+mod cmd;
+pub mod failure;
+mod output;
+
+use std::ffi::OsString;
+use std::io::{Read, Write};
+
+use clap::Parser as _;
+
+use crate::args::{Args, Noun};
+use crate::client::Controller;
+use crate::failure::{Exit, Failure};
+use crate::output::{Answer, Printer};
+
+/// Runs one command line and says how it ended. Only writes what it prints to `stdout` and `stderr`.
+pub async fn run(
+    arguments: impl IntoIterator<Item = OsString>,
+    stdin: &mut dyn Read,
+    stdout: &mut dyn Write,
+    stderr: &mut dyn Write,
+) -> Exit {
+    let mut printer = Printer::new(stdout, stderr);
+    let args = match Args::try_parse_from(arguments) {
+        Ok(args) => args,
+        Err(error) => return printer.usage(&error),
+    };
+    let output = args.output;
+    match answer(args, stdin).await {
+        Ok(answer) => printer.answer(&answer, output),
+        Err(failure) => printer.failure(&failure),
+    }
+}
+
+async fn answer(args: Args, stdin: &mut dyn Read) -> Result<Answer, Failure> {
+    let controller = Controller::new(args.connection)?;
+    match args.noun {
+        Noun::Site { verb } => cmd::site::run(verb, &controller, stdin).await,
+        Noun::Etrn(etrn) => cmd::etrn::run(etrn, &controller).await,
+        Noun::Queue { verb } => cmd::queue::run(verb, &controller).await,
+        Noun::Agent { verb } => cmd::agent::run(verb, &controller).await,
+        Noun::Ca { verb } => cmd::ca::run(verb, &controller).await,
+        Noun::Status => cmd::status::run(&controller).await,
+    }
+}

@@ -1,0 +1,340 @@
+//! The only file that prints.
+//!
+//! # Invariants
+//! What came from the network is data: whatever is printed contains no control or invisible formatting character but
+//! the line ends put there on purpose, neither as text nor as JSON. A failure is one line.
+
+use std::fmt::Write as _;
+use std::io::Write;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::failure::{Exit, Failure};
+
+/// For whom an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    Table,
+    Json,
+}
+
+/// What a command has to say, in both forms.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    json: String,
+    text: String,
+    exit: Exit,
+}
+
+impl Answer {
+    /// `json` for programs, `text` (whole lines) for people.
+    pub(crate) fn new(json: &impl Serialize, text: String) -> Self {
+        let json = serde_json::to_string_pretty(json)
+            .expect("the views have string keys and no serializer of their own");
+        Self {
+            json,
+            text,
+            exit: Exit::Done,
+        }
+    }
+
+    /// The same answer, where what it says is not what was wanted.
+    pub(crate) fn ending(self, exit: Exit) -> Self {
+        Self { exit, ..self }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn both(&self) -> String {
+        format!("{}\n{}\n", self.text, self.json)
+    }
+}
+
+/// Standard output and standard error.
+pub(crate) struct Printer<'a> {
+    stdout: &'a mut dyn Write,
+    stderr: &'a mut dyn Write,
+}
+
+impl<'a> Printer<'a> {
+    pub(crate) fn new(stdout: &'a mut dyn Write, stderr: &'a mut dyn Write) -> Self {
+        Self { stdout, stderr }
+    }
+
+    pub(crate) fn answer(&mut self, answer: &Answer, output: Output) -> Exit {
+        let written = match output {
+            Output::Json => writeln!(self.stdout, "{}", json_printable(&answer.json)),
+            Output::Table => self
+                .stdout
+                .write_all(lines_printable(&answer.text).as_bytes()),
+        };
+        // A reader that went away (`ddadm queue list | head`) wanted no more.
+        if let Err(error) = written.and_then(|()| self.stdout.flush())
+            && error.kind() != std::io::ErrorKind::BrokenPipe
+        {
+            return self.failure(&Failure::Refused(format!(
+                "the answer cannot be written: {error}"
+            )));
+        }
+        // A program that reads the JSON still gets the sentence where errors go.
+        if answer.exit != Exit::Done && output == Output::Json {
+            self.error_line(answer.text.trim_end());
+        }
+        answer.exit
+    }
+
+    pub(crate) fn failure(&mut self, failure: &Failure) -> Exit {
+        self.error_line(&failure.to_string());
+        failure.exit()
+    }
+
+    /// Help goes to standard output as it is; a mistake becomes one line, like every other failure.
+    pub(crate) fn usage(&mut self, error: &clap::Error) -> Exit {
+        use clap::error::ErrorKind;
+        let text = error.render().to_string();
+        match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                let _ = self.stdout.write_all(text.as_bytes());
+                Exit::Done
+            }
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                let _ = self.stderr.write_all(text.as_bytes());
+                Exit::Usage
+            }
+            _ => {
+                self.error_line(&usage_line(&text));
+                Exit::Usage
+            }
+        }
+    }
+
+    /// Standard error is the last resort: where it cannot be written, nobody can be told.
+    fn error_line(&mut self, text: &str) {
+        let _ = writeln!(self.stderr, "ddadm: {}", printable(text));
+    }
+}
+
+/// The mistake and the tip, without the synopsis that `--help` shows better.
+fn usage_line(rendered: &str) -> String {
+    let said: Vec<&str> = rendered
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .take_while(|line| !line.starts_with("Usage:"))
+        .filter(|line| !line.starts_with("For more information"))
+        .collect();
+    let said = said.join(" ");
+    format!(
+        "{}; see --help",
+        said.strip_prefix("error: ").unwrap_or(&said)
+    )
+}
+
+/// Whether a terminal would act on it, or a reader be misled by it.
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// The text on one line, with what cannot be seen shown as `\u{1b}`.
+pub(crate) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => shown.push_str("\\n"),
+            '\r' => shown.push_str("\\r"),
+            '\t' => shown.push(' '),
+            c if is_hidden(c) => shown.extend(c.escape_unicode()),
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+fn lines_printable(text: &str) -> String {
+    text.split('\n')
+        .map(printable)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// Outside of strings pretty JSON has only line ends that are hidden; within strings serde leaves DEL, C1 and formatting
+/// characters as they are.
+fn json_printable(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c == '\n' || !is_hidden(c) {
+            shown.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            write!(shown, "\\u{unit:04x}").expect("a String can always be written to");
+        }
+    }
+    shown
+}
+
+/// Unix milliseconds as RFC 3339; 0 is "none".
+pub(crate) fn time(ms: i64) -> Option<String> {
+    let at = jiff::Timestamp::from_millisecond(ms).ok()?;
+    (ms != 0).then(|| at.to_string())
+}
+
+/// The same for people: whole seconds, `-` for none.
+pub(crate) fn time_shown(ms: i64) -> String {
+    time(ms - ms.rem_euclid(1000)).unwrap_or_else(|| "-".into())
+}
+
+/// A text that may be absent.
+pub(crate) fn present(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+/// `1 message`, `2 messages`.
+pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+/// Bytes for people: three digits are enough to see what is large.
+pub(crate) fn bytes_shown(bytes: u64) -> String {
+    let (mut whole, mut tenths) = (bytes, 0);
+    let mut unit = "B";
+    for larger in ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"] {
+        if whole < 1024 {
+            break;
+        }
+        tenths = whole % 1024 * 10 / 1024;
+        whole /= 1024;
+        unit = larger;
+    }
+    match unit {
+        "B" => format!("{whole} B"),
+        unit => format!("{whole}.{tenths} {unit}"),
+    }
+}
+
+/// Rows under headings, each column as wide as its widest cell.
+#[derive(Debug)]
+pub(crate) struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub(crate) fn new(headings: &[&str]) -> Self {
+        Self {
+            rows: vec![headings.iter().map(ToString::to_string).collect()],
+        }
+    }
+
+    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
+        self.rows.push(cells.map(|cell| printable(&cell)).into());
+    }
+
+    /// The lines, or `empty` where there are no rows.
+    pub(crate) fn text(&self, empty: &str) -> String {
+        match self.rows.len() {
+            1 => format!("{empty}\n"),
+            _ => self.lines(),
+        }
+    }
+
+    fn lines(&self) -> String {
+        let widths: Vec<usize> = (0..self.rows[0].len())
+            .map(|column| {
+                self.rows
+                    .iter()
+                    .map(|row| row[column].chars().count())
+                    .max()
+                    .unwrap_or(0)
+            })
+            .collect();
+        let mut text = String::new();
+        for row in &self.rows {
+            let line: Vec<String> = row
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| format!("{cell:<width$}"))
+                .collect();
+            text.push_str(line.join("  ").trim_end());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// One thing on a page: labels on the left, what is to be said on the right.
+#[derive(Debug)]
+pub(crate) struct Page {
+    text: String,
+}
+
+impl Page {
+    pub(crate) fn new(title: &str) -> Self {
+        Self {
+            text: format!("{}\n\n", printable(title)),
+        }
+    }
+
+    pub(crate) fn line(&mut self, label: &str, value: &str) {
+        let line = format!("{label:<16}{}", printable(value));
+        self.text.push_str(line.trim_end());
+        self.text.push('\n');
+    }
+
+    /// The first value beside the label, the others below it.
+    pub(crate) fn lines<'v>(&mut self, label: &str, values: impl IntoIterator<Item = &'v str>) {
+        let mut label = label;
+        for value in values {
+            self.line(label, value);
+            label = "";
+        }
+    }
+
+    pub(crate) fn into_text(self) -> String {
+        self.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_from_the_network_reaches_the_terminal_as_a_code() {
+        let nasty = "a\x1b[2Jb\u{9b}c\u{202e}d\r\ne\u{7f}";
+        let shown = printable(nasty);
+        assert_eq!(shown, "a\\u{1b}[2Jb\\u{9b}c\\u{202e}d\\r\\ne\\u{7f}");
+        let json = json_printable(&serde_json::to_string(nasty).unwrap());
+        assert!(!json.chars().any(is_hidden), "{json}");
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), nasty);
+        let tag = json_printable(&serde_json::to_string("\u{e0001}").unwrap());
+        assert_eq!(serde_json::from_str::<String>(&tag).unwrap(), "\u{e0001}");
+    }
+
+    #[test]
+    fn sizes_are_short() {
+        for (bytes, shown) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            (25 << 20, "25.0 MiB"),
+            (u64::MAX, "15.9 EiB"),
+        ] {
+            assert_eq!(bytes_shown(bytes), shown);
+        }
+    }
+
+    #[test]
+    fn times_are_rfc_3339_and_nothing_is_nothing() {
+        assert_eq!(time(0), None);
+        assert_eq!(
+            time(1_800_000_000_123).as_deref(),
+            Some("2027-01-15T08:00:00.123Z")
+        );
+        assert_eq!(time_shown(1_800_000_000_123), "2027-01-15T08:00:00Z");
+        assert_eq!(time(i64::MAX), None);
+    }
+}

@@ -1,0 +1,227 @@
+//! What queue, agents, authorities and status are asked: a controller that answers with what it was sent.
+
+mod scripted;
+
+use std::pin::Pin;
+
+use dd_proto::pb;
+use dd_proto::pb::agents_server::{Agents, AgentsServer};
+use dd_proto::pb::authorities_server::{Authorities, AuthoritiesServer};
+use dd_proto::pb::queue_server::{Queue, QueueServer};
+use dd_proto::pb::watch_server::{Watch, WatchServer};
+use ddadm::failure::Exit;
+use scripted::{on_a_socket, ran};
+use tokio_stream::Stream;
+use tonic::service::Routes;
+use tonic::{Request, Response, Status};
+
+const ID: &str = "0197f3a07a5b7c3e8d2f4a5b6c7d8e9f";
+
+struct Echo;
+
+type Answer<T> = Result<Response<T>, Status>;
+type Items<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+fn items<T: Send + 'static>(all: Vec<T>) -> Answer<Items<T>> {
+    Ok(Response::new(Box::pin(tokio_stream::iter(
+        all.into_iter().map(Ok),
+    ))))
+}
+
+/// The delivery to `out` is in an agent's hand; every other message has two.
+fn changed(selection: &pb::DeliverySelection) -> Answer<pb::Changed> {
+    match selection.site.as_str() {
+        "out" => Err(Status::failed_precondition(format!(
+            "{} is in hand",
+            selection.id
+        ))),
+        "" => Ok(Response::new(pb::Changed { deliveries: 2 })),
+        _ => Ok(Response::new(pb::Changed { deliveries: 1 })),
+    }
+}
+
+#[tonic::async_trait]
+impl Queue for Echo {
+    type ListStream = Items<pb::QueuedDelivery>;
+
+    async fn list(&self, request: Request<pb::ListQueueRequest>) -> Answer<Self::ListStream> {
+        let row = |site: &str| pb::QueuedDelivery {
+            id: ID.into(),
+            site: site.into(),
+            ..pb::QueuedDelivery::default()
+        };
+        match request.into_inner().site.as_str() {
+            "" => items(vec![row("home"), row("office")]),
+            site => items(vec![row(site)]),
+        }
+    }
+
+    async fn show(&self, request: Request<pb::MessageId>) -> Answer<pb::QueuedMessage> {
+        Err(Status::not_found(format!(
+            "no message {} waits",
+            request.into_inner().id
+        )))
+    }
+
+    async fn retry(&self, request: Request<pb::DeliverySelection>) -> Answer<pb::Changed> {
+        changed(&request.into_inner())
+    }
+
+    async fn remove(&self, request: Request<pb::DeliverySelection>) -> Answer<pb::Changed> {
+        changed(&request.into_inner())
+    }
+}
+
+#[tonic::async_trait]
+impl Agents for Echo {
+    type ListStream = Items<pb::AgentStatus>;
+
+    async fn add(&self, request: Request<pb::AddAgentRequest>) -> Answer<pb::AddAgentResponse> {
+        let request = request.into_inner();
+        let token = format!("{} from {}", request.addresses.join("+"), request.from_ms);
+        Ok(Response::new(pb::AddAgentResponse {
+            name: request.name,
+            token,
+        }))
+    }
+
+    async fn list(&self, _: Request<pb::ListAgentsRequest>) -> Answer<Self::ListStream> {
+        items(vec![])
+    }
+
+    async fn addresses(&self, _: Request<pb::AddressesRequest>) -> Answer<pb::AddressesResponse> {
+        Ok(Response::new(pb::AddressesResponse {
+            addresses: vec!["192.0.2.10".into()],
+            networks: vec![],
+        }))
+    }
+}
+
+#[tonic::async_trait]
+impl Authorities for Echo {
+    type ListStream = Items<pb::Authority>;
+
+    async fn import(&self, request: Request<pb::ImportAuthorityRequest>) -> Answer<pb::Authority> {
+        let request = request.into_inner();
+        let certificates = request
+            .certificates
+            .into_iter()
+            .map(|der| pb::AuthorityCertificate {
+                subject: format!("{} bytes", der.len()),
+                ..pb::AuthorityCertificate::default()
+            });
+        Ok(Response::new(pb::Authority {
+            name: request.name,
+            version: 1,
+            certificates: certificates.collect(),
+        }))
+    }
+
+    async fn list(&self, _: Request<pb::ListAuthoritiesRequest>) -> Answer<Self::ListStream> {
+        items(vec![])
+    }
+
+    async fn show(&self, request: Request<pb::AuthorityName>) -> Answer<pb::Authority> {
+        let name = request.into_inner().name;
+        Ok(Response::new(pb::Authority {
+            name,
+            ..pb::Authority::default()
+        }))
+    }
+}
+
+#[tonic::async_trait]
+impl Watch for Echo {
+    async fn status(&self, _: Request<pb::StatusRequest>) -> Answer<pb::StatusResponse> {
+        Ok(Response::new(pb::StatusResponse {
+            hostname: "mail.example.net".into(),
+            ..pb::StatusResponse::default()
+        }))
+    }
+}
+
+fn everything() -> Routes {
+    Routes::new(QueueServer::new(Echo))
+        .add_service(AgentsServer::new(Echo))
+        .add_service(AuthoritiesServer::new(Echo))
+        .add_service(WatchServer::new(Echo))
+}
+
+#[tokio::test]
+async fn what_is_asked_for_is_what_arrives() {
+    let (_directory, socket) = on_a_socket(everything());
+    for (line, says) in [
+        ("queue list", "office"),
+        ("queue list third", "third"),
+        (&format!("queue retry {ID}"), "2 deliveries due now"),
+        (
+            &format!("queue remove {ID} --site home"),
+            "1 delivery removed",
+        ),
+        (
+            "agent add out1 --address 192.0.2.10 2001:db8::10",
+            "192.0.2.10+2001:db8::10 from 0\n",
+        ),
+        (
+            "agent add out1 --address 192.0.2.10 --from 2027-01-15T08:00:00Z",
+            "192.0.2.10 from 1800000000000\n",
+        ),
+        ("agent list", "no agent"),
+        ("agent addresses", "192.0.2.10\n"),
+        (
+            "agent addresses --format nft",
+            "define dd_outbound_v4 = { 192.0.2.10/32 }\n",
+        ),
+        ("ca list", "no authority"),
+        ("ca show member-ca", "member-ca"),
+        ("status", "mail.example.net"),
+    ] {
+        let ran = ran(line, "", &["--socket", &socket]).await;
+        assert_eq!(ran.exit, Exit::Done, "{line}: {}", ran.stderr);
+        assert!(ran.stdout.contains(says), "{line}: {}", ran.stdout);
+    }
+}
+
+#[tokio::test]
+async fn a_message_in_hand_or_unknown_is_said_to_be() {
+    let (_directory, socket) = on_a_socket(everything());
+    let way = ["--socket", &socket];
+    let in_hand = ran(&format!("queue remove {ID} --site out"), "", &way).await;
+    assert_eq!(in_hand.exit, Exit::Failed);
+    assert!(in_hand.stderr.contains("in hand"), "{}", in_hand.stderr);
+    let unknown = ran(&format!("queue show {ID}"), "", &way).await;
+    assert_eq!(unknown.exit, Exit::NoSuchThing);
+    assert!(unknown.stderr.contains(ID), "{}", unknown.stderr);
+}
+
+#[tokio::test]
+async fn every_certificate_of_every_file_is_imported() {
+    let (directory, socket) = on_a_socket(everything());
+    let way = ["--socket", &socket];
+    let pair = rcgen::generate_simple_self_signed(["ca.example".to_owned()]).unwrap();
+    let der = pair.cert.der().to_vec();
+    let (pem_file, der_file) = (
+        directory.path().join("ca.pem"),
+        directory.path().join("ca.der"),
+    );
+    std::fs::write(&pem_file, format!("{0}{0}", pair.cert.pem())).unwrap();
+    std::fs::write(&der_file, &der).unwrap();
+    let import = format!("ca import member-ca --certificate {} ", pem_file.display());
+    let imported = ran(&format!("{import}{}", der_file.display()), "", &way).await;
+    assert_eq!(imported.exit, Exit::Done, "{}", imported.stderr);
+    let subject = format!("{} bytes", der.len());
+    assert_eq!(
+        imported.stdout.matches(&subject).count(),
+        3,
+        "{}",
+        imported.stdout
+    );
+
+    let missing = ran(&format!("{import}/nonexistent.pem"), "", &way).await;
+    assert_eq!(missing.exit, Exit::Failed);
+    assert!(
+        missing.stderr.contains("/nonexistent.pem cannot be read"),
+        "{}",
+        missing.stderr
+    );
+}

@@ -1,0 +1,138 @@
+//! What the index holds of an open delivery, and how it changes.
+
+use bytes::Bytes;
+use dd_proto::id::{DeliveryId, MessageId, RecipientNumber};
+use dd_proto::name::SiteName;
+use jiff::Timestamp;
+
+use super::key::NEVER;
+use crate::store::local::body;
+use crate::store::local::log::Place;
+use crate::store::{Position, Waiting};
+
+/// The value behind a queue key.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Entry {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) id: Bytes,
+    /// Open recipients: bit n of byte n/8 is recipient n.
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) open: Vec<u8>,
+    #[prost(uint64, tag = "3")]
+    pub(crate) arrived_ms: u64,
+    #[prost(uint32, tag = "4")]
+    pub(crate) attempts: u32,
+    #[prost(uint32, tag = "5")]
+    pub(crate) breaks: u32,
+    #[prost(bool, tag = "6")]
+    pub(crate) in_doubt: bool,
+    #[prost(bool, tag = "7")]
+    pub(crate) failed: bool,
+    #[prost(uint64, tag = "8")]
+    pub(crate) bytes: u64,
+    #[prost(string, tag = "9")]
+    pub(crate) last: String,
+    /// Where its `Accepted` lies.
+    #[prost(uint64, tag = "10")]
+    pub(crate) segment: u64,
+    #[prost(uint64, tag = "11")]
+    pub(crate) offset: u64,
+    #[prost(uint64, tag = "12")]
+    pub(crate) len: u64,
+    /// Name of the content file; empty where the content is inline.
+    #[prost(string, tag = "13")]
+    pub(crate) file: String,
+    /// The start that accepted it.
+    #[prost(uint64, tag = "14")]
+    pub(crate) start: u64,
+}
+
+impl Entry {
+    pub(crate) fn place(&self) -> Place {
+        Place {
+            segment: self.segment,
+            offset: self.offset,
+            len: self.len,
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.open.iter().all(|byte| *byte == 0)
+    }
+
+    pub(crate) fn set_open(&mut self, numbers: &[u32]) {
+        for number in numbers {
+            let byte = *number as usize / 8;
+            if self.open.len() <= byte {
+                self.open.resize(byte + 1, 0);
+            }
+            self.open[byte] |= 1 << (number % 8);
+        }
+    }
+
+    pub(crate) fn settle(&mut self, number: u32) {
+        if let Some(byte) = self.open.get_mut(number as usize / 8) {
+            *byte &= !(1 << (number % 8));
+        }
+    }
+
+    /// Takes over a note; returns when the delivery becomes due.
+    pub(crate) fn note(&mut self, noted: &body::Noted) -> u64 {
+        self.attempts = noted.attempts;
+        self.breaks = noted.breaks;
+        self.in_doubt = noted.in_doubt;
+        self.failed = noted.failed;
+        self.last.clone_from(&noted.last);
+        match noted.failed {
+            true => NEVER,
+            false => noted.not_before_ms,
+        }
+    }
+
+    fn open_numbers(&self) -> Vec<RecipientNumber> {
+        (0..=u16::MAX)
+            .take(self.open.len() * 8)
+            .filter(|n| self.open[usize::from(*n) / 8] & (1 << (n % 8)) != 0)
+            .map(RecipientNumber)
+            .collect()
+    }
+
+    /// As the rest of the controller sees it. None where the entry is damaged.
+    pub(crate) fn waiting(
+        &self,
+        site: SiteName,
+        position: Position,
+        start: u64,
+    ) -> Option<Waiting> {
+        let not_before = match position.not_before_ms {
+            0 | NEVER => None,
+            ms => time(ms),
+        };
+        Some(Waiting {
+            delivery: DeliveryId {
+                message: MessageId::try_from(&self.id[..]).ok()?,
+                site,
+            },
+            position,
+            arrived: time(self.arrived_ms)?,
+            not_before,
+            attempts: self.attempts,
+            breaks: self.breaks,
+            in_doubt: self.in_doubt,
+            failed: self.failed,
+            last: self.last.clone(),
+            bytes: self.bytes,
+            open: self.open_numbers(),
+            earlier_start: self.start < start,
+        })
+    }
+}
+
+pub(crate) fn time(ms: u64) -> Option<Timestamp> {
+    Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok()
+}
+
+/// Milliseconds since 1970; 0 before it.
+pub(crate) fn millis(at: Timestamp) -> u64 {
+    u64::try_from(at.as_millisecond()).unwrap_or(0)
+}

@@ -1,0 +1,82 @@
+//! Keys of the index, so that their bytes sort as the queue does.
+//!
+//! - `queue`: site, 0, not-before (ms, big-endian; 0: due), sequence of the original (big-endian) → entry
+//! - `ids`: message id (16 bytes), site → not-before, sequence
+//! - `timers`: site → ms (big-endian)
+
+use dd_proto::id::DeliveryId;
+use dd_proto::name::SiteName;
+
+use crate::store::Position;
+
+/// Sorts behind everything that is ever due.
+pub(crate) const NEVER: u64 = u64::MAX;
+
+pub(crate) fn queue(site: &SiteName, position: Position) -> Vec<u8> {
+    let mut key = site_prefix(site);
+    key.extend_from_slice(&tail(position));
+    key
+}
+
+/// A site's name has no NUL, so no site's keys lie among another's.
+pub(crate) fn site_prefix(site: &SiteName) -> Vec<u8> {
+    let mut key = site.as_str().as_bytes().to_vec();
+    key.push(0);
+    key
+}
+
+/// The first key behind all of a site's.
+pub(crate) fn site_end(site: &SiteName) -> Vec<u8> {
+    let mut key = site.as_str().as_bytes().to_vec();
+    key.push(1);
+    key
+}
+
+pub(crate) fn tail(position: Position) -> [u8; 16] {
+    let mut tail = [0; 16];
+    tail[..8].copy_from_slice(&position.not_before_ms.to_be_bytes());
+    tail[8..].copy_from_slice(&position.sequence.to_be_bytes());
+    tail
+}
+
+pub(crate) fn position(tail: &[u8]) -> Option<Position> {
+    let tail: &[u8; 16] = tail.try_into().ok()?;
+    let word = |at: usize| u64::from_be_bytes(tail[at..at + 8].try_into().unwrap_or_default());
+    Some(Position {
+        not_before_ms: word(0),
+        sequence: word(8),
+    })
+}
+
+/// Takes a queue key apart.
+pub(crate) fn parse_queue(key: &[u8]) -> Option<(SiteName, Position)> {
+    let (site, rest) = key.split_at_checked(key.len().checked_sub(17)?)?;
+    let site = std::str::from_utf8(site).ok()?.parse().ok()?;
+    Some((site, position(rest.strip_prefix(&[0])?)?))
+}
+
+pub(crate) fn id(delivery: &DeliveryId) -> Vec<u8> {
+    let mut key = delivery.message.as_bytes().to_vec();
+    key.extend_from_slice(delivery.site.as_str().as_bytes());
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn keys_round_trip_and_sort_as_the_queue(
+            site in "[a-z0-9][a-z0-9.-]{0,20}", a: (u64, u64), b: (u64, u64),
+        ) {
+            let site: SiteName = site.parse().unwrap();
+            let of = |(not_before_ms, sequence)| Position { not_before_ms, sequence };
+            let (a, b) = (of(a), of(b));
+            prop_assert_eq!(parse_queue(&queue(&site, a)), Some((site.clone(), a)));
+            prop_assert_eq!(a.cmp(&b), queue(&site, a).cmp(&queue(&site, b)));
+            prop_assert!(queue(&site, a) < site_end(&site));
+        }
+    }
+}

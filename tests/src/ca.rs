@@ -1,0 +1,91 @@
+//! A throw-away authority.
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+/// An authority that exists as long as this value.
+#[derive(Debug)]
+pub struct Ca {
+    issuer: Issuer<'static, KeyPair>,
+    root_pem: String,
+}
+
+/// A certificate with its key, as a mail server has it.
+#[derive(Debug)]
+pub struct Identity {
+    chain_pem: String,
+    key_pem: String,
+    chain: Vec<CertificateDer<'static>>,
+    key: Vec<u8>,
+}
+
+impl Ca {
+    /// An authority whose subject is `CN=subject`. Two of the same subject differ in their keys, and only in them.
+    ///
+    /// # Panics
+    /// No key can be made: there is no randomness.
+    pub fn new(subject: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = common_name(subject);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().expect("a key can be made");
+        let root = params.self_signed(&key).expect("the parameters are valid");
+        Self {
+            root_pem: root.pem(),
+            issuer: Issuer::new(params, key),
+        }
+    }
+
+    /// The root certificate, for `ddadm ca import`.
+    pub fn root_pem(&self) -> &str {
+        &self.root_pem
+    }
+
+    /// A server certificate for `names`.
+    ///
+    /// # Panics
+    /// A name is no DNS name.
+    pub fn identity(&self, names: &[&str]) -> Identity {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names.clone()).expect("names are DNS names");
+        params.distinguished_name = common_name(names.first().map_or("nobody", String::as_str));
+        let key = KeyPair::generate().expect("a key can be made");
+        let leaf = params
+            .signed_by(&key, &self.issuer)
+            .expect("the parameters are valid");
+        Identity {
+            chain_pem: leaf.pem(),
+            key_pem: key.serialize_pem(),
+            chain: vec![leaf.der().clone()],
+            key: key.serialize_der(),
+        }
+    }
+}
+
+impl Identity {
+    pub fn chain_pem(&self) -> &str {
+        &self.chain_pem
+    }
+
+    pub fn key_pem(&self) -> &str {
+        &self.key_pem
+    }
+
+    pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
+        self.chain.clone()
+    }
+
+    pub(crate) fn key(&self) -> PrivateKeyDer<'static> {
+        PrivatePkcs8KeyDer::from(self.key.clone()).into()
+    }
+}
+
+fn common_name(text: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, text);
+    name
+}

@@ -1,0 +1,107 @@
+//! `ddadm`, as a script calls it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::process::program;
+
+/// `ddadm` for one controller, over its socket.
+#[derive(Debug, Clone)]
+pub struct Ddadm {
+    socket: PathBuf,
+}
+
+/// What one call came to.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// As CONTRACT lists them: 0 done, 1 failed or refused, 2 usage, 3 not reachable, 4 no such thing, 5 not reached.
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+    command: String,
+}
+
+impl Ddadm {
+    pub fn new(socket: &Path) -> Self {
+        Self {
+            socket: socket.to_owned(),
+        }
+    }
+
+    /// Runs it, with output for people.
+    ///
+    /// # Panics
+    /// There is no such program.
+    pub fn run(&self, args: &[&str]) -> Outcome {
+        self.call(&[], args)
+    }
+
+    /// Runs it, and wants success and one JSON value.
+    ///
+    /// # Panics
+    /// It fails, or prints something else.
+    pub fn json(&self, args: &[&str]) -> Value {
+        let outcome = self.call(&["--output", "json"], args).done();
+        serde_json::from_str(&outcome.stdout)
+            .unwrap_or_else(|error| panic!("no JSON from {outcome}: {error}"))
+    }
+
+    fn call(&self, options: &[&str], args: &[&str]) -> Outcome {
+        let mut command = Command::new(program("ddadm"));
+        command
+            .arg("--socket")
+            .arg(&self.socket)
+            .args(options)
+            .args(args);
+        let output = command.output().expect("ddadm can be run");
+        Outcome {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            command: args.join(" "),
+        }
+    }
+}
+
+impl Outcome {
+    /// This, if it succeeded.
+    ///
+    /// # Panics
+    /// It did not.
+    #[must_use]
+    #[track_caller]
+    pub fn done(self) -> Self {
+        assert_eq!(self.code, 0, "{self}");
+        self
+    }
+
+    /// Wants a refusal with this code, on standard error as one line that holds `says`.
+    ///
+    /// # Panics
+    /// It is otherwise.
+    #[track_caller]
+    pub fn refused(&self, code: i32, says: &str) {
+        assert_eq!(self.code, code, "{self}");
+        assert!(
+            self.stderr.to_lowercase().contains(&says.to_lowercase()),
+            "`{says}` is not said by {self}"
+        );
+        assert_eq!(
+            self.stderr.trim_end().lines().count(),
+            1,
+            "not one line: {self}"
+        );
+    }
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "`ddadm {}` (exit {}): {}{}",
+            self.command, self.code, self.stdout, self.stderr
+        )
+    }
+}

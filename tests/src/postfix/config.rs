@@ -1,0 +1,78 @@
+//! The text of `main.cf` and `master.cf`.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use super::{NOBODY, Role};
+
+pub(super) fn main(directory: &Path, role: Role<'_>) -> String {
+    let directory = directory.display();
+    let specific = match role {
+        Role::Home { domain, .. } => format!(
+            "virtual_mailbox_domains = {domain}\n\
+             virtual_mailbox_base = {directory}/mail\n\
+             virtual_mailbox_maps = static:inbox/\n\
+             virtual_uid_maps = static:{NOBODY}\n\
+             virtual_gid_maps = static:{NOBODY}\n\
+             virtual_mailbox_limit = 0\n\
+             smtpd_tls_security_level = may\n\
+             smtpd_tls_cert_file = {directory}/config/chain.pem\n\
+             smtpd_tls_key_file = {directory}/config/key.pem\n\
+             smtpd_tls_loglevel = 1\n\
+             smtpd_tls_received_header = yes\n"
+        ),
+        Role::Feeder { domain, lmtp } => format!(
+            "relay_domains = {domain}\n\
+             relay_transport = lmtp:inet:[{ip}]:{port}\n",
+            ip = lmtp.ip(),
+            port = lmtp.port(),
+        ),
+    };
+    format!(
+        "compatibility_level = 3.6\n\
+         queue_directory = {directory}/queue\n\
+         data_directory = {directory}/data\n\
+         maillog_file = {directory}/log/maillog\n\
+         maillog_file_prefixes = {directory}/log\n\
+         myhostname = postfix.example\n\
+         mydestination =\n\
+         alias_maps =\n\
+         alias_database =\n\
+         inet_interfaces = 127.0.0.1\n\
+         inet_protocols = ipv4\n\
+         mynetworks = 127.0.0.0/8\n\
+         smtpd_relay_restrictions = reject_unauth_destination\n\
+         smtpd_peername_lookup = no\n\
+         message_size_limit = 104857600\n\
+         {specific}"
+    )
+}
+
+/// Debian's services as far as they are needed, none in a chroot, and SMTP on `address`.
+pub(super) fn master(address: SocketAddr) -> String {
+    format!(
+        "{address} inet  n - n -    -   smtpd\n\
+         pickup   unix  n - n 60   1   pickup\n\
+         cleanup  unix  n - n -    0   cleanup\n\
+         qmgr     unix  n - n 300  1   qmgr\n\
+         tlsmgr   unix  - - n 1000? 1  tlsmgr\n\
+         rewrite  unix  - - n -    -   trivial-rewrite\n\
+         bounce   unix  - - n -    0   bounce\n\
+         defer    unix  - - n -    0   bounce\n\
+         trace    unix  - - n -    0   bounce\n\
+         verify   unix  - - n -    1   verify\n\
+         flush    unix  n - n 1000? 0  flush\n\
+         proxymap unix  - - n -    -   proxymap\n\
+         smtp     unix  - - n -    -   smtp\n\
+         lmtp     unix  - - n -    -   lmtp\n\
+         relay    unix  - - n -    -   smtp\n\
+         showq    unix  n - n -    -   showq\n\
+         error    unix  - - n -    -   error\n\
+         retry    unix  - - n -    -   error\n\
+         discard  unix  - - n -    -   discard\n\
+         virtual  unix  - n n -    -   virtual\n\
+         anvil    unix  - - n -    1   anvil\n\
+         scache   unix  - - n -    1   scache\n\
+         postlog  unix-dgram n - n - 1 postlogd\n"
+    )
+}

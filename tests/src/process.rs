@@ -1,0 +1,181 @@
+//! A program that was started: its log as it comes, its memory, its end.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use crate::wait::{PATIENCE, until};
+
+/// A running program. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    log: Log,
+}
+
+/// The lines a program wrote, shared with the thread that reads them.
+#[derive(Debug, Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Process {
+    /// Starts `command`; what it writes to standard error is its log.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    pub fn start(name: &str, command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} cannot be started: {error} ({command:?})"));
+        let stderr = child.stderr.take().expect("standard error is a pipe");
+        let log = Log::default();
+        let written = log.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+                written.push(String::from_utf8_lossy(&line).into_owned());
+            }
+        });
+        Self {
+            name: name.to_owned(),
+            child,
+            log,
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for the first log line that holds `text`.
+    pub fn log_line(&mut self, text: &str) -> String {
+        let what = format!("`{text}` in the log of {}", self.name);
+        let mut gone = None;
+        until(&what, PATIENCE, || {
+            let line = self.log.find(text);
+            // A program that has ended writes no more; one more look, for the reader may lag behind the end.
+            if line.is_none() && gone.is_some() {
+                panic!(
+                    "{} ended ({gone:?}) before {what}\n{}",
+                    self.name,
+                    self.tail()
+                );
+            }
+            gone = self.child.try_wait().ok().flatten();
+            line
+        })
+    }
+
+    /// Whether it has not ended.
+    pub fn runs(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// The log lines that hold `text`.
+    pub fn lines(&self, text: &str) -> Vec<String> {
+        let lines = self.log.lines().into_iter();
+        lines.filter(|line| line.contains(text)).collect()
+    }
+
+    /// The end of the log, for a test that failed.
+    pub fn tail(&self) -> String {
+        let lines = self.log.lines();
+        let from = lines.len().saturating_sub(60);
+        format!("--- {} ---\n{}\n", self.name, lines[from..].join("\n"))
+    }
+
+    /// The most memory it ever had resident, in bytes.
+    ///
+    /// # Panics
+    /// It has ended.
+    pub fn peak_memory(&self) -> u64 {
+        let path = PathBuf::from(format!("/proc/{}/status", self.pid()));
+        let status = std::fs::read_to_string(&path).expect("the process runs");
+        let kilobytes: u64 = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .and_then(|rest| rest.trim().strip_suffix(" kB"))
+            .and_then(|number| number.trim().parse().ok())
+            .expect("a process has a VmHWM");
+        kilobytes * 1024
+    }
+
+    /// `kill -9`, and waits for the end.
+    pub fn kill(mut self) {
+        self.end();
+    }
+
+    /// SIGTERM; returns how it ended.
+    ///
+    /// # Panics
+    /// It does not end.
+    pub fn terminate(mut self) -> ExitStatus {
+        let sent = Command::new("kill").arg(self.pid().to_string()).status();
+        assert!(
+            sent.is_ok_and(|status| status.success()),
+            "{} cannot be signalled",
+            self.name
+        );
+        let what = format!("the end of {} after SIGTERM", self.name);
+        until(&what, PATIENCE, || self.child.try_wait().ok().flatten())
+    }
+
+    /// Waits until it ends by itself.
+    ///
+    /// # Panics
+    /// It does not end.
+    pub fn ended(&mut self) -> ExitStatus {
+        let what = format!("the end of {}", self.name);
+        until(&what, PATIENCE, || self.child.try_wait().ok().flatten())
+    }
+
+    fn end(&mut self) {
+        // Errors here mean that it has already ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Log {
+    fn push(&self, line: String) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(line);
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn find(&self, text: &str) -> Option<String> {
+        self.lines().into_iter().find(|line| line.contains(text))
+    }
+}
+
+/// The path of one of the three programs, built beside this one.
+///
+/// # Panics
+/// It was not built: `cargo build --release --workspace --bins` does.
+pub fn program(name: &str) -> PathBuf {
+    let own = std::env::current_exe().expect("a running program has a path");
+    own.ancestors()
+        .skip(1)
+        .take(2)
+        .map(|directory| directory.join(name))
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| panic!("no {name} beside {}: build it first", Path::display(&own)))
+}

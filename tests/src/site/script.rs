@@ -1,0 +1,68 @@
+//! What a scripted site does, point by point of the dialogue.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+
+use crate::ca::Identity;
+
+/// A point of the dialogue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum At {
+    Greeting,
+    Ehlo,
+    Mail,
+    Rcpt,
+    Data,
+    /// Some of the content has come.
+    Body,
+    /// The final dot has come.
+    Dot,
+}
+
+/// What a site does instead of going on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Act {
+    /// Answers this line.
+    Reply(String),
+    /// Cuts the connection.
+    Break,
+    /// Says nothing more and reads nothing more.
+    Hang,
+}
+
+/// How a site behaves.
+#[derive(Debug, Clone, Default)]
+pub struct Script {
+    pub(super) tls: Option<Arc<ServerConfig>>,
+    pub(super) acts: BTreeMap<At, Act>,
+}
+
+impl Script {
+    /// A server without STARTTLS.
+    pub fn plain() -> Self {
+        Self::default()
+    }
+
+    /// A server that offers STARTTLS with this certificate.
+    pub fn with(identity: &Identity) -> Self {
+        Self {
+            tls: Some(super::tls(identity)),
+            acts: BTreeMap::new(),
+        }
+    }
+
+    /// The same, but at one point it does this.
+    #[must_use]
+    pub fn but(mut self, at: At, act: Act) -> Self {
+        self.acts.insert(at, act);
+        self
+    }
+
+    /// The same, but answers `line` at one point.
+    #[must_use]
+    pub fn says(self, at: At, line: &str) -> Self {
+        self.but(at, Act::Reply(line.to_owned()))
+    }
+}

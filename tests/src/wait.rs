@@ -1,0 +1,44 @@
+//! The one place where tests wait.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Long enough for anything that happens at all, on a machine that is busy building.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often a condition is looked at: too short to be seen in any figure a test asserts.
+const INTERVAL: Duration = Duration::from_millis(5);
+
+/// Looks at `condition` until it yields something, and returns that.
+///
+/// # Panics
+/// It yields nothing within `deadline`; `what` says what was waited for.
+#[track_caller]
+pub fn until<T>(what: &str, deadline: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
+    let begun = now();
+    loop {
+        if let Some(found) = condition() {
+            return found;
+        }
+        assert!(
+            begun.elapsed() < deadline,
+            "waited {deadline:?} for {what}, in vain"
+        );
+        thread::sleep(INTERVAL);
+    }
+}
+
+/// How long `work` takes.
+pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let begun = now();
+    let result = work();
+    (result, begun.elapsed())
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests of whole processes run in real time, and read it here only"
+)]
+fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,403 @@
+//! A provider on loopback: controller, agents, name service and authority, as real processes.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::ca::Ca;
+use crate::ddadm::Ddadm;
+use crate::dns::Dns;
+use crate::loopback;
+use crate::process::{Process, program};
+use crate::site::{Script, Site};
+use crate::submit::{Client, Protocol};
+use crate::wait::{PATIENCE, until};
+
+/// The outbound addresses of a world's agents, in the order they are added.
+pub const OUTBOUND: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3)];
+
+/// The name under which every world imports its members' authority.
+pub const AUTHORITY: &str = "member-ca";
+
+/// A whole provider. Everything in it ends when this is dropped.
+#[derive(Debug)]
+pub struct World {
+    // First, so that the processes end before their directory goes.
+    agents: Vec<Agent>,
+    controller: Option<Process>,
+    listeners: Listeners,
+    pub ca: Ca,
+    pub dns: Dns,
+    directory: TempDir,
+}
+
+/// An agent's configuration on disk, and the process if it runs.
+#[derive(Debug)]
+struct Agent {
+    name: String,
+    config: PathBuf,
+    process: Option<Process>,
+}
+
+/// What the controller bound.
+#[derive(Debug, Clone)]
+pub struct Listeners {
+    pub smtp: SocketAddr,
+    pub lmtp: SocketAddr,
+    pub control: SocketAddr,
+    pub metrics: SocketAddr,
+    pub socket: PathBuf,
+}
+
+impl World {
+    /// A controller and one agent on 127.0.0.2, attached; the authority is imported as [`AUTHORITY`].
+    pub fn start() -> Self {
+        Self::with_agents(1)
+    }
+
+    /// The same with as many agents, on the addresses of [`OUTBOUND`].
+    ///
+    /// # Panics
+    /// Something does not start; the panic says what.
+    pub fn with_agents(count: usize) -> Self {
+        let directory = tempfile::Builder::new()
+            .prefix("dd-world-")
+            // Postfix gives up root and must still reach what lies below.
+            .permissions(fs::Permissions::from_mode(0o755))
+            .tempdir()
+            .expect("a temporary directory");
+        let address = SocketAddr::from((loopback::fresh(), 0));
+        let asked = Listeners {
+            smtp: address,
+            lmtp: address,
+            control: address,
+            metrics: address,
+            socket: directory.path().join("admin.sock"),
+        };
+        let mut world = Self {
+            agents: Vec::new(),
+            controller: None,
+            listeners: asked,
+            ca: Ca::new("Members of the provider"),
+            dns: Dns::start(),
+            directory,
+        };
+        world.start_controller();
+        world.import(AUTHORITY, &world.ca);
+        for address in &OUTBOUND[..count] {
+            world.add_agent(&format!("out{}", address.octets()[3] - 1), *address);
+        }
+        world
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn listeners(&self) -> &Listeners {
+        &self.listeners
+    }
+
+    /// Starts the controller, for the first time or again: it binds what it bound before.
+    ///
+    /// # Panics
+    /// It does not say that it listens.
+    pub fn start_controller(&mut self) {
+        let config = self.directory.path().join("controller.toml");
+        self.write(&config, &self.controller_config());
+        let mut process = Process::start(
+            "controller",
+            Command::new(program("dd-controller"))
+                .arg("--config")
+                .arg(&config),
+        );
+        self.listeners = Listeners::parse(&process.log_line("listening "));
+        self.controller = Some(process);
+    }
+
+    /// `kill -9` of the controller.
+    ///
+    /// # Panics
+    /// It does not run.
+    pub fn kill_controller(&mut self) {
+        self.controller.take().expect("it runs").kill();
+    }
+
+    /// SIGTERM to the controller.
+    ///
+    /// # Panics
+    /// It does not run, or does not end well.
+    pub fn stop_controller(&mut self) {
+        let status = self.controller.take().expect("it runs").terminate();
+        assert!(status.success(), "the controller ended with {status}");
+    }
+
+    /// # Panics
+    /// It does not run.
+    pub fn controller(&mut self) -> &mut Process {
+        self.controller.as_mut().expect("it runs")
+    }
+
+    /// Registers an agent, starts it with its token, and waits until it is attached.
+    pub fn add_agent(&mut self, name: &str, address: Ipv4Addr) {
+        let token = self.token(name, address);
+        let config = self.agent_config(name, address);
+        let path = self.directory.path().join(format!("{name}.toml"));
+        self.write(&path, &config);
+        self.agents.push(Agent {
+            name: name.to_owned(),
+            config: path,
+            process: None,
+        });
+        let index = self.agents.len() - 1;
+        self.run_agent(index, &["--join", &token]);
+        self.attached(name);
+    }
+
+    /// A join token for an agent.
+    ///
+    /// # Panics
+    /// There is none in the answer.
+    pub fn token(&self, name: &str, address: Ipv4Addr) -> String {
+        let answer = self.json(&["agent", "add", name, "--address", &address.to_string()]);
+        answer["token"].as_str().expect("a token").to_owned()
+    }
+
+    /// `agent.toml` for an agent of this world.
+    pub fn agent_config(&self, name: &str, address: Ipv4Addr) -> String {
+        format!(
+            "name = \"{name}\"\n\
+             state_dir = \"{state}\"\n\
+             controller = \"https://{control}\"\n\
+             addresses = [\"{address}\"]\n\
+             helo = \"{name}.provider.example\"\n\
+             [targets]\n\
+             allow = [\"127.0.0.0/8\"]\n\
+             [dns]\n\
+             servers = [\"{dns}\"]\n",
+            state = self
+                .directory
+                .path()
+                .join(format!("{name}-state"))
+                .display(),
+            control = self.listeners.control,
+            dns = self.dns.address(),
+        )
+    }
+
+    /// Starts an agent that was killed; it needs no token any more.
+    pub fn start_agent(&mut self, name: &str) {
+        let index = self.index(name);
+        self.run_agent(index, &[]);
+    }
+
+    /// `kill -9` of an agent.
+    ///
+    /// # Panics
+    /// It does not run.
+    pub fn kill_agent(&mut self, name: &str) {
+        let index = self.index(name);
+        self.agents[index].process.take().expect("it runs").kill();
+    }
+
+    /// # Panics
+    /// It does not run.
+    pub fn agent(&mut self, name: &str) -> &mut Process {
+        let index = self.index(name);
+        self.agents[index].process.as_mut().expect("it runs")
+    }
+
+    /// Waits until an agent is connected.
+    pub fn attached(&self, name: &str) {
+        until(&format!("agent {name} to attach"), PATIENCE, || {
+            let agents = self.json(&["agent", "list"]);
+            let agent = agents
+                .as_array()?
+                .iter()
+                .find(|agent| agent["name"] == name)?;
+            (agent["state"] == "connected").then_some(())
+        });
+    }
+
+    pub fn ddadm(&self) -> Ddadm {
+        Ddadm::new(&self.listeners.socket)
+    }
+
+    /// Runs `ddadm --output json`, which must succeed.
+    pub fn json(&self, args: &[&str]) -> Value {
+        self.ddadm().json(args)
+    }
+
+    /// Imports an authority under a name.
+    ///
+    /// # Panics
+    /// It is refused.
+    pub fn import(&self, name: &str, ca: &Ca) {
+        let path = self.directory.path().join(format!("{name}.pem"));
+        self.write(&path, ca.root_pem());
+        let path = path.to_str().expect("temporary paths are UTF-8");
+        let _ = self
+            .ddadm()
+            .run(&["ca", "import", name, "--certificate", path])
+            .done();
+    }
+
+    /// Starts a home mail server for `name.example` with a certificate for that name, and registers it as a site with
+    /// *certificate*. Its host `name.dyn.example` is in the name service.
+    pub fn home(&self, name: &str, more: &[&str]) -> Site {
+        let identity = self.ca.identity(&[&format!("{name}.example")]);
+        let site = Site::start(Script::with(&identity));
+        self.add_home(name, site.address(), more);
+        site
+    }
+
+    /// Registers what answers at `address` as the site `name`, as [`home`](Self::home) does.
+    ///
+    /// # Panics
+    /// It is refused.
+    pub fn add_home(&self, name: &str, address: SocketAddr, more: &[&str]) {
+        let (domain, host) = (format!("{name}.example"), format!("{name}.dyn.example"));
+        self.dns.set(&host, &[address.ip()]);
+        let host = format!("{host}:{}", address.port());
+        let mut args = vec!["site", "add", name, "--domain", &domain, "--host", &host];
+        args.extend(["--proof", "certificate", "--authority", AUTHORITY]);
+        args.extend(["--cert-name", &domain]);
+        args.extend(more);
+        let _ = self.ddadm().run(&args).done();
+    }
+
+    /// `ddadm site show`.
+    pub fn show(&self, site: &str) -> Value {
+        self.json(&["site", "show", site])
+    }
+
+    /// Waits until `ddadm site show` says this state.
+    pub fn site_is(&self, site: &str, state: &str) -> Value {
+        until(&format!("site {site} to be {state}"), PATIENCE, || {
+            let shown = self.show(site);
+            (shown["state"] == state).then_some(shown)
+        })
+    }
+
+    /// Waits until nothing waits for a site any more.
+    pub fn drained(&self, site: &str) -> Value {
+        until(
+            &format!("the queue of {site} to be empty"),
+            PATIENCE,
+            || {
+                let shown = self.show(site);
+                (shown["queued"]["messages"] == 0).then_some(shown)
+            },
+        )
+    }
+
+    /// An SMTP session with the controller.
+    pub fn smtp(&self) -> Client {
+        Client::connect(self.listeners.smtp, Protocol::Smtp)
+    }
+
+    /// An LMTP session with the controller.
+    pub fn lmtp(&self) -> Client {
+        Client::connect(self.listeners.lmtp, Protocol::Lmtp)
+    }
+
+    fn controller_config(&self) -> String {
+        let Listeners {
+            smtp,
+            lmtp,
+            control,
+            metrics,
+            socket,
+        } = &self.listeners;
+        format!(
+            "hostname = \"mail.provider.example\"\n\
+             state_dir = \"{state}\"\n\
+             [intake]\n\
+             smtp = [\"{smtp}\"]\n\
+             lmtp = [\"{lmtp}\"]\n\
+             trusted = [\"127.0.0.0/8\"]\n\
+             max_message_bytes = 67108864\n\
+             [control]\n\
+             listen = \"{control}\"\n\
+             socket = \"{socket}\"\n\
+             [metrics]\n\
+             listen = \"{metrics}\"\n\
+             [notify]\n\
+             postmaster = \"postmaster@provider.example\"\n",
+            state = self.directory.path().join("controller-state").display(),
+            socket = socket.display(),
+        )
+    }
+
+    fn run_agent(&mut self, index: usize, more: &[&str]) {
+        let agent = &mut self.agents[index];
+        let mut command = Command::new(program("dd-agent"));
+        command.arg("--config").arg(&agent.config).args(more);
+        agent.process = Some(Process::start(&agent.name, &mut command));
+    }
+
+    fn index(&self, name: &str) -> usize {
+        self.agents
+            .iter()
+            .position(|agent| agent.name == name)
+            .unwrap_or_else(|| panic!("no agent {name} in this world"))
+    }
+
+    fn write(&self, path: &Path, text: &str) {
+        fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+}
+
+impl Listeners {
+    /// Reads `listening … smtp=ADDRESS lmtp=ADDRESS …`.
+    fn parse(line: &str) -> Self {
+        let value = |key: &str| {
+            line.split_whitespace()
+                .filter_map(|word| word.split_once('='))
+                .find(|(name, _)| *name == key)
+                .map(|(_, value)| value.trim_matches(['"', '[', ']']))
+                .unwrap_or_else(|| panic!("no {key}= in `{line}`"))
+        };
+        let address = |key: &str| {
+            let first = value(key).split(',').next().unwrap_or_default();
+            first
+                .parse()
+                .unwrap_or_else(|_| panic!("{key}={first} is no address"))
+        };
+        Self {
+            smtp: address("smtp"),
+            lmtp: address("lmtp"),
+            control: address("control"),
+            metrics: address("metrics"),
+            socket: value("socket").into(),
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let agents = self
+            .agents
+            .iter()
+            .filter_map(|agent| agent.process.as_ref());
+        for process in self.controller.iter().chain(agents) {
+            show(&process.tail());
+        }
+    }
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "the logs of a world are what a failed test is understood by"
+)]
+fn show(tail: &str) {
+    eprintln!("{tail}");
+}
