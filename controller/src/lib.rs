@@ -99,7 +99,7 @@ pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunErro
     let config = check(path)?;
     let started = now();
     let signals = Signals::new().map_err(RunError::Signals)?;
-    let store = open_store(&config, rebuild_index, started).await?;
+    let store = open_store(&config, rebuild_index).await?;
     let registry = Registry::load(&store)?;
     let authority = authority::ControlAuthority::open(&config.state_dir, started)?;
     let audit = Audit::open(&config.state_dir).map_err(|source| RunError::Audit {
@@ -234,11 +234,7 @@ fn reload(path: &Path, certificate: Option<&tls::Certificate>) {
     }
 }
 
-async fn open_store(
-    config: &Config,
-    rebuild_index: RebuildIndex,
-    now: Timestamp,
-) -> Result<Store, RunError> {
+async fn open_store(config: &Config, rebuild_index: RebuildIndex) -> Result<Store, RunError> {
     let settings = store::Settings {
         dir: config.state_dir.clone(),
         segment_bytes: config.store.segment_bytes,
@@ -248,7 +244,7 @@ async fn open_store(
         },
         rebuild_index,
     };
-    let opening = tokio::task::spawn_blocking(move || Store::open(settings, now));
+    let opening = tokio::task::spawn_blocking(move || Store::open(settings));
     let (store, report) = opening.await??;
     tracing::info!(?report, "store open");
     Ok(store)

@@ -160,7 +160,7 @@ fn row(it: &Waiting, envelope: &Envelope, out: bool) -> pb::QueuedDelivery {
         attempts: it.attempts,
         not_before_ms: at_ms(it.not_before),
         in_doubt: it.in_doubt,
-        last: String::new(),
+        last: it.last.clone(),
         out,
         failed: it.failed,
     }
