@@ -3,11 +3,12 @@
 use dd_proto::id::DeliveryId;
 use dd_proto::name::{AgentName, SiteName};
 
+use super::event::{Effect, Now, Settle, Turn};
 use super::hand::note;
 use super::lease::LEASE;
 use super::release::{Release, Token, Waiter};
 use super::site::{Again, Phase, Rest};
-use super::state::{Effect, Now, Settle, State, Turn, wall_of};
+use super::state::{State, wall_of};
 use super::{AgentView, AttachmentId, Counters, InHand, LeaseHeld, Released, SiteView};
 use crate::store::{Settled, Settlement, Waiting};
 

@@ -12,10 +12,12 @@ use dd_proto::name::{AgentName, SiteName};
 use dd_proto::report::DotSent;
 
 use super::agents::{Attached, TakesWork};
-use super::judge::{Came, Closed};
+use super::event::{Asks, Question, Turn};
+use super::judge::Came;
 use super::lease::{Dot, Freshness, GRACE, LEASE, Leased, Occupies, lease_of};
+use super::moves::Closed;
 use super::site::{Phase, Queued};
-use super::state::{Asks, Question, State, Turn};
+use super::state::State;
 use super::{AgentEvent, AttachmentId, Hello, Order};
 
 impl State {

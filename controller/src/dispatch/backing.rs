@@ -94,7 +94,6 @@ impl Backing for Store {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn failed(error: impl std::fmt::Display) -> StoreFailed {
     StoreFailed(error.to_string())
 }

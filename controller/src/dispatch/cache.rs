@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn the_oldest_goes_when_it_is_full() {
-        let mut cache = Cache::new(3000);
+        let mut cache = Cache::new(3100);
         for n in 0..3 {
             cache.put(delivery(n), cached(1000));
         }

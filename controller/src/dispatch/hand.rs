@@ -9,9 +9,10 @@ use dd_proto::name::AgentName;
 use dd_proto::report::{Disposition, Reply};
 
 use super::Order;
+use super::event::{Effect, Question, Turn};
 use super::lease::{InHand, Leased};
 use super::site::{Again, Phase, Why};
-use super::state::{Effect, Question, State, Turn};
+use super::state::State;
 use crate::store::{Note, Waiting};
 
 impl State {

@@ -11,7 +11,7 @@ use dd_proto::name::{AgentName, SiteName};
 use dd_proto::site::Site;
 use tokio::sync::{mpsc, oneshot};
 
-use super::state::Event;
+use super::event::Event;
 use super::{
     AgentEvent, AgentView, Arrived, Attachment, AttachmentId, Counters, Hello, InHand, LeaseHeld,
     Released, SiteView,
@@ -19,6 +19,10 @@ use super::{
 
 /// What the loop is told.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "moved once or twice and gone; a box would cost more"
+)]
 pub(super) enum Input {
     Arrived(Vec<Arrived>),
     Event(Event),

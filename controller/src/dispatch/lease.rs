@@ -14,7 +14,7 @@ use dd_proto::id::{DeliveryId, Generation, Lease};
 use dd_proto::name::AgentName;
 
 use super::AttachmentId;
-use super::state::Question;
+use super::event::Question;
 use crate::store::Waiting;
 
 /// How long a lease lasts from the last answered beat on.
@@ -116,15 +116,6 @@ pub(super) struct InHand {
     pub(super) back: Option<Waiting>,
     /// Asked of the store once all is written.
     pub(super) questions: Vec<Question>,
-}
-
-impl InHand {
-    pub(super) fn leased(leased: Leased) -> Self {
-        Self {
-            leased: Some(leased),
-            ..Self::default()
-        }
-    }
 }
 
 /// The lease of a delivery in hand.

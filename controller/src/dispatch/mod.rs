@@ -1,7 +1,7 @@
 //! Dispatch: what is tried when, and by which agent.
 //!
 //! `state` is the pure core, `apply(event, now, rng) -> effects`; `site` draws a site's states, `plan` says what goes
-//! to whom, `judge` what a report means, `lease`, `barrier` and `backoff` when. `run` is the loop around it: wait for
+//! to whom, `judge` what a report means for a message, `moves` for its site, `lease`, `barrier` and `backoff` when. `run` is the loop around it: wait for
 //! events, apply them, hand the effects out. Results of effects come back as events, and the loop never waits for the
 //! disk.
 //!
@@ -15,13 +15,20 @@ mod backing;
 mod backoff;
 mod barrier;
 mod cache;
+mod event;
 mod hand;
 mod handle;
+mod head;
 mod judge;
 mod lease;
+mod moves;
+mod perform;
 mod plan;
+mod record;
 mod release;
 mod run;
+#[cfg(test)]
+mod run_tests;
 mod settled;
 #[cfg(test)]
 mod simulation;
@@ -100,6 +107,10 @@ pub struct Hello {
 
 /// What an attached agent says.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "moved once or twice and gone; a box would cost more"
+)]
 pub enum AgentEvent {
     Beat {
         number: u64,

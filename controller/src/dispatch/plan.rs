@@ -11,10 +11,11 @@ use dd_proto::id::Lease;
 use dd_proto::name::{AgentName, SiteName};
 
 use super::Order;
+use super::event::{Assign, Effect, Turn};
 use super::lease::{Dot, Freshness, Leased, Occupies};
 use super::release::Begun;
 use super::site::{OldPlan, Phase, Queued, SiteQueue};
-use super::state::{Assign, Effect, State, Turn};
+use super::state::State;
 use crate::store::Waiting;
 
 impl State {

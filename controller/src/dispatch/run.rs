@@ -6,15 +6,17 @@
 //! - An agent that does not take its orders is detached; it never holds the loop.
 //!
 //! # Not here
-//! Any decision: [`super::state`].
+//! Any decision: [`super::state`]. How effects are carried out: [`super::perform`].
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use dd_proto::envelope::Envelope;
-use dd_proto::name::AgentName;
+use dd_proto::id::DeliveryId;
+use dd_proto::name::{AgentName, SiteName};
 use dd_proto::site::Site;
 use jiff::Timestamp;
 use rand::SeedableRng as _;
@@ -24,16 +26,15 @@ use tokio::task::JoinSet;
 
 use super::backing::{Backing, StoreFailed};
 use super::cache::{Cache, Cached};
+use super::event::{Assign, Effect, Event, Now, Settle};
 use super::handle::{Ask, Handle, Input};
-use super::lease::Freshness;
+use super::perform::INLINE;
 use super::release::{Token, Waiter};
 use super::settled::{self, Letter};
-use super::state::{Assign, Effect, Event, NotLoaded, Now, Settle, State};
-use super::{AgentEvent, Arrived, Assignment, Attachment, AttachmentId, InHand, Order, Released};
-use crate::store::{Loaded, StoredContent};
+use super::state::State;
+use super::{AgentEvent, Arrived, Attachment, AttachmentId, Hello, InHand, Order, Released};
+use crate::store::Waiting;
 
-/// Contents up to this ride in the assignment.
-const INLINE: u64 = 64 * 1024;
 /// Contents and envelopes kept in memory.
 const CACHE: usize = 64 << 20;
 /// Orders that an agent may be behind.
@@ -89,13 +90,13 @@ pub fn start<S: Backing>(
 }
 
 /// What came of an effect.
-enum Done {
+pub(super) enum Done {
     /// Durable; the letters for their log lines.
     Settled(Vec<(Settle, Letter)>),
-    Noted(Vec<dd_proto::id::DeliveryId>),
+    Noted(Vec<DeliveryId>),
     Loaded(
         Box<Assign>,
-        Result<Option<(Envelope, Option<bytes::Bytes>)>, StoreFailed>,
+        Result<Option<(Envelope, Option<Bytes>)>, StoreFailed>,
     ),
     Event(Box<Event>),
     Nothing,
@@ -103,28 +104,28 @@ enum Done {
     StoreFailed(StoreFailed),
 }
 
-struct Removal {
-    answer: oneshot::Sender<Result<u64, InHand>>,
-    count: u64,
-    left: u64,
+pub(super) struct Removal {
+    pub(super) answer: oneshot::Sender<Result<u64, InHand>>,
+    pub(super) count: u64,
+    pub(super) left: u64,
 }
 
-struct Dispatch<S> {
-    state: State,
-    store: S,
-    rng: StdRng,
-    began: Duration,
-    inputs: mpsc::UnboundedReceiver<Input>,
-    events: mpsc::Receiver<(AttachmentId, AgentEvent)>,
-    all_known: Option<watch::Receiver<bool>>,
-    done: JoinSet<Done>,
-    streams: HashMap<AttachmentId, mpsc::Sender<Order>>,
-    cache: Cache,
-    effects: Vec<Effect>,
-    waiters: HashMap<Token, oneshot::Sender<Released>>,
-    retries: HashMap<Token, oneshot::Sender<u64>>,
-    removals: HashMap<Token, Removal>,
-    last_number: u64,
+pub(super) struct Dispatch<S> {
+    pub(super) state: State,
+    pub(super) store: S,
+    pub(super) rng: StdRng,
+    pub(super) began: Duration,
+    pub(super) inputs: mpsc::UnboundedReceiver<Input>,
+    pub(super) events: mpsc::Receiver<(AttachmentId, AgentEvent)>,
+    pub(super) all_known: Option<watch::Receiver<bool>>,
+    pub(super) done: JoinSet<Done>,
+    pub(super) streams: HashMap<AttachmentId, mpsc::Sender<Order>>,
+    pub(super) cache: Cache,
+    pub(super) effects: Vec<Effect>,
+    pub(super) waiters: HashMap<Token, oneshot::Sender<Released>>,
+    pub(super) retries: HashMap<Token, oneshot::Sender<u64>>,
+    pub(super) removals: HashMap<Token, Removal>,
+    pub(super) last_number: u64,
 }
 
 impl<S: Backing> Dispatch<S> {
@@ -181,7 +182,7 @@ impl<S: Backing> Dispatch<S> {
         }
     }
 
-    fn apply(&mut self, event: Event) {
+    pub(super) fn apply(&mut self, event: Event) {
         let now = self.now();
         self.state
             .apply(event, now, &mut self.rng, &mut self.effects);
@@ -270,7 +271,7 @@ impl<S: Backing> Dispatch<S> {
         }
     }
 
-    fn attach(&mut self, hello: super::Hello, answer: oneshot::Sender<Attachment>) {
+    fn attach(&mut self, hello: Hello, answer: oneshot::Sender<Attachment>) {
         let id = AttachmentId(self.number());
         let (sender, orders) = mpsc::channel(ORDERS);
         if answer.send(Attachment { id, orders }).is_ok() {
@@ -284,7 +285,7 @@ impl<S: Backing> Dispatch<S> {
 
     fn release(
         &mut self,
-        site: dd_proto::name::SiteName,
+        site: SiteName,
         wait: Option<Duration>,
         answer: oneshot::Sender<Option<Released>>,
     ) {
@@ -315,8 +316,8 @@ impl<S: Backing> Dispatch<S> {
 
     fn find(
         &mut self,
-        deliveries: Vec<dd_proto::id::DeliveryId>,
-        event: impl FnOnce(Vec<crate::store::Waiting>) -> Event + Send + 'static,
+        deliveries: Vec<DeliveryId>,
+        event: impl FnOnce(Vec<Waiting>) -> Event + Send + 'static,
     ) {
         let store = self.store.clone();
         self.done.spawn(async move {
@@ -343,7 +344,7 @@ impl<S: Backing> Dispatch<S> {
                     self.apply(Event::Written(delivery));
                 }
             }
-            Ok(Done::Loaded(assign, loaded)) => self.loaded(*assign, loaded),
+            Ok(Done::Loaded(assign, loaded)) => self.loaded(&assign, loaded),
             Ok(Done::Event(event)) => self.apply(*event),
             Ok(Done::Nothing) => {}
             Ok(Done::StoreFailed(error)) => tracing::error!(%error, "dispatch cannot go on"),
@@ -366,195 +367,6 @@ impl<S: Backing> Dispatch<S> {
         }
         self.apply(Event::Written(delivery.clone()));
     }
-
-    fn removed(&mut self, token: Token) {
-        if self
-            .removals
-            .get(&token)
-            .is_some_and(|removal| removal.left == 0)
-            && let Some(removal) = self.removals.remove(&token)
-        {
-            let _ = removal.answer.send(Ok(removal.count));
-        }
-    }
-
-    fn perform(&mut self) {
-        let (mut settles, mut notes) = (Vec::new(), Vec::new());
-        while !self.effects.is_empty() {
-            for effect in std::mem::take(&mut self.effects) {
-                match effect {
-                    Effect::Settle(settle) => settles.push(settle),
-                    Effect::Note(note) => notes.push(note),
-                    Effect::Order(to, order) => self.send(to, order),
-                    Effect::Assign(assign) => self.complete(assign),
-                    other => self.perform_one(other),
-                }
-            }
-        }
-        if !settles.is_empty() {
-            self.settle(settles);
-        }
-        if !notes.is_empty() {
-            let store = self.store.clone();
-            self.done.spawn(async move {
-                let deliveries = notes.iter().map(|note| note.delivery.clone()).collect();
-                match store.note(notes).await {
-                    Ok(()) => Done::Noted(deliveries),
-                    Err(error) => Done::StoreFailed(error),
-                }
-            });
-        }
-    }
-
-    fn perform_one(&mut self, effect: Effect) {
-        let store = self.store.clone();
-        match effect {
-            Effect::ReadHead {
-                site,
-                after,
-                due,
-                limit,
-            } => {
-                self.done.spawn(async move {
-                    let event = match store.head(site.clone(), after, due, limit).await {
-                        Ok(head) => Event::HeadRead { site, head },
-                        Err(error) => {
-                            tracing::error!(%error, %site, "the head of a queue cannot be read");
-                            Event::HeadNotRead(site)
-                        }
-                    };
-                    Done::Event(Box::new(event))
-                });
-            }
-            Effect::Find(question) => {
-                self.done.spawn(async move {
-                    let delivery = question.lease().delivery.clone();
-                    match store.find(delivery.message).await {
-                        Ok(open) => {
-                            let waiting = open.into_iter().find(|w| w.delivery == delivery);
-                            Done::Event(Box::new(Event::Found { question, waiting }))
-                        }
-                        Err(error) => Done::StoreFailed(error),
-                    }
-                });
-            }
-            Effect::Timer { site, at } => {
-                self.done.spawn(async move {
-                    store.remember_timer(site, at).await;
-                    Done::Nothing
-                });
-            }
-            Effect::Answer(token, released) => {
-                if let Some(waiter) = self.waiters.remove(&token) {
-                    let _ = waiter.send(released);
-                }
-            }
-            Effect::Retried(token, count) => {
-                if let Some(answer) = self.retries.remove(&token) {
-                    let _ = answer.send(count);
-                }
-            }
-            Effect::Removing(token, result) => self.removing(token, result),
-            Effect::Settle(_) | Effect::Note(_) | Effect::Order(..) | Effect::Assign(_) => {}
-        }
-    }
-
-    fn removing(&mut self, token: Token, result: Result<u64, InHand>) {
-        match result {
-            Ok(count) => {
-                if let Some(removal) = self.removals.get_mut(&token) {
-                    (removal.count, removal.left) = (count, count);
-                }
-                self.removed(token);
-            }
-            Err(error) => {
-                if let Some(removal) = self.removals.remove(&token) {
-                    let _ = removal.answer.send(Err(error));
-                }
-            }
-        }
-    }
-
-    fn settle(&mut self, settles: Vec<Settle>) {
-        let letters: Vec<Option<Letter>> = settles
-            .iter()
-            .map(|settle| {
-                let cached = self.cache.look_up(&settle.settlement.delivery)?;
-                Some(Letter::new(&cached.envelope, cached.content.as_deref()))
-            })
-            .collect();
-        let store = self.store.clone();
-        self.done.spawn(async move {
-            let mut batch = Vec::with_capacity(settles.len());
-            for (settle, letter) in settles.into_iter().zip(letters) {
-                let letter = match letter {
-                    Some(letter) => letter,
-                    // After the settlement nobody could be asked any more.
-                    None => read_letter(&store, &settle).await,
-                };
-                batch.push((settle, letter));
-            }
-            let settlements = batch.iter().map(|(settle, _)| settle.settlement.clone());
-            match store.settle(settlements.collect()).await {
-                Ok(()) => Done::Settled(batch),
-                Err(error) => Done::StoreFailed(error),
-            }
-        });
-    }
-
-    /// Sends an assignment if everything it needs is in memory; else reads first.
-    fn complete(&mut self, assign: Assign) {
-        let cached = self.cache.look_up(&assign.lease.delivery);
-        let needs_content = assign.waiting.bytes <= INLINE;
-        match cached {
-            Some(cached) if cached.content.is_some() || !needs_content => {
-                let assignment = assignment(&assign, &cached.envelope, cached.content.clone());
-                self.send(assign.to, Order::Assign(assignment));
-            }
-            _ => {
-                let store = self.store.clone();
-                self.done.spawn(async move {
-                    let loaded = store.load(assign.lease.delivery.clone()).await;
-                    let loaded = loaded.map(|loaded| loaded.map(in_memory));
-                    Done::Loaded(Box::new(assign), loaded)
-                });
-            }
-        }
-    }
-
-    fn loaded(
-        &mut self,
-        assign: Assign,
-        loaded: Result<Option<(Envelope, Option<bytes::Bytes>)>, StoreFailed>,
-    ) {
-        let lease = assign.lease.clone();
-        let why = match loaded {
-            Ok(Some((envelope, content))) => {
-                let content = content.filter(|_| assign.waiting.bytes <= INLINE);
-                let envelope = Arc::new(envelope);
-                let order = Order::Assign(assignment(&assign, &envelope, content.clone()));
-                self.cache.put(lease.delivery, Cached { envelope, content });
-                return self.send(assign.to, order);
-            }
-            Ok(None) => NotLoaded::Gone,
-            Err(error) => {
-                tracing::error!(%error, delivery = %lease.delivery, "cannot be read; it is kept and not tried");
-                NotLoaded::Unreadable
-            }
-        };
-        self.apply(Event::NotLoaded { lease, why });
-    }
-
-    /// An agent that is so far behind is not with us any more.
-    fn send(&mut self, to: AttachmentId, order: Order) {
-        let Some(stream) = self.streams.get(&to) else {
-            return;
-        };
-        if stream.try_send(order).is_err() {
-            self.streams.remove(&to);
-            self.apply(Event::Detached(to));
-        }
-    }
 }
 
 /// Ends once, when the store says so; never, if it ends before.
@@ -564,42 +376,7 @@ async fn knows_all(all_known: &mut Option<watch::Receiver<bool>>) {
     {
         return;
     }
-    std::future::pending().await
-}
-
-fn in_memory(loaded: Loaded) -> (Envelope, Option<bytes::Bytes>) {
-    match loaded.content {
-        StoredContent::Inline(content) => (loaded.envelope, Some(content)),
-        StoredContent::File(_) => (loaded.envelope, None),
-    }
-}
-
-/// For the log line of what was not in memory.
-async fn read_letter<S: Backing>(store: &S, settle: &Settle) -> Letter {
-    match store.load(settle.settlement.delivery.clone()).await {
-        Ok(Some(loaded)) => {
-            let (envelope, content) = in_memory(loaded);
-            Letter::new(&envelope, content.as_deref())
-        }
-        Ok(None) | Err(_) => Letter::default(),
-    }
-}
-
-fn assignment(assign: &Assign, envelope: &Envelope, content: Option<bytes::Bytes>) -> Assignment {
-    let mut envelope = envelope.clone();
-    let open = &assign.waiting.open;
-    envelope
-        .recipients
-        .retain(|recipient| open.contains(&recipient.number));
-    Assignment {
-        lease: assign.lease.clone(),
-        version: assign.version,
-        envelope,
-        bytes: assign.waiting.bytes,
-        content,
-        in_doubt: assign.waiting.in_doubt,
-        fresh: assign.freshness == Freshness::Fresh,
-    }
+    std::future::pending::<()>().await;
 }
 
 /// Goes on while the machine sleeps, as leases do.

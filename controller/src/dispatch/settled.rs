@@ -3,7 +3,7 @@
 use dd_proto::envelope::Envelope;
 use dd_proto::id::RecipientNumber;
 
-use super::state::{Line, Settle};
+use super::event::{Line, Settle};
 use crate::intake::header::HeaderScan;
 
 /// What the line says about the message itself.

@@ -8,6 +8,8 @@
 mod agent;
 mod world;
 
+pub(super) use world::site;
+
 use world::World;
 
 /// Seeds that once failed stay here.

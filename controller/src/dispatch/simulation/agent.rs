@@ -64,6 +64,10 @@ pub(super) enum Life {
 type Lease2 = (dd_proto::id::DeliveryId, dd_proto::id::Generation);
 
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "moved once or twice and gone; a box would cost more"
+)]
 pub(super) enum Entry {
     Dot(DotSent),
     Report(Report),

@@ -14,12 +14,17 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::agent::{Behaviour, Entry, FakeAgent, Life, Received, Work};
+use crate::dispatch::event::{Effect, Event, Now, Question, Settle};
 use crate::dispatch::release::{Token, Waiter};
-use crate::dispatch::state::{Effect, Event, Now, Question, Settle, State};
+use crate::dispatch::state::State;
 use crate::dispatch::{AgentEvent, AttachmentId, Order};
 use crate::store::{Head, Note, Position, Settled, Waiting};
 
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "moved once or twice and gone; a box would cost more"
+)]
 enum Happening {
     Core(Box<Event>),
     Settle(Settle),
@@ -253,7 +258,8 @@ impl World {
                     .mail
                     .keys()
                     .filter(|delivery| delivery.site == site)
-                    .count() as u64;
+                    .count();
+                let waiting = u64::try_from(waiting).unwrap();
                 self.number += 1;
                 let deadline = self.clock().monotonic + Duration::from_secs(20);
                 let waiter = Some(Waiter {
@@ -658,7 +664,7 @@ fn wall(at: Duration) -> Timestamp {
     Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24) + SignedDuration::try_from(at).unwrap()
 }
 
-pub(crate) fn site(n: u64) -> Site {
+pub(in crate::dispatch) fn site(n: u64) -> Site {
     Site {
         name: format!("site{n}").parse().unwrap(),
         version: SiteVersion(n),

@@ -1,0 +1,192 @@
+//! What the core is told and what it wants done: its whole interface, as data.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dd_proto::id::{DeliveryId, Lease, SiteVersion};
+use dd_proto::name::{AgentName, SiteName};
+use dd_proto::report::{Delays, DotSent, RecipientResult, Report};
+use dd_proto::site::Site;
+use jiff::Timestamp;
+use rand::Rng;
+
+use super::lease::Freshness;
+use super::release::{Token, Waiter};
+use super::{AgentEvent, AttachmentId, Hello, InHand as Refused, Order, Released};
+use crate::store::{Head, Note, Position, Settlement, Waiting};
+
+/// One reading of both clocks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Now {
+    /// Since the start, on a clock that counts suspended time.
+    pub(crate) monotonic: Duration,
+    pub(crate) wall: Timestamp,
+}
+
+/// What happens to dispatch.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "moved once or twice and gone; a box would cost more"
+)]
+pub(crate) enum Event {
+    /// The store knows all mail of earlier starts: the sites that have some, and their timers.
+    AllKnown(Vec<(SiteName, Option<Timestamp>)>),
+    Arrived(Waiting),
+    HeadRead {
+        site: SiteName,
+        head: Head,
+    },
+    HeadNotRead(SiteName),
+    SiteChanged(Arc<Site>),
+    SiteRemoved(SiteName),
+    AgentRegistered(AgentName),
+    AgentRemoved(AgentName),
+    Attached {
+        id: AttachmentId,
+        hello: Hello,
+    },
+    Said {
+        id: AttachmentId,
+        event: AgentEvent,
+    },
+    Detached(AttachmentId),
+    /// An assignment could not be made of what is stored.
+    NotLoaded {
+        lease: Lease,
+        why: NotLoaded,
+    },
+    /// One settlement or note of the delivery is written.
+    Written(DeliveryId),
+    Found {
+        question: Question,
+        waiting: Option<Waiting>,
+    },
+    Release {
+        site: SiteName,
+        waiting: u64,
+        waiter: Option<Waiter>,
+    },
+    Retry {
+        token: Token,
+        deliveries: Vec<Waiting>,
+    },
+    Remove {
+        token: Token,
+        deliveries: Vec<Waiting>,
+    },
+    /// Only time has passed.
+    Time,
+}
+
+/// Why a delivery could not be loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotLoaded {
+    /// It is settled.
+    Gone,
+    /// It cannot be read; shown, not tried again by itself.
+    Unreadable,
+}
+
+/// What the core wants done.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    Order(AttachmentId, Order),
+    Assign(Assign),
+    ReadHead {
+        site: SiteName,
+        after: Option<Position>,
+        due: Timestamp,
+        limit: usize,
+    },
+    Settle(Settle),
+    Note(Note),
+    Find(Question),
+    /// The site's timer, remembered for the next start.
+    Timer {
+        site: SiteName,
+        at: Timestamp,
+    },
+    Answer(Token, Released),
+    Retried(Token, u64),
+    Removing(Token, Result<u64, Refused>),
+}
+
+/// An assignment to be completed and sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Assign {
+    pub(crate) to: AttachmentId,
+    pub(crate) lease: Lease,
+    pub(crate) version: SiteVersion,
+    pub(crate) waiting: Waiting,
+    pub(crate) freshness: Freshness,
+}
+
+/// A settlement, with what its log line says and who waits for it.
+#[derive(Debug, Clone)]
+pub(crate) struct Settle {
+    pub(crate) settlement: Settlement,
+    pub(crate) line: Option<Line>,
+    pub(crate) token: Option<Token>,
+}
+
+/// The evidence behind a settlement.
+#[derive(Debug, Clone)]
+pub(crate) struct Line {
+    pub(crate) agent: AgentName,
+    pub(crate) address: String,
+    pub(crate) proof: String,
+    pub(crate) results: Vec<RecipientResult>,
+    pub(crate) delays: Delays,
+    /// Since the message arrived.
+    pub(crate) waited: Duration,
+}
+
+/// What only the store can answer: is the delivery still open?
+#[derive(Debug, Clone)]
+pub(crate) struct Question {
+    pub(crate) agent: AgentName,
+    pub(crate) asks: Asks,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Asks {
+    /// A report whose lease is not the one in hand.
+    Report(Box<Report>, Standing),
+    /// A dot that may have been sent under a lease that is not in hand.
+    Dot(DotSent),
+}
+
+/// What a report may do beside settling what was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Its lease was the last one given: it may defer and fail.
+    Current,
+    Stale,
+}
+
+impl Question {
+    pub(super) fn lease(&self) -> &Lease {
+        match &self.asks {
+            Asks::Report(report, _) => &report.lease,
+            Asks::Dot(dot) => &dot.lease,
+        }
+    }
+}
+
+/// One application of an event: the clock, the dice, and what is to be done.
+pub(super) struct Turn<'a> {
+    pub(super) now: Now,
+    pub(super) rng: &'a mut dyn Rng,
+    pub(super) effects: &'a mut Vec<Effect>,
+}
+
+impl Turn<'_> {
+    pub(super) fn effect(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    pub(super) fn order(&mut self, to: AttachmentId, order: Order) {
+        self.effects.push(Effect::Order(to, order));
+    }
+}

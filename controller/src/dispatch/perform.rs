@@ -1,0 +1,247 @@
+//! Carries effects out: orders down the streams, writes and reads as futures whose results come back.
+//!
+//! # Invariants
+//! All settlements of one turn are one batch, and so are all notes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dd_proto::envelope::Envelope;
+
+use super::backing::{Backing, StoreFailed};
+use super::cache::Cached;
+use super::event::{Assign, Effect, Event, NotLoaded, Settle};
+use super::lease::Freshness;
+use super::release::Token;
+use super::run::{Dispatch, Done};
+use super::settled::Letter;
+use super::{Assignment, AttachmentId, InHand, Order};
+use crate::store::{Loaded, StoredContent};
+
+/// Contents up to this ride in the assignment.
+pub(super) const INLINE: u64 = 64 * 1024;
+impl<S: Backing> Dispatch<S> {
+    pub(super) fn perform(&mut self) {
+        let (mut settles, mut notes) = (Vec::new(), Vec::new());
+        while !self.effects.is_empty() {
+            for effect in std::mem::take(&mut self.effects) {
+                match effect {
+                    Effect::Settle(settle) => settles.push(settle),
+                    Effect::Note(note) => notes.push(note),
+                    Effect::Order(to, order) => self.send(to, order),
+                    Effect::Assign(assign) => self.complete(assign),
+                    other => self.perform_one(other),
+                }
+            }
+        }
+        if !settles.is_empty() {
+            self.settle(settles);
+        }
+        if !notes.is_empty() {
+            let store = self.store.clone();
+            self.done.spawn(async move {
+                let deliveries = notes.iter().map(|note| note.delivery.clone()).collect();
+                match store.note(notes).await {
+                    Ok(()) => Done::Noted(deliveries),
+                    Err(error) => Done::StoreFailed(error),
+                }
+            });
+        }
+    }
+
+    fn perform_one(&mut self, effect: Effect) {
+        let store = self.store.clone();
+        match effect {
+            Effect::ReadHead {
+                site,
+                after,
+                due,
+                limit,
+            } => {
+                self.done.spawn(async move {
+                    let event = match store.head(site.clone(), after, due, limit).await {
+                        Ok(head) => Event::HeadRead { site, head },
+                        Err(error) => {
+                            tracing::error!(%error, %site, "the head of a queue cannot be read");
+                            Event::HeadNotRead(site)
+                        }
+                    };
+                    Done::Event(Box::new(event))
+                });
+            }
+            Effect::Find(question) => {
+                self.done.spawn(async move {
+                    let delivery = question.lease().delivery.clone();
+                    match store.find(delivery.message).await {
+                        Ok(open) => {
+                            let waiting = open.into_iter().find(|w| w.delivery == delivery);
+                            Done::Event(Box::new(Event::Found { question, waiting }))
+                        }
+                        Err(error) => Done::StoreFailed(error),
+                    }
+                });
+            }
+            Effect::Timer { site, at } => {
+                self.done.spawn(async move {
+                    store.remember_timer(site, at).await;
+                    Done::Nothing
+                });
+            }
+            Effect::Answer(token, released) => {
+                if let Some(waiter) = self.waiters.remove(&token) {
+                    let _ = waiter.send(released);
+                }
+            }
+            Effect::Retried(token, count) => {
+                if let Some(answer) = self.retries.remove(&token) {
+                    let _ = answer.send(count);
+                }
+            }
+            Effect::Removing(token, result) => self.removing(token, result),
+            Effect::Settle(_) | Effect::Note(_) | Effect::Order(..) | Effect::Assign(_) => {}
+        }
+    }
+
+    fn removing(&mut self, token: Token, result: Result<u64, InHand>) {
+        match result {
+            Ok(count) => {
+                if let Some(removal) = self.removals.get_mut(&token) {
+                    (removal.count, removal.left) = (count, count);
+                }
+                self.removed(token);
+            }
+            Err(error) => {
+                if let Some(removal) = self.removals.remove(&token) {
+                    let _ = removal.answer.send(Err(error));
+                }
+            }
+        }
+    }
+
+    pub(super) fn removed(&mut self, token: Token) {
+        if self
+            .removals
+            .get(&token)
+            .is_some_and(|removal| removal.left == 0)
+            && let Some(removal) = self.removals.remove(&token)
+        {
+            let _ = removal.answer.send(Ok(removal.count));
+        }
+    }
+
+    fn settle(&mut self, settles: Vec<Settle>) {
+        let letters: Vec<Option<Letter>> = settles
+            .iter()
+            .map(|settle| {
+                let cached = self.cache.look_up(&settle.settlement.delivery)?;
+                Some(Letter::new(&cached.envelope, cached.content.as_deref()))
+            })
+            .collect();
+        let store = self.store.clone();
+        self.done.spawn(async move {
+            let mut batch = Vec::with_capacity(settles.len());
+            for (settle, letter) in settles.into_iter().zip(letters) {
+                let letter = match letter {
+                    Some(letter) => letter,
+                    // After the settlement nobody could be asked any more.
+                    None => read_letter(&store, &settle).await,
+                };
+                batch.push((settle, letter));
+            }
+            let settlements = batch.iter().map(|(settle, _)| settle.settlement.clone());
+            match store.settle(settlements.collect()).await {
+                Ok(()) => Done::Settled(batch),
+                Err(error) => Done::StoreFailed(error),
+            }
+        });
+    }
+
+    /// Sends an assignment if everything it needs is in memory; else reads first.
+    fn complete(&mut self, assign: Assign) {
+        let cached = self.cache.look_up(&assign.lease.delivery);
+        let needs_content = assign.waiting.bytes <= INLINE;
+        match cached {
+            Some(cached) if cached.content.is_some() || !needs_content => {
+                let assignment = assignment(&assign, &cached.envelope, cached.content.clone());
+                self.send(assign.to, Order::Assign(assignment));
+            }
+            _ => {
+                let store = self.store.clone();
+                self.done.spawn(async move {
+                    let loaded = store.load(assign.lease.delivery.clone()).await;
+                    let loaded = loaded.map(|loaded| loaded.map(in_memory));
+                    Done::Loaded(Box::new(assign), loaded)
+                });
+            }
+        }
+    }
+
+    pub(super) fn loaded(
+        &mut self,
+        assign: &Assign,
+        loaded: Result<Option<(Envelope, Option<Bytes>)>, StoreFailed>,
+    ) {
+        let lease = assign.lease.clone();
+        let why = match loaded {
+            Ok(Some((envelope, content))) => {
+                let content = content.filter(|_| assign.waiting.bytes <= INLINE);
+                let envelope = Arc::new(envelope);
+                let order = Order::Assign(assignment(assign, &envelope, content.clone()));
+                self.cache.put(lease.delivery, Cached { envelope, content });
+                return self.send(assign.to, order);
+            }
+            Ok(None) => NotLoaded::Gone,
+            Err(error) => {
+                tracing::error!(%error, delivery = %lease.delivery, "cannot be read; it is kept and not tried");
+                NotLoaded::Unreadable
+            }
+        };
+        self.apply(Event::NotLoaded { lease, why });
+    }
+
+    /// An agent that is so far behind is not with us any more.
+    fn send(&mut self, to: AttachmentId, order: Order) {
+        let Some(stream) = self.streams.get(&to) else {
+            return;
+        };
+        if stream.try_send(order).is_err() {
+            self.streams.remove(&to);
+            self.apply(Event::Detached(to));
+        }
+    }
+}
+
+fn in_memory(loaded: Loaded) -> (Envelope, Option<Bytes>) {
+    match loaded.content {
+        StoredContent::Inline(content) => (loaded.envelope, Some(content)),
+        StoredContent::File(_) => (loaded.envelope, None),
+    }
+}
+
+/// For the log line of what was not in memory.
+async fn read_letter<S: Backing>(store: &S, settle: &Settle) -> Letter {
+    match store.load(settle.settlement.delivery.clone()).await {
+        Ok(Some(loaded)) => {
+            let (envelope, content) = in_memory(loaded);
+            Letter::new(&envelope, content.as_deref())
+        }
+        Ok(None) | Err(_) => Letter::default(),
+    }
+}
+
+fn assignment(assign: &Assign, envelope: &Envelope, content: Option<Bytes>) -> Assignment {
+    let mut envelope = envelope.clone();
+    let open = &assign.waiting.open;
+    envelope
+        .recipients
+        .retain(|recipient| open.contains(&recipient.number));
+    Assignment {
+        lease: assign.lease.clone(),
+        version: assign.version,
+        envelope,
+        bytes: assign.waiting.bytes,
+        content,
+        in_doubt: assign.waiting.in_doubt,
+        fresh: assign.freshness == Freshness::Fresh,
+    }
+}
