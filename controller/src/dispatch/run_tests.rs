@@ -30,9 +30,9 @@ fn world() -> World {
         min_free: MinFree::Bytes(0),
         rebuild_index: RebuildIndex::No,
     };
-    let (store, report) = Store::open(settings, Timestamp::UNIX_EPOCH).unwrap();
+    let (store, report) = Store::open(settings).unwrap();
     let settings = Settings {
-        start_number: report.start_number,
+        start_number: report.start,
     };
     let agents = vec!["out1".parse().unwrap()];
     let (handle, run) = super::start(settings, store.clone(), vec![Arc::new(site(0))], agents);

@@ -142,6 +142,7 @@ impl Core {
             bytes: 1,
             open: vec![RecipientNumber(0)],
             earlier_start: false,
+            last: String::new(),
         }
     }
 

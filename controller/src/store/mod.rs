@@ -35,6 +35,17 @@ pub struct Position {
     pub(in crate::store) sequence: u64,
 }
 
+#[cfg(test)]
+impl Position {
+    /// For stores that tests make up.
+    pub(crate) fn made_up(not_before_ms: u64, sequence: u64) -> Self {
+        Self {
+            not_before_ms,
+            sequence,
+        }
+    }
+}
+
 /// An open delivery as the index knows it: small, without envelope and content.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Waiting {

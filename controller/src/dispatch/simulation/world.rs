@@ -562,6 +562,7 @@ impl World {
             bytes: 1,
             open: (0..recipients).map(RecipientNumber).collect(),
             earlier_start: false,
+            last: String::new(),
         };
         self.accepted += 1;
         self.mail.insert(delivery, waiting.clone());
