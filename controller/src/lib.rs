@@ -112,14 +112,11 @@ pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunErro
     let mut parts = JoinSet::new();
     let agents = registry.agents();
     let agents = agents.iter().map(|agent| agent.name.clone()).collect();
-    let (dispatch, dispatching) = dispatch::start(
-        dispatch::Settings {
-            start_number: store.start_number(),
-        },
-        store.clone(),
-        registry.sites(),
-        agents,
-    );
+    let settings = dispatch::Settings {
+        start_number: store.start_number(),
+    };
+    let (dispatch, dispatching) =
+        dispatch::start(settings, store.clone(), registry.sites(), agents);
     parts.spawn(async {
         dispatching.await;
         "dispatch"

@@ -41,8 +41,7 @@ impl pb::agents_server::Agents for Agents {
         self.0
             .editor
             .add_agent(name.clone(), addresses, from, &secret, who.who(), now())
-            .await
-            .map_err(status::change)?;
+            .await?;
         let token = JoinToken {
             name,
             secret: secret.to_vec(),

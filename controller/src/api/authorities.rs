@@ -32,8 +32,7 @@ impl pb::authorities_server::Authorities for Authorities {
             .0
             .editor
             .import_authority(name, request.certificates, who.who(), now())
-            .await
-            .map_err(status::change)?;
+            .await?;
         Ok(Response::new(shown(&imported)))
     }
 

@@ -49,7 +49,7 @@ impl pb::delivery_server::Delivery for Delivery {
             .await
             .map_err(|_| status::too_slow("the Hello did not end in time"))??;
         let spending = self.0.editor.spend_token(&agent);
-        spending.await.map_err(status::change)?;
+        spending.await?;
         tracing::info!(%agent, version = hello.version, "agent attached");
         let attachment = self.0.dispatch.attach(hello).await;
         let guard = Attached {
@@ -77,13 +77,13 @@ impl pb::delivery_server::Delivery for Delivery {
         let lease: Lease = lease
             .ok_or(ConvertError("lease"))
             .and_then(TryInto::try_into)
-            .map_err(status::convert)?;
+            .map_err(status::malformed)?;
         let held = self.0.dispatch.lease_held(lease.delivery.clone()).await;
         if !held.is_some_and(|held| held.agent == agent && held.generation == lease.generation) {
             return Err(status::denied("the agent does not hold this lease"));
         }
         let loading = self.0.store.load(&lease.delivery);
-        let loaded = loading.await.map_err(status::store)?;
+        let loaded = loading.await?;
         let loaded =
             loaded.ok_or_else(|| status::unknown("delivery", &lease.delivery.to_string()))?;
         Ok(Response::new(Produced::by(|items| {
@@ -127,8 +127,8 @@ async fn hello(events: &mut Streaming<pb::AgentEvent>, agent: &AgentName) -> Res
             .work_in_hand
             .into_iter()
             .map(TryInto::try_into)
-            .collect::<Result<_, _>>()
-            .map_err(status::convert)?,
+            .collect::<Result<_, ConvertError>>()
+            .map_err(status::malformed)?,
         in_doubt: Vec::new(),
         reports: Vec::new(),
     };
@@ -139,14 +139,14 @@ async fn hello(events: &mut Streaming<pb::AgentEvent>, agent: &AgentName) -> Res
                 Some(Entry::DotSent(dot)) => {
                     hello
                         .in_doubt
-                        .push(dot.try_into().map_err(status::convert)?);
+                        .push(dot.try_into().map_err(status::malformed)?);
                 }
                 Some(Entry::Report(report)) => {
                     hello
                         .reports
-                        .push(report.try_into().map_err(status::convert)?);
+                        .push(report.try_into().map_err(status::malformed)?);
                 }
-                None => return Err(status::convert(ConvertError("entry"))),
+                None => return Err(status::malformed(ConvertError("entry"))),
             },
             _ => return Err(status::invalid("the Hello has no end")),
         }
@@ -187,7 +187,7 @@ async fn listen(mut events: Streaming<pb::AgentEvent>, attached: Attached) -> Op
             Ok(event) => attached.dispatch.agent_event(attached.id, event).await,
             Err(error) => {
                 tracing::warn!(agent = %attached.agent, %error, "an agent says what cannot be understood");
-                return Some(status::convert(error));
+                return Some(status::malformed(error));
             }
         }
     }

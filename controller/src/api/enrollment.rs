@@ -20,7 +20,7 @@ impl pb::enrollment_server::Enrollment for Enrollment {
         request: Request<pb::JoinRequest>,
     ) -> Result<Response<pb::Credentials>, Status> {
         let request = request.into_inner();
-        let csr = authority::Request::parse(&request.csr).map_err(status::request)?;
+        let csr = authority::Request::parse(&request.csr)?;
         let key = csr.key();
         let using = self
             .0
@@ -28,7 +28,7 @@ impl pb::enrollment_server::Enrollment for Enrollment {
             .use_token(&request.name, &request.secret, &key, now());
         let name = using.await.map_err(|error| {
             tracing::warn!(agent = request.name.escape_debug().to_string(), %error, "join refused");
-            status::change(error)
+            Status::from(error)
         })?;
         self.issue(&csr, &name)
     }
@@ -45,7 +45,7 @@ impl pb::enrollment_server::Enrollment for Enrollment {
                 "the agent `{name}` is not registered any more"
             )));
         }
-        let csr = authority::Request::parse(&request.into_inner().csr).map_err(status::request)?;
+        let csr = authority::Request::parse(&request.into_inner().csr)?;
         tracing::info!(agent = %name, "certificate renewed");
         self.issue(&csr, &name)
     }
@@ -58,7 +58,7 @@ impl Enrollment {
         name: &AgentName,
     ) -> Result<Response<pb::Credentials>, Status> {
         let issued = self.0.authority.issue_agent(csr, name, now());
-        let chain = issued.map_err(status::authority)?;
+        let chain = issued?;
         Ok(Response::new(pb::Credentials {
             chain: chain.into_iter().map(Into::into).collect(),
             authority: self.0.authority.certificate().to_vec().into(),

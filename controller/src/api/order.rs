@@ -8,11 +8,7 @@ use dd_proto::pb;
 use dd_proto::site::{Proof, Site};
 
 use super::Context;
-use crate::dispatch::{AgentEvent, Assignment, Ended, Order, Proved};
-
-/// An expired lease is never renewed, and its work goes elsewhere only some time later.
-const LEASE: Duration = Duration::from_secs(30);
-const BEAT: Duration = Duration::from_secs(10);
+use crate::dispatch::{AgentEvent, Assignment, BEAT, Ended, LEASE, Order, Proved};
 
 /// The kind of delivery every site has.
 const KIND: &str = "smtp";

@@ -82,7 +82,7 @@ impl Queue {
                 "the ID is malformed: expected the one that `queued as` or `ddadm queue list` says",
             )
         })?;
-        let mut found = self.0.store.find(parsed).await.map_err(status::store)?;
+        let mut found = self.0.store.find(parsed).await?;
         found.retain(|it| site.as_ref().is_none_or(|site| it.delivery.site == *site));
         match (found.is_empty(), self.0.knows_all()) {
             (false, _) => Ok(found),
@@ -116,7 +116,7 @@ async fn list(
     let mut after = None;
     loop {
         let reading = context.store.list(site.clone(), after, PAGE);
-        let (page, next) = reading.await.map_err(status::store)?;
+        let (page, next) = reading.await?;
         for (row, _) in rows(context, page).await? {
             if items.send(Ok(row)).await.is_err() {
                 return Ok(());
@@ -139,7 +139,7 @@ async fn rows(
     let mut rows = Vec::with_capacity(waiting.len());
     for it in waiting {
         let loading = context.store.load(&it.delivery);
-        if let Some(loaded) = loading.await.map_err(status::store)? {
+        if let Some(loaded) = loading.await? {
             let is_out = out.contains(&it.delivery);
             rows.push((row(&it, &loaded.envelope, is_out), loaded.envelope));
         }
@@ -160,7 +160,7 @@ fn row(it: &Waiting, envelope: &Envelope, out: bool) -> pb::QueuedDelivery {
         attempts: it.attempts,
         not_before_ms: at_ms(it.not_before),
         in_doubt: it.in_doubt,
-        last: String::new(),
+        last: it.last.clone(),
         out,
         failed: it.failed,
     }

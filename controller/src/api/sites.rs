@@ -36,7 +36,7 @@ impl pb::sites_server::Sites for Sites {
         };
         let hash = self.0.passwords.hash(spec.password.take()).await?;
         let adding = self.0.editor.add_site(&spec, hash, held, who.who(), now());
-        let site = adding.await.map_err(status::change)?;
+        let site = adding.await?;
         self.shown(&site).await
     }
 
@@ -45,7 +45,7 @@ impl pb::sites_server::Sites for Sites {
         let change = request.into_inner();
         let hash = self.0.passwords.hash(change.password.clone()).await?;
         let setting = self.0.editor.set_site(&change, hash, who.who(), now());
-        let site = setting.await.map_err(status::change)?;
+        let site = setting.await?;
         self.shown(&site).await
     }
 
@@ -141,7 +141,7 @@ impl Sites {
 
     async fn hold_or_resume(&self, name: &str, hold: Option<Hold>, who: &str) -> Answer {
         let changing = self.0.editor.hold_site(name, hold, who, now());
-        let site = changing.await.map_err(status::change)?;
+        let site = changing.await?;
         self.shown(&site).await
     }
 
@@ -157,17 +157,14 @@ impl Sites {
         }
         let editor = &self.0.editor;
         let closing = editor.close_site(name.as_str(), Closing::Close, who, now());
-        closing.await.map_err(status::change)?;
+        closing.await?;
         let settled = self.settle_mail(name, mail).await;
         if settled.is_err() {
             let opening = editor.close_site(name.as_str(), Closing::Reopen, who, now());
-            opening.await.map_err(status::change)?;
+            opening.await?;
         }
         let messages = settled?;
-        editor
-            .remove_site(name, who, now())
-            .await
-            .map_err(status::change)?;
+        editor.remove_site(name, who, now()).await?;
         Ok(messages)
     }
 
@@ -194,12 +191,7 @@ impl Sites {
         }
         let mut removed = 0;
         loop {
-            let (page, _) = self
-                .0
-                .store
-                .list(Some(name.clone()), None, PAGE)
-                .await
-                .map_err(status::store)?;
+            let (page, _) = self.0.store.list(Some(name.clone()), None, PAGE).await?;
             if page.is_empty() {
                 return Ok(removed);
             }

@@ -52,31 +52,41 @@ pub(super) fn trouble(error: &(dyn std::error::Error + 'static)) -> Status {
     Status::new(Code::Internal, sentence)
 }
 
-pub(super) fn convert(error: ConvertError) -> Status {
+/// A message lacks something.
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+pub(super) fn malformed(error: ConvertError) -> Status {
     invalid(error.to_string())
 }
 
-pub(super) fn request(error: RequestError) -> Status {
-    invalid(error.to_string())
+impl From<RequestError> for Status {
+    fn from(error: RequestError) -> Self {
+        invalid(error.to_string())
+    }
 }
 
-pub(super) fn store(error: StoreError) -> Status {
-    trouble(&error)
+impl From<StoreError> for Status {
+    fn from(error: StoreError) -> Self {
+        trouble(&error)
+    }
 }
 
-pub(super) fn authority(error: AuthorityError) -> Status {
-    trouble(&error)
+impl From<AuthorityError> for Status {
+    fn from(error: AuthorityError) -> Self {
+        trouble(&error)
+    }
 }
 
-pub(super) fn change(error: ChangeError) -> Status {
-    let code = match &error {
-        ChangeError::Unknown { .. } => Code::NotFound,
-        ChangeError::Exists(_) => Code::AlreadyExists,
-        ChangeError::HeldMail(_) | ChangeError::Closing(_) => Code::FailedPrecondition,
-        ChangeError::Site(_) | ChangeError::Authority(_) => Code::InvalidArgument,
-        ChangeError::Join(_) => Code::PermissionDenied,
-        ChangeError::TooMany { .. } => Code::ResourceExhausted,
-        ChangeError::LogFailed(_) => return trouble(&error),
-    };
-    Status::new(code, error.to_string())
+impl From<ChangeError> for Status {
+    fn from(error: ChangeError) -> Self {
+        let code = match &error {
+            ChangeError::Unknown { .. } => Code::NotFound,
+            ChangeError::Exists(_) => Code::AlreadyExists,
+            ChangeError::HeldMail(_) => Code::FailedPrecondition,
+            ChangeError::Site(_) | ChangeError::Authority(_) => Code::InvalidArgument,
+            ChangeError::Join(_) => Code::PermissionDenied,
+            ChangeError::TooMany { .. } => Code::ResourceExhausted,
+            ChangeError::LogFailed(_) => return trouble(&error),
+        };
+        Self::new(code, error.to_string())
+    }
 }

@@ -303,7 +303,7 @@ mod tests {
         Timestamp::from_second(1_800_000_000).unwrap()
     }
 
-    fn request(params: CertificateParams) -> Vec<u8> {
+    fn request(params: &CertificateParams) -> Vec<u8> {
         let key = KeyPair::generate().unwrap();
         params.serialize_request(&key).unwrap().der().to_vec()
     }
@@ -348,7 +348,7 @@ mod tests {
         let authority = ControlAuthority::open(state.path(), now()).unwrap();
         let mut asked = CertificateParams::new(Vec::new()).unwrap();
         asked.subject_alt_names = vec![SanType::URI("dd:admin:root".try_into().unwrap())];
-        let request = Request::parse(&request(asked)).unwrap();
+        let request = Request::parse(&request(&asked)).unwrap();
         let chain = authority
             .issue_agent(&request, &"out1".parse().unwrap(), now())
             .unwrap();
@@ -365,6 +365,6 @@ mod tests {
     }
 
     fn request_bytes() -> Vec<u8> {
-        request(CertificateParams::new(Vec::new()).unwrap())
+        request(&CertificateParams::new(Vec::new()).unwrap())
     }
 }

@@ -118,7 +118,7 @@ mod tests {
         longer.push(0);
         for (certificates, expected) in [
             (vec![ca.clone()], Ok(())),
-            (vec![ca.clone(), ca.clone()], Ok(())),
+            (vec![ca.clone(); 2], Ok(())),
             (vec![], Err(AuthorityError::Count)),
             (vec![ca.clone(); 11], Err(AuthorityError::Count)),
             (vec![ca.clone(), leaf], Err(AuthorityError::NoCa(2))),

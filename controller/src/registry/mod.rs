@@ -48,8 +48,6 @@ pub enum ChangeError {
         "mail waits under the name `{0}` since an earlier site was removed: add the site with --take-mail, or choose another name"
     )]
     HeldMail(SiteName),
-    #[error("the site `{0}` is being removed: try again when that is done")]
-    Closing(SiteName),
     #[error(transparent)]
     Site(#[from] SiteError),
     #[error(transparent)]

@@ -1,0 +1,176 @@
+//! What is refused, and what a change leaves alone.
+
+use super::*;
+
+type Spoil = fn(&mut pb::SiteSpec);
+
+fn host(host: &str, port: u32) -> pb::Host {
+    pb::Host {
+        host: host.to_owned(),
+        port,
+    }
+}
+
+fn by_port() -> Option<pb::Proof> {
+    Some(Proof::Port.into())
+}
+
+fn by_address(addresses: &[&str]) -> Option<pb::Proof> {
+    let addresses = addresses.iter().map(ToString::to_string).collect();
+    let kind = pb::proof::Kind::StaticIp(pb::proof::StaticIp { addresses });
+    Some(pb::Proof { kind: Some(kind) })
+}
+
+fn by_certificate(authority: &str, name: &str) -> Option<pb::Proof> {
+    let (authority, name) = (authority.to_owned(), name.to_owned());
+    let kind = pb::proof::Kind::Certificate(pb::proof::Certificate { authority, name });
+    Some(pb::Proof { kind: Some(kind) })
+}
+
+fn spec() -> pb::SiteSpec {
+    pb::SiteSpec {
+        name: "home".to_owned(),
+        domains: vec!["Home.example".to_owned()],
+        hosts: vec![host("dyn.example", 2525)],
+        proof: by_certificate("member-ca", "home.example"),
+        ..pb::SiteSpec::default()
+    }
+}
+
+fn checked(spec: &pb::SiteSpec) -> Result<Site, SiteError> {
+    let owner =
+        |domain: &Domain| (domain.as_str() == "taken.example").then(|| "other".parse().unwrap());
+    check(
+        spec,
+        &Surroundings {
+            defaults: SiteDefaults::default(),
+            has_authority: &|name| name.as_str() == "member-ca",
+            owner: &owner,
+        },
+    )
+}
+
+#[test]
+fn what_is_absent_takes_its_default() {
+    let site = checked(&spec()).unwrap();
+    assert_eq!(site.limits.connections, 2);
+    assert_eq!(site.schedule.retry_interval, Duration::from_secs(180));
+    assert_eq!(site.limits.quota_bytes, None);
+    assert_eq!(site.known, KnownRecipients::Any);
+}
+
+#[test]
+fn a_host_given_as_an_address_lists_itself() {
+    let mut asked = spec();
+    asked.hosts = vec![host("192.0.2.1", 25), host("2001:db8::1", 25)];
+    asked.proof = by_address(&["192.0.2.9"]);
+    let Proof::StaticIp { addresses } = checked(&asked).unwrap().proof else {
+        panic!("another proof");
+    };
+    assert_eq!(addresses.len(), 3);
+}
+
+#[test]
+fn what_cannot_be_used_is_refused_with_what_to_do() {
+    let refused: [(Spoil, &str); 22] = [
+        (|s| s.name = "a b".to_owned(), "is no name"),
+        (|s| s.domains.clear(), "add --domain"),
+        (|s| s.domains.push("a..b".to_owned()), "is no mail domain"),
+        (
+            |s| s.domains.push("taken.example".to_owned()),
+            "belongs to the site other",
+        ),
+        (|s| s.hosts.clear(), "add --host"),
+        (|s| s.hosts.push(host("a b", 25)), "is no host"),
+        (
+            |s| s.hosts.push(host("b.example", 0)),
+            "use one between 1 and 65535",
+        ),
+        (
+            |s| s.hosts.push(host("b.example", 65536)),
+            "use one between 1 and 65535",
+        ),
+        (|s| s.proof = None, "needs a proof"),
+        (|s| s.proof = by_address(&[]), "add --address"),
+        (|s| s.proof = by_address(&["home"]), "is no IP address"),
+        (
+            |s| s.proof = by_certificate("", "a.example"),
+            "add --authority",
+        ),
+        (
+            |s| s.proof = by_certificate("member-ca", ""),
+            "add --cert-name",
+        ),
+        (
+            |s| s.proof = by_certificate("nobody", "a.example"),
+            "ddadm ca import nobody",
+        ),
+        (
+            |s| {
+                s.hosts.push(host("b.example", 25));
+                s.proof = by_port();
+            },
+            "b.example:25 has 25: use --port",
+        ),
+        (
+            |s| s.proof = Some(Proof::Configured.into()),
+            "choose certificate",
+        ),
+        (
+            |s| s.recipients.push("a@else.example".to_owned()),
+            "none of the site's domains",
+        ),
+        (
+            |s| s.connections = Some(0),
+            "--connections must be between 1 and 20",
+        ),
+        (
+            |s| s.connections = Some(21),
+            "--connections must be between 1 and 20",
+        ),
+        (|s| s.retry_ms = Some(999), "--retry must be between 1s"),
+        (
+            |s| s.contact = Some("owner".to_owned()),
+            "expected local-part@domain",
+        ),
+        (
+            |s| s.allow_targets.push("192.0.2".to_owned()),
+            "is no network",
+        ),
+    ];
+    for (spoil, says) in refused {
+        let mut asked = spec();
+        spoil(&mut asked);
+        let error = checked(&asked).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+        assert!(!error.contains('\n'));
+    }
+}
+
+#[test]
+fn a_change_leaves_alone_what_it_does_not_name() {
+    let mut base = spec();
+    base.recipients = vec!["a@home.example".to_owned()];
+    base.quota_bytes = Some(5);
+    let change = pb::SiteSpec {
+        name: "home".to_owned(),
+        connections: Some(4),
+        clear: vec!["recipient".to_owned(), "quota-bytes".to_owned()],
+        quota_messages: Some(9),
+        ..pb::SiteSpec::default()
+    };
+    let merged = merge(base.clone(), &change).unwrap();
+    let expected = pb::SiteSpec {
+        recipients: Vec::new(),
+        quota_bytes: None,
+        connections: Some(4),
+        quota_messages: Some(9),
+        ..base.clone()
+    };
+    assert_eq!(merged, expected);
+    let unknown = pb::SiteSpec {
+        clear: vec!["colour".to_owned()],
+        ..pb::SiteSpec::default()
+    };
+    assert!(matches!(merge(base, &unknown), Err(SiteError::Clear(_))));
+}
