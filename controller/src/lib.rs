@@ -244,7 +244,7 @@ async fn open_store(config: &Config, rebuild_index: RebuildIndex) -> Result<Stor
         },
         rebuild_index,
     };
-    let opening = tokio::task::spawn_blocking(move || Store::open(settings));
+    let opening = tokio::task::spawn_blocking(move || Store::open(&settings));
     let (store, report) = opening.await??;
     tracing::info!(?report, "store open");
     Ok(store)

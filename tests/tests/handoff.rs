@@ -72,7 +72,7 @@ fn a_listed_address_is_proof_and_needs_no_tls() {
     world
         .smtp()
         .send("", "me@static.example", &message("static"));
-    assert_eq!(home.received(1)[0].mail, "<>");
+    assert!(home.received(1)[0].mail.starts_with("<>"));
 }
 
 #[test]

@@ -185,7 +185,7 @@ impl State {
             next_attempt: at.map(|at| wall_of(now, at)),
             out: queue.out,
             sessions: u32::try_from(queue.sessions.len()).unwrap_or(u32::MAX),
-            last_attempts: queue.attempts.iter().cloned().collect(),
+            last_attempts: queue.attempts.iter().rev().cloned().collect(),
         })
     }
 

@@ -30,7 +30,7 @@ fn world() -> World {
         min_free: MinFree::Bytes(0),
         rebuild_index: RebuildIndex::No,
     };
-    let (store, _) = Store::open(settings).unwrap();
+    let (store, _) = Store::open(&settings).unwrap();
     let settings = Settings {
         start_number: store.start_number(),
     };

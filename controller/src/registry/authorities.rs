@@ -121,7 +121,7 @@ mod tests {
             (vec![ca.clone(); 2], Ok(())),
             (vec![], Err(AuthorityError::Count)),
             (vec![ca.clone(); 11], Err(AuthorityError::Count)),
-            (vec![ca.clone(), leaf], Err(AuthorityError::NoCa(2))),
+            (vec![ca, leaf], Err(AuthorityError::NoCa(2))),
             (vec![longer.into()], Err(AuthorityError::Unreadable(1))),
             (
                 vec![Bytes::from_static(b"-----BEGIN")],

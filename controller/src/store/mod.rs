@@ -222,7 +222,7 @@ impl Store {
     ///
     /// # Errors
     /// The directory is in use, or cannot be read or written.
-    pub fn open(settings: Settings) -> Result<(Self, StartReport), OpenError> {
+    pub fn open(settings: &Settings) -> Result<(Self, StartReport), OpenError> {
         let (local, report) = local::Local::open(settings)?;
         Ok((Self(Arc::new(local)), report))
     }

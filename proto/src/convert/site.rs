@@ -243,7 +243,8 @@ mod tests {
 
     #[test]
     fn an_incomplete_record_is_no_site() {
-        let broken: [(fn(&mut pb::SiteSpec), &str); 6] = [
+        type Break = fn(&mut pb::SiteSpec);
+        let broken: [(Break, &str); 6] = [
             (|spec| spec.hosts.clear(), "hosts"),
             (|spec| spec.proof = None, "proof"),
             (|spec| spec.connections = Some(0), "connections"),

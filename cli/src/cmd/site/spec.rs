@@ -145,9 +145,9 @@ pub(super) fn changed_proof(
     };
     check_strangers(kind, flags)?;
     let kind = match kind {
-        ProofKind::StaticIp => static_ip(flags, now, kind_now)?,
+        ProofKind::StaticIp => static_ip(flags, now, kind_now),
         ProofKind::Certificate => certificate(flags, kind_now)?,
-        ProofKind::Port => port(flags, now)?,
+        ProofKind::Port => Kind::Port(pb::proof::Port {}),
     };
     Ok(Some(pb::Proof { kind: Some(kind) }))
 }
@@ -183,11 +183,7 @@ fn check_strangers(kind: ProofKind, flags: &SiteFlags) -> Result<(), Failure> {
 }
 
 /// The addresses given, else those listed now without the hosts that are replaced; and every host that is an address.
-fn static_ip(
-    flags: &SiteFlags,
-    now: &pb::SiteSpec,
-    kind_now: Option<&Kind>,
-) -> Result<Kind, Failure> {
+fn static_ip(flags: &SiteFlags, now: &pb::SiteSpec, kind_now: Option<&Kind>) -> Kind {
     let mut listed: BTreeSet<IpAddr> = flags.address.iter().copied().collect();
     if let (true, Some(Kind::StaticIp(it))) = (listed.is_empty(), kind_now) {
         listed = it
@@ -203,14 +199,9 @@ fn static_ip(
         true => literals(&now.hosts),
         false => literals(&hosts(flags)),
     });
-    if listed.is_empty() {
-        return Err(Failure::Usage(
-            "--proof static-ip needs --address IP, or a --host that is an address".into(),
-        ));
-    }
-    Ok(Kind::StaticIp(pb::proof::StaticIp {
+    Kind::StaticIp(pb::proof::StaticIp {
         addresses: listed.iter().map(ToString::to_string).collect(),
-    }))
+    })
 }
 
 fn certificate(flags: &SiteFlags, kind_now: Option<&Kind>) -> Result<Kind, Failure> {
@@ -230,20 +221,6 @@ fn certificate(flags: &SiteFlags, kind_now: Option<&Kind>) -> Result<Kind, Failu
         ));
     }
     Ok(Kind::Certificate(proof))
-}
-
-fn port(flags: &SiteFlags, now: &pb::SiteSpec) -> Result<Kind, Failure> {
-    let hosts = match flags.host.is_empty() {
-        true => now.hosts.clone(),
-        false => hosts(flags),
-    };
-    match hosts.iter().any(|host| host.port == u32::from(SMTP.get())) {
-        true => Err(Failure::Usage(
-            "--proof port needs a port other than 25 for every host: --host HOST:PORT, or --port N"
-                .into(),
-        )),
-        false => Ok(Kind::Port(pb::proof::Port {})),
-    }
 }
 
 #[cfg(test)]

@@ -167,7 +167,9 @@ impl Log {
 
 /// The segments that can be read, shared by all readers.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Files(Arc<RwLock<HashMap<u64, (Segment, Arc<File>)>>>);
+pub(crate) struct Files(Arc<RwLock<HashMap<u64, Readable>>>);
+
+type Readable = (Segment, Arc<File>);
 
 impl Files {
     pub(crate) fn add(&self, segment: Segment, file: Arc<File>) {

@@ -27,7 +27,7 @@ mod writer;
 mod tests;
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -87,7 +87,7 @@ struct Threads {
 }
 
 impl Local {
-    pub(crate) fn open(settings: Settings) -> Result<(Self, StartReport), OpenError> {
+    pub(crate) fn open(settings: &Settings) -> Result<(Self, StartReport), OpenError> {
         let Started {
             lock,
             places,
@@ -97,7 +97,7 @@ impl Local {
             registry,
             index,
             report,
-        } = start::start(&settings)?;
+        } = start::start(settings)?;
         let (requests, receiver) = mpsc::channel(REQUESTS);
         let failed = watch::Sender::new(false);
         let writer = Writer {
@@ -222,7 +222,7 @@ impl Local {
 
     pub(crate) async fn load(&self, delivery: DeliveryId) -> Result<Option<Loaded>, StoreError> {
         let (files, dir, start) = (self.files.clone(), self.places.content.clone(), self.start);
-        self.look(move |index| load(index, &files, dir, start, delivery))
+        self.look(move |index| load(index, &files, &dir, start, &delivery))
             .await
     }
 
@@ -393,11 +393,11 @@ fn flush_until(ended: &std::sync::mpsc::Receiver<()>, index: &Index, failed: &wa
 fn load(
     index: &Index,
     files: &Files,
-    dir: PathBuf,
+    dir: &Path,
     start: u64,
-    delivery: DeliveryId,
+    delivery: &DeliveryId,
 ) -> Result<Option<Loaded>, StoreError> {
-    let Some((position, entry)) = index.get(&delivery)? else {
+    let Some((position, entry)) = index.get(delivery)? else {
         return Ok(None);
     };
     let damaged = || StoreError::Damaged(delivery.clone());

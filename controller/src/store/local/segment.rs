@@ -11,7 +11,8 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Bytes of the header; the first record begins behind it.
-pub(crate) const HEADER: u64 = 64;
+pub(crate) const HEADER: u64 = HEADER_LEN as u64;
+pub(crate) const HEADER_LEN: usize = 64;
 const MAGIC: &[u8; 8] = b"DDLOG\0\0\x01";
 
 /// What a segment is, from its name and header.
@@ -51,8 +52,8 @@ impl Segment {
         })
     }
 
-    pub(crate) fn encode(&self) -> [u8; HEADER as usize] {
-        let mut header = [0; HEADER as usize];
+    pub(crate) fn encode(&self) -> [u8; HEADER_LEN] {
+        let mut header = [0; HEADER_LEN];
         header[..8].copy_from_slice(MAGIC);
         let fields = [
             self.log_id,
@@ -70,7 +71,7 @@ impl Segment {
     }
 
     /// None where the header is damaged.
-    pub(crate) fn decode(header: &[u8; HEADER as usize]) -> Option<Self> {
+    pub(crate) fn decode(header: &[u8; HEADER_LEN]) -> Option<Self> {
         let crc = u32::from_le_bytes(header[48..52].try_into().ok()?);
         if &header[..8] != MAGIC || crc32c::crc32c(&header[..48]) != crc {
             return None;

@@ -217,7 +217,7 @@ fn own_segment(old: &[(Segment, PathBuf)], start: u64, last_sequence: u64) -> Se
 }
 
 fn read_header(file: &File) -> Option<Segment> {
-    let mut header = [0; segment::HEADER as usize];
+    let mut header = [0; segment::HEADER_LEN];
     std::os::unix::fs::FileExt::read_exact_at(file, &mut header, 0).ok()?;
     Segment::decode(&header)
 }

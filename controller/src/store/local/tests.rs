@@ -1,7 +1,7 @@
 //! The engine as a whole: what was acknowledged is there after any end of the process, and what was not is not.
 
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use dd_proto::envelope::{Body, Encoding, Recipient};
 use dd_proto::id::RecipientNumber;
@@ -22,7 +22,7 @@ fn settings(dir: &Path) -> Settings {
 }
 
 fn open(dir: &Path) -> (Store, StartReport) {
-    Store::open(settings(dir)).unwrap()
+    Store::open(&settings(dir)).unwrap()
 }
 
 fn id(n: u8) -> MessageId {
@@ -463,7 +463,7 @@ async fn the_registry_is_replayed_and_versions_are_never_reused() {
 async fn a_second_controller_is_refused() {
     let dir = TempDir::new().unwrap();
     let (_store, _) = open(dir.path());
-    let refused = Store::open(settings(dir.path())).unwrap_err();
+    let refused = Store::open(&settings(dir.path())).unwrap_err();
     assert!(
         refused.to_string().contains("another controller"),
         "{refused}"
