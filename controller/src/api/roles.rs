@@ -53,7 +53,6 @@ pub const METHODS: &[(&str, &[Role])] = &[
     ("/dd.v1.Watch/Status", ADMIN),
     ("/grpc.health.v1.Health/Check", EVERYBODY),
     ("/grpc.health.v1.Health/Watch", EVERYBODY),
-    ("/grpc.health.v1.Health/List", EVERYBODY),
     (
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
         KNOWN,
