@@ -1,5 +1,7 @@
 //! What operators and members ask for: release, retry, remove, and how things stand.
 
+use std::collections::BTreeSet;
+
 use dd_proto::id::DeliveryId;
 use dd_proto::name::{AgentName, SiteName};
 
@@ -84,6 +86,10 @@ impl State {
     /// Makes deliveries due that are not in hand, those that failed too.
     pub(super) fn retry(&mut self, token: Token, deliveries: Vec<Waiting>, turn: &mut Turn<'_>) {
         let mut due = 0;
+        let sites: BTreeSet<SiteName> = deliveries
+            .iter()
+            .map(|waiting| waiting.delivery.site.clone())
+            .collect();
         for mut waiting in deliveries {
             let delivery = waiting.delivery.clone();
             if self.is_in_hand(&delivery) {
@@ -97,6 +103,13 @@ impl State {
             due += 1;
         }
         turn.effect(Effect::Retried(token, due));
+        // Due now is also now for a site that waits for its next try.
+        for name in sites {
+            let queue = self.sites.get(&name);
+            if due > 0 && queue.is_some_and(|queue| matches!(queue.phase, Phase::Waiting(..))) {
+                self.ready(&name, turn.now.monotonic, turn);
+            }
+        }
     }
 
     /// Settles deliveries as removed; all, or none if one is in hand.

@@ -158,9 +158,10 @@ impl State {
         let Some(leased) = self.end_lease(delivery) else {
             return;
         };
+        let agent = leased.agent.clone();
         let doubtful = doubt == Doubt::Always || leased.dot == Dot::Sent;
         match leased.waiting {
-            Some(waiting) if doubtful => self.mark_in_doubt(waiting, turn),
+            Some(waiting) if doubtful => self.mark_in_doubt(&agent, waiting, turn),
             _ => self.returns(leased, &lease),
         }
         if was_canary {

@@ -12,6 +12,7 @@ use dd_proto::name::AgentName;
 use dd_proto::report::{Disposition, DotSent, GivenBack, Outcome, Reply, Report};
 use jiff::Timestamp;
 
+use super::LastAttempt;
 use super::backoff::{after_break, after_deferral, later};
 use super::event::{Asks, Effect, Line, NotLoaded, Question, Settle, Standing, Turn};
 use super::hand::note;
@@ -265,13 +266,32 @@ impl State {
         turn: &mut Turn<'_>,
     ) {
         self.owe(agent, lease);
-        self.mark_in_doubt(waiting, turn);
+        self.mark_in_doubt(agent, waiting, turn);
     }
 
-    pub(super) fn mark_in_doubt(&mut self, mut waiting: Waiting, turn: &mut Turn<'_>) {
+    /// The agent is gone, or was, and its dot may have reached the site.
+    pub(super) fn mark_in_doubt(
+        &mut self,
+        agent: &AgentName,
+        mut waiting: Waiting,
+        turn: &mut Turn<'_>,
+    ) {
         waiting.in_doubt = true;
         self.counters.in_doubt += 1;
         let delivery = waiting.delivery.clone();
+        if let Some(queue) = self.sites.get_mut(&delivery.site) {
+            queue.remember(LastAttempt {
+                at: turn.now.wall,
+                agent: agent.clone(),
+                address: String::new(),
+                outcome: "in-doubt",
+                detail: format!(
+                    "the agent ended before it had an answer to the final dot of {}: the site may have it, and gets it again",
+                    delivery.message
+                ),
+                peer: None,
+            });
+        }
         self.write(&delivery, Effect::Note(note(&waiting, None)), turn);
         self.goes_back(waiting, turn.now.wall);
     }

@@ -233,6 +233,8 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>, sockets: &Mutex<Vec<TcpS
         let Ok(copy) = socket.try_clone() else {
             return;
         };
+        // Replies to a pipelined group go out one by one; they shall not wait for the acknowledgement of the first.
+        let _ = socket.set_nodelay(true);
         locked(sockets).push(copy);
         let shared = Arc::clone(shared);
         let number = shared.opened(peer.ip());
