@@ -10,7 +10,7 @@ bins:
 	$(CARGO) build --release --workspace --bins --locked
 
 demo: bins
-	$(CARGO) run --quiet --release --package dd-tests --bin dd-demo --locked -- $(if $(ONCE),--once)
+	$(CARGO) run --quiet --release --bin dd-demo --locked -- $(if $(ONCE),--once)
 
 test: deps check bins
 	$(CARGO) test --release --workspace --locked

@@ -165,12 +165,6 @@ async fn a_command_ends_with_the_code_of_the_contract() {
             "static-ip 192.0.2.1",
             "",
         ),
-        (
-            &format!("{new} --host h.example"),
-            Exit::Usage,
-            "",
-            "--address",
-        ),
         ("site add new --host h.example", Exit::Usage, "", "--domain"),
         (
             "site hold home --until 2026-12-24T18:00",

@@ -23,7 +23,7 @@ pub enum Refusal {
     )]
     StartTlsRefused(String),
     #[error(
-        "the certificate was not issued by the site's authority; install one from `ddadm cert issue`, with its chain"
+        "the certificate was not issued by the site's authority; install one of that authority, with its chain"
     )]
     UnknownIssuer,
     #[error(
