@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// Long enough for anything that happens at all, on a machine that is busy building.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often a condition is looked at: too short to be seen in any figure a test asserts.
+/// How often a condition is looked at.
 const INTERVAL: Duration = Duration::from_millis(5);
 
 /// Looks at `condition` until it yields something, and returns that.
@@ -26,13 +26,6 @@ pub fn until<T>(what: &str, deadline: Duration, mut condition: impl FnMut() -> O
         );
         thread::sleep(INTERVAL);
     }
-}
-
-/// How long `work` takes.
-pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
-    let begun = now();
-    let result = work();
-    (result, begun.elapsed())
 }
 
 #[expect(
