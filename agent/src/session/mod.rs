@@ -2,9 +2,15 @@
 //!
 //! ```text
 //! Opening:      Greeting ─▶ Hello ─▶ Securing ─▶ Handshake ─▶ (ruling) ─▶ HelloAgain ─▶ Established
-//!                             └──────── no TLS: (ruling) ─────────────────────────────────▲
+//!                             ├─ no TLS: (ruling) ──────────────────────────────────────▲
+//!                             └─ no EHLO: OldHello ─▶ (ruling) ─────────────────────────┘
+//!               each of them ─▶ Failed
 //! Transaction:  (Reset) ─▶ Mail ─▶ Rcpt… ─▶ Data ─▶ Content ─▶ Dot ─▶ EndOfData ─▶ Ended
+//!                                             └─ nobody accepted: LoneDot ───────────▲
+//!               each of them ─▶ Ended
 //! ```
+//!
+//! Every state with every input stands in `tests/golden/session-transitions.txt`.
 //!
 //! # Invariants
 //! - States never run backwards; what was learnt before TLS is forgotten (RFC 3207 §4.2).

@@ -91,6 +91,20 @@ impl Opening {
         }
     }
 
+    /// The name of the state, as in the diagram of [`super`].
+    pub fn state_name(&self) -> &'static str {
+        match self.state {
+            State::Greeting => "Greeting",
+            State::Hello => "Hello",
+            State::OldHello => "OldHello",
+            State::Securing => "Securing",
+            State::Handshake => "Handshake",
+            State::HelloAgain { .. } => "HelloAgain",
+            State::Established { .. } => "Established",
+            State::Failed(_) => "Failed",
+        }
+    }
+
     pub fn take_output(&mut self) -> BytesMut {
         self.out.split()
     }
@@ -99,8 +113,11 @@ impl Opening {
         &self.seen
     }
 
-    /// Bytes have come.
+    /// Bytes have come. Behind a failure they change nothing: the first reason stands.
     pub fn received(&mut self, bytes: &[u8], now: Timestamp) {
+        if matches!(self.state, State::Failed(_)) {
+            return;
+        }
         self.replies.push(bytes);
         match self.replies.next_reply() {
             Ok(None) => {}

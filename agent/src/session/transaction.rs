@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use dd_proto::envelope::{Body, Encoding, Envelope};
+use dd_proto::envelope::{Encoding, Envelope};
 use dd_proto::id::RecipientNumber;
 use dd_proto::report::{Disposition, Outcome, RecipientResult, Reply};
 use dd_proto::smtp::compose;
@@ -183,6 +183,21 @@ impl Transaction<'_> {
         }
     }
 
+    /// The name of the state, as in the diagram of [`super`].
+    pub fn state_name(&self) -> &'static str {
+        match (&self.state, self.unanswered.front()) {
+            (State::Commands, Some(Step::Reset)) => "Reset",
+            (State::Commands, Some(Step::Rcpt(_))) => "Rcpt",
+            (State::Commands, Some(Step::Data)) => "Data",
+            (State::Commands, Some(Step::Mail) | None) => "Mail",
+            (State::Content, _) => "Content",
+            (State::Dot, _) => "Dot",
+            (State::LoneDot, _) => "LoneDot",
+            (State::EndOfData, _) => "EndOfData",
+            (State::Ended(_), _) => "Ended",
+        }
+    }
+
     /// How long one write may take.
     pub fn write_timeout(&self) -> Duration {
         BLOCK_TIMEOUT
@@ -265,14 +280,12 @@ impl Transaction<'_> {
                 text: text.to_owned(),
             })
         };
-        // RFC 6531 §3.5 and RFC 6152 §3: no downgrade in flight.
+        // RFC 6531 §3.5: no downgrade in flight. RFC 6152 §3 asks the same for 8-bit content and is not followed: like
+        // Exim and qmail, the agent sends it as it is. Old servers pass eight bits whether they say so or not, a bounce
+        // would lose the mail for certain, and a conversion would break its signatures.
         if self.envelope.encoding == Encoding::Utf8 && !self.offered.smtputf8 {
             let text = "the site's server does not offer SMTPUTF8, which the message needs";
             return reply(553, "5.6.7", text);
-        }
-        if self.envelope.body == Body::EightBitMime && !self.offered.eight_bit_mime {
-            let text = "the site's server does not offer 8BITMIME, which the message needs";
-            return reply(554, "5.6.3", text);
         }
         match self.offered.size {
             // RFC 1870 §6.1: asked before the content travels.

@@ -23,7 +23,7 @@ pub fn helo(name: &str) -> String {
 
 /// MAIL for an envelope and a content of that many bytes.
 ///
-/// Whether the envelope can be sent at all to a server without SMTPUTF8 or 8BITMIME is the caller's question.
+/// Whether the envelope can be sent at all to a server without SMTPUTF8 is the caller's question.
 pub fn mail(envelope: &Envelope, content_bytes: u64, offered: &Extensions) -> String {
     let mut line = format!("MAIL FROM:<{}>", envelope.reverse_path.as_str());
     if offered.size != SizeOffer::NotOffered {
