@@ -247,6 +247,10 @@ impl Transaction<'_> {
     /// Writes the final dot. From here on only an answer tells what became of the message.
     pub fn send_dot(&mut self) {
         if matches!(self.state, State::Dot) {
+            // The beginning of a reply that came before the dot is no answer to it.
+            if !self.replies.is_empty() {
+                return self.fail(Cause::Nonsense, None, "spoke before the final dot");
+            }
             self.out.extend_from_slice(self.stuffer.end());
             self.dot_sent = true;
             self.state = State::EndOfData;
@@ -345,8 +349,9 @@ impl Transaction<'_> {
                 self.fail(cause_of(reply), Some(reply), &detail);
             }
             State::LoneDot => {
+                // Whether this answers the lone dot or something before it cannot be told: the session ends.
                 let detail = "the site accepted no recipient";
-                self.end(Outcome::Transacted, None, detail, After::Usable);
+                self.end(Outcome::Transacted, None, detail, After::Spent);
             }
             State::EndOfData if reply.is_positive() => {
                 self.settle_accepted(Disposition::Relayed, reply);
