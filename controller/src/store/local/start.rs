@@ -316,6 +316,5 @@ fn content_is_whole(dir: &Path, found: &Found<'_>) -> bool {
     if accepted.file.is_empty() {
         return true;
     }
-    content::checksum(&dir.join(&accepted.file))
-        .is_ok_and(|(bytes, crc)| bytes == accepted.bytes && crc == accepted.file_crc)
+    content::is_whole(&dir.join(&accepted.file), &accepted)
 }
