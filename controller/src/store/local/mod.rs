@@ -24,6 +24,8 @@ mod start;
 mod writer;
 
 #[cfg(test)]
+mod replay_tests;
+#[cfg(test)]
 mod tests;
 
 use std::fs::File;
