@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use uuid::Uuid;
 
+use super::body;
 use super::segment::sync_dir;
 use crate::intake::accept::{AcceptError, Spool};
 
@@ -128,8 +129,13 @@ pub(crate) fn remove_orphans(
     Ok(removed)
 }
 
+/// Whether a content file is what its record says.
+pub(crate) fn is_whole(path: &Path, accepted: &body::Accepted) -> bool {
+    checksum(path).is_ok_and(|(bytes, crc)| bytes == accepted.bytes && crc == accepted.file_crc)
+}
+
 /// Length and CRC-32C of a file.
-pub(crate) fn checksum(path: &Path) -> io::Result<(u64, u32)> {
+fn checksum(path: &Path) -> io::Result<(u64, u32)> {
     let mut file = File::open(path)?;
     let mut buffer = vec![0; 256 << 10];
     let (mut bytes, mut crc) = (0, 0);

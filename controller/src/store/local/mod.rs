@@ -24,6 +24,8 @@ mod start;
 mod writer;
 
 #[cfg(test)]
+mod replay_tests;
+#[cfg(test)]
 mod tests;
 
 use std::fs::File;
@@ -403,18 +405,21 @@ fn load(
     let damaged = || StoreError::Damaged(delivery.clone());
     let (_, envelope, inline) = files.read(entry.place()).map_err(|_| damaged())?;
     let accepted = body::Accepted::decode(envelope).map_err(|_| damaged())?;
-    let envelope = accepted.envelope.ok_or_else(damaged)?;
+    if accepted.id != delivery.message.as_bytes() {
+        return Err(damaged());
+    }
     let content = match accepted.file.as_str() {
         "" => StoredContent::Inline(inline),
         name => {
-            let file = File::open(dir.join(name)).map_err(|_| damaged())?;
-            let whole = file.metadata().is_ok_and(|m| m.len() == accepted.bytes);
-            if !whole {
+            let path = dir.join(name);
+            if !content::is_whole(&path, &accepted) {
                 return Err(damaged());
             }
+            let file = File::open(path).map_err(|_| damaged())?;
             StoredContent::File(file.into())
         }
     };
+    let envelope = accepted.envelope.ok_or_else(damaged)?;
     Ok(Some(Loaded {
         waiting: entry
             .waiting(delivery.site.clone(), position, start)

@@ -3,7 +3,11 @@
 //!
 //! Only the last commit of a log can be torn by a crash, for each is synced before the next one is written. There both
 //! checksums are looked at, and the log ends before its first bad record. A bad record of an earlier commit is damage:
-//! it costs only itself.
+//! it costs only itself. Sequences have no holes, so records that are gone without a trace (a file cut short, a block of
+//! zeros, a segment that is missing) are damage too.
+//!
+//! A segment with a successor has its end settled: it was synced before its log went on, or cut by an earlier start
+//! before that made its own segment. So only the very last segment is ever cut, even where that one is empty.
 //!
 //! # Not here
 //! What a record means: whoever calls [`replay`].
@@ -27,7 +31,6 @@ pub(crate) struct Found<'a> {
     pub(crate) start: u64,
     pub(crate) envelope: &'a [u8],
     pub(crate) content: &'a [u8],
-    /// Nothing behind it is damaged up to here; false for the record after a damaged one.
     pub(crate) after: Before,
 }
 
@@ -44,6 +47,8 @@ pub(crate) enum Before {
 pub(crate) struct Replayed {
     pub(crate) records: u64,
     pub(crate) damaged: u64,
+    /// Behind the last valid record there is damage, so no record told of it.
+    pub(crate) ends_damaged: bool,
     /// Bytes behind the last whole commit.
     pub(crate) torn_bytes: u64,
     /// The highest sequence seen.
@@ -76,13 +81,16 @@ pub(crate) fn replay(
 ) -> io::Result<Replayed> {
     let mut old = segment::list(dir)?;
     old.retain(|(segment, _)| segment.start < current_start);
-    let last = old
-        .iter()
-        .rposition(|(_, path)| std::fs::metadata(path).is_ok_and(|m| m.len() > segment::HEADER));
+    let last = old.len().checked_sub(1);
+    let mut after = Before::Whole;
     let mut replayed = Replayed::default();
     for (index, (named, path)) in old.iter().enumerate() {
         let bytes = std::fs::read(path)?;
         let segment = header_of(named, &bytes);
+        if replayed.skips_to(segment.first_sequence) && after == Before::Whole {
+            replayed.damaged += 1;
+            after = Before::Damage;
+        }
         replayed.last_sequence = replayed
             .last_sequence
             .max(segment.first_sequence.saturating_sub(1));
@@ -105,14 +113,32 @@ pub(crate) fn replay(
             replayed.damaged += 1;
         }
         for (offset, header) in &parsed.records {
-            let damaged = parsed.gaps.iter().any(|gap| gap.end == *offset);
-            each(found(&bytes, &segment, *offset, *header, damaged));
+            if parsed.gaps.iter().any(|gap| gap.end == *offset) {
+                after = Before::Damage;
+            } else if after == Before::Whole && replayed.skips_to(header.sequence) {
+                replayed.damaged += 1;
+                after = Before::Damage;
+            }
+            each(found(&bytes, &segment, *offset, *header, after));
+            after = Before::Whole;
             replayed.records += 1;
             replayed.last_sequence = replayed.last_sequence.max(header.sequence);
             replayed.newest_ms = replayed.newest_ms.max(header.wall_ms);
         }
+        let end = bytes.len() as u64;
+        if parsed.gaps.last().is_some_and(|gap| gap.end == end) {
+            after = Before::Damage;
+        }
     }
+    replayed.ends_damaged = after == Before::Damage;
     Ok(replayed)
+}
+
+impl Replayed {
+    /// Whether records are missing in front of the one with this sequence. What comes first has nothing in front.
+    fn skips_to(&self, sequence: u64) -> bool {
+        self.last_sequence != 0 && sequence > self.last_sequence + 1
+    }
 }
 
 /// Offsets lie inside a segment that is in memory.
@@ -133,7 +159,7 @@ fn found<'a>(
     segment: &Segment,
     offset: u64,
     header: Header,
-    damaged: bool,
+    after: Before,
 ) -> Found<'a> {
     let envelope_at = index_of(offset) + record::HEADER;
     let content_at = envelope_at + header.envelope_len as usize;
@@ -148,10 +174,7 @@ fn found<'a>(
         start: segment.start,
         envelope: &bytes[envelope_at..content_at],
         content: &bytes[content_at..end],
-        after: match damaged {
-            true => Before::Damage,
-            false => Before::Whole,
-        },
+        after,
     }
 }
 
@@ -201,7 +224,7 @@ fn torn_at(
         .iter()
         .filter(|(_, header)| header.commit == last_commit)
         .find(|(offset, header)| {
-            let found = found(bytes, segment, *offset, *header, false);
+            let found = found(bytes, segment, *offset, *header, Before::Whole);
             crc32c::crc32c(found.content) != header.content_crc || !whole(&found)
         })
         .map(|(offset, _)| *offset);

@@ -1,5 +1,7 @@
-//! The start: in this order, lock, clean-stop marker, sled, this start's own segments, the end of the old logs, registry,
-//! queue index.
+//! The start: in this order, lock, clean-stop marker, the registry's log, sled or else the queue log.
+//!
+//! Of each log first the old end is cut, and synced; only then this start's own segment is made. So a segment that has
+//! a successor has its end settled: whatever is bad there is damage, and never again cut as a torn commit.
 //!
 //! The index is trusted only after a clean stop: the marker, sled's last key and the end of the log must say the same,
 //! and one full scan must find as many entries. Anything else deletes it, and the log is replayed.
@@ -239,9 +241,21 @@ fn trusted_index(
     if last.number != segment || std::fs::metadata(path).ok()?.len() != offset {
         return None;
     }
+    remove_half_snapshots(&places.index).ok()?;
     let index = Index::open(&places.index, start).ok()?;
     let agrees = index.end().ok()?.as_deref() == Some(marker);
     (agrees && index.count_all().ok()? == entries).then(|| (index, next_sequence - 1))
+}
+
+/// A crash can leave a snapshot that sled had not finished, and that its next open takes for a whole one.
+fn remove_half_snapshots(index: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(index)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|end| end == "generating") {
+            std::fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Deletes the index and replays the log into a new one.
@@ -259,6 +273,9 @@ fn rebuild(places: &Places, start: u64) -> Result<(Index, Replayed), OpenError> 
     })?;
     if let Some(error) = failed {
         return Err(error.into());
+    }
+    if was.ends_damaged {
+        index.doubt_everything()?;
     }
     // After damage a file may belong to a record that cannot be read: nothing is removed then.
     if was.damaged == 0 {
@@ -316,6 +333,5 @@ fn content_is_whole(dir: &Path, found: &Found<'_>) -> bool {
     if accepted.file.is_empty() {
         return true;
     }
-    content::checksum(&dir.join(&accepted.file))
-        .is_ok_and(|(bytes, crc)| bytes == accepted.bytes && crc == accepted.file_crc)
+    content::is_whole(&dir.join(&accepted.file), &accepted)
 }

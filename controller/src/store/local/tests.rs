@@ -492,3 +492,64 @@ async fn a_segment_that_cannot_be_made_fails_the_log_and_nothing_is_acknowledged
     let copy = killed(dir.path());
     assert_eq!(waiting(&open(copy.path()).0, "a").await.len(), acknowledged);
 }
+
+#[tokio::test]
+async fn a_content_file_that_has_changed_is_never_handed_out() {
+    let dir = TempDir::new().unwrap();
+    let (store, _) = open(dir.path());
+    let mut spooled = store.spool().await.unwrap();
+    spooled.write(Bytes::from(vec![7; 1000])).await.unwrap();
+    let content = Content::Spooled(spooled);
+    store.accept(submission(1, &["a"], content)).await.unwrap();
+    assert!(store.load(&to(1, "a")).await.unwrap().is_some());
+    let file = std::fs::read_dir(dir.path().join("content"))
+        .unwrap()
+        .next();
+    let path = file.unwrap().unwrap().path();
+    let file = File::options().write(true).open(path).unwrap();
+    file.write_all_at(b"!", 500).unwrap();
+    let refused = store.load(&to(1, "a")).await;
+    assert!(
+        matches!(refused, Err(StoreError::Damaged(_))),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_record_of_another_message_is_never_handed_out() {
+    let dir = TempDir::new().unwrap();
+    let (store, _) = open(dir.path());
+    store
+        .accept(submission(1, &["a"], inline(1)))
+        .await
+        .unwrap();
+    let (_, entry) = store.0.index.get(&to(1, "a")).unwrap().unwrap();
+    let other = accepted_of(&submission(2, &["a"], inline(2)));
+    let wrong = log::Written {
+        sequence: 9,
+        place: entry.place(),
+    };
+    store.0.index.accepted(&other, wrong, 1);
+    let refused = store.load(&to(2, "a")).await;
+    assert!(
+        matches!(refused, Err(StoreError::Damaged(_))),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_half_made_snapshot_does_not_cost_the_index() {
+    let dir = TempDir::new().unwrap();
+    let (store, _) = open(dir.path());
+    store
+        .accept(submission(1, &["a"], inline(1)))
+        .await
+        .unwrap();
+    store.close().await.unwrap();
+    drop(store);
+    let half = dir.path().join("index/snap.00000000FFFFFFFF.generating");
+    std::fs::write(&half, b"half").unwrap();
+    let (store, report) = open(dir.path());
+    assert_eq!((report.replayed, half.exists()), (0, false));
+    assert_eq!(waiting(&store, "a").await, [id(1)]);
+}

@@ -45,6 +45,9 @@ pub(crate) struct Entry {
     /// The start that accepted it.
     #[prost(uint64, tag = "14")]
     pub(crate) start: u64,
+    /// Damage in the log may have been its settlement. No note takes that back.
+    #[prost(bool, tag = "15")]
+    pub(crate) doubted: bool,
 }
 
 impl Entry {
@@ -118,7 +121,7 @@ impl Entry {
             not_before,
             attempts: self.attempts,
             breaks: self.breaks,
-            in_doubt: self.in_doubt,
+            in_doubt: self.in_doubt || self.doubted,
             failed: self.failed,
             last: self.last.clone(),
             bytes: self.bytes,

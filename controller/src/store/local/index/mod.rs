@@ -178,7 +178,7 @@ impl Index {
                 let parsed = key::parse_queue(&bytes);
                 let id = MessageId::try_from(&entry.id[..]);
                 if let (Some((site, position)), Ok(message)) = (parsed, id) {
-                    entry.in_doubt = true;
+                    entry.doubted = true;
                     let delivery = DeliveryId { message, site };
                     self.overlay().replace(&delivery, position, position, entry);
                 }
@@ -191,8 +191,9 @@ impl Index {
         delivery: &DeliveryId,
     ) -> Result<Option<(Position, Entry)>, StoreError> {
         let id = key::id(delivery);
-        let known = self.overlay().position(&id);
-        let position = match known {
+        // Held throughout: an entry that moves between two look-ups would seem to be settled.
+        let overlay = self.overlay();
+        let position = match overlay.position(&id) {
             Some(position) => position,
             None => guarded(|| self.ids.get(&id))?.and_then(|tail| key::position(&tail)),
         };
@@ -200,8 +201,7 @@ impl Index {
             return Ok(None);
         };
         let queue_key = key::queue(&delivery.site, position);
-        let pending = self.overlay().entry(&queue_key);
-        let entry = match pending {
+        let entry = match overlay.entry(&queue_key) {
             Some(entry) => entry,
             None => match guarded(|| self.queue.get(&queue_key))? {
                 Some(value) => Some(decode(&value)?),
@@ -251,6 +251,9 @@ impl Index {
     /// sled's.
     pub(crate) fn find(&self, message: MessageId) -> Result<Vec<Waiting>, StoreError> {
         let prefix = message.as_bytes();
+        // Held for both: what a flush takes from one to the other meanwhile would be in neither.
+        let overlay = self.overlay();
+        let mut ids = overlay.ids_of(prefix);
         let stored: Vec<Vec<u8>> = guarded(|| {
             self.ids
                 .scan_prefix(prefix)
@@ -258,7 +261,7 @@ impl Index {
                 .map(|key| key.map(|key| key.to_vec()))
                 .collect()
         })?;
-        let mut ids = self.overlay().ids_of(prefix);
+        drop(overlay);
         ids.extend(stored);
         ids.sort_unstable();
         ids.dedup();
@@ -307,7 +310,9 @@ impl Index {
         end: Option<&[u8]>,
         limit: usize,
     ) -> Result<Vec<(Vec<u8>, Entry)>, StoreError> {
-        let pending = self.overlay().range(from, end);
+        // Held until sled has been read: an entry that moves meanwhile would be seen twice, or never.
+        let overlay = self.overlay();
+        let pending = overlay.range(from, end);
         let removed = pending.iter().filter(|(_, slot)| slot.is_none()).count();
         let wanted = limit + removed;
         let stored: Vec<(Vec<u8>, sled::IVec)> = guarded(|| {
@@ -319,6 +324,7 @@ impl Index {
                 .map(|pair| pair.map(|(key, value)| (key.to_vec(), value)))
                 .collect()
         })?;
+        drop(overlay);
         let mut merged: std::collections::BTreeMap<Vec<u8>, Option<Entry>> =
             pending.into_iter().collect();
         // Behind the last stored key that was read, stored entries may be missing.
