@@ -21,26 +21,22 @@ pub mod store;
 pub mod tls;
 
 mod doors;
+mod parts;
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
 
+use authority::ControlAuthority;
 use config::{Config, ConfigError};
 use doors::Doors;
+use parts::{Middle, Parts};
 use registry::audit::Audit;
 use registry::{Editor, Registry};
 use store::{RebuildIndex, Store};
-
-/// At most this long a stop waits for sessions to end.
-const DRAIN: Duration = Duration::from_secs(20);
 
 /// Why the controller does not run (any more).
 #[derive(Debug, thiserror::Error)]
@@ -101,125 +97,72 @@ pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunErro
     let signals = Signals::new().map_err(RunError::Signals)?;
     let store = open_store(&config, rebuild_index).await?;
     let registry = Registry::load(&store)?;
-    let authority = authority::ControlAuthority::open(&config.state_dir, started)?;
-    let audit = Audit::open(&config.state_dir).map_err(|source| RunError::Audit {
-        path: config.state_dir.clone(),
-        source,
-    })?;
-    let doors = Doors::bind(&config).await?;
-    let certificate = doors.certificate.clone();
-
-    let mut parts = JoinSet::new();
-    let agents = registry.agents();
-    let agents = agents.iter().map(|agent| agent.name.clone()).collect();
-    let settings = dispatch::Settings {
-        start_number: store.start_number(),
-    };
-    let (dispatch, dispatching) =
-        dispatch::start(settings, store.clone(), registry.sites(), agents);
-    parts.spawn(async {
-        dispatching.await;
-        "dispatch"
-    });
-
-    let metrics = metrics::Metrics::default();
-    let (release, releases) = inflow::releases();
-    let releasing = releases.serve(registry.clone(), dispatch.clone());
-    parts.spawn(async {
-        releasing.await;
-        "release"
-    });
-    let judgement = inflow::Judgement {
-        registry: registry.clone(),
-        store: store.clone(),
-    };
-    let entrance = inflow::Entrance {
-        store: store.clone(),
-        dispatch: dispatch.clone(),
-        metrics: metrics.clone(),
-    };
-    let (stop, stopped) = watch::channel(());
-    let listening = doors.listening();
-    let mut intake = JoinSet::new();
-    intake.spawn(
-        doors
-            .intake
-            .serve(Arc::new(judgement), entrance, release, stopped),
-    );
-
-    if let Some(listener) = doors.metrics {
-        let sources = metrics::Sources {
-            metrics,
-            store: store.clone(),
-            dispatch: dispatch.clone(),
-        };
-        parts.spawn(async {
-            report(metrics::serve(listener, sources).await);
-            "metrics"
-        });
-    }
+    let authority = ControlAuthority::open(&config.state_dir, started)?;
     let tls = authority.server(started)?;
-    let context = api::Context {
-        editor: Editor::new(
-            registry.clone(),
-            store.clone(),
-            dispatch.clone(),
-            config.site_defaults,
-            audit,
-        ),
-        registry,
+    let audit = open_audit(&config)?;
+    let doors = Doors::bind(&config).await?;
+    let (certificate, listening) = (doors.certificate.clone(), doors.listening());
+    let facts = facts(&config, started, doors.listeners);
+
+    let mut parts = Parts::new();
+    let middle = Middle {
+        dispatch: parts.dispatch(&store, &registry),
         store: store.clone(),
-        dispatch,
-        authority,
-        passwords: api::password::Passwords::default(),
-        facts: facts(&config, started, doors.listeners),
+        registry,
+        metrics: metrics::Metrics::default(),
     };
-    let serving = api::serve(Arc::new(context), doors.socket, doors.control, tls);
-    parts.spawn(async {
-        report(serving.await);
-        "control"
-    });
+    parts.intake(doors.intake, &middle);
+    if let Some(listener) = doors.metrics {
+        parts.metrics(listener, &middle);
+    }
+    let context = context(middle, authority, audit, config.site_defaults, facts);
+    parts.control(context, doors.socket, doors.control, tls);
 
     tracing::info!("listening {listening}");
-    watch_over(path, signals, certificate, &store, &mut parts, &mut intake).await?;
+    parts.watch_over(path, signals, certificate, &store).await?;
     tracing::info!("stopping");
-    drop(stop);
-    let draining = async { while intake.join_next().await.is_some() {} };
-    if tokio::time::timeout(DRAIN, draining).await.is_err() {
-        tracing::warn!("some sessions did not end in time; their clients will try again");
-    }
-    intake.shutdown().await;
-    parts.shutdown().await;
+    parts.stop().await;
     store.close().await?;
     tracing::info!("stopped");
     Ok(())
 }
 
-/// Returns when the controller shall stop.
-///
-/// # Errors
-/// The store failed, or a part ended by itself.
-async fn watch_over(
-    path: &Path,
-    mut signals: Signals,
-    certificate: Option<Arc<tls::Certificate>>,
-    store: &Store,
-    parts: &mut JoinSet<&'static str>,
-    intake: &mut JoinSet<()>,
-) -> Result<(), RunError> {
-    loop {
-        tokio::select! {
-            _ = signals.terminate.recv() => return Ok(()),
-            _ = signals.interrupt.recv() => return Ok(()),
-            _ = signals.hangup.recv() => reload(path, certificate.as_deref()),
-            () = store.failed() => return Err(RunError::StoreFailed),
-            Some(ended) = parts.join_next() => return Err(RunError::PartEnded(ended?)),
-            Some(ended) = intake.join_next() => {
-                ended?;
-                return Err(RunError::PartEnded("intake"));
-            }
-        }
+/// What the control plane calls.
+fn context(
+    middle: Middle,
+    authority: ControlAuthority,
+    audit: Audit,
+    defaults: config::SiteDefaults,
+    facts: api::Facts,
+) -> api::Context {
+    let Middle {
+        store,
+        registry,
+        dispatch,
+        ..
+    } = middle;
+    api::Context {
+        editor: Editor::new(
+            registry.clone(),
+            store.clone(),
+            dispatch.clone(),
+            defaults,
+            audit,
+        ),
+        registry,
+        store,
+        dispatch,
+        authority,
+        passwords: api::password::Passwords::default(),
+        facts,
     }
+}
+
+fn open_audit(config: &Config) -> Result<Audit, RunError> {
+    Audit::open(&config.state_dir).map_err(|source| RunError::Audit {
+        path: config.state_dir.clone(),
+        source,
+    })
 }
 
 /// Reads the certificates again. Whatever else the file says now takes effect at the next start.
@@ -262,17 +205,13 @@ fn facts(config: &Config, started: Timestamp, listeners: dd_proto::pb::Listeners
         hostname: config.hostname.to_string(),
         started,
         listeners,
+        control: Some(config.control.listen.ip()).filter(|it| !it.is_unspecified()),
         outbound_networks: config.outbound_networks(),
         alarms,
     }
 }
 
-fn report<E: std::error::Error>(ended: Result<(), E>) {
-    if let Err(error) = ended {
-        tracing::error!(%error, "a listener failed");
-    }
-}
-
+#[derive(Debug)]
 struct Signals {
     terminate: Signal,
     interrupt: Signal,

@@ -304,7 +304,8 @@ async fn each_caller_gets_what_is_its_own() {
         panic!("{first:?}");
     };
     assert_eq!(welcome.lease_ms, 30_000);
-    assert_eq!(welcome.forbidden_networks, ["127.0.0.2/32"]);
+    // Its own address, and where the controller listens.
+    assert_eq!(welcome.forbidden_networks, ["127.0.0.2/32", "127.0.0.1/32"]);
     let lease = pb::Lease {
         message_id: vec![1; 16].into(),
         site: "home".to_owned(),

@@ -24,6 +24,7 @@ pub mod sites;
 mod status;
 pub mod watch;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,6 +68,8 @@ pub struct Facts {
     pub hostname: String,
     pub started: Timestamp,
     pub listeners: pb::Listeners,
+    /// Where the controller itself is reached, if it is one address; forbidden to sites.
+    pub control: Option<IpAddr>,
     /// Published beside the agents' own addresses, and forbidden to sites.
     pub outbound_networks: Vec<IpNet>,
     /// What the configuration asks for and this version does not do.

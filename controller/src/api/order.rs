@@ -1,13 +1,15 @@
 //! Between the wire and dispatch: what agents say, and what they are told.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use dd_proto::convert::ConvertError;
 use dd_proto::id::{Lease, SessionId};
 use dd_proto::pb;
 use dd_proto::site::{Proof, Site};
+use ipnet::IpNet;
 
-use super::Context;
+use super::{Context, Facts};
 use crate::dispatch::{AgentEvent, Assignment, BEAT, Ended, LEASE, Order, Proved};
 
 /// The kind of delivery every site has.
@@ -74,17 +76,22 @@ pub(super) fn order(context: &Context, order: Order) -> pb::Order {
 }
 
 fn welcome(context: &Context, going_on: Vec<Lease>) -> pb::Welcome {
-    let networks = context.facts.outbound_networks.iter();
     let addresses = context.registry.agent_addresses();
-    let addresses = addresses.into_iter().map(ipnet::IpNet::from);
-    let forbidden = networks.copied().chain(addresses);
+    let forbidden = forbidden(&context.facts, &addresses);
     let ms = |it: Duration| u64::try_from(it.as_millis()).unwrap_or(u64::MAX);
     pb::Welcome {
         going_on: going_on.into_iter().map(Into::into).collect(),
-        forbidden_networks: forbidden.map(|network| network.to_string()).collect(),
+        forbidden_networks: forbidden.iter().map(ToString::to_string).collect(),
         lease_ms: ms(LEASE),
         beat_ms: ms(BEAT),
     }
+}
+
+/// What a site's name must not lead to: the provider's networks, every agent, and the controller.
+fn forbidden(facts: &Facts, agents: &[IpAddr]) -> Vec<IpNet> {
+    let addresses = agents.iter().copied().chain(facts.control);
+    let networks = facts.outbound_networks.iter().copied();
+    networks.chain(addresses.map(IpNet::from)).collect()
 }
 
 /// An authority that is not there (any more) leaves a plan without anchors, under which no certificate is proof.
@@ -117,5 +124,28 @@ fn assign(it: Assignment) -> pb::Assignment {
         content: it.content,
         in_doubt: it.in_doubt,
         fresh: it.fresh,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_site_cannot_point_at_agents_or_the_controller() {
+        let facts = Facts {
+            hostname: String::new(),
+            started: jiff::Timestamp::UNIX_EPOCH,
+            listeners: pb::Listeners::default(),
+            control: Some([192, 0, 2, 1].into()),
+            outbound_networks: vec!["198.51.100.0/27".parse().unwrap()],
+            alarms: Vec::new(),
+        };
+        let networks = forbidden(&facts, &[[192, 0, 2, 2].into()]);
+        let networks: Vec<_> = networks.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            networks,
+            ["198.51.100.0/27", "192.0.2.2/32", "192.0.2.1/32"]
+        );
     }
 }

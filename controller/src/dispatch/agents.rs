@@ -91,6 +91,11 @@ impl Attached {
         *count = count.saturating_sub(1);
     }
 
+    /// Whether it has spoken lately enough to hold a lease.
+    pub(super) fn is_heard(&self, now: Duration) -> bool {
+        self.lease_until() > now
+    }
+
     /// Until when a lease given now lasts: it counts from the last answered beat, as the agent's own count does.
     pub(super) fn lease_until(&self) -> Duration {
         self.answered + LEASE

@@ -283,10 +283,13 @@ impl State {
                 }
             }
             agent.check = next;
-            // What an attached agent sent it has told; of one that is gone nobody knows.
-            let doubt = match agent.attached {
-                Some(_) => Doubt::IfDotSeen,
-                None => Doubt::Always,
+            // What an agent that is heard sent it has told; of one that is gone or silent nobody knows.
+            let heard = agent.attached.as_ref().is_some_and(|it| it.is_heard(now));
+            let doubt = if heard {
+                Doubt::IfDotSeen
+            } else {
+                self.sites_leave(&name, turn);
+                Doubt::Always
             };
             for delivery in over {
                 self.lease_lost(&delivery, doubt, turn);

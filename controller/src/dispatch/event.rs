@@ -38,7 +38,11 @@ pub(crate) enum Event {
         head: Head,
     },
     HeadNotRead(SiteName),
-    SiteChanged(Arc<Site>),
+    /// With how much the store keeps under its name.
+    SiteChanged {
+        site: Arc<Site>,
+        waiting: u64,
+    },
     SiteRemoved(SiteName),
     AgentRegistered(AgentName),
     AgentRemoved(AgentName),

@@ -25,6 +25,7 @@ use super::{
 )]
 pub(super) enum Input {
     Arrived(Vec<Arrived>),
+    SiteChanged(Arc<Site>),
     Event(Event),
     Ask(Ask),
 }
@@ -74,7 +75,7 @@ impl Handle {
     /// A site is new, or its record, its authority or its hold has changed. Open sessions end after the transaction in
     /// hand.
     pub fn site_changed(&self, site: Arc<Site>) {
-        self.tell(Event::SiteChanged(site));
+        let _ = self.inputs.send(Input::SiteChanged(site));
     }
 
     pub fn site_removed(&self, site: SiteName) {

@@ -24,6 +24,9 @@ impl State {
         if queue.old_plan == OldPlan::StillOut && queue.out == 0 {
             queue.old_plan = OldPlan::Over;
         }
+        if queue.in_hand == 0 && queue.is_due_before_its_timer(turn.now) {
+            return self.nothing_due(name, turn);
+        }
         let tried = match queue.phase {
             Phase::Ready(from) => from <= now && queue.old_plan == OldPlan::Over,
             Phase::Flowing => true,
@@ -50,7 +53,12 @@ impl State {
     }
 
     fn read_head(queue: &mut SiteQueue, turn: &mut Turn<'_>) {
-        queue.reading = Some(Reading::default());
+        // What was put off and is not written yet, or stands before the cursor, the read does not tell.
+        let carried = queue.in_hand > 0 || queue.cursor.is_some();
+        queue.reading = Some(Reading {
+            next_due: queue.next_due.filter(|_| carried),
+            ..Reading::default()
+        });
         let all_due = queue
             .release
             .as_ref()
@@ -83,6 +91,7 @@ impl State {
             .min();
         let mut useful = 0;
         for waiting in head.due {
+            queue.shown(&waiting);
             let message = waiting.delivery.message;
             let busy = self.hand.contains_key(&waiting.delivery)
                 || self.asking.contains_key(&waiting.delivery)
@@ -133,7 +142,8 @@ impl State {
             queue.reading = None;
             queue.rest = Rest::More;
             let from = turn.now.monotonic + Duration::from_secs(5);
-            if !matches!(queue.phase, Phase::Held(_)) {
+            // All others read again when they become Ready.
+            if matches!(queue.phase, Phase::Ready(_) | Phase::Flowing) {
                 self.set_phase(name, Phase::Ready(from));
             }
         }

@@ -14,7 +14,7 @@ use super::backoff::after_failure;
 use super::event::{Effect, Turn};
 use super::judge::accepted_some;
 use super::lease::{Freshness, Leased, Occupies};
-use super::site::{DEFERRED_IN_ROW, Phase, Progress, Rest, Why};
+use super::site::{DEFERRED_IN_ROW, OldPlan, Phase, Progress, Rest, Why};
 use super::state::{State, wall_of};
 use super::{Ended, LastAttempt, Proved, Released};
 
@@ -48,7 +48,8 @@ impl State {
             return;
         };
         queue.remember(last_attempt(agent, report, turn.now.wall));
-        if queue.carrier.as_ref() != Some(agent) {
+        // An attempt under the old record says nothing about the new one.
+        if queue.carrier.as_ref() != Some(agent) || queue.old_plan == OldPlan::StillOut {
             return;
         }
         match report.outcome {
@@ -176,8 +177,7 @@ impl State {
         let Some(queue) = self.sites.get_mut(name) else {
             return;
         };
-        if queue.carrier.as_ref() != Some(agent) || queue.old_plan == super::site::OldPlan::StillOut
-        {
+        if queue.carrier.as_ref() != Some(agent) || queue.old_plan == OldPlan::StillOut {
             return;
         }
         queue.sessions.insert(session);

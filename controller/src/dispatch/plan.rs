@@ -14,7 +14,7 @@ use super::Order;
 use super::event::{Assign, Effect, Turn};
 use super::lease::{Dot, Freshness, Leased, Occupies};
 use super::release::Begun;
-use super::site::{OldPlan, Phase, Queued, SiteQueue};
+use super::site::{OldPlan, Phase, Progress, Queued, SiteQueue};
 use super::state::State;
 use crate::store::Waiting;
 
@@ -104,6 +104,7 @@ impl State {
         queue.carrier = Some(agent.clone());
         queue.sessions.clear();
         queue.queued = Queued::No;
+        queue.progress = Progress::None;
         queue.canary = Some(canary.delivery.clone());
         self.set_phase(name, Phase::Proving);
         self.give(agent, canary, Occupies::Probe, turn);

@@ -16,22 +16,40 @@ use super::state::State;
 use super::{Order, Released};
 
 impl State {
-    pub(super) fn site_changed(&mut self, site: Arc<Site>, turn: &mut Turn<'_>) {
+    pub(super) fn site_changed(&mut self, site: Arc<Site>, waiting: u64, turn: &mut Turn<'_>) {
         let name = site.name.clone();
         let held = held(&site, turn.now);
-        match self.sites.get_mut(&name) {
-            Some(queue) => queue.site = site,
-            None => {
-                // A name may come back with mail that was kept for it.
-                self.sites
-                    .insert(name.clone(), SiteQueue::new(site, Rest::More));
+        let is_new = match self.sites.get_mut(&name) {
+            Some(queue) => {
+                queue.site = site;
+                false
             }
-        }
+            None => {
+                self.site_added(site);
+                true
+            }
+        };
         self.close_site(&name, turn);
         match held {
             Some(held) => self.hold(&name, held, turn),
+            None if is_new && waiting == 0 && self.knows_all() => {
+                if let Some(queue) = self.sites.get_mut(&name) {
+                    queue.rest = Rest::None;
+                }
+            }
             None => self.ready(&name, turn.now.monotonic, turn),
         }
+    }
+
+    /// A name may come back with mail that was kept for it, and before all that was out under it has come back.
+    fn site_added(&mut self, site: Arc<Site>) {
+        let name = site.name.clone();
+        let mut queue = SiteQueue::new(site, Rest::More);
+        for (_, hand) in self.hand.iter().filter(|(it, _)| it.site == name) {
+            queue.in_hand += 1;
+            queue.out += u32::from(hand.leased.is_some());
+        }
+        self.sites.insert(name, queue);
     }
 
     fn hold(&mut self, name: &SiteName, held: Phase, turn: &mut Turn<'_>) {

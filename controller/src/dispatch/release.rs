@@ -88,7 +88,7 @@ impl Release {
             Fate::Deferred => self.deferred += 1,
             Fate::Failed => self.failed += 1,
         }
-        if fate == Fate::Deferred {
+        if fate == Fate::Deferred && self.makes_all_due() {
             self.put_off.insert(message);
         }
     }
@@ -137,5 +137,25 @@ impl Release {
             deferred: self.deferred,
             failed: self.failed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_it_remembers_is_bounded() {
+        let since = Generation {
+            start: 1,
+            counter: 0,
+        };
+        let mut release = Release::new(since, 5000);
+        for n in 0..5000 {
+            release.count(MessageId::new(n, [0; 10]), Fate::Deferred);
+        }
+        assert_eq!(release.put_off.len(), MAX_PUT_OFF);
+        assert!(!release.makes_all_due());
+        assert_eq!(release.deferred, 5000);
     }
 }

@@ -195,6 +195,10 @@ impl<S: Backing> Dispatch<S> {
                     self.arrived(mail);
                 }
             }
+            Input::SiteChanged(site) => {
+                let waiting = self.store.count(&site.name).messages;
+                self.apply(Event::SiteChanged { site, waiting });
+            }
             Input::Event(event) => {
                 if let Event::Detached(id) = &event {
                     self.streams.remove(id);

@@ -29,7 +29,9 @@ use jiff::Timestamp;
 
 use super::LastAttempt;
 use super::agents::WINDOW;
+use super::backoff::until;
 use super::barrier::Barrier;
+use super::event::Now;
 use super::release::Release;
 use crate::store::{Position, Waiting};
 
@@ -37,6 +39,8 @@ use crate::store::{Position, Waiting};
 pub(super) const HEAD: usize = 64;
 /// A canary needs one; some of those read may be in hand.
 const HEAD_OF_UNPROVED: usize = 4;
+/// Timers are not moved for less.
+const SOON: Duration = Duration::from_secs(1);
 const KEPT_ATTEMPTS: usize = 10;
 /// So many messages deferred in a row are the site's doing, not theirs.
 pub(super) const DEFERRED_IN_ROW: u32 = 20;
@@ -151,6 +155,8 @@ pub(super) struct SiteQueue {
     pub(super) cursor: Option<Position>,
     pub(super) next_due: Option<Timestamp>,
     pub(super) reading: Option<Reading>,
+    /// The newest message that a read has shown; the news of its arrival may come later.
+    seen: Option<Position>,
     /// Mail of this start has come, so reading is of use before the barrier opens.
     pub(super) since_start: Progress,
     /// The agent the site belongs to; None once nobody works for it.
@@ -192,6 +198,7 @@ impl SiteQueue {
             cursor: None,
             next_due: None,
             reading: None,
+            seen: None,
             since_start: Progress::None,
             carrier: None,
             sessions: BTreeSet::new(),
@@ -228,10 +235,20 @@ impl SiteQueue {
         self.since_start = Progress::Some;
         if let Some(reading) = &mut self.reading {
             reading.again = Again::Yes;
+        } else if self.seen >= Some(waiting.position) {
+            // The store shows mail before its arrival is told: this may be in the head, in hand, or settled already.
+            self.rest = Rest::More;
         } else if self.keeps_head() && self.head.len() < HEAD && self.may_append(barrier) {
             self.head.push_back(waiting);
         } else {
             self.rest = Rest::More;
+        }
+    }
+
+    /// A read has shown it. What has its own time is no arrival, and its position says nothing about arrivals.
+    pub(super) fn shown(&mut self, waiting: &Waiting) {
+        if waiting.not_before.is_none() {
+            self.seen = self.seen.max(Some(waiting.position));
         }
     }
 
@@ -279,6 +296,16 @@ impl SiteQueue {
         self.next_due = earlier(self.next_due);
         if let Some(reading) = &mut self.reading {
             reading.next_due = earlier(reading.next_due);
+        }
+    }
+
+    /// Something was put off while the site waited for nothing, or for something later.
+    pub(super) fn is_due_before_its_timer(&self, now: Now) -> bool {
+        let at = self.next_due.map(|at| now.monotonic + until(now.wall, at));
+        match self.phase {
+            Phase::Idle => at.is_some(),
+            Phase::Waiting(Why::Deferred, timer) => at.is_some_and(|at| at + SOON < timer),
+            _ => false,
         }
     }
 

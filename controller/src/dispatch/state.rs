@@ -99,7 +99,7 @@ impl State {
             Event::Arrived(waiting) => self.arrived(waiting, turn),
             Event::HeadRead { site, head } => self.head_read(&site, head, turn),
             Event::HeadNotRead(site) => self.head_not_read(&site, turn),
-            Event::SiteChanged(site) => self.site_changed(site, turn),
+            Event::SiteChanged { site, waiting } => self.site_changed(site, waiting, turn),
             Event::SiteRemoved(site) => self.site_removed(&site, turn),
             Event::AgentRegistered(name) => {
                 self.agents.entry(name).or_default();
@@ -166,7 +166,11 @@ impl State {
                 // What was skipped is of use now.
                 queue.cursor = None;
             }
-            self.look(&name, turn);
+            match self.sites.get(&name).map(|queue| queue.phase) {
+                // It waits for the mail it knew of.
+                Some(Phase::Waiting(Why::Deferred, _)) => self.wake(&name, turn),
+                _ => self.look(&name, turn),
+            }
         }
     }
 

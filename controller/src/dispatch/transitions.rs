@@ -15,6 +15,8 @@ use jiff::{SignedDuration, Timestamp};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
+mod races;
+
 use super::event::{Assign, Effect, Event, Now};
 use super::release::{Token, Waiter};
 use super::simulation::site;
@@ -112,16 +114,7 @@ impl Core {
     }
 
     fn attach(&mut self, id: AttachmentId, agent: &str) {
-        let hello = Hello {
-            agent: agent.parse().unwrap(),
-            version: String::new(),
-            slots: 4,
-            probes: 4,
-            boot_id: "boot".to_owned(),
-            work_in_hand: Vec::new(),
-            in_doubt: Vec::new(),
-            reports: Vec::new(),
-        };
+        let hello = hello(agent);
         self.apply(Event::Attached { id, hello });
     }
 
@@ -206,7 +199,10 @@ impl Core {
             until,
             since: wall(self.now),
         });
-        self.apply(Event::SiteChanged(Arc::new(record)));
+        self.apply(Event::SiteChanged {
+            site: Arc::new(record),
+            waiting: 0,
+        });
     }
 
     fn release(&mut self) {
@@ -247,6 +243,19 @@ impl Core {
             Some(why) => format!("{}({why})", view.state),
             None => view.state.to_owned(),
         }
+    }
+}
+
+fn hello(agent: &str) -> Hello {
+    Hello {
+        agent: agent.parse().unwrap(),
+        version: String::new(),
+        slots: 4,
+        probes: 4,
+        boot_id: "boot".to_owned(),
+        work_in_hand: Vec::new(),
+        in_doubt: Vec::new(),
+        reports: Vec::new(),
     }
 }
 
@@ -371,7 +380,10 @@ const INPUTS: [Input; 23] = [
     ("record changed", |core| {
         let mut record = site(0);
         record.version.0 += 9;
-        core.apply(Event::SiteChanged(Arc::new(record)));
+        core.apply(Event::SiteChanged {
+            site: Arc::new(record),
+            waiting: 0,
+        });
     }),
 ];
 

@@ -595,7 +595,7 @@ impl World {
         self.sites[n].0 = Arc::clone(&site);
         let name = &site.name;
         self.proved.retain(|(_, proved, _)| proved != name);
-        self.apply(Event::SiteChanged(site));
+        self.apply(Event::SiteChanged { site, waiting: 0 });
     }
 
     fn settle(&mut self, settle: &Settle) {

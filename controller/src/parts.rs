@@ -1,0 +1,153 @@
+//! The running parts of the controller: started one by one, watched over together, and stopped in order.
+//!
+//! # Invariants
+//! A part that ends by itself ends the process. Intake stops first; the rest runs on while its sessions end.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::intake::listener::Intake;
+use crate::registry::Registry;
+use crate::store::Store;
+use crate::{RunError, Signals, api, dispatch, inflow, metrics, reload, tls};
+
+/// At most this long a stop waits for sessions to end.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// What the parts share.
+#[derive(Debug)]
+pub(crate) struct Middle {
+    pub(crate) store: Store,
+    pub(crate) registry: Registry,
+    pub(crate) dispatch: dispatch::Handle,
+    pub(crate) metrics: metrics::Metrics,
+}
+
+#[derive(Debug)]
+pub(crate) struct Parts {
+    running: JoinSet<&'static str>,
+    intake: JoinSet<()>,
+    /// Dropped, it ends intake.
+    stop: watch::Sender<()>,
+}
+
+impl Parts {
+    pub(crate) fn new() -> Self {
+        Self {
+            running: JoinSet::new(),
+            intake: JoinSet::new(),
+            stop: watch::Sender::new(()),
+        }
+    }
+
+    pub(crate) fn dispatch(&mut self, store: &Store, registry: &Registry) -> dispatch::Handle {
+        let agents = registry.agents();
+        let agents = agents.iter().map(|agent| agent.name.clone()).collect();
+        let settings = dispatch::Settings {
+            start_number: store.start_number(),
+        };
+        let (dispatch, dispatching) =
+            dispatch::start(settings, store.clone(), registry.sites(), agents);
+        self.running.spawn(async {
+            dispatching.await;
+            "dispatch"
+        });
+        dispatch
+    }
+
+    /// Intake, and the releases that come in through it.
+    pub(crate) fn intake(&mut self, intake: Intake, middle: &Middle) {
+        let (release, releases) = inflow::releases();
+        let releasing = releases.serve(middle.registry.clone(), middle.dispatch.clone());
+        self.running.spawn(async {
+            releasing.await;
+            "release"
+        });
+        let judgement = inflow::Judgement {
+            registry: middle.registry.clone(),
+            store: middle.store.clone(),
+        };
+        let entrance = inflow::Entrance {
+            store: middle.store.clone(),
+            dispatch: middle.dispatch.clone(),
+            metrics: middle.metrics.clone(),
+        };
+        let stopped = self.stop.subscribe();
+        let serving = intake.serve(Arc::new(judgement), entrance, release, stopped);
+        self.intake.spawn(serving);
+    }
+
+    pub(crate) fn metrics(&mut self, listener: TcpListener, middle: &Middle) {
+        let sources = metrics::Sources {
+            metrics: middle.metrics.clone(),
+            store: middle.store.clone(),
+            dispatch: middle.dispatch.clone(),
+        };
+        self.running.spawn(async {
+            report(metrics::serve(listener, sources).await);
+            "metrics"
+        });
+    }
+
+    /// What agents and administrators call.
+    pub(crate) fn control(
+        &mut self,
+        context: api::Context,
+        socket: UnixListener,
+        listener: TcpListener,
+        tls: rustls::ServerConfig,
+    ) {
+        let serving = api::serve(Arc::new(context), socket, listener, tls);
+        self.running.spawn(async {
+            report(serving.await);
+            "control"
+        });
+    }
+
+    /// Returns when the controller shall stop.
+    ///
+    /// # Errors
+    /// The store failed, or a part ended by itself.
+    pub(crate) async fn watch_over(
+        &mut self,
+        path: &Path,
+        mut signals: Signals,
+        certificate: Option<Arc<tls::Certificate>>,
+        store: &Store,
+    ) -> Result<(), RunError> {
+        loop {
+            tokio::select! {
+                _ = signals.terminate.recv() => return Ok(()),
+                _ = signals.interrupt.recv() => return Ok(()),
+                _ = signals.hangup.recv() => reload(path, certificate.as_deref()),
+                () = store.failed() => return Err(RunError::StoreFailed),
+                Some(ended) = self.running.join_next() => return Err(RunError::PartEnded(ended?)),
+                Some(ended) = self.intake.join_next() => {
+                    ended?;
+                    return Err(RunError::PartEnded("intake"));
+                }
+            }
+        }
+    }
+
+    pub(crate) async fn stop(mut self) {
+        drop(self.stop);
+        let draining = async { while self.intake.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN, draining).await.is_err() {
+            tracing::warn!("some sessions did not end in time; their clients will try again");
+        }
+        self.intake.shutdown().await;
+        self.running.shutdown().await;
+    }
+}
+
+fn report<E: std::error::Error>(ended: Result<(), E>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a listener failed");
+    }
+}
