@@ -1,9 +1,9 @@
 //! Dispatch: what is tried when, and by which agent.
 //!
 //! `state` is the pure core, `apply(event, now, rng) -> effects`; `site` draws a site's states, `plan` says what goes
-//! to whom, `judge` what a report means for a message, `moves` for its site, `lease`, `barrier` and `backoff` when. `run` is the loop around it: wait for
-//! events, apply them, hand the effects out. Results of effects come back as events, and the loop never waits for the
-//! disk.
+//! to whom, `judge` what a report means for a message, `moves` for its site, `lease`, `barrier` and `backoff` when.
+//! `run` is the loop around it: wait for events, apply them, hand the effects out. Results of effects come back as
+//! events, and the loop never waits for the disk.
 //!
 //! # Not here
 //! SMTP to sites (an agent does it), the meaning of a reply (the agent's outcome table), storage.
