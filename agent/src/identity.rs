@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dd_proto::name::AgentName;
-use dd_proto::pb;
 use dd_proto::pb::enrollment_client::EnrollmentClient;
 use dd_proto::token::JoinToken;
+use dd_proto::{pb, pem};
 use jiff::Timestamp;
 use prost::Message as _;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
@@ -250,7 +250,12 @@ impl Identity {
     /// # Errors
     /// It is away, or does not prove to be the controller.
     pub async fn connect(&self, controller: &str) -> Result<Channel, IdentityError> {
-        let chain: String = self.credentials.chain.iter().map(|der| pem(der)).collect();
+        let chain: String = self
+            .credentials
+            .chain
+            .iter()
+            .map(|der| pem::certificate(der))
+            .collect();
         let identity = TlsIdentity::from_pem(chain, &self.key_pem);
         connect(controller, tls(&self.credentials.authority, Some(identity))).await
     }
@@ -258,7 +263,7 @@ impl Identity {
 
 fn tls(authority: &[u8], identity: Option<TlsIdentity>) -> ClientTlsConfig {
     let config = ClientTlsConfig::new()
-        .ca_certificate(Certificate::from_pem(pem(authority)))
+        .ca_certificate(Certificate::from_pem(pem::certificate(authority)))
         .domain_name(SERVER_NAME);
     match identity {
         Some(identity) => config.identity(identity),
@@ -302,21 +307,6 @@ fn request(key_pem: &str) -> Result<Vec<u8>, IdentityError> {
     let key = KeyPair::from_pem(key_pem)?;
     let request = CertificateParams::new(Vec::new())?.serialize_request(&key)?;
     Ok(request.der().to_vec())
-}
-
-fn pem(der: &[u8]) -> String {
-    use base64::Engine as _;
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
-    let mut rest = text.as_str();
-    while !rest.is_empty() {
-        let (line, more) = rest.split_at(rest.len().min(64));
-        pem.push_str(line);
-        pem.push('\n');
-        rest = more;
-    }
-    pem.push_str("-----END CERTIFICATE-----\n");
-    pem
 }
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>, IdentityError> {

@@ -13,6 +13,7 @@ pub mod envelope;
 pub mod id;
 pub mod name;
 pub mod path;
+pub mod pem;
 pub mod report;
 pub mod site;
 pub mod smtp;

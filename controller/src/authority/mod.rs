@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dd_proto::name::AgentName;
+use dd_proto::pem;
 use jiff::Timestamp;
 use rand::RngExt as _;
 use rcgen::{
@@ -209,7 +210,10 @@ impl ControlAuthority {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let params = client(ADMIN_URI, "admin", AUTHORITY_LIFE, now)?;
         let certificate = params.signed_by(&key, &self.issuer)?;
-        write(&directory.join("authority.pem"), &pem(&self.certificate))?;
+        write(
+            &directory.join("authority.pem"),
+            &pem::certificate(&self.certificate),
+        )?;
         write(&directory.join("admin.key"), &key.serialize_pem())?;
         write(&path, &certificate.pem())
     }
@@ -260,21 +264,6 @@ fn kept_key(path: &Path) -> Result<KeyPair, AuthorityError> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     write(path, &key.serialize_pem())?;
     Ok(key)
-}
-
-fn pem(der: &[u8]) -> String {
-    use base64::Engine as _;
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
-    let mut rest = text.as_str();
-    while !rest.is_empty() {
-        let (line, more) = rest.split_at(rest.len().min(64));
-        pem.push_str(line);
-        pem.push('\n');
-        rest = more;
-    }
-    pem.push_str("-----END CERTIFICATE-----\n");
-    pem
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> AuthorityError {
