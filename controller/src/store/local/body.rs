@@ -52,7 +52,7 @@ pub(crate) struct Settled {
 pub(crate) struct SettledRecipient {
     #[prost(uint32, tag = "1")]
     pub(crate) number: u32,
-    /// 1 relayed, 2 failed, 3 removed.
+    /// 1 relayed, 2 failed, 3 removed, 4 expired.
     #[prost(uint32, tag = "2")]
     pub(crate) what: u32,
 }
@@ -78,6 +78,10 @@ pub(crate) struct Noted {
     /// What came of the last attempt, for people.
     #[prost(string, tag = "8")]
     pub(crate) last: String,
+    #[prost(bool, tag = "9")]
+    pub(crate) kept: bool,
+    #[prost(bool, tag = "10")]
+    pub(crate) warned: bool,
 }
 
 /// The key of a registry record; the value is the record's content.

@@ -457,6 +457,7 @@ fn settled_of(settlement: &Settlement) -> body::Settled {
                     Settled::Relayed => 1,
                     Settled::Failed => 2,
                     Settled::Removed => 3,
+                    Settled::Expired => 4,
                 },
             })
             .collect(),
@@ -465,7 +466,6 @@ fn settled_of(settlement: &Settlement) -> body::Settled {
 }
 
 fn noted_of(note: &Note) -> body::Noted {
-    let last = note.last.as_ref();
     body::Noted {
         id: note.delivery.message.as_bytes().to_vec(),
         site: note.delivery.site.to_string(),
@@ -474,6 +474,8 @@ fn noted_of(note: &Note) -> body::Noted {
         in_doubt: note.in_doubt,
         failed: note.failed,
         not_before_ms: note.not_before.map_or(0, millis),
-        last: last.map_or_else(String::new, |(_, reply)| reply.to_string()),
+        last: note.last.clone(),
+        kept: note.kept,
+        warned: note.warned,
     }
 }
