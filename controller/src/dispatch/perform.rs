@@ -42,8 +42,11 @@ impl<S: Backing> Dispatch<S> {
             let store = self.store.clone();
             self.done.spawn(async move {
                 let deliveries = notes.iter().map(|note| note.delivery.clone()).collect();
-                match store.note(notes).await {
-                    Ok(()) => Done::Noted(deliveries),
+                match store
+                    .note(notes.into_iter().map(Into::into).collect())
+                    .await
+                {
+                    Ok(_) => Done::Noted(deliveries),
                     Err(error) => Done::StoreFailed(error),
                 }
             });
@@ -159,9 +162,11 @@ impl<S: Backing> Dispatch<S> {
                 };
                 batch.push((settle, letter));
             }
-            let settlements = batch.iter().map(|(settle, _)| settle.settlement.clone());
+            let settlements = batch
+                .iter()
+                .map(|(settle, _)| settle.settlement.clone().into());
             match store.settle(settlements.collect()).await {
-                Ok(()) => Done::Settled(batch),
+                Ok(_) => Done::Settled(batch),
                 Err(error) => Done::StoreFailed(error),
             }
         });

@@ -8,7 +8,7 @@ use std::time::Duration;
 use dd_proto::id::{DeliveryId, Lease, MessageId, RecipientNumber, SessionId};
 use dd_proto::name::SiteName;
 use dd_proto::report::{
-    Delays, Disposition, GivenBack, Observed, Outcome, RecipientResult, Reply, Report,
+    Delays, Disposition, GivenBack, Observed, Outcome, RecipientResult, Reply, Report, Told,
 };
 use dd_proto::site::Hold;
 use jiff::{SignedDuration, Timestamp};
@@ -295,6 +295,7 @@ fn result(disposition: Disposition) -> Vec<RecipientResult> {
         number: RecipientNumber(0),
         disposition,
         reply,
+        told: Told::NotPassedOn,
     }]
 }
 

@@ -121,10 +121,39 @@ pub struct Settlement {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
     Relayed,
+    /// A final answer of the site, or an operator's decision.
     Failed,
+    /// An operator took it away; nobody is told.
+    Removed,
     /// It was not accepted within the site's lifetime (RFC 3463 §3.5: X.4.7).
     Expired,
-    Removed,
+}
+
+/// A settlement or a note, with the notification that it owes: one record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Owing<T> {
+    pub what: T,
+    pub dsn: Option<Notification>,
+}
+
+impl<T> From<T> for Owing<T> {
+    /// Nobody is told.
+    fn from(what: T) -> Self {
+        Self { what, dsn: None }
+    }
+}
+
+/// A notification to a sender: a message of ours, accepted by the record that owes it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Notification {
+    pub id: MessageId,
+    pub envelope: Envelope,
+    /// Where all its recipients are delivered to.
+    pub site: SiteName,
+    pub content: Bytes,
+    pub arrived: Timestamp,
+    /// Not tried before.
+    pub not_before: Option<Timestamp>,
 }
 
 /// What is remembered about an open delivery, and not waited for.
@@ -269,19 +298,29 @@ impl Store {
         self.0.spool().await
     }
 
-    /// Durable when Ok. Settling what is settled changes nothing.
+    /// Durable when Ok, together with the notifications owed, of which the deliveries are returned. Settling what is
+    /// settled changes nothing.
     ///
     /// # Errors
     /// The log failed: nothing of it may be acknowledged.
-    pub async fn settle(&self, batch: Vec<Settlement>) -> Result<(), LogFailed> {
+    pub async fn settle<T: Into<Owing<Settlement>>>(
+        &self,
+        batch: Vec<T>,
+    ) -> Result<Vec<Waiting>, LogFailed> {
+        let batch = batch.into_iter().map(Into::into).collect();
         self.0.settle(batch).await
     }
 
-    /// Remembers. Notes about what is settled are dropped.
+    /// Remembers, together with the notifications owed, of which the deliveries are returned. Notes about what is
+    /// settled are dropped.
     ///
     /// # Errors
     /// The log failed.
-    pub async fn note(&self, batch: Vec<Note>) -> Result<(), LogFailed> {
+    pub async fn note<T: Into<Owing<Note>>>(
+        &self,
+        batch: Vec<T>,
+    ) -> Result<Vec<Waiting>, LogFailed> {
+        let batch = batch.into_iter().map(Into::into).collect();
         self.0.note(batch).await
     }
 

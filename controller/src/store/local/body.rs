@@ -5,6 +5,9 @@
 
 use dd_proto::envelope::{Body, Encoding, Envelope, Recipient, Ret};
 use dd_proto::id::RecipientNumber;
+use prost::Message as _;
+
+use super::record::Kind;
 
 /// One message: everything but its inline content.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -24,6 +27,9 @@ pub(crate) struct Accepted {
     pub(crate) file: String,
     #[prost(uint32, tag = "7")]
     pub(crate) file_crc: u32,
+    /// Not tried before; 0: due.
+    #[prost(uint64, tag = "15")]
+    pub(crate) not_before_ms: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -82,6 +88,26 @@ pub(crate) struct Noted {
     pub(crate) kept: bool,
     #[prost(bool, tag = "10")]
     pub(crate) warned: bool,
+    /// The delay warning, accepted by the same record.
+    #[prost(message, optional, tag = "15")]
+    pub(crate) dsn: Option<Accepted>,
+}
+
+/// The message that a record accepts: its own, or the notification that a settlement or a note owes. Its content is
+/// the record's. None where a record accepts nothing.
+///
+/// # Errors
+/// The envelope does not parse.
+pub(crate) fn message_in(
+    kind: Kind,
+    envelope: &[u8],
+) -> Result<Option<Accepted>, prost::DecodeError> {
+    match kind {
+        Kind::Accepted => Accepted::decode(envelope).map(Some),
+        Kind::Settled => Settled::decode(envelope).map(|settled| settled.dsn),
+        Kind::Noted => Noted::decode(envelope).map(|noted| noted.dsn),
+        Kind::Carried | Kind::Put => Ok(None),
+    }
 }
 
 /// The key of a registry record; the value is the record's content.
