@@ -180,6 +180,11 @@ impl State {
         let Some(queue) = self.sites.get_mut(&name) else {
             return;
         };
+        // A notification over its sender's cap has its own time from the start.
+        if let Some(at) = waiting.not_before.filter(|at| *at > turn.now.wall) {
+            queue.becomes_due(at);
+            return self.look(&name, turn);
+        }
         queue.arrived(waiting, &self.barrier);
         match queue.phase {
             Phase::Idle | Phase::Waiting(Why::Deferred, _) => self.wake(&name, turn),

@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use dd_proto::envelope::{Body, Encoding, Envelope, Recipient};
 use dd_proto::id::{Lease, MessageId, RecipientNumber, SessionId};
-use dd_proto::report::{Delays, Disposition, Observed, Outcome, RecipientResult, Reply, Report};
+use dd_proto::report::{
+    Delays, Disposition, Observed, Outcome, RecipientResult, Reply, Report, Told,
+};
 use jiff::Timestamp;
 
 use super::simulation::site;
@@ -124,6 +126,7 @@ fn relayed(lease: Lease) -> AgentEvent {
             number: RecipientNumber(0),
             disposition: Disposition::Relayed,
             reply,
+            told: Told::NotPassedOn,
         }],
         dot_sent: true,
         reply: None,

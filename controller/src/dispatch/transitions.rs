@@ -8,7 +8,7 @@ use std::time::Duration;
 use dd_proto::id::{DeliveryId, Lease, MessageId, RecipientNumber, SessionId};
 use dd_proto::name::SiteName;
 use dd_proto::report::{
-    Delays, Disposition, GivenBack, Observed, Outcome, RecipientResult, Reply, Report,
+    Delays, Disposition, GivenBack, Observed, Outcome, RecipientResult, Reply, Report, Told,
 };
 use dd_proto::site::Hold;
 use jiff::{SignedDuration, Timestamp};
@@ -132,6 +132,8 @@ impl Core {
             breaks: 0,
             in_doubt: false,
             failed: false,
+            kept: false,
+            warned: false,
             last: String::new(),
             bytes: 1,
             open: vec![RecipientNumber(0)],
@@ -293,6 +295,7 @@ fn result(disposition: Disposition) -> Vec<RecipientResult> {
         number: RecipientNumber(0),
         disposition,
         reply,
+        told: Told::NotPassedOn,
     }]
 }
 
@@ -311,6 +314,8 @@ fn word(effect: &Effect) -> String {
         Effect::Note(note) if note.in_doubt => "Note(in doubt)".to_owned(),
         Effect::Note(note) if note.not_before.is_some() => "Note(not before)".to_owned(),
         Effect::Note(_) => "Note".to_owned(),
+        Effect::Warn(_) => "Warn".to_owned(),
+        Effect::TellContact { .. } => "TellContact".to_owned(),
         Effect::Find(_) => "Find".to_owned(),
         Effect::Timer { .. } => "Timer".to_owned(),
         Effect::Answer(_, released) => format!("Answer({released:?})"),

@@ -39,14 +39,14 @@ use dd_proto::envelope::Envelope;
 use dd_proto::id::{DeliveryId, MessageId};
 use dd_proto::name::SiteName;
 use jiff::Timestamp;
-use prost::Message as _;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::intake::accept::{AcceptError, Content, Submission};
 use crate::intake::policy::Space;
 use crate::store::{
-    Count, Head, ListPosition, Loaded, LogFailed, MinFree, Note, OpenError, Position, Record,
-    Settings, Settled, Settlement, StartReport, StoreError, StoredContent, Waiting,
+    Count, Head, ListPosition, Loaded, LogFailed, MinFree, Note, Notification, OpenError, Owing,
+    Position, Record, Settings, Settled, Settlement, StartReport, StoreError, StoredContent,
+    Waiting,
 };
 
 use content::Spooled;
@@ -187,13 +187,24 @@ impl Local {
             })
     }
 
-    pub(crate) async fn settle(&self, batch: Vec<Settlement>) -> Result<(), LogFailed> {
-        let batch = batch.iter().map(settled_of).collect();
+    pub(crate) async fn settle(
+        &self,
+        batch: Vec<Owing<Settlement>>,
+    ) -> Result<Vec<Waiting>, LogFailed> {
+        let batch = batch.into_iter().map(|owing| writer::Owing {
+            envelope: settled_of(&owing.what, owing.dsn.as_ref()),
+            content: content_of(owing.dsn),
+        });
+        let batch = batch.collect();
         self.ask(|answer| Request::Settle { batch, answer }).await
     }
 
-    pub(crate) async fn note(&self, batch: Vec<Note>) -> Result<(), LogFailed> {
-        let batch = batch.iter().map(noted_of).collect();
+    pub(crate) async fn note(&self, batch: Vec<Owing<Note>>) -> Result<Vec<Waiting>, LogFailed> {
+        let batch = batch.into_iter().map(|owing| writer::Owing {
+            envelope: noted_of(&owing.what, owing.dsn.as_ref()),
+            content: content_of(owing.dsn),
+        });
+        let batch = batch.collect();
         self.ask(|answer| Request::Note { batch, answer }).await
     }
 
@@ -403,8 +414,9 @@ fn load(
         return Ok(None);
     };
     let damaged = || StoreError::Damaged(delivery.clone());
-    let (_, envelope, inline) = files.read(entry.place()).map_err(|_| damaged())?;
-    let accepted = body::Accepted::decode(envelope).map_err(|_| damaged())?;
+    let (header, envelope, inline) = files.read(entry.place()).map_err(|_| damaged())?;
+    let accepted = body::message_in(header.kind, &envelope).map_err(|_| damaged())?;
+    let accepted = accepted.ok_or_else(damaged)?;
     if accepted.id != delivery.message.as_bytes() {
         return Err(damaged());
     }
@@ -445,7 +457,27 @@ fn accepted_of<S>(submission: &Submission<S>) -> body::Accepted {
     }
 }
 
-fn settled_of(settlement: &Settlement) -> body::Settled {
+fn notification_of(dsn: &Notification) -> body::Accepted {
+    let recipients = dsn.envelope.recipients.iter();
+    body::Accepted {
+        id: dsn.id.as_bytes().to_vec(),
+        envelope: Some((&dsn.envelope).into()),
+        deliveries: vec![body::StoredDelivery {
+            site: dsn.site.to_string(),
+            recipients: recipients.map(|it| u32::from(it.number.0)).collect(),
+        }],
+        arrived_ms: millis(dsn.arrived),
+        bytes: dsn.content.len() as u64,
+        not_before_ms: dsn.not_before.map_or(0, millis),
+        ..body::Accepted::default()
+    }
+}
+
+fn content_of(dsn: Option<Notification>) -> Bytes {
+    dsn.map(|dsn| dsn.content).unwrap_or_default()
+}
+
+fn settled_of(settlement: &Settlement, dsn: Option<&Notification>) -> body::Settled {
     let recipients = settlement.recipients.iter();
     body::Settled {
         id: settlement.delivery.message.as_bytes().to_vec(),
@@ -457,15 +489,15 @@ fn settled_of(settlement: &Settlement) -> body::Settled {
                     Settled::Relayed => 1,
                     Settled::Failed => 2,
                     Settled::Removed => 3,
+                    Settled::Expired => 4,
                 },
             })
             .collect(),
-        dsn: None,
+        dsn: dsn.map(notification_of),
     }
 }
 
-fn noted_of(note: &Note) -> body::Noted {
-    let last = note.last.as_ref();
+fn noted_of(note: &Note, dsn: Option<&Notification>) -> body::Noted {
     body::Noted {
         id: note.delivery.message.as_bytes().to_vec(),
         site: note.delivery.site.to_string(),
@@ -474,6 +506,9 @@ fn noted_of(note: &Note) -> body::Noted {
         in_doubt: note.in_doubt,
         failed: note.failed,
         not_before_ms: note.not_before.map_or(0, millis),
-        last: last.map_or_else(String::new, |(_, reply)| reply.to_string()),
+        last: note.last.clone(),
+        kept: note.kept,
+        warned: note.warned,
+        dsn: dsn.map(notification_of),
     }
 }

@@ -8,6 +8,8 @@ use proptest::prelude::*;
 use proptest::sample::Index as Pick;
 use tempfile::TempDir;
 
+use prost::Message as _;
+
 use super::body::{SettledRecipient, StoredDelivery};
 use super::log::{Log, NewRecord, Written};
 use super::record::Kind;

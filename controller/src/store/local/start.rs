@@ -295,21 +295,27 @@ fn apply(index: &Index, found: &Found<'_>) -> Result<(), StoreError> {
         index.doubt_everything()?;
     }
     let unreadable = |_| StoreError::Index("a record does not parse".to_owned());
+    let written = Written {
+        sequence: found.header.sequence,
+        place: found.place,
+    };
     match found.header.kind {
         Kind::Accepted => {
             let accepted = body::Accepted::decode(found.envelope).map_err(unreadable)?;
-            let written = Written {
-                sequence: found.header.sequence,
-                place: found.place,
-            };
             index.accepted(&accepted, written, found.start);
         }
         Kind::Settled => {
             let settled = body::Settled::decode(found.envelope).map_err(unreadable)?;
+            if let Some(dsn) = &settled.dsn {
+                index.accepted(dsn, written, found.start);
+            }
             index.settled(&settled)?;
         }
         Kind::Noted => {
             let noted = body::Noted::decode(found.envelope).map_err(unreadable)?;
+            if let Some(dsn) = &noted.dsn {
+                index.accepted(dsn, written, found.start);
+            }
             index.noted(&noted)?;
         }
         Kind::Carried | Kind::Put => {

@@ -89,8 +89,10 @@ fn note(n: u8, name: &str, not_before: Option<Timestamp>) -> Note {
         breaks: 0,
         in_doubt: true,
         failed: false,
+        kept: true,
+        warned: true,
         not_before,
-        last: None,
+        last: "450 4.2.2 full".to_owned(),
     }
 }
 
@@ -342,6 +344,7 @@ async fn a_note_moves_a_delivery_behind_what_is_due() {
         assert_eq!(waiting(store, "a").await, [id(3), id(1)]);
         let shown = store.find(id(2)).await.unwrap();
         assert!(shown[0].failed && shown[0].attempts == 3);
+        assert!(shown[0].kept && shown[0].warned && shown[0].last == "450 4.2.2 full");
         assert_eq!(store.list(None, None, 10).await.unwrap().0.len(), 3);
     }
 }
@@ -552,4 +555,111 @@ async fn a_half_made_snapshot_does_not_cost_the_index() {
     let (store, report) = open(dir.path());
     assert_eq!((report.replayed, half.exists()), (0, false));
     assert_eq!(waiting(&store, "a").await, [id(1)]);
+}
+
+fn notification(n: u8, not_before: Option<Timestamp>) -> Notification {
+    let Submission { mut envelope, .. } = submission(n, &["smarthost"], inline(n));
+    envelope.reverse_path = ReversePath::Null;
+    Notification {
+        id: id(n),
+        envelope,
+        site: site("smarthost"),
+        content: Bytes::from(vec![n; 300]),
+        arrived: "2026-01-01T00:00:00Z".parse().unwrap(),
+        not_before,
+    }
+}
+
+#[tokio::test]
+async fn a_settlement_and_its_notification_survive_a_kill_together() {
+    let dir = TempDir::new().unwrap();
+    let (store, _) = open(dir.path());
+    store
+        .accept(submission(1, &["a"], inline(1)))
+        .await
+        .unwrap();
+    let owing = Owing {
+        what: settlement(1, "a", 0),
+        dsn: Some(notification(2, None)),
+    };
+    let before = killed(dir.path());
+    let accepted = store.settle(vec![owing]).await.unwrap();
+    assert_eq!(accepted.len(), 1);
+    assert_eq!(accepted[0].delivery, to(2, "smarthost"));
+    let after = killed(dir.path());
+
+    let (again, _) = open(before.path());
+    assert_eq!(waiting(&again, "a").await, [id(1)]);
+    assert_eq!(waiting(&again, "smarthost").await, []);
+    let (again, report) = open(after.path());
+    assert_eq!(report.replayed, 2);
+    for store in [&store, &again] {
+        assert_eq!(waiting(store, "a").await, []);
+        let loaded = store.load(&to(2, "smarthost")).await.unwrap().unwrap();
+        assert_eq!(loaded.envelope, notification(2, None).envelope);
+        assert_eq!(loaded.waiting.bytes, 300);
+        let StoredContent::Inline(content) = loaded.content else {
+            panic!("a notification lies in its record");
+        };
+        assert_eq!(content, notification(2, None).content);
+    }
+    let done = settlement(2, "smarthost", 0);
+    let _ = again.settle(vec![done]).await.unwrap();
+    let last = killed(after.path());
+    let (last, _) = open(last.path());
+    assert_eq!(last.total(), Count::default());
+}
+
+#[tokio::test]
+async fn a_torn_settlement_leaves_the_mail_and_no_notification() {
+    let dir = TempDir::new().unwrap();
+    let (store, _) = open(dir.path());
+    store
+        .accept(submission(1, &["a"], inline(1)))
+        .await
+        .unwrap();
+    let whole = last_segment(dir.path()).metadata().unwrap().len();
+    let owing = Owing {
+        what: settlement(1, "a", 0),
+        dsn: Some(notification(2, None)),
+    };
+    let _ = store.settle(vec![owing]).await.unwrap();
+    let end = last_segment(dir.path()).metadata().unwrap().len();
+    // The last byte is content of the notification: where that is torn the settlement counts for nothing either.
+    for cut in [whole + 1, end - 300, end - 1] {
+        let copy = killed(dir.path());
+        let file = File::options().write(true).open(last_segment(copy.path()));
+        file.unwrap().set_len(cut).unwrap();
+        let (again, _) = open(copy.path());
+        assert_eq!(waiting(&again, "a").await, [id(1)], "{cut}");
+        assert_eq!(waiting(&again, "smarthost").await, [], "{cut}");
+    }
+}
+
+#[tokio::test]
+async fn a_delay_warning_is_remembered_with_its_note_and_keeps_its_time() {
+    let dir = TempDir::new().unwrap();
+    let (store, _) = open(dir.path());
+    store
+        .accept(submission(1, &["a"], inline(1)))
+        .await
+        .unwrap();
+    let later: Timestamp = "2090-01-01T00:00:00Z".parse().unwrap();
+    let owing = Owing {
+        what: note(1, "a", None),
+        dsn: Some(notification(2, Some(later))),
+    };
+    let accepted = store.note(vec![owing]).await.unwrap();
+    assert_eq!(accepted[0].not_before, Some(later));
+    let copy = killed(dir.path());
+    let (again, _) = open(copy.path());
+    for store in [&store, &again] {
+        assert_eq!(store.find(id(1)).await.unwrap()[0].attempts, 3);
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let head = store.head(&site("smarthost"), None, now, 10).await.unwrap();
+        assert_eq!((head.due.len(), head.next_due), (0, Some(later)));
+        let found = store.find(id(2)).await.unwrap().remove(0);
+        assert_eq!(found.not_before, Some(later));
+        assert!(store.load(&found.delivery).await.unwrap().is_some());
+    }
 }

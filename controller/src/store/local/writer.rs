@@ -35,18 +35,26 @@ pub(crate) enum Request {
         file: Option<Spooled>,
         answer: oneshot::Sender<Result<Vec<Waiting>, LogFailed>>,
     },
+    /// Answers with the notifications that were accepted.
     Settle {
-        batch: Vec<body::Settled>,
-        answer: oneshot::Sender<Result<(), LogFailed>>,
+        batch: Vec<Owing<body::Settled>>,
+        answer: oneshot::Sender<Result<Vec<Waiting>, LogFailed>>,
     },
     Note {
-        batch: Vec<body::Noted>,
-        answer: oneshot::Sender<Result<(), LogFailed>>,
+        batch: Vec<Owing<body::Noted>>,
+        answer: oneshot::Sender<Result<Vec<Waiting>, LogFailed>>,
     },
     /// Everything before it is committed; answers with the end of the log.
     Close {
         answer: oneshot::Sender<(u64, u64, u64)>,
     },
+}
+
+/// The envelope of a record, and the content of the notification inside it; empty without one.
+#[derive(Debug)]
+pub(crate) struct Owing<T> {
+    pub(crate) envelope: T,
+    pub(crate) content: Bytes,
 }
 
 /// Everything the thread owns.
@@ -134,26 +142,36 @@ impl Writer {
                 }
             }
             Request::Settle { batch, answer } => {
-                for settled in &batch {
-                    written.next();
-                    match self.index.settled(settled) {
+                let mut accepted = Vec::new();
+                for Owing { envelope, .. } in &batch {
+                    accepted.extend(self.notify(envelope.dsn.as_ref(), written.next()));
+                    match self.index.settled(envelope) {
                         Ok(Some(file)) => content::unlink(&self.content, &file),
                         Ok(None) => {}
                         Err(error) => self.fail(&error),
                     }
                 }
-                let _ = answer.send(Ok(()));
+                let _ = answer.send(Ok(accepted));
             }
             Request::Note { batch, answer } => {
-                for noted in &batch {
-                    written.next();
-                    if let Err(error) = self.index.noted(noted) {
+                let mut accepted = Vec::new();
+                for Owing { envelope, .. } in &batch {
+                    accepted.extend(self.notify(envelope.dsn.as_ref(), written.next()));
+                    if let Err(error) = self.index.noted(envelope) {
                         self.fail(&error);
                     }
                 }
-                let _ = answer.send(Ok(()));
+                let _ = answer.send(Ok(accepted));
             }
             Request::Close { .. } => {}
+        }
+    }
+
+    /// The notification becomes known before what it is about is gone.
+    fn notify(&self, dsn: Option<&body::Accepted>, written: Option<Written>) -> Vec<Waiting> {
+        match (dsn, written) {
+            (Some(dsn), Some(written)) => self.index.accepted(dsn, written, self.start),
+            _ => Vec::new(),
         }
     }
 }
@@ -162,16 +180,13 @@ impl Request {
     fn bytes(&self) -> usize {
         match self {
             Self::Accept { inline, .. } => inline.len(),
-            _ => 0,
+            Self::Settle { batch, .. } => batch.iter().map(|it| it.content.len()).sum(),
+            Self::Note { batch, .. } => batch.iter().map(|it| it.content.len()).sum(),
+            Self::Close { .. } => 0,
         }
     }
 
     fn records(&self) -> Vec<NewRecord> {
-        let record = |kind, envelope| NewRecord {
-            kind,
-            envelope,
-            content: Bytes::new(),
-        };
         match self {
             Self::Accept {
                 accepted, inline, ..
@@ -182,11 +197,11 @@ impl Request {
             }],
             Self::Settle { batch, .. } => batch
                 .iter()
-                .map(|settled| record(Kind::Settled, settled.encode_to_vec()))
+                .map(|owing| owing.record(Kind::Settled))
                 .collect(),
             Self::Note { batch, .. } => batch
                 .iter()
-                .map(|noted| record(Kind::Noted, noted.encode_to_vec()))
+                .map(|owing| owing.record(Kind::Noted))
                 .collect(),
             Self::Close { .. } => Vec::new(),
         }
@@ -202,6 +217,16 @@ impl Request {
                 let _ = answer.send(Err(LogFailed));
             }
             Self::Close { .. } => {}
+        }
+    }
+}
+
+impl<T: prost::Message> Owing<T> {
+    fn record(&self, kind: Kind) -> NewRecord {
+        NewRecord {
+            kind,
+            envelope: self.envelope.encode_to_vec(),
+            content: self.content.clone(),
         }
     }
 }
