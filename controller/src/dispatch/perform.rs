@@ -10,6 +10,7 @@ use dd_proto::envelope::Envelope;
 
 use super::backing::{Backing, StoreFailed};
 use super::cache::Cached;
+use super::clock::Clock;
 use super::event::{Assign, Effect, Event, NotLoaded, Settle, Warn};
 use super::lease::Freshness;
 use super::release::Token;
@@ -20,7 +21,7 @@ use crate::store::{Loaded, Note, StoredContent};
 
 /// Contents up to this ride in the assignment.
 pub(super) const INLINE: u64 = 64 * 1024;
-impl<S: Backing> Dispatch<S> {
+impl<S: Backing, C: Clock> Dispatch<S, C> {
     pub(super) fn perform(&mut self) {
         let (mut settles, mut notes) = (Vec::new(), Vec::new());
         while !self.effects.is_empty() {
