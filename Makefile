@@ -23,15 +23,17 @@ power-cut: bins
 test: deps check bins
 	$(CARGO) test --release --workspace --locked
 
-# Without a configuration Debian starts no mail server of its own; the tests bring theirs.
+# Without a configuration Debian starts no mail server of its own; the tests bring theirs. eatmydata turns syncs off, which a
+# power cut must punish; fiu-utils makes them fail; faketime turns clocks.
+DEPS = postfix eatmydata fiu-utils faketime e2fsprogs mount
 deps:
-	@test -x /usr/sbin/postfix || { \
-	  test "$$(id -u)" = 0 || { echo "make deps: installing Debian's postfix needs root; run it as root once" >&2; exit 1; }; \
-	  echo "make deps: installing Debian's postfix, which the tests run as home server and feeder"; \
+	@dpkg-query -W -f '$${Status}\n' $(DEPS) 2>/dev/null | grep -c '^install ok installed' | grep -qx $(words $(DEPS)) || { \
+	  test "$$(id -u)" = 0 || { echo "make deps: installing $(DEPS) from Debian needs root; run it as root once" >&2; exit 1; }; \
+	  echo "make deps: installing from Debian what the tests run: $(DEPS)"; \
 	  echo "postfix postfix/main_mailer_type select No configuration" | debconf-set-selections && \
 	  apt-get update -q && \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends postfix; }
-	@test "$$(id -u)" = 0 || { echo "make test: the tests that run Postfix need root" >&2; exit 1; }
+	  DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(DEPS); }
+	@test "$$(id -u)" = 0 || { echo "make test: the tests that run Postfix or cut the power need root" >&2; exit 1; }
 
 check:
 	$(CARGO) fmt --all --check
