@@ -19,7 +19,7 @@ use super::event::{Assign, Effect, Event, NotLoaded, Settle, Warn};
 use super::lease::Freshness;
 use super::release::Token;
 use super::run::{Dispatch, Done};
-use super::settled::Letter;
+use super::settled::{self, Letter};
 use super::{Assignment, AttachmentId, InHand, Order, actions, expiry};
 use crate::store::{Loaded, Note, Position, StoredContent};
 
@@ -262,6 +262,9 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
 
     /// Sends an assignment if everything it needs is in memory; else reads first.
     fn complete(&mut self, assign: Assign) {
+        if assign.waiting.in_doubt {
+            settled::log_again(&assign.lease.delivery);
+        }
         let cached = self.cache.look_up(&assign.lease.delivery);
         let needs_content = assign.waiting.bytes <= INLINE;
         match cached {

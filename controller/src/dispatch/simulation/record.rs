@@ -34,5 +34,6 @@ pub(in crate::dispatch) fn site(n: u64) -> Site {
         contact: None,
         allow_targets: Vec::new(),
         password_hash: None,
+        wake_hash: None,
     }
 }
