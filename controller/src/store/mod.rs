@@ -279,7 +279,8 @@ impl Store {
         disk: local::disk::SharedDisk,
         settings: &Settings,
     ) -> Result<(Self, StartReport), OpenError> {
-        let (local, report) = local::Local::open_on(disk, settings)?;
+        let (local, report) =
+            local::Local::open_on(disk, local::spares::Making::WhenTaken, settings)?;
         Ok((Self(Arc::new(local)), report))
     }
 
