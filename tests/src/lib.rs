@@ -23,6 +23,7 @@ pub mod postfix;
 pub mod process;
 pub mod site;
 pub mod submit;
+pub mod tmpfs;
 pub mod trial;
 pub mod wait;
 pub mod world;

@@ -149,9 +149,23 @@ impl Process {
     /// # Panics
     /// It has been waited for.
     pub fn strike(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    /// It stands still until [`thaw`](Self::thaw).
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// It goes on where it was.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
         // It may have ended by itself a moment ago.
-        let _ = kill_process(pid.expect("a child has a process id"), Signal::KILL);
+        let _ = kill_process(pid.expect("a child has a process id"), signal);
     }
 
     /// SIGTERM; returns how it ended.
