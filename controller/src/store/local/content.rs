@@ -5,6 +5,7 @@
 //! - Its name carries the start number: only files of earlier starts can be orphans.
 //! - It goes away when the last delivery's settlement is synced, or when it is dropped without being accepted.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -108,25 +109,23 @@ pub(crate) fn unlink(dir: &Path, name: &str) {
     }
 }
 
-/// Removes files of earlier starts that no open delivery names. Returns how many.
-pub(crate) fn remove_orphans(
-    dir: &Path,
-    current_start: u64,
-    is_named: impl Fn(&str) -> bool,
-) -> io::Result<u64> {
-    let mut removed = 0;
+/// The names of all files of earlier starts.
+///
+/// # Errors
+/// The disk's.
+pub(crate) fn of_earlier_starts(dir: &Path, current_start: u64) -> io::Result<HashSet<String>> {
+    let mut names = HashSet::new();
     for entry in std::fs::read_dir(dir)? {
         let name = entry?.file_name();
         let Some(name) = name.to_str() else { continue };
         let start = name
             .get(..16)
             .and_then(|start| u64::from_str_radix(start, 16).ok());
-        if start.is_some_and(|start| start < current_start) && !is_named(name) {
-            unlink(dir, name);
-            removed += 1;
+        if start.is_some_and(|start| start < current_start) {
+            names.insert(name.to_owned());
         }
     }
-    Ok(removed)
+    Ok(names)
 }
 
 /// Whether a content file is what its record says.

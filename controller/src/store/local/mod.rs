@@ -6,15 +6,18 @@
 //!   registry/  segments of the registry log   (truth)
 //!   content/   contents over 256 KiB          (truth, named by records)
 //!   index/     sled                           (derived)
+//!   ballast    space held back for a rebuild of the index
 //!   quarantine/  what a start could not read
 //! ```
 //!
 //! # Not here
 //! What a start does ([`start`]), the commit ([`writer`]), formats ([`segment`], [`record`], [`body`]).
 
+mod ballast;
 mod body;
 pub(super) mod content;
 mod index;
+mod learn;
 mod log;
 mod record;
 mod registry;
@@ -32,7 +35,6 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use bytes::Bytes;
 use dd_proto::envelope::Envelope;
@@ -45,13 +47,17 @@ use crate::intake::accept::{AcceptError, Content, Submission};
 use crate::intake::policy::Space;
 use crate::store::{
     Count, Head, ListPosition, Loaded, LogFailed, MinFree, Note, Notification, OpenError, Owing,
-    Position, Record, Settings, Settled, Settlement, StartReport, StoreError, StoredContent,
+    Position, Progress, Record, Settings, Settled, Settlement, Stage, StartReport, StoreError, StoredContent,
     Waiting,
 };
 
+use ballast::{BALLAST_BYTES, Ballast};
 use content::Spooled;
 use index::Index;
 use index::entry::millis;
+use index::on_sled::OnSled;
+use index::shelf::Shelves;
+use learn::{Known, Learner};
 use log::Files;
 use registry::Registry;
 use start::{Places, Started};
@@ -59,8 +65,6 @@ use writer::{Request, Writer, wall};
 
 /// Requests that may wait for the writer; beyond them callers wait.
 const REQUESTS: usize = 4096;
-/// How often pending changes go to sled.
-const FLUSH_EVERY: Duration = Duration::from_millis(200);
 /// Below this much free space intake stops, whatever the percentage.
 const MIN_FREE_BYTES: u64 = 64 << 20;
 
@@ -74,7 +78,7 @@ pub(crate) struct Local {
     index: Arc<Index>,
     files: Files,
     registry: Arc<Registry>,
-    all_known: watch::Sender<bool>,
+    known: Arc<Known>,
     failed: watch::Sender<bool>,
     threads: Mutex<Option<Threads>>,
     /// Held for as long as the process uses the directory.
@@ -84,12 +88,23 @@ pub(crate) struct Local {
 #[derive(Debug)]
 struct Threads {
     writer: JoinHandle<()>,
-    flusher: JoinHandle<()>,
-    end_flusher: std::sync::mpsc::Sender<()>,
+    index: JoinHandle<()>,
+    /// Dropped, it ends the thread of the index.
+    end_index: std::sync::mpsc::Sender<()>,
 }
 
 impl Local {
     pub(crate) fn open(settings: &Settings) -> Result<(Self, StartReport), OpenError> {
+        let shelves = Arc::new(OnSled::new(&settings.dir.join("index")));
+        Self::open_with(settings, shelves, BALLAST_BYTES)
+    }
+
+    /// With the index on other shelves than sled's, for simulations.
+    pub(crate) fn open_with(
+        settings: &Settings,
+        shelves: Arc<dyn Shelves>,
+        ballast: u64,
+    ) -> Result<(Self, StartReport), OpenError> {
         let Started {
             lock,
             places,
@@ -97,11 +112,27 @@ impl Local {
             queue,
             files,
             registry,
-            index,
+            old,
+            own,
+            clean_stop,
             report,
         } = start::start(settings)?;
-        let (requests, receiver) = mpsc::channel(REQUESTS);
         let failed = watch::Sender::new(false);
+        let (known, index) = (Arc::new(Known::new()), Arc::new(Index::new(own, start)));
+        let (end_index, ended) = std::sync::mpsc::channel();
+        let learner = Learner {
+            index: Arc::clone(&index),
+            shelves,
+            places: places.clone(),
+            old,
+            clean_stop,
+            start,
+            known: Arc::clone(&known),
+            ballast: Ballast::new(&places.root, ballast),
+            failed: failed.clone(),
+            ended,
+        };
+        let (requests, receiver) = mpsc::channel(REQUESTS);
         let writer = Writer {
             log: queue,
             index: Arc::clone(&index),
@@ -110,14 +141,10 @@ impl Local {
             content: places.content.clone(),
             start,
         };
-        let (end_flusher, ended) = std::sync::mpsc::channel();
         let threads = Threads {
-            writer: spawn("log writer", move || writer.run())?,
-            flusher: spawn("index", {
-                let (index, failed) = (Arc::clone(&index), failed.clone());
-                move || flush_until(&ended, &index, &failed)
-            })?,
-            end_flusher,
+            writer: spawn("log writer", &places, move || writer.run())?,
+            index: spawn("index", &places, move || learner.run())?,
+            end_index,
         };
         let local = Self {
             places,
@@ -127,7 +154,7 @@ impl Local {
             index,
             files,
             registry: Arc::new(registry),
-            all_known: watch::Sender::new(true),
+            known,
             failed,
             threads: Mutex::new(Some(threads)),
             _lock: lock,
@@ -273,8 +300,8 @@ impl Local {
         let index = Arc::clone(&self.index);
         let looked = tokio::task::spawn_blocking(move || look(&index)).await;
         let result = looked.map_err(|_| StoreError::Closed)?;
-        if let Err(StoreError::Index(error)) = &result {
-            tracing::error!(error, "the index failed; the next start rebuilds it");
+        if let Err(error @ (StoreError::Index(_) | StoreError::IndexFull)) = &result {
+            tracing::error!(%error, "the index failed; the next start rebuilds it");
             self.failed.send_replace(true);
         }
         result
@@ -285,32 +312,37 @@ impl Local {
     }
 
     pub(crate) fn total(&self) -> Count {
-        let counts = self.index.all_counts().into_iter();
-        counts.fold(Count::default(), |total, (_, count)| Count {
-            messages: total.messages + count.messages,
-            bytes: total.bytes + count.bytes,
-        })
+        self.index.total()
     }
 
     pub(crate) fn sites_with_mail(&self) -> Vec<(SiteName, Option<Timestamp>)> {
-        let sites = self.index.all_counts().into_iter();
-        sites
-            .map(|(site, _)| {
-                // Without its timer a site is only tried sooner.
-                let timer = self.index.timer(&site).unwrap_or_default();
-                (site, timer)
-            })
-            .collect()
+        self.index.sites()
     }
 
     pub(crate) fn all_known(&self) -> watch::Receiver<bool> {
-        self.all_known.subscribe()
+        self.known.all.subscribe()
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        self.known.progress()
+    }
+
+    pub(crate) fn holds_all_sites(&self) -> bool {
+        self.registry.holds_all()
+    }
+
+    pub(crate) async fn registry_repaired(&self) -> Result<(), LogFailed> {
+        self.change(|registry| registry.repaired(millis(wall())))
+            .await
     }
 
     pub(crate) fn space(&self) -> Space {
         let Ok(stat) = rustix::fs::statvfs(&self.places.root) else {
             return Space::Short;
         };
+        if matches!(self.progress().stage, Stage::NoRoom { .. }) {
+            return Space::Short;
+        }
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
         let wanted = match self.min_free {
             MinFree::Bytes(bytes) => bytes,
@@ -330,11 +362,18 @@ impl Local {
         key: String,
         value: Option<Bytes>,
     ) -> Result<u64, LogFailed> {
+        self.change(move |registry| registry.put(family, &key, value, millis(wall())))
+            .await
+    }
+
+    /// Changes the registry where blocking is allowed.
+    async fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Registry) -> std::io::Result<T> + Send + 'static,
+    ) -> Result<T, LogFailed> {
         let registry = Arc::clone(&self.registry);
-        let put =
-            tokio::task::spawn_blocking(move || registry.put(family, &key, value, millis(wall())));
-        let result = put.await.map_err(|_| LogFailed)?;
-        result.map_err(|error| {
+        let changed = tokio::task::spawn_blocking(move || change(&registry)).await;
+        changed.map_err(|_| LogFailed)?.map_err(|error| {
             tracing::error!(%error, "the registry's log cannot be written");
             self.failed.send_replace(true);
             LogFailed
@@ -371,36 +410,32 @@ impl Local {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some(threads) = threads {
-            drop(threads.end_flusher);
-            for thread in [threads.writer, threads.flusher] {
+            drop(threads.end_index);
+            for thread in [threads.writer, threads.index] {
                 thread.join().map_err(|_| StoreError::Closed)?;
             }
         }
-        while self.index.flush_pending()? > 0 {}
-        let entries = self.index.count_all()?;
-        let end = Places::end_of(end, entries);
-        self.index.close(&self.places.index, &end)?;
+        if !*self.known.all.borrow() || *self.failed.borrow() {
+            // The next start reads the log again.
+            return Ok(());
+        }
+        let entries = self.index.total().messages;
+        let end = Places::end_of(end, self.registry.end(), entries);
+        self.index.close(&end)?;
         self.places.write_marker(&end).map_err(StoreError::Disk)
     }
 }
 
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(run)
-}
-
-/// Writes pending changes to sled until the other end of `ended` is dropped.
-fn flush_until(ended: &std::sync::mpsc::Receiver<()>, index: &Index, failed: &watch::Sender<bool>) {
-    use std::sync::mpsc::RecvTimeoutError::Timeout;
-    while ended.recv_timeout(FLUSH_EVERY) == Err(Timeout) {
-        if index.pending() == 0 {
-            continue;
-        }
-        if let Err(error) = index.flush_pending() {
-            tracing::error!(%error, "the index failed; the next start rebuilds it");
-            failed.send_replace(true);
-            return;
-        }
-    }
+fn spawn(
+    name: &str,
+    places: &Places,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, OpenError> {
+    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+    spawned.map_err(|source| OpenError::Disk {
+        path: places.root.clone(),
+        source,
+    })
 }
 
 fn load(
