@@ -197,6 +197,7 @@ impl Learner {
             return Ok(None);
         }
         self.known.lock().records = entries;
+        self.index.load_timers()?;
         Ok(Some(Came::ToTheEnd))
     }
 

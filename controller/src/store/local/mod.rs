@@ -27,6 +27,8 @@ mod start;
 mod writer;
 
 #[cfg(test)]
+mod learn_tests;
+#[cfg(test)]
 mod replay_tests;
 #[cfg(test)]
 mod tests;

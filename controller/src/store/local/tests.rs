@@ -12,7 +12,7 @@ use super::*;
 use crate::intake::accept::Spool as _;
 use crate::store::{RebuildIndex, Store};
 
-fn settings(dir: &Path) -> Settings {
+pub(super) fn settings(dir: &Path) -> Settings {
     Settings {
         dir: dir.to_owned(),
         segment_bytes: 16 << 10,
@@ -21,30 +21,70 @@ fn settings(dir: &Path) -> Settings {
     }
 }
 
-fn open(dir: &Path) -> (Store, StartReport) {
-    Store::open(&settings(dir)).unwrap()
+/// A store whose earlier mail is known, and how it came to know.
+pub(super) fn opened(settings: &Settings) -> (Store, Opened) {
+    let shelves = Arc::new(OnSled::new(&settings.dir.join("index")));
+    let (local, report) = Local::open_with(settings, shelves, 0).unwrap();
+    let store = Store(Arc::new(local));
+    wait_until_known(&store);
+    let progress = store.progress();
+    let opened = Opened {
+        start: report.start,
+        torn_bytes: report.torn_bytes,
+        damaged: progress.damaged,
+        replayed: if progress.bytes > 0 { progress.records } else { 0 },
+    };
+    (store, opened)
 }
 
-fn id(n: u8) -> MessageId {
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) start: u64,
+    pub(super) torn_bytes: u64,
+    pub(super) damaged: u64,
+    /// Records of the log; 0 where the index was trusted.
+    pub(super) replayed: u64,
+}
+
+/// Also where a runtime runs on this thread already.
+pub(super) fn wait_until_known(store: &Store) {
+    let mut all_known = store.all_known();
+    let waiting = std::thread::spawn(move || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().build().unwrap();
+        runtime.block_on(async {
+            let known = all_known.wait_for(|known| *known);
+            let in_time = tokio::time::timeout(std::time::Duration::from_secs(60), known);
+            assert!(in_time.await.is_ok(), "not all is known after a minute");
+        });
+    });
+    waiting.join().unwrap();
+}
+
+fn open(dir: &Path) -> (Store, Opened) {
+    opened(&settings(dir))
+}
+
+pub(super) fn id(n: u8) -> MessageId {
     MessageId::new(1_700_000_000_000 + u64::from(n), [n; 10])
 }
 
-fn site(name: &str) -> SiteName {
+pub(super) fn site(name: &str) -> SiteName {
     name.parse().unwrap()
 }
 
-fn to(n: u8, site_name: &str) -> DeliveryId {
+pub(super) fn to(n: u8, site_name: &str) -> DeliveryId {
     DeliveryId {
         message: id(n),
         site: site(site_name),
     }
 }
 
-fn far() -> Timestamp {
+pub(super) fn far() -> Timestamp {
     "2100-01-01T00:00:00Z".parse().unwrap()
 }
 
-fn submission(n: u8, sites: &[&str], content: Content<Spooled>) -> Submission<Spooled> {
+pub(super) fn submission(n: u8, sites: &[&str], content: Content<Spooled>) -> Submission<Spooled> {
     let recipient = |number: u16| Recipient {
         number: RecipientNumber(number),
         path: format!("user{number}@home.example").parse().unwrap(),
@@ -71,18 +111,18 @@ fn submission(n: u8, sites: &[&str], content: Content<Spooled>) -> Submission<Sp
     }
 }
 
-fn inline(n: u8) -> Content<Spooled> {
+pub(super) fn inline(n: u8) -> Content<Spooled> {
     Content::Inline(Bytes::from(vec![n; 100]))
 }
 
-fn settlement(n: u8, name: &str, number: u16) -> Settlement {
+pub(super) fn settlement(n: u8, name: &str, number: u16) -> Settlement {
     Settlement {
         delivery: to(n, name),
         recipients: vec![(RecipientNumber(number), Settled::Relayed)],
     }
 }
 
-fn note(n: u8, name: &str, not_before: Option<Timestamp>) -> Note {
+pub(super) fn note(n: u8, name: &str, not_before: Option<Timestamp>) -> Note {
     Note {
         delivery: to(n, name),
         attempts: 3,
@@ -94,18 +134,22 @@ fn note(n: u8, name: &str, not_before: Option<Timestamp>) -> Note {
     }
 }
 
-async fn waiting(store: &Store, name: &str) -> Vec<MessageId> {
+pub(super) async fn waiting(store: &Store, name: &str) -> Vec<MessageId> {
     let head = store.head(&site(name), None, far(), 1000).await.unwrap();
     head.due.iter().map(|w| w.delivery.message).collect()
 }
 
 /// The state directory as a process killed at this moment would leave it.
-fn killed(dir: &Path) -> TempDir {
+pub(super) fn killed(dir: &Path) -> TempDir {
     fn copy(from: &Path, to: &Path) {
         std::fs::create_dir_all(to).unwrap();
         for entry in std::fs::read_dir(from).unwrap() {
             let entry = entry.unwrap();
             let target = to.join(entry.file_name());
+            if entry.file_name() == "index" {
+                // Of no use after a kill, and another thread is writing there.
+                continue;
+            }
             if entry.file_type().unwrap().is_dir() {
                 copy(&entry.path(), &target);
             } else {
@@ -547,7 +591,7 @@ async fn a_half_made_snapshot_does_not_cost_the_index() {
         .unwrap();
     store.close().await.unwrap();
     drop(store);
-    let half = dir.path().join("index/snap.00000000FFFFFFFF.generating");
+    let half = dir.path().join("index/1/snap.00000000FFFFFFFF.generating");
     std::fs::write(&half, b"half").unwrap();
     let (store, report) = open(dir.path());
     assert_eq!((report.replayed, half.exists()), (0, false));

@@ -85,7 +85,6 @@ impl Counts {
     }
 
     /// Open deliveries whose newest record lies in a segment.
-    #[cfg_attr(not(test), expect(dead_code, reason = "asked by the cleaning of the log"))]
     
     pub(super) fn live(&self, segment: u64) -> u64 {
         self.live.get(&segment).copied().unwrap_or_default()

@@ -40,7 +40,10 @@ impl Index {
     }
 
     /// Takes over the timers of sites with mail; those set since the start are newer.
-    fn load_timers(&self) -> Result<(), StoreError> {
+    ///
+    /// # Errors
+    /// The shelf's.
+    pub(crate) fn load_timers(&self) -> Result<(), StoreError> {
         let mut from = Vec::new();
         loop {
             let page = self.stored_range(Table::Timers, &from, None, PAGE)?;
@@ -135,7 +138,7 @@ impl Index {
         self.overlay().len(which)
     }
 
-    /// Reads every entry on the shelf once, and fills counts and timers. `go_on` says whether to go on.
+    /// Reads every entry on the shelf once, and fills the counts. `go_on` says whether to go on.
     ///
     /// # Errors
     /// The shelf's; an entry that does not parse.
@@ -144,7 +147,6 @@ impl Index {
         loop {
             let page = self.stored_range(Table::Queue, &from, None, PAGE)?;
             let Some((last, _)) = page.last().filter(|_| go_on(entries)) else {
-                self.load_timers()?;
                 return Ok(entries);
             };
             from = [last.as_slice(), &[0]].concat();

@@ -337,6 +337,12 @@ impl Index {
     pub(crate) fn total(&self) -> Count {
         self.counts().total()
     }
+
+    /// Open deliveries whose newest record lies in a segment of the log.
+    #[cfg_attr(not(test), expect(dead_code, reason = "asked by the cleaning of the log"))]
+    pub(crate) fn live_in(&self, segment: u64) -> u64 {
+        self.counts().live(segment)
+    }
 }
 
 impl From<ShelfError> for StoreError {
