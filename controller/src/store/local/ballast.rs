@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FallocateFlags;
 
-use super::start::free;
+use super::disk::{Disk as _, RealDisk};
 
 /// As much as is held back.
 pub(crate) const BALLAST_BYTES: u64 = 64 << 20;
@@ -38,7 +38,7 @@ impl Ballast {
     /// Makes it where it is not there and space is plenty. Without it the next rebuild only has less room.
     pub(crate) fn make(&self) {
         let there = self.path().metadata().map_or(0, |found| found.len());
-        if there == self.bytes || free(&self.root) < PLENTY * self.bytes {
+        if there == self.bytes || RealDisk.room(&self.root).map_or(0, |it| it.free) < PLENTY * self.bytes {
             return;
         }
         if let Err(error) = self.allocate() {

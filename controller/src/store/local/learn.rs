@@ -19,7 +19,7 @@
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ use tokio::sync::watch;
 
 use super::ballast::Ballast;
 use super::body;
-use super::content;
+use super::content::Contents;
 use super::index::shelf::Shelves;
 use super::index::{Index, Which};
 use super::log::Written;
@@ -78,6 +78,7 @@ pub(crate) struct Learner {
     pub(crate) index: Arc<Index>,
     pub(crate) shelves: Arc<dyn Shelves>,
     pub(crate) places: Places,
+    pub(crate) contents: Contents,
     /// The segments of earlier starts.
     pub(crate) old: Vec<(Segment, PathBuf)>,
     /// What the marker of a clean stop says, where the ends of both logs say the same.
@@ -144,7 +145,7 @@ impl Learner {
             return Ok(came);
         }
         for file in self.index.knows_now()? {
-            content::unlink(&self.places.content, &file);
+            self.contents.unlink(&file);
         }
         self.known.lock().stage = Stage::Done;
         self.known.all.send_replace(true);
@@ -236,8 +237,8 @@ impl Learner {
     fn rebuild(&self) -> Result<Came, StoreError> {
         self.index.stand_on(None);
         self.index.stand_on(Some(self.shelves.create()?));
-        let bytes = self.old.iter().map(|(_, path)| path.metadata());
-        let of = bytes.map(|found| found.map_or(0, |it| it.len())).sum();
+        let len = |path: &Path| self.places.disk.open(path).and_then(|file| file.len());
+        let of = self.old.iter().map(|(_, path)| len(path).unwrap_or(0)).sum();
         *self.known.lock() = Progress {
             stage: Stage::Rebuilding,
             of,
@@ -245,7 +246,7 @@ impl Learner {
         };
         let mut said = elapsed();
         let mut failed = None;
-        let read = replay::read(&self.old, &self.places.quarantine, |found, bytes| {
+        let read = replay::read(&*self.places.disk, &self.old, &self.places.quarantine, |found, bytes| {
             failed = self.apply(&found).err();
             self.count(bytes, &mut said);
             failed.is_none() && !self.is_to_stop()
@@ -323,12 +324,12 @@ impl Learner {
     /// at, for their records may be among what cannot be read.
     fn set_orphans_aside(&self, was: &Replayed) -> Result<(), StoreError> {
         self.known.lock().damaged = was.damaged;
-        let files = content::of_earlier_starts(&self.places.content, self.start);
-        let files: HashSet<String> = files.map_err(StoreError::Disk)?;
+        let files = self.contents.orphans(self.start, |_| false);
+        let files: HashSet<String> = files.map_err(StoreError::Disk)?.into_iter().collect();
         let orphans = self.index.without_named(files)?;
         if was.damaged == 0 {
             for name in &orphans {
-                content::unlink(&self.places.content, name);
+                self.contents.unlink(name);
             }
             return Ok(());
         }
@@ -337,8 +338,7 @@ impl Learner {
             "the log is damaged; what could not be read is in quarantine/"
         );
         for name in &orphans {
-            let to = self.places.quarantine.join(name);
-            let moved = std::fs::rename(self.places.content.join(name), to);
+            let moved = self.contents.move_to(name, &self.places.quarantine);
             moved.map_err(StoreError::Disk)?;
         }
         Ok(())

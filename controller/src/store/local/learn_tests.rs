@@ -16,8 +16,12 @@ use super::*;
 use crate::store::{Progress, Store};
 
 fn open_on(dir: &Path, shelves: &InMemory) -> Store {
-    let (local, _) = Local::open_with(&settings(dir), Arc::new(shelves.clone()), 0).unwrap();
-    Store(Arc::new(local))
+    let on = On {
+        disk: Arc::new(RealDisk),
+        shelves: Arc::new(shelves.clone()),
+        ballast_bytes: 0,
+    };
+    Store::open_on(on, &settings(dir)).unwrap().0
 }
 
 async fn accept(store: &Store, numbers: std::ops::RangeInclusive<u8>) {

@@ -16,6 +16,7 @@
 mod ballast;
 mod body;
 pub(super) mod content;
+pub(crate) mod disk;
 mod index;
 mod learn;
 mod log;
@@ -29,12 +30,12 @@ mod writer;
 #[cfg(test)]
 mod learn_tests;
 #[cfg(test)]
+mod power_cut_tests;
+#[cfg(test)]
 mod replay_tests;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -54,7 +55,8 @@ use crate::store::{
 };
 
 use ballast::{BALLAST_BYTES, Ballast};
-use content::Spooled;
+use content::{Contents, Spooled};
+use disk::{Lock, RealDisk, SharedDisk};
 use index::Index;
 use index::entry::millis;
 use index::on_sled::OnSled;
@@ -79,12 +81,13 @@ pub(crate) struct Local {
     requests: mpsc::Sender<Request>,
     index: Arc<Index>,
     files: Files,
+    contents: Contents,
     registry: Arc<Registry>,
     known: Arc<Known>,
     failed: watch::Sender<bool>,
     threads: Mutex<Option<Threads>>,
     /// Held for as long as the process uses the directory.
-    _lock: File,
+    _lock: Box<dyn Lock>,
 }
 
 #[derive(Debug)]
@@ -95,17 +98,29 @@ struct Threads {
     end_index: std::sync::mpsc::Sender<()>,
 }
 
+/// What a store stands on.
+#[derive(Debug)]
+pub(crate) struct On {
+    /// Where all files but the index lie.
+    pub(crate) disk: SharedDisk,
+    pub(crate) shelves: Arc<dyn Shelves>,
+    /// Space held back for a rebuild of the index; 0: none.
+    pub(crate) ballast_bytes: u64,
+}
+
 impl Local {
     pub(crate) fn open(settings: &Settings) -> Result<(Self, StartReport), OpenError> {
-        let shelves = Arc::new(OnSled::new(&settings.dir.join("index")));
-        Self::open_with(settings, shelves, BALLAST_BYTES)
+        let on = On {
+            disk: Arc::new(RealDisk),
+            shelves: Arc::new(OnSled::new(&settings.dir.join("index"))),
+            ballast_bytes: BALLAST_BYTES,
+        };
+        Self::open_on(on, settings)
     }
 
-    /// With the index on other shelves than sled's, for simulations.
-    pub(crate) fn open_with(
+    pub(crate) fn open_on(
+        on: On,
         settings: &Settings,
-        shelves: Arc<dyn Shelves>,
-        ballast: u64,
     ) -> Result<(Self, StartReport), OpenError> {
         let Started {
             lock,
@@ -113,24 +128,26 @@ impl Local {
             start,
             queue,
             files,
+            contents,
             registry,
             old,
             own,
             clean_stop,
             report,
-        } = start::start(settings)?;
+        } = start::start(on.disk, settings)?;
         let failed = watch::Sender::new(false);
         let (known, index) = (Arc::new(Known::new()), Arc::new(Index::new(own, start)));
         let (end_index, ended) = std::sync::mpsc::channel();
         let learner = Learner {
             index: Arc::clone(&index),
-            shelves,
+            shelves: on.shelves,
             places: places.clone(),
+            contents: contents.clone(),
             old,
             clean_stop,
             start,
             known: Arc::clone(&known),
-            ballast: Ballast::new(&places.root, ballast),
+            ballast: Ballast::new(&places.root, on.ballast_bytes),
             failed: failed.clone(),
             ended,
         };
@@ -140,7 +157,7 @@ impl Local {
             index: Arc::clone(&index),
             requests: receiver,
             failed: failed.clone(),
-            content: places.content.clone(),
+            contents: contents.clone(),
             start,
         };
         let threads = Threads {
@@ -155,6 +172,7 @@ impl Local {
             requests,
             index,
             files,
+            contents,
             registry: Arc::new(registry),
             known,
             failed,
@@ -205,9 +223,9 @@ impl Local {
     }
 
     pub(crate) async fn spool(&self) -> Result<Spooled, AcceptError> {
-        let (dir, start) = (self.places.content.clone(), self.start);
+        let (contents, start) = (self.contents.clone(), self.start);
         let random = rand::random();
-        tokio::task::spawn_blocking(move || Spooled::create(&dir, start, random))
+        tokio::task::spawn_blocking(move || contents.spool(start, random))
             .await
             .map_err(|_| AcceptError::LogFailed)?
             .map_err(|error| {
@@ -263,8 +281,8 @@ impl Local {
     }
 
     pub(crate) async fn load(&self, delivery: DeliveryId) -> Result<Option<Loaded>, StoreError> {
-        let (files, dir, start) = (self.files.clone(), self.places.content.clone(), self.start);
-        self.look(move |index| load(index, &files, &dir, start, &delivery))
+        let (files, contents, start) = (self.files.clone(), self.contents.clone(), self.start);
+        self.look(move |index| load(index, &files, &contents, start, &delivery))
             .await
     }
 
@@ -339,20 +357,17 @@ impl Local {
     }
 
     pub(crate) fn space(&self) -> Space {
-        let Ok(stat) = rustix::fs::statvfs(&self.places.root) else {
+        let Ok(room) = self.places.disk.room(&self.places.root) else {
             return Space::Short;
         };
         if matches!(self.progress().stage, Stage::NoRoom { .. }) {
             return Space::Short;
         }
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
         let wanted = match self.min_free {
             MinFree::Bytes(bytes) => bytes,
-            MinFree::Percent(percent) => {
-                stat.f_blocks.saturating_mul(stat.f_frsize) / 100 * u64::from(percent)
-            }
+            MinFree::Percent(percent) => room.total / 100 * u64::from(percent),
         };
-        match free >= wanted.max(MIN_FREE_BYTES) {
+        match room.free >= wanted.max(MIN_FREE_BYTES) {
             true => Space::Enough,
             false => Space::Short,
         }
@@ -443,7 +458,7 @@ fn spawn(
 fn load(
     index: &Index,
     files: &Files,
-    dir: &Path,
+    contents: &Contents,
     start: u64,
     delivery: &DeliveryId,
 ) -> Result<Option<Loaded>, StoreError> {
@@ -457,16 +472,9 @@ fn load(
     if accepted.id != delivery.message.as_bytes() {
         return Err(damaged());
     }
-    let content = match accepted.file.as_str() {
-        "" => StoredContent::Inline(inline),
-        name => {
-            let path = dir.join(name);
-            if !content::is_whole(&path, &accepted) {
-                return Err(damaged());
-            }
-            let file = File::open(path).map_err(|_| damaged())?;
-            StoredContent::File(file.into())
-        }
+    let content = match accepted.file.is_empty() {
+        true => StoredContent::Inline(inline),
+        false => StoredContent::File(contents.open(&accepted).map_err(|_| damaged())?),
     };
     let envelope = accepted.envelope.ok_or_else(damaged)?;
     Ok(Some(Loaded {
@@ -535,7 +543,6 @@ fn settled_of(settlement: &Settlement, dsn: Option<&Notification>) -> body::Sett
 }
 
 fn noted_of(note: &Note, dsn: Option<&Notification>) -> body::Noted {
-    let last = note.last.as_ref();
     body::Noted {
         id: note.delivery.message.as_bytes().to_vec(),
         site: note.delivery.site.to_string(),
@@ -544,7 +551,9 @@ fn noted_of(note: &Note, dsn: Option<&Notification>) -> body::Noted {
         in_doubt: note.in_doubt,
         failed: note.failed,
         not_before_ms: note.not_before.map_or(0, millis),
-        last: last.map_or_else(String::new, |(_, reply)| reply.to_string()),
+        last: note.last.clone(),
+        kept: note.kept,
+        warned: note.warned,
         dsn: dsn.map(notification_of),
     }
 }

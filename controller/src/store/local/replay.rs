@@ -13,15 +13,14 @@
 //! # Not here
 //! What a record means: whoever calls these.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write as _};
+use std::io;
 use std::ops::Range;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use super::disk::{self, Disk};
 use super::log::Place;
 use super::record::{self, Header};
-use super::segment::{self, Segment, sync_dir};
+use super::segment::{self, Segment};
 
 /// A valid record of an earlier start.
 #[derive(Debug)]
@@ -86,20 +85,21 @@ struct Parsed {
 /// # Errors
 /// The disk's.
 pub(crate) fn cut_end(
+    disk: &dyn Disk,
     old: &[(Segment, PathBuf)],
     quarantine: &Path,
     whole: impl Fn(&Found<'_>) -> bool,
 ) -> io::Result<End> {
     let mut end = End::default();
     for (named, path) in old.iter().rev() {
-        let bytes = std::fs::read(path)?;
+        let bytes = disk::read(disk, path)?;
         let segment = header_of(named, &bytes);
         let mut parsed = parse(&bytes, &segment);
         if end.segment == 0 {
             if let Some(cut) = torn_at(&parsed, &bytes, &segment, &whole) {
                 let keep_from = index_of(cut).min(bytes.len());
-                set_aside(quarantine, &segment, cut, &bytes[keep_from..])?;
-                let file = OpenOptions::new().write(true).open(path)?;
+                set_aside(disk, quarantine, &segment, cut, &bytes[keep_from..])?;
+                let file = disk.open(path)?;
                 file.set_len(cut)?;
                 file.sync_all()?;
                 end.torn_bytes = bytes.len() as u64 - cut;
@@ -126,6 +126,7 @@ pub(crate) fn cut_end(
 /// # Errors
 /// The disk's.
 pub(crate) fn read(
+    disk: &dyn Disk,
     old: &[(Segment, PathBuf)],
     quarantine: &Path,
     mut each: impl FnMut(Found<'_>, u64) -> bool,
@@ -134,7 +135,7 @@ pub(crate) fn read(
     let mut replayed = Replayed::default();
     let mut bytes_before = 0;
     for (named, path) in old {
-        let bytes = std::fs::read(path)?;
+        let bytes = disk::read(disk, path)?;
         let segment = header_of(named, &bytes);
         if replayed.skips_to(segment.first_sequence) && after == Before::Whole {
             replayed.damaged += 1;
@@ -146,7 +147,7 @@ pub(crate) fn read(
         let parsed = parse(&bytes, &segment);
         for gap in &parsed.gaps {
             let (from, to) = (index_of(gap.start), index_of(gap.end));
-            set_aside(quarantine, &segment, gap.start, &bytes[from..to])?;
+            set_aside(disk, quarantine, &segment, gap.start, &bytes[from..to])?;
             replayed.damaged += 1;
         }
         for (offset, header) in &parsed.records {
@@ -302,7 +303,13 @@ fn torn_at(
 }
 
 /// Copies bytes that are no record, and not only zeros, to where an operator can look at them.
-fn set_aside(quarantine: &Path, segment: &Segment, offset: u64, bytes: &[u8]) -> io::Result<()> {
+fn set_aside(
+    disk: &dyn Disk,
+    quarantine: &Path,
+    segment: &Segment,
+    offset: u64,
+    bytes: &[u8],
+) -> io::Result<()> {
     if bytes.iter().all(|byte| *byte == 0) {
         return Ok(());
     }
@@ -310,13 +317,5 @@ fn set_aside(quarantine: &Path, segment: &Segment, offset: u64, bytes: &[u8]) ->
         "{:016x}-{:016x}-{offset:016x}",
         segment.log_id, segment.number
     );
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(quarantine.join(name))?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    sync_dir(quarantine)
+    disk::write(disk, quarantine, &name, bytes)
 }

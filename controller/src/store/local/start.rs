@@ -8,16 +8,15 @@
 //! # Not here
 //! What waits from earlier starts: [`super::learn`] reads it while intake is open.
 
-use std::fs::{File, TryLockError};
-use std::io::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use prost::Message as _;
 
 use super::body;
-use super::content;
+use super::content::Contents;
+use super::disk::{self, DiskFile, Lock, SharedDisk};
 use super::index::Own;
 use super::index::entry::time;
 use super::learn::CleanStop;
@@ -25,7 +24,7 @@ use super::log::{Files, Log};
 use super::record::Kind;
 use super::registry::{Registry, Replaying};
 use super::replay::{self, End, Found};
-use super::segment::{self, Segment, sync_dir};
+use super::segment::{self, Segment};
 use crate::store::{OpenError, RebuildIndex, Settings, StartReport};
 
 /// Segments of the registry's log are small: it changes rarely.
@@ -33,29 +32,32 @@ const REGISTRY_SEGMENT_BYTES: u64 = 1 << 20;
 /// Words of a clean-stop marker: three for the end of each log, and how many deliveries are open.
 const MARKER_WORDS: usize = 7;
 
+/// Says that the process ended cleanly, and what it left.
+const MARKER: &str = "clean-stop";
+
 /// Where everything lies.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
+    pub(crate) disk: SharedDisk,
     pub(crate) root: PathBuf,
     pub(crate) queue: PathBuf,
     pub(crate) registry: PathBuf,
     pub(crate) content: PathBuf,
     pub(crate) quarantine: PathBuf,
-    marker: PathBuf,
 }
 
 /// Where a log ends: segment, offset, next sequence.
 pub(crate) type LogEnd = (u64, u64, u64);
 
 impl Places {
-    fn new(root: &Path) -> Self {
+    fn new(disk: SharedDisk, root: &Path) -> Self {
         Self {
+            disk,
             root: root.to_owned(),
             queue: root.join("queue"),
             registry: root.join("registry"),
             content: root.join("content"),
             quarantine: root.join("quarantine"),
-            marker: root.join("clean-stop"),
         }
     }
 
@@ -67,45 +69,38 @@ impl Places {
         words.iter().flat_map(|word| word.to_be_bytes()).collect()
     }
 
-    /// Bytes that are free for us.
+    /// Bytes that are free for us; 0 where nobody knows.
     pub(crate) fn free(&self) -> u64 {
-        free(&self.root)
+        self.disk.room(&self.root).map_or(0, |room| room.free)
     }
 
     /// Written last of all. A crash before leaves none, and the next start rebuilds the index.
     pub(crate) fn write_marker(&self, end: &[u8]) -> io::Result<()> {
-        let mut file = File::create(&self.marker)?;
-        file.write_all(end)?;
-        file.sync_all()?;
-        sync_dir(&self.root)
+        disk::write(&*self.disk, &self.root, MARKER, end)
     }
 
     fn take_marker(&self) -> io::Result<Option<Vec<u8>>> {
-        let marker = match std::fs::read(&self.marker) {
+        let path = self.root.join(MARKER);
+        let marker = match disk::read(&*self.disk, &path) {
             Ok(marker) => marker,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        std::fs::remove_file(&self.marker)?;
-        sync_dir(&self.root)?;
+        self.disk.unlink(&path)?;
+        self.disk.sync_dir(&self.root)?;
         Ok(Some(marker))
     }
-}
-
-/// Bytes that are free on the file system of a path; 0 where nobody knows.
-pub(crate) fn free(path: &Path) -> u64 {
-    let stat = rustix::fs::statvfs(path);
-    stat.map_or(0, |it| it.f_bavail.saturating_mul(it.f_frsize))
 }
 
 /// Everything that is open after a start.
 #[derive(Debug)]
 pub(crate) struct Started {
-    pub(crate) lock: File,
+    pub(crate) lock: Box<dyn Lock>,
     pub(crate) places: Places,
     pub(crate) start: u64,
     pub(crate) queue: Log,
     pub(crate) files: Files,
+    pub(crate) contents: Contents,
     pub(crate) registry: Registry,
     /// The segments of earlier starts.
     pub(crate) old: Vec<(Segment, PathBuf)>,
@@ -116,13 +111,15 @@ pub(crate) struct Started {
 
 /// # Errors
 /// The directory is in use, or cannot be read or written.
-pub(crate) fn start(settings: &Settings) -> Result<Started, OpenError> {
-    let places = Places::new(&settings.dir);
+pub(crate) fn start(disk: SharedDisk, settings: &Settings) -> Result<Started, OpenError> {
+    let places = Places::new(disk, &settings.dir);
+    let disk = &places.disk;
     make_dirs(&places).map_err(at(&places.root))?;
-    let lock = lock(&places.root)?;
-    let marker = places.take_marker().map_err(at(&places.marker))?;
-    let old_queue = segment::list(&places.queue).map_err(at(&places.queue))?;
-    let old_registry = segment::list(&places.registry).map_err(at(&places.registry))?;
+    let lock = lock(&places)?;
+    let marker = places.take_marker().map_err(at(&places.root))?;
+    let contents = Contents::new(Arc::clone(disk), &places.content);
+    let old_queue = segment::list(&**disk, &places.queue).map_err(at(&places.queue))?;
+    let old_registry = segment::list(&**disk, &places.registry).map_err(at(&places.registry))?;
     let start = 1 + old_queue
         .iter()
         .chain(&old_registry)
@@ -131,22 +128,28 @@ pub(crate) fn start(settings: &Settings) -> Result<Started, OpenError> {
         .unwrap_or(0);
 
     let cut = |old: &[(Segment, PathBuf)], dir: &Path| {
-        let whole = |found: &Found<'_>| content_is_whole(&places.content, found);
-        replay::cut_end(old, &places.quarantine, whole).map_err(at(dir))
+        let whole = |found: &Found<'_>| content_is_whole(&contents, found);
+        replay::cut_end(&**disk, old, &places.quarantine, whole).map_err(at(dir))
     };
     let queue_end = cut(&old_queue, &places.queue)?;
     let registry_end = cut(&old_registry, &places.registry)?;
     let files = Files::default();
     let tail = own_segment(&old_queue, start, &queue_end);
-    let queue = Log::begin(&places.queue, settings.segment_bytes, tail, files.clone())
-        .map_err(at(&places.queue))?;
+    let queue = Log::begin(
+        disk,
+        &places.queue,
+        settings.segment_bytes,
+        tail,
+        files.clone(),
+    )
+    .map_err(at(&places.queue))?;
     let registry_tail = own_segment(&old_registry, start, &registry_end);
     let registry = registry(&places, &old_registry, registry_tail)?;
 
     for (named, path) in &old_queue {
-        let file = File::open(path).map_err(at(path))?;
-        let segment = read_header(&file).unwrap_or(*named);
-        files.add(segment, Arc::new(file));
+        let file = disk.open(path).map_err(at(path))?;
+        let segment = read_header(&*file).unwrap_or(*named);
+        files.add(segment, file);
     }
     let clean_stop = marker
         .and_then(|marker| agreeing(marker, &queue_end, &registry_end))
@@ -156,6 +159,7 @@ pub(crate) fn start(settings: &Settings) -> Result<Started, OpenError> {
         start,
         queue,
         files,
+        contents,
         report: StartReport {
             start,
             clean: clean_stop.is_some(),
@@ -184,14 +188,20 @@ fn registry(
     tail: Segment,
 ) -> Result<Registry, OpenError> {
     let mut replaying = Replaying::default();
-    let was = replay::read(old, &places.quarantine, |found, _| {
+    let was = replay::read(&*places.disk, old, &places.quarantine, |found, _| {
         replaying.apply(&found);
         true
     });
     replaying.ends(&was.map_err(at(&places.registry))?);
     let files = Files::default();
-    let log = Log::begin(&places.registry, REGISTRY_SEGMENT_BYTES, tail, files)
-        .map_err(at(&places.registry))?;
+    let log = Log::begin(
+        &places.disk,
+        &places.registry,
+        REGISTRY_SEGMENT_BYTES,
+        tail,
+        files,
+    )
+    .map_err(at(&places.registry))?;
     Ok(Registry::new(log, replaying))
 }
 
@@ -209,27 +219,17 @@ fn make_dirs(places: &Places) -> io::Result<()> {
         &places.quarantine,
     ];
     for dir in dirs {
-        if !dir.exists() {
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(dir)?;
-        }
+        places.disk.make_dir(dir)?;
     }
-    sync_dir(&places.root)
+    places.disk.sync_dir(&places.root)
 }
 
-fn lock(root: &Path) -> Result<File, OpenError> {
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(root.join("lock"))
-        .map_err(at(root))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(root.to_owned())),
-        Err(TryLockError::Error(error)) => Err(at(root)(error)),
+fn lock(places: &Places) -> Result<Box<dyn Lock>, OpenError> {
+    match places.disk.lock(&places.root.join("lock")) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(OpenError::InUse(places.root.clone()))
+        }
+        result => result.map_err(at(&places.root)),
     }
 }
 
@@ -244,9 +244,9 @@ fn own_segment(old: &[(Segment, PathBuf)], start: u64, end: &End) -> Segment {
     }
 }
 
-fn read_header(file: &File) -> Option<Segment> {
+fn read_header(file: &dyn DiskFile) -> Option<Segment> {
     let mut header = [0; segment::HEADER_LEN];
-    std::os::unix::fs::FileExt::read_exact_at(file, &mut header, 0).ok()?;
+    disk::read_exact_at(file, &mut header, 0).ok()?;
     Segment::decode(&header)
 }
 
@@ -264,7 +264,7 @@ fn agreeing(marker: Vec<u8>, queue: &End, registry: &End) -> Option<CleanStop> {
 }
 
 /// Whether the content file that a record of the last commit names is there, whole.
-fn content_is_whole(dir: &Path, found: &Found<'_>) -> bool {
+fn content_is_whole(contents: &Contents, found: &Found<'_>) -> bool {
     if found.header.kind != Kind::Accepted {
         return true;
     }
@@ -274,5 +274,5 @@ fn content_is_whole(dir: &Path, found: &Found<'_>) -> bool {
     if accepted.file.is_empty() {
         return true;
     }
-    content::is_whole(&dir.join(&accepted.file), &accepted)
+    contents.open(&accepted).is_ok()
 }

@@ -1,5 +1,6 @@
 //! The engine as a whole: what was acknowledged is there after any end of the process, and what was not is not.
 
+use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
@@ -23,9 +24,12 @@ pub(super) fn settings(dir: &Path) -> Settings {
 
 /// A store whose earlier mail is known, and how it came to know.
 pub(super) fn opened(settings: &Settings) -> (Store, Opened) {
-    let shelves = Arc::new(OnSled::new(&settings.dir.join("index")));
-    let (local, report) = Local::open_with(settings, shelves, 0).unwrap();
-    let store = Store(Arc::new(local));
+    let on = On {
+        disk: Arc::new(RealDisk),
+        shelves: Arc::new(OnSled::new(&settings.dir.join("index"))),
+        ballast_bytes: 0,
+    };
+    let (store, report) = Store::open_on(on, settings).unwrap();
     wait_until_known(&store);
     let progress = store.progress();
     let opened = Opened {
@@ -46,19 +50,29 @@ pub(super) struct Opened {
     pub(super) replayed: u64,
 }
 
-/// Also where a runtime runs on this thread already.
 pub(super) fn wait_until_known(store: &Store) {
-    let mut all_known = store.all_known();
+    assert!(comes_to_know(store), "the store failed");
+}
+
+/// Waits until all is known, or the store has failed; also where a runtime runs on this thread already.
+pub(super) fn comes_to_know(store: &Store) -> bool {
+    let store = store.clone();
     let waiting = std::thread::spawn(move || {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_time().build().unwrap();
         runtime.block_on(async {
-            let known = all_known.wait_for(|known| *known);
-            let in_time = tokio::time::timeout(std::time::Duration::from_secs(60), known);
-            assert!(in_time.await.is_ok(), "not all is known after a minute");
-        });
+            let mut all_known = store.all_known();
+            let either = async {
+                tokio::select! {
+                    known = all_known.wait_for(|known| *known) => known.is_ok(),
+                    () = store.failed() => false,
+                }
+            };
+            let in_time = tokio::time::timeout(std::time::Duration::from_secs(60), either);
+            in_time.await.expect("it knows all, or fails, within a minute")
+        })
     });
-    waiting.join().unwrap();
+    waiting.join().unwrap()
 }
 
 fn open(dir: &Path) -> (Store, Opened) {
@@ -129,8 +143,10 @@ pub(super) fn note(n: u8, name: &str, not_before: Option<Timestamp>) -> Note {
         breaks: 0,
         in_doubt: true,
         failed: false,
+        kept: true,
+        warned: true,
         not_before,
-        last: None,
+        last: "450 4.2.2 full".to_owned(),
     }
 }
 
@@ -163,7 +179,7 @@ pub(super) fn killed(dir: &Path) -> TempDir {
 }
 
 fn last_segment(dir: &Path) -> PathBuf {
-    let mut segments = segment::list(&dir.join("queue")).unwrap();
+    let mut segments = segment::list(&RealDisk, &dir.join("queue")).unwrap();
     segments.retain(|(_, path)| path.metadata().unwrap().len() > segment::HEADER);
     segments.pop().unwrap().1
 }
@@ -386,6 +402,7 @@ async fn a_note_moves_a_delivery_behind_what_is_due() {
         assert_eq!(waiting(store, "a").await, [id(3), id(1)]);
         let shown = store.find(id(2)).await.unwrap();
         assert!(shown[0].failed && shown[0].attempts == 3);
+        assert!(shown[0].kept && shown[0].warned && shown[0].last == "450 4.2.2 full");
         assert_eq!(store.list(None, None, 10).await.unwrap().0.len(), 3);
     }
 }
@@ -545,13 +562,26 @@ async fn a_content_file_that_has_changed_is_never_handed_out() {
     spooled.write(Bytes::from(vec![7; 1000])).await.unwrap();
     let content = Content::Spooled(spooled);
     store.accept(submission(1, &["a"], content)).await.unwrap();
-    assert!(store.load(&to(1, "a")).await.unwrap().is_some());
+    let loaded = store.load(&to(1, "a")).await.unwrap().unwrap();
+    let StoredContent::File(mut content) = loaded.content else {
+        panic!("it was spooled");
+    };
+    assert_eq!(content.next(4000).await.unwrap(), vec![7; 1000]);
+    assert_eq!(content.next(4000).await.unwrap(), Bytes::new());
+
     let file = std::fs::read_dir(dir.path().join("content"))
         .unwrap()
         .next();
     let path = file.unwrap().unwrap().path();
     let file = File::options().write(true).open(path).unwrap();
     file.write_all_at(b"!", 500).unwrap();
+    // It was checked before: now it shows while it is read, and from then on.
+    let loaded = store.load(&to(1, "a")).await.unwrap().unwrap();
+    let StoredContent::File(mut content) = loaded.content else {
+        panic!("it was spooled");
+    };
+    assert_eq!(content.next(600).await.unwrap().len(), 600);
+    assert!(content.next(600).await.is_err());
     let refused = store.load(&to(1, "a")).await;
     assert!(
         matches!(refused, Err(StoreError::Damaged(_))),
