@@ -6,8 +6,8 @@ use std::sync::Arc;
 use dd_proto::pb;
 use tonic::{Request, Response, Status};
 
-use crate::store::{Progress, Stage};
 use super::{Context, Knowledge};
+use crate::store::{Progress, Stage};
 
 #[derive(Debug, Clone)]
 pub struct Watch(pub Arc<Context>);

@@ -38,7 +38,9 @@ impl Ballast {
     /// Makes it where it is not there and space is plenty. Without it the next rebuild only has less room.
     pub(crate) fn make(&self) {
         let there = self.path().metadata().map_or(0, |found| found.len());
-        if there == self.bytes || RealDisk.room(&self.root).map_or(0, |it| it.free) < PLENTY * self.bytes {
+        if there == self.bytes
+            || RealDisk.room(&self.root).map_or(0, |it| it.free) < PLENTY * self.bytes
+        {
             return;
         }
         if let Err(error) = self.allocate() {
@@ -70,7 +72,10 @@ mod tests {
         let ballast = Ballast::new(dir.path(), 1 << 20);
         ballast.make();
         let made = ballast.path().metadata().unwrap();
-        assert_eq!((made.len(), made.blocks() * 512 >= 1 << 20), (1 << 20, true));
+        assert_eq!(
+            (made.len(), made.blocks() * 512 >= 1 << 20),
+            (1 << 20, true)
+        );
         assert!(ballast.give_up());
         assert!(!ballast.give_up());
     }

@@ -238,7 +238,11 @@ impl Learner {
         self.index.stand_on(None);
         self.index.stand_on(Some(self.shelves.create()?));
         let len = |path: &Path| self.places.disk.open(path).and_then(|file| file.len());
-        let of = self.old.iter().map(|(_, path)| len(path).unwrap_or(0)).sum();
+        let of = self
+            .old
+            .iter()
+            .map(|(_, path)| len(path).unwrap_or(0))
+            .sum();
         *self.known.lock() = Progress {
             stage: Stage::Rebuilding,
             of,
@@ -246,11 +250,16 @@ impl Learner {
         };
         let mut said = elapsed();
         let mut failed = None;
-        let read = replay::read(&*self.places.disk, &self.old, &self.places.quarantine, |found, bytes| {
-            failed = self.apply(&found).err();
-            self.count(bytes, &mut said);
-            failed.is_none() && !self.is_to_stop()
-        });
+        let read = replay::read(
+            &*self.places.disk,
+            &self.old,
+            &self.places.quarantine,
+            |found, bytes| {
+                failed = self.apply(&found).err();
+                self.count(bytes, &mut said);
+                failed.is_none() && !self.is_to_stop()
+            },
+        );
         if let Some(error) = failed {
             return Err(error);
         }
@@ -273,7 +282,7 @@ impl Learner {
         let mut progress = self.known.lock();
         progress.records += 1;
         progress.bytes = bytes;
-        if progress.records % 1024 == 0 && said.elapsed() >= SAY_EVERY {
+        if progress.records.is_multiple_of(1024) && said.elapsed() >= SAY_EVERY {
             *said = elapsed();
             tracing::info!(
                 records = progress.records,

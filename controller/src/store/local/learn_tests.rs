@@ -102,7 +102,10 @@ async fn what_is_read_is_in_no_head_before_the_end_is_reached() {
     index.accepted(&new, written(100), 2);
     let due = |index: &Index| {
         let head = index.head(&site("a"), None, far(), 10).unwrap();
-        head.due.iter().map(|w| w.delivery.clone()).collect::<Vec<_>>()
+        head.due
+            .iter()
+            .map(|w| w.delivery.clone())
+            .collect::<Vec<_>>()
     };
     assert_eq!(due(&index), [to(2, "a")]);
     assert_eq!(index.list(None, None, 10).unwrap().len(), 2);
@@ -132,7 +135,8 @@ async fn what_this_start_says_of_old_mail_is_the_last_word() {
     let found = store.find(id(3)).await.unwrap();
     assert_eq!((found[0].attempts, found[0].not_before), (7, None));
     // And so it is after a restart, when all of it is old.
-    let again = open_on(killed(dir.path()).path(), &InMemory::default());
+    let copy = killed(dir.path());
+    let again = open_on(copy.path(), &InMemory::default());
     wait_until_known(&again);
     assert_eq!(again.find(id(3)).await.unwrap()[0].attempts, 7);
     assert_eq!(again.total().messages, 1);
@@ -239,8 +243,12 @@ fn mail_delivered_at_once_never_reaches_the_shelf() {
         let sequence = n.into();
         index.accepted(&accepted, log::Written { sequence, place }, 1);
         if n % 10 != 0 {
-            index.noted(&noted_of(&note(n, "a", Some(far())), None)).unwrap();
-            index.settled(&settled_of(&settlement(n, "a", 0), None)).unwrap();
+            index
+                .noted(&noted_of(&note(n, "a", Some(far())), None))
+                .unwrap();
+            index
+                .settled(&settled_of(&settlement(n, "a", 0), None))
+                .unwrap();
         }
     }
     while index.flush_pending().unwrap() > 0 {}
@@ -257,7 +265,11 @@ async fn the_live_count_of_each_segment_is_known_after_scan_and_rebuild() {
     for n in (1..=200).step_by(3) {
         let _ = store.settle(vec![settlement(n, "a", 0)]).await.unwrap();
     }
-    let live = |store: &Store| (1..=4).map(|n| store.0.index.live_in(n)).collect::<Vec<_>>();
+    let live = |store: &Store| {
+        (1..=4)
+            .map(|n| store.0.index.live_in(n))
+            .collect::<Vec<_>>()
+    };
     let expected = live(&store);
     assert!(expected.iter().filter(|it| **it > 0).count() > 1);
     let copy = killed(dir.path());

@@ -50,8 +50,8 @@ use crate::intake::accept::{AcceptError, Content, Submission};
 use crate::intake::policy::Space;
 use crate::store::{
     Count, Head, ListPosition, Loaded, LogFailed, MinFree, Note, Notification, OpenError, Owing,
-    Position, Progress, Record, Settings, Settled, Settlement, Stage, StartReport, StoreError, StoredContent,
-    Waiting,
+    Position, Progress, Record, Settings, Settled, Settlement, Stage, StartReport, StoreError,
+    StoredContent, Waiting,
 };
 
 use ballast::{BALLAST_BYTES, Ballast};
@@ -118,10 +118,7 @@ impl Local {
         Self::open_on(on, settings)
     }
 
-    pub(crate) fn open_on(
-        on: On,
-        settings: &Settings,
-    ) -> Result<(Self, StartReport), OpenError> {
+    pub(crate) fn open_on(on: On, settings: &Settings) -> Result<(Self, StartReport), OpenError> {
         let Started {
             lock,
             places,

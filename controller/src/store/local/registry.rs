@@ -141,7 +141,7 @@ impl Registry {
     pub(crate) fn repaired(&self, wall_ms: u64) -> io::Result<()> {
         let (family, key) = REPAIRED;
         let mut locked = self.lock();
-        locked.commit(put(family, key, None), Bytes::new(), wall_ms)?;
+        locked.commit(&put(family, key, None), Bytes::new(), wall_ms)?;
         locked.keys = Keys::Read;
         Ok(())
     }
@@ -162,7 +162,7 @@ impl Registry {
         let put = put(family, key, value.as_ref());
         let value = value.unwrap_or_default();
         let mut locked = self.lock();
-        let version = locked.commit(put.clone(), value.clone(), wall_ms)?;
+        let version = locked.commit(&put, value.clone(), wall_ms)?;
         apply(&mut locked.map, put, version, value);
         Ok(version)
     }
@@ -181,7 +181,7 @@ impl Registry {
 }
 
 impl Locked {
-    fn commit(&mut self, put: body::Put, value: Bytes, wall_ms: u64) -> io::Result<u64> {
+    fn commit(&mut self, put: &body::Put, value: Bytes, wall_ms: u64) -> io::Result<u64> {
         let record = NewRecord {
             kind: Kind::Put,
             envelope: put.encode_to_vec(),

@@ -11,12 +11,12 @@ use tempfile::TempDir;
 use prost::Message as _;
 
 use super::body::{SettledRecipient, StoredDelivery};
+use super::index::in_memory::InMemory;
 use super::log::{Log, NewRecord, Written};
 use super::record::Kind;
 use super::segment::Segment;
-use super::*;
-use super::index::in_memory::InMemory;
 use super::tests::{Opened, opened};
+use super::*;
 use crate::store::{RebuildIndex, Store};
 
 const SITES: [&str; 2] = ["a", "b"];

@@ -36,7 +36,11 @@ pub(super) fn opened(settings: &Settings) -> (Store, Opened) {
         start: report.start,
         torn_bytes: report.torn_bytes,
         damaged: progress.damaged,
-        replayed: if progress.bytes > 0 { progress.records } else { 0 },
+        replayed: if progress.bytes > 0 {
+            progress.records
+        } else {
+            0
+        },
     };
     (store, opened)
 }
@@ -69,7 +73,9 @@ pub(super) fn comes_to_know(store: &Store) -> bool {
                 }
             };
             let in_time = tokio::time::timeout(std::time::Duration::from_secs(60), either);
-            in_time.await.expect("it knows all, or fails, within a minute")
+            in_time
+                .await
+                .expect("it knows all, or fails, within a minute")
         })
     });
     waiting.join().unwrap()

@@ -85,7 +85,6 @@ impl Counts {
     }
 
     /// Open deliveries whose newest record lies in a segment.
-    
     pub(super) fn live(&self, segment: u64) -> u64 {
         self.live.get(&segment).copied().unwrap_or_default()
     }

@@ -49,7 +49,10 @@ impl InMemory {
     /// An entry is missing, and nothing says so.
     pub(crate) fn forget_last(&self) {
         let mut kept = self.lock();
-        let queue = kept.tables.as_mut().and_then(|it| it.get_mut(&Table::Queue));
+        let queue = kept
+            .tables
+            .as_mut()
+            .and_then(|it| it.get_mut(&Table::Queue));
         queue.and_then(BTreeMap::pop_last);
     }
 
@@ -162,7 +165,11 @@ impl Shelf for Opened {
         if kept.room.is_some_and(|room| kept.bytes > room) {
             return Err(ShelfError::Full);
         }
-        let all = kept.tables.get_or_insert_default().entry(table).or_default();
+        let all = kept
+            .tables
+            .get_or_insert_default()
+            .entry(table)
+            .or_default();
         for (key, value) in changes {
             match value {
                 Some(value) => all.insert(key, value),

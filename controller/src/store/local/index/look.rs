@@ -14,11 +14,11 @@ use dd_proto::name::SiteName;
 use jiff::Timestamp;
 use prost::Message as _;
 
+use super::Index;
 use super::entry::{self, Entry, millis};
 use super::key::{self, NEVER};
 use super::overlay::{Overlay, Slice};
 use super::shelf::{Pair, Table};
-use super::Index;
 use crate::store::{Head, Position, StoreError, Waiting};
 
 /// A look-up that was overtaken so often keeps the lock.

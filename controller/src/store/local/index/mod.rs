@@ -339,7 +339,10 @@ impl Index {
     }
 
     /// Open deliveries whose newest record lies in a segment of the log.
-    #[cfg_attr(not(test), expect(dead_code, reason = "asked by the cleaning of the log"))]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "asked by the cleaning of the log")
+    )]
     pub(crate) fn live_in(&self, segment: u64) -> u64 {
         self.counts().live(segment)
     }

@@ -76,7 +76,7 @@ impl Shelves for OnSled {
         };
         let dir = self.dir.join(number.to_string());
         remove_half_snapshots(&dir).map_err(from_io)?;
-        Ok(Arc::new(Sled::open(dir)?))
+        Ok(Arc::new(Sled::open(&dir)?))
     }
 
     fn clear(&self) -> Result<(), ShelfError> {
@@ -85,7 +85,7 @@ impl Shelves for OnSled {
 
     fn create(&self) -> Result<Arc<dyn Shelf>, ShelfError> {
         let number = self.remove_all().map_err(from_io)?;
-        Ok(Arc::new(Sled::open(self.dir.join(number.to_string()))?))
+        Ok(Arc::new(Sled::open(&self.dir.join(number.to_string()))?))
     }
 
     fn bytes(&self) -> u64 {
@@ -94,10 +94,10 @@ impl Shelves for OnSled {
 }
 
 impl Sled {
-    fn open(dir: PathBuf) -> Result<Self, ShelfError> {
+    fn open(dir: &Path) -> Result<Self, ShelfError> {
         guarded(|| {
             let db = sled::Config::new()
-                .path(&dir)
+                .path(dir)
                 .cache_capacity(CACHE_BYTES)
                 .open()?;
             Ok(Self {
@@ -105,7 +105,7 @@ impl Sled {
                 ids: db.open_tree("ids")?,
                 timers: db.open_tree("timers")?,
                 db,
-                dir: dir.clone(),
+                dir: dir.to_owned(),
             })
         })
     }
@@ -197,6 +197,7 @@ fn bytes_below(dir: &Path) -> u64 {
     bytes.sum()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn from_io(error: io::Error) -> ShelfError {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ShelfError::Full,

@@ -167,9 +167,7 @@ impl Overlay {
             return slice;
         }
         for layer in [&self.own, &self.earlier] {
-            let range = layer
-                .queue
-                .range::<[u8], _>((Bound::Included(from), upper));
+            let range = layer.queue.range::<[u8], _>((Bound::Included(from), upper));
             let mut live = 0;
             for (key, slot) in range {
                 if live == limit {
