@@ -193,6 +193,10 @@ impl Dialogue<'_> {
                 Err(io::ErrorKind::ConnectionAborted.into())
             }
             Some(Act::Hang) => self.hang(),
+            Some(Act::Wait(gate)) => {
+                gate.wait();
+                Ok(Taken::Yes)
+            }
         }
     }
 

@@ -18,7 +18,7 @@ use std::thread;
 
 use rustls::ServerConfig;
 
-pub use self::script::{Act, At, Script};
+pub use self::script::{Act, At, Gate, Script};
 use crate::ca::Identity;
 use crate::loopback;
 use crate::wait::{PATIENCE, until};
