@@ -168,7 +168,7 @@ pub fn reports_what_the_site_said(world: &World) {
     send(world, "early");
     home.saw("the dot", |seen| seen.secured.ends_with(b"\r\n.\r\n"));
     home.behave(good);
-    let _ = until("the message to come, or to be lost", PATIENCE, || {
+    until("the message to come, or to be lost", PATIENCE, || {
         let came = !home.messages().is_empty();
         (came || world.show("home")["queued"]["messages"] == 0).then_some(())
     });

@@ -18,11 +18,16 @@ pub mod acceptance;
 pub mod ca;
 pub mod ddadm;
 pub mod dns;
+<<<<<<< HEAD
 pub mod foreign;
+=======
+pub mod layout;
+>>>>>>> main
 pub mod loopback;
 pub mod postfix;
 pub mod process;
 pub mod site;
 pub mod submit;
+pub mod trial;
 pub mod wait;
 pub mod world;
