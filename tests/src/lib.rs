@@ -18,11 +18,8 @@ pub mod acceptance;
 pub mod ca;
 pub mod ddadm;
 pub mod dns;
-<<<<<<< HEAD
 pub mod foreign;
-=======
 pub mod layout;
->>>>>>> main
 pub mod loopback;
 pub mod postfix;
 pub mod process;

@@ -18,11 +18,7 @@ use std::thread;
 
 use rustls::ServerConfig;
 
-<<<<<<< HEAD
-pub use self::script::{Act, At, Gate, Script};
-=======
-pub use self::script::{Act, At, Host, Script, Verdict};
->>>>>>> main
+pub use self::script::{Act, At, Gate, Host, Script, Verdict};
 use crate::ca::Identity;
 use crate::loopback;
 use crate::wait::{PATIENCE, until};
