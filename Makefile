@@ -23,17 +23,23 @@ power-cut: bins
 test: deps check bins
 	$(CARGO) test --release --workspace --locked
 
-# Without a configuration Debian starts no mail server of its own; the tests bring theirs. eatmydata turns syncs off, which a
-# power cut must punish; fiu-utils makes them fail; faketime turns clocks.
-DEPS = postfix eatmydata fiu-utils faketime e2fsprogs mount
+# What the tests need besides Rust and a C compiler, all from Debian: real mail servers, what the example agent in Python
+# runs on, and what breaks things: eatmydata turns syncs off, fiu-utils makes them fail, faketime turns clocks.
+PACKAGES = postfix \
+  eatmydata fiu-utils faketime e2fsprogs mount \
+  python3-grpcio python3-protobuf python3-cryptography protobuf-compiler
+
+# Without a configuration Debian starts no mail server of its own; the tests bring theirs.
 deps:
-	@dpkg-query -W -f '$${Status}\n' $(DEPS) 2>/dev/null | grep -c '^install ok installed' | grep -qx $(words $(DEPS)) || { \
-	  test "$$(id -u)" = 0 || { echo "make deps: installing $(DEPS) from Debian needs root; run it as root once" >&2; exit 1; }; \
-	  echo "make deps: installing from Debian what the tests run: $(DEPS)"; \
+	@missing=$$(for package in $(PACKAGES); do \
+	    dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q "ok installed" || echo $$package; done); \
+	test -z "$$missing" || { \
+	  test "$$(id -u)" = 0 || { echo "make deps: installing" $$missing "needs root; run it as root once" >&2; exit 1; }; \
+	  echo "make deps: installing Debian's" $$missing; \
 	  echo "postfix postfix/main_mailer_type select No configuration" | debconf-set-selections && \
 	  apt-get update -q && \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(DEPS); }
-	@test "$$(id -u)" = 0 || { echo "make test: the tests that run Postfix or cut the power need root" >&2; exit 1; }
+	  DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing; }
+	@test "$$(id -u)" = 0 || { echo "make test: the tests that run real mail servers or cut the power need root" >&2; exit 1; }
 
 check:
 	$(CARGO) fmt --all --check

@@ -105,6 +105,7 @@ impl Damaged {
 
     /// Notes what is not in the queue any more.
     fn look(&mut self) {
+        self.world.all_known();
         let queue = self.world.json(&["queue", "list"]);
         let rows = queue.as_array().unwrap().iter();
         let there: HashSet<&str> = rows.map(|row| row["id"].as_str().unwrap()).collect();
@@ -129,7 +130,7 @@ impl Damaged {
     /// Sixteen bytes of one file of the index, or the end of it.
     fn flip_in_the_index(&mut self) -> String {
         let index = self.world.controller_state().join("index");
-        let mut files: Vec<PathBuf> = names(&index).filter(|path| path.is_file()).collect();
+        let mut files = below(&index);
         files.retain(|path| fs::metadata(path).unwrap().len() > 0);
         files.sort();
         let path = &files[self.rng.random_range(0..files.len())];
@@ -182,6 +183,13 @@ impl Damaged {
         );
         assert!(held <= RESTARTS, "{held} are held");
     }
+}
+
+/// All files in a directory and its directories.
+fn below(dir: &Path) -> Vec<PathBuf> {
+    let (dirs, mut files): (Vec<PathBuf>, _) = names(dir).partition(|path| path.is_dir());
+    files.extend(dirs.iter().flat_map(|dir| below(dir)));
+    files
 }
 
 fn names(dir: &Path) -> impl Iterator<Item = PathBuf> {

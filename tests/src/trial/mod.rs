@@ -145,6 +145,7 @@ impl Trial {
     /// The queue does not drain.
     pub fn settle(&self) -> Judgement {
         let begun = Stopwatch::start();
+        self.world.all_known();
         loop {
             let queue = self.world.json(&["queue", "list"]);
             if !queue_flows(&queue) {
