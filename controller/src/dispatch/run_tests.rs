@@ -37,6 +37,7 @@ async fn world() -> World {
     all_known.wait_for(|known| *known).await.unwrap();
     let settings = Settings {
         start_number: store.start_number(),
+        newest: None,
     };
     let agents = vec!["out1".parse().unwrap()];
     let (handle, run) = super::start(settings, store.clone(), vec![Arc::new(site(0))], agents);

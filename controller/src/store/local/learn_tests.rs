@@ -18,6 +18,7 @@ use crate::store::{Progress, Store};
 fn open_on(dir: &Path, shelves: &InMemory) -> Store {
     let on = On {
         disk: Arc::new(RealDisk),
+        making: Making::WhenTaken,
         shelves: Arc::new(shelves.clone()),
         ballast_bytes: 0,
     };

@@ -24,7 +24,9 @@ mod record;
 mod registry;
 mod replay;
 mod segment;
+pub(crate) mod spares;
 mod start;
+mod torn;
 mod writer;
 
 #[cfg(test)]
@@ -44,6 +46,7 @@ use dd_proto::envelope::Envelope;
 use dd_proto::id::{DeliveryId, MessageId};
 use dd_proto::name::SiteName;
 use jiff::Timestamp;
+use prost::Message as _;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::intake::accept::{AcceptError, Content, Submission};
@@ -64,6 +67,7 @@ use index::shelf::Shelves;
 use learn::{Known, Learner};
 use log::Files;
 use registry::Registry;
+use spares::Making;
 use start::{Places, Started};
 use writer::{Request, Writer, wall};
 
@@ -103,6 +107,7 @@ struct Threads {
 pub(crate) struct On {
     /// Where all files but the index lie.
     pub(crate) disk: SharedDisk,
+    pub(crate) making: Making,
     pub(crate) shelves: Arc<dyn Shelves>,
     /// Space held back for a rebuild of the index; 0: none.
     pub(crate) ballast_bytes: u64,
@@ -112,6 +117,7 @@ impl Local {
     pub(crate) fn open(settings: &Settings) -> Result<(Self, StartReport), OpenError> {
         let on = On {
             disk: Arc::new(RealDisk),
+            making: Making::Ahead,
             shelves: Arc::new(OnSled::new(&settings.dir.join("index"))),
             ballast_bytes: BALLAST_BYTES,
         };
@@ -131,7 +137,7 @@ impl Local {
             own,
             clean_stop,
             report,
-        } = start::start(on.disk, settings)?;
+        } = start::start(on.disk, on.making, settings)?;
         let failed = watch::Sender::new(false);
         let (known, index) = (Arc::new(Known::new()), Arc::new(Index::new(own, start)));
         let (end_index, ended) = std::sync::mpsc::channel();
@@ -209,14 +215,17 @@ impl Local {
                 (Bytes::new(), Some(spooled))
             }
         };
-        self.ask(|answer| Request::Accept {
+        if accepted.encoded_len() > record::MAX_ENVELOPE as usize {
+            tracing::error!(id = %submission.id, "an envelope is too large for a record");
+            return Err(AcceptError::Full);
+        }
+        let accept = |answer| Request::Accept {
             accepted,
             inline,
             file,
             answer,
-        })
-        .await
-        .map_err(|LogFailed| AcceptError::LogFailed)
+        };
+        self.ask(accept, AcceptError::LogFailed).await
     }
 
     pub(crate) async fn spool(&self) -> Result<Spooled, AcceptError> {
@@ -240,7 +249,8 @@ impl Local {
             content: content_of(owing.dsn),
         });
         let batch = batch.collect();
-        self.ask(|answer| Request::Settle { batch, answer }).await
+        self.ask(|answer| Request::Settle { batch, answer }, LogFailed)
+            .await
     }
 
     pub(crate) async fn note(&self, batch: Vec<Owing<Note>>) -> Result<Vec<Waiting>, LogFailed> {
@@ -249,17 +259,20 @@ impl Local {
             content: content_of(owing.dsn),
         });
         let batch = batch.collect();
-        self.ask(|answer| Request::Note { batch, answer }).await
+        self.ask(|answer| Request::Note { batch, answer }, LogFailed)
+            .await
     }
 
-    async fn ask<T>(
+    /// `failed`: what to say where the writer is gone.
+    async fn ask<T, E: Copy>(
         &self,
-        request: impl FnOnce(oneshot::Sender<Result<T, LogFailed>>) -> Request,
-    ) -> Result<T, LogFailed> {
+        request: impl FnOnce(oneshot::Sender<Result<T, E>>) -> Request,
+        failed: E,
+    ) -> Result<T, E> {
         let (answer, answered) = oneshot::channel();
         let sent = self.requests.send(request(answer)).await;
-        sent.map_err(|_| LogFailed)?;
-        answered.await.map_err(|_| LogFailed)?
+        sent.map_err(|_| failed)?;
+        answered.await.map_err(|_| failed)?
     }
 
     pub(crate) fn site_timer(&self, site: &SiteName, at: Option<Timestamp>) {
@@ -383,13 +396,15 @@ impl Local {
     /// Changes the registry where blocking is allowed.
     async fn change<T: Send + 'static>(
         &self,
-        change: impl FnOnce(&Registry) -> std::io::Result<T> + Send + 'static,
+        change: impl FnOnce(&Registry) -> Result<T, log::AppendError> + Send + 'static,
     ) -> Result<T, LogFailed> {
         let registry = Arc::clone(&self.registry);
         let changed = tokio::task::spawn_blocking(move || change(&registry)).await;
         changed.map_err(|_| LogFailed)?.map_err(|error| {
             tracing::error!(%error, "the registry's log cannot be written");
-            self.failed.send_replace(true);
+            if matches!(error, log::AppendError::Failed(_)) {
+                self.failed.send_replace(true);
+            }
             LogFailed
         })
     }

@@ -8,14 +8,13 @@
 //! find the same damage again.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use prost::Message as _;
 
 use super::body;
-use super::log::{Log, NewRecord};
+use super::log::{AppendError, Log, NewRecord};
 use super::record::Kind;
 use super::replay::{Before, Found, Replayed};
 use crate::store::Record;
@@ -138,7 +137,7 @@ impl Registry {
     ///
     /// # Errors
     /// The log's.
-    pub(crate) fn repaired(&self, wall_ms: u64) -> io::Result<()> {
+    pub(crate) fn repaired(&self, wall_ms: u64) -> Result<(), AppendError> {
         let (family, key) = REPAIRED;
         let mut locked = self.lock();
         locked.commit(&put(family, key, None), Bytes::new(), wall_ms)?;
@@ -158,7 +157,7 @@ impl Registry {
         key: &str,
         value: Option<Bytes>,
         wall_ms: u64,
-    ) -> io::Result<u64> {
+    ) -> Result<u64, AppendError> {
         let put = put(family, key, value.as_ref());
         let value = value.unwrap_or_default();
         let mut locked = self.lock();
@@ -181,13 +180,13 @@ impl Registry {
 }
 
 impl Locked {
-    fn commit(&mut self, put: &body::Put, value: Bytes, wall_ms: u64) -> io::Result<u64> {
+    fn commit(&mut self, put: &body::Put, value: Bytes, wall_ms: u64) -> Result<u64, AppendError> {
         let record = NewRecord {
             kind: Kind::Put,
             envelope: put.encode_to_vec(),
             content: value,
         };
-        let written = self.log.commit(&[record], wall_ms)?;
+        let written = self.log.append(&[record], 0, wall_ms)?;
         Ok(written[0].sequence)
     }
 }

@@ -21,6 +21,7 @@ use super::disk::{self, Disk};
 use super::log::Place;
 use super::record::{self, Header};
 use super::segment::{self, Segment};
+use super::torn::torn_at;
 
 /// A valid record of an earlier start.
 #[derive(Debug)]
@@ -70,10 +71,27 @@ pub(crate) struct End {
 
 /// One segment, taken apart.
 #[derive(Debug, Default)]
-struct Parsed {
-    records: Vec<(u64, Header)>,
+pub(super) struct Parsed {
+    pub(super) records: Vec<(u64, Header)>,
     /// Bytes that are no record and not only zeros.
     gaps: Vec<Range<u64>>,
+}
+
+impl Parsed {
+    /// Behind it there are only zeros.
+    fn end(&self) -> u64 {
+        let record = self.records.last().map(|(at, header)| at + header.len());
+        let gap = self.gaps.last().map(|gap| gap.end);
+        record.max(gap).unwrap_or(segment::HEADER)
+    }
+
+    fn cut(&mut self, keep: u64) {
+        self.records.retain(|(at, _)| *at < keep);
+        self.gaps.retain(|gap| gap.start < keep);
+        if let Some(gap) = self.gaps.last_mut() {
+            gap.end = gap.end.min(keep);
+        }
+    }
 }
 
 /// Cuts the torn end of a log, oldest segment first in `old`. It reads the last segment, and those before it only as
@@ -96,18 +114,21 @@ pub(crate) fn cut_end(
         let segment = header_of(named, &bytes);
         let mut parsed = parse(&bytes, &segment);
         if end.segment == 0 {
-            if let Some(cut) = torn_at(&parsed, &bytes, &segment, &whole) {
-                let keep_from = index_of(cut).min(bytes.len());
-                set_aside(disk, quarantine, &segment, cut, &bytes[keep_from..])?;
-                let file = disk.open(path)?;
-                file.set_len(cut)?;
-                file.sync_all()?;
-                end.torn_bytes = bytes.len() as u64 - cut;
-                parsed.records.retain(|(offset, _)| *offset < cut);
+            let torn = torn_at(&parsed, &bytes, &segment, &whole);
+            let keep = torn.unwrap_or_else(|| parsed.end());
+            if let Some(torn) = torn {
+                let used = bytes.iter().rposition(|byte| *byte != 0);
+                set_aside(disk, quarantine, &segment, torn, &bytes[index_of(torn)..])?;
+                end.torn_bytes = used.map_or(0, |at| at as u64 + 1).saturating_sub(torn);
             }
-            let last = parsed.records.last();
-            end.segment = segment.number;
-            end.offset = last.map_or(segment::HEADER, |(at, header)| at + header.len());
+            // Space that was made ahead goes back too.
+            if keep < bytes.len() as u64 {
+                let file = disk.open(path)?;
+                file.set_len(keep)?;
+                file.sync_all()?;
+            }
+            parsed.cut(keep);
+            (end.segment, end.offset) = (segment.number, keep.max(segment::HEADER));
         }
         let before = segment.first_sequence.saturating_sub(1);
         end.last_sequence = end.last_sequence.max(before);
@@ -168,8 +189,8 @@ pub(crate) fn read(
                 return Ok(replayed);
             }
         }
-        let end = bytes.len() as u64;
-        bytes_before += end;
+        bytes_before += bytes.len() as u64;
+        let end = parsed.end();
         if parsed.gaps.last().is_some_and(|gap| gap.end == end) {
             after = Before::Damage;
         }
@@ -198,7 +219,7 @@ fn behind(segment: &Segment) -> Place {
 }
 
 /// Offsets lie inside a segment that is in memory.
-fn index_of(offset: u64) -> usize {
+pub(super) fn index_of(offset: u64) -> usize {
     usize::try_from(offset).unwrap_or(usize::MAX)
 }
 
@@ -210,7 +231,7 @@ fn header_of(named: &Segment, bytes: &[u8]) -> Segment {
         .unwrap_or(*named)
 }
 
-fn found<'a>(
+pub(super) fn found<'a>(
     bytes: &'a [u8],
     segment: &Segment,
     offset: u64,
@@ -260,46 +281,6 @@ fn parse(bytes: &[u8], segment: &Segment) -> Parsed {
 fn whole_record(bytes: &[u8], segment: &Segment, at: usize) -> Option<Header> {
     let (header, _) = record::decode(&bytes[at..], segment, at as u64)?;
     (at as u64 + header.len() <= bytes.len() as u64).then_some(header)
-}
-
-/// Where the last commit has its first bad record; None where it is whole.
-fn torn_at(
-    parsed: &Parsed,
-    bytes: &[u8],
-    segment: &Segment,
-    whole: &impl Fn(&Found<'_>) -> bool,
-) -> Option<u64> {
-    let last_commit = parsed.records.last().map_or(0, |(_, header)| header.commit);
-    let first_of_last = parsed
-        .records
-        .iter()
-        .find(|(_, header)| header.commit == last_commit)
-        .map_or(segment::HEADER, |(offset, _)| *offset);
-    let bad_record = parsed
-        .records
-        .iter()
-        .filter(|(_, header)| header.commit == last_commit)
-        .find(|(offset, header)| {
-            let found = found(bytes, segment, *offset, *header, Before::Whole);
-            crc32c::crc32c(found.content) != header.content_crc || !whole(&found)
-        })
-        .map(|(offset, _)| *offset);
-    // A gap in front of the last commit's first valid record belongs to it where its own first record is missing.
-    let starts_late = parsed
-        .records
-        .iter()
-        .find(|(_, header)| header.commit == last_commit)
-        .is_some_and(|(_, header)| header.sequence > last_commit);
-    let bad_gap = parsed
-        .gaps
-        .iter()
-        .find(|gap| {
-            gap.start > first_of_last
-                || gap.end == first_of_last && starts_late
-                || parsed.records.is_empty()
-        })
-        .map(|gap| gap.start);
-    bad_record.into_iter().chain(bad_gap).min()
 }
 
 /// Copies bytes that are no record, and not only zeros, to where an operator can look at them.

@@ -20,11 +20,12 @@ use super::disk::{self, DiskFile, Lock, SharedDisk};
 use super::index::Own;
 use super::index::entry::time;
 use super::learn::CleanStop;
-use super::log::{Files, Log};
+use super::log::{Files, Log, Segments};
 use super::record::Kind;
 use super::registry::{Registry, Replaying};
 use super::replay::{self, End, Found};
 use super::segment::{self, Segment};
+use super::spares::Making;
 use crate::store::{OpenError, RebuildIndex, Settings, StartReport};
 
 /// Segments of the registry's log are small: it changes rarely.
@@ -111,7 +112,11 @@ pub(crate) struct Started {
 
 /// # Errors
 /// The directory is in use, or cannot be read or written.
-pub(crate) fn start(disk: SharedDisk, settings: &Settings) -> Result<Started, OpenError> {
+pub(crate) fn start(
+    disk: SharedDisk,
+    making: Making,
+    settings: &Settings,
+) -> Result<Started, OpenError> {
     let places = Places::new(disk, &settings.dir);
     let disk = &places.disk;
     make_dirs(&places).map_err(at(&places.root))?;
@@ -120,12 +125,8 @@ pub(crate) fn start(disk: SharedDisk, settings: &Settings) -> Result<Started, Op
     let contents = Contents::new(Arc::clone(disk), &places.content);
     let old_queue = segment::list(&**disk, &places.queue).map_err(at(&places.queue))?;
     let old_registry = segment::list(&**disk, &places.registry).map_err(at(&places.registry))?;
-    let start = 1 + old_queue
-        .iter()
-        .chain(&old_registry)
-        .map(|(segment, _)| segment.start)
-        .max()
-        .unwrap_or(0);
+    let highest = |dir: &Path| segment::highest_start(&**disk, dir).map_err(at(dir));
+    let start = 1 + highest(&places.queue)?.max(highest(&places.registry)?);
 
     let cut = |old: &[(Segment, PathBuf)], dir: &Path| {
         let whole = |found: &Found<'_>| content_is_whole(&contents, found);
@@ -134,11 +135,20 @@ pub(crate) fn start(disk: SharedDisk, settings: &Settings) -> Result<Started, Op
     let queue_end = cut(&old_queue, &places.queue)?;
     let registry_end = cut(&old_registry, &places.registry)?;
     let files = Files::default();
+    for (named, path) in &old_queue {
+        let file = disk.open(path).map_err(at(path))?;
+        let segment = read_header(&*file).unwrap_or(*named);
+        let bytes = file.len().map_err(at(path))?;
+        files.add(segment, file, bytes);
+    }
     let tail = own_segment(&old_queue, start, &queue_end);
     let queue = Log::begin(
         disk,
         &places.queue,
-        settings.segment_bytes,
+        Segments {
+            bytes: settings.segment_bytes,
+            making,
+        },
         tail,
         files.clone(),
     )
@@ -146,11 +156,6 @@ pub(crate) fn start(disk: SharedDisk, settings: &Settings) -> Result<Started, Op
     let registry_tail = own_segment(&old_registry, start, &registry_end);
     let registry = registry(&places, &old_registry, registry_tail)?;
 
-    for (named, path) in &old_queue {
-        let file = disk.open(path).map_err(at(path))?;
-        let segment = read_header(&*file).unwrap_or(*named);
-        files.add(segment, file);
-    }
     let clean_stop = marker
         .and_then(|marker| agreeing(marker, &queue_end, &registry_end))
         .filter(|_| settings.rebuild_index == RebuildIndex::No);
@@ -197,7 +202,10 @@ fn registry(
     let log = Log::begin(
         &places.disk,
         &places.registry,
-        REGISTRY_SEGMENT_BYTES,
+        Segments {
+            bytes: REGISTRY_SEGMENT_BYTES,
+            making: Making::WhenTaken,
+        },
         tail,
         files,
     )
