@@ -15,7 +15,7 @@ use super::event::{Assign, Effect, Event, NotLoaded, Settle, Warn};
 use super::lease::Freshness;
 use super::release::Token;
 use super::run::{Dispatch, Done};
-use super::settled::Letter;
+use super::settled::{self, Letter};
 use super::{Assignment, AttachmentId, InHand, Order};
 use crate::store::{Loaded, Note, StoredContent};
 
@@ -175,6 +175,9 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
 
     /// Sends an assignment if everything it needs is in memory; else reads first.
     fn complete(&mut self, assign: Assign) {
+        if assign.waiting.in_doubt {
+            settled::log_again(&assign.lease.delivery);
+        }
         let cached = self.cache.look_up(&assign.lease.delivery);
         let needs_content = assign.waiting.bytes <= INLINE;
         match cached {
