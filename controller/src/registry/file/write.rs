@@ -63,12 +63,12 @@ fn table(to: &mut String, family: &str, name: &str, keys: &Keys) {
 }
 
 fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
-    let texts: Vec<String> = items.into_iter().map(text).collect();
+    let texts: Vec<String> = items.into_iter().map(|item| text(&item)).collect();
     format!("[{}]", texts.join(", "))
 }
 
 /// A basic string in which nothing is invisible, whoever chose the text.
-fn text(value: impl ToString) -> String {
+fn text(value: &(impl ToString + ?Sized)) -> String {
     let mut quoted = String::from("\"");
     for c in value.to_string().chars() {
         match c {
@@ -84,11 +84,14 @@ fn text(value: impl ToString) -> String {
 }
 
 fn all_site_keys(site: &Site) -> Keys {
-    let duration = |duration: Duration| text(format_duration(duration));
+    let duration = |duration: Duration| text(&format_duration(duration));
     let mut keys: Keys = vec![("domain", list(&site.domains)), ("host", list(&site.hosts))];
     keys.extend(proof_keys(&site.proof));
     if let KnownRecipients::Only(known) = &site.known {
-        keys.push(("recipient", list(known.iter().map(|it| it.as_str()))));
+        keys.push((
+            "recipient",
+            list(known.iter().map(dd_proto::path::Mailbox::as_str)),
+        ));
     }
     keys.push(("connections", site.limits.connections.to_string()));
     keys.push(("retry", duration(site.schedule.retry_interval)));
@@ -99,7 +102,7 @@ fn all_site_keys(site: &Site) -> Keys {
             "max-message",
             site.limits
                 .max_message_bytes
-                .map(|it| text(format_size(it))),
+                .map(|it| text(&format_size(it))),
         ),
         (
             "quota-messages",
@@ -107,7 +110,7 @@ fn all_site_keys(site: &Site) -> Keys {
         ),
         (
             "quota-bytes",
-            site.limits.quota_bytes.map(|it| text(format_size(it))),
+            site.limits.quota_bytes.map(|it| text(&format_size(it))),
         ),
         ("contact", site.contact.as_ref().map(|it| text(it.as_str()))),
         (
@@ -117,7 +120,7 @@ fn all_site_keys(site: &Site) -> Keys {
         ("password-hash", site.password_hash.as_ref().map(text)),
         (
             "wake-secret-hash",
-            site.wake_hash.as_ref().map(|it| text(hex(it))),
+            site.wake_hash.as_ref().map(|it| text(&hex(it))),
         ),
         ("hold", site.hold.as_ref().map(hold)),
     ];
@@ -140,11 +143,13 @@ fn proof_keys(proof: &Proof) -> Keys {
 }
 
 fn hold(hold: &Hold) -> String {
-    let until = hold.until.map(|until| format!(", until = {}", text(until)));
+    let until = hold
+        .until
+        .map(|until| format!(", until = {}", text(&until)));
     format!(
         "{{ by = {}, since = {}{} }}",
         text(&hold.by),
-        text(hold.since),
+        text(&hold.since),
         until.unwrap_or_default()
     )
 }
@@ -156,7 +161,7 @@ fn hex(bytes: &[u8]) -> String {
 fn agent_keys(agent: &AgentRecord) -> Keys {
     let mut keys = vec![("address", list(&agent.addresses))];
     if let Some(from) = agent.from {
-        keys.push(("from", text(from)));
+        keys.push(("from", text(&from)));
     }
     keys
 }
