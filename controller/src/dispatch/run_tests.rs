@@ -35,6 +35,7 @@ fn world() -> World {
     let (store, _) = Store::open(&settings).unwrap();
     let settings = Settings {
         start_number: store.start_number(),
+        newest: None,
     };
     let agents = vec!["out1".parse().unwrap()];
     let (handle, run) = super::start(settings, store.clone(), vec![Arc::new(site(0))], agents);
