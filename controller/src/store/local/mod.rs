@@ -65,7 +65,7 @@ use index::entry::millis;
 use index::on_sled::OnSled;
 use index::shelf::Shelves;
 use learn::{Known, Learner};
-use log::Files;
+use log::{AppendError, Files};
 use registry::Registry;
 use spares::Making;
 use start::{Places, Started};
@@ -107,6 +107,7 @@ struct Threads {
 pub(crate) struct On {
     /// Where all files but the index lie.
     pub(crate) disk: SharedDisk,
+    /// When segments of the queue log are made.
     pub(crate) making: Making,
     pub(crate) shelves: Arc<dyn Shelves>,
     /// Space held back for a rebuild of the index; 0: none.
@@ -396,13 +397,13 @@ impl Local {
     /// Changes the registry where blocking is allowed.
     async fn change<T: Send + 'static>(
         &self,
-        change: impl FnOnce(&Registry) -> Result<T, log::AppendError> + Send + 'static,
+        change: impl FnOnce(&Registry) -> Result<T, AppendError> + Send + 'static,
     ) -> Result<T, LogFailed> {
         let registry = Arc::clone(&self.registry);
         let changed = tokio::task::spawn_blocking(move || change(&registry)).await;
         changed.map_err(|_| LogFailed)?.map_err(|error| {
             tracing::error!(%error, "the registry's log cannot be written");
-            if matches!(error, log::AppendError::Failed(_)) {
+            if matches!(error, AppendError::Failed(_)) {
                 self.failed.send_replace(true);
             }
             LogFailed

@@ -84,14 +84,6 @@ impl Parsed {
         let gap = self.gaps.last().map(|gap| gap.end);
         record.max(gap).unwrap_or(segment::HEADER)
     }
-
-    fn cut(&mut self, keep: u64) {
-        self.records.retain(|(at, _)| *at < keep);
-        self.gaps.retain(|gap| gap.start < keep);
-        if let Some(gap) = self.gaps.last_mut() {
-            gap.end = gap.end.min(keep);
-        }
-    }
 }
 
 /// Cuts the torn end of a log, oldest segment first in `old`. It reads the last segment, and those before it only as
@@ -114,21 +106,26 @@ pub(crate) fn cut_end(
         let segment = header_of(named, &bytes);
         let mut parsed = parse(&bytes, &segment);
         if end.segment == 0 {
-            let torn = torn_at(&parsed, &bytes, &segment, &whole);
-            let keep = torn.unwrap_or_else(|| parsed.end());
-            if let Some(torn) = torn {
-                let used = bytes.iter().rposition(|byte| *byte != 0);
-                set_aside(disk, quarantine, &segment, torn, &bytes[index_of(torn)..])?;
-                end.torn_bytes = used.map_or(0, |at| at as u64 + 1).saturating_sub(torn);
-            }
+            let keep = match torn_at(&parsed, &bytes, &segment, &whole) {
+                Some(torn) => {
+                    let used = bytes.iter().rposition(|byte| *byte != 0);
+                    let behind = &bytes[index_of(torn)..];
+                    set_aside(disk, quarantine, &segment, torn, behind)?;
+                    end.torn_bytes = used.map_or(0, |at| at as u64 + 1).saturating_sub(torn);
+                    torn
+                }
+                None => parsed.end(),
+            };
             // Space that was made ahead goes back too.
             if keep < bytes.len() as u64 {
                 let file = disk.open(path)?;
                 file.set_len(keep)?;
                 file.sync_all()?;
             }
-            parsed.cut(keep);
-            (end.segment, end.offset) = (segment.number, keep.max(segment::HEADER));
+            parsed.records.retain(|(offset, _)| *offset < keep);
+            let last = parsed.records.last();
+            end.segment = segment.number;
+            end.offset = last.map_or(segment::HEADER, |(at, header)| at + header.len());
         }
         let before = segment.first_sequence.saturating_sub(1);
         end.last_sequence = end.last_sequence.max(before);
@@ -189,8 +186,8 @@ pub(crate) fn read(
                 return Ok(replayed);
             }
         }
-        bytes_before += bytes.len() as u64;
         let end = parsed.end();
+        bytes_before += bytes.len() as u64;
         if parsed.gaps.last().is_some_and(|gap| gap.end == end) {
             after = Before::Damage;
         }

@@ -125,7 +125,7 @@ pub(crate) fn start(
     let contents = Contents::new(Arc::clone(disk), &places.content);
     let old_queue = segment::list(&**disk, &places.queue).map_err(at(&places.queue))?;
     let old_registry = segment::list(&**disk, &places.registry).map_err(at(&places.registry))?;
-    let highest = |dir: &Path| segment::highest_start(&**disk, dir).map_err(at(dir));
+    let highest = |dir| segment::highest_start(&**disk, dir).map_err(at(dir));
     let start = 1 + highest(&places.queue)?.max(highest(&places.registry)?);
 
     let cut = |old: &[(Segment, PathBuf)], dir: &Path| {
@@ -135,12 +135,6 @@ pub(crate) fn start(
     let queue_end = cut(&old_queue, &places.queue)?;
     let registry_end = cut(&old_registry, &places.registry)?;
     let files = Files::default();
-    for (named, path) in &old_queue {
-        let file = disk.open(path).map_err(at(path))?;
-        let segment = read_header(&*file).unwrap_or(*named);
-        let bytes = file.len().map_err(at(path))?;
-        files.add(segment, file, bytes);
-    }
     let tail = own_segment(&old_queue, start, &queue_end);
     let queue = Log::begin(
         disk,
@@ -156,6 +150,12 @@ pub(crate) fn start(
     let registry_tail = own_segment(&old_registry, start, &registry_end);
     let registry = registry(&places, &old_registry, registry_tail)?;
 
+    for (named, path) in &old_queue {
+        let file = disk.open(path).map_err(at(path))?;
+        let segment = read_header(&*file).unwrap_or(*named);
+        let bytes = file.len().map_err(at(path))?;
+        files.add(segment, file, bytes);
+    }
     let clean_stop = marker
         .and_then(|marker| agreeing(marker, &queue_end, &registry_end))
         .filter(|_| settings.rebuild_index == RebuildIndex::No);
