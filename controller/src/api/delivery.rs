@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::caller::Caller;
 use super::produced::{Items, Produced};
-use super::{Context, caller, order, status};
+use super::{Context, Knowledge, caller, order, status};
 use crate::dispatch::{AttachmentId, Handle, Hello, Order};
 use crate::store::StoredContent;
 
@@ -82,8 +82,11 @@ impl pb::delivery_server::Delivery for Delivery {
         }
         let loading = self.0.store.load(&lease.delivery);
         let loaded = loading.await?;
-        let loaded =
-            loaded.ok_or_else(|| status::unknown("delivery", &lease.delivery.to_string()))?;
+        let loaded = loaded.ok_or_else(|| match self.0.knows_all() {
+            Knowledge::Complete => status::unknown("delivery", &lease.delivery.to_string()),
+            // It goes on from an earlier start.
+            Knowledge::Partial => status::not_all_known(),
+        })?;
         Ok(Response::new(Produced::by(|items| {
             send(loaded.content, items)
         })))
