@@ -175,7 +175,7 @@ impl Editor {
             .put(record::SITE, old.name.as_str(), None)
             .await?;
         self.registry.write().remove_site(&old.name);
-        self.dispatch.site_removed(old.name.clone());
+        self.dispatch.site_removed(old.name.clone()).await;
         self.audit
             .record(now, who, &format!("site {} removed", old.name));
         Ok(())
@@ -231,7 +231,7 @@ impl Editor {
         site.version = SiteVersion(version);
         let site = Arc::new(site);
         self.registry.write().insert_site(site.clone());
-        self.dispatch.site_changed(site.clone());
+        self.dispatch.site_changed(site.clone()).await;
         self.audit.record(now, who, what);
         Ok(site)
     }
