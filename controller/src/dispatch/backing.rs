@@ -104,9 +104,7 @@ impl Backing for Store {
         let loaded = Self::load(self, &delivery).await;
         loaded.map_err(|error| match error {
             StoreError::Damaged(_) => NotRead::Damaged(error.to_string()),
-            StoreError::Index(_) | StoreError::Disk(_) | StoreError::Closed => {
-                NotRead::NotNow(error.to_string())
-            }
+            _ => NotRead::NotNow(error.to_string()),
         })
     }
 
