@@ -66,7 +66,7 @@ impl Editor {
         self.store.registry_repaired().await?;
         self.registry.write().keys = Keys::Read;
         for site in self.registry.sites() {
-            self.dispatch.site_changed(site);
+            self.dispatch.site_changed(site).await;
         }
         let what = "the hold of all sites for damage in the registry ended";
         self.audit.record(now, who, what);
