@@ -154,6 +154,7 @@ fn context(
         dispatch,
         authority,
         passwords: api::password::Passwords::default(),
+        attached: api::attached::Attached::default(),
         facts,
     }
 }

@@ -16,6 +16,7 @@ pub mod agents;
 pub mod audit;
 pub mod authorities;
 pub mod check;
+pub mod lists;
 pub mod record;
 pub mod sites;
 
