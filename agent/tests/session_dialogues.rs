@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! proof certificate            certificate, port, static-ip (listed) or configured
-//! message a@b.example -> c@d.example, e@d.example     one line for each message; `8bit`, `utf8` in front as needed
+//! message a@b.example -> c@d.example, e@d.example     one line for each message; `8bit`, `utf8`, `dsn` in front as needed
 //! S: 220 home                  the server's lines; lines without others in between arrive at once
 //! C: EHLO out1.example.net     what the session must have written
 //! T: ok                        the handshake: ok, ok-unchecked, or the refusal's word
@@ -20,6 +20,7 @@ use dd_agent::session::{
     AskTls, Established, Lost, Opening, OpeningWant, Transaction, TransactionWant,
 };
 use dd_proto::envelope::Envelope;
+use dd_proto::report::Told;
 use support::{HELO, NOW, envelope, handshake, seen, terms};
 
 const CONTENT: &[u8] = b"Subject: test\r\n\r\n.a dot\r\n";
@@ -160,6 +161,9 @@ impl Script {
         let mut text = format!("{:?}", ended.outcome);
         for result in &ended.recipients {
             text += &format!(" {}:{:?}", result.number.0, result.disposition);
+            if result.told == Told::PassedOn {
+                text += "/told";
+            }
         }
         if ended.dot_sent {
             text += " dot";

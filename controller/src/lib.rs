@@ -12,6 +12,7 @@
 pub mod api;
 pub mod authority;
 pub mod config;
+pub mod credentials;
 pub mod dispatch;
 pub mod inflow;
 pub mod intake;
@@ -95,7 +96,7 @@ pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunErro
     let config = check(path)?;
     let started = now();
     let signals = Signals::new().map_err(RunError::Signals)?;
-    let store = open_store(&config, rebuild_index).await?;
+    let (store, newest) = open_store(&config, rebuild_index).await?;
     let registry = Registry::load(&store)?;
     let authority = ControlAuthority::open(&config.state_dir, started)?;
     let tls = authority.server(started)?;
@@ -106,7 +107,7 @@ pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunErro
 
     let mut parts = Parts::new();
     let middle = Middle {
-        dispatch: parts.dispatch(&store, &registry),
+        dispatch: parts.dispatch(&store, newest, &registry),
         store: store.clone(),
         registry,
         metrics: metrics::Metrics::default(),
@@ -153,8 +154,8 @@ fn context(
         store,
         dispatch,
         authority,
-        passwords: api::password::Passwords::default(),
         attached: api::attached::Attached::default(),
+        passwords: credentials::Passwords::default(),
         facts,
     }
 }
@@ -178,7 +179,11 @@ fn reload(path: &Path, certificate: Option<&tls::Certificate>) {
     }
 }
 
-async fn open_store(config: &Config, rebuild_index: RebuildIndex) -> Result<Store, RunError> {
+/// The store, and the time of the newest record that it found.
+async fn open_store(
+    config: &Config,
+    rebuild_index: RebuildIndex,
+) -> Result<(Store, Option<Timestamp>), RunError> {
     let settings = store::Settings {
         dir: config.state_dir.clone(),
         segment_bytes: config.store.segment_bytes,
@@ -191,7 +196,7 @@ async fn open_store(config: &Config, rebuild_index: RebuildIndex) -> Result<Stor
     let opening = tokio::task::spawn_blocking(move || Store::open(&settings));
     let (store, report) = opening.await??;
     tracing::info!(?report, "store open");
-    Ok(store)
+    Ok((store, report.newest))
 }
 
 fn facts(config: &Config, started: Timestamp, listeners: dd_proto::pb::Listeners) -> api::Facts {
@@ -205,9 +210,10 @@ fn facts(config: &Config, started: Timestamp, listeners: dd_proto::pb::Listeners
     api::Facts {
         hostname: config.hostname.to_string(),
         started,
-        listeners,
         control: Some(config.control.listen.ip()).filter(|it| !it.is_unspecified()),
+        web: config.web_origin(&listeners.web),
         outbound_networks: config.outbound_networks(),
+        listeners,
         alarms,
     }
 }

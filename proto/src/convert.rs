@@ -11,7 +11,7 @@ use crate::id::{DeliveryId, Generation, Lease, MessageId, RecipientNumber, Sessi
 use crate::pb;
 use crate::report::{
     Delays, Disposition, DotSent, Observed, Outcome, PeerCertificate, RecipientResult,
-    RefusalReason, Reply, Report,
+    RefusalReason, Reply, Report, Told,
 };
 use crate::site::{Certified, Host, HostName, Proof};
 
@@ -277,6 +277,7 @@ impl From<RecipientResult> for pb::RecipientResult {
             number: it.number.0.into(),
             disposition: disposition.into(),
             reply: Some(it.reply.into()),
+            dsn_passed_on: it.told == Told::PassedOn,
         }
     }
 }

@@ -74,6 +74,16 @@ pub struct RecipientResult {
     pub number: RecipientNumber,
     pub disposition: Disposition,
     pub reply: Reply,
+    pub told: Told,
+}
+
+/// Whether the far end was told what the sender wants to be told of (RFC 3461 §5.2): for a recipient it accepted that
+/// is its job then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Told {
+    PassedOn,
+    /// It does not offer DSN.
+    NotPassedOn,
 }
 
 /// One attempt has ended: all the evidence.

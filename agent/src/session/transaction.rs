@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use dd_proto::envelope::{Encoding, Envelope};
 use dd_proto::id::RecipientNumber;
-use dd_proto::report::{Disposition, Outcome, RecipientResult, Reply};
+use dd_proto::report::{Disposition, Outcome, RecipientResult, Reply, Told};
 use dd_proto::smtp::compose;
 use dd_proto::smtp::data::Stuffer;
 use dd_proto::smtp::extensions::{Extensions, SizeOffer};
@@ -398,6 +398,7 @@ impl Transaction<'_> {
                 number: self.envelope.recipients[index].number,
                 disposition,
                 reply: reply.clone(),
+                told: self.told(),
             }),
             _ => self.fail_at(Phase::Rcpt, reply),
         }
@@ -472,12 +473,22 @@ impl Transaction<'_> {
     }
 
     fn settle_accepted(&mut self, disposition: Disposition, reply: &Reply) {
+        let told = self.told();
         let results = self.accepted.iter().map(|&number| RecipientResult {
             number,
             disposition,
             reply: reply.clone(),
+            told,
         });
         self.results.extend(results);
+    }
+
+    /// What [`compose`] does with the parameters.
+    fn told(&self) -> Told {
+        match self.offered.dsn {
+            true => Told::PassedOn,
+            false => Told::NotPassedOn,
+        }
     }
 
     fn spend(&mut self) {

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use dd_agent::proof::{Checked, Refusal, Seen, Terms, TlsSeen, TlsUp};
 use dd_proto::domain::Domain;
-use dd_proto::envelope::{Body, Encoding, Envelope, Recipient};
+use dd_proto::envelope::{Body, Encoding, Envelope, Recipient, Ret};
 use dd_proto::id::RecipientNumber;
 use dd_proto::site::{Certified, Host, HostName, Proof};
 use jiff::Timestamp;
@@ -128,7 +128,7 @@ pub(crate) fn handshake(word: &str) -> TlsSeen {
     }
 }
 
-/// From `[8bit ][utf8 ]reverse-path -> forward-path, …`.
+/// From `[8bit ][utf8 ][dsn ]reverse-path -> forward-path, …`.
 pub(crate) fn envelope(text: &str) -> Envelope {
     let (mut body, mut encoding, mut rest) = (Body::SevenBit, Encoding::Ascii, text);
     if let Some(more) = rest.strip_prefix("8bit ") {
@@ -137,19 +137,26 @@ pub(crate) fn envelope(text: &str) -> Envelope {
     if let Some(more) = rest.strip_prefix("utf8 ") {
         (encoding, rest) = (Encoding::Utf8, more);
     }
+    let (mut ret, mut envid, mut notify) = (None, None, None);
+    if let Some(more) = rest.strip_prefix("dsn ") {
+        (ret, envid, rest) = (Some(Ret::Headers), Some("q+2B1".to_owned()), more);
+        notify = Some("SUCCESS,DELAY".to_owned());
+    }
     let (from, to) = rest.split_once("->").unwrap();
     let recipient = |(number, path): (usize, &str)| Recipient {
         number: RecipientNumber(u16::try_from(number).unwrap()),
         path: path.trim().parse().unwrap(),
-        notify: None,
-        orcpt: None,
+        orcpt: notify
+            .as_ref()
+            .map(|_| format!("rfc822;was+2B{}", path.trim())),
+        notify: notify.clone(),
     };
     Envelope {
         reverse_path: from.trim().parse().unwrap(),
         body,
         encoding,
-        ret: None,
-        envid: None,
+        ret,
+        envid,
         recipients: to.split(',').enumerate().map(recipient).collect(),
     }
 }

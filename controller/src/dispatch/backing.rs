@@ -7,7 +7,7 @@ use dd_proto::name::SiteName;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::store::{Count, Head, Loaded, Note, Position, Settlement, Store, Waiting};
+use crate::store::{Count, Head, Loaded, Note, Owing, Position, Settlement, Store, Waiting};
 
 /// The store could not do it; it has said why in its own words.
 #[derive(Debug, thiserror::Error)]
@@ -16,13 +16,17 @@ pub struct StoreFailed(pub String);
 
 /// A queue that outlives the process.
 pub trait Backing: Clone + Send + Sync + 'static {
-    /// Durable when Ok. What is settled already stays as it is.
+    /// Durable when Ok, with the notifications owed, of which the deliveries are returned. What is settled already
+    /// stays as it is.
     fn settle(
         &self,
-        batch: Vec<Settlement>,
-    ) -> impl Future<Output = Result<(), StoreFailed>> + Send;
-    /// Written when Ok; a power cut may forget it.
-    fn note(&self, batch: Vec<Note>) -> impl Future<Output = Result<(), StoreFailed>> + Send;
+        batch: Vec<Owing<Settlement>>,
+    ) -> impl Future<Output = Result<Vec<Waiting>, StoreFailed>> + Send;
+    /// Written when Ok, with the notifications owed, of which the deliveries are returned; a power cut may forget it.
+    fn note(
+        &self,
+        batch: Vec<Owing<Note>>,
+    ) -> impl Future<Output = Result<Vec<Waiting>, StoreFailed>> + Send;
     fn remember_timer(&self, site: SiteName, at: Timestamp) -> impl Future<Output = ()> + Send;
     fn head(
         &self,
@@ -31,6 +35,12 @@ pub trait Backing: Clone + Send + Sync + 'static {
         due: Timestamp,
         limit: usize,
     ) -> impl Future<Output = Result<Head, StoreFailed>> + Send;
+    /// Up to so many of a site's open deliveries, whatever their state.
+    fn left(
+        &self,
+        site: SiteName,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Waiting>, StoreFailed>> + Send;
     /// None: it is settled.
     fn load(
         &self,
@@ -49,11 +59,11 @@ pub trait Backing: Clone + Send + Sync + 'static {
 }
 
 impl Backing for Store {
-    async fn settle(&self, batch: Vec<Settlement>) -> Result<(), StoreFailed> {
+    async fn settle(&self, batch: Vec<Owing<Settlement>>) -> Result<Vec<Waiting>, StoreFailed> {
         Self::settle(self, batch).await.map_err(failed)
     }
 
-    async fn note(&self, batch: Vec<Note>) -> Result<(), StoreFailed> {
+    async fn note(&self, batch: Vec<Owing<Note>>) -> Result<Vec<Waiting>, StoreFailed> {
         Self::note(self, batch).await.map_err(failed)
     }
 
@@ -71,6 +81,11 @@ impl Backing for Store {
         Self::head(self, &site, after, due, limit)
             .await
             .map_err(failed)
+    }
+
+    async fn left(&self, site: SiteName, limit: usize) -> Result<Vec<Waiting>, StoreFailed> {
+        let listed = self.list(Some(site), None, limit).await;
+        listed.map(|(found, _)| found).map_err(failed)
     }
 
     async fn load(&self, delivery: DeliveryId) -> Result<Option<Loaded>, StoreFailed> {

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dd_proto::id::{DeliveryId, Lease, SiteVersion};
+use dd_proto::id::{DeliveryId, Lease, RecipientNumber, SiteVersion};
 use dd_proto::name::{AgentName, SiteName};
 use dd_proto::report::{Delays, DotSent, RecipientResult, Report};
 use dd_proto::site::Site;
 use jiff::Timestamp;
 use rand::Rng;
 
+use super::actions::{Asked, Left};
 use super::lease::Freshness;
 use super::release::{Token, Waiter};
 use super::{AgentEvent, AttachmentId, Hello, InHand as Refused, Order, Released};
@@ -33,11 +34,22 @@ pub(crate) enum Event {
     /// The store knows all mail of earlier starts: the sites that have some, and their timers.
     AllKnown(Vec<(SiteName, Option<Timestamp>)>),
     Arrived(Waiting),
+    /// `read` is the number that was asked for.
     HeadRead {
         site: SiteName,
+        read: u64,
         head: Head,
     },
-    HeadNotRead(SiteName),
+    HeadNotRead {
+        site: SiteName,
+        read: u64,
+    },
+    /// A page of a walk; None: it could not be read.
+    Walked {
+        site: SiteName,
+        read: u64,
+        page: Option<Head>,
+    },
     /// With how much the store keeps under its name.
     SiteChanged {
         site: Arc<Site>,
@@ -62,6 +74,12 @@ pub(crate) enum Event {
     },
     /// One settlement or note of the delivery is written.
     Written(DeliveryId),
+    /// The paths of recipients, and the reply the delivery was kept for.
+    Named {
+        delivery: DeliveryId,
+        recipients: Vec<String>,
+        reply: String,
+    },
     Found {
         question: Question,
         waiting: Option<Waiting>,
@@ -71,14 +89,27 @@ pub(crate) enum Event {
         waiting: u64,
         waiter: Option<Waiter>,
     },
-    Retry {
-        token: Token,
-        deliveries: Vec<Waiting>,
+    /// An operator wants something done to deliveries.
+    Act(Asked),
+    /// What of them is open.
+    Looked {
+        asked: Asked,
+        found: Vec<Waiting>,
     },
-    Remove {
+    /// Settle all that waits for a site that is closing.
+    CloseSite {
+        site: SiteName,
         token: Token,
-        deliveries: Vec<Waiting>,
+        left: Left,
     },
+    /// Some of what is left of a site's mail; nothing: that was all. None: it could not be read.
+    LeftRead {
+        site: SiteName,
+        read: u64,
+        found: Option<Vec<Waiting>>,
+    },
+    /// Somebody has looked: the wall clock is right.
+    ClockConfirmed,
     /// Only time has passed.
     Time,
 }
@@ -99,12 +130,31 @@ pub(crate) enum Effect {
     Assign(Assign),
     ReadHead {
         site: SiteName,
+        read: u64,
         after: Option<Position>,
         due: Timestamp,
         limit: usize,
     },
+    /// Reads a page of a queue, whatever is due in it.
+    Walk {
+        site: SiteName,
+        read: u64,
+        after: Option<Position>,
+    },
+    /// Reads some of what is left of a site's mail, in any state.
+    ReadLeft {
+        site: SiteName,
+        read: u64,
+    },
     Settle(Settle),
     Note(Note),
+    /// A note that owes its sender a notice of delay.
+    Warn(Warn),
+    /// Whoever looks after the site is told what its mail server answers.
+    TellContact {
+        site: Arc<Site>,
+        reply: String,
+    },
     Find(Question),
     /// The site's timer, remembered for the next start.
     Timer {
@@ -112,8 +162,14 @@ pub(crate) enum Effect {
         at: Timestamp,
     },
     Answer(Token, Released),
-    Retried(Token, u64),
-    Removing(Token, Result<u64, Refused>),
+    /// Asks whom these recipients of a delivery are, which was kept for this reply.
+    Name(DeliveryId, Vec<RecipientNumber>, String),
+    /// Asks what of these is open.
+    Look(Asked),
+    /// What was done to deliveries; the settlements it takes are on their way.
+    Acted(Token, Result<u64, Refused>),
+    /// So many of its deliveries were settled, and none is left.
+    SiteClosed(Token, u64),
 }
 
 /// An assignment to be completed and sent.
@@ -126,24 +182,51 @@ pub(crate) struct Assign {
     pub(crate) freshness: Freshness,
 }
 
-/// A settlement, with what its log line says and who waits for it.
+/// A settlement, with its evidence and who waits for it.
 #[derive(Debug, Clone)]
 pub(crate) struct Settle {
     pub(crate) settlement: Settlement,
-    pub(crate) line: Option<Line>,
+    pub(crate) evidence: Evidence,
     pub(crate) token: Option<Token>,
 }
 
-/// The evidence behind a settlement.
+/// What stands behind a settlement: for its log line, and for what the sender is told.
 #[derive(Debug, Clone)]
-pub(crate) struct Line {
-    pub(crate) agent: AgentName,
-    pub(crate) address: String,
-    pub(crate) proof: String,
+pub(crate) struct Evidence {
+    pub(crate) by: By,
+    /// One for each recipient that is settled. Where the site did not answer at the end: the last that was heard of
+    /// it, with code 0 if that was no reply.
     pub(crate) results: Vec<RecipientResult>,
-    pub(crate) delays: Delays,
     /// Since the message arrived.
     pub(crate) waited: Duration,
+}
+
+/// Who or what brought a settlement about.
+#[derive(Debug, Clone)]
+pub(crate) enum By {
+    /// The site answered.
+    Site {
+        agent: AgentName,
+        address: String,
+        proof: String,
+        delays: Delays,
+    },
+    /// Its time was over.
+    Lifetime,
+    Operator,
+}
+
+/// A delivery is late.
+#[derive(Debug, Clone)]
+#[expect(dead_code, reason = "the results are for the notification")]
+pub(crate) struct Warn {
+    pub(crate) note: Note,
+    /// One for each open recipient: the last that was heard, with code 0 if that was no reply.
+    pub(crate) results: Vec<RecipientResult>,
+    /// Since the message arrived.
+    pub(crate) waited: Duration,
+    /// Until then it is tried again.
+    pub(crate) until: Timestamp,
 }
 
 /// What only the store can answer: is the delivery still open?

@@ -6,7 +6,6 @@
 
 use dd_proto::id::{DeliveryId, Lease};
 use dd_proto::name::AgentName;
-use dd_proto::report::{Disposition, Reply};
 
 use super::Order;
 use super::event::{Effect, Question, Turn};
@@ -14,6 +13,21 @@ use super::lease::{InHand, Leased};
 use super::site::{Again, Phase, Why};
 use super::state::State;
 use crate::store::{Note, Waiting};
+
+/// A delivery that the store is asked about.
+#[derive(Debug, Default)]
+pub(super) struct AskedFor {
+    times: u32,
+    left_hand: LeftHand,
+}
+
+/// Whether it was in hand, and left it, since it was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum LeftHand {
+    #[default]
+    Not,
+    Since,
+}
 
 impl State {
     /// The delivery's place in hand; a new one if there is none.
@@ -92,6 +106,18 @@ impl State {
             if let Some(reading) = &mut queue.reading {
                 reading.touched.insert(delivery.message);
             }
+            queue.expiry.touched(delivery.message);
+            if let Some(release) = &queue.release
+                && release.makes_all_due()
+                && !release.was_put_off(delivery.message)
+            {
+                // It was put off before the release, which came before that was written.
+                queue.rest = super::site::Rest::More;
+                queue.cursor = None;
+            }
+        }
+        if let Some(asked) = self.asking.get_mut(delivery) {
+            asked.left_hand = LeftHand::Since;
         }
         if in_hand.questions.is_empty() {
             if let Some(waiting) = in_hand.back {
@@ -103,6 +129,7 @@ impl State {
         for question in in_hand.questions {
             self.ask(question, turn);
         }
+        self.closing_goes_on(&delivery.site, turn);
         self.look(&delivery.site, turn);
     }
 
@@ -150,29 +177,39 @@ impl State {
                 reading.again = Again::Yes;
             }
         }
-        *self.asking.entry(delivery).or_default() += 1;
+        self.asking_for(&delivery);
         turn.effect(Effect::Find(question));
     }
 
-    pub(super) fn answered(&mut self, delivery: &DeliveryId) {
-        if let Some(times) = self.asking.get_mut(delivery) {
-            *times -= 1;
-            if *times == 0 {
-                self.asking.remove(delivery);
-            }
+    pub(super) fn asking_for(&mut self, delivery: &DeliveryId) {
+        self.asking.entry(delivery.clone()).or_default().times += 1;
+    }
+
+    /// The store has answered; true if the answer may not know what became of the delivery since.
+    pub(super) fn answered(&mut self, delivery: &DeliveryId) -> bool {
+        let Some(asked) = self.asking.get_mut(delivery) else {
+            return false;
+        };
+        asked.times -= 1;
+        let stale = asked.left_hand == LeftHand::Since;
+        if asked.times == 0 {
+            self.asking.remove(delivery);
         }
+        stale
     }
 }
 
 /// What is remembered of a delivery as it stands now.
-pub(super) fn note(waiting: &Waiting, last: Option<(Disposition, Reply)>) -> Note {
+pub(super) fn note(waiting: &Waiting) -> Note {
     Note {
         delivery: waiting.delivery.clone(),
         attempts: waiting.attempts,
         breaks: waiting.breaks,
         in_doubt: waiting.in_doubt,
         failed: waiting.failed,
+        kept: waiting.kept,
+        warned: waiting.warned,
         not_before: waiting.not_before,
-        last,
+        last: waiting.last.clone(),
     }
 }

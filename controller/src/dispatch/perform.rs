@@ -7,27 +7,36 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dd_proto::envelope::Envelope;
+use dd_proto::id::{DeliveryId, RecipientNumber};
+use dd_proto::name::SiteName;
+use jiff::Timestamp;
 
+use super::actions::Asked;
 use super::backing::{Backing, StoreFailed};
 use super::cache::Cached;
-use super::event::{Assign, Effect, Event, NotLoaded, Settle};
+use super::clock::Clock;
+use super::event::{Assign, Effect, Event, NotLoaded, Settle, Warn};
 use super::lease::Freshness;
 use super::release::Token;
 use super::run::{Dispatch, Done};
-use super::settled::Letter;
-use super::{Assignment, AttachmentId, InHand, Order};
-use crate::store::{Loaded, StoredContent};
+use super::settled::{self, Letter};
+use super::{Assignment, AttachmentId, InHand, Order, actions, expiry};
+use crate::store::{Loaded, Note, Position, StoredContent};
 
 /// Contents up to this ride in the assignment.
 pub(super) const INLINE: u64 = 64 * 1024;
-impl<S: Backing> Dispatch<S> {
+impl<S: Backing, C: Clock> Dispatch<S, C> {
     pub(super) fn perform(&mut self) {
         let (mut settles, mut notes) = (Vec::new(), Vec::new());
         while !self.effects.is_empty() {
             for effect in std::mem::take(&mut self.effects) {
                 match effect {
-                    Effect::Settle(settle) => settles.push(settle),
+                    Effect::Settle(settle) => {
+                        self.awaited(&settle);
+                        settles.push(settle);
+                    }
                     Effect::Note(note) => notes.push(note),
+                    Effect::Warn(warn) => notes.push(self::warned(warn)),
                     Effect::Order(to, order) => self.send(to, order),
                     Effect::Assign(assign) => self.complete(assign),
                     other => self.perform_one(other),
@@ -41,8 +50,11 @@ impl<S: Backing> Dispatch<S> {
             let store = self.store.clone();
             self.done.spawn(async move {
                 let deliveries = notes.iter().map(|note| note.delivery.clone()).collect();
-                match store.note(notes).await {
-                    Ok(()) => Done::Noted(deliveries),
+                match store
+                    .note(notes.into_iter().map(Into::into).collect())
+                    .await
+                {
+                    Ok(_) => Done::Noted(deliveries),
                     Err(error) => Done::StoreFailed(error),
                 }
             });
@@ -54,16 +66,17 @@ impl<S: Backing> Dispatch<S> {
         match effect {
             Effect::ReadHead {
                 site,
+                read,
                 after,
                 due,
                 limit,
             } => {
                 self.done.spawn(async move {
                     let event = match store.head(site.clone(), after, due, limit).await {
-                        Ok(head) => Event::HeadRead { site, head },
+                        Ok(head) => Event::HeadRead { site, read, head },
                         Err(error) => {
                             tracing::error!(%error, %site, "the head of a queue cannot be read");
-                            Event::HeadNotRead(site)
+                            Event::HeadNotRead { site, read }
                         }
                     };
                     Done::Event(Box::new(event))
@@ -92,40 +105,129 @@ impl<S: Backing> Dispatch<S> {
                     let _ = waiter.send(released);
                 }
             }
-            Effect::Retried(token, count) => {
-                if let Some(answer) = self.retries.remove(&token) {
-                    let _ = answer.send(count);
+            Effect::Walk { site, read, after } => self.walk(site, read, after),
+            Effect::ReadLeft { site, read } => {
+                self.done.spawn(async move {
+                    let found = match store.left(site.clone(), actions::BATCH).await {
+                        Ok(found) => Some(found),
+                        Err(error) => {
+                            tracing::error!(%error, %site, "what is left of a site cannot be read");
+                            None
+                        }
+                    };
+                    Done::Event(Box::new(Event::LeftRead { site, read, found }))
+                });
+            }
+            Effect::Name(delivery, open, reply) => self.name(delivery, open, reply),
+            Effect::Look(asked) => self.look(asked),
+            Effect::Acted(token, result) => self.acting(token, result),
+            Effect::SiteClosed(token, settled) => {
+                if let Some(answer) = self.closings.remove(&token) {
+                    let _ = answer.send(settled);
                 }
             }
-            Effect::Removing(token, result) => self.removing(token, result),
-            Effect::Settle(_) | Effect::Note(_) | Effect::Order(..) | Effect::Assign(_) => {}
+            Effect::TellContact { site, reply } => tracing::warn!(
+                site = %site.name,
+                contact = site.contact.as_ref().map(ToString::to_string),
+                reply,
+                "the site refuses everything: its mail waits, and whoever looks after it must be told"
+            ),
+            Effect::Settle(_)
+            | Effect::Note(_)
+            | Effect::Warn(_)
+            | Effect::Order(..)
+            | Effect::Assign(_) => {}
         }
     }
 
-    fn removing(&mut self, token: Token, result: Result<u64, InHand>) {
+    /// A page of a queue, whatever is due in it.
+    fn walk(&mut self, site: SiteName, read: u64, after: Option<Position>) {
+        let store = self.store.clone();
+        self.done.spawn(async move {
+            let page = store.head(site.clone(), after, Timestamp::MAX, expiry::PAGE);
+            let page = match page.await {
+                Ok(page) => Some(page),
+                Err(error) => {
+                    tracing::error!(%error, %site, "a queue cannot be read");
+                    None
+                }
+            };
+            Done::Event(Box::new(Event::Walked { site, read, page }))
+        });
+    }
+
+    /// Whom a delivery was for.
+    fn name(&mut self, delivery: DeliveryId, open: Vec<RecipientNumber>, reply: String) {
+        let cached = self.cache.look_up(&delivery);
+        let envelope = cached.map(|cached| cached.envelope.clone());
+        let store = self.store.clone();
+        self.done.spawn(async move {
+            let envelope = match envelope {
+                Some(envelope) => Some(envelope),
+                None => match store.load(delivery.clone()).await {
+                    Ok(loaded) => loaded.map(|loaded| Arc::new(loaded.envelope)),
+                    Err(_) => None,
+                },
+            };
+            let recipients = envelope.iter().flat_map(|envelope| &envelope.recipients);
+            let recipients = recipients
+                .filter(|recipient| open.contains(&recipient.number))
+                .map(|recipient| recipient.path.as_str().to_owned());
+            Done::Event(Box::new(Event::Named {
+                recipients: recipients.collect(),
+                delivery,
+                reply,
+            }))
+        });
+    }
+
+    /// What of these is open.
+    fn look(&mut self, asked: Asked) {
+        let store = self.store.clone();
+        self.done.spawn(async move {
+            let mut found = Vec::new();
+            for delivery in &asked.deliveries {
+                match store.find(delivery.message).await {
+                    Ok(open) => found.extend(open.into_iter().filter(|w| w.delivery == *delivery)),
+                    Err(error) => return Done::StoreFailed(error),
+                }
+            }
+            Done::Event(Box::new(Event::Looked { asked, found }))
+        });
+    }
+
+    /// What an action came to. Its settlements stand in front of it; it is through when they are durable.
+    fn acting(&mut self, token: Token, result: Result<u64, InHand>) {
         match result {
             Ok(count) => {
-                if let Some(removal) = self.removals.get_mut(&token) {
-                    (removal.count, removal.left) = (count, count);
+                if let Some(acting) = self.actions.get_mut(&token) {
+                    acting.count = count;
                 }
-                self.removed(token);
+                self.acted(token);
             }
             Err(error) => {
-                if let Some(removal) = self.removals.remove(&token) {
-                    let _ = removal.answer.send(Err(error));
+                if let Some(acting) = self.actions.remove(&token) {
+                    let _ = acting.answer.send(Err(error));
                 }
             }
         }
     }
 
-    pub(super) fn removed(&mut self, token: Token) {
+    fn awaited(&mut self, settle: &Settle) {
+        let acting = settle.token.and_then(|token| self.actions.get_mut(&token));
+        if let Some(acting) = acting {
+            acting.left += 1;
+        }
+    }
+
+    pub(super) fn acted(&mut self, token: Token) {
         if self
-            .removals
+            .actions
             .get(&token)
-            .is_some_and(|removal| removal.left == 0)
-            && let Some(removal) = self.removals.remove(&token)
+            .is_some_and(|acting| acting.left == 0)
+            && let Some(acting) = self.actions.remove(&token)
         {
-            let _ = removal.answer.send(Ok(removal.count));
+            let _ = acting.answer.send(Ok(acting.count));
         }
     }
 
@@ -148,9 +250,11 @@ impl<S: Backing> Dispatch<S> {
                 };
                 batch.push((settle, letter));
             }
-            let settlements = batch.iter().map(|(settle, _)| settle.settlement.clone());
+            let settlements = batch
+                .iter()
+                .map(|(settle, _)| settle.settlement.clone().into());
             match store.settle(settlements.collect()).await {
-                Ok(()) => Done::Settled(batch),
+                Ok(_) => Done::Settled(batch),
                 Err(error) => Done::StoreFailed(error),
             }
         });
@@ -158,6 +262,9 @@ impl<S: Backing> Dispatch<S> {
 
     /// Sends an assignment if everything it needs is in memory; else reads first.
     fn complete(&mut self, assign: Assign) {
+        if assign.waiting.in_doubt {
+            settled::log_again(&assign.lease.delivery);
+        }
         let cached = self.cache.look_up(&assign.lease.delivery);
         let needs_content = assign.waiting.bytes <= INLINE;
         match cached {
@@ -209,6 +316,20 @@ impl<S: Backing> Dispatch<S> {
             self.apply(Event::Detached(to));
         }
     }
+}
+
+fn warned(warn: Warn) -> Note {
+    let delivery = &warn.note.delivery;
+    tracing::info!(
+        target: "mail",
+        id = %delivery.message,
+        site = %delivery.site,
+        reply = warn.note.last,
+        waited = ?warn.waited,
+        until = %warn.until,
+        "late"
+    );
+    warn.note
 }
 
 fn in_memory(loaded: Loaded) -> (Envelope, Option<Bytes>) {

@@ -24,8 +24,10 @@ use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+use super::actions::Asked;
 use super::backing::{Backing, StoreFailed};
 use super::cache::{Cache, Cached};
+use super::clock::{Clock, MachineClock};
 use super::event::{Assign, Effect, Event, Now, Settle};
 use super::handle::{Ask, Handle, Input};
 use super::perform::INLINE;
@@ -33,7 +35,6 @@ use super::release::{Token, Waiter};
 use super::settled::{self, Letter};
 use super::state::State;
 use super::{AgentEvent, Arrived, Attachment, AttachmentId, Hello, InHand, Order, Released};
-use crate::store::Waiting;
 
 /// Contents and envelopes kept in memory.
 const CACHE: usize = 64 << 20;
@@ -49,6 +50,8 @@ const BATCH: usize = 512;
 pub struct Settings {
     /// The controller's start number: the high half of every generation.
     pub start_number: u64,
+    /// The time of the newest record of an earlier start: a wall clock far from it is not believed.
+    pub newest: Option<Timestamp>,
 }
 
 /// Makes the loop; it runs as long as the future is polled.
@@ -58,19 +61,42 @@ pub fn start<S: Backing>(
     sites: Vec<Arc<Site>>,
     agents: Vec<AgentName>,
 ) -> (Handle, impl Future<Output = ()> + Send + 'static) {
+    let chance = Chance {
+        clock: MachineClock::start(),
+        rng: StdRng::from_seed(rand::random()),
+    };
+    start_with(settings, chance, store, sites, agents)
+}
+
+/// All that differs from one run to the next though the same happens to both.
+#[derive(Debug)]
+pub(crate) struct Chance<C> {
+    pub(crate) clock: C,
+    pub(crate) rng: StdRng,
+}
+
+/// [`start`], with the time and the dice given.
+pub(crate) fn start_with<S: Backing, C: Clock>(
+    settings: Settings,
+    Chance { clock, rng }: Chance<C>,
+    store: S,
+    sites: Vec<Arc<Site>>,
+    agents: Vec<AgentName>,
+) -> (Handle, impl Future<Output = ()> + Send + 'static) {
     let (inputs_in, inputs) = mpsc::unbounded_channel();
     let (events_in, events) = mpsc::channel(EVENTS);
-    let began = boottime();
-    let now = Now {
-        monotonic: Duration::ZERO,
-        wall: wall(),
-    };
     let dispatch = Dispatch {
-        state: State::new(settings.start_number, sites, agents, now),
+        state: State::new(
+            settings.start_number,
+            settings.newest,
+            sites,
+            agents,
+            clock.now(),
+        ),
         all_known: Some(store.all_known()),
         store,
-        rng: StdRng::from_seed(rand::random()),
-        began,
+        rng,
+        clock,
         inputs,
         events,
         done: JoinSet::new(),
@@ -78,8 +104,8 @@ pub fn start<S: Backing>(
         cache: Cache::new(CACHE),
         effects: Vec::new(),
         waiters: HashMap::new(),
-        retries: HashMap::new(),
-        removals: HashMap::new(),
+        actions: HashMap::new(),
+        closings: HashMap::new(),
         last_number: 0,
     };
     let handle = Handle {
@@ -104,17 +130,19 @@ pub(super) enum Done {
     StoreFailed(StoreFailed),
 }
 
-pub(super) struct Removal {
+/// Somebody waits until it has been done.
+pub(super) struct Acting {
     pub(super) answer: oneshot::Sender<Result<u64, InHand>>,
     pub(super) count: u64,
+    /// Settlements that are not durable yet.
     pub(super) left: u64,
 }
 
-pub(super) struct Dispatch<S> {
+pub(super) struct Dispatch<S, C> {
     pub(super) state: State,
     pub(super) store: S,
     pub(super) rng: StdRng,
-    pub(super) began: Duration,
+    pub(super) clock: C,
     pub(super) inputs: mpsc::UnboundedReceiver<Input>,
     pub(super) events: mpsc::Receiver<(AttachmentId, AgentEvent)>,
     pub(super) all_known: Option<watch::Receiver<bool>>,
@@ -123,28 +151,30 @@ pub(super) struct Dispatch<S> {
     pub(super) cache: Cache,
     pub(super) effects: Vec<Effect>,
     pub(super) waiters: HashMap<Token, oneshot::Sender<Released>>,
-    pub(super) retries: HashMap<Token, oneshot::Sender<u64>>,
-    pub(super) removals: HashMap<Token, Removal>,
+    pub(super) actions: HashMap<Token, Acting>,
+    pub(super) closings: HashMap<Token, oneshot::Sender<u64>>,
     pub(super) last_number: u64,
 }
 
-impl<S: Backing> Dispatch<S> {
+impl<S: Backing, C: Clock> Dispatch<S, C> {
     async fn run(mut self) {
         let (mut inputs, mut events) = (Vec::new(), Vec::new());
         loop {
             let deadline = self.sleep();
+            // All sources are emptied below, whichever of them woke the loop: the order starves none.
             tokio::select! {
-                taken = self.inputs.recv_many(&mut inputs, BATCH) => if taken == 0 {
-                    return;
-                },
-                _ = self.events.recv_many(&mut events, BATCH) => {}
-                Some(done) = self.done.join_next() => self.take(done),
+                biased;
                 () = knows_all(&mut self.all_known) => {
                     self.all_known = None;
                     let sites = self.store.sites_with_mail();
                     self.apply(Event::AllKnown(sites));
                 }
                 () = deadline => self.apply(Event::Time),
+                taken = self.inputs.recv_many(&mut inputs, BATCH) => if taken == 0 {
+                    return;
+                },
+                _ = self.events.recv_many(&mut events, BATCH) => {}
+                Some(done) = self.done.join_next() => self.take(done),
             }
             // What an agent said before its stream ended counts.
             while let Ok(event) = self.events.try_recv() {
@@ -164,14 +194,11 @@ impl<S: Backing> Dispatch<S> {
     }
 
     fn now(&self) -> Now {
-        Now {
-            monotonic: boottime().saturating_sub(self.began),
-            wall: wall(),
-        }
+        self.clock.now()
     }
 
     /// Until the core wants to be called again.
-    fn sleep(&self) -> impl Future<Output = ()> + use<S> {
+    fn sleep(&self) -> impl Future<Output = ()> + use<S, C> {
         let wait = self.state.next_deadline();
         let wait = wait.map(|at| at.saturating_sub(self.now().monotonic));
         async move {
@@ -232,29 +259,28 @@ impl<S: Backing> Dispatch<S> {
                 let _ = answer.send(self.state.lease_held(&delivery));
             }
             Ask::Release(site, wait, answer) => self.release(site, wait, answer),
-            Ask::Retry(deliveries, answer) => {
-                let token = Token(self.number());
-                self.retries.insert(token, answer);
-                self.find(deliveries, move |deliveries| Event::Retry {
-                    token,
-                    deliveries,
-                });
-            }
-            Ask::Remove(deliveries, answer) => {
+            Ask::Act(action, deliveries, answer) => {
                 let token = Token(self.number());
                 let (count, left) = (0, 0);
-                self.removals.insert(
+                let acting = Acting {
+                    answer,
+                    count,
+                    left,
+                };
+                self.actions.insert(token, acting);
+                self.apply(Event::Act(Asked {
                     token,
-                    Removal {
-                        answer,
-                        count,
-                        left,
-                    },
-                );
-                self.find(deliveries, move |deliveries| Event::Remove {
-                    token,
+                    action,
                     deliveries,
-                });
+                }));
+            }
+            Ask::CloseSite(site, left, answer) => {
+                let token = Token(self.number());
+                self.closings.insert(token, answer);
+                self.apply(Event::CloseSite { site, token, left });
+            }
+            Ask::ClockAlarm(answer) => {
+                let _ = answer.send(self.state.clock_alarm());
             }
             Ask::Site(site, answer) => {
                 let _ = answer.send(self.state.site_view(&site, self.now()));
@@ -318,24 +344,6 @@ impl<S: Backing> Dispatch<S> {
         });
     }
 
-    fn find(
-        &mut self,
-        deliveries: Vec<DeliveryId>,
-        event: impl FnOnce(Vec<Waiting>) -> Event + Send + 'static,
-    ) {
-        let store = self.store.clone();
-        self.done.spawn(async move {
-            let mut found = Vec::new();
-            for delivery in deliveries {
-                match store.find(delivery.message).await {
-                    Ok(open) => found.extend(open.into_iter().filter(|w| w.delivery == delivery)),
-                    Err(error) => return Done::StoreFailed(error),
-                }
-            }
-            Done::Event(Box::new(event(found)))
-        });
-    }
-
     fn take(&mut self, done: Result<Done, tokio::task::JoinError>) {
         match done {
             Ok(Done::Settled(batch)) => {
@@ -364,10 +372,10 @@ impl<S: Backing> Dispatch<S> {
         settled::log(settle, letter);
         let delivery = &settle.settlement.delivery;
         if let Some(token) = settle.token
-            && let Some(removal) = self.removals.get_mut(&token)
+            && let Some(acting) = self.actions.get_mut(&token)
         {
-            removal.left -= 1;
-            self.removed(token);
+            acting.left -= 1;
+            self.acted(token);
         }
         self.apply(Event::Written(delivery.clone()));
     }
@@ -381,19 +389,4 @@ async fn knows_all(all_known: &mut Option<watch::Receiver<bool>>) {
         return;
     }
     std::future::pending::<()>().await;
-}
-
-/// Goes on while the machine sleeps, as leases do.
-fn boottime() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the loop reads the clock, once for each event"
-)]
-fn wall() -> Timestamp {
-    Timestamp::now()
 }

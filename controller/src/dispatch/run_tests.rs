@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use dd_proto::envelope::{Body, Encoding, Envelope, Recipient};
 use dd_proto::id::{Lease, MessageId, RecipientNumber, SessionId};
-use dd_proto::report::{Delays, Disposition, Observed, Outcome, RecipientResult, Reply, Report};
+use dd_proto::report::{
+    Delays, Disposition, Observed, Outcome, RecipientResult, Reply, Report, Told,
+};
 use jiff::Timestamp;
 
 use super::simulation::site;
@@ -33,6 +35,7 @@ fn world() -> World {
     let (store, _) = Store::open(&settings).unwrap();
     let settings = Settings {
         start_number: store.start_number(),
+        newest: None,
     };
     let agents = vec!["out1".parse().unwrap()];
     let (handle, run) = super::start(settings, store.clone(), vec![Arc::new(site(0))], agents);
@@ -124,6 +127,7 @@ fn relayed(lease: Lease) -> AgentEvent {
             number: RecipientNumber(0),
             disposition: Disposition::Relayed,
             reply,
+            told: Told::NotPassedOn,
         }],
         dot_sent: true,
         reply: None,

@@ -507,8 +507,10 @@ fn whole_refusal(
 fn take(transaction: &mut Transaction, rcpt: Rcpt, directory: &dyn Directory) -> ServerReply {
     use dd_proto::envelope::Encoding;
     let mailbox = &rcpt.forward_path.0;
-    // RFC 6531 §3.4: SMTPUTF8 on MAIL covers the recipients too.
-    if !mailbox.is_ascii() && transaction.mail.encoding == Encoding::Ascii {
+    // RFC 6531 §3.4: SMTPUTF8 on MAIL covers the recipients too, and RFC 6533 §3 what they were before.
+    let needs_utf8 =
+        !mailbox.is_ascii() || rcpt.orcpt.as_ref().is_some_and(|orcpt| !orcpt.is_ascii());
+    if needs_utf8 && transaction.mail.encoding == Encoding::Ascii {
         return reply::needs_utf8();
     }
     if transaction.is_full() {

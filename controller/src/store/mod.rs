@@ -18,14 +18,13 @@ use bytes::Bytes;
 use dd_proto::envelope::Envelope;
 use dd_proto::id::{DeliveryId, MessageId, RecipientNumber};
 use dd_proto::name::SiteName;
-use dd_proto::report::{Disposition, Reply};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::intake::accept::{AcceptError, Submission};
 use crate::intake::policy::Space;
 
-pub use local::content::Spooled;
+pub use local::content::{ContentFile, Spooled};
 
 /// Where a delivery stands in its site's queue: due mail first, then by the time it becomes due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,6 +32,16 @@ pub struct Position {
     /// Milliseconds since 1970; 0: due from the start.
     pub(in crate::store) not_before_ms: u64,
     pub(in crate::store) sequence: u64,
+}
+
+impl Position {
+    /// In front of everything that becomes due at `at`, behind everything that is due before it.
+    pub(crate) fn before(at: Timestamp) -> Self {
+        Self {
+            not_before_ms: u64::try_from(at.as_millisecond()).unwrap_or(0),
+            sequence: 0,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -58,8 +67,12 @@ pub struct Waiting {
     pub breaks: u32,
     /// An attempt may have reached the site.
     pub in_doubt: bool,
-    /// A final answer that nobody could be told of yet: shown, not tried again.
+    /// It cannot be read, or its content cannot: shown, not tried again by itself.
     pub failed: bool,
+    /// A 5yz of it was kept, for its site may be misconfigured: the next one is final.
+    pub kept: bool,
+    /// The sender has been told that it is late.
+    pub warned: bool,
     /// What came of the last attempt, for people; empty before the first.
     pub last: String,
     pub bytes: u64,
@@ -93,7 +106,7 @@ pub struct Loaded {
 pub enum StoredContent {
     Inline(Bytes),
     /// In a file of its own; read in order.
-    File(tokio::fs::File),
+    File(ContentFile),
 }
 
 /// What became of some recipients of a delivery. It is closed when none is open.
@@ -107,8 +120,39 @@ pub struct Settlement {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
     Relayed,
+    /// A final answer of the site, or an operator's decision.
     Failed,
+    /// An operator took it away; nobody is told.
     Removed,
+    /// It was not accepted within the site's lifetime (RFC 3463 §3.5: X.4.7).
+    Expired,
+}
+
+/// A settlement or a note, with the notification that it owes: one record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Owing<T> {
+    pub what: T,
+    pub dsn: Option<Notification>,
+}
+
+impl<T> From<T> for Owing<T> {
+    /// Nobody is told.
+    fn from(what: T) -> Self {
+        Self { what, dsn: None }
+    }
+}
+
+/// A notification to a sender: a message of ours, accepted by the record that owes it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Notification {
+    pub id: MessageId,
+    pub envelope: Envelope,
+    /// Where all its recipients are delivered to.
+    pub site: SiteName,
+    pub content: Bytes,
+    pub arrived: Timestamp,
+    /// Not tried before.
+    pub not_before: Option<Timestamp>,
 }
 
 /// What is remembered about an open delivery, and not waited for.
@@ -119,9 +163,11 @@ pub struct Note {
     pub breaks: u32,
     pub in_doubt: bool,
     pub failed: bool,
+    pub kept: bool,
+    pub warned: bool,
     pub not_before: Option<Timestamp>,
-    /// The reply it was kept for, shown to operators.
-    pub last: Option<(Disposition, Reply)>,
+    /// What came of the last attempt: the reply, or a sentence where there was none.
+    pub last: String,
 }
 
 /// What waits for a site, or in all.
@@ -227,6 +273,17 @@ impl Store {
         Ok((Self(Arc::new(local)), report))
     }
 
+    /// The same, on a disk that tests make up.
+    #[cfg(test)]
+    pub(crate) fn open_on(
+        disk: local::disk::SharedDisk,
+        settings: &Settings,
+    ) -> Result<(Self, StartReport), OpenError> {
+        let (local, report) =
+            local::Local::open_on(disk, local::spares::Making::WhenTaken, settings)?;
+        Ok((Self(Arc::new(local)), report))
+    }
+
     /// The number of this start, one above every earlier one.
     pub fn start_number(&self) -> u64 {
         self.0.start_number()
@@ -251,19 +308,29 @@ impl Store {
         self.0.spool().await
     }
 
-    /// Durable when Ok. Settling what is settled changes nothing.
+    /// Durable when Ok, together with the notifications owed, of which the deliveries are returned. Settling what is
+    /// settled changes nothing.
     ///
     /// # Errors
     /// The log failed: nothing of it may be acknowledged.
-    pub async fn settle(&self, batch: Vec<Settlement>) -> Result<(), LogFailed> {
+    pub async fn settle<T: Into<Owing<Settlement>>>(
+        &self,
+        batch: Vec<T>,
+    ) -> Result<Vec<Waiting>, LogFailed> {
+        let batch = batch.into_iter().map(Into::into).collect();
         self.0.settle(batch).await
     }
 
-    /// Remembers. Notes about what is settled are dropped.
+    /// Remembers, together with the notifications owed, of which the deliveries are returned. Notes about what is
+    /// settled are dropped.
     ///
     /// # Errors
     /// The log failed.
-    pub async fn note(&self, batch: Vec<Note>) -> Result<(), LogFailed> {
+    pub async fn note<T: Into<Owing<Note>>>(
+        &self,
+        batch: Vec<T>,
+    ) -> Result<Vec<Waiting>, LogFailed> {
+        let batch = batch.into_iter().map(Into::into).collect();
         self.0.note(batch).await
     }
 

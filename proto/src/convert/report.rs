@@ -8,7 +8,7 @@ use crate::id::{Lease, RecipientNumber, SessionId};
 use crate::pb;
 use crate::report::{
     Delays, Disposition, DotSent, GivenBack, Observed, Outcome, PeerCertificate, RecipientResult,
-    RefusalReason, Reply, Report,
+    RefusalReason, Reply, Report, Told,
 };
 
 fn lease(lease: Option<pb::Lease>) -> Result<Lease, ConvertError> {
@@ -122,6 +122,10 @@ impl TryFrom<pb::RecipientResult> for RecipientResult {
             number: number(it.number)?,
             disposition,
             reply: it.reply.ok_or(ConvertError("reply"))?.try_into()?,
+            told: match it.dsn_passed_on {
+                true => Told::PassedOn,
+                false => Told::NotPassedOn,
+            },
         })
     }
 }
@@ -220,6 +224,7 @@ mod tests {
                 number: RecipientNumber(2),
                 disposition: Disposition::Failed,
                 reply: reply.clone(),
+                told: Told::PassedOn,
             }],
             dot_sent: true,
             reply: Some(reply),

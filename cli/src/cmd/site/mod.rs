@@ -1,6 +1,7 @@
 //! `ddadm site …`.
 
 mod check;
+mod credential;
 mod page;
 mod password;
 mod spec;
@@ -64,6 +65,20 @@ pub(crate) async fn run(
             let checked = controller.sites().await?.check(request).await;
             Ok(check::answer(controller.one(checked)?))
         }
+        SiteVerb::Password {
+            name,
+            password_stdin,
+        } => {
+            let given = match password_stdin {
+                true => password::read(stdin)?,
+                false => String::new(),
+            };
+            credential::password(&name, given, controller).await
+        }
+        SiteVerb::WakeSecret { name, revoke: true } => {
+            credential::revoke_wake_secret(&name, controller).await
+        }
+        SiteVerb::WakeSecret { name, .. } => credential::wake_secret(&name, controller).await,
     }
 }
 
@@ -230,6 +245,8 @@ mod tests {
             ],
             out: 0,
             sessions: 0,
+            has_password: true,
+            has_wake_secret: false,
         }
     }
 

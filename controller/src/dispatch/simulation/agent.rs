@@ -7,6 +7,7 @@ use dd_proto::id::{Lease, RecipientNumber, SessionId};
 use dd_proto::name::{AgentName, SiteName};
 use dd_proto::report::{
     Delays, Disposition, DotSent, GivenBack, Observed, Outcome, RecipientResult, Reply, Report,
+    Told,
 };
 use jiff::Timestamp;
 use rand::RngExt as _;
@@ -332,6 +333,7 @@ fn results(work: &Work, first: Disposition, others: Option<Disposition>) -> Vec<
             number: *number,
             disposition,
             reply: reply(code),
+            told: Told::NotPassedOn,
         }
     });
     results.collect()

@@ -5,6 +5,9 @@
 
 use dd_proto::envelope::{Body, Encoding, Envelope, Recipient, Ret};
 use dd_proto::id::RecipientNumber;
+use prost::Message as _;
+
+use super::record::Kind;
 
 /// One message: everything but its inline content.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -24,6 +27,9 @@ pub(crate) struct Accepted {
     pub(crate) file: String,
     #[prost(uint32, tag = "7")]
     pub(crate) file_crc: u32,
+    /// Not tried before; 0: due.
+    #[prost(uint64, tag = "15")]
+    pub(crate) not_before_ms: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -52,7 +58,7 @@ pub(crate) struct Settled {
 pub(crate) struct SettledRecipient {
     #[prost(uint32, tag = "1")]
     pub(crate) number: u32,
-    /// 1 relayed, 2 failed, 3 removed.
+    /// 1 relayed, 2 failed, 3 removed, 4 expired.
     #[prost(uint32, tag = "2")]
     pub(crate) what: u32,
 }
@@ -78,6 +84,30 @@ pub(crate) struct Noted {
     /// What came of the last attempt, for people.
     #[prost(string, tag = "8")]
     pub(crate) last: String,
+    #[prost(bool, tag = "9")]
+    pub(crate) kept: bool,
+    #[prost(bool, tag = "10")]
+    pub(crate) warned: bool,
+    /// The delay warning, accepted by the same record.
+    #[prost(message, optional, tag = "15")]
+    pub(crate) dsn: Option<Accepted>,
+}
+
+/// The message that a record accepts: its own, or the notification that a settlement or a note owes. Its content is
+/// the record's. None where a record accepts nothing.
+///
+/// # Errors
+/// The envelope does not parse.
+pub(crate) fn message_in(
+    kind: Kind,
+    envelope: &[u8],
+) -> Result<Option<Accepted>, prost::DecodeError> {
+    match kind {
+        Kind::Accepted => Accepted::decode(envelope).map(Some),
+        Kind::Settled => Settled::decode(envelope).map(|settled| settled.dsn),
+        Kind::Noted => Noted::decode(envelope).map(|noted| noted.dsn),
+        Kind::Carried | Kind::Put => Ok(None),
+    }
 }
 
 /// The key of a registry record; the value is the record's content.

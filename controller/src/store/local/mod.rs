@@ -14,22 +14,25 @@
 
 mod body;
 pub(super) mod content;
+pub(crate) mod disk;
 mod index;
 mod log;
 mod record;
 mod registry;
 mod replay;
 mod segment;
+pub(crate) mod spares;
 mod start;
+mod torn;
 mod writer;
 
+#[cfg(test)]
+mod power_cut_tests;
 #[cfg(test)]
 mod replay_tests;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -45,15 +48,18 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::intake::accept::{AcceptError, Content, Submission};
 use crate::intake::policy::Space;
 use crate::store::{
-    Count, Head, ListPosition, Loaded, LogFailed, MinFree, Note, OpenError, Position, Record,
-    Settings, Settled, Settlement, StartReport, StoreError, StoredContent, Waiting,
+    Count, Head, ListPosition, Loaded, LogFailed, MinFree, Note, Notification, OpenError, Owing,
+    Position, Record, Settings, Settled, Settlement, StartReport, StoreError, StoredContent,
+    Waiting,
 };
 
-use content::Spooled;
+use content::{Contents, Spooled};
+use disk::{Lock, RealDisk, SharedDisk};
 use index::Index;
 use index::entry::millis;
 use log::Files;
 use registry::Registry;
+use spares::Making;
 use start::{Places, Started};
 use writer::{Request, Writer, wall};
 
@@ -73,12 +79,13 @@ pub(crate) struct Local {
     requests: mpsc::Sender<Request>,
     index: Arc<Index>,
     files: Files,
+    contents: Contents,
     registry: Arc<Registry>,
     all_known: watch::Sender<bool>,
     failed: watch::Sender<bool>,
     threads: Mutex<Option<Threads>>,
     /// Held for as long as the process uses the directory.
-    _lock: File,
+    _lock: Box<dyn Lock>,
 }
 
 #[derive(Debug)]
@@ -90,16 +97,26 @@ struct Threads {
 
 impl Local {
     pub(crate) fn open(settings: &Settings) -> Result<(Self, StartReport), OpenError> {
+        Self::open_on(Arc::new(RealDisk), Making::Ahead, settings)
+    }
+
+    /// All files but sled's lie on `disk`.
+    pub(crate) fn open_on(
+        disk: SharedDisk,
+        making: Making,
+        settings: &Settings,
+    ) -> Result<(Self, StartReport), OpenError> {
         let Started {
             lock,
             places,
             start,
             queue,
             files,
+            contents,
             registry,
             index,
             report,
-        } = start::start(settings)?;
+        } = start::start(disk, making, settings)?;
         let (requests, receiver) = mpsc::channel(REQUESTS);
         let failed = watch::Sender::new(false);
         let writer = Writer {
@@ -107,7 +124,7 @@ impl Local {
             index: Arc::clone(&index),
             requests: receiver,
             failed: failed.clone(),
-            content: places.content.clone(),
+            contents: contents.clone(),
             start,
         };
         let (end_flusher, ended) = std::sync::mpsc::channel();
@@ -126,6 +143,7 @@ impl Local {
             requests,
             index,
             files,
+            contents,
             registry: Arc::new(registry),
             all_known: watch::Sender::new(true),
             failed,
@@ -165,20 +183,23 @@ impl Local {
                 (Bytes::new(), Some(spooled))
             }
         };
-        self.ask(|answer| Request::Accept {
+        if accepted.encoded_len() > record::MAX_ENVELOPE as usize {
+            tracing::error!(id = %submission.id, "an envelope is too large for a record");
+            return Err(AcceptError::Full);
+        }
+        let accept = |answer| Request::Accept {
             accepted,
             inline,
             file,
             answer,
-        })
-        .await
-        .map_err(|LogFailed| AcceptError::LogFailed)
+        };
+        self.ask(accept, AcceptError::LogFailed).await
     }
 
     pub(crate) async fn spool(&self) -> Result<Spooled, AcceptError> {
-        let (dir, start) = (self.places.content.clone(), self.start);
+        let (contents, start) = (self.contents.clone(), self.start);
         let random = rand::random();
-        tokio::task::spawn_blocking(move || Spooled::create(&dir, start, random))
+        tokio::task::spawn_blocking(move || contents.spool(start, random))
             .await
             .map_err(|_| AcceptError::LogFailed)?
             .map_err(|error| {
@@ -187,24 +208,39 @@ impl Local {
             })
     }
 
-    pub(crate) async fn settle(&self, batch: Vec<Settlement>) -> Result<(), LogFailed> {
-        let batch = batch.iter().map(settled_of).collect();
-        self.ask(|answer| Request::Settle { batch, answer }).await
-    }
-
-    pub(crate) async fn note(&self, batch: Vec<Note>) -> Result<(), LogFailed> {
-        let batch = batch.iter().map(noted_of).collect();
-        self.ask(|answer| Request::Note { batch, answer }).await
-    }
-
-    async fn ask<T>(
+    pub(crate) async fn settle(
         &self,
-        request: impl FnOnce(oneshot::Sender<Result<T, LogFailed>>) -> Request,
-    ) -> Result<T, LogFailed> {
+        batch: Vec<Owing<Settlement>>,
+    ) -> Result<Vec<Waiting>, LogFailed> {
+        let batch = batch.into_iter().map(|owing| writer::Owing {
+            envelope: settled_of(&owing.what, owing.dsn.as_ref()),
+            content: content_of(owing.dsn),
+        });
+        let batch = batch.collect();
+        self.ask(|answer| Request::Settle { batch, answer }, LogFailed)
+            .await
+    }
+
+    pub(crate) async fn note(&self, batch: Vec<Owing<Note>>) -> Result<Vec<Waiting>, LogFailed> {
+        let batch = batch.into_iter().map(|owing| writer::Owing {
+            envelope: noted_of(&owing.what, owing.dsn.as_ref()),
+            content: content_of(owing.dsn),
+        });
+        let batch = batch.collect();
+        self.ask(|answer| Request::Note { batch, answer }, LogFailed)
+            .await
+    }
+
+    /// `failed`: what to say where the writer is gone.
+    async fn ask<T, E: Copy>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, E>>) -> Request,
+        failed: E,
+    ) -> Result<T, E> {
         let (answer, answered) = oneshot::channel();
         let sent = self.requests.send(request(answer)).await;
-        sent.map_err(|_| LogFailed)?;
-        answered.await.map_err(|_| LogFailed)?
+        sent.map_err(|_| failed)?;
+        answered.await.map_err(|_| failed)?
     }
 
     pub(crate) fn site_timer(&self, site: &SiteName, at: Option<Timestamp>) {
@@ -223,8 +259,8 @@ impl Local {
     }
 
     pub(crate) async fn load(&self, delivery: DeliveryId) -> Result<Option<Loaded>, StoreError> {
-        let (files, dir, start) = (self.files.clone(), self.places.content.clone(), self.start);
-        self.look(move |index| load(index, &files, &dir, start, &delivery))
+        let (files, contents, start) = (self.files.clone(), self.contents.clone(), self.start);
+        self.look(move |index| load(index, &files, &contents, start, &delivery))
             .await
     }
 
@@ -297,17 +333,14 @@ impl Local {
     }
 
     pub(crate) fn space(&self) -> Space {
-        let Ok(stat) = rustix::fs::statvfs(&self.places.root) else {
+        let Ok(room) = self.places.disk.room(&self.places.root) else {
             return Space::Short;
         };
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
         let wanted = match self.min_free {
             MinFree::Bytes(bytes) => bytes,
-            MinFree::Percent(percent) => {
-                stat.f_blocks.saturating_mul(stat.f_frsize) / 100 * u64::from(percent)
-            }
+            MinFree::Percent(percent) => room.total / 100 * u64::from(percent),
         };
-        match free >= wanted.max(MIN_FREE_BYTES) {
+        match room.free >= wanted.max(MIN_FREE_BYTES) {
             true => Space::Enough,
             false => Space::Short,
         }
@@ -325,7 +358,9 @@ impl Local {
         let result = put.await.map_err(|_| LogFailed)?;
         result.map_err(|error| {
             tracing::error!(%error, "the registry's log cannot be written");
-            self.failed.send_replace(true);
+            if matches!(error, log::AppendError::Failed(_)) {
+                self.failed.send_replace(true);
+            }
             LogFailed
         })
     }
@@ -395,7 +430,7 @@ fn flush_until(ended: &std::sync::mpsc::Receiver<()>, index: &Index, failed: &wa
 fn load(
     index: &Index,
     files: &Files,
-    dir: &Path,
+    contents: &Contents,
     start: u64,
     delivery: &DeliveryId,
 ) -> Result<Option<Loaded>, StoreError> {
@@ -403,21 +438,15 @@ fn load(
         return Ok(None);
     };
     let damaged = || StoreError::Damaged(delivery.clone());
-    let (_, envelope, inline) = files.read(entry.place()).map_err(|_| damaged())?;
-    let accepted = body::Accepted::decode(envelope).map_err(|_| damaged())?;
+    let (header, envelope, inline) = files.read(entry.place()).map_err(|_| damaged())?;
+    let accepted = body::message_in(header.kind, &envelope).map_err(|_| damaged())?;
+    let accepted = accepted.ok_or_else(damaged)?;
     if accepted.id != delivery.message.as_bytes() {
         return Err(damaged());
     }
-    let content = match accepted.file.as_str() {
-        "" => StoredContent::Inline(inline),
-        name => {
-            let path = dir.join(name);
-            if !content::is_whole(&path, &accepted) {
-                return Err(damaged());
-            }
-            let file = File::open(path).map_err(|_| damaged())?;
-            StoredContent::File(file.into())
-        }
+    let content = match accepted.file.is_empty() {
+        true => StoredContent::Inline(inline),
+        false => StoredContent::File(contents.open(&accepted).map_err(|_| damaged())?),
     };
     let envelope = accepted.envelope.ok_or_else(damaged)?;
     Ok(Some(Loaded {
@@ -445,7 +474,27 @@ fn accepted_of<S>(submission: &Submission<S>) -> body::Accepted {
     }
 }
 
-fn settled_of(settlement: &Settlement) -> body::Settled {
+fn notification_of(dsn: &Notification) -> body::Accepted {
+    let recipients = dsn.envelope.recipients.iter();
+    body::Accepted {
+        id: dsn.id.as_bytes().to_vec(),
+        envelope: Some((&dsn.envelope).into()),
+        deliveries: vec![body::StoredDelivery {
+            site: dsn.site.to_string(),
+            recipients: recipients.map(|it| u32::from(it.number.0)).collect(),
+        }],
+        arrived_ms: millis(dsn.arrived),
+        bytes: dsn.content.len() as u64,
+        not_before_ms: dsn.not_before.map_or(0, millis),
+        ..body::Accepted::default()
+    }
+}
+
+fn content_of(dsn: Option<Notification>) -> Bytes {
+    dsn.map(|dsn| dsn.content).unwrap_or_default()
+}
+
+fn settled_of(settlement: &Settlement, dsn: Option<&Notification>) -> body::Settled {
     let recipients = settlement.recipients.iter();
     body::Settled {
         id: settlement.delivery.message.as_bytes().to_vec(),
@@ -457,15 +506,15 @@ fn settled_of(settlement: &Settlement) -> body::Settled {
                     Settled::Relayed => 1,
                     Settled::Failed => 2,
                     Settled::Removed => 3,
+                    Settled::Expired => 4,
                 },
             })
             .collect(),
-        dsn: None,
+        dsn: dsn.map(notification_of),
     }
 }
 
-fn noted_of(note: &Note) -> body::Noted {
-    let last = note.last.as_ref();
+fn noted_of(note: &Note, dsn: Option<&Notification>) -> body::Noted {
     body::Noted {
         id: note.delivery.message.as_bytes().to_vec(),
         site: note.delivery.site.to_string(),
@@ -474,6 +523,9 @@ fn noted_of(note: &Note) -> body::Noted {
         in_doubt: note.in_doubt,
         failed: note.failed,
         not_before_ms: note.not_before.map_or(0, millis),
-        last: last.map_or_else(String::new, |(_, reply)| reply.to_string()),
+        last: note.last.clone(),
+        kept: note.kept,
+        warned: note.warned,
+        dsn: dsn.map(notification_of),
     }
 }

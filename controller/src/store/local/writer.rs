@@ -5,7 +5,6 @@
 //! - The index learns of a record before its writer's caller is answered: what was accepted can be found.
 //! - After a failed commit every request fails, and the failure is told once.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,11 +13,13 @@ use prost::Message as _;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::body;
-use super::content::{self, Spooled};
+use super::content::{Contents, Spooled};
 use super::index::Index;
 use super::index::entry::millis;
-use super::log::{Log, NewRecord, Written};
+use super::log::{AppendError, Log, NewRecord, Written};
 use super::record::Kind;
+use super::spares::RESERVE;
+use crate::intake::accept::AcceptError;
 use crate::store::{LogFailed, Waiting};
 
 /// A commit takes no more requests, or bytes, than these: the first one should not wait for the last.
@@ -33,20 +34,28 @@ pub(crate) enum Request {
         inline: Bytes,
         /// Kept once the record is durable; dropped, and so removed, if that fails.
         file: Option<Spooled>,
+        answer: oneshot::Sender<Result<Vec<Waiting>, AcceptError>>,
+    },
+    /// Answers with the notifications that were accepted.
+    Settle {
+        batch: Vec<Owing<body::Settled>>,
         answer: oneshot::Sender<Result<Vec<Waiting>, LogFailed>>,
     },
-    Settle {
-        batch: Vec<body::Settled>,
-        answer: oneshot::Sender<Result<(), LogFailed>>,
-    },
     Note {
-        batch: Vec<body::Noted>,
-        answer: oneshot::Sender<Result<(), LogFailed>>,
+        batch: Vec<Owing<body::Noted>>,
+        answer: oneshot::Sender<Result<Vec<Waiting>, LogFailed>>,
     },
     /// Everything before it is committed; answers with the end of the log.
     Close {
         answer: oneshot::Sender<(u64, u64, u64)>,
     },
+}
+
+/// The envelope of a record, and the content of the notification inside it; empty without one.
+#[derive(Debug)]
+pub(crate) struct Owing<T> {
+    pub(crate) envelope: T,
+    pub(crate) content: Bytes,
 }
 
 /// Everything the thread owns.
@@ -56,7 +65,7 @@ pub(crate) struct Writer {
     pub(crate) index: Arc<Index>,
     pub(crate) requests: mpsc::Receiver<Request>,
     pub(crate) failed: watch::Sender<bool>,
-    pub(crate) content: PathBuf,
+    pub(crate) contents: Contents,
     pub(crate) start: u64,
 }
 
@@ -92,20 +101,38 @@ impl Writer {
     }
 
     fn commit(&mut self, group: &mut Vec<Request>) {
-        let records: Vec<NewRecord> = group.iter().flat_map(Request::records).collect();
+        let mut records = records_of(group);
+        let bytes = records.iter().map(NewRecord::len).sum();
+        let mut leave = 0;
+        if group.iter().any(Request::is_mail) {
+            leave = RESERVE;
+            if !self.log.takes_mail(bytes) {
+                let mail = group.extract_if(.., |request| request.is_mail());
+                mail.for_each(|request| request.refuse(AcceptError::Full));
+                leave = 0;
+                records = records_of(group);
+            }
+        }
         if records.is_empty() {
             return group.clear();
         }
-        match self.log.commit(&records, millis(wall())) {
+        match self.log.append(&records, leave, millis(wall())) {
             Ok(written) => {
                 let mut written = written.into_iter();
                 for request in group.drain(..) {
                     self.apply(request, &mut written);
                 }
             }
+            Err(AppendError::Full) if leave > 0 => {
+                // Another try without the mail finds room in the reserve.
+                let mail = group.extract_if(.., |request| request.is_mail());
+                mail.for_each(|request| request.refuse(AcceptError::Full));
+                self.commit(group);
+            }
             Err(error) => {
                 self.fail(&error);
-                group.drain(..).for_each(Request::refuse);
+                let refused = group.drain(..);
+                refused.for_each(|request| request.refuse(AcceptError::LogFailed));
             }
         }
     }
@@ -134,44 +161,59 @@ impl Writer {
                 }
             }
             Request::Settle { batch, answer } => {
-                for settled in &batch {
-                    written.next();
-                    match self.index.settled(settled) {
-                        Ok(Some(file)) => content::unlink(&self.content, &file),
+                let mut accepted = Vec::new();
+                for Owing { envelope, .. } in &batch {
+                    accepted.extend(self.notify(envelope.dsn.as_ref(), written.next()));
+                    match self.index.settled(envelope) {
+                        Ok(Some(file)) => self.contents.unlink(&file),
                         Ok(None) => {}
                         Err(error) => self.fail(&error),
                     }
                 }
-                let _ = answer.send(Ok(()));
+                let _ = answer.send(Ok(accepted));
             }
             Request::Note { batch, answer } => {
-                for noted in &batch {
-                    written.next();
-                    if let Err(error) = self.index.noted(noted) {
+                let mut accepted = Vec::new();
+                for Owing { envelope, .. } in &batch {
+                    accepted.extend(self.notify(envelope.dsn.as_ref(), written.next()));
+                    if let Err(error) = self.index.noted(envelope) {
                         self.fail(&error);
                     }
                 }
-                let _ = answer.send(Ok(()));
+                let _ = answer.send(Ok(accepted));
             }
             Request::Close { .. } => {}
         }
     }
+
+    /// The notification becomes known before what it is about is gone.
+    fn notify(&self, dsn: Option<&body::Accepted>, written: Option<Written>) -> Vec<Waiting> {
+        match (dsn, written) {
+            (Some(dsn), Some(written)) => self.index.accepted(dsn, written, self.start),
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn records_of(group: &[Request]) -> Vec<NewRecord> {
+    group.iter().flat_map(Request::records).collect()
 }
 
 impl Request {
+    fn is_mail(&self) -> bool {
+        matches!(self, Self::Accept { .. })
+    }
+
     fn bytes(&self) -> usize {
         match self {
             Self::Accept { inline, .. } => inline.len(),
-            _ => 0,
+            Self::Settle { batch, .. } => batch.iter().map(|it| it.content.len()).sum(),
+            Self::Note { batch, .. } => batch.iter().map(|it| it.content.len()).sum(),
+            Self::Close { .. } => 0,
         }
     }
 
     fn records(&self) -> Vec<NewRecord> {
-        let record = |kind, envelope| NewRecord {
-            kind,
-            envelope,
-            content: Bytes::new(),
-        };
         match self {
             Self::Accept {
                 accepted, inline, ..
@@ -182,26 +224,36 @@ impl Request {
             }],
             Self::Settle { batch, .. } => batch
                 .iter()
-                .map(|settled| record(Kind::Settled, settled.encode_to_vec()))
+                .map(|owing| owing.record(Kind::Settled))
                 .collect(),
             Self::Note { batch, .. } => batch
                 .iter()
-                .map(|noted| record(Kind::Noted, noted.encode_to_vec()))
+                .map(|owing| owing.record(Kind::Noted))
                 .collect(),
             Self::Close { .. } => Vec::new(),
         }
     }
 
     /// Callers that went away need no answer.
-    fn refuse(self) {
+    fn refuse(self, error: AcceptError) {
         match self {
             Self::Accept { answer, .. } => {
-                let _ = answer.send(Err(LogFailed));
+                let _ = answer.send(Err(error));
             }
             Self::Settle { answer, .. } | Self::Note { answer, .. } => {
                 let _ = answer.send(Err(LogFailed));
             }
             Self::Close { .. } => {}
+        }
+    }
+}
+
+impl<T: prost::Message> Owing<T> {
+    fn record(&self, kind: Kind) -> NewRecord {
+        NewRecord {
+            kind,
+            envelope: self.envelope.encode_to_vec(),
+            content: self.content.clone(),
         }
     }
 }

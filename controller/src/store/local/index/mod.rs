@@ -88,7 +88,7 @@ impl Index {
         start: u64,
     ) -> Vec<Waiting> {
         let position = Position {
-            not_before_ms: 0,
+            not_before_ms: accepted.not_before_ms,
             sequence: written.sequence,
         };
         let mut waiting = Vec::with_capacity(accepted.deliveries.len());
