@@ -13,7 +13,7 @@ use super::lists::{self, ListError};
 use super::{ChangeError, Editor, record};
 
 const MAX_CERTIFICATES: usize = 10;
-const MAX_AUTHORITIES: usize = 1000;
+pub(super) const MAX_AUTHORITIES: usize = 1000;
 /// Long enough to certify every member anew.
 const EXPIRES_SOON: std::time::Duration = std::time::Duration::from_secs(90 * 86_400);
 
