@@ -181,7 +181,7 @@ mod tests {
         let one: AgentName = "one".parse().unwrap();
         assert!(attached.ask(&one, pb::RoutePlan::default()).is_none());
         let mut seat = attached.sit(one.clone());
-        assert_eq!(attached.agents(), [one.clone()]);
+        assert_eq!(attached.agents(), std::slice::from_ref(&one));
         attached.cut(&one);
         let order = std::future::poll_fn(|context| seat.poll_order(context)).await;
         assert_eq!(order, None);

@@ -31,12 +31,12 @@ pub async fn check_site(
         let asked = context.attached.ask(&agent, order::plan(context, site));
         looking.spawn(async move {
             let Some(asked) = asked else {
-                return row(agent, Vec::new(), "the agent is not connected");
+                return row(&agent, Vec::new(), "the agent is not connected");
             };
             match tokio::time::timeout(LIMIT, asked.answer()).await {
-                Ok(Some(hosts)) => row(agent, hosts, "the site has no host"),
-                Ok(None) => row(agent, Vec::new(), "the agent went away before it answered"),
-                Err(_) => row(agent, Vec::new(), "the agent did not answer in time"),
+                Ok(Some(hosts)) => row(&agent, hosts, "the site has no host"),
+                Ok(None) => row(&agent, Vec::new(), "the agent went away before it answered"),
+                Err(_) => row(&agent, Vec::new(), "the agent did not answer in time"),
             }
         });
     }
@@ -52,7 +52,7 @@ pub async fn check_site(
 }
 
 /// The sentence of the host that proved itself, else of the first.
-fn row(agent: AgentName, hosts: Vec<pb::HostCheck>, nothing: &str) -> pb::AgentCheck {
+fn row(agent: &AgentName, hosts: Vec<pb::HostCheck>, nothing: &str) -> pb::AgentCheck {
     let telling = hosts.iter().find(|host| host.proved).or(hosts.first());
     pb::AgentCheck {
         agent: agent.to_string(),

@@ -93,7 +93,7 @@ fn page(checks: &pb::SiteChecks) -> String {
             let row: [String; 2 + STEPS.len()] = std::array::from_fn(|column| match column {
                 0 => agent.agent.clone(),
                 1 => host.host.clone(),
-                column => cell(&STEPS[column - 2]),
+                column => cell(STEPS[column - 2]),
             });
             table.row(row);
         }
