@@ -136,7 +136,7 @@ impl Editor {
         };
         let name = agent.name.clone();
         self.put_agent(agent).await?;
-        self.dispatch.agent_registered(name.clone());
+        self.dispatch.agent_registered(name.clone()).await;
         let what = format!("agent {name} added, with a new join token");
         self.audit.record(now, who, &what);
         Ok(())

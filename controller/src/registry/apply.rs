@@ -69,7 +69,7 @@ impl Editor {
         for agent in plan.agents {
             let name = agent.name.clone();
             self.put_agent(agent).await?;
-            self.dispatch.agent_registered(name.clone());
+            self.dispatch.agent_registered(name.clone()).await;
             let what = format!("agent {name} applied from a file");
             self.audit.record(now, who, &what);
         }

@@ -180,7 +180,7 @@ impl Editor {
         }
         self.store.put(record::SITE, name.as_str(), None).await?;
         self.registry.write().remove_site(name);
-        self.dispatch.site_removed(name.clone());
+        self.dispatch.site_removed(name.clone()).await;
         self.audit.record(now, who, &format!("site {name} removed"));
         Ok(())
     }
@@ -235,7 +235,7 @@ impl Editor {
         site.version = SiteVersion(version);
         let site = Arc::new(site);
         self.registry.write().insert_site(site.clone());
-        self.dispatch.site_changed(site.clone());
+        self.dispatch.site_changed(site.clone()).await;
         self.audit.record(now, who, what);
         Ok(site)
     }
