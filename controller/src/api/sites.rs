@@ -348,7 +348,7 @@ fn attempt(it: LastAttempt) -> pb::LastAttempt {
         address: it.address,
         outcome: it.outcome.to_owned(),
         detail: it.detail,
-        peer: it.peer.map(Into::into),
+        peer: it.peer.map(|peer| (*peer).into()),
     }
 }
 
