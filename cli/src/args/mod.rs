@@ -304,7 +304,7 @@ mod tests {
             "site set a --port 26",
             "site remove a --fail --discard",
             "site hold a --until soon",
-            "site check a",
+            "site look a",
             "watch",
             "queue show nonsense",
             "queue fail 0197f3a07a5b7c3e8d2f4a5b6c7d8e9f",
