@@ -21,6 +21,7 @@ pub mod check;
 pub mod copy;
 mod damage;
 pub mod file;
+pub mod lists;
 pub mod record;
 pub mod sites;
 
