@@ -15,11 +15,13 @@
 
 mod ballast;
 mod body;
+mod clean;
 pub(super) mod content;
 pub(crate) mod disk;
 mod index;
 mod learn;
 mod log;
+mod meter;
 mod record;
 mod registry;
 mod replay;
@@ -29,6 +31,8 @@ mod start;
 mod torn;
 mod writer;
 
+#[cfg(test)]
+mod clean_tests;
 #[cfg(test)]
 mod learn_tests;
 #[cfg(test)]
@@ -52,22 +56,24 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::intake::accept::{AcceptError, Content, Submission};
 use crate::intake::policy::Space;
 use crate::store::{
-    Count, Head, ListPosition, Loaded, LogFailed, MinFree, Note, Notification, OpenError, Owing,
-    Position, Progress, Record, Settings, Settled, Settlement, Stage, StartReport, StoreError,
-    StoredContent, Waiting,
+    Count, Head, ListPosition, Loaded, LogFailed, Measures, MinFree, Note, Notification, OpenError,
+    Owing, Position, Progress, Record, Settings, Settled, Settlement, Stage, StartReport,
+    StoreError, StoredContent, Waiting,
 };
 
 use ballast::{BALLAST_BYTES, Ballast};
+use clean::Cleaner;
 use content::{Contents, Spooled};
 use disk::{Lock, RealDisk, SharedDisk};
 use index::Index;
-use index::entry::millis;
+use index::entry::{Entry, millis};
 use index::on_sled::OnSled;
 use index::shelf::Shelves;
 use learn::{Known, Learner};
 use log::{AppendError, Files};
+use meter::Meter;
 use registry::Registry;
-use spares::Making;
+use spares::{Level, Making};
 use start::{Places, Started};
 use writer::{Request, Writer, wall};
 
@@ -86,6 +92,8 @@ pub(crate) struct Local {
     index: Arc<Index>,
     files: Files,
     contents: Contents,
+    meter: Arc<Meter>,
+    spares: Level,
     registry: Arc<Registry>,
     known: Arc<Known>,
     failed: watch::Sender<bool>,
@@ -156,7 +164,10 @@ impl Local {
             ended,
         };
         let (requests, receiver) = mpsc::channel(REQUESTS);
+        let (meter, spares) = (Arc::new(Meter::default()), queue.spares().level());
         let writer = Writer {
+            cleaner: Cleaner::new(Arc::clone(&index), files.clone(), settings.segment_bytes),
+            meter: Arc::clone(&meter),
             log: queue,
             index: Arc::clone(&index),
             requests: receiver,
@@ -177,6 +188,8 @@ impl Local {
             index,
             files,
             contents,
+            meter,
+            spares,
             registry: Arc::new(registry),
             known,
             failed,
@@ -367,7 +380,32 @@ impl Local {
             .await
     }
 
+    pub(crate) fn measures(&self) -> Measures {
+        let (log_segments, log_bytes) = self.files.size();
+        let (live, cleaned) = (self.index.live(), self.meter.cleaned_so_far());
+        let room = self.places.disk.room(&self.places.root).ok();
+        Measures {
+            log_segments,
+            log_bytes,
+            live_deliveries: live.deliveries,
+            live_bytes: live.bytes,
+            spare_segments: self.spares.ready() as u64,
+            free_bytes: room.map_or(0, |room| room.free),
+            rolled_segments: self.meter.rolled_segments(),
+            cleaned_segments: cleaned.segments,
+            carried_records: cleaned.records,
+            carried_bytes: cleaned.bytes,
+            cleaning: self.meter.is_cleaning(),
+            committed_bytes: self.meter.committed_bytes(),
+            commit_micros: self.meter.commit_micros(),
+            commit_records: self.meter.commit_records(),
+        }
+    }
+
     pub(crate) fn space(&self) -> Space {
+        if self.spares.is_low() {
+            return Space::Short;
+        }
         let Ok(room) = self.places.disk.room(&self.places.root) else {
             return Space::Short;
         };
@@ -475,9 +513,29 @@ fn load(
     start: u64,
     delivery: &DeliveryId,
 ) -> Result<Option<Loaded>, StoreError> {
-    let Some((position, entry)) = index.get(delivery)? else {
-        return Ok(None);
-    };
+    let mut read_before = None;
+    loop {
+        let Some((position, entry)) = index.get(delivery)? else {
+            return Ok(None);
+        };
+        let loaded = load_entry(files, contents, start, delivery, position, &entry);
+        // Cleaning may have moved it, and removed the segment, since the index was asked.
+        let place = Some(entry.place());
+        if loaded.is_ok() || place == read_before {
+            return loaded.map(Some);
+        }
+        read_before = place;
+    }
+}
+
+fn load_entry(
+    files: &Files,
+    contents: &Contents,
+    start: u64,
+    delivery: &DeliveryId,
+    position: Position,
+    entry: &Entry,
+) -> Result<Loaded, StoreError> {
     let damaged = || StoreError::Damaged(delivery.clone());
     let (header, envelope, inline) = files.read(entry.place()).map_err(|_| damaged())?;
     let accepted = body::message_in(header.kind, &envelope).map_err(|_| damaged())?;
@@ -490,13 +548,13 @@ fn load(
         false => StoredContent::File(contents.open(&accepted).map_err(|_| damaged())?),
     };
     let envelope = accepted.envelope.ok_or_else(damaged)?;
-    Ok(Some(Loaded {
+    Ok(Loaded {
         waiting: entry
             .waiting(delivery.site.clone(), position, start)
             .ok_or_else(damaged)?,
         envelope: Envelope::try_from(envelope).map_err(|_| damaged())?,
         content,
-    }))
+    })
 }
 
 fn accepted_of<S>(submission: &Submission<S>) -> body::Accepted {

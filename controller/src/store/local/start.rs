@@ -150,12 +150,7 @@ pub(crate) fn start(
     let registry_tail = own_segment(&old_registry, start, &registry_end);
     let registry = registry(&places, &old_registry, registry_tail)?;
 
-    for (named, path) in &old_queue {
-        let file = disk.open(path).map_err(at(path))?;
-        let segment = read_header(&*file).unwrap_or(*named);
-        let bytes = file.len().map_err(at(path))?;
-        files.add(segment, file, bytes);
-    }
+    readable(disk, &old_queue, &files)?;
     let clean_stop = marker
         .and_then(|marker| agreeing(marker, &queue_end, &registry_end))
         .filter(|_| settings.rebuild_index == RebuildIndex::No);
@@ -207,10 +202,22 @@ fn registry(
             making: Making::WhenTaken,
         },
         tail,
-        files,
+        files.clone(),
     )
     .map_err(at(&places.registry))?;
-    Ok(Registry::new(log, replaying))
+    readable(&places.disk, old, &files)?;
+    Ok(Registry::new(log, files, replaying))
+}
+
+/// Opens the segments of earlier starts.
+fn readable(disk: &SharedDisk, old: &[(Segment, PathBuf)], files: &Files) -> Result<(), OpenError> {
+    for (named, path) in old {
+        let file = disk.open(path).map_err(at(path))?;
+        let segment = read_header(&*file).unwrap_or(*named);
+        let bytes = file.len().map_err(at(path))?;
+        files.add(segment, file, bytes);
+    }
+    Ok(())
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> OpenError + use<> {

@@ -10,13 +10,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 use prost::Message as _;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::body;
+use super::clean::{CleanError, Cleaner, Press, Turn};
 use super::content::{Contents, Spooled};
 use super::index::Index;
 use super::index::entry::millis;
 use super::log::{AppendError, Log, NewRecord, Written};
+use super::meter::Meter;
 use super::record::Kind;
 use super::spares::RESERVE;
 use crate::intake::accept::AcceptError;
@@ -66,6 +69,8 @@ pub(crate) struct Writer {
     pub(crate) requests: mpsc::Receiver<Request>,
     pub(crate) failed: watch::Sender<bool>,
     pub(crate) contents: Contents,
+    pub(crate) cleaner: Cleaner,
+    pub(crate) meter: Arc<Meter>,
     pub(crate) start: u64,
 }
 
@@ -73,7 +78,7 @@ impl Writer {
     /// Until the last sender is gone, or Close.
     pub(crate) fn run(mut self) {
         let mut group = Vec::new();
-        while let Some(first) = self.requests.blocking_recv() {
+        while let Some(first) = self.next() {
             self.gather(first, &mut group);
             let close = group.pop_if(|last| matches!(last, Request::Close { .. }));
             self.commit(&mut group);
@@ -81,6 +86,36 @@ impl Writer {
                 // Nobody may listen any more; the commit stands all the same.
                 let _ = answer.send(self.log.end());
                 return;
+            }
+        }
+    }
+
+    /// While nobody waits there is time to clean.
+    fn next(&mut self) -> Option<Request> {
+        loop {
+            match self.requests.try_recv() {
+                Ok(request) => return Some(request),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) if self.clean(Press::Idle) == Turn::Worked => {}
+                Err(TryRecvError::Empty) => return self.requests.blocking_recv(),
+            }
+        }
+    }
+
+    /// A slice of cleaning, where it is time for one.
+    fn clean(&mut self, press: Press) -> Turn {
+        if *self.failed.borrow() {
+            return Turn::NothingToDo;
+        }
+        let turn = self.cleaner.turn(&mut self.log, press, millis(wall()));
+        self.meter.cleaned(&self.cleaner);
+        self.meter.rolled(self.log.rolled);
+        match turn {
+            Ok(turn) => turn,
+            Err(CleanError::Append(AppendError::Full)) => Turn::NothingToDo,
+            Err(error) => {
+                self.fail(&error);
+                Turn::NothingToDo
             }
         }
     }
@@ -116,12 +151,18 @@ impl Writer {
         if records.is_empty() {
             return group.clear();
         }
+        let begun = stopwatch();
         match self.log.append(&records, leave, millis(wall())) {
             Ok(written) => {
+                let bytes = records.iter().map(NewRecord::len).sum();
+                self.meter
+                    .committed(records.len() as u64, bytes, begun.elapsed());
+                self.cleaner.earn(bytes);
                 let mut written = written.into_iter();
                 for request in group.drain(..) {
                     self.apply(request, &mut written);
                 }
+                self.clean(Press::Busy);
             }
             Err(AppendError::Full) if leave > 0 => {
                 // Another try without the mail finds room in the reserve.
@@ -265,4 +306,12 @@ impl<T: prost::Message> Owing<T> {
 )]
 pub(crate) fn wall() -> Timestamp {
     Timestamp::now()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the writer is a loop; it measures how long a commit takes"
+)]
+fn stopwatch() -> std::time::Instant {
+    std::time::Instant::now()
 }
