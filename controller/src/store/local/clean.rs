@@ -36,7 +36,7 @@ use super::replay;
 use super::segment::{self, Segment};
 use crate::store::StoreError;
 
-/// Bytes that are read, or written, in one turn.
+/// Bytes that are read, or written, in one turn; less where segments are small.
 const SLICE: u64 = 1 << 20;
 /// While mail flows, this many bytes are read for each that is appended.
 const PACE: u64 = 4;
@@ -72,6 +72,16 @@ pub(crate) enum Press {
     Busy,
 }
 
+/// How much cleaning is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Need {
+    None,
+    /// At its pace.
+    Some,
+    /// A slice after each commit.
+    Urgent,
+}
+
 /// What has been done since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Cleaned {
@@ -86,6 +96,7 @@ pub(crate) struct Cleaner {
     index: Arc<Index>,
     files: Files,
     segment_bytes: u64,
+    slice: u64,
     going: Option<Going>,
     /// Bytes that may be read before mail goes first again.
     earned: u64,
@@ -114,6 +125,7 @@ impl Cleaner {
             index,
             files,
             segment_bytes,
+            slice: SLICE.min(segment_bytes / 2),
             going: None,
             earned: 0,
             cleaned: Cleaned::default(),
@@ -127,7 +139,7 @@ impl Cleaner {
 
     /// This much was appended.
     pub(crate) fn earn(&mut self, bytes: u64) {
-        self.earned = (self.earned + bytes * PACE).min(4 * SLICE);
+        self.earned = (self.earned + bytes * PACE).min(4 * self.slice);
     }
 
     /// One slice, where there is something to clean and time for it.
@@ -148,24 +160,32 @@ impl Cleaner {
             self.remove(log, oldest)?;
             return Ok(Turn::Worked);
         }
-        if self.going.is_none() && !self.is_wanted(log) {
+        let (wanted, press) = match self.need(log) {
+            Need::None => (self.going.is_some(), press),
+            Need::Some => (true, press),
+            Need::Urgent => (true, Press::Idle),
+        };
+        if !wanted || press == Press::Busy && self.earned < self.slice {
             return Ok(Turn::NothingToDo);
         }
-        if press == Press::Busy && self.earned < SLICE {
-            return Ok(Turn::NothingToDo);
-        }
-        self.earned = self.earned.saturating_sub(SLICE);
+        self.earned = self.earned.saturating_sub(self.slice);
         self.slice(log, oldest, wall_ms)
     }
 
     /// Disk ≤ 2 × live + 2 segments: the tail and one that is being cleaned. Short of space, all that is dead counts.
-    fn is_wanted(&self, log: &Log) -> bool {
+    fn need(&self, log: &Log) -> Need {
         let (segments, bytes) = self.files.size();
         let live = self.index.live().bytes;
         let behind = bytes.saturating_sub(log.tail_bytes());
         let few = FEW + 2 * behind / self.segment_bytes.max(1);
         let short = log.spares().is_short() && behind > live + self.segment_bytes;
-        behind > 2 * live || segments > few || short
+        if behind > 2 * live + self.segment_bytes / 2 {
+            Need::Urgent
+        } else if behind > 2 * live || segments > few || short {
+            Need::Some
+        } else {
+            Need::None
+        }
     }
 
     fn slice(&mut self, log: &mut Log, oldest: u64, wall_ms: u64) -> Result<Turn, CleanError> {
@@ -174,7 +194,7 @@ impl Cleaner {
             Some(_) | None => self.begin(oldest)?,
         };
         let (from, mut carrying, mut bytes) = (going.at, Vec::new(), 0);
-        while going.at < going.end && going.at - from < SLICE && bytes < SLICE {
+        while going.at < going.end && going.at - from < self.slice && bytes < self.slice {
             let Some((header, envelope)) = going.next()? else {
                 break;
             };

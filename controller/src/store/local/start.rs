@@ -148,7 +148,7 @@ pub(crate) fn start(
     )
     .map_err(at(&places.queue))?;
     let registry_tail = own_segment(&old_registry, start, &registry_end);
-    let registry = registry(&places, &old_registry, registry_tail)?;
+    let registry = registry(&places, settings, &old_registry, registry_tail)?;
 
     readable(disk, &old_queue, &files)?;
     let clean_stop = marker
@@ -184,6 +184,7 @@ pub(crate) fn start(
 /// Replays the registry's log, and goes on with a segment of its own.
 fn registry(
     places: &Places,
+    settings: &Settings,
     old: &[(Segment, PathBuf)],
     tail: Segment,
 ) -> Result<Registry, OpenError> {
@@ -198,7 +199,7 @@ fn registry(
         &places.disk,
         &places.registry,
         Segments {
-            bytes: REGISTRY_SEGMENT_BYTES,
+            bytes: REGISTRY_SEGMENT_BYTES.min(settings.segment_bytes),
             making: Making::WhenTaken,
         },
         tail,
