@@ -22,7 +22,7 @@ use super::caller::Caller;
 use super::produced::{Items, Produced};
 use super::{Context, caller, order, status};
 use crate::dispatch::{AttachmentId, Handle, Hello, Order};
-use crate::store::StoredContent;
+use crate::store::{StoreError, StoredContent};
 
 /// For the whole Hello, journal included.
 const HELLO: Duration = Duration::from_secs(60);
@@ -81,7 +81,13 @@ impl pb::delivery_server::Delivery for Delivery {
             return Err(status::denied("the agent does not hold this lease"));
         }
         let loading = self.0.store.load(&lease.delivery);
-        let loaded = loading.await?;
+        let loaded = match loading.await {
+            Err(error @ StoreError::Damaged(_)) => {
+                self.0.dispatch.content_damaged(lease).await;
+                return Err(error.into());
+            }
+            loaded => loaded?,
+        };
         let loaded =
             loaded.ok_or_else(|| status::unknown("delivery", &lease.delivery.to_string()))?;
         Ok(Response::new(Produced::by(|items| {

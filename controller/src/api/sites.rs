@@ -308,11 +308,7 @@ fn unseen(site: &Site) -> SiteView {
             Some(_) => "held",
             None => "idle",
         },
-        why: None,
-        next_attempt: None,
-        out: 0,
-        sessions: 0,
-        last_attempts: Vec::new(),
+        ..SiteView::default()
     }
 }
 

@@ -42,6 +42,7 @@ mod replay_tests;
 #[cfg(test)]
 mod tests;
 
+use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -537,7 +538,12 @@ fn load_entry(
     entry: &Entry,
 ) -> Result<Loaded, StoreError> {
     let damaged = || StoreError::Damaged(delivery.clone());
-    let (header, envelope, inline) = files.read(entry.place()).map_err(|_| damaged())?;
+    // What is not there, or is something else, is lost for good; too many open files pass.
+    let unreadable = |error: std::io::Error| match error.kind() {
+        ErrorKind::InvalidData | ErrorKind::NotFound | ErrorKind::UnexpectedEof => damaged(),
+        _ => StoreError::Disk(error),
+    };
+    let (header, envelope, inline) = files.read(entry.place()).map_err(unreadable)?;
     let accepted = body::message_in(header.kind, &envelope).map_err(|_| damaged())?;
     let accepted = accepted.ok_or_else(damaged)?;
     if accepted.id != delivery.message.as_bytes() {
@@ -545,7 +551,7 @@ fn load_entry(
     }
     let content = match accepted.file.is_empty() {
         true => StoredContent::Inline(inline),
-        false => StoredContent::File(contents.open(&accepted).map_err(|_| damaged())?),
+        false => StoredContent::File(contents.open(&accepted).map_err(unreadable)?),
     };
     let envelope = accepted.envelope.ok_or_else(damaged)?;
     Ok(Loaded {
