@@ -156,6 +156,7 @@ fn context(
         store,
         dispatch,
         authority,
+        attached: api::attached::Attached::default(),
         passwords: credentials::Passwords::default(),
         facts,
     }

@@ -18,7 +18,7 @@ use super::authorities::{self, Authority, MAX_AUTHORITIES};
 use super::check::{self, Surroundings};
 use super::file::{self, Entry, File, FileError, SiteEntry};
 use super::sites::MAX_SITES;
-use super::{ChangeError, Editor, Registry, record};
+use super::{ChangeError, Editor, Registry, lists, record};
 
 /// What a file came to, each by family and name, such as `site home`.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -251,13 +251,22 @@ fn plan_authorities(file: &File, registry: &Registry, plan: &mut Plan) -> Result
     let known: BTreeMap<_, _> = known.iter().map(|it| (it.name.clone(), it)).collect();
     check_count(&known, &file.authorities, "authorities", MAX_AUTHORITIES)?;
     for (name, entry) in &file.authorities {
-        authorities::check(&entry.value).map_err(|error| FileError {
+        let said = &entry.value;
+        let checked = authorities::check(&said.certificates).map_err(|it| it.to_string());
+        let checked = checked.and_then(|()| {
+            lists::check(&said.revocation_lists, &said.certificates).map_err(|it| it.to_string())
+        });
+        checked.map_err(|error| FileError {
             line: entry.line,
             message: format!("authority {name}: {error}"),
         })?;
         let shown = format!("authority {name}");
         match known.get(name) {
-            Some(old) if old.certificates == entry.value => {
+            Some(old)
+                if old.certificates == said.certificates
+                    && old.revocation_lists == said.revocation_lists
+                    && old.origin == said.origin =>
+            {
                 plan.applied.unchanged += 1;
                 continue;
             }
@@ -267,7 +276,9 @@ fn plan_authorities(file: &File, registry: &Registry, plan: &mut Plan) -> Result
         plan.authorities.push(Authority {
             name: name.clone(),
             version: 0,
-            certificates: entry.value.clone(),
+            certificates: said.certificates.clone(),
+            revocation_lists: said.revocation_lists.clone(),
+            origin: said.origin.clone(),
         });
     }
     let missing = known.keys().filter(|it| !file.authorities.contains_key(it));

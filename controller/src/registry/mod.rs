@@ -19,6 +19,7 @@ pub mod authorities;
 pub mod check;
 pub mod copy;
 pub mod file;
+pub mod lists;
 pub mod record;
 pub mod sites;
 
