@@ -13,7 +13,7 @@ use super::index::in_memory::InMemory;
 use super::tests::{comes_to_know, far, id, inline, settlement, site, submission, to};
 use super::*;
 use crate::intake::accept::Spool as _;
-use crate::store::{RebuildIndex, Store};
+use crate::store::{RebuildIndex, Store, StoredContent};
 
 const SITES: [&str; 2] = ["a", "b"];
 const SEGMENT: u64 = 2 << 10;
@@ -193,7 +193,6 @@ async fn power_cuts_at_any_operation_of_cleaning_lose_nothing() {
         let told = schedule(seed, MemoryDisk::default(), &mut seen).await;
         assert_eq!(told, Ok(()), "seed {seed}");
     }
-    println!("{seen:?}");
     assert!(
         seen.cleaned > SCHEDULES && seen.carried > SCHEDULES,
         "{seen:?}"
@@ -390,4 +389,22 @@ async fn the_registry_keeps_its_versions_and_its_log_stays_small() {
         assert_eq!(versions, [("first", first), ("often", last)]);
         assert_eq!(records[1].value, value(999).unwrap());
     }
+}
+
+#[tokio::test]
+async fn a_segment_without_a_record_is_removed_by_the_next_start() {
+    let dir = TempDir::new().unwrap();
+    let mut disk = MemoryDisk::default();
+    let store = open(&disk, &dir).unwrap();
+    store
+        .accept(submission(1, &["a"], inline(1)))
+        .await
+        .unwrap();
+    for _ in 0..5 {
+        disk = disk.killed();
+        let _ = open(&disk, &dir).unwrap();
+    }
+    let segments = segment::list(&disk, &dir.path().join("queue")).unwrap();
+    let starts: Vec<_> = segments.iter().map(|(it, _)| it.start).collect();
+    assert_eq!(starts, [1, 6]);
 }

@@ -20,6 +20,7 @@ pub(super) mod content;
 pub(crate) mod disk;
 mod index;
 mod learn;
+mod load;
 mod log;
 mod meter;
 mod record;
@@ -29,6 +30,7 @@ mod segment;
 pub(crate) mod spares;
 mod start;
 mod torn;
+mod wording;
 mod writer;
 
 #[cfg(test)]
@@ -42,12 +44,10 @@ mod replay_tests;
 #[cfg(test)]
 mod tests;
 
-use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use dd_proto::envelope::Envelope;
 use dd_proto::id::{DeliveryId, MessageId};
 use dd_proto::name::SiteName;
 use jiff::Timestamp;
@@ -57,9 +57,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::intake::accept::{AcceptError, Content, Submission};
 use crate::intake::policy::Space;
 use crate::store::{
-    Count, Head, ListPosition, Loaded, LogFailed, Measures, MinFree, Note, Notification, OpenError,
-    Owing, Position, Progress, Record, Settings, Settled, Settlement, Stage, StartReport,
-    StoreError, StoredContent, Waiting,
+    Count, Head, ListPosition, Loaded, LogFailed, Measures, MinFree, Note, OpenError, Owing,
+    Position, Progress, Record, Settings, Settlement, Stage, StartReport, StoreError, Waiting,
 };
 
 use ballast::{BALLAST_BYTES, Ballast};
@@ -67,15 +66,17 @@ use clean::Cleaner;
 use content::{Contents, Spooled};
 use disk::{Lock, RealDisk, SharedDisk};
 use index::Index;
-use index::entry::{Entry, millis};
+use index::entry::millis;
 use index::on_sled::OnSled;
 use index::shelf::Shelves;
 use learn::{Known, Learner};
+use load::load;
 use log::{AppendError, Files};
 use meter::Meter;
 use registry::Registry;
 use spares::{Level, Making};
 use start::{Places, Started};
+use wording::{accepted_of, content_of, noted_of, settled_of};
 use writer::{Request, Writer, wall};
 
 /// Requests that may wait for the writer; beyond them callers wait.
@@ -505,132 +506,4 @@ fn spawn(
         path: places.root.clone(),
         source,
     })
-}
-
-fn load(
-    index: &Index,
-    files: &Files,
-    contents: &Contents,
-    start: u64,
-    delivery: &DeliveryId,
-) -> Result<Option<Loaded>, StoreError> {
-    let mut read_before = None;
-    loop {
-        let Some((position, entry)) = index.get(delivery)? else {
-            return Ok(None);
-        };
-        let loaded = load_entry(files, contents, start, delivery, position, &entry);
-        // Cleaning may have moved it, and removed the segment, since the index was asked.
-        let place = Some(entry.place());
-        if loaded.is_ok() || place == read_before {
-            return loaded.map(Some);
-        }
-        read_before = place;
-    }
-}
-
-fn load_entry(
-    files: &Files,
-    contents: &Contents,
-    start: u64,
-    delivery: &DeliveryId,
-    position: Position,
-    entry: &Entry,
-) -> Result<Loaded, StoreError> {
-    let damaged = || StoreError::Damaged(delivery.clone());
-    // What is not there, or is something else, is lost for good; too many open files pass.
-    let unreadable = |error: std::io::Error| match error.kind() {
-        ErrorKind::InvalidData | ErrorKind::NotFound | ErrorKind::UnexpectedEof => damaged(),
-        _ => StoreError::Disk(error),
-    };
-    let (header, envelope, inline) = files.read(entry.place()).map_err(unreadable)?;
-    let accepted = body::message_in(header.kind, &envelope).map_err(|_| damaged())?;
-    let accepted = accepted.ok_or_else(damaged)?;
-    if accepted.id != delivery.message.as_bytes() {
-        return Err(damaged());
-    }
-    let content = match accepted.file.is_empty() {
-        true => StoredContent::Inline(inline),
-        false => StoredContent::File(contents.open(&accepted).map_err(unreadable)?),
-    };
-    let envelope = accepted.envelope.ok_or_else(damaged)?;
-    Ok(Loaded {
-        waiting: entry
-            .waiting(delivery.site.clone(), position, start)
-            .ok_or_else(damaged)?,
-        envelope: Envelope::try_from(envelope).map_err(|_| damaged())?,
-        content,
-    })
-}
-
-fn accepted_of<S>(submission: &Submission<S>) -> body::Accepted {
-    let deliveries = submission.deliveries.iter();
-    body::Accepted {
-        id: submission.id.as_bytes().to_vec(),
-        envelope: Some((&submission.envelope).into()),
-        deliveries: deliveries
-            .map(|(site, numbers)| body::StoredDelivery {
-                site: site.to_string(),
-                recipients: numbers.iter().map(|n| u32::from(n.0)).collect(),
-            })
-            .collect(),
-        arrived_ms: millis(submission.arrived),
-        ..body::Accepted::default()
-    }
-}
-
-fn notification_of(dsn: &Notification) -> body::Accepted {
-    let recipients = dsn.envelope.recipients.iter();
-    body::Accepted {
-        id: dsn.id.as_bytes().to_vec(),
-        envelope: Some((&dsn.envelope).into()),
-        deliveries: vec![body::StoredDelivery {
-            site: dsn.site.to_string(),
-            recipients: recipients.map(|it| u32::from(it.number.0)).collect(),
-        }],
-        arrived_ms: millis(dsn.arrived),
-        bytes: dsn.content.len() as u64,
-        not_before_ms: dsn.not_before.map_or(0, millis),
-        ..body::Accepted::default()
-    }
-}
-
-fn content_of(dsn: Option<Notification>) -> Bytes {
-    dsn.map(|dsn| dsn.content).unwrap_or_default()
-}
-
-fn settled_of(settlement: &Settlement, dsn: Option<&Notification>) -> body::Settled {
-    let recipients = settlement.recipients.iter();
-    body::Settled {
-        id: settlement.delivery.message.as_bytes().to_vec(),
-        site: settlement.delivery.site.to_string(),
-        recipients: recipients
-            .map(|(number, settled)| body::SettledRecipient {
-                number: u32::from(number.0),
-                what: match settled {
-                    Settled::Relayed => 1,
-                    Settled::Failed => 2,
-                    Settled::Removed => 3,
-                    Settled::Expired => 4,
-                },
-            })
-            .collect(),
-        dsn: dsn.map(notification_of),
-    }
-}
-
-fn noted_of(note: &Note, dsn: Option<&Notification>) -> body::Noted {
-    body::Noted {
-        id: note.delivery.message.as_bytes().to_vec(),
-        site: note.delivery.site.to_string(),
-        attempts: note.attempts,
-        breaks: note.breaks,
-        in_doubt: note.in_doubt,
-        failed: note.failed,
-        not_before_ms: note.not_before.map_or(0, millis),
-        last: note.last.clone(),
-        kept: note.kept,
-        warned: note.warned,
-        dsn: dsn.map(notification_of),
-    }
 }

@@ -259,6 +259,7 @@ impl Shared {
                     state.short = false;
                     self.changed.notify_all();
                 }
+                Err(_) if state.stopped => return,
                 Err(error) => {
                     if !state.short {
                         tracing::warn!(%error, "no segment can be made ahead: no new mail until there is room");
@@ -297,6 +298,9 @@ impl Shared {
         let mut at = 0;
         while at < bytes {
             let piece = usize::try_from(bytes - at).map_or(PIECE, |left| left.min(PIECE));
+            if self.lock().stopped {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
             file.write_all_at(&zeros[..piece], at)?;
             file.sync_data()?;
             at += piece as u64;

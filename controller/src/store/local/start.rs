@@ -123,8 +123,9 @@ pub(crate) fn start(
     let lock = lock(&places)?;
     let marker = places.take_marker().map_err(at(&places.root))?;
     let contents = Contents::new(Arc::clone(disk), &places.content);
-    let old_queue = segment::list(&**disk, &places.queue).map_err(at(&places.queue))?;
-    let old_registry = segment::list(&**disk, &places.registry).map_err(at(&places.registry))?;
+    let mut old_queue = segment::list(&**disk, &places.queue).map_err(at(&places.queue))?;
+    let mut old_registry =
+        segment::list(&**disk, &places.registry).map_err(at(&places.registry))?;
     let highest = |dir| segment::highest_start(&**disk, dir).map_err(at(dir));
     let start = 1 + highest(&places.queue)?.max(highest(&places.registry)?);
 
@@ -148,6 +149,8 @@ pub(crate) fn start(
     )
     .map_err(at(&places.queue))?;
     let registry_tail = own_segment(&old_registry, start, &registry_end);
+    remove_empty(disk, &places.queue, &mut old_queue)?;
+    remove_empty(disk, &places.registry, &mut old_registry)?;
     let registry = registry(&places, settings, &old_registry, registry_tail)?;
 
     readable(disk, &old_queue, &files)?;
@@ -208,6 +211,24 @@ fn registry(
     .map_err(at(&places.registry))?;
     readable(&places.disk, old, &files)?;
     Ok(Registry::new(log, files, replaying))
+}
+
+/// Removes segments that no record ever got into; that of a start which did nothing.
+fn remove_empty(
+    disk: &SharedDisk,
+    dir: &Path,
+    old: &mut Vec<(Segment, PathBuf)>,
+) -> Result<(), OpenError> {
+    let mut kept = Vec::with_capacity(old.len());
+    for (segment, path) in old.drain(..) {
+        let len = disk.open(&path).and_then(|file| file.len());
+        match len.map_err(at(&path))? {
+            0..=segment::HEADER => disk.unlink(&path).map_err(at(&path))?,
+            _ => kept.push((segment, path)),
+        }
+    }
+    *old = kept;
+    disk.sync_dir(dir).map_err(at(dir))
 }
 
 /// Opens the segments of earlier starts.

@@ -125,7 +125,9 @@ impl Writer {
         let mut bytes = first.bytes();
         let mut closing = matches!(first, Request::Close { .. });
         group.push(first);
-        while !closing && group.len() < MAX_REQUESTS && bytes < MAX_BYTES {
+        // Of small segments a group fills a part: it needs no more than one new one.
+        let most = MAX_BYTES.min(usize::try_from(self.log.tail_bytes() / 4).unwrap_or(MAX_BYTES));
+        while !closing && group.len() < MAX_REQUESTS && bytes < most {
             let Ok(next) = self.requests.try_recv() else {
                 return;
             };
@@ -247,7 +249,9 @@ impl Request {
 
     fn bytes(&self) -> usize {
         match self {
-            Self::Accept { inline, .. } => inline.len(),
+            Self::Accept {
+                accepted, inline, ..
+            } => accepted.encoded_len() + inline.len(),
             Self::Settle { batch, .. } => batch.iter().map(|it| it.content.len()).sum(),
             Self::Note { batch, .. } => batch.iter().map(|it| it.content.len()).sum(),
             Self::Close { .. } => 0,
