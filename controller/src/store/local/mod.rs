@@ -42,6 +42,8 @@ mod power_cut_tests;
 #[cfg(test)]
 mod replay_tests;
 #[cfg(test)]
+mod sampled_damage_tests;
+#[cfg(test)]
 mod tests;
 
 use std::sync::{Arc, Mutex, PoisonError};
