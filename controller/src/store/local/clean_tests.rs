@@ -50,7 +50,7 @@ type Model = BTreeMap<(u8, usize), Told>;
 
 /// Mail comes, is noted and is settled, until the disk does no more.
 async fn work(store: &Store, rng: &mut StdRng, ids: &mut std::ops::Range<u8>, model: &mut Model) {
-    while let Some(n) = ids.next() {
+    for n in ids {
         let content = match rng.random_range(0..6) {
             0 => {
                 let Ok(mut spooled) = store.spool().await else {
