@@ -1,4 +1,4 @@
-//! How long a start takes with much mail waiting: `measure_start fill DIR MESSAGES SITES`, and then any of
+//! How long a start takes with much mail waiting: `measure_start fill DIR MESSAGES SITES BYTES`, and then any of
 //! `measure_start clean DIR`, `measure_start killed DIR`, `measure_start deleted DIR`.
 //!
 //! Each start is a process of its own, so that its memory is its own. `clean` stops cleanly again; the others end as if
@@ -25,7 +25,11 @@ fn settings(dir: &Path) -> Settings {
     }
 }
 
-fn submission(n: u64, sites: u64) -> anyhow::Result<Submission<dd_controller::store::Spooled>> {
+fn submission(
+    n: u64,
+    sites: u64,
+    bytes: usize,
+) -> anyhow::Result<Submission<dd_controller::store::Spooled>> {
     let recipient = Recipient {
         number: RecipientNumber(0),
         path: format!("user{n}@home.example").parse()?,
@@ -46,19 +50,19 @@ fn submission(n: u64, sites: u64) -> anyhow::Result<Submission<dd_controller::st
             format!("site{}", n % sites).parse()?,
             vec![RecipientNumber(0)],
         )],
-        content: Content::Inline(Bytes::from(vec![b'x'; 4096])),
+        content: Content::Inline(Bytes::from(vec![b'x'; bytes])),
         arrived: Timestamp::from_millisecond(1_700_000_000_000)?,
     })
 }
 
-async fn fill(dir: &Path, messages: u64, sites: u64) -> anyhow::Result<()> {
+async fn fill(dir: &Path, messages: u64, sites: u64, bytes: usize) -> anyhow::Result<()> {
     let (store, _) = Store::open(&settings(dir))?;
     let mut accepting = tokio::task::JoinSet::new();
     for n in 0..messages {
         if accepting.len() >= 400 {
             accepting.join_next().await.context("there are some")??;
         }
-        let (store, submission) = (store.clone(), submission(n, sites)?);
+        let (store, submission) = (store.clone(), submission(n, sites, bytes)?);
         accepting.spawn(async move { store.accept(submission).await.map(drop).is_ok() });
     }
     while let Some(accepted) = accepting.join_next().await {
@@ -105,10 +109,13 @@ async fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
-        ["fill", dir, messages, sites] => {
-            fill(&PathBuf::from(dir), messages.parse()?, sites.parse()?).await
+        ["fill", dir, messages, sites, bytes] => {
+            let (messages, sites) = (messages.parse()?, sites.parse()?);
+            fill(&PathBuf::from(dir), messages, sites, bytes.parse()?).await
         }
         [how @ ("clean" | "killed" | "deleted"), dir] => start(&PathBuf::from(dir), how).await,
-        _ => bail!("measure_start fill DIR MESSAGES SITES | clean DIR | killed DIR | deleted DIR"),
+        _ => bail!(
+            "measure_start fill DIR MESSAGES SITES BYTES | clean DIR | killed DIR | deleted DIR"
+        ),
     }
 }

@@ -232,8 +232,9 @@ fn a_site_that_comes_back_knows_what_is_still_out() {
 #[test]
 fn a_release_before_all_is_known_is_repeated_when_all_is_known() {
     let mut core = Core::two_agents();
+    let agents = vec!["out1".parse().unwrap()];
+    core.state = State::new(2, None, vec![Arc::new(site(0))], agents, now());
     core.attach(OUT1, "out1");
-    core.attach(OUT2, "out2");
     core.release();
     core.mail();
     assert_eq!(core.assigned.len(), 1, "new mail goes at once");
