@@ -160,7 +160,7 @@ impl Cleaner {
             self.remove(log, oldest)?;
             return Ok(Turn::Worked);
         }
-        let (wanted, press) = match self.need(log) {
+        let (wanted, press) = match self.need(log, oldest) {
             Need::None => (self.going.is_some(), press),
             Need::Some => (true, press),
             Need::Urgent => (true, Press::Idle),
@@ -172,13 +172,15 @@ impl Cleaner {
         self.slice(log, oldest, wall_ms)
     }
 
-    /// Disk ≤ 2 × live + 2 segments: the tail and one that is being cleaned. Short of space, all that is dead counts.
-    fn need(&self, log: &Log) -> Need {
+    /// Disk ≤ 2 × live + 2 segments: the tail and one that is being cleaned. Short of
+    /// space, a segment of which half is dead is gain enough; a copy of one that lives would only take from the reserve.
+    fn need(&self, log: &Log, oldest: u64) -> Need {
         let (segments, bytes) = self.files.size();
         let live = self.index.live().bytes;
         let behind = bytes.saturating_sub(log.tail_bytes());
         let few = FEW + 2 * behind / self.segment_bytes.max(1);
-        let short = log.spares().is_short() && behind > live + self.segment_bytes;
+        let half_dead = 2 * self.index.live_in(oldest).bytes < self.segment_bytes;
+        let short = log.spares().is_short() && half_dead;
         if behind > 2 * live + self.segment_bytes / 2 {
             Need::Urgent
         } else if behind > 2 * live || segments > few || short {

@@ -218,7 +218,8 @@ impl Log {
         Ok(written)
     }
 
-    /// Goes on in another segment, with room for a record of `bytes`. All of the old one is synced already.
+    /// Goes on in another segment, with room for a record of `bytes`. All of the old one is synced already; what is left
+    /// of it stays allocated, so that its removal makes room for exactly one more.
     fn roll(&mut self, bytes: u64, leave: usize) -> Result<(), AppendError> {
         let spare = self.spares.take(segment::HEADER + bytes, leave);
         let spare = spare.map_err(|error| match error.kind() {
@@ -233,11 +234,6 @@ impl Log {
         };
         next.take_over(&*self.disk, &self.dir, &spare)
             .map_err(AppendError::Failed)?;
-        // The rest was zeros: whether this survives a power cut does not matter.
-        self.file
-            .set_len(self.offset)
-            .map_err(AppendError::Failed)?;
-        self.files.set_len(self.tail.number, self.offset);
         tracing::info!(
             log = %self.dir.display(),
             segment = next.number,
@@ -328,12 +324,6 @@ impl Files {
             bytes,
         };
         self.write_lock().insert(segment.number, readable);
-    }
-
-    fn set_len(&self, number: u64, bytes: u64) {
-        if let Some(readable) = self.write_lock().get_mut(&number) {
-            readable.bytes = bytes;
-        }
     }
 
     fn remove(&self, number: u64) {
