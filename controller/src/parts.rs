@@ -3,7 +3,7 @@
 //! # Invariants
 //! A part that ends by itself ends the process. Intake stops first; the rest runs on while its sessions end.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use crate::intake::listener::Intake;
 use crate::registry::Registry;
 use crate::store::Store;
-use crate::{RunError, Signals, api, dispatch, inflow, metrics, reload, tls};
+use crate::{RunError, Signals, api, dispatch, inflow, metrics, registry, reload, tls};
 
 /// At most this long a stop waits for sessions to end.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -60,7 +60,7 @@ impl Parts {
             newest,
         };
         let (dispatch, dispatching) =
-            dispatch::start(settings, store.clone(), registry.sites(), agents);
+            dispatch::start(settings, store.clone(), registry.dispatched_sites(), agents);
         self.running.spawn(async {
             dispatching.await;
             "dispatch"
@@ -99,6 +99,14 @@ impl Parts {
         self.running.spawn(async {
             report(metrics::serve(listener, sources).await);
             "metrics"
+        });
+    }
+
+    /// The registry beside the state, for people and backups.
+    pub(crate) fn registry_copy(&mut self, registry: Registry, state_dir: PathBuf) {
+        self.running.spawn(async {
+            registry::copy::keep(registry, state_dir).await;
+            "registry copy"
         });
     }
 
@@ -143,11 +151,17 @@ impl Parts {
         }
     }
 
-    pub(crate) async fn stop(mut self) {
+    /// Sessions at intake and handoffs at agents end by themselves, if they do it in time.
+    pub(crate) async fn stop(mut self, dispatch: &dispatch::Handle) {
         drop(self.stop);
-        let draining = async { while self.intake.join_next().await.is_some() {} };
+        let draining = async {
+            let intake = async { while self.intake.join_next().await.is_some() {} };
+            tokio::join!(intake, dispatch.drain());
+        };
         if tokio::time::timeout(DRAIN, draining).await.is_err() {
-            tracing::warn!("some sessions did not end in time; their clients will try again");
+            tracing::warn!(
+                "not everything ended in time: clients try again, and agents report later"
+            );
         }
         self.intake.shutdown().await;
         self.running.shutdown().await;

@@ -6,6 +6,7 @@ use tonic::{Code, Status};
 use crate::authority::{AuthorityError, RequestError};
 use crate::credentials::PasswordError;
 use crate::registry::ChangeError;
+use crate::registry::apply::ApplyError;
 use crate::store::StoreError;
 
 /// The caller may not do this.
@@ -83,6 +84,15 @@ impl From<StoreError> for Status {
 impl From<AuthorityError> for Status {
     fn from(error: AuthorityError) -> Self {
         trouble(&error)
+    }
+}
+
+impl From<ApplyError> for Status {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::File(error) => invalid(error.to_string()),
+            ApplyError::Change(error) => error.into(),
+        }
     }
 }
 

@@ -144,7 +144,7 @@ async fn mail_goes_out_from_memory_and_is_settled_before_it_is_acknowledged() {
     let mut agent = world.attach().await;
     assert!(matches!(next(&mut agent).await, Order::Welcome { .. }));
     let mail = world.accept(1).await;
-    world.handle.arrived(vec![mail]);
+    world.handle.arrived(vec![mail]).await;
     let assigned = assignment(&mut agent).await;
     assert!(assigned.content.is_some());
     let lease = assigned.lease.clone();

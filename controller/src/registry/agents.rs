@@ -15,7 +15,7 @@ use subtle::ConstantTimeEq as _;
 use super::{ChangeError, Editor, record, unknown};
 
 const TOKEN_LIFE: Duration = Duration::from_secs(3600);
-const MAX_AGENTS: usize = 1000;
+pub(super) const MAX_AGENTS: usize = 1000;
 const MAX_ADDRESSES: usize = 100;
 
 /// An agent that may attach.
@@ -59,6 +59,16 @@ pub enum JoinError {
 }
 
 impl AgentRecord {
+    /// One that nobody has a token for.
+    pub(super) fn new(name: AgentName) -> Self {
+        Self {
+            name,
+            addresses: Vec::new(),
+            from: None,
+            token: None,
+        }
+    }
+
     /// Whether a token's secret lets this key join.
     ///
     /// # Errors
@@ -126,7 +136,7 @@ impl Editor {
         };
         let name = agent.name.clone();
         self.put_agent(agent).await?;
-        self.dispatch.agent_registered(name.clone());
+        self.dispatch.agent_registered(name.clone()).await;
         let what = format!("agent {name} added, with a new join token");
         self.audit.record(now, who, &what);
         Ok(())
@@ -159,6 +169,27 @@ impl Editor {
         Ok(agent.name.clone())
     }
 
+    /// Removes an agent: its certificate lets it do nothing any more.
+    ///
+    /// # Errors
+    /// There is no such agent.
+    pub async fn remove_agent(
+        &self,
+        name: &str,
+        who: &str,
+        now: Timestamp,
+    ) -> Result<AgentName, ChangeError> {
+        let _changing = self.changing.lock().await;
+        let parsed: Option<AgentName> = name.parse().ok();
+        let agent = parsed.and_then(|name| self.registry.agent(&name));
+        let agent = agent.ok_or_else(|| unknown("agent", name))?;
+        self.store.put(record::AGENT, name, None).await?;
+        self.registry.write().agents.remove(&agent.name);
+        self.audit
+            .record(now, who, &format!("agent {} removed", agent.name));
+        Ok(agent.name.clone())
+    }
+
     /// The agent attached: a token that was used is spent.
     ///
     /// # Errors
@@ -181,7 +212,7 @@ impl Editor {
         Ok(())
     }
 
-    async fn put_agent(&self, agent: AgentRecord) -> Result<(), ChangeError> {
+    pub(super) async fn put_agent(&self, agent: AgentRecord) -> Result<(), ChangeError> {
         let value = record::encode_agent(&agent);
         self.store
             .put(record::AGENT, agent.name.as_str(), Some(value))

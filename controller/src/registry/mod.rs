@@ -6,6 +6,7 @@
 //! # Invariants
 //! - What a reader sees is durable.
 //! - A domain belongs to one site at most.
+//! - A record whose key is lost holds everybody ([`damage`]).
 //! - A damaged record fails closed: it serves nobody, is named in [`Registry::alarms`], and while a *site's* record is
 //!   damaged no domain is called unknown, for it may be that site's.
 //!
@@ -13,9 +14,14 @@
 //! How records are kept: [`crate::store`].
 
 pub mod agents;
+pub mod apply;
 pub mod audit;
 pub mod authorities;
 pub mod check;
+pub mod copy;
+mod damage;
+pub mod file;
+pub mod lists;
 pub mod record;
 pub mod sites;
 
@@ -27,6 +33,7 @@ use dd_proto::domain::Domain;
 use dd_proto::name::{AgentName, AuthorityName, SiteName};
 use dd_proto::site::Site;
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use crate::config::SiteDefaults;
 use crate::credentials::wake_digest;
@@ -36,6 +43,7 @@ use agents::{AgentRecord, JoinError};
 use audit::Audit;
 use authorities::{Authority, AuthorityError};
 use check::SiteError;
+use damage::Keys;
 use record::Damaged;
 
 /// Why a change was not made.
@@ -67,7 +75,13 @@ pub enum ChangeError {
 
 /// What everybody reads.
 #[derive(Debug, Clone)]
-pub struct Registry(Arc<RwLock<Snapshot>>);
+pub struct Registry(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    snapshot: RwLock<Snapshot>,
+    changes: watch::Sender<()>,
+}
 
 #[derive(Debug, Default)]
 struct Snapshot {
@@ -77,6 +91,7 @@ struct Snapshot {
     wakes: HashMap<[u8; 32], SiteName>,
     agents: BTreeMap<AgentName, Arc<AgentRecord>>,
     authorities: BTreeMap<AuthorityName, Arc<Authority>>,
+    keys: Keys,
     /// Records that cannot be used, and why.
     damaged: BTreeMap<(&'static str, String), Damaged>,
 }
@@ -87,7 +102,13 @@ impl Registry {
     /// # Errors
     /// The store cannot be read; a record that cannot be used is no error.
     pub fn load(store: &Store) -> Result<Self, StoreError> {
-        let mut snapshot = Snapshot::default();
+        let mut snapshot = Snapshot {
+            keys: match store.holds_all_sites() {
+                true => Keys::Lost,
+                false => Keys::Read,
+            },
+            ..Snapshot::default()
+        };
         for record in store.records(record::AUTHORITY)? {
             if let Some(it) = snapshot.usable(record::AUTHORITY, &record, record::decode_authority)
             {
@@ -104,15 +125,42 @@ impl Registry {
                 snapshot.insert_site(Arc::new(it));
             }
         }
-        Ok(Self(Arc::new(RwLock::new(snapshot))))
+        Ok(Self(Arc::new(Shared {
+            snapshot: RwLock::new(snapshot),
+            changes: watch::Sender::default(),
+        })))
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Snapshot> {
-        self.0.read().expect(LOCK)
+        self.0.snapshot.read().expect(LOCK)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Snapshot> {
-        self.0.write().expect(LOCK)
+        let snapshot = self.0.snapshot.write().expect(LOCK);
+        // Whoever looks now waits for the lock, and sees the change.
+        self.0.changes.send_replace(());
+        snapshot
+    }
+
+    /// Changes whenever a record does.
+    fn changes(&self) -> watch::Receiver<()> {
+        self.0.changes.subscribe()
+    }
+
+    /// Whether records are known to be unusable.
+    fn is_damaged(&self) -> bool {
+        let read = self.read();
+        read.keys == Keys::Lost || !read.damaged.is_empty()
+    }
+
+    fn is_damaged_site(&self, name: &SiteName) -> bool {
+        let key = (record::SITE, name.to_string());
+        self.read().damaged.contains_key(&key)
+    }
+
+    /// All of it as a file, without private keys.
+    pub fn export(&self) -> String {
+        file::write(&self.sites(), &self.agents(), &self.authorities())
     }
 
     pub fn site(&self, name: &SiteName) -> Option<Arc<Site>> {
@@ -163,11 +211,8 @@ impl Registry {
     /// Whether a domain that no site has may be that of a site whose record is damaged.
     pub fn completeness(&self) -> Completeness {
         let read = self.read();
-        match read
-            .damaged
-            .keys()
-            .any(|(family, _)| *family == record::SITE)
-        {
+        let is_site = |(family, _): &(&'static str, String)| *family == record::SITE;
+        match read.keys == Keys::Lost || read.damaged.keys().any(is_site) {
             true => Completeness::SitesAreMissing,
             false => Completeness::Complete,
         }
@@ -221,7 +266,10 @@ impl Snapshot {
         self.damaged.remove(&(record::SITE, name.to_string()));
         if let Some(old) = self.sites.remove(name) {
             for domain in &old.domains {
-                self.domains.remove(domain);
+                // Another site may have taken it over in the same change.
+                if self.domains.get(domain).is_some_and(|it| it.name == *name) {
+                    self.domains.remove(domain);
+                }
             }
             if let Some(hash) = &old.wake_hash {
                 self.wakes.remove(hash);
@@ -299,7 +347,7 @@ mod tests {
             ..dd_proto::pb::SiteSpec::default()
         };
         let site = check::check(&spec, &around).unwrap();
-        let registry = Registry(Arc::default());
+        let registry = Registry(Arc::<Shared>::default());
         let finds = |secret| registry.site_by_wake_secret(secret).is_some();
         for (kept, one, two) in [
             (Some("one"), true, false),

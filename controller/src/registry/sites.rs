@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::check::{self, SiteError, Surroundings};
 use super::{ChangeError, Editor, record, unknown};
 
-const MAX_SITES: usize = 100_000;
+pub(super) const MAX_SITES: usize = 100_000;
 
 /// Whether a new site takes over mail that is held under its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,14 +175,13 @@ impl Editor {
         now: Timestamp,
     ) -> Result<(), ChangeError> {
         let _changing = self.changing.lock().await;
-        let old = self.existing(name.as_str())?;
-        self.store
-            .put(record::SITE, old.name.as_str(), None)
-            .await?;
-        self.registry.write().remove_site(&old.name);
-        self.dispatch.site_removed(old.name.clone());
-        self.audit
-            .record(now, who, &format!("site {} removed", old.name));
+        if self.registry.site(name).is_none() && !self.registry.is_damaged_site(name) {
+            return Err(unknown("site", name));
+        }
+        self.store.put(record::SITE, name.as_str(), None).await?;
+        self.registry.write().remove_site(name);
+        self.dispatch.site_removed(name.clone()).await;
+        self.audit.record(now, who, &format!("site {name} removed"));
         Ok(())
     }
 
@@ -194,8 +193,8 @@ impl Editor {
         now: Timestamp,
     ) -> Result<(), ChangeError> {
         for site in self.registry.sites() {
-            let relies = matches!(&site.proof, dd_proto::site::Proof::Certificate { authority: it, .. } if it == authority);
-            if relies {
+            let certified = site.proof.certified();
+            if certified.is_some_and(|it| it.authority == *authority) {
                 let what = format!("site {} follows the authority {authority}", site.name);
                 self.put_site((*site).clone(), who, &what, now).await?;
             }
@@ -221,7 +220,7 @@ impl Editor {
         check::check(spec, &around)
     }
 
-    async fn put_site(
+    pub(super) async fn put_site(
         &self,
         mut site: Site,
         who: &str,
@@ -236,7 +235,8 @@ impl Editor {
         site.version = SiteVersion(version);
         let site = Arc::new(site);
         self.registry.write().insert_site(site.clone());
-        self.dispatch.site_changed(site.clone());
+        let dispatched = self.registry.as_dispatched(&site);
+        self.dispatch.site_changed(dispatched).await;
         self.audit.record(now, who, what);
         Ok(site)
     }
