@@ -18,7 +18,13 @@ impl Core {
     fn two_agents() -> Self {
         let mut core = Self::bare();
         let agents = vec!["out1".parse().unwrap(), "out2".parse().unwrap()];
-        core.state = State::new(2, None, vec![Arc::new(site(0))], agents, now());
+        core.state = State::new(
+            2,
+            ClockMemory::default(),
+            vec![Arc::new(site(0))],
+            agents,
+            now(),
+        );
         core
     }
 
