@@ -158,6 +158,7 @@ fn context(
         store,
         dispatch,
         authority,
+        attached: api::attached::Attached::default(),
         passwords: credentials::Passwords::default(),
         facts,
     }

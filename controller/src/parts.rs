@@ -58,7 +58,7 @@ impl Parts {
             clock,
         };
         let (dispatch, dispatching) =
-            dispatch::start(settings, store.clone(), registry.sites(), agents);
+            dispatch::start(settings, store.clone(), registry.dispatched_sites(), agents);
         self.running.spawn(async {
             dispatching.await;
             "dispatch"

@@ -267,7 +267,7 @@ pub struct LastAttempt {
     /// relayed deferred failed in-doubt unreachable wrong-host refused busy
     pub outcome: &'static str,
     pub detail: String,
-    pub peer: Option<dd_proto::report::PeerCertificate>,
+    pub peer: Option<Box<dd_proto::report::PeerCertificate>>,
 }
 
 /// An agent as operators see it.

@@ -334,6 +334,6 @@ fn last_attempt(agent: &AgentName, report: &Report, at: Timestamp) -> LastAttemp
         address: report.observed.peer.clone(),
         outcome,
         detail: report.detail.clone(),
-        peer: report.observed.certificate.clone(),
+        peer: report.observed.certificate.clone().map(Box::new),
     }
 }

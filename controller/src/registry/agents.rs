@@ -169,6 +169,27 @@ impl Editor {
         Ok(agent.name.clone())
     }
 
+    /// Removes an agent: its certificate lets it do nothing any more.
+    ///
+    /// # Errors
+    /// There is no such agent.
+    pub async fn remove_agent(
+        &self,
+        name: &str,
+        who: &str,
+        now: Timestamp,
+    ) -> Result<AgentName, ChangeError> {
+        let _changing = self.changing.lock().await;
+        let parsed: Option<AgentName> = name.parse().ok();
+        let agent = parsed.and_then(|name| self.registry.agent(&name));
+        let agent = agent.ok_or_else(|| unknown("agent", name))?;
+        self.store.put(record::AGENT, name, None).await?;
+        self.registry.write().agents.remove(&agent.name);
+        self.audit
+            .record(now, who, &format!("agent {} removed", agent.name));
+        Ok(agent.name.clone())
+    }
+
     /// The agent attached: a token that was used is spent.
     ///
     /// # Errors

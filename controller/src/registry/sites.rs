@@ -193,8 +193,8 @@ impl Editor {
         now: Timestamp,
     ) -> Result<(), ChangeError> {
         for site in self.registry.sites() {
-            let relies = matches!(&site.proof, dd_proto::site::Proof::Certificate { authority: it, .. } if it == authority);
-            if relies {
+            let certified = site.proof.certified();
+            if certified.is_some_and(|it| it.authority == *authority) {
                 let what = format!("site {} follows the authority {authority}", site.name);
                 self.put_site((*site).clone(), who, &what, now).await?;
             }
@@ -235,7 +235,8 @@ impl Editor {
         site.version = SiteVersion(version);
         let site = Arc::new(site);
         self.registry.write().insert_site(site.clone());
-        self.dispatch.site_changed(site.clone()).await;
+        let dispatched = self.registry.as_dispatched(&site);
+        self.dispatch.site_changed(dispatched).await;
         self.audit.record(now, who, what);
         Ok(site)
     }

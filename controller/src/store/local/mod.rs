@@ -36,6 +36,8 @@ mod power_cut_tests;
 #[cfg(test)]
 mod replay_tests;
 #[cfg(test)]
+mod sampled_damage_tests;
+#[cfg(test)]
 mod tests;
 
 use std::io::ErrorKind;
