@@ -155,7 +155,7 @@ impl WallClock {
     }
 
     /// An alarm that a restart must not forget; told once.
-    pub(super) fn to_be_saved(&mut self) -> Option<ClockAlarm> {
+    pub(super) fn unsaved(&mut self) -> Option<ClockAlarm> {
         if self.saved == Saved::Yes {
             return None;
         }
@@ -268,8 +268,8 @@ mod tests {
             alarm: None,
         };
         let mut clock = WallClock::new(now, year, 14 * DAY);
-        let alarm = clock.to_be_saved().expect("it is remembered");
-        assert_eq!(clock.to_be_saved(), None);
+        let alarm = clock.unsaved().expect("it is remembered");
+        assert_eq!(clock.unsaved(), None);
         let alarm = ClockAlarm::from_words(&alarm.to_words());
         // Mail that came since has the time of the jump.
         let memory = ClockMemory {

@@ -122,7 +122,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
             Effect::ClockAlarm(alarm) => {
                 match &alarm {
                     Some(alarm) => {
-                        tracing::error!(%alarm, "nothing expires until the clock is confirmed")
+                        tracing::error!(%alarm, "nothing expires until the clock is confirmed");
                     }
                     None => tracing::info!("the wall clock is confirmed"),
                 }

@@ -233,7 +233,7 @@ impl State {
         if self.clock.look(turn.now) == Went::Back {
             self.all_due(turn);
         }
-        if let Some(alarm) = self.clock.to_be_saved() {
+        if let Some(alarm) = self.clock.unsaved() {
             turn.effect(Effect::ClockAlarm(Some(alarm)));
         }
     }
