@@ -100,6 +100,8 @@ pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunErro
     let started = now();
     let signals = Signals::new().map_err(RunError::Signals)?;
     let (store, newest) = open_store(&config, rebuild_index).await?;
+    let alarm = dispatch::remembered_alarm(&store)?;
+    let clock = dispatch::ClockMemory { newest, alarm };
     let registry = Registry::load(&store)?;
     let authority = ControlAuthority::open(&config.state_dir, started)?;
     let tls = authority.server(started)?;
@@ -110,7 +112,7 @@ pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunErro
 
     let mut parts = Parts::new();
     let middle = Middle {
-        dispatch: parts.dispatch(&store, newest, &registry),
+        dispatch: parts.dispatch(&store, clock, &registry),
         store: store.clone(),
         registry,
         metrics: metrics::Metrics::default(),

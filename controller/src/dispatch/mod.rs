@@ -57,8 +57,8 @@ use tokio::sync::mpsc;
 use crate::store::Waiting;
 
 pub use actions::Left;
-pub use alarm::{ClockAlarm, ClockJump};
-pub use backing::{Backing, NotRead, StoreFailed};
+pub use alarm::{ClockAlarm, ClockJump, ClockMemory};
+pub use backing::{Backing, NotRead, StoreFailed, remembered_alarm};
 pub use handle::Handle;
 pub use happened::{Happened, What};
 pub use lease::{BEAT, LEASE};
