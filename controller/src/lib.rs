@@ -13,6 +13,7 @@ pub mod api;
 pub mod authority;
 pub mod config;
 pub mod dispatch;
+pub mod dsn;
 pub mod inflow;
 pub mod intake;
 pub mod metrics;
