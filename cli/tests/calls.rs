@@ -107,6 +107,26 @@ impl Sites for Scripted {
         known(&request.into_inner().name)
     }
 
+    async fn password(
+        &self,
+        request: Request<pb::SitePasswordRequest>,
+    ) -> Answer<pb::SitePassword> {
+        let request = request.into_inner();
+        let password = match request.password.as_str() {
+            "" => "made-up-one".to_owned(),
+            _ => String::new(),
+        };
+        let name = request.name;
+        Ok(Response::new(pb::SitePassword { name, password }))
+    }
+
+    async fn wake_secret(
+        &self,
+        _: Request<pb::WakeSecretRequest>,
+    ) -> Answer<pb::WakeSecretResponse> {
+        Err(Status::failed_precondition("nothing serves wake-up URLs"))
+    }
+
     async fn release(&self, request: Request<pb::ReleaseRequest>) -> Answer<pb::ReleaseOutcome> {
         let request = request.into_inner();
         let (result, detail) = match request.name.as_str() {
@@ -171,6 +191,19 @@ async fn a_command_ends_with_the_code_of_the_contract() {
             Exit::Done,
             "home (version 1)",
             "",
+        ),
+        ("site password home", Exit::Done, "made-up-one\n", ""),
+        (
+            "site password home --password-stdin",
+            Exit::Usage,
+            "",
+            "8 or more",
+        ),
+        (
+            "site wake-secret home",
+            Exit::Failed,
+            "",
+            "nothing serves wake-up URLs",
         ),
         ("etrn home", Exit::Done, "home: released, 3 waiting", ""),
         ("etrn home --wait", Exit::Done, "home: 3 relayed", ""),

@@ -236,6 +236,18 @@ impl Config {
         self.control.socket.clone().unwrap_or_else(default)
     }
 
+    /// What the URLs of `[web]` begin with: our name and the port that was bound (`bound` is empty before it is), or on
+    /// loopback without TLS the address.
+    pub fn web_origin(&self, bound: &str) -> Option<String> {
+        let web = self.web.as_ref()?;
+        let address: SocketAddr = bound.parse().unwrap_or(*web.listen.get_ref());
+        Some(match (&web.tls, address.port()) {
+            (None, _) => format!("http://{address}"),
+            (Some(_), 443) => format!("https://{}", self.hostname),
+            (Some(_), port) => format!("https://{}:{port}", self.hostname),
+        })
+    }
+
     /// Published networks, besides the agents' own addresses.
     pub fn outbound_networks(&self) -> Vec<IpNet> {
         let networks = self.web.as_ref().map(|web| web.outbound_networks.clone());

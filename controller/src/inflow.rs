@@ -78,6 +78,7 @@ fn closed(domain: &Domain) -> Site {
         contact: None,
         allow_targets: Vec::new(),
         password_hash: None,
+        wake_hash: None,
     }
 }
 

@@ -12,6 +12,7 @@
 pub mod api;
 pub mod authority;
 pub mod config;
+pub mod credentials;
 pub mod dispatch;
 pub mod dsn;
 pub mod inflow;
@@ -154,7 +155,7 @@ fn context(
         store,
         dispatch,
         authority,
-        passwords: api::password::Passwords::default(),
+        passwords: credentials::Passwords::default(),
         facts,
     }
 }
@@ -205,9 +206,10 @@ fn facts(config: &Config, started: Timestamp, listeners: dd_proto::pb::Listeners
     api::Facts {
         hostname: config.hostname.to_string(),
         started,
-        listeners,
         control: Some(config.control.listen.ip()).filter(|it| !it.is_unspecified()),
+        web: config.web_origin(&listeners.web),
         outbound_networks: config.outbound_networks(),
+        listeners,
         alarms,
     }
 }

@@ -32,7 +32,7 @@ impl World {
             "hostname = \"mail.provider.example\"\nstate_dir = {state:?}\n\
              [intake]\nsmtp = [\"127.0.0.1:0\"]\nlmtp = [\"127.0.0.1:0\"]\n\
              [store]\nsegment_bytes = \"1M\"\nmin_free = \"0\"\n\
-             [control]\nlisten = \"127.0.0.1:0\"\n[metrics]\nlisten = \"127.0.0.1:0\"\n"
+             [control]\nlisten = \"127.0.0.1:0\"\n[metrics]\nlisten = \"127.0.0.1:0\"\n[web]\nlisten = \"127.0.0.1:0\"\n"
         );
         std::fs::write(&config, text).unwrap();
         let mut controller = JoinSet::new();
@@ -226,6 +226,71 @@ async fn a_site_is_added_once_changed_and_shown_without_its_secret() {
     let audit = std::fs::read_to_string(world.state("audit.log")).unwrap();
     assert!(audit.contains("site home added") && audit.contains("--connections"));
     assert!(!audit.contains("12345678"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_wakes_a_site_up_is_shown_once_and_kept_hashed() {
+    let world = World::start().await;
+    let channel = world.local().await;
+    let spec = pb::SiteSpec {
+        password: None,
+        ..home()
+    };
+    let added = add(channel.clone(), spec).await.unwrap();
+    assert!(!added.has_password && !added.has_wake_secret);
+    let mut sites = SitesClient::new(channel);
+    let ask = |password: &str| pb::SitePasswordRequest {
+        name: "home".to_owned(),
+        password: password.to_owned(),
+    };
+    let made = sites.password(ask("")).await.unwrap().into_inner().password;
+    assert_eq!(made.len(), 24);
+    let given = sites.password(ask("12345678")).await.unwrap().into_inner();
+    assert_eq!(given.password, "");
+    let short = sites.password(ask("1234567")).await.unwrap_err();
+    assert_eq!(short.code(), Code::InvalidArgument);
+
+    let change = |change: i32| pb::WakeSecretRequest {
+        name: "home".to_owned(),
+        change,
+    };
+    let wake = sites.wake_secret(change(0)).await.unwrap().into_inner();
+    assert!(wake.url.starts_with("http://127.0.0.1:"), "{}", wake.url);
+    assert!(wake.url.ends_with(&format!("/wake/{}", wake.secret)));
+    let name = pb::SiteName {
+        name: "home".to_owned(),
+    };
+    let shown = sites.show(name.clone()).await.unwrap().into_inner();
+    assert!(shown.has_password && shown.has_wake_secret);
+    let record = shown.site.unwrap();
+    assert!(record.wake_hash.is_empty() && record.password_hash.is_empty());
+    sites.wake_secret(change(1)).await.unwrap();
+    let shown = sites.show(name).await.unwrap().into_inner();
+    assert!(!shown.has_wake_secret);
+
+    let secrets = [made.as_bytes(), b"12345678", wake.secret.as_bytes()];
+    for file in everything_in(&world.directory.path().join("state")) {
+        let bytes = std::fs::read(&file).unwrap();
+        for secret in secrets {
+            let found = bytes.windows(secret.len()).any(|it| it == secret);
+            assert!(!found, "{} is in {}", secret.escape_ascii(), file.display());
+        }
+    }
+}
+
+/// Every regular file below.
+fn everything_in(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            files.extend(everything_in(&entry.path()));
+        } else if kind.is_file() {
+            files.push(entry.path());
+        }
+    }
+    files
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -33,6 +33,8 @@ pub struct Site {
     pub allow_targets: Vec<IpNet>,
     /// argon2id (PHC string) of the wake-up password.
     pub password_hash: Option<String>,
+    /// SHA-256 of the secret in its wake-up URL.
+    pub wake_hash: Option<[u8; 32]>,
 }
 
 /// Which recipients a site has.

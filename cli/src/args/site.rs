@@ -56,6 +56,20 @@ pub(crate) enum SiteVerb {
     },
     /// End a hold
     Resume { name: SiteName },
+    /// Set the wake-up password, or make one up and print it once
+    Password {
+        name: SiteName,
+        /// Read it from standard input
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Make the secret URL that wakes the site up, and print it once; an earlier one is void
+    WakeSecret {
+        name: SiteName,
+        /// Make the URL void, and no new one
+        #[arg(long)]
+        revoke: bool,
+    },
 }
 
 /// What becomes of the mail of a site that is removed; without either, a site that has mail stays.

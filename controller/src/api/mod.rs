@@ -16,7 +16,6 @@ pub mod delivery;
 pub mod enrollment;
 pub mod listener;
 mod order;
-pub mod password;
 pub mod produced;
 pub mod queue;
 pub mod roles;
@@ -39,6 +38,7 @@ use tonic::transport::Server;
 use tonic::{Request, Status};
 
 use crate::authority::ControlAuthority;
+use crate::credentials::Passwords;
 use crate::dispatch::Handle;
 use crate::registry::{Editor, Registry};
 use crate::store::Store;
@@ -58,7 +58,7 @@ pub struct Context {
     pub store: Store,
     pub dispatch: Handle,
     pub authority: ControlAuthority,
-    pub passwords: password::Passwords,
+    pub passwords: Passwords,
     pub facts: Facts,
 }
 
@@ -70,6 +70,8 @@ pub struct Facts {
     pub listeners: pb::Listeners,
     /// Where the controller itself is reached, if it is one address; forbidden to sites.
     pub control: Option<IpAddr>,
+    /// Where the wake-up URLs begin, such as `https://mail.example.net:8443`; None: `[web]` is not configured.
+    pub web: Option<String>,
     /// Published beside the agents' own addresses, and forbidden to sites.
     pub outbound_networks: Vec<IpNet>,
     /// What the configuration asks for and this version does not do.

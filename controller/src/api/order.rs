@@ -134,6 +134,7 @@ mod tests {
     #[test]
     fn a_site_cannot_point_at_agents_or_the_controller() {
         let facts = Facts {
+            web: None,
             hostname: String::new(),
             started: jiff::Timestamp::UNIX_EPOCH,
             listeners: pb::Listeners::default(),

@@ -39,6 +39,8 @@ pub const METHODS: &[(&str, &[Role])] = &[
     ("/dd.v1.Sites/Remove", ADMIN),
     ("/dd.v1.Sites/Hold", ADMIN),
     ("/dd.v1.Sites/Resume", ADMIN),
+    ("/dd.v1.Sites/Password", ADMIN),
+    ("/dd.v1.Sites/WakeSecret", ADMIN),
     ("/dd.v1.Sites/Release", ADMIN),
     ("/dd.v1.Queue/List", ADMIN),
     ("/dd.v1.Queue/Show", ADMIN),

@@ -11,8 +11,9 @@ use tonic::{Request, Response, Status};
 
 use super::produced::Produced;
 use super::{Context, Knowledge, at_ms, caller, from_ms, now, status};
+use crate::credentials::{generate_password, generate_wake_secret, wake_digest};
 use crate::dispatch::{LastAttempt, Released, SiteView};
-use crate::registry::sites::{Closing, HeldMail};
+use crate::registry::sites::{Closing, Credential, HeldMail};
 
 const MAX_WAIT: Duration = Duration::from_secs(600);
 const PAGE: usize = 500;
@@ -34,7 +35,7 @@ impl pb::sites_server::Sites for Sites {
             true => HeldMail::Take,
             false => HeldMail::Refuse,
         };
-        let hash = self.0.passwords.hash(spec.password.take()).await?;
+        let hash = self.hash(spec.password.take()).await?;
         let adding = self.0.editor.add_site(&spec, hash, held, who.who(), now());
         let site = adding.await?;
         self.shown(&site).await
@@ -43,7 +44,7 @@ impl pb::sites_server::Sites for Sites {
     async fn set(&self, request: Request<pb::SiteSpec>) -> Answer {
         let who = caller(&request);
         let change = request.into_inner();
-        let hash = self.0.passwords.hash(change.password.clone()).await?;
+        let hash = self.hash(change.password.clone()).await?;
         let setting = self.0.editor.set_site(&change, hash, who.who(), now());
         let site = setting.await?;
         self.shown(&site).await
@@ -109,6 +110,54 @@ impl pb::sites_server::Sites for Sites {
         self.hold_or_resume(&name, None, who.who()).await
     }
 
+    async fn password(
+        &self,
+        request: Request<pb::SitePasswordRequest>,
+    ) -> Result<Response<pb::SitePassword>, Status> {
+        let who = caller(&request);
+        let request = request.into_inner();
+        let site = self.site(&request.name)?;
+        let (password, shown) = match request.password {
+            given if !given.is_empty() => (given, String::new()),
+            _ => {
+                let made = generate_password(&mut rand::rng());
+                (made.clone(), made)
+            }
+        };
+        let hash = self.0.passwords.hash(password).await?;
+        let credential = Credential::Password(hash);
+        self.set_credential(&site, credential, who.who()).await?;
+        Ok(Response::new(pb::SitePassword {
+            name: site.name.to_string(),
+            password: shown,
+        }))
+    }
+
+    async fn wake_secret(
+        &self,
+        request: Request<pb::WakeSecretRequest>,
+    ) -> Result<Response<pb::WakeSecretResponse>, Status> {
+        use pb::wake_secret_request::Change;
+        let who = caller(&request);
+        let request = request.into_inner();
+        let site = self.site(&request.name)?;
+        if request.change() == Change::Revoke {
+            let credential = Credential::NoWakeSecret;
+            self.set_credential(&site, credential, who.who()).await?;
+            return Ok(Response::new(pb::WakeSecretResponse::default()));
+        }
+        let Some(web) = &self.0.facts.web else {
+            return Err(status::refused(
+                "nothing serves wake-up URLs: add `listen` under [web] to the configuration and start again",
+            ));
+        };
+        let secret = generate_wake_secret(&mut rand::rng());
+        let credential = Credential::WakeSecret(wake_digest(&secret));
+        self.set_credential(&site, credential, who.who()).await?;
+        let url = format!("{web}/wake/{secret}");
+        Ok(Response::new(pb::WakeSecretResponse { url, secret }))
+    }
+
     async fn release(
         &self,
         request: Request<pb::ReleaseRequest>,
@@ -132,6 +181,25 @@ impl Sites {
         parsed
             .and_then(|name| self.0.registry.site(&name))
             .ok_or_else(|| status::unknown("site", name))
+    }
+
+    async fn hash(&self, password: Option<String>) -> Result<Option<String>, Status> {
+        match password {
+            Some(password) => Ok(Some(self.0.passwords.hash(password).await?)),
+            None => Ok(None),
+        }
+    }
+
+    async fn set_credential(
+        &self,
+        site: &Site,
+        credential: Credential,
+        who: &str,
+    ) -> Result<(), Status> {
+        let name = site.name.as_str();
+        let setting = self.0.editor.set_credential(name, credential, who, now());
+        setting.await?;
+        Ok(())
     }
 
     async fn shown(&self, site: &Site) -> Answer {
@@ -215,6 +283,7 @@ fn shown(context: &Context, site: &Site, view: Option<SiteView>) -> pb::SiteStat
     let count = context.store.count(&site.name);
     let mut record = pb::Site::from(site);
     record.password_hash.clear();
+    record.wake_hash.clear();
     let view = view.unwrap_or_else(|| unseen(site));
     pb::SiteStatus {
         site: Some(record),
@@ -227,6 +296,8 @@ fn shown(context: &Context, site: &Site, view: Option<SiteView>) -> pb::SiteStat
         last_attempts: view.last_attempts.into_iter().map(attempt).collect(),
         out: view.out,
         sessions: view.sessions,
+        has_password: site.password_hash.is_some(),
+        has_wake_secret: site.wake_hash.is_some(),
     }
 }
 

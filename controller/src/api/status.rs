@@ -4,6 +4,7 @@ use dd_proto::convert::ConvertError;
 use tonic::{Code, Status};
 
 use crate::authority::{AuthorityError, RequestError};
+use crate::credentials::PasswordError;
 use crate::registry::ChangeError;
 use crate::store::StoreError;
 
@@ -61,6 +62,15 @@ pub(super) fn malformed(error: ConvertError) -> Status {
 impl From<RequestError> for Status {
     fn from(error: RequestError) -> Self {
         invalid(error.to_string())
+    }
+}
+
+impl From<PasswordError> for Status {
+    fn from(error: PasswordError) -> Self {
+        match error {
+            PasswordError::Unfit => invalid(error.to_string()),
+            PasswordError::Hash(_) | PasswordError::Ended(_) => trouble(&error),
+        }
     }
 }
 

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use dd_proto::id::DeliveryId;
 use dd_proto::name::{AgentName, SiteName};
 
-use super::event::{Effect, Now, Settle, Turn};
+use super::backoff::until;
+use super::event::{By, Effect, Evidence, Now, Settle, Turn};
 use super::hand::note;
 use super::lease::LEASE;
 use super::release::{Release, Token, Waiter};
@@ -98,7 +99,7 @@ impl State {
             self.drop_from_head(&delivery);
             waiting.failed = false;
             waiting.not_before = None;
-            self.write(&delivery, Effect::Note(note(&waiting, None)), turn);
+            self.write(&delivery, Effect::Note(note(&waiting)), turn);
             self.take_in_hand(&delivery).back = Some(waiting);
             due += 1;
         }
@@ -124,6 +125,7 @@ impl State {
         let count = u64::try_from(deliveries.len()).unwrap_or(u64::MAX);
         turn.effect(Effect::Removing(token, Ok(count)));
         for waiting in deliveries {
+            let waited = until(waiting.arrived, turn.now.wall);
             let delivery = waiting.delivery;
             self.drop_from_head(&delivery);
             let recipients = waiting
@@ -136,7 +138,11 @@ impl State {
             };
             let settle = Settle {
                 settlement,
-                line: None,
+                evidence: Evidence {
+                    by: By::Operator,
+                    results: Vec::new(),
+                    waited,
+                },
                 token: Some(token),
             };
             self.write(&delivery, Effect::Settle(settle), turn);

@@ -94,6 +94,7 @@ pub(crate) enum NotLoaded {
 
 /// What the core wants done.
 #[derive(Debug)]
+#[expect(dead_code, reason = "expiry makes it")]
 pub(crate) enum Effect {
     Order(AttachmentId, Order),
     Assign(Assign),
@@ -105,6 +106,13 @@ pub(crate) enum Effect {
     },
     Settle(Settle),
     Note(Note),
+    /// A note that owes its sender a notice of delay.
+    Warn(Warn),
+    /// Whoever looks after the site is told what its mail server answers.
+    TellContact {
+        site: Arc<Site>,
+        reply: String,
+    },
     Find(Question),
     /// The site's timer, remembered for the next start.
     Timer {
@@ -126,24 +134,52 @@ pub(crate) struct Assign {
     pub(crate) freshness: Freshness,
 }
 
-/// A settlement, with what its log line says and who waits for it.
+/// A settlement, with its evidence and who waits for it.
 #[derive(Debug, Clone)]
 pub(crate) struct Settle {
     pub(crate) settlement: Settlement,
-    pub(crate) line: Option<Line>,
+    pub(crate) evidence: Evidence,
     pub(crate) token: Option<Token>,
 }
 
-/// The evidence behind a settlement.
+/// What stands behind a settlement: for its log line, and for what the sender is told.
 #[derive(Debug, Clone)]
-pub(crate) struct Line {
-    pub(crate) agent: AgentName,
-    pub(crate) address: String,
-    pub(crate) proof: String,
+pub(crate) struct Evidence {
+    pub(crate) by: By,
+    /// One for each recipient that is settled. Where the site did not answer at the end: the last that was heard of
+    /// it, with code 0 if that was no reply.
     pub(crate) results: Vec<RecipientResult>,
-    pub(crate) delays: Delays,
     /// Since the message arrived.
     pub(crate) waited: Duration,
+}
+
+/// Who or what brought a settlement about.
+#[derive(Debug, Clone)]
+#[expect(dead_code, reason = "expiry makes it")]
+pub(crate) enum By {
+    /// The site answered.
+    Site {
+        agent: AgentName,
+        address: String,
+        proof: String,
+        delays: Delays,
+    },
+    /// Its time was over.
+    Lifetime,
+    Operator,
+}
+
+/// A delivery is late.
+#[derive(Debug, Clone)]
+#[expect(dead_code, reason = "expiry makes it")]
+pub(crate) struct Warn {
+    pub(crate) note: Note,
+    /// One for each open recipient: the last that was heard, with code 0 if that was no reply.
+    pub(crate) results: Vec<RecipientResult>,
+    /// Since the message arrived.
+    pub(crate) waited: Duration,
+    /// Until then it is tried again.
+    pub(crate) until: Timestamp,
 }
 
 /// What only the store can answer: is the delivery still open?

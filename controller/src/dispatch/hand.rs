@@ -6,7 +6,6 @@
 
 use dd_proto::id::{DeliveryId, Lease};
 use dd_proto::name::AgentName;
-use dd_proto::report::{Disposition, Reply};
 
 use super::Order;
 use super::event::{Effect, Question, Turn};
@@ -165,14 +164,16 @@ impl State {
 }
 
 /// What is remembered of a delivery as it stands now.
-pub(super) fn note(waiting: &Waiting, last: Option<(Disposition, Reply)>) -> Note {
+pub(super) fn note(waiting: &Waiting) -> Note {
     Note {
         delivery: waiting.delivery.clone(),
         attempts: waiting.attempts,
         breaks: waiting.breaks,
         in_doubt: waiting.in_doubt,
         failed: waiting.failed,
+        kept: waiting.kept,
+        warned: waiting.warned,
         not_before: waiting.not_before,
-        last,
+        last: waiting.last.clone(),
     }
 }

@@ -9,12 +9,12 @@
 
 use dd_proto::id::Lease;
 use dd_proto::name::AgentName;
-use dd_proto::report::{Disposition, DotSent, GivenBack, Outcome, Reply, Report};
+use dd_proto::report::{Disposition, DotSent, GivenBack, Outcome, RecipientResult, Report};
 use jiff::Timestamp;
 
 use super::LastAttempt;
 use super::backoff::{after_break, after_deferral, later};
-use super::event::{Asks, Effect, Line, NotLoaded, Question, Settle, Standing, Turn};
+use super::event::{Asks, By, Effect, Evidence, NotLoaded, Question, Settle, Standing, Turn};
 use super::hand::note;
 use super::lease::{Dot, Leased};
 use super::moves::RECONNECT;
@@ -29,6 +29,13 @@ pub(super) enum Came {
     /// As it happened: the session it names may still be open.
     Live,
     FromTheJournal,
+}
+
+/// Whether a 5yz is the last word about its recipient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fails {
+    Yes,
+    NotNow,
 }
 
 impl State {
@@ -97,7 +104,7 @@ impl State {
         self.let_go(&lease.delivery, turn);
     }
 
-    /// Settles what was accepted; what is left is put off or goes back.
+    /// Settles what is final; what is left is put off or goes back.
     fn judge(
         &mut self,
         agent: &AgentName,
@@ -107,20 +114,29 @@ impl State {
         turn: &mut Turn<'_>,
     ) {
         self.owe(agent, &report.lease);
-        self.settle_accepted(agent, report, &mut waiting, turn);
+        let fails = self.fails(report, standing, &waiting);
+        self.settle(agent, report, fails, &mut waiting, turn);
         let delivery = waiting.delivery.clone();
         if waiting.open.is_empty() {
             return;
         }
         if standing == Standing::Current {
-            let last = self.put_off(report, &mut waiting, turn);
-            self.write(&delivery, Effect::Note(note(&waiting, last)), turn);
+            self.put_off(report, &mut waiting, turn);
+            self.write(&delivery, Effect::Note(note(&waiting)), turn);
         } else if report.outcome == Outcome::InDoubt && !waiting.in_doubt {
             waiting.in_doubt = true;
             self.counters.in_doubt += 1;
-            self.write(&delivery, Effect::Note(note(&waiting, None)), turn);
+            self.write(&delivery, Effect::Note(note(&waiting)), turn);
         }
         self.goes_back(waiting, turn.now.wall);
+    }
+
+    /// Whether a 5yz in this report is final.
+    fn fails(&self, report: &Report, standing: Standing, _waiting: &Waiting) -> Fails {
+        match (standing, report.outcome) {
+            (Standing::Current, Outcome::Transacted) => Fails::Yes,
+            _ => Fails::NotNow,
+        }
     }
 
     /// Back to the head when it is due, or at its time.
@@ -139,60 +155,69 @@ impl State {
         }
     }
 
-    fn settle_accepted(
+    /// Settles the recipients that were accepted, and those that failed if that is final: together, in one record.
+    fn settle(
         &mut self,
         agent: &AgentName,
         report: &Report,
+        fails: Fails,
         waiting: &mut Waiting,
         turn: &mut Turn<'_>,
     ) {
-        let accepted = report.recipients.iter();
-        let accepted = accepted.filter(|result| result.disposition == Disposition::Relayed);
-        let open: Vec<_> = accepted
-            .filter(|r| waiting.open.contains(&r.number))
+        let open = |result: &&RecipientResult| waiting.open.contains(&result.number);
+        let results = report.recipients.iter().filter(open);
+        let results: Vec<_> = results
+            .filter(|result| match result.disposition {
+                Disposition::Relayed => true,
+                Disposition::Failed => fails == Fails::Yes,
+                Disposition::Deferred => false,
+            })
             .cloned()
             .collect();
-        if open.is_empty() {
-            self.counters.duplicates += u64::from(accepted_some(report));
+        let relayed = |result: &RecipientResult| result.disposition == Disposition::Relayed;
+        let news = results.iter().any(relayed);
+        self.counters.duplicates += u64::from(accepted_some(report) && !news);
+        if results.is_empty() {
             return;
         }
-        waiting
-            .open
-            .retain(|number| open.iter().all(|result| result.number != *number));
-        self.count(waiting, Fate::Relayed);
-        let settled = open.iter().map(|result| (result.number, Settled::Relayed));
+        let is_settled = |number| results.iter().any(|result| result.number == number);
+        waiting.open.retain(|number| !is_settled(*number));
+        let fate = if news { Fate::Relayed } else { Fate::Failed };
+        self.count(waiting, fate);
+        let settled = results.iter().map(|result| match relayed(result) {
+            true => (result.number, Settled::Relayed),
+            false => (result.number, Settled::Failed),
+        });
         let settlement = Settlement {
             delivery: waiting.delivery.clone(),
             recipients: settled.collect(),
         };
-        let line = Line {
+        let by = By::Site {
             agent: agent.clone(),
             address: report.observed.peer.clone(),
             proof: report.observed.proof.clone(),
-            results: open,
             delays: report.delays,
+        };
+        let evidence = Evidence {
+            by,
+            results,
             waited: super::backoff::until(waiting.arrived, turn.now.wall),
         };
         let settle = Settle {
             settlement,
-            line: Some(line),
+            evidence,
             token: None,
         };
         let delivery = waiting.delivery.clone();
         self.write(&delivery, Effect::Settle(settle), turn);
     }
 
-    /// Decides when what was not accepted is tried again; gives the reply to show.
-    fn put_off(
-        &mut self,
-        report: &Report,
-        waiting: &mut Waiting,
-        turn: &Turn<'_>,
-    ) -> Option<(Disposition, Reply)> {
+    /// Decides when what was not settled is tried again, and remembers what came of it.
+    fn put_off(&mut self, report: &Report, waiting: &mut Waiting, turn: &Turn<'_>) {
         let wall = turn.now.wall;
         match report.outcome {
-            Outcome::Transacted => return self.deferred_or_failed(report, waiting, wall),
-            Outcome::AgentTrouble => return None,
+            Outcome::Transacted => return self.deferred(report, waiting, wall),
+            Outcome::AgentTrouble => return,
             Outcome::InDoubt => {
                 waiting.in_doubt = true;
                 self.counters.in_doubt += 1;
@@ -206,48 +231,26 @@ impl State {
             Outcome::Unreachable | Outcome::WrongHost | Outcome::Refused | Outcome::Busy => {}
         }
         waiting.attempts += 1;
-        report
-            .reply
-            .clone()
-            .map(|reply| (Disposition::Deferred, reply))
+        waiting.last = match &report.reply {
+            Some(reply) => reply.to_string(),
+            None => report.detail.clone(),
+        };
     }
 
-    fn deferred_or_failed(
-        &mut self,
-        report: &Report,
-        waiting: &mut Waiting,
-        wall: Timestamp,
-    ) -> Option<(Disposition, Reply)> {
+    fn deferred(&mut self, report: &Report, waiting: &mut Waiting, wall: Timestamp) {
         waiting.attempts += 1;
-        let results = || {
-            report
-                .recipients
-                .iter()
-                .filter(|r| waiting.open.contains(&r.number))
-        };
-        let failed = results()
-            .filter(|r| r.disposition == Disposition::Failed)
-            .count();
-        if failed == waiting.open.len() {
-            let last = results()
-                .next()
-                .map(|r| (Disposition::Failed, r.reply.clone()));
-            waiting.failed = true;
-            waiting.not_before = None;
-            self.count(waiting, Fate::Failed);
-            return last;
+        let open = |result: &&RecipientResult| waiting.open.contains(&result.number);
+        let mut results = report.recipients.iter().filter(open);
+        let reply = results.next().map(|result| &result.reply);
+        if let Some(reply) = reply.or(report.reply.as_ref()) {
+            waiting.last = reply.to_string();
         }
-        let deferred = results().find(|r| r.disposition == Disposition::Deferred);
-        let reply = deferred.or(results().next()).map(|r| r.reply.clone());
         let interval = self.sites.get(&waiting.delivery.site);
         let interval = interval.map_or(super::backoff::UNKNOWN_SITE, |q| {
             q.site.schedule.retry_interval
         });
         waiting.not_before = Some(later(wall, after_deferral(interval, waiting.attempts)));
         self.count(waiting, Fate::Deferred);
-        reply
-            .or(report.reply.clone())
-            .map(|reply| (Disposition::Deferred, reply))
     }
 
     fn count(&mut self, waiting: &Waiting, fate: Fate) {
@@ -292,7 +295,7 @@ impl State {
                 peer: None,
             });
         }
-        self.write(&delivery, Effect::Note(note(&waiting, None)), turn);
+        self.write(&delivery, Effect::Note(note(&waiting)), turn);
         self.goes_back(waiting, turn.now.wall);
     }
 
@@ -307,7 +310,7 @@ impl State {
         self.owe(&question.agent, question.lease());
         let in_doubt = match &question.asks {
             Asks::Report(report, _) => {
-                self.settle_accepted(&question.agent, report, &mut waiting, turn);
+                self.settle(&question.agent, report, Fails::NotNow, &mut waiting, turn);
                 report.outcome == Outcome::InDoubt
             }
             Asks::Dot(_) => true,
@@ -315,7 +318,7 @@ impl State {
         if in_doubt && !waiting.in_doubt {
             waiting.in_doubt = true;
             self.counters.in_doubt += 1;
-            self.write(&delivery, Effect::Note(note(&waiting, None)), turn);
+            self.write(&delivery, Effect::Note(note(&waiting)), turn);
         }
         if let Some(leased) = self.take_in_hand(&delivery).leased.as_mut() {
             leased.waiting = Some(waiting);
@@ -385,7 +388,7 @@ impl State {
         let leased = self.end_lease(&lease.delivery);
         if let (NotLoaded::Unreadable, Some(mut waiting)) = (why, leased.and_then(|l| l.waiting)) {
             waiting.failed = true;
-            self.write(&lease.delivery, Effect::Note(note(&waiting, None)), turn);
+            self.write(&lease.delivery, Effect::Note(note(&waiting)), turn);
         }
         if was_canary {
             self.probe_is_off(&lease.delivery.site, turn.now.monotonic, turn);

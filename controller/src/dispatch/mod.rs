@@ -15,6 +15,7 @@ mod backing;
 mod backoff;
 mod barrier;
 mod cache;
+mod clock;
 mod event;
 mod hand;
 mod handle;

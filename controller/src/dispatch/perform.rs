@@ -10,17 +10,18 @@ use dd_proto::envelope::Envelope;
 
 use super::backing::{Backing, StoreFailed};
 use super::cache::Cached;
-use super::event::{Assign, Effect, Event, NotLoaded, Settle};
+use super::clock::Clock;
+use super::event::{Assign, Effect, Event, NotLoaded, Settle, Warn};
 use super::lease::Freshness;
 use super::release::Token;
 use super::run::{Dispatch, Done};
 use super::settled::Letter;
 use super::{Assignment, AttachmentId, InHand, Order};
-use crate::store::{Loaded, StoredContent};
+use crate::store::{Loaded, Note, StoredContent};
 
 /// Contents up to this ride in the assignment.
 pub(super) const INLINE: u64 = 64 * 1024;
-impl<S: Backing> Dispatch<S> {
+impl<S: Backing, C: Clock> Dispatch<S, C> {
     pub(super) fn perform(&mut self) {
         let (mut settles, mut notes) = (Vec::new(), Vec::new());
         while !self.effects.is_empty() {
@@ -28,6 +29,7 @@ impl<S: Backing> Dispatch<S> {
                 match effect {
                     Effect::Settle(settle) => settles.push(settle),
                     Effect::Note(note) => notes.push(note),
+                    Effect::Warn(warn) => notes.push(self::warned(warn)),
                     Effect::Order(to, order) => self.send(to, order),
                     Effect::Assign(assign) => self.complete(assign),
                     other => self.perform_one(other),
@@ -101,7 +103,17 @@ impl<S: Backing> Dispatch<S> {
                 }
             }
             Effect::Removing(token, result) => self.removing(token, result),
-            Effect::Settle(_) | Effect::Note(_) | Effect::Order(..) | Effect::Assign(_) => {}
+            Effect::TellContact { site, reply } => tracing::warn!(
+                site = %site.name,
+                contact = site.contact.as_ref().map(ToString::to_string),
+                reply,
+                "the site refuses everything: its mail waits, and whoever looks after it must be told"
+            ),
+            Effect::Settle(_)
+            | Effect::Note(_)
+            | Effect::Warn(_)
+            | Effect::Order(..)
+            | Effect::Assign(_) => {}
         }
     }
 
@@ -214,6 +226,20 @@ impl<S: Backing> Dispatch<S> {
             self.apply(Event::Detached(to));
         }
     }
+}
+
+fn warned(warn: Warn) -> Note {
+    let delivery = &warn.note.delivery;
+    tracing::info!(
+        target: "mail",
+        id = %delivery.message,
+        site = %delivery.site,
+        reply = warn.note.last,
+        waited = ?warn.waited,
+        until = %warn.until,
+        "late"
+    );
+    warn.note
 }
 
 fn in_memory(loaded: Loaded) -> (Envelope, Option<Bytes>) {

@@ -18,7 +18,6 @@ use dd_proto::envelope::Envelope;
 use dd_proto::id::DeliveryId;
 use dd_proto::name::{AgentName, SiteName};
 use dd_proto::site::Site;
-use jiff::Timestamp;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -26,6 +25,7 @@ use tokio::task::JoinSet;
 
 use super::backing::{Backing, StoreFailed};
 use super::cache::{Cache, Cached};
+use super::clock::{Clock, MachineClock};
 use super::event::{Assign, Effect, Event, Now, Settle};
 use super::handle::{Ask, Handle, Input};
 use super::perform::INLINE;
@@ -58,19 +58,36 @@ pub fn start<S: Backing>(
     sites: Vec<Arc<Site>>,
     agents: Vec<AgentName>,
 ) -> (Handle, impl Future<Output = ()> + Send + 'static) {
+    let chance = Chance {
+        clock: MachineClock::start(),
+        rng: StdRng::from_seed(rand::random()),
+    };
+    start_with(settings, chance, store, sites, agents)
+}
+
+/// All that differs from one run to the next though the same happens to both.
+#[derive(Debug)]
+pub(crate) struct Chance<C> {
+    pub(crate) clock: C,
+    pub(crate) rng: StdRng,
+}
+
+/// [`start`], with the time and the dice given.
+pub(crate) fn start_with<S: Backing, C: Clock>(
+    settings: Settings,
+    Chance { clock, rng }: Chance<C>,
+    store: S,
+    sites: Vec<Arc<Site>>,
+    agents: Vec<AgentName>,
+) -> (Handle, impl Future<Output = ()> + Send + 'static) {
     let (inputs_in, inputs) = mpsc::unbounded_channel();
     let (events_in, events) = mpsc::channel(EVENTS);
-    let began = boottime();
-    let now = Now {
-        monotonic: Duration::ZERO,
-        wall: wall(),
-    };
     let dispatch = Dispatch {
-        state: State::new(settings.start_number, sites, agents, now),
+        state: State::new(settings.start_number, sites, agents, clock.now()),
         all_known: Some(store.all_known()),
         store,
-        rng: StdRng::from_seed(rand::random()),
-        began,
+        rng,
+        clock,
         inputs,
         events,
         done: JoinSet::new(),
@@ -110,11 +127,11 @@ pub(super) struct Removal {
     pub(super) left: u64,
 }
 
-pub(super) struct Dispatch<S> {
+pub(super) struct Dispatch<S, C> {
     pub(super) state: State,
     pub(super) store: S,
     pub(super) rng: StdRng,
-    pub(super) began: Duration,
+    pub(super) clock: C,
     pub(super) inputs: mpsc::UnboundedReceiver<Input>,
     pub(super) events: mpsc::Receiver<(AttachmentId, AgentEvent)>,
     pub(super) all_known: Option<watch::Receiver<bool>>,
@@ -128,23 +145,25 @@ pub(super) struct Dispatch<S> {
     pub(super) last_number: u64,
 }
 
-impl<S: Backing> Dispatch<S> {
+impl<S: Backing, C: Clock> Dispatch<S, C> {
     async fn run(mut self) {
         let (mut inputs, mut events) = (Vec::new(), Vec::new());
         loop {
             let deadline = self.sleep();
+            // All sources are emptied below, whichever of them woke the loop: the order starves none.
             tokio::select! {
-                taken = self.inputs.recv_many(&mut inputs, BATCH) => if taken == 0 {
-                    return;
-                },
-                _ = self.events.recv_many(&mut events, BATCH) => {}
-                Some(done) = self.done.join_next() => self.take(done),
+                biased;
                 () = knows_all(&mut self.all_known) => {
                     self.all_known = None;
                     let sites = self.store.sites_with_mail();
                     self.apply(Event::AllKnown(sites));
                 }
                 () = deadline => self.apply(Event::Time),
+                taken = self.inputs.recv_many(&mut inputs, BATCH) => if taken == 0 {
+                    return;
+                },
+                _ = self.events.recv_many(&mut events, BATCH) => {}
+                Some(done) = self.done.join_next() => self.take(done),
             }
             // What an agent said before its stream ended counts.
             while let Ok(event) = self.events.try_recv() {
@@ -164,14 +183,11 @@ impl<S: Backing> Dispatch<S> {
     }
 
     fn now(&self) -> Now {
-        Now {
-            monotonic: boottime().saturating_sub(self.began),
-            wall: wall(),
-        }
+        self.clock.now()
     }
 
     /// Until the core wants to be called again.
-    fn sleep(&self) -> impl Future<Output = ()> + use<S> {
+    fn sleep(&self) -> impl Future<Output = ()> + use<S, C> {
         let wait = self.state.next_deadline();
         let wait = wait.map(|at| at.saturating_sub(self.now().monotonic));
         async move {
@@ -381,19 +397,4 @@ async fn knows_all(all_known: &mut Option<watch::Receiver<bool>>) {
         return;
     }
     std::future::pending::<()>().await;
-}
-
-/// Goes on while the machine sleeps, as leases do.
-fn boottime() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the loop reads the clock, once for each event"
-)]
-fn wall() -> Timestamp {
-    Timestamp::now()
 }

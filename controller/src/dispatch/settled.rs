@@ -2,9 +2,11 @@
 
 use dd_proto::envelope::Envelope;
 use dd_proto::id::RecipientNumber;
+use dd_proto::report::Delays;
 
-use super::event::{Line, Settle};
+use super::event::{By, Evidence, Settle};
 use crate::intake::header::HeaderScan;
+use crate::store::Settled;
 
 /// What the line says about the message itself.
 #[derive(Debug, Clone, Default)]
@@ -30,31 +32,57 @@ impl Letter {
 }
 
 pub(super) fn log(settle: &Settle, letter: &Letter) {
-    let Some(line) = &settle.line else {
-        return tracing::info!(
+    let evidence = &settle.evidence;
+    let reply = evidence.results.first().map(|it| it.reply.to_string());
+    let reply = reply.unwrap_or_default();
+    let delivery = &settle.settlement.delivery;
+    let (recipients, what) = (paths(settle, letter), what(settle));
+    match &evidence.by {
+        By::Site {
+            agent,
+            address,
+            proof,
+            ..
+        } => tracing::info!(
             target: "mail",
-            id = %settle.settlement.delivery.message,
-            site = %settle.settlement.delivery.site,
+            id = %delivery.message,
+            message_id = letter.message_id,
             reverse_path = letter.reverse_path,
-            recipients = paths(settle, letter),
-            "removed"
-        );
+            recipients,
+            site = %delivery.site,
+            agent = %agent,
+            address,
+            proof,
+            reply,
+            delays = delays(evidence),
+            "{what}"
+        ),
+        By::Lifetime | By::Operator => tracing::info!(
+            target: "mail",
+            id = %delivery.message,
+            message_id = letter.message_id,
+            reverse_path = letter.reverse_path,
+            recipients,
+            site = %delivery.site,
+            reply,
+            delays = delays(evidence),
+            "{what}"
+        ),
+    }
+}
+
+/// The line's word. What the site answered is settled, whatever it was.
+fn what(settle: &Settle) -> &'static str {
+    let all = |what| {
+        let mut recipients = settle.settlement.recipients.iter();
+        recipients.all(|(_, settled)| *settled == what)
     };
-    let reply = line.results.first().map(|result| result.reply.to_string());
-    tracing::info!(
-        target: "mail",
-        id = %settle.settlement.delivery.message,
-        message_id = letter.message_id,
-        reverse_path = letter.reverse_path,
-        recipients = paths(settle, letter),
-        site = %settle.settlement.delivery.site,
-        agent = %line.agent,
-        address = line.address,
-        proof = line.proof,
-        reply = reply.unwrap_or_default(),
-        delays = delays(line),
-        "settled"
-    );
+    match settle.evidence.by {
+        By::Operator if all(Settled::Removed) => "removed",
+        By::Operator => "given up",
+        By::Lifetime => "expired",
+        By::Site { .. } => "settled",
+    }
 }
 
 fn paths(settle: &Settle, letter: &Letter) -> String {
@@ -69,9 +97,12 @@ fn paths(settle: &Settle, letter: &Letter) -> String {
 }
 
 /// In seconds: since it arrived; of that connecting, until the proof, and until the reply, each since it was assigned.
-fn delays(line: &Line) -> String {
-    let delays = &line.delays;
-    let parts = [line.waited, delays.connect, delays.proof, delays.total];
+fn delays(evidence: &Evidence) -> String {
+    let delays = match &evidence.by {
+        By::Site { delays, .. } => *delays,
+        By::Lifetime | By::Operator => Delays::default(),
+    };
+    let parts = [evidence.waited, delays.connect, delays.proof, delays.total];
     parts
         .map(|part| format!("{:.3}", part.as_secs_f64()))
         .join("/")

@@ -114,6 +114,7 @@ pub fn check(spec: &pb::SiteSpec, around: &Surroundings<'_>) -> Result<Site, Sit
             })
         })?,
         password_hash: None,
+        wake_hash: None,
         name,
         domains,
         hosts,

@@ -29,6 +29,7 @@ use dd_proto::site::Site;
 use jiff::Timestamp;
 
 use crate::config::SiteDefaults;
+use crate::credentials::wake_digest;
 use crate::dispatch::Handle;
 use crate::store::{LogFailed, Record, Store, StoreError};
 use agents::{AgentRecord, JoinError};
@@ -68,6 +69,8 @@ pub struct Registry(Arc<RwLock<Snapshot>>);
 struct Snapshot {
     sites: BTreeMap<SiteName, Arc<Site>>,
     domains: HashMap<Domain, Arc<Site>>,
+    /// By the digest of the secret in its wake-up URL.
+    wakes: HashMap<[u8; 32], SiteName>,
     agents: BTreeMap<AgentName, Arc<AgentRecord>>,
     authorities: BTreeMap<AuthorityName, Arc<Authority>>,
     /// Records that cannot be used, and why.
@@ -118,6 +121,13 @@ impl Registry {
 
     pub fn site_for(&self, domain: &Domain) -> Option<Arc<Site>> {
         self.read().domains.get(domain).cloned()
+    }
+
+    /// The site whose wake-up URL holds this secret.
+    pub fn site_by_wake_secret(&self, secret: &str) -> Option<Arc<Site>> {
+        let read = self.read();
+        let name = read.wakes.get(&wake_digest(secret))?;
+        read.sites.get(name).cloned()
     }
 
     pub fn agent(&self, name: &AgentName) -> Option<Arc<AgentRecord>> {
@@ -197,6 +207,9 @@ impl Snapshot {
         for domain in &site.domains {
             self.domains.insert(domain.clone(), site.clone());
         }
+        if let Some(hash) = site.wake_hash {
+            self.wakes.insert(hash, site.name.clone());
+        }
         self.sites.insert(site.name.clone(), site);
     }
 
@@ -205,6 +218,9 @@ impl Snapshot {
         if let Some(old) = self.sites.remove(name) {
             for domain in &old.domains {
                 self.domains.remove(domain);
+            }
+            if let Some(hash) = &old.wake_hash {
+                self.wakes.remove(hash);
             }
         }
     }
@@ -250,5 +266,48 @@ fn unknown(kind: &'static str, name: impl std::fmt::Display) -> ChangeError {
     ChangeError::Unknown {
         kind,
         name: name.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wake_up_secret_finds_its_site_until_it_is_replaced() {
+        let around = check::Surroundings {
+            defaults: SiteDefaults::default(),
+            has_authority: &|_| true,
+            owner: &|_| None,
+        };
+        let spec = dd_proto::pb::SiteSpec {
+            name: "home".to_owned(),
+            domains: vec!["home.example".to_owned()],
+            hosts: vec![dd_proto::pb::Host {
+                host: "home.dyn.example".to_owned(),
+                port: 2525,
+            }],
+            proof: Some(dd_proto::pb::Proof {
+                kind: Some(dd_proto::pb::proof::Kind::Port(
+                    dd_proto::pb::proof::Port {},
+                )),
+            }),
+            ..dd_proto::pb::SiteSpec::default()
+        };
+        let site = check::check(&spec, &around).unwrap();
+        let registry = Registry(Arc::default());
+        let finds = |secret| registry.site_by_wake_secret(secret).is_some();
+        for (kept, one, two) in [
+            (Some("one"), true, false),
+            (Some("two"), false, true),
+            (None, false, false),
+        ] {
+            let site = Site {
+                wake_hash: kept.map(wake_digest),
+                ..site.clone()
+            };
+            registry.write().insert_site(Arc::new(site));
+            assert_eq!((finds("one"), finds("two")), (one, two), "{kept:?}");
+        }
     }
 }

@@ -70,6 +70,7 @@ impl Editor {
                 true => password_hash,
                 false => password_hash.or_else(|| old.password_hash.clone()),
             },
+            wake_hash: old.wake_hash,
             ..self.check(&merged)?
         };
         let what = format!("site {} set: {}", site.name, named(change).join(" "));
@@ -100,6 +101,37 @@ impl Editor {
             hold,
             ..(*old).clone()
         };
+        self.put_site(site, who, &what, now).await
+    }
+
+    /// Sets what a member proves itself with to the wake-up doors.
+    ///
+    /// # Errors
+    /// There is no such site.
+    pub async fn set_credential(
+        &self,
+        name: &str,
+        credential: Credential,
+        who: &str,
+        now: Timestamp,
+    ) -> Result<Arc<Site>, ChangeError> {
+        let _changing = self.changing.lock().await;
+        let mut site = (*self.existing(name)?).clone();
+        let done = match credential {
+            Credential::Password(hash) => {
+                site.password_hash = Some(hash);
+                "has a new password"
+            }
+            Credential::WakeSecret(hash) => {
+                site.wake_hash = Some(hash);
+                "has a new wake-up secret"
+            }
+            Credential::NoWakeSecret => {
+                site.wake_hash = None;
+                "has no wake-up secret any more"
+            }
+        };
+        let what = format!("site {} {done}", site.name);
         self.put_site(site, who, &what, now).await
     }
 
@@ -203,6 +235,15 @@ impl Editor {
         self.audit.record(now, who, what);
         Ok(site)
     }
+}
+
+/// What a member proves itself with, as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// A PHC string.
+    Password(String),
+    WakeSecret([u8; 32]),
+    NoWakeSecret,
 }
 
 /// Whether a site is closed for removal or opened again.

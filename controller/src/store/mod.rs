@@ -18,7 +18,6 @@ use bytes::Bytes;
 use dd_proto::envelope::Envelope;
 use dd_proto::id::{DeliveryId, MessageId, RecipientNumber};
 use dd_proto::name::SiteName;
-use dd_proto::report::{Disposition, Reply};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
@@ -33,6 +32,17 @@ pub struct Position {
     /// Milliseconds since 1970; 0: due from the start.
     pub(in crate::store) not_before_ms: u64,
     pub(in crate::store) sequence: u64,
+}
+
+impl Position {
+    /// In front of everything that becomes due at `at`, behind everything that is due before it.
+    #[expect(dead_code, reason = "expiry makes it")]
+    pub(crate) fn before(at: Timestamp) -> Self {
+        Self {
+            not_before_ms: u64::try_from(at.as_millisecond()).unwrap_or(0),
+            sequence: 0,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -58,8 +68,12 @@ pub struct Waiting {
     pub breaks: u32,
     /// An attempt may have reached the site.
     pub in_doubt: bool,
-    /// A final answer that nobody could be told of yet: shown, not tried again.
+    /// It cannot be read, or its content cannot: shown, not tried again by itself.
     pub failed: bool,
+    /// A 5yz of it was kept, for its site may be misconfigured: the next one is final.
+    pub kept: bool,
+    /// The sender has been told that it is late.
+    pub warned: bool,
     /// What came of the last attempt, for people; empty before the first.
     pub last: String,
     pub bytes: u64,
@@ -111,7 +125,7 @@ pub enum Settled {
     Failed,
     /// An operator took it away; nobody is told.
     Removed,
-    /// Its lifetime is over.
+    /// It was not accepted within the site's lifetime (RFC 3463 §3.5: X.4.7).
     Expired,
 }
 
@@ -150,9 +164,11 @@ pub struct Note {
     pub breaks: u32,
     pub in_doubt: bool,
     pub failed: bool,
+    pub kept: bool,
+    pub warned: bool,
     pub not_before: Option<Timestamp>,
-    /// The reply it was kept for, shown to operators.
-    pub last: Option<(Disposition, Reply)>,
+    /// What came of the last attempt: the reply, or a sentence where there was none.
+    pub last: String,
 }
 
 /// What waits for a site, or in all.

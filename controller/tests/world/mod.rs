@@ -65,6 +65,7 @@ fn site(name: &str, domain: &Domain) -> Site {
         contact: None,
         allow_targets: Vec::new(),
         password_hash: None,
+        wake_hash: None,
     }
 }
 

@@ -108,6 +108,10 @@ impl From<&Site> for pb::Site {
             hold: site.hold.clone().map(Into::into),
             password_hash: site.password_hash.clone().unwrap_or_default(),
             closing: site.closing,
+            wake_hash: site
+                .wake_hash
+                .map(|hash| hash.to_vec().into())
+                .unwrap_or_default(),
         }
     }
 }
@@ -174,6 +178,14 @@ impl TryFrom<pb::Site> for Site {
             },
             allow_targets: each(&spec.allow_targets, "allow_targets")?,
             password_hash: present(stored.password_hash),
+            wake_hash: match stored.wake_hash.is_empty() {
+                true => None,
+                false => Some(
+                    stored.wake_hash[..]
+                        .try_into()
+                        .map_err(|_| ConvertError("wake_hash"))?,
+                ),
+            },
         })
     }
 }
@@ -222,6 +234,7 @@ mod tests {
             contact: Some("owner@example.net".parse().unwrap()),
             allow_targets: vec!["127.0.0.0/8".parse().unwrap()],
             password_hash: Some("$argon2id$x".to_owned()),
+            wake_hash: Some([7; 32]),
         }
     }
 
@@ -231,6 +244,7 @@ mod tests {
         plain.hold = None;
         plain.known = KnownRecipients::Any;
         plain.password_hash = None;
+        plain.wake_hash = None;
         plain.contact = None;
         let mut listed = site();
         listed.proof = Proof::StaticIp {

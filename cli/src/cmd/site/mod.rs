@@ -1,5 +1,6 @@
 //! `ddadm site …`.
 
+mod credential;
 mod page;
 mod password;
 mod spec;
@@ -55,6 +56,20 @@ pub(crate) async fn run(
             let resumed = controller.sites().await?.resume(site_name(&name)).await;
             controller.one(resumed).map(one)
         }
+        SiteVerb::Password {
+            name,
+            password_stdin,
+        } => {
+            let given = match password_stdin {
+                true => password::read(stdin)?,
+                false => String::new(),
+            };
+            credential::password(&name, given, controller).await
+        }
+        SiteVerb::WakeSecret { name, revoke: true } => {
+            credential::revoke_wake_secret(&name, controller).await
+        }
+        SiteVerb::WakeSecret { name, .. } => credential::wake_secret(&name, controller).await,
     }
 }
 
@@ -221,6 +236,8 @@ mod tests {
             ],
             out: 0,
             sessions: 0,
+            has_password: true,
+            has_wake_secret: false,
         }
     }
 

@@ -33,6 +33,14 @@ pub(super) fn page(status: &pb::SiteStatus) -> String {
     page.lines("Hosts", hosts.iter().map(String::as_str));
     page.line("Proof", &proof(spec.proof.as_ref()));
     settings(&mut page, &spec);
+    let wakes = [
+        (status.has_password, "password"),
+        (status.has_wake_secret, "secret URL"),
+    ];
+    let wakes: Vec<&str> = wakes.iter().filter(|it| it.0).map(|it| it.1).collect();
+    if !wakes.is_empty() {
+        page.line("Wakes up by", &wakes.join(", "));
+    }
     attempts(&mut page, &status.last_attempts);
     page.into_text()
 }

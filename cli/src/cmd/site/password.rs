@@ -13,15 +13,21 @@ const MAX_BYTES: u64 = 1024;
 /// # Errors
 /// Standard input cannot be read, or does not hold 8 or more printable characters on one line.
 pub(super) fn asked(flags: &SiteFlags, stdin: &mut dyn Read) -> Result<Option<String>, Failure> {
-    if !flags.password_stdin {
-        return Ok(None);
+    match flags.password_stdin {
+        true => read(stdin).map(Some),
+        false => Ok(None),
     }
+}
+
+/// # Errors
+/// As [`asked`].
+pub(super) fn read(stdin: &mut dyn Read) -> Result<String, Failure> {
     let mut bytes = Vec::new();
     stdin
         .take(MAX_BYTES + 2)
         .read_to_end(&mut bytes)
         .map_err(|error| Failure::Refused(format!("standard input cannot be read: {error}")))?;
-    parse(&bytes).map(Some).ok_or_else(|| {
+    parse(&bytes).ok_or_else(|| {
         Failure::Usage(format!(
             "--password-stdin takes one line of {MIN_CHARACTERS} or more printable characters, at most {MAX_BYTES} bytes"
         ))

@@ -34,6 +34,9 @@ pub(super) struct SiteView {
     quota_bytes: Option<u64>,
     contact: Option<String>,
     allow_targets: Vec<String>,
+    /// Whether there is one; neither is ever shown.
+    password: bool,
+    wake_secret: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -120,6 +123,8 @@ impl From<pb::SiteStatus> for SiteView {
             quota_bytes: spec.quota_bytes,
             contact: spec.contact,
             allow_targets: spec.allow_targets,
+            password: status.has_password,
+            wake_secret: status.has_wake_secret,
         }
     }
 }

@@ -324,7 +324,11 @@ impl World {
             Effect::Note(note) => self.soon(50, Happening::Note(note)),
             Effect::Find(question) => self.soon(30, Happening::Find(question)),
             Effect::Answer(..) => self.answers += 1,
-            Effect::Timer { .. } | Effect::Retried(..) | Effect::Removing(..) => {}
+            Effect::Warn(warn) => self.soon(50, Happening::Note(warn.note)),
+            Effect::Timer { .. }
+            | Effect::Retried(..)
+            | Effect::Removing(..)
+            | Effect::TellContact { .. } => {}
         }
     }
 
@@ -559,6 +563,8 @@ impl World {
             breaks: 0,
             in_doubt: false,
             failed: false,
+            kept: false,
+            warned: false,
             last: String::new(),
             bytes: 1,
             open: (0..recipients).map(RecipientNumber).collect(),
@@ -631,6 +637,8 @@ impl World {
             waiting.breaks = note.breaks;
             waiting.in_doubt = note.in_doubt;
             waiting.failed = note.failed;
+            (waiting.kept, waiting.warned) = (note.kept, note.warned);
+            waiting.last = note.last;
         }
         self.soon(10, Happening::Core(Box::new(Event::Written(note.delivery))));
     }
@@ -692,5 +700,6 @@ pub(in crate::dispatch) fn site(n: u64) -> Site {
         contact: None,
         allow_targets: Vec::new(),
         password_hash: None,
+        wake_hash: None,
     }
 }

@@ -84,6 +84,10 @@ pub(crate) struct Noted {
     /// What came of the last attempt, for people.
     #[prost(string, tag = "8")]
     pub(crate) last: String,
+    #[prost(bool, tag = "9")]
+    pub(crate) kept: bool,
+    #[prost(bool, tag = "10")]
+    pub(crate) warned: bool,
     /// The delay warning, accepted by the same record.
     #[prost(message, optional, tag = "15")]
     pub(crate) dsn: Option<Accepted>,

@@ -498,7 +498,6 @@ fn settled_of(settlement: &Settlement, dsn: Option<&Notification>) -> body::Sett
 }
 
 fn noted_of(note: &Note, dsn: Option<&Notification>) -> body::Noted {
-    let last = note.last.as_ref();
     body::Noted {
         id: note.delivery.message.as_bytes().to_vec(),
         site: note.delivery.site.to_string(),
@@ -507,7 +506,9 @@ fn noted_of(note: &Note, dsn: Option<&Notification>) -> body::Noted {
         in_doubt: note.in_doubt,
         failed: note.failed,
         not_before_ms: note.not_before.map_or(0, millis),
-        last: last.map_or_else(String::new, |(_, reply)| reply.to_string()),
+        last: note.last.clone(),
+        kept: note.kept,
+        warned: note.warned,
         dsn: dsn.map(notification_of),
     }
 }

@@ -89,8 +89,10 @@ fn note(n: u8, name: &str, not_before: Option<Timestamp>) -> Note {
         breaks: 0,
         in_doubt: true,
         failed: false,
+        kept: true,
+        warned: true,
         not_before,
-        last: None,
+        last: "450 4.2.2 full".to_owned(),
     }
 }
 
@@ -342,6 +344,7 @@ async fn a_note_moves_a_delivery_behind_what_is_due() {
         assert_eq!(waiting(store, "a").await, [id(3), id(1)]);
         let shown = store.find(id(2)).await.unwrap();
         assert!(shown[0].failed && shown[0].attempts == 3);
+        assert!(shown[0].kept && shown[0].warned && shown[0].last == "450 4.2.2 full");
         assert_eq!(store.list(None, None, 10).await.unwrap().0.len(), 3);
     }
 }

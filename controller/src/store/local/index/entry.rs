@@ -48,6 +48,10 @@ pub(crate) struct Entry {
     /// Damage in the log may have been its settlement. No note takes that back.
     #[prost(bool, tag = "15")]
     pub(crate) doubted: bool,
+    #[prost(bool, tag = "16")]
+    pub(crate) kept: bool,
+    #[prost(bool, tag = "17")]
+    pub(crate) warned: bool,
 }
 
 impl Entry {
@@ -85,6 +89,8 @@ impl Entry {
         self.breaks = noted.breaks;
         self.in_doubt = noted.in_doubt;
         self.failed = noted.failed;
+        self.kept = noted.kept;
+        self.warned = noted.warned;
         self.last.clone_from(&noted.last);
         match noted.failed {
             true => NEVER,
@@ -123,6 +129,8 @@ impl Entry {
             breaks: self.breaks,
             in_doubt: self.in_doubt || self.doubted,
             failed: self.failed,
+            kept: self.kept,
+            warned: self.warned,
             last: self.last.clone(),
             bytes: self.bytes,
             open: self.open_numbers(),

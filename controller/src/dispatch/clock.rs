@@ -1,0 +1,51 @@
+//! The two clocks of the loop.
+//!
+//! # Invariants
+//! The loop reads both together, once for each event; a test gives it clocks of its own.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::event::Now;
+
+/// What the loop reads the time from.
+pub(crate) trait Clock: Send + 'static {
+    fn now(&self) -> Now;
+}
+
+/// The machine's.
+#[derive(Debug)]
+pub(super) struct MachineClock {
+    began: Duration,
+}
+
+impl MachineClock {
+    pub(super) fn start() -> Self {
+        Self { began: boottime() }
+    }
+}
+
+impl Clock for MachineClock {
+    fn now(&self) -> Now {
+        Now {
+            monotonic: boottime().saturating_sub(self.began),
+            wall: wall(),
+        }
+    }
+}
+
+/// Goes on while the machine sleeps, as leases do.
+fn boottime() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the loop reads the clock, once for each event"
+)]
+fn wall() -> Timestamp {
+    Timestamp::now()
+}
