@@ -29,6 +29,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use dd_proto::id::SiteVersion;
 use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -99,6 +100,7 @@ pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunErro
     let signals = Signals::new().map_err(RunError::Signals)?;
     let store = open_store(&config, rebuild_index).await?;
     let registry = Registry::load(&store)?;
+    let notifier = notifier(&config, &registry, &store, started);
     let authority = ControlAuthority::open(&config.state_dir, started)?;
     let tls = authority.server(started)?;
     let audit = open_audit(&config)?;
@@ -108,10 +110,11 @@ pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunErro
 
     let mut parts = Parts::new();
     let middle = Middle {
-        dispatch: parts.dispatch(&store, &registry),
+        dispatch: parts.dispatch(&store, &registry, &notifier),
         store: store.clone(),
         registry,
         metrics: metrics::Metrics::default(),
+        notifier,
     };
     parts.intake(doors.intake, &middle);
     if let Some(listener) = doors.metrics {
@@ -127,6 +130,27 @@ pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunErro
     store.close().await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Who writes to senders, and the site through which that leaves.
+fn notifier(
+    config: &Config,
+    registry: &Registry,
+    store: &Store,
+    started: Timestamp,
+) -> dsn::Notifier {
+    let version = SiteVersion(store.start_number());
+    let smarthost = config.notify.smarthost.as_ref();
+    registry.build_in(dsn::smarthost::site(smarthost, version, started));
+    let hostname = config.hostname.clone();
+    let postmaster = config.notify.postmaster.clone().unwrap_or_else(|| {
+        let postmaster = format!("postmaster@{hostname}");
+        postmaster.parse().expect("a domain makes an address")
+    });
+    dsn::Notifier::new(dsn::text::Letterhead {
+        hostname,
+        postmaster,
+    })
 }
 
 /// What the control plane calls.

@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::dsn::Notifier;
 use crate::intake::listener::Intake;
 use crate::registry::Registry;
 use crate::store::Store;
@@ -26,6 +27,7 @@ pub(crate) struct Middle {
     pub(crate) registry: Registry,
     pub(crate) dispatch: dispatch::Handle,
     pub(crate) metrics: metrics::Metrics,
+    pub(crate) notifier: Notifier,
 }
 
 #[derive(Debug)]
@@ -45,14 +47,21 @@ impl Parts {
         }
     }
 
-    pub(crate) fn dispatch(&mut self, store: &Store, registry: &Registry) -> dispatch::Handle {
+    pub(crate) fn dispatch(
+        &mut self,
+        store: &Store,
+        registry: &Registry,
+        notifier: &Notifier,
+    ) -> dispatch::Handle {
         let agents = registry.agents();
         let agents = agents.iter().map(|agent| agent.name.clone()).collect();
         let settings = dispatch::Settings {
             start_number: store.start_number(),
+            notifier: notifier.clone(),
         };
-        let (dispatch, dispatching) =
-            dispatch::start(settings, store.clone(), registry.sites(), agents);
+        let mut sites = registry.sites();
+        sites.extend(registry.smarthost());
+        let (dispatch, dispatching) = dispatch::start(settings, store.clone(), sites, agents);
         self.running.spawn(async {
             dispatching.await;
             "dispatch"
@@ -87,6 +96,7 @@ impl Parts {
             metrics: middle.metrics.clone(),
             store: middle.store.clone(),
             dispatch: middle.dispatch.clone(),
+            notifier: middle.notifier.clone(),
         };
         self.running.spawn(async {
             report(metrics::serve(listener, sources).await);

@@ -91,7 +91,7 @@ impl From<ChangeError> for Status {
         let code = match &error {
             ChangeError::Unknown { .. } => Code::NotFound,
             ChangeError::Exists(_) => Code::AlreadyExists,
-            ChangeError::HeldMail(_) => Code::FailedPrecondition,
+            ChangeError::HeldMail(_) | ChangeError::BuiltIn(_) => Code::FailedPrecondition,
             ChangeError::Site(_) | ChangeError::Authority(_) => Code::InvalidArgument,
             ChangeError::Join(_) => Code::PermissionDenied,
             ChangeError::TooMany { .. } => Code::ResourceExhausted,

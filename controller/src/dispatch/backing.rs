@@ -7,7 +7,11 @@ use dd_proto::name::SiteName;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::store::{Count, Head, Loaded, Note, Owing, Position, Settlement, Store, Waiting};
+use crate::intake::accept::Submission;
+use crate::intake::policy::Space;
+use crate::store::{
+    Count, Head, Loaded, Note, Owing, Position, Settlement, Spooled, Store, Waiting,
+};
 
 /// The store could not do it; it has said why in its own words.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +31,13 @@ pub trait Backing: Clone + Send + Sync + 'static {
         &self,
         batch: Vec<Owing<Note>>,
     ) -> impl Future<Output = Result<Vec<Waiting>, StoreFailed>> + Send;
+    /// A mail of our own, durable when Ok.
+    fn accept(
+        &self,
+        submission: Submission<Spooled>,
+    ) -> impl Future<Output = Result<Vec<Waiting>, StoreFailed>> + Send;
+    /// Whether there is room for large notifications.
+    fn space(&self) -> Space;
     fn remember_timer(&self, site: SiteName, at: Timestamp) -> impl Future<Output = ()> + Send;
     fn head(
         &self,
@@ -59,6 +70,14 @@ impl Backing for Store {
 
     async fn note(&self, batch: Vec<Owing<Note>>) -> Result<Vec<Waiting>, StoreFailed> {
         Self::note(self, batch).await.map_err(failed)
+    }
+
+    async fn accept(&self, submission: Submission<Spooled>) -> Result<Vec<Waiting>, StoreFailed> {
+        Self::accept(self, submission).await.map_err(failed)
+    }
+
+    fn space(&self) -> Space {
+        Self::space(self)
     }
 
     async fn remember_timer(&self, site: SiteName, at: Timestamp) {

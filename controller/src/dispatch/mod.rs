@@ -23,6 +23,7 @@ mod head;
 mod judge;
 mod lease;
 mod moves;
+mod notify;
 mod perform;
 mod plan;
 mod record;

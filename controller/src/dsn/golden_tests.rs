@@ -10,7 +10,7 @@ use mail_parser::{Message, MessageParser, MimeHeaders as _, PartType};
 use proptest::prelude::*;
 
 use super::notice::{Language, Notice};
-use super::samples::envelope;
+use super::samples::{envelope, notifier};
 use super::whether::{Fate, What};
 use super::*;
 
@@ -19,13 +19,6 @@ const CONTENT: &[u8] = b"Received: from feeder\r\nMessage-ID: <one@elsewhere.exa
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
-}
-
-fn notifier() -> Notifier {
-    Notifier::new(Letterhead {
-        hostname: "mail.example.net".parse().unwrap(),
-        postmaster: "postmaster@example.net".parse().unwrap(),
-    })
 }
 
 fn fate(number: u16, what: What, reply: Option<(u16, &str, &str)>) -> Fate {

@@ -35,7 +35,6 @@ use std::time::Duration;
 use dd_proto::envelope::{Envelope, Recipient};
 use dd_proto::id::{MessageId, RecipientNumber};
 use dd_proto::path::{ForwardPath, Mailbox, ReversePath};
-use dd_proto::report::Reply;
 use dd_proto::site::Site;
 use jiff::Timestamp;
 
@@ -81,7 +80,7 @@ pub struct Counters {
     pub notices: u64,
     /// Put off because their sender had had many.
     pub capped: u64,
-    /// Given up by the smarthost's answer or for want of one: nobody is told of these but operators.
+    /// Refused by the smarthost, or not taken in time: nobody is told of these but operators.
     pub undeliverable: u64,
 }
 
@@ -191,13 +190,11 @@ impl Notifier {
     }
 
     /// A notification was settled without having been delivered. It is not answered with another one.
-    pub fn undeliverable(&self, id: MessageId, recipients: &str, reply: Option<&Reply>) {
+    pub fn undeliverable(&self, id: MessageId) {
         self.0.written.undeliverable.fetch_add(1, Ordering::Relaxed);
         tracing::error!(
             target: "mail",
             %id,
-            recipients,
-            reply = reply.map(ToString::to_string),
             "a notification could not be delivered; nobody was told what it says"
         );
     }

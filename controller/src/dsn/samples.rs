@@ -3,6 +3,16 @@
 use dd_proto::envelope::{Body, Encoding, Envelope, Recipient};
 use dd_proto::id::RecipientNumber;
 
+use super::Notifier;
+use super::text::Letterhead;
+
+pub(crate) fn notifier() -> Notifier {
+    Notifier::new(Letterhead {
+        hostname: "mail.example.net".parse().unwrap(),
+        postmaster: "postmaster@example.net".parse().unwrap(),
+    })
+}
+
 pub(crate) fn envelope(recipients: &[&str]) -> Envelope {
     let recipient = |(number, path): (u16, &&str)| Recipient {
         number: RecipientNumber(number),

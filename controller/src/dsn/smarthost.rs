@@ -14,13 +14,11 @@ use jiff::Timestamp;
 
 use crate::config::Smarthost;
 
-/// What `status` says while notifications wait for one.
-pub const MISSING: &str =
-    "no smarthost is configured: notifications wait until `smarthost` is set in [notify]";
-
 /// Its name. No member's site can have it.
+pub const NAME: &str = "smarthost";
+
 pub fn name() -> SiteName {
-    "smarthost".parse().expect("it is a name")
+    NAME.parse().expect("it is a name")
 }
 
 /// The site as this start knows it. `version` differs from start to start, for the configuration may.
@@ -72,5 +70,6 @@ pub fn site(smarthost: Option<&Smarthost>, version: SiteVersion, now: Timestamp)
             .map(|all| all.parse().expect("it is a network"))
             .to_vec(),
         password_hash: None,
+        wake_hash: None,
     }
 }
