@@ -9,12 +9,10 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use dd_proto::convert::ConvertError;
 use dd_proto::id::Lease;
 use dd_proto::name::AgentName;
 use dd_proto::pb;
-use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::Stream;
@@ -235,7 +233,7 @@ async fn send(content: StoredContent, items: Items<pb::ContentChunk>) {
         StoredContent::File(file) => file,
     };
     loop {
-        let item = match chunk(&mut file).await {
+        let item = match file.next(CHUNK).await {
             Ok(data) if data.is_empty() => return,
             Ok(data) => Ok(pb::ContentChunk { data }),
             Err(error) => Err(status::trouble(&error)),
@@ -245,16 +243,4 @@ async fn send(content: StoredContent, items: Items<pb::ContentChunk>) {
             return;
         }
     }
-}
-
-/// Empty at the end.
-async fn chunk(file: &mut tokio::fs::File) -> std::io::Result<Bytes> {
-    let mut data = BytesMut::with_capacity(CHUNK);
-    while data.len() < CHUNK {
-        let room = CHUNK - data.len();
-        if (&mut *file).take(room as u64).read_buf(&mut data).await? == 0 {
-            break;
-        }
-    }
-    Ok(data.freeze())
 }

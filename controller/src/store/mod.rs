@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use crate::intake::accept::{AcceptError, Submission};
 use crate::intake::policy::Space;
 
-pub use local::content::Spooled;
+pub use local::content::{ContentFile, Spooled};
 
 /// Where a delivery stands in its site's queue: due mail first, then by the time it becomes due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,7 +107,7 @@ pub struct Loaded {
 pub enum StoredContent {
     Inline(Bytes),
     /// In a file of its own; read in order.
-    File(tokio::fs::File),
+    File(ContentFile),
 }
 
 /// What became of some recipients of a delivery. It is closed when none is open.
@@ -271,6 +271,16 @@ impl Store {
     /// The directory is in use, or cannot be read or written.
     pub fn open(settings: &Settings) -> Result<(Self, StartReport), OpenError> {
         let (local, report) = local::Local::open(settings)?;
+        Ok((Self(Arc::new(local)), report))
+    }
+
+    /// The same, on a disk that tests make up.
+    #[cfg(test)]
+    pub(crate) fn open_on(
+        disk: local::disk::SharedDisk,
+        settings: &Settings,
+    ) -> Result<(Self, StartReport), OpenError> {
+        let (local, report) = local::Local::open_on(disk, settings)?;
         Ok((Self(Arc::new(local)), report))
     }
 

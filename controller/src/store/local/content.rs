@@ -4,27 +4,50 @@
 //! - A file is synced, and its directory, before the record that names it is written.
 //! - Its name carries the start number: only files of earlier starts can be orphans.
 //! - It goes away when the last delivery's settlement is synced, or when it is dropped without being accepted.
+//! - A file that is not what its record says is never handed out whole: it is checked once in each start before it is
+//!   opened, and again while it is read.
 
-use std::fs::File;
-use std::io::{self, Write as _};
+use std::collections::HashSet;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use uuid::Uuid;
 
 use super::body;
-use super::segment::sync_dir;
+use super::disk::{SharedDisk, SharedFile};
 use crate::intake::accept::{AcceptError, Spool};
+
+/// Files that are remembered as checked; some KiB of names each thousand. Beyond it they are checked again.
+const REMEMBERED: usize = 4096;
+const PIECE: usize = 256 << 10;
+
+/// The directory of content files. A clone is the same one.
+#[derive(Debug, Clone)]
+pub(crate) struct Contents {
+    disk: SharedDisk,
+    dir: PathBuf,
+    checked: Arc<Mutex<HashSet<String>>>,
+}
 
 /// A file that fills as a large content arrives. A crash leaves an orphan, which a later start removes.
 #[derive(Debug)]
 pub struct Spooled {
-    file: Option<File>,
+    contents: Contents,
+    file: SharedFile,
     name: String,
-    dir: PathBuf,
     crc: u32,
     bytes: u64,
-    kept: bool,
+    fate: Fate,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Undecided,
+    /// A write failed: it can never be accepted.
+    Broken,
+    Kept,
 }
 
 /// A synced content file.
@@ -35,31 +58,109 @@ pub(crate) struct Synced {
     pub(crate) bytes: u64,
 }
 
-impl Spooled {
-    pub(crate) fn create(dir: &Path, start: u64, random: [u8; 16]) -> io::Result<Self> {
-        let name = format!("{start:016x}-{}", Uuid::from_bytes(random).simple());
-        let file = std::os::unix::fs::OpenOptionsExt::mode(
-            File::options().read(true).write(true).create_new(true),
-            0o600,
-        )
-        .open(dir.join(&name))?;
-        Ok(Self {
-            file: Some(file),
-            name,
+/// A content file, read in order. Where it turns out not to be what its record says, the last piece is an error.
+#[derive(Debug)]
+pub struct ContentFile {
+    contents: Contents,
+    file: SharedFile,
+    name: String,
+    at: u64,
+    bytes: u64,
+    crc: u32,
+    crc_so_far: u32,
+}
+
+impl Contents {
+    pub(crate) fn new(disk: SharedDisk, dir: &Path) -> Self {
+        Self {
+            disk,
             dir: dir.to_owned(),
+            checked: Arc::default(),
+        }
+    }
+
+    pub(crate) fn spool(&self, start: u64, random: [u8; 16]) -> io::Result<Spooled> {
+        let name = format!("{start:016x}-{}", Uuid::from_bytes(random).simple());
+        Ok(Spooled {
+            contents: self.clone(),
+            file: self.disk.create(&self.dir.join(&name))?,
+            name,
             crc: 0,
             bytes: 0,
-            kept: false,
+            fate: Fate::Undecided,
         })
     }
 
+    /// The file that a record names, checked.
+    ///
+    /// # Errors
+    /// The disk's; `InvalidData` where it is not what the record says.
+    pub(crate) fn open(&self, accepted: &body::Accepted) -> io::Result<ContentFile> {
+        let file = self.disk.open(&self.dir.join(&accepted.file))?;
+        if !self.checked().contains(&accepted.file) {
+            if checksum(&file)? != (accepted.bytes, accepted.file_crc) {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            self.remember(accepted.file.clone());
+        }
+        Ok(ContentFile {
+            contents: self.clone(),
+            file,
+            name: accepted.file.clone(),
+            at: 0,
+            bytes: accepted.bytes,
+            crc: accepted.file_crc,
+            crc_so_far: 0,
+        })
+    }
+
+    /// Removes a content file. If that fails the next start finds an orphan.
+    pub(crate) fn unlink(&self, name: &str) {
+        self.checked().remove(name);
+        if let Err(error) = self.disk.unlink(&self.dir.join(name)) {
+            tracing::warn!(%error, name, "a content file cannot be removed");
+        }
+    }
+
+    /// Files of earlier starts for which `is_named` says no: no open delivery needs them.
+    pub(crate) fn orphans(
+        &self,
+        current_start: u64,
+        is_named: impl Fn(&str) -> bool,
+    ) -> io::Result<Vec<String>> {
+        let mut names = self.disk.list(&self.dir)?;
+        names.retain(|name| {
+            let start = name
+                .get(..16)
+                .and_then(|start| u64::from_str_radix(start, 16).ok());
+            start.is_some_and(|start| start < current_start) && !is_named(name)
+        });
+        Ok(names)
+    }
+
+    fn checked(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, name: String) {
+        let mut checked = self.checked();
+        if checked.len() >= REMEMBERED {
+            checked.clear();
+        }
+        checked.insert(name);
+    }
+}
+
+impl Spooled {
     /// Makes the content durable.
     pub(crate) fn sync(&self) -> io::Result<Synced> {
-        self.file
-            .as_ref()
-            .ok_or_else(|| io::Error::other("a write to the content file failed before"))?
-            .sync_all()?;
-        sync_dir(&self.dir)?;
+        if self.fate == Fate::Broken {
+            return Err(io::Error::other(
+                "a write to the content file failed before",
+            ));
+        }
+        self.file.sync_all()?;
+        self.contents.disk.sync_dir(&self.contents.dir)?;
         Ok(Synced {
             name: self.name.clone(),
             crc: self.crc,
@@ -69,19 +170,25 @@ impl Spooled {
 
     /// A record names it: it stays.
     pub(crate) fn keep(mut self) {
-        self.kept = true;
+        self.fate = Fate::Kept;
+        self.contents.remember(self.name.clone());
     }
 }
 
 impl Spool for Spooled {
     async fn write(&mut self, chunk: Bytes) -> Result<(), AcceptError> {
-        let mut file = self.file.take().ok_or(AcceptError::Full)?;
+        if self.fate == Fate::Broken {
+            return Err(AcceptError::Full);
+        }
+        // Until the write has ended well; also where nobody waits for that any more.
+        self.fate = Fate::Broken;
+        let (file, offset) = (Arc::clone(&self.file), self.bytes);
         self.crc = crc32c::crc32c_append(self.crc, &chunk);
         self.bytes += chunk.len() as u64;
-        let written = tokio::task::spawn_blocking(move || file.write_all(&chunk).map(|()| file));
-        match written.await {
-            Ok(Ok(file)) => {
-                self.file = Some(file);
+        let writing = tokio::task::spawn_blocking(move || file.write_all_at(&chunk, offset));
+        match writing.await {
+            Ok(Ok(())) => {
+                self.fate = Fate::Undecided;
                 Ok(())
             }
             Ok(Err(error)) => {
@@ -95,56 +202,49 @@ impl Spool for Spooled {
 
 impl Drop for Spooled {
     fn drop(&mut self) {
-        if !self.kept {
-            unlink(&self.dir, &self.name);
+        if self.fate != Fate::Kept {
+            self.contents.unlink(&self.name);
         }
     }
 }
 
-/// Removes a content file. If that fails the next start finds an orphan.
-pub(crate) fn unlink(dir: &Path, name: &str) {
-    if let Err(error) = std::fs::remove_file(dir.join(name)) {
-        tracing::warn!(%error, name, "a content file cannot be removed");
-    }
-}
-
-/// Removes files of earlier starts that no open delivery names. Returns how many.
-pub(crate) fn remove_orphans(
-    dir: &Path,
-    current_start: u64,
-    is_named: impl Fn(&str) -> bool,
-) -> io::Result<u64> {
-    let mut removed = 0;
-    for entry in std::fs::read_dir(dir)? {
-        let name = entry?.file_name();
-        let Some(name) = name.to_str() else { continue };
-        let start = name
-            .get(..16)
-            .and_then(|start| u64::from_str_radix(start, 16).ok());
-        if start.is_some_and(|start| start < current_start) && !is_named(name) {
-            unlink(dir, name);
-            removed += 1;
+impl ContentFile {
+    /// The next piece, of at most `most` bytes; empty at the end.
+    ///
+    /// # Errors
+    /// The disk's; `InvalidData` in place of the last piece where the file is not what its record says.
+    pub async fn next(&mut self, most: usize) -> io::Result<Bytes> {
+        let left = usize::try_from(self.bytes - self.at).unwrap_or(usize::MAX);
+        if left == 0 {
+            return Ok(Bytes::new());
         }
+        let (file, at) = (Arc::clone(&self.file), self.at);
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut piece = vec![0; left.min(most)];
+            super::disk::read_exact_at(&*file, &mut piece, at).map(|()| Bytes::from(piece))
+        });
+        let piece = reading.await.map_err(io::Error::other)??;
+        self.at += piece.len() as u64;
+        self.crc_so_far = crc32c::crc32c_append(self.crc_so_far, &piece);
+        if self.at == self.bytes && self.crc_so_far != self.crc {
+            // It is checked again before it is next handed out, and found damaged.
+            self.contents.checked().remove(&self.name);
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        Ok(piece)
     }
-    Ok(removed)
-}
-
-/// Whether a content file is what its record says.
-pub(crate) fn is_whole(path: &Path, accepted: &body::Accepted) -> bool {
-    checksum(path).is_ok_and(|(bytes, crc)| bytes == accepted.bytes && crc == accepted.file_crc)
 }
 
 /// Length and CRC-32C of a file.
-fn checksum(path: &Path) -> io::Result<(u64, u32)> {
-    let mut file = File::open(path)?;
-    let mut buffer = vec![0; 256 << 10];
+fn checksum(file: &SharedFile) -> io::Result<(u64, u32)> {
+    let mut buffer = vec![0; PIECE];
     let (mut bytes, mut crc) = (0, 0);
     loop {
-        let read = io::Read::read(&mut file, &mut buffer)?;
-        if read == 0 {
-            return Ok((bytes, crc));
-        }
+        let read = file.read_at(&mut buffer, bytes)?;
         bytes += read as u64;
         crc = crc32c::crc32c_append(crc, &buffer[..read]);
+        if read < PIECE {
+            return Ok((bytes, crc));
+        }
     }
 }

@@ -9,14 +9,13 @@
 //! What records mean ([`super::index`], [`super::registry`]); old segments at a start ([`super::replay`]).
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 
+use super::disk::{SharedDisk, SharedFile, read_exact_at};
 use super::record::{self, Header, Kind, NewHeader};
 use super::segment::{self, Segment};
 
@@ -46,10 +45,11 @@ pub(crate) struct Written {
 /// The tail of a log, owned by its one writer.
 #[derive(Debug)]
 pub(crate) struct Log {
+    disk: SharedDisk,
     dir: PathBuf,
     segment_bytes: u64,
     tail: Segment,
-    file: Arc<File>,
+    file: SharedFile,
     offset: u64,
     next_sequence: u64,
     files: Files,
@@ -60,14 +60,16 @@ pub(crate) struct Log {
 impl Log {
     /// Begins this start's own segment, synced with its directory.
     pub(crate) fn begin(
+        disk: &SharedDisk,
         dir: &Path,
         segment_bytes: u64,
         tail: Segment,
         files: Files,
     ) -> io::Result<Self> {
-        let file = Arc::new(tail.create(dir)?);
+        let file = tail.create(&**disk, dir)?;
         files.add(tail, Arc::clone(&file));
         Ok(Self {
+            disk: Arc::clone(disk),
             dir: dir.to_owned(),
             segment_bytes,
             tail,
@@ -152,7 +154,7 @@ impl Log {
             first_sequence: self.next_sequence,
             ..self.tail
         };
-        self.file = Arc::new(next.create(&self.dir)?);
+        self.file = next.create(&*self.disk, &self.dir)?;
         self.files.add(next, Arc::clone(&self.file));
         self.tail = next;
         self.offset = segment::HEADER;
@@ -169,10 +171,10 @@ impl Log {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Files(Arc<RwLock<HashMap<u64, Readable>>>);
 
-type Readable = (Segment, Arc<File>);
+type Readable = (Segment, SharedFile);
 
 impl Files {
-    pub(crate) fn add(&self, segment: Segment, file: Arc<File>) {
+    pub(crate) fn add(&self, segment: Segment, file: SharedFile) {
         self.0
             .write()
             .unwrap_or_else(PoisonError::into_inner)
@@ -194,7 +196,7 @@ impl Files {
             .ok_or_else(damaged)?;
         let len = usize::try_from(place.len).map_err(|_| damaged())?;
         let mut bytes = vec![0; len];
-        file.read_exact_at(&mut bytes, place.offset)?;
+        read_exact_at(&*file, &mut bytes, place.offset)?;
         let bytes = Bytes::from(bytes);
         let (header, _) = record::decode(&bytes, &segment, place.offset).ok_or_else(damaged)?;
         let content_at = record::HEADER + header.envelope_len as usize;

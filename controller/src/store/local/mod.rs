@@ -14,6 +14,7 @@
 
 mod body;
 pub(super) mod content;
+pub(crate) mod disk;
 mod index;
 mod log;
 mod record;
@@ -24,12 +25,12 @@ mod start;
 mod writer;
 
 #[cfg(test)]
+mod power_cut_tests;
+#[cfg(test)]
 mod replay_tests;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -49,7 +50,8 @@ use crate::store::{
     Waiting,
 };
 
-use content::Spooled;
+use content::{Contents, Spooled};
+use disk::{Lock, RealDisk, SharedDisk};
 use index::Index;
 use index::entry::millis;
 use log::Files;
@@ -73,12 +75,13 @@ pub(crate) struct Local {
     requests: mpsc::Sender<Request>,
     index: Arc<Index>,
     files: Files,
+    contents: Contents,
     registry: Arc<Registry>,
     all_known: watch::Sender<bool>,
     failed: watch::Sender<bool>,
     threads: Mutex<Option<Threads>>,
     /// Held for as long as the process uses the directory.
-    _lock: File,
+    _lock: Box<dyn Lock>,
 }
 
 #[derive(Debug)]
@@ -90,16 +93,25 @@ struct Threads {
 
 impl Local {
     pub(crate) fn open(settings: &Settings) -> Result<(Self, StartReport), OpenError> {
+        Self::open_on(Arc::new(RealDisk), settings)
+    }
+
+    /// All files but sled's lie on `disk`.
+    pub(crate) fn open_on(
+        disk: SharedDisk,
+        settings: &Settings,
+    ) -> Result<(Self, StartReport), OpenError> {
         let Started {
             lock,
             places,
             start,
             queue,
             files,
+            contents,
             registry,
             index,
             report,
-        } = start::start(settings)?;
+        } = start::start(disk, settings)?;
         let (requests, receiver) = mpsc::channel(REQUESTS);
         let failed = watch::Sender::new(false);
         let writer = Writer {
@@ -107,7 +119,7 @@ impl Local {
             index: Arc::clone(&index),
             requests: receiver,
             failed: failed.clone(),
-            content: places.content.clone(),
+            contents: contents.clone(),
             start,
         };
         let (end_flusher, ended) = std::sync::mpsc::channel();
@@ -126,6 +138,7 @@ impl Local {
             requests,
             index,
             files,
+            contents,
             registry: Arc::new(registry),
             all_known: watch::Sender::new(true),
             failed,
@@ -176,9 +189,9 @@ impl Local {
     }
 
     pub(crate) async fn spool(&self) -> Result<Spooled, AcceptError> {
-        let (dir, start) = (self.places.content.clone(), self.start);
+        let (contents, start) = (self.contents.clone(), self.start);
         let random = rand::random();
-        tokio::task::spawn_blocking(move || Spooled::create(&dir, start, random))
+        tokio::task::spawn_blocking(move || contents.spool(start, random))
             .await
             .map_err(|_| AcceptError::LogFailed)?
             .map_err(|error| {
@@ -234,8 +247,8 @@ impl Local {
     }
 
     pub(crate) async fn load(&self, delivery: DeliveryId) -> Result<Option<Loaded>, StoreError> {
-        let (files, dir, start) = (self.files.clone(), self.places.content.clone(), self.start);
-        self.look(move |index| load(index, &files, &dir, start, &delivery))
+        let (files, contents, start) = (self.files.clone(), self.contents.clone(), self.start);
+        self.look(move |index| load(index, &files, &contents, start, &delivery))
             .await
     }
 
@@ -308,17 +321,14 @@ impl Local {
     }
 
     pub(crate) fn space(&self) -> Space {
-        let Ok(stat) = rustix::fs::statvfs(&self.places.root) else {
+        let Ok(room) = self.places.disk.room(&self.places.root) else {
             return Space::Short;
         };
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
         let wanted = match self.min_free {
             MinFree::Bytes(bytes) => bytes,
-            MinFree::Percent(percent) => {
-                stat.f_blocks.saturating_mul(stat.f_frsize) / 100 * u64::from(percent)
-            }
+            MinFree::Percent(percent) => room.total / 100 * u64::from(percent),
         };
-        match free >= wanted.max(MIN_FREE_BYTES) {
+        match room.free >= wanted.max(MIN_FREE_BYTES) {
             true => Space::Enough,
             false => Space::Short,
         }
@@ -406,7 +416,7 @@ fn flush_until(ended: &std::sync::mpsc::Receiver<()>, index: &Index, failed: &wa
 fn load(
     index: &Index,
     files: &Files,
-    dir: &Path,
+    contents: &Contents,
     start: u64,
     delivery: &DeliveryId,
 ) -> Result<Option<Loaded>, StoreError> {
@@ -420,16 +430,9 @@ fn load(
     if accepted.id != delivery.message.as_bytes() {
         return Err(damaged());
     }
-    let content = match accepted.file.as_str() {
-        "" => StoredContent::Inline(inline),
-        name => {
-            let path = dir.join(name);
-            if !content::is_whole(&path, &accepted) {
-                return Err(damaged());
-            }
-            let file = File::open(path).map_err(|_| damaged())?;
-            StoredContent::File(file.into())
-        }
+    let content = match accepted.file.is_empty() {
+        true => StoredContent::Inline(inline),
+        false => StoredContent::File(contents.open(&accepted).map_err(|_| damaged())?),
     };
     let envelope = accepted.envelope.ok_or_else(damaged)?;
     Ok(Some(Loaded {

@@ -12,15 +12,14 @@
 //! # Not here
 //! What a record means: whoever calls [`replay`].
 
-use std::fs::OpenOptions;
-use std::io::{self, Write as _};
+use std::io;
 use std::ops::Range;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use super::disk::{self, Disk};
 use super::log::Place;
 use super::record::{self, Header};
-use super::segment::{self, Segment, sync_dir};
+use super::segment::{self, Segment};
 
 /// A valid record of an earlier start.
 #[derive(Debug)]
@@ -73,19 +72,20 @@ struct Parsed {
 /// # Errors
 /// The disk's.
 pub(crate) fn replay(
+    disk: &dyn Disk,
     dir: &Path,
     quarantine: &Path,
     current_start: u64,
     whole: impl Fn(&Found<'_>) -> bool,
     mut each: impl FnMut(Found<'_>),
 ) -> io::Result<Replayed> {
-    let mut old = segment::list(dir)?;
+    let mut old = segment::list(disk, dir)?;
     old.retain(|(segment, _)| segment.start < current_start);
     let last = old.len().checked_sub(1);
     let mut after = Before::Whole;
     let mut replayed = Replayed::default();
     for (index, (named, path)) in old.iter().enumerate() {
-        let bytes = std::fs::read(path)?;
+        let bytes = disk::read(disk, path)?;
         let segment = header_of(named, &bytes);
         if replayed.skips_to(segment.first_sequence) && after == Before::Whole {
             replayed.damaged += 1;
@@ -99,8 +99,8 @@ pub(crate) fn replay(
             && let Some(cut) = torn_at(&parsed, &bytes, &segment, &whole)
         {
             let keep_from = usize::try_from(cut).unwrap_or(usize::MAX).min(bytes.len());
-            set_aside(quarantine, &segment, cut, &bytes[keep_from..])?;
-            let file = OpenOptions::new().write(true).open(path)?;
+            set_aside(disk, quarantine, &segment, cut, &bytes[keep_from..])?;
+            let file = disk.open(path)?;
             file.set_len(cut)?;
             file.sync_all()?;
             replayed.torn_bytes += bytes.len() as u64 - cut;
@@ -109,7 +109,7 @@ pub(crate) fn replay(
         }
         for gap in &parsed.gaps {
             let (from, to) = (index_of(gap.start), index_of(gap.end));
-            set_aside(quarantine, &segment, gap.start, &bytes[from..to])?;
+            set_aside(disk, quarantine, &segment, gap.start, &bytes[from..to])?;
             replayed.damaged += 1;
         }
         for (offset, header) in &parsed.records {
@@ -247,7 +247,13 @@ fn torn_at(
 }
 
 /// Copies bytes that are no record, and not only zeros, to where an operator can look at them.
-fn set_aside(quarantine: &Path, segment: &Segment, offset: u64, bytes: &[u8]) -> io::Result<()> {
+fn set_aside(
+    disk: &dyn Disk,
+    quarantine: &Path,
+    segment: &Segment,
+    offset: u64,
+    bytes: &[u8],
+) -> io::Result<()> {
     if bytes.iter().all(|byte| *byte == 0) {
         return Ok(());
     }
@@ -255,13 +261,5 @@ fn set_aside(quarantine: &Path, segment: &Segment, offset: u64, bytes: &[u8]) ->
         "{:016x}-{:016x}-{offset:016x}",
         segment.log_id, segment.number
     );
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(quarantine.join(name))?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    sync_dir(quarantine)
+    disk::write(disk, quarantine, &name, bytes)
 }

@@ -127,7 +127,9 @@ fn write(dir: &Path, segment_bytes: u64, commits: &[Vec<Op>]) -> Vec<Vec<Placed>
         start: 1,
         first_sequence: 1,
     };
-    let mut log = Log::begin(&dir.join("queue"), segment_bytes, own, Files::default()).unwrap();
+    let disk: SharedDisk = Arc::new(RealDisk);
+    let queue = dir.join("queue");
+    let mut log = Log::begin(&disk, &queue, segment_bytes, own, Files::default()).unwrap();
     let commit = |ops: &Vec<Op>| {
         let records: Vec<NewRecord> = ops.iter().map(|op| record_of(*op)).collect();
         let written = log.commit(&records, 1).unwrap();
@@ -166,7 +168,7 @@ fn read(dir: &Path) -> (Model, StartReport) {
 }
 
 fn path_of(dir: &Path, number: u64) -> PathBuf {
-    let mut all = segment::list(&dir.join("queue")).unwrap();
+    let mut all = segment::list(&RealDisk, &dir.join("queue")).unwrap();
     all.retain(|(it, _)| it.number == number);
     all.remove(0).1
 }

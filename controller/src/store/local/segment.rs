@@ -5,10 +5,10 @@
 //! - The marker is random for each segment: neither stale space nor the body of a mail can pass for a record of it.
 //! - Segments are unlinked, never recycled, and never written again by a later start.
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use super::disk::{Disk, SharedFile};
 
 /// Bytes of the header; the first record begins behind it.
 pub(crate) const HEADER: u64 = HEADER_LEN as u64;
@@ -91,37 +91,23 @@ impl Segment {
 
     /// Makes the file with its header, synced, and its directory synced. A crash before leaves a file without a
     /// record, which the next start takes for an empty segment.
-    pub(crate) fn create(&self, dir: &Path) -> io::Result<File> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(dir.join(self.file_name()))?;
+    pub(crate) fn create(&self, disk: &dyn Disk, dir: &Path) -> io::Result<SharedFile> {
+        let file = disk.create(&dir.join(self.file_name()))?;
         file.write_all_at(&self.encode(), 0)?;
         file.sync_all()?;
-        sync_dir(dir)?;
+        disk.sync_dir(dir)?;
         Ok(file)
     }
 }
 
 /// All segments of a log in order, with their paths.
-pub(crate) fn list(dir: &Path) -> io::Result<Vec<(Segment, PathBuf)>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        let Some(segment) = entry.file_name().to_str().and_then(Segment::from_file_name) else {
-            continue;
-        };
-        found.push((segment, entry.path()));
-    }
+pub(crate) fn list(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<(Segment, PathBuf)>> {
+    let names = disk.list(dir)?.into_iter();
+    let mut found: Vec<_> = names
+        .filter_map(|name| Some((Segment::from_file_name(&name)?, dir.join(name))))
+        .collect();
     found.sort_by_key(|(segment, _)| segment.number);
     Ok(found)
-}
-
-/// Makes the names in a directory survive a power cut.
-pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }
 
 #[cfg(test)]

@@ -6,23 +6,22 @@
 //! The index is trusted only after a clean stop: the marker, sled's last key and the end of the log must say the same,
 //! and one full scan must find as many entries. Anything else deletes it, and the log is replayed.
 
-use std::fs::{File, TryLockError};
-use std::io::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use prost::Message as _;
 
 use super::body;
-use super::content;
+use super::content::Contents;
+use super::disk::{self, DiskFile, Lock, SharedDisk};
 use super::index::Index;
 use super::index::entry::time;
 use super::log::{Files, Log, Written};
 use super::record::Kind;
 use super::registry::{Registry, Replaying};
 use super::replay::{Before, Found, Replayed, replay};
-use super::segment::{self, Segment, sync_dir};
+use super::segment::{self, Segment};
 use crate::store::{OpenError, RebuildIndex, Settings, StartReport, StoreError};
 
 /// Segments of the registry's log are small: it changes rarely.
@@ -30,28 +29,31 @@ const REGISTRY_SEGMENT_BYTES: u64 = 1 << 20;
 /// Keys that may be pending during a replay before they are written to sled.
 const PENDING_IN_REPLAY: usize = 50_000;
 
+/// Says that the process ended cleanly, and what it left.
+const MARKER: &str = "clean-stop";
+
 /// Where everything lies.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
+    pub(crate) disk: SharedDisk,
     pub(crate) root: PathBuf,
     pub(crate) queue: PathBuf,
     pub(crate) registry: PathBuf,
     pub(crate) content: PathBuf,
     pub(crate) index: PathBuf,
     quarantine: PathBuf,
-    marker: PathBuf,
 }
 
 impl Places {
-    fn new(root: &Path) -> Self {
+    fn new(disk: SharedDisk, root: &Path) -> Self {
         Self {
+            disk,
             root: root.to_owned(),
             queue: root.join("queue"),
             registry: root.join("registry"),
             content: root.join("content"),
             index: root.join("index"),
             quarantine: root.join("quarantine"),
-            marker: root.join("clean-stop"),
         }
     }
 
@@ -65,20 +67,18 @@ impl Places {
 
     /// Written last of all. A crash before leaves none, and the next start rebuilds the index.
     pub(crate) fn write_marker(&self, end: &[u8]) -> io::Result<()> {
-        let mut file = File::create(&self.marker)?;
-        file.write_all(end)?;
-        file.sync_all()?;
-        sync_dir(&self.root)
+        disk::write(&*self.disk, &self.root, MARKER, end)
     }
 
     fn take_marker(&self) -> io::Result<Option<Vec<u8>>> {
-        let marker = match std::fs::read(&self.marker) {
+        let path = self.root.join(MARKER);
+        let marker = match disk::read(&*self.disk, &path) {
             Ok(marker) => marker,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        std::fs::remove_file(&self.marker)?;
-        sync_dir(&self.root)?;
+        self.disk.unlink(&path)?;
+        self.disk.sync_dir(&self.root)?;
         Ok(Some(marker))
     }
 }
@@ -86,11 +86,12 @@ impl Places {
 /// Everything that is open after a start.
 #[derive(Debug)]
 pub(crate) struct Started {
-    pub(crate) lock: File,
+    pub(crate) lock: Box<dyn Lock>,
     pub(crate) places: Places,
     pub(crate) start: u64,
     pub(crate) queue: Log,
     pub(crate) files: Files,
+    pub(crate) contents: Contents,
     pub(crate) registry: Registry,
     pub(crate) index: Arc<Index>,
     pub(crate) report: StartReport,
@@ -98,13 +99,15 @@ pub(crate) struct Started {
 
 /// # Errors
 /// The directory is in use, or cannot be read or written.
-pub(crate) fn start(settings: &Settings) -> Result<Started, OpenError> {
-    let places = Places::new(&settings.dir);
+pub(crate) fn start(disk: SharedDisk, settings: &Settings) -> Result<Started, OpenError> {
+    let places = Places::new(disk, &settings.dir);
+    let disk = &places.disk;
     make_dirs(&places)?;
-    let lock = lock(&places.root)?;
+    let lock = lock(&places)?;
     let marker = places.take_marker()?;
-    let old_queue = segment::list(&places.queue)?;
-    let old_registry = segment::list(&places.registry)?;
+    let contents = Contents::new(Arc::clone(disk), &places.content);
+    let old_queue = segment::list(&**disk, &places.queue)?;
+    let old_registry = segment::list(&**disk, &places.registry)?;
     let start = 1 + old_queue
         .iter()
         .chain(&old_registry)
@@ -114,6 +117,7 @@ pub(crate) fn start(settings: &Settings) -> Result<Started, OpenError> {
 
     let mut replaying = Replaying::default();
     let registry_was = replay(
+        &**disk,
         &places.registry,
         &places.quarantine,
         start,
@@ -123,6 +127,7 @@ pub(crate) fn start(settings: &Settings) -> Result<Started, OpenError> {
     let registry_files = Files::default();
     let tail = own_segment(&old_registry, start, registry_was.last_sequence);
     let log = Log::begin(
+        disk,
         &places.registry,
         REGISTRY_SEGMENT_BYTES,
         tail,
@@ -144,21 +149,28 @@ pub(crate) fn start(settings: &Settings) -> Result<Started, OpenError> {
                 ..Replayed::default()
             },
         ),
-        None => rebuild(&places, start)?,
+        None => rebuild(&places, &contents, start)?,
     };
     let files = Files::default();
     for (named, path) in &old_queue {
-        let file = File::open(path)?;
-        let segment = read_header(&file).unwrap_or(*named);
-        files.add(segment, Arc::new(file));
+        let file = disk.open(path)?;
+        let segment = read_header(&*file).unwrap_or(*named);
+        files.add(segment, file);
     }
     let tail = own_segment(&old_queue, start, was.last_sequence);
-    let queue = Log::begin(&places.queue, settings.segment_bytes, tail, files.clone())?;
+    let queue = Log::begin(
+        disk,
+        &places.queue,
+        settings.segment_bytes,
+        tail,
+        files.clone(),
+    )?;
     Ok(Started {
         lock,
         start,
         queue,
         files,
+        contents,
         registry,
         index: Arc::new(index),
         report: StartReport {
@@ -184,26 +196,17 @@ fn make_dirs(places: &Places) -> io::Result<()> {
         &places.quarantine,
     ];
     for dir in dirs {
-        if !dir.exists() {
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(dir)?;
-        }
+        places.disk.make_dir(dir)?;
     }
-    sync_dir(&places.root)
+    places.disk.sync_dir(&places.root)
 }
 
-fn lock(root: &Path) -> Result<File, OpenError> {
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(root.join("lock"))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(root.to_owned())),
-        Err(TryLockError::Error(error)) => Err(error.into()),
+fn lock(places: &Places) -> Result<Box<dyn Lock>, OpenError> {
+    match places.disk.lock(&places.root.join("lock")) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(OpenError::InUse(places.root.clone()))
+        }
+        result => Ok(result?),
     }
 }
 
@@ -218,9 +221,9 @@ fn own_segment(old: &[(Segment, PathBuf)], start: u64, last_sequence: u64) -> Se
     }
 }
 
-fn read_header(file: &File) -> Option<Segment> {
+fn read_header(file: &dyn DiskFile) -> Option<Segment> {
     let mut header = [0; segment::HEADER_LEN];
-    std::os::unix::fs::FileExt::read_exact_at(file, &mut header, 0).ok()?;
+    disk::read_exact_at(file, &mut header, 0).ok()?;
     Segment::decode(&header)
 }
 
@@ -238,7 +241,7 @@ fn trusted_index(
     };
     let (segment, offset, next_sequence, entries) = (word(0)?, word(1)?, word(2)?, word(3)?);
     let (last, path) = old.last()?;
-    if last.number != segment || std::fs::metadata(path).ok()?.len() != offset {
+    if last.number != segment || places.disk.open(path).ok()?.len().ok()? != offset {
         return None;
     }
     remove_half_snapshots(&places.index).ok()?;
@@ -259,18 +262,29 @@ fn remove_half_snapshots(index: &Path) -> io::Result<()> {
 }
 
 /// Deletes the index and replays the log into a new one.
-fn rebuild(places: &Places, start: u64) -> Result<(Index, Replayed), OpenError> {
+fn rebuild(
+    places: &Places,
+    contents: &Contents,
+    start: u64,
+) -> Result<(Index, Replayed), OpenError> {
     if places.index.exists() {
         std::fs::remove_dir_all(&places.index)?;
     }
     let index = Index::open(&places.index, start)?;
     let mut failed = None;
-    let whole = |found: &Found<'_>| content_is_whole(&places.content, found);
-    let was = replay(&places.queue, &places.quarantine, start, whole, |found| {
-        if failed.is_none() {
-            failed = apply(&index, &found).err();
-        }
-    })?;
+    let whole = |found: &Found<'_>| content_is_whole(contents, found);
+    let was = replay(
+        &*places.disk,
+        &places.queue,
+        &places.quarantine,
+        start,
+        whole,
+        |found| {
+            if failed.is_none() {
+                failed = apply(&index, &found).err();
+            }
+        },
+    )?;
     if let Some(error) = failed {
         return Err(error.into());
     }
@@ -280,7 +294,9 @@ fn rebuild(places: &Places, start: u64) -> Result<(Index, Replayed), OpenError> 
     // After damage a file may belong to a record that cannot be read: nothing is removed then.
     if was.damaged == 0 {
         let named = index.content_files()?;
-        content::remove_orphans(&places.content, start, |name| named.contains(name))?;
+        for orphan in contents.orphans(start, |name| named.contains(name))? {
+            contents.unlink(&orphan);
+        }
     } else {
         tracing::error!(
             damaged = was.damaged,
@@ -329,7 +345,7 @@ fn apply(index: &Index, found: &Found<'_>) -> Result<(), StoreError> {
 }
 
 /// Whether the content file that a record of the last commit names is there, whole.
-fn content_is_whole(dir: &Path, found: &Found<'_>) -> bool {
+fn content_is_whole(contents: &Contents, found: &Found<'_>) -> bool {
     if found.header.kind != Kind::Accepted {
         return true;
     }
@@ -339,5 +355,5 @@ fn content_is_whole(dir: &Path, found: &Found<'_>) -> bool {
     if accepted.file.is_empty() {
         return true;
     }
-    content::is_whole(&dir.join(&accepted.file), &accepted)
+    contents.open(&accepted).is_ok()
 }

@@ -1,5 +1,6 @@
 //! The engine as a whole: what was acknowledged is there after any end of the process, and what was not is not.
 
+use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
@@ -25,26 +26,26 @@ fn open(dir: &Path) -> (Store, StartReport) {
     Store::open(&settings(dir)).unwrap()
 }
 
-fn id(n: u8) -> MessageId {
+pub(super) fn id(n: u8) -> MessageId {
     MessageId::new(1_700_000_000_000 + u64::from(n), [n; 10])
 }
 
-fn site(name: &str) -> SiteName {
+pub(super) fn site(name: &str) -> SiteName {
     name.parse().unwrap()
 }
 
-fn to(n: u8, site_name: &str) -> DeliveryId {
+pub(super) fn to(n: u8, site_name: &str) -> DeliveryId {
     DeliveryId {
         message: id(n),
         site: site(site_name),
     }
 }
 
-fn far() -> Timestamp {
+pub(super) fn far() -> Timestamp {
     "2100-01-01T00:00:00Z".parse().unwrap()
 }
 
-fn submission(n: u8, sites: &[&str], content: Content<Spooled>) -> Submission<Spooled> {
+pub(super) fn submission(n: u8, sites: &[&str], content: Content<Spooled>) -> Submission<Spooled> {
     let recipient = |number: u16| Recipient {
         number: RecipientNumber(number),
         path: format!("user{number}@home.example").parse().unwrap(),
@@ -71,18 +72,18 @@ fn submission(n: u8, sites: &[&str], content: Content<Spooled>) -> Submission<Sp
     }
 }
 
-fn inline(n: u8) -> Content<Spooled> {
+pub(super) fn inline(n: u8) -> Content<Spooled> {
     Content::Inline(Bytes::from(vec![n; 100]))
 }
 
-fn settlement(n: u8, name: &str, number: u16) -> Settlement {
+pub(super) fn settlement(n: u8, name: &str, number: u16) -> Settlement {
     Settlement {
         delivery: to(n, name),
         recipients: vec![(RecipientNumber(number), Settled::Relayed)],
     }
 }
 
-fn note(n: u8, name: &str, not_before: Option<Timestamp>) -> Note {
+pub(super) fn note(n: u8, name: &str, not_before: Option<Timestamp>) -> Note {
     Note {
         delivery: to(n, name),
         attempts: 3,
@@ -96,7 +97,7 @@ fn note(n: u8, name: &str, not_before: Option<Timestamp>) -> Note {
     }
 }
 
-async fn waiting(store: &Store, name: &str) -> Vec<MessageId> {
+pub(super) async fn waiting(store: &Store, name: &str) -> Vec<MessageId> {
     let head = store.head(&site(name), None, far(), 1000).await.unwrap();
     head.due.iter().map(|w| w.delivery.message).collect()
 }
@@ -121,7 +122,7 @@ fn killed(dir: &Path) -> TempDir {
 }
 
 fn last_segment(dir: &Path) -> PathBuf {
-    let mut segments = segment::list(&dir.join("queue")).unwrap();
+    let mut segments = segment::list(&RealDisk, &dir.join("queue")).unwrap();
     segments.retain(|(_, path)| path.metadata().unwrap().len() > segment::HEADER);
     segments.pop().unwrap().1
 }
@@ -504,13 +505,26 @@ async fn a_content_file_that_has_changed_is_never_handed_out() {
     spooled.write(Bytes::from(vec![7; 1000])).await.unwrap();
     let content = Content::Spooled(spooled);
     store.accept(submission(1, &["a"], content)).await.unwrap();
-    assert!(store.load(&to(1, "a")).await.unwrap().is_some());
+    let loaded = store.load(&to(1, "a")).await.unwrap().unwrap();
+    let StoredContent::File(mut content) = loaded.content else {
+        panic!("it was spooled");
+    };
+    assert_eq!(content.next(4000).await.unwrap(), vec![7; 1000]);
+    assert_eq!(content.next(4000).await.unwrap(), Bytes::new());
+
     let file = std::fs::read_dir(dir.path().join("content"))
         .unwrap()
         .next();
     let path = file.unwrap().unwrap().path();
     let file = File::options().write(true).open(path).unwrap();
     file.write_all_at(b"!", 500).unwrap();
+    // It was checked before: now it shows while it is read, and from then on.
+    let loaded = store.load(&to(1, "a")).await.unwrap().unwrap();
+    let StoredContent::File(mut content) = loaded.content else {
+        panic!("it was spooled");
+    };
+    assert_eq!(content.next(600).await.unwrap().len(), 600);
+    assert!(content.next(600).await.is_err());
     let refused = store.load(&to(1, "a")).await;
     assert!(
         matches!(refused, Err(StoreError::Damaged(_))),

@@ -5,7 +5,6 @@
 //! - The index learns of a record before its writer's caller is answered: what was accepted can be found.
 //! - After a failed commit every request fails, and the failure is told once.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,7 +13,7 @@ use prost::Message as _;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::body;
-use super::content::{self, Spooled};
+use super::content::{Contents, Spooled};
 use super::index::Index;
 use super::index::entry::millis;
 use super::log::{Log, NewRecord, Written};
@@ -64,7 +63,7 @@ pub(crate) struct Writer {
     pub(crate) index: Arc<Index>,
     pub(crate) requests: mpsc::Receiver<Request>,
     pub(crate) failed: watch::Sender<bool>,
-    pub(crate) content: PathBuf,
+    pub(crate) contents: Contents,
     pub(crate) start: u64,
 }
 
@@ -146,7 +145,7 @@ impl Writer {
                 for Owing { envelope, .. } in &batch {
                     accepted.extend(self.notify(envelope.dsn.as_ref(), written.next()));
                     match self.index.settled(envelope) {
-                        Ok(Some(file)) => content::unlink(&self.content, &file),
+                        Ok(Some(file)) => self.contents.unlink(&file),
                         Ok(None) => {}
                         Err(error) => self.fail(&error),
                     }

@@ -1,0 +1,551 @@
+//! A disk in memory that knows what was synced and what was not: the power can be cut at any operation, and any
+//! operation can fail. For tests.
+//!
+//! After a power cut a file holds what was synced, and of what was not any part: each sector of 512 bytes old, new, or
+//! zero where the file grew. Names that were not synced are there or not, whatever order they came in.
+//!
+//! # Invariants
+//! - A disk whose power was cut does nothing more: handles of before fail.
+//! - What a failed sync left behind is never made durable by a later one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rand::{Rng, RngExt as _};
+
+use super::{Disk, DiskFile, Lock, Room, SharedFile};
+
+const SECTOR: u64 = 512;
+
+/// What happens to an operation that changes or syncs something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It fails with this error, and those behind it do not.
+    Once(io::ErrorKind),
+    /// It and every later one fail.
+    FromThen(io::ErrorKind),
+    /// The power is cut in front of it: it and everything later fail.
+    Cut,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Inode {
+    now: Vec<u8>,
+    durable: Vec<u8>,
+    unsynced: Vec<Change>,
+}
+
+#[derive(Debug, Clone)]
+enum Change {
+    Write(u64, Vec<u8>),
+    Len(u64),
+}
+
+#[derive(Debug, Clone)]
+enum Naming {
+    Add(PathBuf, u64),
+    Remove(PathBuf),
+    Move(PathBuf, PathBuf),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    inodes: BTreeMap<u64, Inode>,
+    next_inode: u64,
+    names: BTreeMap<PathBuf, u64>,
+    durable_names: BTreeMap<PathBuf, u64>,
+    unsynced_names: Vec<Naming>,
+    locked: Arc<Mutex<BTreeSet<PathBuf>>>,
+    /// Operations that changed or synced something.
+    operations: u64,
+    fault: Option<(u64, Fault)>,
+    capacity: Option<u64>,
+    dead: bool,
+}
+
+/// The disk. A clone is the same disk.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct MemoryDisk(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct MemoryFile {
+    disk: MemoryDisk,
+    inode: u64,
+}
+
+#[derive(Debug)]
+struct MemoryLock(Arc<Mutex<BTreeSet<PathBuf>>>, PathBuf);
+
+impl Lock for MemoryLock {}
+
+impl Drop for MemoryLock {
+    fn drop(&mut self) {
+        let mut locked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        locked.remove(&self.1);
+    }
+}
+
+impl MemoryDisk {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many operations changed or synced something so far.
+    pub(crate) fn operations(&self) -> u64 {
+        self.state().operations
+    }
+
+    /// The operation with this number, counted as by [`Self::operations`], meets a fault.
+    pub(crate) fn at(&self, operation: u64, fault: Fault) {
+        self.state().fault = Some((operation, fault));
+    }
+
+    pub(crate) fn heal(&self) {
+        self.state().fault = None;
+    }
+
+    /// Files take no more than this together.
+    pub(crate) fn set_capacity(&self, bytes: u64) {
+        self.state().capacity = Some(bytes);
+    }
+
+    /// Bytes in all files.
+    pub(crate) fn used(&self) -> u64 {
+        self.state().used()
+    }
+
+    /// Changes bytes of a file behind the store's back, durably.
+    pub(crate) fn damage(&self, path: &Path, change: impl Fn(&mut Vec<u8>)) {
+        let mut state = self.state();
+        let inode = state.names[path];
+        let file = state.inodes.get_mut(&inode).expect("names have inodes");
+        change(&mut file.now);
+        change(&mut file.durable);
+    }
+
+    /// The disk as it is after the power was cut now. This one does nothing more.
+    pub(crate) fn power_cut(&self, rng: &mut impl Rng) -> Self {
+        let mut state = self.state();
+        state.dead = true;
+        let mut after = State {
+            names: state.durable_names.clone(),
+            next_inode: state.next_inode,
+            capacity: state.capacity,
+            ..State::default()
+        };
+        // All of the rest, none of it, the first ones, or any of them.
+        let fate = rng.random_range(0..4);
+        let first = rng.random_range(0..=state.unsynced_names.len());
+        for (n, naming) in state.unsynced_names.iter().enumerate() {
+            let survives = match fate {
+                0 => false,
+                1 => true,
+                2 => n < first,
+                _ => rng.random(),
+            };
+            if survives {
+                after.rename(naming);
+            }
+        }
+        after.durable_names = after.names.clone();
+        for inode in after.names.values() {
+            let now = state.inodes[inode].after_power_cut(rng);
+            let durable = now.clone();
+            let unsynced = Vec::new();
+            let file = Inode {
+                now,
+                durable,
+                unsynced,
+            };
+            after.inodes.insert(*inode, file);
+        }
+        Self(Arc::new(Mutex::new(after)))
+    }
+
+    /// The disk as it is after the process was killed now. This one does nothing more.
+    pub(crate) fn killed(&self) -> Self {
+        let mut state = self.state();
+        state.dead = true;
+        Self(Arc::new(Mutex::new(State {
+            inodes: state.inodes.clone(),
+            next_inode: state.next_inode,
+            names: state.names.clone(),
+            durable_names: state.durable_names.clone(),
+            unsynced_names: state.unsynced_names.clone(),
+            capacity: state.capacity,
+            ..State::default()
+        })))
+    }
+}
+
+impl Inode {
+    fn after_power_cut(&self, rng: &mut impl Rng) -> Vec<u8> {
+        let mut bytes = self.durable.clone();
+        let keep = rng.random_range(0..4);
+        for change in &self.unsynced {
+            match change {
+                _ if keep == 0 => {}
+                Change::Len(len) if keep == 1 || rng.random() => {
+                    bytes.resize(index(*len), 0);
+                }
+                Change::Len(_) => {}
+                Change::Write(offset, data) => torn(&mut bytes, *offset, data, keep, rng),
+            }
+        }
+        bytes
+    }
+
+    fn apply(bytes: &mut Vec<u8>, change: &Change) {
+        match change {
+            Change::Len(len) => bytes.resize(index(*len), 0),
+            Change::Write(offset, data) => {
+                let end = index(*offset) + data.len();
+                if bytes.len() < end {
+                    bytes.resize(end, 0);
+                }
+                bytes[index(*offset)..end].copy_from_slice(data);
+            }
+        }
+    }
+}
+
+/// Some sectors of a write, or all of them.
+fn torn(bytes: &mut Vec<u8>, offset: u64, data: &[u8], keep: i32, rng: &mut impl Rng) {
+    let end = offset + data.len() as u64;
+    let mut at = offset;
+    let stop = match keep {
+        1 => end,
+        _ => rng.random_range(offset..=end),
+    };
+    while at < end {
+        let sector_end = (at / SECTOR + 1) * SECTOR;
+        let to = sector_end.min(end);
+        let survives = match keep {
+            1 => true,
+            2 => to <= stop,
+            _ => rng.random(),
+        };
+        if survives {
+            let part = &data[index(at - offset)..index(to - offset)];
+            Inode::apply(bytes, &Change::Write(at, part.to_vec()));
+        }
+        at = to;
+    }
+}
+
+fn index(offset: u64) -> usize {
+    usize::try_from(offset).expect("files in memory are small")
+}
+
+impl State {
+    fn used(&self) -> u64 {
+        let files = self.names.values().map(|inode| &self.inodes[inode]);
+        files.map(|file| file.now.len() as u64).sum()
+    }
+
+    /// In front of everything that changes or syncs something.
+    fn operate(&mut self) -> io::Result<()> {
+        self.alive()?;
+        self.operations += 1;
+        match self.fault {
+            Some((at, Fault::Once(kind))) if at == self.operations => Err(kind.into()),
+            Some((at, Fault::FromThen(kind))) if at <= self.operations => Err(kind.into()),
+            Some((at, Fault::Cut)) if at == self.operations => {
+                self.dead = true;
+                self.alive()
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn alive(&self) -> io::Result<()> {
+        match self.dead {
+            true => Err(io::Error::other("the power is off")),
+            false => Ok(()),
+        }
+    }
+
+    fn has_room(&self, more: u64) -> io::Result<()> {
+        match self.capacity {
+            Some(capacity) if self.used() + more > capacity => {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn name(&mut self, naming: Naming) {
+        self.rename(&naming);
+        self.unsynced_names.push(naming);
+    }
+
+    fn rename(&mut self, naming: &Naming) {
+        rename(&mut self.names, naming);
+    }
+
+    fn change(&mut self, inode: u64, change: Change) {
+        let file = self.inodes.get_mut(&inode).expect("handles have inodes");
+        Inode::apply(&mut file.now, &change);
+        file.unsynced.push(change);
+    }
+
+    fn sync(&mut self, inode: u64) -> io::Result<()> {
+        let worked = self.operate();
+        let file = self.inodes.get_mut(&inode).expect("handles have inodes");
+        let unsynced = match self.dead {
+            true => return worked,
+            false => std::mem::take(&mut file.unsynced),
+        };
+        worked?;
+        for change in &unsynced {
+            Inode::apply(&mut file.durable, change);
+        }
+        Ok(())
+    }
+}
+
+fn rename(names: &mut BTreeMap<PathBuf, u64>, naming: &Naming) {
+    match naming {
+        Naming::Add(path, inode) => {
+            names.insert(path.clone(), *inode);
+        }
+        Naming::Remove(path) => {
+            names.remove(path);
+        }
+        Naming::Move(from, to) => {
+            if let Some(inode) = names.remove(from) {
+                names.insert(to.clone(), inode);
+            }
+        }
+    }
+}
+
+impl Disk for MemoryDisk {
+    fn make_dir(&self, _: &Path) -> io::Result<()> {
+        self.state().alive()
+    }
+
+    fn create(&self, path: &Path) -> io::Result<SharedFile> {
+        let mut state = self.state();
+        state.operate()?;
+        if state.names.contains_key(path) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        state.has_room(1)?;
+        let inode = state.next_inode;
+        state.next_inode += 1;
+        state.inodes.insert(inode, Inode::default());
+        state.name(Naming::Add(path.to_owned(), inode));
+        let disk = self.clone();
+        Ok(Arc::new(MemoryFile { disk, inode }))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<SharedFile> {
+        let state = self.state();
+        state.alive()?;
+        let inode = *state.names.get(path).ok_or(io::ErrorKind::NotFound)?;
+        let disk = self.clone();
+        Ok(Arc::new(MemoryFile { disk, inode }))
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let state = self.state();
+        state.alive()?;
+        let inside = state.names.keys().filter(|path| path.parent() == Some(dir));
+        let names = inside.filter_map(|path| path.file_name()?.to_str().map(str::to_owned));
+        Ok(names.collect())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.operate()?;
+        if !state.names.contains_key(from) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        state.name(Naming::Move(from.to_owned(), to.to_owned()));
+        Ok(())
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.operate()?;
+        if !state.names.contains_key(path) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        state.name(Naming::Remove(path.to_owned()));
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.operate()?;
+        let all = std::mem::take(&mut state.unsynced_names);
+        let (here, elsewhere): (Vec<_>, Vec<_>) = all.into_iter().partition(|naming| {
+            let (Naming::Add(path, _) | Naming::Remove(path) | Naming::Move(_, path)) = naming;
+            path.parent() == Some(dir)
+        });
+        state.unsynced_names = elsewhere;
+        for naming in &here {
+            rename(&mut state.durable_names, naming);
+        }
+        Ok(())
+    }
+
+    fn room(&self, _: &Path) -> io::Result<Room> {
+        let state = self.state();
+        state.alive()?;
+        let total = state.capacity.unwrap_or(1 << 40);
+        let free = total.saturating_sub(state.used());
+        Ok(Room { free, total })
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
+        let state = self.state();
+        state.alive()?;
+        let mut locked = state.locked.lock().unwrap_or_else(PoisonError::into_inner);
+        match locked.insert(path.to_owned()) {
+            true => Ok(Box::new(MemoryLock(
+                Arc::clone(&state.locked),
+                path.to_owned(),
+            ))),
+            false => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl DiskFile for MemoryFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let state = self.disk.state();
+        state.alive()?;
+        let bytes = &state.inodes[&self.inode].now;
+        let from = index(offset).min(bytes.len());
+        let read = buffer.len().min(bytes.len() - from);
+        buffer[..read].copy_from_slice(&bytes[from..from + read]);
+        Ok(read)
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut state = self.disk.state();
+        state.operate()?;
+        let len = state.inodes[&self.inode].now.len() as u64;
+        state.has_room((offset + bytes.len() as u64).saturating_sub(len))?;
+        state.change(self.inode, Change::Write(offset, bytes.to_vec()));
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        let state = self.disk.state();
+        state.alive()?;
+        Ok(state.inodes[&self.inode].now.len() as u64)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut state = self.disk.state();
+        state.operate()?;
+        state.change(self.inode, Change::Len(len));
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.disk.state();
+        state.sync(self.inode)
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        let mut state = self.disk.state();
+        state.sync(self.inode)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng as _;
+    use rand::rngs::StdRng;
+
+    fn file(name: &str) -> PathBuf {
+        Path::new("/d").join(name)
+    }
+
+    #[test]
+    fn what_was_synced_with_its_name_is_there_and_the_rest_may_be_lost() {
+        let (mut whole, mut lost, mut torn) = (0, 0, 0);
+        for seed in 0..200 {
+            let disk = MemoryDisk::default();
+            let kept = disk.create(&file("kept")).unwrap();
+            kept.write_all_at(&[1; 2000], 0).unwrap();
+            kept.sync_data().unwrap();
+            disk.sync_dir(Path::new("/d")).unwrap();
+            kept.write_all_at(&[2; 2000], 1000).unwrap();
+            disk.create(&file("lost")).unwrap().sync_all().unwrap();
+
+            let after = disk.power_cut(&mut StdRng::seed_from_u64(seed));
+            assert!(kept.sync_data().is_err());
+            let bytes = super::super::read(&after, &file("kept")).unwrap();
+            assert_eq!(bytes[..1000], [1; 1000]);
+            match bytes.len() {
+                2000 if bytes[1000..] == [1; 1000] => lost += 1,
+                3000 if bytes[1000..] == [2; 2000] => whole += 1,
+                _ => torn += 1,
+            }
+            assert!(after.list(Path::new("/d")).unwrap().len() <= 2);
+        }
+        assert!(whole > 20 && lost > 20 && torn > 20);
+    }
+
+    #[test]
+    fn a_removal_is_undone_unless_its_directory_was_synced() {
+        let mut undone = 0;
+        for seed in 0..50 {
+            let disk = MemoryDisk::default();
+            for name in ["a", "b"] {
+                disk.create(&file(name)).unwrap();
+            }
+            disk.unlink(&file("a")).unwrap();
+            disk.sync_dir(Path::new("/d")).unwrap();
+            disk.unlink(&file("b")).unwrap();
+            let after = disk.power_cut(&mut StdRng::seed_from_u64(seed));
+            assert!(after.open(&file("a")).is_err());
+            undone += u32::from(after.open(&file("b")).is_ok());
+        }
+        assert!((5..45).contains(&undone), "{undone}");
+    }
+
+    #[test]
+    fn what_a_failed_sync_left_is_never_made_durable() {
+        let disk = MemoryDisk::default();
+        let kept = disk.create(&file("kept")).unwrap();
+        disk.sync_dir(Path::new("/d")).unwrap();
+        kept.write_all_at(b"x", 0).unwrap();
+        disk.at(disk.operations() + 1, Fault::Once(io::ErrorKind::Other));
+        assert!(kept.sync_data().is_err());
+        kept.sync_data().unwrap();
+        let after = disk.power_cut(&mut StdRng::seed_from_u64(1));
+        assert_eq!(super::super::read(&after, &file("kept")).unwrap(), b"");
+    }
+
+    #[test]
+    fn a_full_disk_refuses_what_is_new_and_a_kill_loses_nothing() {
+        let disk = MemoryDisk::default();
+        disk.set_capacity(10);
+        let kept = disk.create(&file("kept")).unwrap();
+        kept.write_all_at(&[1; 10], 0).unwrap();
+        let full = kept.write_all_at(b"x", 10).unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(
+            (disk.used(), disk.room(Path::new("/d")).unwrap().free),
+            (10, 0)
+        );
+        disk.at(disk.operations() + 1, Fault::FromThen(io::ErrorKind::Other));
+        assert!(kept.set_len(5).is_err() && kept.set_len(5).is_err());
+        disk.heal();
+        kept.set_len(5).unwrap();
+
+        let after = disk.killed();
+        assert!(kept.set_len(4).is_err());
+        after.damage(&file("kept"), |bytes| bytes.resize(5, 7));
+        assert_eq!(super::super::read(&after, &file("kept")).unwrap(), [1; 5]);
+    }
+}
