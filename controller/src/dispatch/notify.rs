@@ -15,7 +15,6 @@ use dd_proto::envelope::Envelope;
 use dd_proto::id::DeliveryId;
 use dd_proto::report::{RecipientResult, Told};
 use dd_proto::site::Site;
-use tokio::io::AsyncReadExt as _;
 
 use super::Arrived;
 use super::backing::{Backing, StoreFailed};
@@ -246,13 +245,7 @@ impl<S: Backing> Pen<S> {
 async fn beginning(content: StoredContent) -> std::io::Result<Bytes> {
     match content {
         StoredContent::Inline(content) => Ok(content.slice(..content.len().min(MAX_RETURNED))),
-        StoredContent::File(file) => {
-            let mut bytes = Vec::new();
-            file.take(MAX_RETURNED as u64)
-                .read_to_end(&mut bytes)
-                .await?;
-            Ok(bytes.into())
-        }
+        StoredContent::File(mut file) => file.next(MAX_RETURNED).await,
     }
 }
 
