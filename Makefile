@@ -1,7 +1,8 @@
 # demo: the main job on loopback, with real processes; stays until Ctrl-C, or ends by itself with ONCE=1.
 # test: everything CI runs.      deps: what the tests need besides Rust (needs root where something is missing).
 # check: formatting and lints.   fmt: format the sources.
-.PHONY: bins check demo deps fmt test
+# crash, power-cut: the long trials behind docs/reliability.md; ARGS="--seed 7 --kills 100" changes them.
+.PHONY: bins check crash demo deps fmt power-cut test
 
 CARGO ?= cargo
 
@@ -11,6 +12,13 @@ bins:
 
 demo: bins
 	$(CARGO) run --quiet --release --bin dd-demo --locked -- $(if $(ONCE),--once)
+
+crash: bins
+	$(CARGO) run --quiet --release --bin dd-crash --locked -- $(ARGS)
+
+# Needs root, loop devices and ext4.
+power-cut: bins
+	$(CARGO) run --quiet --release --bin dd-power-cut --locked -- $(ARGS)
 
 test: deps check bins
 	$(CARGO) test --release --workspace --locked

@@ -17,10 +17,12 @@
 pub mod ca;
 pub mod ddadm;
 pub mod dns;
+pub mod layout;
 pub mod loopback;
 pub mod postfix;
 pub mod process;
 pub mod site;
 pub mod submit;
+pub mod trial;
 pub mod wait;
 pub mod world;

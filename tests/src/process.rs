@@ -20,12 +20,39 @@ pub struct Process {
 #[derive(Debug, Clone, Default)]
 struct Log(Arc<Mutex<Vec<String>>>);
 
+/// Is told every line that a program logs, as it comes. Only the newest lines of an observed program are kept here.
+#[derive(Clone)]
+pub struct Observer(Arc<dyn Fn(&str) + Send + Sync>);
+
+impl Observer {
+    pub fn new(tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(tell))
+    }
+}
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observer")
+    }
+}
+
+/// How many lines of an observed program are kept, at least.
+const KEPT: usize = 1_000;
+
 impl Process {
     /// Starts `command`; what it writes to standard error is its log.
     ///
     /// # Panics
     /// It cannot be started.
     pub fn start(name: &str, command: &mut Command) -> Self {
+        Self::observed(name, command, None)
+    }
+
+    /// The same, and tells the observer what it logs.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    pub fn observed(name: &str, command: &mut Command, observer: Option<Observer>) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -37,7 +64,12 @@ impl Process {
         let written = log.clone();
         thread::spawn(move || {
             for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
-                written.push(String::from_utf8_lossy(&line).into_owned());
+                let line = String::from_utf8_lossy(&line).into_owned();
+                if let Some(Observer(tell)) = &observer {
+                    tell(&line);
+                    written.forget_all_but(KEPT);
+                }
+                written.push(line);
             }
         });
         Self {
@@ -114,14 +146,22 @@ impl Process {
     /// # Panics
     /// It does not end.
     pub fn terminate(mut self) -> ExitStatus {
+        self.ask_to_end();
+        let what = format!("the end of {} after SIGTERM", self.name);
+        until(&what, PATIENCE, || self.child.try_wait().ok().flatten())
+    }
+
+    /// SIGTERM, and no more.
+    ///
+    /// # Panics
+    /// It has ended.
+    pub fn ask_to_end(&self) {
         let sent = Command::new("kill").arg(self.pid().to_string()).status();
         assert!(
             sent.is_ok_and(|status| status.success()),
             "{} cannot be signalled",
             self.name
         );
-        let what = format!("the end of {} after SIGTERM", self.name);
-        until(&what, PATIENCE, || self.child.try_wait().ok().flatten())
     }
 
     /// Waits until it ends by itself.
@@ -152,6 +192,15 @@ impl Log {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(line);
+    }
+
+    /// In one go now and then, for each line is a small piece of work.
+    fn forget_all_but(&self, count: usize) {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() > 2 * count {
+            let end = lines.len() - count;
+            lines.drain(..end);
+        }
     }
 
     fn lines(&self) -> Vec<String> {

@@ -26,7 +26,82 @@ pub struct Reply {
     pub text: String,
 }
 
+/// What came of one transaction with a server that may end in the middle of it.
+#[derive(Debug)]
+pub struct Transaction {
+    /// The answers to the final dot, each with the place of its recipient: with SMTP the same for all that were taken.
+    pub answers: Vec<(usize, Reply)>,
+    /// Whether the session goes on.
+    pub open: bool,
+}
+
 impl Client {
+    /// Connects and greets; `None` where nobody answers as a server should.
+    pub fn try_connect(server: SocketAddr, protocol: Protocol) -> Option<Self> {
+        let mut client = Self::open(server).ok()?;
+        (client.answer()?.code == 220).then_some(())?;
+        let hello = format!("{} feeder.example\r\n", protocol.hello());
+        let reply = client.exchange(hello.as_bytes())?;
+        (reply.code == 250).then_some(client)
+    }
+
+    /// Hands a message to several recipients. `from` is the argument of MAIL with its parameters.
+    pub fn try_transaction(
+        &mut self,
+        protocol: Protocol,
+        from: &str,
+        to: &[&str],
+        content: &[u8],
+    ) -> Transaction {
+        let mut answers = Vec::new();
+        let open = self.transact(protocol, from, to, content, &mut answers);
+        Transaction {
+            answers,
+            open: open.is_some(),
+        }
+    }
+
+    fn transact(
+        &mut self,
+        protocol: Protocol,
+        from: &str,
+        to: &[&str],
+        content: &[u8],
+        answers: &mut Vec<(usize, Reply)>,
+    ) -> Option<()> {
+        if self
+            .exchange(format!("MAIL FROM:{from}\r\n").as_bytes())?
+            .code
+            != 250
+        {
+            return self.exchange(b"RSET\r\n").map(drop);
+        }
+        let mut taken = Vec::new();
+        for (place, path) in to.iter().enumerate() {
+            let reply = self.exchange(format!("RCPT TO:<{path}>\r\n").as_bytes())?;
+            if reply.code == 250 {
+                taken.push(place);
+            }
+        }
+        if taken.is_empty() || self.exchange(b"DATA\r\n")?.code != 354 {
+            return self.exchange(b"RSET\r\n").map(drop);
+        }
+        self.socket.write_all(&stuffed(content)).ok()?;
+        match protocol {
+            Protocol::Smtp => {
+                let reply = self.answer()?;
+                answers.extend(taken.into_iter().map(|place| (place, reply.clone())));
+            }
+            // RFC 2033 §4.2: one reply for each recipient that was taken.
+            Protocol::Lmtp => {
+                for place in taken {
+                    answers.push((place, self.answer()?));
+                }
+            }
+        }
+        Some(())
+    }
+
     /// Connects and greets.
     ///
     /// # Panics
@@ -34,11 +109,7 @@ impl Client {
     pub fn connect(server: SocketAddr, protocol: Protocol) -> Self {
         let mut client = Self::raw(server);
         assert_eq!(client.reply().code, 220);
-        let verb = match protocol {
-            Protocol::Smtp => "EHLO",
-            Protocol::Lmtp => "LHLO",
-        };
-        client.expect(&format!("{verb} feeder.example"), 250);
+        client.expect(&format!("{} feeder.example", protocol.hello()), 250);
         client
     }
 
@@ -47,14 +118,15 @@ impl Client {
     /// # Panics
     /// Nobody listens.
     pub fn raw(server: SocketAddr) -> Self {
-        let open = || -> io::Result<Self> {
-            let socket = TcpStream::connect(server)?;
-            socket.set_read_timeout(Some(PATIENCE))?;
-            socket.set_nodelay(true)?;
-            let replies = BufReader::new(socket.try_clone()?);
-            Ok(Self { socket, replies })
-        };
-        open().unwrap_or_else(|error| panic!("{server} cannot be reached: {error}"))
+        Self::open(server).unwrap_or_else(|error| panic!("{server} cannot be reached: {error}"))
+    }
+
+    fn open(server: SocketAddr) -> io::Result<Self> {
+        let socket = TcpStream::connect(server)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_nodelay(true)?;
+        let replies = BufReader::new(socket.try_clone()?);
+        Ok(Self { socket, replies })
     }
 
     /// Hands a message to one recipient; returns the ID in `queued as ID`.
@@ -156,6 +228,15 @@ impl Client {
         match self.replies.read_line(&mut line) {
             Ok(count) if count > 0 => Some(line.trim_end().to_owned()),
             _ => None,
+        }
+    }
+}
+
+impl Protocol {
+    fn hello(self) -> &'static str {
+        match self {
+            Self::Smtp => "EHLO",
+            Self::Lmtp => "LHLO",
         }
     }
 }

@@ -28,6 +28,25 @@ pub fn until<T>(what: &str, deadline: Duration, mut condition: impl FnMut() -> O
     }
 }
 
+/// Lets a trial run on for a while that chance has chosen. Tests of one claim have a condition to wait for instead.
+pub fn pause(time: Duration) {
+    thread::sleep(time);
+}
+
+/// A clock for what is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    pub fn start() -> Self {
+        Self(now())
+    }
+
+    pub fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "tests of whole processes run in real time, and read it here only"

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use crate::ca::Ca;
 use crate::ddadm::Ddadm;
 use crate::dns::Dns;
+use crate::layout::{self, Layout};
 use crate::loopback;
 use crate::process::{Process, program};
 use crate::site::{Script, Site};
@@ -33,6 +34,8 @@ pub struct World {
     listeners: Listeners,
     pub ca: Ca,
     pub dns: Dns,
+    /// What changes here holds from the next start of a program on.
+    pub layout: Layout,
     directory: TempDir,
 }
 
@@ -65,6 +68,14 @@ impl World {
     /// # Panics
     /// Something does not start; the panic says what.
     pub fn with_agents(count: usize) -> Self {
+        Self::laid_out(Layout::default(), count)
+    }
+
+    /// The same with these particulars.
+    ///
+    /// # Panics
+    /// Something does not start; the panic says what.
+    pub fn laid_out(layout: Layout, count: usize) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("dd-world-")
             // Postfix gives up root and must still reach what lies below.
@@ -85,6 +96,7 @@ impl World {
             listeners: asked,
             ca: Ca::new("Members of the provider"),
             dns: Dns::start(),
+            layout,
             directory,
         };
         world.start_controller();
@@ -99,6 +111,11 @@ impl World {
         self.directory.path()
     }
 
+    /// Where the controller has its state.
+    pub fn controller_state(&self) -> PathBuf {
+        self.layout.controller_state(self.directory.path())
+    }
+
     pub fn listeners(&self) -> &Listeners {
         &self.listeners
     }
@@ -109,13 +126,16 @@ impl World {
     /// It does not say that it listens.
     pub fn start_controller(&mut self) {
         let config = self.directory.path().join("controller.toml");
-        self.write(&config, &self.controller_config());
-        let mut process = Process::start(
-            "controller",
-            Command::new(program("dd-controller"))
-                .arg("--config")
-                .arg(&config),
+        let directory = self.directory.path();
+        self.write(
+            &config,
+            &layout::controller(&self.layout, directory, &self.listeners),
         );
+        let mut command = Command::new(program("dd-controller"));
+        command.arg("--config").arg(&config);
+        command.envs(self.layout.environment.iter().cloned());
+        let observer = self.layout.observer.clone();
+        let mut process = Process::observed("controller", &mut command, observer);
         self.listeners = Listeners::parse(&process.log_line("listening "));
         self.controller = Some(process);
     }
@@ -170,23 +190,13 @@ impl World {
 
     /// `agent.toml` for an agent of this world.
     pub fn agent_config(&self, name: &str, address: Ipv4Addr) -> String {
-        format!(
-            "name = \"{name}\"\n\
-             state_dir = \"{state}\"\n\
-             controller = \"https://{control}\"\n\
-             addresses = [\"{address}\"]\n\
-             helo = \"{name}.provider.example\"\n\
-             [targets]\n\
-             allow = [\"127.0.0.0/8\"]\n\
-             [dns]\n\
-             servers = [\"{dns}\"]\n",
-            state = self
-                .directory
-                .path()
-                .join(format!("{name}-state"))
-                .display(),
-            control = self.listeners.control,
-            dns = self.dns.address(),
+        layout::agent(
+            &self.layout,
+            self.directory.path(),
+            name,
+            address,
+            self.listeners.control,
+            self.dns.address(),
         )
     }
 
@@ -306,39 +316,12 @@ impl World {
         Client::connect(self.listeners.lmtp, Protocol::Lmtp)
     }
 
-    fn controller_config(&self) -> String {
-        let Listeners {
-            smtp,
-            lmtp,
-            control,
-            metrics,
-            socket,
-        } = &self.listeners;
-        format!(
-            "hostname = \"mail.provider.example\"\n\
-             state_dir = \"{state}\"\n\
-             [intake]\n\
-             smtp = [\"{smtp}\"]\n\
-             lmtp = [\"{lmtp}\"]\n\
-             trusted = [\"127.0.0.0/8\"]\n\
-             max_message_bytes = 67108864\n\
-             [control]\n\
-             listen = \"{control}\"\n\
-             socket = \"{socket}\"\n\
-             [metrics]\n\
-             listen = \"{metrics}\"\n\
-             [notify]\n\
-             postmaster = \"postmaster@provider.example\"\n",
-            state = self.directory.path().join("controller-state").display(),
-            socket = socket.display(),
-        )
-    }
-
     fn run_agent(&mut self, index: usize, more: &[&str]) {
         let agent = &mut self.agents[index];
         let mut command = Command::new(program("dd-agent"));
         command.arg("--config").arg(&agent.config).args(more);
-        agent.process = Some(Process::start(&agent.name, &mut command));
+        let observer = self.layout.observer.clone();
+        agent.process = Some(Process::observed(&agent.name, &mut command, observer));
     }
 
     fn index(&self, name: &str) -> usize {

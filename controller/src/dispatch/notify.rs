@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dd_proto::envelope::Envelope;
-use dd_proto::id::DeliveryId;
+use dd_proto::id::{DeliveryId, MessageId};
 use dd_proto::report::{RecipientResult, Told};
 use dd_proto::site::Site;
 
@@ -90,7 +90,7 @@ impl<S: Backing> Pen<S> {
         }
         let dsns = notifications(&owing);
         match self.store.settle(owing).await {
-            Ok(waiting) => Done::Settled(batch, arrivals(waiting, dsns)),
+            Ok(waiting) => Done::Settled(batch, arrivals(waiting, &dsns)),
             Err(error) => Done::StoreFailed(error),
         }
     }
@@ -121,7 +121,7 @@ impl<S: Backing> Pen<S> {
         let deliveries = owing.iter().map(|it| it.what.delivery.clone()).collect();
         let dsns = notifications(&owing);
         match self.store.note(owing).await {
-            Ok(waiting) => Done::Noted(deliveries, arrivals(waiting, dsns)),
+            Ok(waiting) => Done::Noted(deliveries, arrivals(waiting, &dsns)),
             Err(error) => Done::StoreFailed(error),
         }
     }
@@ -291,7 +291,7 @@ fn peer(settle: &Settle) -> Option<&str> {
 
 type Dsn = (Arc<Envelope>, Bytes);
 
-fn notifications<T>(owing: &[Owing<T>]) -> Vec<(dd_proto::id::MessageId, Dsn)> {
+fn notifications<T>(owing: &[Owing<T>]) -> Vec<(MessageId, Dsn)> {
     let dsns = owing.iter().filter_map(|it| it.dsn.as_ref());
     dsns.map(|dsn| {
         (
@@ -303,7 +303,7 @@ fn notifications<T>(owing: &[Owing<T>]) -> Vec<(dd_proto::id::MessageId, Dsn)> {
 }
 
 /// They go out like mail that has just come in.
-fn arrivals(waiting: Vec<Waiting>, dsns: Vec<(dd_proto::id::MessageId, Dsn)>) -> Vec<Arrived> {
+fn arrivals(waiting: Vec<Waiting>, dsns: &[(MessageId, Dsn)]) -> Vec<Arrived> {
     let arrived = |waiting: Waiting| {
         let mut dsns = dsns.iter();
         let (_, (envelope, content)) = dsns.find(|(id, _)| *id == waiting.delivery.message)?;

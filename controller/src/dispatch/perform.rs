@@ -18,6 +18,7 @@ use super::lease::Freshness;
 use super::notify::{Pen, Pending};
 use super::release::Token;
 use super::run::{Dispatch, Done};
+use super::settled;
 use super::{Assignment, AttachmentId, InHand, Order};
 use crate::store::{Loaded, StoredContent};
 
@@ -178,6 +179,9 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
 
     /// Sends an assignment if everything it needs is in memory; else reads first.
     fn complete(&mut self, assign: Assign) {
+        if assign.waiting.in_doubt {
+            settled::log_again(&assign.lease.delivery);
+        }
         let cached = self.cache.look_up(&assign.lease.delivery);
         let needs_content = assign.waiting.bytes <= INLINE;
         match cached {

@@ -1,7 +1,7 @@
 //! The second log line of a message's life: one for each site, when its settlement is durable.
 
 use dd_proto::envelope::Envelope;
-use dd_proto::id::RecipientNumber;
+use dd_proto::id::{DeliveryId, RecipientNumber};
 use dd_proto::report::Delays;
 
 use super::event::{By, Evidence, Settle};
@@ -92,6 +92,16 @@ fn what(settle: &Settle) -> &'static str {
         By::Lifetime => "expired",
         By::Site { .. } => "settled",
     }
+}
+
+/// Whoever finds two copies of a message finds this line too: the second went out knowingly.
+pub(super) fn log_again(delivery: &DeliveryId) {
+    tracing::info!(
+        target: "mail",
+        id = %delivery.message,
+        site = %delivery.site,
+        "sent again in doubt"
+    );
 }
 
 fn paths(settle: &Settle, letter: &Letter) -> String {

@@ -80,7 +80,7 @@ fn shown(report: &Notification) -> String {
 }
 
 /// The kinds of the three parts, with their contents decoded.
-fn parts<'a>(message: &'a Message<'_>) -> Vec<(String, Vec<u8>)> {
+fn parts(message: &Message<'_>) -> Vec<(String, Vec<u8>)> {
     let kind = |id: u32| {
         let part = &message.parts[id as usize];
         let kind = part.content_type().unwrap();

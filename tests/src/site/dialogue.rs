@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 
 use rustls::{ServerConnection, StreamOwned};
 
-use super::script::{Act, At, Script};
+use super::script::{Act, At, Script, Verdict};
 use super::{Handshake, Received, Shared};
 
 /// Serves one connection to its end.
@@ -74,11 +74,7 @@ impl Dialogue<'_> {
                     self.transaction.mail = argument(line);
                 }
             }
-            "RCPT" => {
-                if self.answer(At::Rcpt, "250 2.1.5 ok")? == Taken::Yes {
-                    self.transaction.recipients.push(argument(line));
-                }
-            }
+            "RCPT" => self.recipient(argument(line))?,
             "DATA" => self.data()?,
             "RSET" => {
                 self.transaction = Transaction::default();
@@ -92,6 +88,17 @@ impl Dialogue<'_> {
             _ => self.write("500 5.5.2 unknown")?,
         }
         Ok(Next::GoOn)
+    }
+
+    fn recipient(&mut self, path: String) -> io::Result<()> {
+        let host = self.script.host.as_ref();
+        if let Some(other) = host.and_then(|host| host.rcpt(&path)) {
+            return self.write(&other);
+        }
+        if self.answer(At::Rcpt, "250 2.1.5 ok")? == Taken::Yes {
+            self.transaction.recipients.push(path);
+        }
+        Ok(())
     }
 
     fn hello(&self) -> String {
@@ -139,13 +146,25 @@ impl Dialogue<'_> {
             return Ok(());
         }
         // Recorded before it is answered: whoever has seen the 250 finds the message here.
-        self.shared.accepted(Received {
+        let received = Received {
             number: self.number,
             mail: transaction.mail,
             recipients: transaction.recipients,
             content,
-        });
+        };
+        match &self.script.host {
+            None => self.shared.accepted(received),
+            Some(host) if host.message(received) == Verdict::TakesAndBreaks => {
+                return self.cut();
+            }
+            Some(_) => {}
+        }
         self.write("250 2.0.0 taken")
+    }
+
+    fn cut(&mut self) -> io::Result<()> {
+        self.socket()?.shutdown(Shutdown::Both)?;
+        Err(io::ErrorKind::ConnectionAborted.into())
     }
 
     /// Reads up to the final dot.
@@ -188,10 +207,7 @@ impl Dialogue<'_> {
         match self.script.acts.get(&at) {
             None => Ok(Taken::Yes),
             Some(Act::Reply(line)) => self.write(line).map(|()| Taken::No),
-            Some(Act::Break) => {
-                self.socket()?.shutdown(Shutdown::Both)?;
-                Err(io::ErrorKind::ConnectionAborted.into())
-            }
+            Some(Act::Break) => self.cut().map(|()| Taken::No),
             Some(Act::Hang) => self.hang(),
         }
     }
@@ -224,14 +240,16 @@ impl Dialogue<'_> {
             Wire::Closed => (0, false),
         };
         let read = &chunk[..count];
-        self.shared.with(self.number, |seen| {
-            let bytes = if secured {
-                &mut seen.secured
-            } else {
-                &mut seen.clear
-            };
-            bytes.extend_from_slice(read);
-        });
+        if self.script.host.is_none() {
+            self.shared.with(self.number, |seen| {
+                let bytes = if secured {
+                    &mut seen.secured
+                } else {
+                    &mut seen.clear
+                };
+                bytes.extend_from_slice(read);
+            });
+        }
         self.buffer.extend_from_slice(read);
         Ok(count)
     }

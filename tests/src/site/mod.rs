@@ -18,7 +18,7 @@ use std::thread;
 
 use rustls::ServerConfig;
 
-pub use self::script::{Act, At, Script};
+pub use self::script::{Act, At, Host, Script, Verdict};
 use crate::ca::Identity;
 use crate::loopback;
 use crate::wait::{PATIENCE, until};
@@ -86,8 +86,11 @@ struct Record {
 #[derive(Debug)]
 struct Running {
     listener: TcpListener,
-    sockets: Arc<Mutex<Vec<TcpStream>>>,
+    sockets: Sockets,
 }
+
+/// The open connections by their numbers.
+type Sockets = Arc<Mutex<HashMap<usize, TcpStream>>>;
 
 impl Site {
     /// Starts on a fresh loopback address.
@@ -146,7 +149,7 @@ impl Site {
         // `shutdown` on a listening socket ends the accept() that holds it.
         let _ = rustix::net::shutdown(&running.listener, rustix::net::Shutdown::Both);
         drop(running.listener);
-        for socket in locked(&running.sockets).drain(..) {
+        for (_, socket) in locked(&running.sockets).drain() {
             let _ = socket.shutdown(Shutdown::Both);
         }
         until("the listener to be gone", PATIENCE, || {
@@ -228,30 +231,34 @@ impl Drop for Site {
     }
 }
 
-fn accept(listener: &TcpListener, shared: &Arc<Shared>, sockets: &Mutex<Vec<TcpStream>>) {
+fn accept(listener: &TcpListener, shared: &Arc<Shared>, sockets: &Sockets) {
     while let Ok((socket, peer)) = listener.accept() {
         let Ok(copy) = socket.try_clone() else {
             return;
         };
         // Replies to a pipelined group go out one by one; they shall not wait for the acknowledgement of the first.
         let _ = socket.set_nodelay(true);
-        locked(sockets).push(copy);
-        let shared = Arc::clone(shared);
-        let number = shared.opened(peer.ip());
+        let script = locked(&shared.script).clone();
+        let number = shared.opened(peer.ip(), &script);
+        locked(sockets).insert(number, copy);
+        let (shared, sockets) = (Arc::clone(shared), Arc::clone(sockets));
         thread::spawn(move || {
-            let script = locked(&shared.script).clone();
             // The peer's hanging up is no error of this server's; the record says what came.
             let _ = dialogue::serve(socket, &script, &shared, number);
             shared.with(number, |seen| seen.ended = true);
+            locked(&sockets).remove(&number);
         });
     }
 }
 
 impl Shared {
-    fn opened(&self, peer: IpAddr) -> usize {
+    fn opened(&self, peer: IpAddr, script: &Script) -> usize {
         let mut record = locked(&self.record);
         let number = record.opened;
         record.opened += 1;
+        if script.host.is_some() {
+            return number;
+        }
         record.connections.push(Seen {
             number,
             peer,

@@ -1,10 +1,12 @@
 //! What a scripted site does, point by point of the dialogue.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
 
+use super::Received;
 use crate::ca::Identity;
 
 /// A point of the dialogue.
@@ -32,11 +34,32 @@ pub enum Act {
     Hang,
 }
 
+/// Decides recipient by recipient and message by message, where a script of fixed acts is not enough.
+///
+/// A site with a host of its own keeps no record: what came is the host's to keep.
+pub trait Host: Debug + Send + Sync {
+    /// What is answered to RCPT with this argument instead of 250.
+    fn rcpt(&self, argument: &str) -> Option<String>;
+
+    /// What is done at the final dot of this message.
+    fn message(&self, message: Received) -> Verdict;
+}
+
+/// What a host does with a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Answers 250.
+    Takes,
+    /// Has it, and cuts the connection before the 250.
+    TakesAndBreaks,
+}
+
 /// How a site behaves.
 #[derive(Debug, Clone, Default)]
 pub struct Script {
     pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) acts: BTreeMap<At, Act>,
+    pub(super) host: Option<Arc<dyn Host>>,
 }
 
 impl Script {
@@ -49,8 +72,15 @@ impl Script {
     pub fn with(identity: &Identity) -> Self {
         Self {
             tls: Some(super::tls(identity)),
-            acts: BTreeMap::new(),
+            ..Self::default()
         }
+    }
+
+    /// The same, but this host decides on recipients and messages.
+    #[must_use]
+    pub fn hosted(mut self, host: Arc<dyn Host>) -> Self {
+        self.host = Some(host);
+        self
     }
 
     /// The same, but at one point it does this.

@@ -1,0 +1,96 @@
+//! What a world has that is not as usual, and the configuration files that say so.
+
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use crate::process::Observer;
+use crate::world::Listeners;
+
+/// A world's particulars. The default is a controller with its state in the world's own directory.
+#[derive(Debug, Clone, Default)]
+pub struct Layout {
+    /// Where the controller has its state; the world's directory where nothing is said.
+    pub controller_state: Option<PathBuf>,
+    /// Where each agent has a directory for its state; the world's directory where nothing is said.
+    pub agents_state: Option<PathBuf>,
+    /// Lines below `[store]`.
+    pub store: String,
+    /// Where DSNs leave.
+    pub smarthost: Option<SocketAddr>,
+    /// Variables set for the controller, such as a library to load before others.
+    pub environment: Vec<(String, String)>,
+    /// Is told every line that a program of this world logs.
+    pub observer: Option<Observer>,
+}
+
+/// What a controller in `directory` reads.
+pub(crate) fn controller(layout: &Layout, directory: &Path, listeners: &Listeners) -> String {
+    let Listeners {
+        smtp,
+        lmtp,
+        control,
+        metrics,
+        socket,
+    } = listeners;
+    let mut text = format!(
+        "hostname = \"mail.provider.example\"\n\
+         state_dir = \"{state}\"\n\
+         [intake]\n\
+         smtp = [\"{smtp}\"]\n\
+         lmtp = [\"{lmtp}\"]\n\
+         trusted = [\"127.0.0.0/8\"]\n\
+         max_message_bytes = 67108864\n\
+         [store]\n\
+         {store}\n\
+         [control]\n\
+         listen = \"{control}\"\n\
+         socket = \"{socket}\"\n\
+         [metrics]\n\
+         listen = \"{metrics}\"\n\
+         [notify]\n\
+         postmaster = \"postmaster@provider.example\"\n",
+        state = layout.controller_state(directory).display(),
+        store = layout.store,
+        socket = socket.display(),
+    );
+    if let Some(smarthost) = layout.smarthost {
+        let _ = writeln!(text, "smarthost = \"{smarthost}\"");
+    }
+    text
+}
+
+/// What an agent of a world in `directory` reads.
+pub(crate) fn agent(
+    layout: &Layout,
+    directory: &Path,
+    name: &str,
+    address: Ipv4Addr,
+    control: SocketAddr,
+    dns: SocketAddr,
+) -> String {
+    format!(
+        "name = \"{name}\"\n\
+         state_dir = \"{state}\"\n\
+         controller = \"https://{control}\"\n\
+         addresses = [\"{address}\"]\n\
+         helo = \"{name}.provider.example\"\n\
+         [targets]\n\
+         allow = [\"127.0.0.0/8\"]\n\
+         [dns]\n\
+         servers = [\"{dns}\"]\n",
+        state = layout.agent_state(directory, name).display(),
+    )
+}
+
+impl Layout {
+    pub(crate) fn controller_state(&self, directory: &Path) -> PathBuf {
+        let usual = || directory.join("controller-state");
+        self.controller_state.clone().unwrap_or_else(usual)
+    }
+
+    fn agent_state(&self, directory: &Path, name: &str) -> PathBuf {
+        let parent = self.agents_state.as_deref().unwrap_or(directory);
+        parent.join(format!("{name}-state"))
+    }
+}

@@ -1,0 +1,165 @@
+//! The moments at which the power is cut, and what the cut did to the files.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+
+use super::registrar::Registrar;
+use super::tally::Tally;
+use crate::wait::Stopwatch;
+use crate::world::World;
+
+/// What does not happen within this is not waited for: the cut comes all the same, and does not count as a hit.
+const LATEST: Duration = Duration::from_secs(2);
+
+/// A moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Aim {
+    Anytime,
+    /// While a commit is being written back: the kernel may do that at any time, whole or in part.
+    Commit,
+    /// A segment has just been made.
+    Roll,
+    /// A segment has just been unlinked.
+    Cleaning,
+    /// A content file is being written.
+    Content,
+    /// SIGTERM has been sent.
+    CleanStop,
+    /// A change of the registry is on its way.
+    Registry,
+}
+
+impl Aim {
+    pub(super) fn choose(rng: &mut StdRng) -> Self {
+        const ALL: [Aim; 7] = [
+            Aim::Anytime,
+            Aim::Commit,
+            Aim::Roll,
+            Aim::Cleaning,
+            Aim::Content,
+            Aim::CleanStop,
+            Aim::Registry,
+        ];
+        ALL[rng.random_range(0..ALL.len())]
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Anytime => "cuts at any time",
+            Self::Commit => "cuts into a commit",
+            Self::Roll => "cuts after a segment was made",
+            Self::Cleaning => "cuts after a segment was cleaned",
+            Self::Content => "cuts into a content file",
+            Self::CleanStop => "cuts into a clean stop",
+            Self::Registry => "cuts into a registry change",
+        }
+    }
+
+    /// How much later than the moment the cut may come.
+    pub(super) fn spread(self) -> Duration {
+        Duration::from_millis(match self {
+            Self::Anytime | Self::Commit | Self::Cleaning => 1,
+            Self::Roll | Self::Content => 4,
+            Self::Registry => 15,
+            Self::CleanStop => 120,
+        })
+    }
+
+    /// Waits for the moment; whether it came.
+    pub(super) fn wait(self, state: &Path, world: &mut World, registrar: &Registrar) -> bool {
+        let (queue, content) = (state.join("queue"), state.join("content"));
+        match self {
+            Self::Anytime | Self::Commit => true,
+            Self::Roll => appears(&queue),
+            Self::Content => appears(&content),
+            Self::Cleaning => vanishes(&queue),
+            Self::CleanStop => {
+                world.controller().ask_to_end();
+                true
+            }
+            Self::Registry => comes(|| registrar.busy()),
+        }
+    }
+
+    /// What is done at the last moment: for a commit, what the kernel does every few seconds.
+    pub(super) fn press(self, state: &Path) {
+        if self == Self::Commit
+            && let Some(newest) = names(&state.join("queue")).pop()
+            && let Ok(file) = File::open(newest)
+        {
+            // The file may be gone; then the cut is one at any time.
+            let _ = file.sync_data();
+        }
+    }
+}
+
+fn appears(dir: &Path) -> bool {
+    let before = names(dir);
+    comes(|| names(dir).iter().any(|name| !before.contains(name)))
+}
+
+fn vanishes(dir: &Path) -> bool {
+    let mut before = names(dir);
+    comes(|| {
+        let now = names(dir);
+        let vanished = before.iter().any(|name| !now.contains(name));
+        before = now;
+        vanished
+    })
+}
+
+fn comes(mut moment: impl FnMut() -> bool) -> bool {
+    let begun = Stopwatch::start();
+    while begun.elapsed() < LATEST {
+        if moment() {
+            return true;
+        }
+        std::thread::yield_now();
+    }
+    false
+}
+
+/// What lies in a directory, in order; nothing where there is none.
+fn names(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten();
+    let mut names: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    names.sort();
+    names
+}
+
+/// The files of the logs and of contents, with their lengths.
+#[derive(Debug)]
+pub(super) struct Snapshot(BTreeMap<PathBuf, u64>);
+
+impl Snapshot {
+    pub(super) fn of(state: &Path) -> Self {
+        let dirs = ["queue", "registry", "content"];
+        let files = dirs.iter().flat_map(|dir| names(&state.join(dir)));
+        Self(
+            files
+                .filter_map(|path| Some((path.clone(), fs::metadata(&path).ok()?.len())))
+                .collect(),
+        )
+    }
+
+    /// Counts what the cut took and what it gave back.
+    pub(super) fn compare(&self, after: &Self, tally: &Tally) {
+        let (mut gone, mut shorter) = (0, 0);
+        for (path, length) in &self.0 {
+            match after.0.get(path) {
+                None => gone += 1,
+                Some(left) if left < length => shorter += 1,
+                Some(_) => {}
+            }
+        }
+        let back = after.0.keys().filter(|path| !self.0.contains_key(*path));
+        tally.add("files gone after the cut", gone);
+        tally.add("files cut short", shorter);
+        tally.add("unlinked files that came back", back.count() as u64);
+    }
+}
