@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -47,9 +48,11 @@ impl Parts {
         }
     }
 
+    /// `newest` is the time of the newest record of an earlier start.
     pub(crate) fn dispatch(
         &mut self,
         store: &Store,
+        newest: Option<Timestamp>,
         registry: &Registry,
         notifier: &Notifier,
     ) -> dispatch::Handle {
@@ -57,6 +60,7 @@ impl Parts {
         let agents = agents.iter().map(|agent| agent.name.clone()).collect();
         let settings = dispatch::Settings {
             start_number: store.start_number(),
+            newest,
             notifier: notifier.clone(),
         };
         let mut sites = registry.sites();

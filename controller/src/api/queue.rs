@@ -53,7 +53,8 @@ impl pb::queue_server::Queue for Queue {
         request: Request<pb::DeliverySelection>,
     ) -> Result<Response<pb::Changed>, Status> {
         let ids = self.selected(request.into_inner()).await?;
-        let deliveries = self.0.dispatch.retry(ids).await;
+        let retried = self.0.dispatch.retry(ids).await;
+        let deliveries = retried.map_err(|_| in_hand())?;
         Ok(Response::new(pb::Changed { deliveries }))
     }
 
@@ -65,9 +66,7 @@ impl pb::queue_server::Queue for Queue {
         let ids = self.selected(request.into_inner()).await?;
         let shown: Vec<String> = ids.iter().map(ToString::to_string).collect();
         let removed = self.0.dispatch.remove(ids).await;
-        let deliveries = removed.map_err(|_| {
-            status::refused("in hand: an agent is handing it over now, try again in a moment")
-        })?;
+        let deliveries = removed.map_err(|_| in_hand())?;
         let what = format!("mail removed: {}", shown.join(", "));
         self.0.editor.audit(now(), who.who(), &what);
         Ok(Response::new(pb::Changed { deliveries }))
@@ -95,6 +94,10 @@ impl Queue {
         let found = self.find(&selection.id, site(&selection.site)?).await?;
         Ok(found.into_iter().map(|it| it.delivery).collect())
     }
+}
+
+fn in_hand() -> Status {
+    status::refused("in hand: an agent is handing it over now, try again in a moment")
 }
 
 /// Empty: all.

@@ -39,6 +39,7 @@ fn world() -> World {
     let (store, _) = Store::open(&settings).unwrap();
     let settings = Settings {
         start_number: store.start_number(),
+        newest: None,
         notifier: crate::dsn::samples::notifier(),
     };
     let agents = vec!["out1".parse().unwrap()];

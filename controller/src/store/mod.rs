@@ -36,7 +36,6 @@ pub struct Position {
 
 impl Position {
     /// In front of everything that becomes due at `at`, behind everything that is due before it.
-    #[expect(dead_code, reason = "expiry makes it")]
     pub(crate) fn before(at: Timestamp) -> Self {
         Self {
             not_before_ms: u64::try_from(at.as_millisecond()).unwrap_or(0),
@@ -280,7 +279,8 @@ impl Store {
         disk: local::disk::SharedDisk,
         settings: &Settings,
     ) -> Result<(Self, StartReport), OpenError> {
-        let (local, report) = local::Local::open_on(disk, settings)?;
+        let (local, report) =
+            local::Local::open_on(disk, local::spares::Making::WhenTaken, settings)?;
         Ok((Self(Arc::new(local)), report))
     }
 

@@ -21,7 +21,9 @@ mod record;
 mod registry;
 mod replay;
 mod segment;
+pub(crate) mod spares;
 mod start;
+mod torn;
 mod writer;
 
 #[cfg(test)]
@@ -40,6 +42,7 @@ use dd_proto::envelope::Envelope;
 use dd_proto::id::{DeliveryId, MessageId};
 use dd_proto::name::SiteName;
 use jiff::Timestamp;
+use prost::Message as _;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::intake::accept::{AcceptError, Content, Submission};
@@ -56,6 +59,7 @@ use index::Index;
 use index::entry::millis;
 use log::Files;
 use registry::Registry;
+use spares::Making;
 use start::{Places, Started};
 use writer::{Request, Writer, wall};
 
@@ -93,12 +97,13 @@ struct Threads {
 
 impl Local {
     pub(crate) fn open(settings: &Settings) -> Result<(Self, StartReport), OpenError> {
-        Self::open_on(Arc::new(RealDisk), settings)
+        Self::open_on(Arc::new(RealDisk), Making::Ahead, settings)
     }
 
     /// All files but sled's lie on `disk`.
     pub(crate) fn open_on(
         disk: SharedDisk,
+        making: Making,
         settings: &Settings,
     ) -> Result<(Self, StartReport), OpenError> {
         let Started {
@@ -111,7 +116,7 @@ impl Local {
             registry,
             index,
             report,
-        } = start::start(disk, settings)?;
+        } = start::start(disk, making, settings)?;
         let (requests, receiver) = mpsc::channel(REQUESTS);
         let failed = watch::Sender::new(false);
         let writer = Writer {
@@ -178,14 +183,17 @@ impl Local {
                 (Bytes::new(), Some(spooled))
             }
         };
-        self.ask(|answer| Request::Accept {
+        if accepted.encoded_len() > record::MAX_ENVELOPE as usize {
+            tracing::error!(id = %submission.id, "an envelope is too large for a record");
+            return Err(AcceptError::Full);
+        }
+        let accept = |answer| Request::Accept {
             accepted,
             inline,
             file,
             answer,
-        })
-        .await
-        .map_err(|LogFailed| AcceptError::LogFailed)
+        };
+        self.ask(accept, AcceptError::LogFailed).await
     }
 
     pub(crate) async fn spool(&self) -> Result<Spooled, AcceptError> {
@@ -209,7 +217,8 @@ impl Local {
             content: content_of(owing.dsn),
         });
         let batch = batch.collect();
-        self.ask(|answer| Request::Settle { batch, answer }).await
+        self.ask(|answer| Request::Settle { batch, answer }, LogFailed)
+            .await
     }
 
     pub(crate) async fn note(&self, batch: Vec<Owing<Note>>) -> Result<Vec<Waiting>, LogFailed> {
@@ -218,17 +227,20 @@ impl Local {
             content: content_of(owing.dsn),
         });
         let batch = batch.collect();
-        self.ask(|answer| Request::Note { batch, answer }).await
+        self.ask(|answer| Request::Note { batch, answer }, LogFailed)
+            .await
     }
 
-    async fn ask<T>(
+    /// `failed`: what to say where the writer is gone.
+    async fn ask<T, E: Copy>(
         &self,
-        request: impl FnOnce(oneshot::Sender<Result<T, LogFailed>>) -> Request,
-    ) -> Result<T, LogFailed> {
+        request: impl FnOnce(oneshot::Sender<Result<T, E>>) -> Request,
+        failed: E,
+    ) -> Result<T, E> {
         let (answer, answered) = oneshot::channel();
         let sent = self.requests.send(request(answer)).await;
-        sent.map_err(|_| LogFailed)?;
-        answered.await.map_err(|_| LogFailed)?
+        sent.map_err(|_| failed)?;
+        answered.await.map_err(|_| failed)?
     }
 
     pub(crate) fn site_timer(&self, site: &SiteName, at: Option<Timestamp>) {
@@ -346,7 +358,9 @@ impl Local {
         let result = put.await.map_err(|_| LogFailed)?;
         result.map_err(|error| {
             tracing::error!(%error, "the registry's log cannot be written");
-            self.failed.send_replace(true);
+            if matches!(error, log::AppendError::Failed(_)) {
+                self.failed.send_replace(true);
+            }
             LogFailed
         })
     }

@@ -3,14 +3,13 @@
 //! Ten thousand sites take a few MiB, so the map is whole in memory (docs/decisions/0003-registry-in-memory.md).
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use prost::Message as _;
 
 use super::body;
-use super::log::{Log, NewRecord};
+use super::log::{AppendError, Log, NewRecord};
 use super::record::Kind;
 use super::replay::Found;
 use crate::store::Record;
@@ -75,7 +74,7 @@ impl Registry {
         key: &str,
         value: Option<Bytes>,
         wall_ms: u64,
-    ) -> io::Result<u64> {
+    ) -> Result<u64, AppendError> {
         let mut locked = self.lock();
         let (log, map) = &mut *locked;
         let put = body::Put {
@@ -89,7 +88,7 @@ impl Registry {
             envelope: put.encode_to_vec(),
             content: value.clone(),
         };
-        let written = log.commit(&[record], wall_ms)?;
+        let written = log.append(&[record], 0, wall_ms)?;
         let version = written[0].sequence;
         apply(map, put, version, value);
         Ok(version)

@@ -20,6 +20,7 @@ use super::disk::{self, Disk};
 use super::log::Place;
 use super::record::{self, Header};
 use super::segment::{self, Segment};
+use super::torn::torn_at;
 
 /// A valid record of an earlier start.
 #[derive(Debug)]
@@ -58,10 +59,27 @@ pub(crate) struct Replayed {
 
 /// One segment, taken apart.
 #[derive(Debug, Default)]
-struct Parsed {
-    records: Vec<(u64, Header)>,
+pub(super) struct Parsed {
+    pub(super) records: Vec<(u64, Header)>,
     /// Bytes that are no record and not only zeros.
     gaps: Vec<Range<u64>>,
+}
+
+impl Parsed {
+    /// Behind it there are only zeros.
+    fn end(&self) -> u64 {
+        let record = self.records.last().map(|(at, header)| at + header.len());
+        let gap = self.gaps.last().map(|gap| gap.end);
+        record.max(gap).unwrap_or(segment::HEADER)
+    }
+
+    fn cut(&mut self, keep: u64) {
+        self.records.retain(|(at, _)| *at < keep);
+        self.gaps.retain(|gap| gap.start < keep);
+        if let Some(gap) = self.gaps.last_mut() {
+            gap.end = gap.end.min(keep);
+        }
+    }
 }
 
 /// Reads all segments in `dir` that are older than `current_start`, oldest first.
@@ -95,17 +113,24 @@ pub(crate) fn replay(
             .last_sequence
             .max(segment.first_sequence.saturating_sub(1));
         let mut parsed = parse(&bytes, &segment);
-        if Some(index) == last
-            && let Some(cut) = torn_at(&parsed, &bytes, &segment, &whole)
-        {
-            let keep_from = usize::try_from(cut).unwrap_or(usize::MAX).min(bytes.len());
-            set_aside(disk, quarantine, &segment, cut, &bytes[keep_from..])?;
-            let file = disk.open(path)?;
-            file.set_len(cut)?;
-            file.sync_all()?;
-            replayed.torn_bytes += bytes.len() as u64 - cut;
-            parsed.records.retain(|(offset, _)| *offset < cut);
-            parsed.gaps.retain(|gap| gap.start < cut);
+        if Some(index) == last {
+            let keep = match torn_at(&parsed, &bytes, &segment, &whole) {
+                Some(torn) => {
+                    let used = bytes.iter().rposition(|byte| *byte != 0);
+                    let behind = &bytes[index_of(torn)..];
+                    set_aside(disk, quarantine, &segment, torn, behind)?;
+                    replayed.torn_bytes += used.map_or(0, |at| at as u64 + 1).saturating_sub(torn);
+                    torn
+                }
+                None => parsed.end(),
+            };
+            // Space that was made ahead goes back too.
+            if keep < bytes.len() as u64 {
+                let file = disk.open(path)?;
+                file.set_len(keep)?;
+                file.sync_all()?;
+            }
+            parsed.cut(keep);
         }
         for gap in &parsed.gaps {
             let (from, to) = (index_of(gap.start), index_of(gap.end));
@@ -125,7 +150,7 @@ pub(crate) fn replay(
             replayed.last_sequence = replayed.last_sequence.max(header.sequence);
             replayed.newest_ms = replayed.newest_ms.max(header.wall_ms);
         }
-        let end = bytes.len() as u64;
+        let end = parsed.end();
         if parsed.gaps.last().is_some_and(|gap| gap.end == end) {
             after = Before::Damage;
         }
@@ -142,7 +167,7 @@ impl Replayed {
 }
 
 /// Offsets lie inside a segment that is in memory.
-fn index_of(offset: u64) -> usize {
+pub(super) fn index_of(offset: u64) -> usize {
     usize::try_from(offset).unwrap_or(usize::MAX)
 }
 
@@ -154,7 +179,7 @@ fn header_of(named: &Segment, bytes: &[u8]) -> Segment {
         .unwrap_or(*named)
 }
 
-fn found<'a>(
+pub(super) fn found<'a>(
     bytes: &'a [u8],
     segment: &Segment,
     offset: u64,
@@ -204,46 +229,6 @@ fn parse(bytes: &[u8], segment: &Segment) -> Parsed {
 fn whole_record(bytes: &[u8], segment: &Segment, at: usize) -> Option<Header> {
     let (header, _) = record::decode(&bytes[at..], segment, at as u64)?;
     (at as u64 + header.len() <= bytes.len() as u64).then_some(header)
-}
-
-/// Where the last commit has its first bad record; None where it is whole.
-fn torn_at(
-    parsed: &Parsed,
-    bytes: &[u8],
-    segment: &Segment,
-    whole: &impl Fn(&Found<'_>) -> bool,
-) -> Option<u64> {
-    let last_commit = parsed.records.last().map_or(0, |(_, header)| header.commit);
-    let first_of_last = parsed
-        .records
-        .iter()
-        .find(|(_, header)| header.commit == last_commit)
-        .map_or(segment::HEADER, |(offset, _)| *offset);
-    let bad_record = parsed
-        .records
-        .iter()
-        .filter(|(_, header)| header.commit == last_commit)
-        .find(|(offset, header)| {
-            let found = found(bytes, segment, *offset, *header, Before::Whole);
-            crc32c::crc32c(found.content) != header.content_crc || !whole(&found)
-        })
-        .map(|(offset, _)| *offset);
-    // A gap in front of the last commit's first valid record belongs to it where its own first record is missing.
-    let starts_late = parsed
-        .records
-        .iter()
-        .find(|(_, header)| header.commit == last_commit)
-        .is_some_and(|(_, header)| header.sequence > last_commit);
-    let bad_gap = parsed
-        .gaps
-        .iter()
-        .find(|gap| {
-            gap.start > first_of_last
-                || gap.end == first_of_last && starts_late
-                || parsed.records.is_empty()
-        })
-        .map(|gap| gap.start);
-    bad_record.into_iter().chain(bad_gap).min()
 }
 
 /// Copies bytes that are no record, and not only zeros, to where an operator can look at them.

@@ -129,10 +129,14 @@ fn write(dir: &Path, segment_bytes: u64, commits: &[Vec<Op>]) -> Vec<Vec<Placed>
     };
     let disk: SharedDisk = Arc::new(RealDisk);
     let queue = dir.join("queue");
-    let mut log = Log::begin(&disk, &queue, segment_bytes, own, Files::default()).unwrap();
+    let segments = log::Segments {
+        bytes: segment_bytes,
+        making: Making::WhenTaken,
+    };
+    let mut log = Log::begin(&disk, &queue, segments, own, Files::default()).unwrap();
     let commit = |ops: &Vec<Op>| {
         let records: Vec<NewRecord> = ops.iter().map(|op| record_of(*op)).collect();
-        let written = log.commit(&records, 1).unwrap();
+        let written = log.append(&records, 0, 1).unwrap();
         let each = ops.iter().zip(&records).zip(written);
         each.map(|((op, record), written)| Placed {
             op: *op,
@@ -204,22 +208,23 @@ proptest! {
         commits in commits(1),
         segment_bytes in prop_oneof![Just(300_u64), Just(1 << 20)],
         at: Pick,
-        zeros in 0..100_usize,
     ) {
         let dir = TempDir::new().unwrap();
         let written = write(dir.path(), segment_bytes, &commits);
-        let (last, earlier) = written.split_last().unwrap();
-        let (first, end) = (last[0].written.place, last[last.len() - 1].written.place);
-        let cut = pick(first.offset, end.offset + end.len, at);
-        change(dir.path(), first.segment, |bytes| {
-            bytes.truncate(index(cut));
-            bytes.resize(bytes.len() + zeros, 0);
-        });
+        // A group of records that reaches into another segment is a commit in each.
+        let all: Vec<&Placed> = written.iter().flatten().collect();
+        let of_last_group = written[written.len() - 1].len();
+        let end = all[all.len() - 1].written.place;
+        let in_last_commit = |it: &&&Placed| it.written.place.segment == end.segment;
+        let first = all.iter().rev().take(of_last_group).take_while(in_last_commit).last().unwrap();
+        let cut = pick(first.written.place.offset, end.offset + end.len, at);
+        change(dir.path(), end.segment, |bytes| bytes[index(cut)..].fill(0));
         let mut expected = Model::new();
-        let whole = last.iter().filter(|it| it.written.place.offset + it.written.place.len <= cut);
-        for it in earlier.iter().flatten().chain(whole) {
-            apply(&mut expected, it.op);
-        }
+        let whole = |it: &&&Placed| {
+            let place = it.written.place;
+            place.segment < end.segment || place.offset + place.len <= cut
+        };
+        all.iter().filter(whole).for_each(|it| apply(&mut expected, it.op));
         for _ in 0..2 {
             let (found, report) = read(dir.path());
             prop_assert_eq!(&found, &expected);
@@ -293,6 +298,35 @@ proptest! {
                 (due.collect::<Vec<_>>(), head.more, head.next_due)
             };
             prop_assert_eq!(of(&again.0.index), of(&live));
+        }
+    }
+}
+
+#[test]
+fn damage_in_front_of_a_torn_commit_is_not_cut_with_it() {
+    let commits = [
+        vec![Op::Accept(0)],
+        vec![Op::Accept(1)],
+        vec![Op::Accept(2), Op::Accept(3)],
+    ];
+    // Of the last commit nothing is good, or its second record; in the one before it a byte of the envelope is bad.
+    for second_is_good in [false, true] {
+        let dir = TempDir::new().unwrap();
+        let written = write(dir.path(), 1 << 20, &commits);
+        flip(dir.path(), 1, written[1][0].written.place.offset + 70);
+        flip(dir.path(), 1, written[2][0].written.place.offset + 70);
+        if !second_is_good {
+            flip(dir.path(), 1, written[2][1].written.place.offset + 70);
+        }
+        for start in 0..2 {
+            let (found, report) = read(dir.path());
+            let open: Vec<_> = found.into_iter().map(|((n, _), it)| (n, it.1)).collect();
+            assert_eq!(
+                open,
+                [(0, true), (0, true)],
+                "{second_is_good}, start {start}"
+            );
+            assert_eq!(report.damaged, 1, "{second_is_good}, start {start}");
         }
     }
 }

@@ -17,11 +17,12 @@ use super::content::Contents;
 use super::disk::{self, DiskFile, Lock, SharedDisk};
 use super::index::Index;
 use super::index::entry::time;
-use super::log::{Files, Log, Written};
+use super::log::{Files, Log, Segments, Written};
 use super::record::Kind;
 use super::registry::{Registry, Replaying};
 use super::replay::{Before, Found, Replayed, replay};
 use super::segment::{self, Segment};
+use super::spares::Making;
 use crate::store::{OpenError, RebuildIndex, Settings, StartReport, StoreError};
 
 /// Segments of the registry's log are small: it changes rarely.
@@ -99,7 +100,11 @@ pub(crate) struct Started {
 
 /// # Errors
 /// The directory is in use, or cannot be read or written.
-pub(crate) fn start(disk: SharedDisk, settings: &Settings) -> Result<Started, OpenError> {
+pub(crate) fn start(
+    disk: SharedDisk,
+    making: Making,
+    settings: &Settings,
+) -> Result<Started, OpenError> {
     let places = Places::new(disk, &settings.dir);
     let disk = &places.disk;
     make_dirs(&places)?;
@@ -108,12 +113,8 @@ pub(crate) fn start(disk: SharedDisk, settings: &Settings) -> Result<Started, Op
     let contents = Contents::new(Arc::clone(disk), &places.content);
     let old_queue = segment::list(&**disk, &places.queue)?;
     let old_registry = segment::list(&**disk, &places.registry)?;
-    let start = 1 + old_queue
-        .iter()
-        .chain(&old_registry)
-        .map(|(segment, _)| segment.start)
-        .max()
-        .unwrap_or(0);
+    let highest = |dir| segment::highest_start(&**disk, dir);
+    let start = 1 + highest(&places.queue)?.max(highest(&places.registry)?);
 
     let mut replaying = Replaying::default();
     let registry_was = replay(
@@ -129,7 +130,10 @@ pub(crate) fn start(disk: SharedDisk, settings: &Settings) -> Result<Started, Op
     let log = Log::begin(
         disk,
         &places.registry,
-        REGISTRY_SEGMENT_BYTES,
+        Segments {
+            bytes: REGISTRY_SEGMENT_BYTES,
+            making: Making::WhenTaken,
+        },
         tail,
         registry_files,
     )?;
@@ -155,13 +159,17 @@ pub(crate) fn start(disk: SharedDisk, settings: &Settings) -> Result<Started, Op
     for (named, path) in &old_queue {
         let file = disk.open(path)?;
         let segment = read_header(&*file).unwrap_or(*named);
-        files.add(segment, file);
+        let bytes = file.len()?;
+        files.add(segment, file, bytes);
     }
     let tail = own_segment(&old_queue, start, was.last_sequence);
     let queue = Log::begin(
         disk,
         &places.queue,
-        settings.segment_bytes,
+        Segments {
+            bytes: settings.segment_bytes,
+            making,
+        },
         tail,
         files.clone(),
     )?;
@@ -241,7 +249,9 @@ fn trusted_index(
     };
     let (segment, offset, next_sequence, entries) = (word(0)?, word(1)?, word(2)?, word(3)?);
     let (last, path) = old.last()?;
-    if last.number != segment || places.disk.open(path).ok()?.len().ok()? != offset {
+    let bytes = disk::read(&*places.disk, path).ok()?;
+    let behind = bytes.get(usize::try_from(offset).ok()?..)?;
+    if last.number != segment || behind.iter().any(|byte| *byte != 0) {
         return None;
     }
     remove_half_snapshots(&places.index).ok()?;
