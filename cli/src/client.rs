@@ -11,6 +11,7 @@ use dd_proto::pb;
 use dd_proto::pb::agents_client::AgentsClient;
 use dd_proto::pb::authorities_client::AuthoritiesClient;
 use dd_proto::pb::queue_client::QueueClient;
+use dd_proto::pb::registry_client::RegistryClient;
 use dd_proto::pb::sites_client::SitesClient;
 use dd_proto::pb::watch_client::WatchClient;
 use hyper_util::rt::TokioIo;
@@ -87,6 +88,7 @@ impl Controller {
         queue: QueueClient;
         agents: AgentsClient;
         authorities: AuthoritiesClient;
+        registry: RegistryClient;
         watch: WatchClient;
     }
 
@@ -105,6 +107,12 @@ impl Controller {
     ) -> Result<Vec<T>, Failure> {
         let collected: Result<Vec<T>, Status> = self.one(answer)?.collect().await;
         collected.map_err(|status| Failure::from_status(&status, self.at()))
+    }
+
+    /// The next item of a streaming call; none at its end.
+    pub(crate) async fn next<T>(&self, items: &mut Streaming<T>) -> Result<Option<T>, Failure> {
+        let next = items.message().await;
+        next.map_err(|status| Failure::from_status(&status, self.at()))
     }
 
     fn at(&self) -> &str {

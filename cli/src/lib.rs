@@ -22,7 +22,7 @@ use std::io::{Read, Write};
 
 use clap::Parser as _;
 
-use crate::args::{Args, Noun};
+use crate::args::{Args, Noun, RegistryVerb};
 use crate::client::Controller;
 use crate::failure::{Exit, Failure};
 use crate::output::{Answer, Printer};
@@ -39,21 +39,43 @@ pub async fn run(
         Ok(args) => args,
         Err(error) => return printer.usage(&error),
     };
-    let output = args.output;
-    match answer(args, stdin).await {
-        Ok(answer) => printer.answer(&answer, output),
+    match carried_out(args, stdin, &mut printer).await {
+        Ok(exit) => exit,
         Err(failure) => printer.failure(&failure),
     }
 }
 
-async fn answer(args: Args, stdin: &mut dyn Read) -> Result<Answer, Failure> {
+/// Most commands have one answer; what may be longer than memory, or has no end, is printed as it comes.
+async fn carried_out(
+    args: Args,
+    stdin: &mut dyn Read,
+    printer: &mut Printer<'_>,
+) -> Result<Exit, Failure> {
     let controller = Controller::new(args.connection)?;
+    let output = args.output;
     match args.noun {
-        Noun::Site { verb } => cmd::site::run(verb, &controller, stdin).await,
-        Noun::Etrn(etrn) => cmd::etrn::run(etrn, &controller).await,
-        Noun::Queue { verb } => cmd::queue::run(verb, &controller).await,
-        Noun::Agent { verb } => cmd::agent::run(verb, &controller).await,
-        Noun::Ca { verb } => cmd::ca::run(verb, &controller).await,
-        Noun::Status => cmd::status::run(&controller).await,
+        Noun::Registry {
+            verb: RegistryVerb::Export,
+        } => cmd::registry::export(&controller, printer, output).await,
+        noun => {
+            let answer = answer(noun, &controller, stdin).await?;
+            Ok(printer.answer(&answer, output))
+        }
+    }
+}
+
+async fn answer(
+    noun: Noun,
+    controller: &Controller,
+    stdin: &mut dyn Read,
+) -> Result<Answer, Failure> {
+    match noun {
+        Noun::Site { verb } => cmd::site::run(verb, controller, stdin).await,
+        Noun::Etrn(etrn) => cmd::etrn::run(etrn, controller).await,
+        Noun::Queue { verb } => cmd::queue::run(verb, controller).await,
+        Noun::Agent { verb } => cmd::agent::run(verb, controller).await,
+        Noun::Ca { verb } => cmd::ca::run(verb, controller).await,
+        Noun::Registry { verb } => cmd::registry::run(verb, controller, stdin).await,
+        Noun::Status => cmd::status::run(controller).await,
     }
 }

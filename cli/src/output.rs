@@ -69,18 +69,23 @@ impl<'a> Printer<'a> {
                 .write_all(lines_printable(&answer.text).as_bytes()),
         };
         // A reader that went away (`ddadm queue list | head`) wanted no more.
-        if let Err(error) = written.and_then(|()| self.stdout.flush())
-            && error.kind() != std::io::ErrorKind::BrokenPipe
-        {
-            return self.failure(&Failure::Refused(format!(
-                "the answer cannot be written: {error}"
-            )));
+        if let Err(failure) = taken(written.and_then(|()| self.stdout.flush())) {
+            return self.failure(&failure);
         }
         // A program that reads the JSON still gets the sentence where errors go.
         if answer.exit != Exit::Done && output == Output::Json {
             self.error_line(answer.text.trim_end());
         }
         answer.exit
+    }
+
+    /// Bytes as they are, for a file or a pipe.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub(crate) fn raw(&mut self, bytes: &[u8]) -> Result<Taken, Failure> {
+        let written = self.stdout.write_all(bytes);
+        taken(written.and_then(|()| self.stdout.flush()))
     }
 
     pub(crate) fn failure(&mut self, failure: &Failure) -> Exit {
@@ -111,6 +116,24 @@ impl<'a> Printer<'a> {
     /// Standard error is the last resort: where it cannot be written, nobody can be told.
     fn error_line(&mut self, text: &str) {
         let _ = writeln!(self.stderr, "ddadm: {}", printable(text));
+    }
+}
+
+/// Whether somebody still reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    Yes,
+    /// The reader went away, and wants no more.
+    NoMore,
+}
+
+fn taken(written: std::io::Result<()>) -> Result<Taken, Failure> {
+    match written {
+        Ok(()) => Ok(Taken::Yes),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Taken::NoMore),
+        Err(error) => Err(Failure::Refused(format!(
+            "the answer cannot be written: {error}"
+        ))),
     }
 }
 

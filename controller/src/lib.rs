@@ -120,6 +120,7 @@ pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunErro
     if let Some(listener) = doors.metrics {
         parts.metrics(listener, &middle);
     }
+    parts.registry_copy(middle.registry.clone(), config.state_dir.clone());
     let context = context(middle, authority, audit, config.site_defaults, facts);
     parts.control(context, doors.socket, doors.control, tls);
 

@@ -3,7 +3,7 @@
 //! # Invariants
 //! A part that ends by itself ends the process. Intake stops first; the rest runs on while its sessions end.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::dsn::Notifier;
 use crate::intake::listener::Intake;
 use crate::registry::Registry;
 use crate::store::Store;
-use crate::{RunError, Signals, api, dispatch, inflow, metrics, reload, tls};
+use crate::{RunError, Signals, api, dispatch, inflow, metrics, registry, reload, tls};
 
 /// At most this long a stop waits for sessions to end.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -105,6 +105,14 @@ impl Parts {
         self.running.spawn(async {
             report(metrics::serve(listener, sources).await);
             "metrics"
+        });
+    }
+
+    /// The registry beside the state, for people and backups.
+    pub(crate) fn registry_copy(&mut self, registry: Registry, state_dir: PathBuf) {
+        self.running.spawn(async {
+            registry::copy::keep(registry, state_dir).await;
+            "registry copy"
         });
     }
 

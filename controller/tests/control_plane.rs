@@ -7,6 +7,7 @@ use dd_controller::store::RebuildIndex;
 use dd_proto::pb::agents_client::AgentsClient;
 use dd_proto::pb::delivery_client::DeliveryClient;
 use dd_proto::pb::enrollment_client::EnrollmentClient;
+use dd_proto::pb::registry_client::RegistryClient;
 use dd_proto::pb::sites_client::SitesClient;
 use dd_proto::pb::watch_client::WatchClient;
 use dd_proto::pb::{self, agent_event::Event, order};
@@ -276,6 +277,155 @@ async fn what_wakes_a_site_up_is_shown_once_and_kept_hashed() {
             assert!(!found, "{} is in {}", secret.escape_ascii(), file.display());
         }
     }
+}
+
+async fn export(channel: Channel) -> String {
+    let mut registry = RegistryClient::new(channel);
+    let exported = registry.export(pb::ExportRequest {}).await;
+    let mut parts = exported.unwrap().into_inner();
+    let mut text = Vec::new();
+    while let Some(part) = parts.message().await.unwrap() {
+        text.extend_from_slice(&part.text);
+    }
+    String::from_utf8(text).unwrap()
+}
+
+async fn apply(channel: Channel, text: &str) -> Result<pb::Applied, Status> {
+    let parts = text.as_bytes().chunks(1000).map(|part| pb::RegistryPart {
+        text: part.to_vec().into(),
+    });
+    let parts: Vec<_> = parts.collect();
+    let mut registry = RegistryClient::new(channel);
+    let applied = registry.apply(tokio_stream::iter(parts)).await;
+    applied.map(tonic::Response::into_inner)
+}
+
+fn ca_pem() -> String {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    params.self_signed(&key).unwrap().pem()
+}
+
+/// 500 sites that prove themselves by a certificate, their authority and an agent.
+fn many() -> String {
+    let mut text = format!(
+        "[agent.out1]\naddress = [\"192.0.2.10\"]\n[authority.ca]\ncertificate = \"\"\"\n{}\"\"\"\n",
+        ca_pem()
+    );
+    for number in 0..500 {
+        text += &format!(
+            "[site.s{number}]\ndomain = \"s{number}.example\"\nhost = \"s{number}.dyn.example\"\n\
+             proof = \"certificate\"\nauthority = \"ca\"\ncert-name = \"s{number}.example\"\n"
+        );
+    }
+    text
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_makes_a_fresh_controller_the_same() {
+    let first = World::start().await;
+    let channel = first.local().await;
+    add(channel.clone(), home()).await.unwrap();
+    let wake = pb::WakeSecretRequest {
+        name: "home".to_owned(),
+        change: 0,
+    };
+    let mut sites = SitesClient::new(channel.clone());
+    sites.wake_secret(wake).await.unwrap();
+    let hold = pb::HoldSiteRequest {
+        name: "home".to_owned(),
+        until_ms: 4_000_000_000_000,
+    };
+    sites.hold(hold).await.unwrap();
+    let applied = apply(channel.clone(), &many()).await.unwrap();
+    assert_eq!((applied.added.len(), applied.unchanged), (502, 0));
+    assert_eq!(applied.lacks, ["site home"]);
+    let exported = export(channel.clone()).await;
+
+    let second = World::start().await;
+    let applied = apply(second.local().await, &exported).await.unwrap();
+    assert_eq!((applied.added.len(), applied.lacks.len()), (503, 0));
+    assert_eq!(export(second.local().await).await, exported);
+    let again = apply(second.local().await, &exported).await.unwrap();
+    assert_eq!((again.added.len(), again.changed.len()), (0, 0));
+    assert_eq!(again.unchanged, 503);
+
+    let shorter = "[site.home]\nretry = \"90s\"\n";
+    let applied = apply(second.local().await, shorter).await.unwrap();
+    assert_eq!(applied.changed, ["site home: retry"]);
+    assert_eq!(applied.lacks.len(), 502);
+    let changed = export(second.local().await).await;
+    let (before, after) = (exported.lines(), changed.lines());
+    let differs = before.zip(after).filter(|(before, after)| before != after);
+    let differs: Vec<_> = differs.collect();
+    assert_eq!(differs, [("retry = \"3m\"", "retry = \"90s\"")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_refused_changes_nothing() {
+    let world = World::start().await;
+    add(world.local().await, home()).await.unwrap();
+    let before = export(world.local().await).await;
+    let good = "[site.new]\ndomain = \"new.example\"\nhost = \"h.example:26\"\nproof = \"port\"\n";
+    for (bad, says) in [
+        (
+            "[site.b]\nhost = \"h\"\n",
+            "line 5: site b: the site needs a domain",
+        ),
+        (
+            "[site.b]\ndomain = \"new.example\"\nhost = \"h:26\"\nproof = \"port\"\n",
+            "line 1: site new: the domain new.example belongs to the site b",
+        ),
+        (
+            "[site.b]\ndomain = \"home.example\"\nhost = \"h:26\"\nproof = \"port\"\n",
+            "line 5: site b: the domain home.example belongs to the site home",
+        ),
+        (
+            "[site.home]\nproof = \"certificate\"\nauthority = \"ca\"\ncert-name = \"a.example\"\n",
+            "line 5: site home: there is no authority `ca`",
+        ),
+        (
+            "[site.home]\nconnections = 21\n",
+            "line 5: site home: --connections",
+        ),
+        (
+            "[agent.out1]\n",
+            "line 5: agent out1: it needs its outbound",
+        ),
+        ("[site.home]\nretry = \"soon\"\n", "line 6: `soon`"),
+        ("[[site]]\n", "line 5: "),
+        ("\u{0}", "line 5: "),
+    ] {
+        let refused = apply(world.local().await, &format!("{good}{bad}")).await;
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{bad}");
+        let said = refused.message();
+        assert!(said.starts_with(says), "{bad}: {said}");
+        assert_eq!(export(world.local().await).await, before, "{bad}");
+    }
+    // What moves from one site to another in one file is in nobody's way.
+    let moved = "[site.home]\ndomain = \"other.example\"\n[site.new]\ndomain = \"home.example\"\n\
+                 host = \"h.example:26\"\nproof = \"port\"\n";
+    let applied = apply(world.local().await, moved).await.unwrap();
+    assert_eq!(applied.added, ["site new"]);
+    assert_eq!(applied.changed, ["site home: domain"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_registry_lies_beside_the_state_as_it_is_exported() {
+    let world = World::start().await;
+    let path = world.state("registry.toml");
+    let mut tick = tokio::time::interval(Duration::from_millis(20));
+    let mut patience = 500;
+    while !path.exists() {
+        tick.tick().await;
+        patience -= 1;
+        assert!(patience > 0, "no {}", path.display());
+    }
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(text, export(world.local().await).await);
+    assert_eq!(mode(&path), 0o600);
 }
 
 /// Every regular file below.

@@ -131,6 +131,21 @@ Examples:
         #[command(subcommand)]
         verb: CaVerb,
     },
+    /// Sites, agents and authorities as one file: backup, and many at once
+    #[command(
+        after_help = "\
+Examples:
+  ddadm registry export > registry.toml
+  ddadm registry apply registry.toml
+
+The file has tables [site.NAME], [agent.NAME] and [authority.NAME]; keys are the long flags of the add
+commands. It holds hashes of passwords, and no private key. What it does not say stays as it is.",
+        arg_required_else_help = true
+    )]
+    Registry {
+        #[command(subcommand)]
+        verb: RegistryVerb,
+    },
     /// What the controller is doing, and what is wrong
     #[command(after_help = "Example:\n  ddadm status --output json")]
     Status,
@@ -221,6 +236,17 @@ pub(crate) enum CaVerb {
     Show { name: AuthorityName },
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum RegistryVerb {
+    /// Print the file
+    Export,
+    /// Take a file in: adds and changes, never removes, and says what the file lacks
+    Apply {
+        /// `-` reads standard input
+        file: PathBuf,
+    },
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,6 +271,8 @@ mod tests {
             "queue retry 0197f3a07a5b7c3e8d2f4a5b6c7d8e9f --site a",
             "agent add out1 --address 192.0.2.1 2001:db8::1 --from 2026-12-24",
             "ca import ca --certificate a.pem b.pem",
+            "registry export",
+            "registry apply registry.toml",
         ] {
             let parsed = Args::try_parse_from(format!("ddadm {good}").split(' '));
             assert!(parsed.is_ok(), "{good}: {parsed:?}");

@@ -4,5 +4,6 @@ pub(crate) mod agent;
 pub(crate) mod ca;
 pub(crate) mod etrn;
 pub(crate) mod queue;
+pub(crate) mod registry;
 pub(crate) mod site;
 pub(crate) mod status;

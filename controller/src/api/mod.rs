@@ -18,6 +18,7 @@ pub mod listener;
 mod order;
 pub mod produced;
 pub mod queue;
+pub mod registry;
 pub mod roles;
 pub mod sites;
 mod status;
@@ -125,7 +126,8 @@ fn services(context: Arc<Context>) -> tonic::service::Routes {
     use pb::{
         agents_server::AgentsServer, authorities_server::AuthoritiesServer,
         delivery_server::DeliveryServer, enrollment_server::EnrollmentServer,
-        queue_server::QueueServer, sites_server::SitesServer, watch_server::WatchServer,
+        queue_server::QueueServer, registry_server::RegistryServer, sites_server::SitesServer,
+        watch_server::WatchServer,
     };
     let (_, health) = tonic_health::server::health_reporter();
     let mut routes = tonic::service::Routes::builder();
@@ -153,6 +155,11 @@ fn services(context: Arc<Context>) -> tonic::service::Routes {
     add!(
         AuthoritiesServer,
         authorities::Authorities(context.clone()),
+        MAX_MESSAGE_BYTES
+    );
+    add!(
+        RegistryServer,
+        registry::Registry(context.clone()),
         MAX_MESSAGE_BYTES
     );
     add!(

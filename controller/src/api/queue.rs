@@ -91,7 +91,14 @@ impl Queue {
     }
 
     async fn selected(&self, selection: pb::DeliverySelection) -> Result<Vec<DeliveryId>, Status> {
+        // Asked first: what is known after that was open when all was known.
+        let knowledge = self.0.knows_all();
         let found = self.find(&selection.id, site(&selection.site)?).await?;
+        let is_earlier = found.iter().any(|it| it.earlier_start);
+        if is_earlier && knowledge == Knowledge::Partial {
+            // The record that settles it may still come.
+            return Err(status::not_all_known());
+        }
         Ok(found.into_iter().map(|it| it.delivery).collect())
     }
 }

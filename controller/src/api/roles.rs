@@ -52,6 +52,8 @@ pub const METHODS: &[(&str, &[Role])] = &[
     ("/dd.v1.Authorities/Import", ADMIN),
     ("/dd.v1.Authorities/List", ADMIN),
     ("/dd.v1.Authorities/Show", ADMIN),
+    ("/dd.v1.Registry/Export", ADMIN),
+    ("/dd.v1.Registry/Apply", ADMIN),
     ("/dd.v1.Watch/Status", ADMIN),
     ("/grpc.health.v1.Health/Check", EVERYBODY),
     ("/grpc.health.v1.Health/Watch", EVERYBODY),
@@ -173,7 +175,9 @@ mod tests {
             let expected = match method.split(['.', '/']).nth(3).unwrap() {
                 "Enrollment" if method.ends_with("/Join") => [true, true, true],
                 "Enrollment" | "Delivery" => [false, true, false],
-                "Sites" | "Queue" | "Agents" | "Authorities" | "Watch" => [false, false, true],
+                "Sites" | "Queue" | "Registry" | "Agents" | "Authorities" | "Watch" => {
+                    [false, false, true]
+                }
                 other => panic!("nobody said who may call {other}"),
             };
             for (caller, allowed) in callers.iter().zip(expected) {

@@ -6,6 +6,7 @@ use tonic::{Code, Status};
 use crate::authority::{AuthorityError, RequestError};
 use crate::credentials::PasswordError;
 use crate::registry::ChangeError;
+use crate::registry::apply::ApplyError;
 use crate::store::StoreError;
 
 /// The caller may not do this.
@@ -86,12 +87,22 @@ impl From<AuthorityError> for Status {
     }
 }
 
+impl From<ApplyError> for Status {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::File(error) => invalid(error.to_string()),
+            ApplyError::Change(error) => error.into(),
+        }
+    }
+}
+
 impl From<ChangeError> for Status {
     fn from(error: ChangeError) -> Self {
         let code = match &error {
             ChangeError::Unknown { .. } => Code::NotFound,
             ChangeError::Exists(_) => Code::AlreadyExists,
             ChangeError::HeldMail(_) | ChangeError::BuiltIn(_) => Code::FailedPrecondition,
+            ChangeError::NotAllKnown(_) => Code::Unavailable,
             ChangeError::Site(_) | ChangeError::Authority(_) => Code::InvalidArgument,
             ChangeError::Join(_) => Code::PermissionDenied,
             ChangeError::TooMany { .. } => Code::ResourceExhausted,

@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Context, Knowledge};
 use crate::dsn::smarthost;
+use crate::store::{Progress, Stage};
 
 #[derive(Debug, Clone)]
 pub struct Watch(pub Arc<Context>);
@@ -26,6 +27,7 @@ impl pb::watch_server::Watch for Watch {
         let connected = agents.iter().filter(|it| it.state != "disconnected");
         let connected = u32::try_from(connected.count()).unwrap_or(u32::MAX);
         let mut alarms = context.registry.alarms();
+        alarms.extend(context.store.alarms());
         alarms.extend(context.facts.alarms.iter().cloned());
         if context.registry.agents().is_empty() {
             alarms
@@ -53,6 +55,7 @@ impl pb::watch_server::Watch for Watch {
             in_doubt: counters.in_doubt,
             duplicates: counters.duplicates,
             alarms,
+            reading: reading(context.store.progress()),
         }))
     }
 }
@@ -71,4 +74,19 @@ impl Watch {
         };
         counts.into_iter().map(count).collect()
     }
+}
+
+/// What is being done until all is known; None then.
+fn reading(progress: Progress) -> Option<pb::Reading> {
+    let what = match progress.stage {
+        Stage::Opening | Stage::Checking => "checking",
+        Stage::Rebuilding => "rebuilding",
+        Stage::NoRoom { .. } => "no-room",
+        Stage::Done => return None,
+    };
+    Some(pb::Reading {
+        what: what.to_owned(),
+        percent: u32::try_from(progress.percent()).unwrap_or(100),
+        records: progress.records,
+    })
 }

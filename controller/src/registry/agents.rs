@@ -15,7 +15,7 @@ use subtle::ConstantTimeEq as _;
 use super::{ChangeError, Editor, record, unknown};
 
 const TOKEN_LIFE: Duration = Duration::from_secs(3600);
-const MAX_AGENTS: usize = 1000;
+pub(super) const MAX_AGENTS: usize = 1000;
 const MAX_ADDRESSES: usize = 100;
 
 /// An agent that may attach.
@@ -59,6 +59,16 @@ pub enum JoinError {
 }
 
 impl AgentRecord {
+    /// One that nobody has a token for.
+    pub(super) fn new(name: AgentName) -> Self {
+        Self {
+            name,
+            addresses: Vec::new(),
+            from: None,
+            token: None,
+        }
+    }
+
     /// Whether a token's secret lets this key join.
     ///
     /// # Errors
@@ -181,7 +191,7 @@ impl Editor {
         Ok(())
     }
 
-    async fn put_agent(&self, agent: AgentRecord) -> Result<(), ChangeError> {
+    pub(super) async fn put_agent(&self, agent: AgentRecord) -> Result<(), ChangeError> {
         let value = record::encode_agent(&agent);
         self.store
             .put(record::AGENT, agent.name.as_str(), Some(value))

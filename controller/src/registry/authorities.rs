@@ -10,7 +10,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use super::{ChangeError, Editor, record};
 
 const MAX_CERTIFICATES: usize = 10;
-const MAX_AUTHORITIES: usize = 1000;
+pub(super) const MAX_AUTHORITIES: usize = 1000;
 
 /// An authority by name, and the certificates it is known by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,22 +68,37 @@ impl Editor {
     ) -> Result<Arc<Authority>, ChangeError> {
         check(&certificates)?;
         let _changing = self.changing.lock().await;
-        if self.registry.authorities().len() >= MAX_AUTHORITIES {
+        let what = format!("authority {name} imported");
+        let authority = Authority {
+            name,
+            version: 0,
+            certificates,
+        };
+        self.put_authority(authority, &what, who, now).await
+    }
+
+    /// Under the lock of a change: stored, shown, and told to the sites that rely on it.
+    pub(super) async fn put_authority(
+        &self,
+        mut authority: Authority,
+        what: &str,
+        who: &str,
+        now: Timestamp,
+    ) -> Result<Arc<Authority>, ChangeError> {
+        let name = authority.name.clone();
+        let is_new = self.registry.authority(&name).is_none();
+        if is_new && self.registry.authorities().len() >= MAX_AUTHORITIES {
             return Err(ChangeError::TooMany {
                 kind: "authorities",
                 most: MAX_AUTHORITIES,
             });
         }
-        let value = record::encode_authority(&certificates);
-        let version = self
+        let value = record::encode_authority(&authority.certificates);
+        authority.version = self
             .store
             .put(record::AUTHORITY, name.as_str(), Some(value))
             .await?;
-        let authority = Arc::new(Authority {
-            name: name.clone(),
-            version,
-            certificates,
-        });
+        let authority = Arc::new(authority);
         {
             let mut snapshot = self.registry.write();
             snapshot
@@ -91,8 +106,7 @@ impl Editor {
                 .remove(&(record::AUTHORITY, name.to_string()));
             snapshot.authorities.insert(name.clone(), authority.clone());
         }
-        let what = format!("authority {name} imported");
-        self.audit.record(now, who, &what);
+        self.audit.record(now, who, what);
         self.renew_sites_of(&name, who, now).await?;
         Ok(authority)
     }

@@ -13,9 +13,12 @@
 //! How records are kept: [`crate::store`].
 
 pub mod agents;
+pub mod apply;
 pub mod audit;
 pub mod authorities;
 pub mod check;
+pub mod copy;
+pub mod file;
 pub mod record;
 pub mod sites;
 
@@ -27,6 +30,7 @@ use dd_proto::domain::Domain;
 use dd_proto::name::{AgentName, AuthorityName, SiteName};
 use dd_proto::site::Site;
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use crate::config::SiteDefaults;
 use crate::credentials::wake_digest;
@@ -53,6 +57,10 @@ pub enum ChangeError {
         "mail waits under the name `{0}` since an earlier site was removed: add the site with --take-mail, or choose another name"
     )]
     HeldMail(SiteName),
+    #[error(
+        "not all known yet: whether mail waits under the name `{0}` is still being read, try again in a moment"
+    )]
+    NotAllKnown(SiteName),
     #[error(transparent)]
     Site(#[from] SiteError),
     #[error(transparent)]
@@ -67,7 +75,13 @@ pub enum ChangeError {
 
 /// What everybody reads.
 #[derive(Debug, Clone)]
-pub struct Registry(Arc<RwLock<Snapshot>>);
+pub struct Registry(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    snapshot: RwLock<Snapshot>,
+    changes: watch::Sender<()>,
+}
 
 #[derive(Debug, Default)]
 struct Snapshot {
@@ -106,15 +120,41 @@ impl Registry {
                 snapshot.insert_site(Arc::new(it));
             }
         }
-        Ok(Self(Arc::new(RwLock::new(snapshot))))
+        Ok(Self(Arc::new(Shared {
+            snapshot: RwLock::new(snapshot),
+            changes: watch::Sender::default(),
+        })))
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Snapshot> {
-        self.0.read().expect(LOCK)
+        self.0.snapshot.read().expect(LOCK)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Snapshot> {
-        self.0.write().expect(LOCK)
+        let snapshot = self.0.snapshot.write().expect(LOCK);
+        // Whoever looks now waits for the lock, and sees the change.
+        self.0.changes.send_replace(());
+        snapshot
+    }
+
+    /// Changes whenever a record does.
+    fn changes(&self) -> watch::Receiver<()> {
+        self.0.changes.subscribe()
+    }
+
+    /// Whether records are known to be unusable.
+    fn is_damaged(&self) -> bool {
+        !self.read().damaged.is_empty()
+    }
+
+    fn is_damaged_site(&self, name: &SiteName) -> bool {
+        let key = (record::SITE, name.to_string());
+        self.read().damaged.contains_key(&key)
+    }
+
+    /// All of it as a file, without private keys.
+    pub fn export(&self) -> String {
+        file::write(&self.sites(), &self.agents(), &self.authorities())
     }
 
     pub fn site(&self, name: &SiteName) -> Option<Arc<Site>> {
@@ -233,7 +273,10 @@ impl Snapshot {
         self.damaged.remove(&(record::SITE, name.to_string()));
         if let Some(old) = self.sites.remove(name) {
             for domain in &old.domains {
-                self.domains.remove(domain);
+                // Another site may have taken it over in the same change.
+                if self.domains.get(domain).is_some_and(|it| it.name == *name) {
+                    self.domains.remove(domain);
+                }
             }
             if let Some(hash) = &old.wake_hash {
                 self.wakes.remove(hash);
@@ -311,7 +354,7 @@ mod tests {
             ..dd_proto::pb::SiteSpec::default()
         };
         let site = check::check(&spec, &around).unwrap();
-        let registry = Registry(Arc::default());
+        let registry = Registry(Arc::<Shared>::default());
         let finds = |secret| registry.site_by_wake_secret(secret).is_some();
         for (kept, one, two) in [
             (Some("one"), true, false),

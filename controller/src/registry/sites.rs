@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::check::{self, SiteError, Surroundings};
 use super::{ChangeError, Editor, record, unknown};
 
-const MAX_SITES: usize = 100_000;
+pub(super) const MAX_SITES: usize = 100_000;
 
 /// Whether a new site takes over mail that is held under its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +44,13 @@ impl Editor {
                 most: MAX_SITES,
             });
         }
-        if held == HeldMail::Refuse && self.store.count(&site.name).messages > 0 {
-            return Err(ChangeError::HeldMail(site.name));
+        if held == HeldMail::Refuse {
+            let all_known = *self.store.all_known().borrow();
+            match self.store.count(&site.name).messages {
+                0 if all_known => {}
+                0 => return Err(ChangeError::NotAllKnown(site.name)),
+                _ => return Err(ChangeError::HeldMail(site.name)),
+            }
         }
         site.password_hash = password_hash;
         let what = format!("site {} added", site.name);
@@ -171,14 +176,13 @@ impl Editor {
         now: Timestamp,
     ) -> Result<(), ChangeError> {
         let _changing = self.changing.lock().await;
-        let old = self.existing(name.as_str())?;
-        self.store
-            .put(record::SITE, old.name.as_str(), None)
-            .await?;
-        self.registry.write().remove_site(&old.name);
-        self.dispatch.site_removed(old.name.clone());
-        self.audit
-            .record(now, who, &format!("site {} removed", old.name));
+        if self.registry.site(name).is_none() && !self.registry.is_damaged_site(name) {
+            return Err(unknown("site", name));
+        }
+        self.store.put(record::SITE, name.as_str(), None).await?;
+        self.registry.write().remove_site(name);
+        self.dispatch.site_removed(name.clone());
+        self.audit.record(now, who, &format!("site {name} removed"));
         Ok(())
     }
 
@@ -218,7 +222,7 @@ impl Editor {
         check::check(spec, &around)
     }
 
-    async fn put_site(
+    pub(super) async fn put_site(
         &self,
         mut site: Site,
         who: &str,

@@ -7,7 +7,8 @@ use rand::{RngExt as _, SeedableRng as _};
 use tempfile::TempDir;
 
 use super::disk::memory::{Fault, Lie, MemoryDisk};
-use super::tests::{id, inline, settlement, submission, to, waiting};
+use super::index::in_memory::InMemory;
+use super::tests::{comes_to_know, id, inline, settlement, submission, to, waiting};
 use super::*;
 use crate::intake::accept::Spool as _;
 use crate::store::{RebuildIndex, Store};
@@ -20,7 +21,14 @@ fn open(disk: &MemoryDisk, dir: &TempDir) -> Option<Store> {
         min_free: MinFree::Bytes(0),
         rebuild_index: RebuildIndex::Yes,
     };
-    Some(Store::open_on(Arc::new(disk.clone()), &settings).ok()?.0)
+    let on = On {
+        disk: Arc::new(disk.clone()),
+        making: Making::WhenTaken,
+        shelves: Arc::new(InMemory::default()),
+        ballast_bytes: 0,
+    };
+    let (store, _) = Store::open_on(on, &settings).ok()?;
+    comes_to_know(&store).then_some(store)
 }
 
 /// What somebody was told.

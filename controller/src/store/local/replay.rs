@@ -7,14 +7,15 @@
 //! zeros, a segment that is missing) are damage too.
 //!
 //! A segment with a successor has its end settled: it was synced before its log went on, or cut by an earlier start
-//! before that made its own segment. So only the very last segment is ever cut, even where that one is empty.
+//! before that made its own segment. So only the very last segment is ever cut, even where that one is empty: that is
+//! [`cut_end`], quick whatever the length of the log. [`read`] comes later, and takes as long as it takes.
 //!
 //! # Not here
-//! What a record means: whoever calls [`replay`].
+//! What a record means: whoever calls these.
 
 use std::io;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::disk::{self, Disk};
 use super::log::Place;
@@ -47,14 +48,25 @@ pub(crate) enum Before {
 pub(crate) struct Replayed {
     pub(crate) records: u64,
     pub(crate) damaged: u64,
+    /// The last place with damage before it; what was recorded in front of it may have been changed by what is lost.
+    pub(crate) last_damage: Option<Place>,
     /// Behind the last valid record there is damage, so no record told of it.
     pub(crate) ends_damaged: bool,
-    /// Bytes behind the last whole commit.
-    pub(crate) torn_bytes: u64,
     /// The highest sequence seen.
+    last_sequence: u64,
+}
+
+/// Where a log ends, once its torn commit is cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct End {
+    /// The last segment, and where its next record would stand; 0 without any.
+    pub(crate) segment: u64,
+    pub(crate) offset: u64,
     pub(crate) last_sequence: u64,
-    /// The newest wall time seen, milliseconds.
+    /// The wall time of the last record, milliseconds.
     pub(crate) newest_ms: u64,
+    /// Bytes behind the last whole commit, cut off now.
+    pub(crate) torn_bytes: u64,
 }
 
 /// One segment, taken apart.
@@ -72,54 +84,34 @@ impl Parsed {
         let gap = self.gaps.last().map(|gap| gap.end);
         record.max(gap).unwrap_or(segment::HEADER)
     }
-
-    fn cut(&mut self, keep: u64) {
-        self.records.retain(|(at, _)| *at < keep);
-        self.gaps.retain(|gap| gap.start < keep);
-        if let Some(gap) = self.gaps.last_mut() {
-            gap.end = gap.end.min(keep);
-        }
-    }
 }
 
-/// Reads all segments in `dir` that are older than `current_start`, oldest first.
+/// Cuts the torn end of a log, oldest segment first in `old`. It reads the last segment, and those before it only as
+/// far back as there is no record.
 ///
 /// `whole` says whether a record of the last commit is complete beyond its own bytes (its content file is there).
 /// A crash while it cuts leaves the log to be cut again.
 ///
 /// # Errors
 /// The disk's.
-pub(crate) fn replay(
+pub(crate) fn cut_end(
     disk: &dyn Disk,
-    dir: &Path,
+    old: &[(Segment, PathBuf)],
     quarantine: &Path,
-    current_start: u64,
     whole: impl Fn(&Found<'_>) -> bool,
-    mut each: impl FnMut(Found<'_>),
-) -> io::Result<Replayed> {
-    let mut old = segment::list(disk, dir)?;
-    old.retain(|(segment, _)| segment.start < current_start);
-    let last = old.len().checked_sub(1);
-    let mut after = Before::Whole;
-    let mut replayed = Replayed::default();
-    for (index, (named, path)) in old.iter().enumerate() {
+) -> io::Result<End> {
+    let mut end = End::default();
+    for (named, path) in old.iter().rev() {
         let bytes = disk::read(disk, path)?;
         let segment = header_of(named, &bytes);
-        if replayed.skips_to(segment.first_sequence) && after == Before::Whole {
-            replayed.damaged += 1;
-            after = Before::Damage;
-        }
-        replayed.last_sequence = replayed
-            .last_sequence
-            .max(segment.first_sequence.saturating_sub(1));
         let mut parsed = parse(&bytes, &segment);
-        if Some(index) == last {
+        if end.segment == 0 {
             let keep = match torn_at(&parsed, &bytes, &segment, &whole) {
                 Some(torn) => {
                     let used = bytes.iter().rposition(|byte| *byte != 0);
                     let behind = &bytes[index_of(torn)..];
                     set_aside(disk, quarantine, &segment, torn, behind)?;
-                    replayed.torn_bytes += used.map_or(0, |at| at as u64 + 1).saturating_sub(torn);
+                    end.torn_bytes = used.map_or(0, |at| at as u64 + 1).saturating_sub(torn);
                     torn
                 }
                 None => parsed.end(),
@@ -130,8 +122,47 @@ pub(crate) fn replay(
                 file.set_len(keep)?;
                 file.sync_all()?;
             }
-            parsed.cut(keep);
+            parsed.records.retain(|(offset, _)| *offset < keep);
+            let last = parsed.records.last();
+            end.segment = segment.number;
+            end.offset = last.map_or(segment::HEADER, |(at, header)| at + header.len());
         }
+        let before = segment.first_sequence.saturating_sub(1);
+        end.last_sequence = end.last_sequence.max(before);
+        if let Some((_, header)) = parsed.records.last() {
+            end.last_sequence = end.last_sequence.max(header.sequence);
+            end.newest_ms = header.wall_ms;
+            break;
+        }
+    }
+    Ok(end)
+}
+
+/// Reads the segments in `old`, oldest first; their end has been cut. `each` is told how many bytes lie behind, and
+/// says whether to go on.
+///
+/// # Errors
+/// The disk's.
+pub(crate) fn read(
+    disk: &dyn Disk,
+    old: &[(Segment, PathBuf)],
+    quarantine: &Path,
+    mut each: impl FnMut(Found<'_>, u64) -> bool,
+) -> io::Result<Replayed> {
+    let mut after = Before::Whole;
+    let mut replayed = Replayed::default();
+    let mut bytes_before = 0;
+    for (named, path) in old {
+        let bytes = disk::read(disk, path)?;
+        let segment = header_of(named, &bytes);
+        if replayed.skips_to(segment.first_sequence) && after == Before::Whole {
+            replayed.damaged += 1;
+            after = Before::Damage;
+        }
+        replayed.last_sequence = replayed
+            .last_sequence
+            .max(segment.first_sequence.saturating_sub(1));
+        let parsed = parse(&bytes, &segment);
         for gap in &parsed.gaps {
             let (from, to) = (index_of(gap.start), index_of(gap.end));
             set_aside(disk, quarantine, &segment, gap.start, &bytes[from..to])?;
@@ -144,15 +175,24 @@ pub(crate) fn replay(
                 replayed.damaged += 1;
                 after = Before::Damage;
             }
-            each(found(&bytes, &segment, *offset, *header, after));
+            let found = found(&bytes, &segment, *offset, *header, after);
+            if after == Before::Damage {
+                replayed.last_damage = Some(found.place);
+            }
             after = Before::Whole;
             replayed.records += 1;
             replayed.last_sequence = replayed.last_sequence.max(header.sequence);
-            replayed.newest_ms = replayed.newest_ms.max(header.wall_ms);
+            if !each(found, bytes_before + offset) {
+                return Ok(replayed);
+            }
         }
         let end = parsed.end();
+        bytes_before += bytes.len() as u64;
         if parsed.gaps.last().is_some_and(|gap| gap.end == end) {
             after = Before::Damage;
+        }
+        if after == Before::Damage {
+            replayed.last_damage = Some(behind(&segment));
         }
     }
     replayed.ends_damaged = after == Before::Damage;
@@ -163,6 +203,15 @@ impl Replayed {
     /// Whether records are missing in front of the one with this sequence. What comes first has nothing in front.
     fn skips_to(&self, sequence: u64) -> bool {
         self.last_sequence != 0 && sequence > self.last_sequence + 1
+    }
+}
+
+/// A place behind all records of a segment.
+fn behind(segment: &Segment) -> Place {
+    Place {
+        segment: segment.number,
+        offset: u64::MAX,
+        len: 0,
     }
 }
 

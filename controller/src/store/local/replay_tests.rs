@@ -11,9 +11,11 @@ use tempfile::TempDir;
 use prost::Message as _;
 
 use super::body::{SettledRecipient, StoredDelivery};
+use super::index::in_memory::InMemory;
 use super::log::{Log, NewRecord, Written};
 use super::record::Kind;
 use super::segment::Segment;
+use super::tests::{Opened, opened};
 use super::*;
 use crate::store::{RebuildIndex, Store};
 
@@ -148,17 +150,28 @@ fn write(dir: &Path, segment_bytes: u64, commits: &[Vec<Op>]) -> Vec<Vec<Placed>
     commits.iter().map(commit).collect()
 }
 
-fn open(dir: &Path) -> (Store, StartReport) {
-    Store::open(&Settings {
+fn open(dir: &Path) -> (Store, Opened) {
+    opened(&Settings {
         dir: dir.to_owned(),
         segment_bytes: 1 << 20,
         min_free: MinFree::Bytes(0),
         rebuild_index: RebuildIndex::No,
     })
-    .unwrap()
 }
 
-fn read(dir: &Path) -> (Model, StartReport) {
+/// An index that knows all, as of a first start.
+fn live() -> Index {
+    let own = index::Own {
+        sequence: 1,
+        segment: 1,
+    };
+    let live = Index::new(own, 1);
+    live.stand_on(Some(InMemory::default().create().unwrap()));
+    live.knows_now().unwrap();
+    live
+}
+
+fn read(dir: &Path) -> (Model, Opened) {
     let (store, report) = open(dir);
     let entry = |(_, it): (Vec<u8>, Waiting)| {
         let key = (
@@ -271,7 +284,7 @@ proptest! {
     ) {
         let dir = TempDir::new().unwrap();
         let written = write(dir.path(), 300, &commits);
-        let live = Index::open(&dir.path().join("live"), 1).unwrap();
+        let live = live();
         for (commit, flush) in written.iter().zip(flushes) {
             for it in commit {
                 match it.op {
@@ -392,8 +405,7 @@ fn a_later_note_does_not_take_the_doubt_of_damage_back() {
 
 #[test]
 fn a_content_file_stays_named_while_its_last_id_moves_into_sled() {
-    let dir = TempDir::new().unwrap();
-    let live = Index::open(dir.path(), 1).unwrap();
+    let live = live();
     let done = std::sync::atomic::AtomicBool::new(false);
     let place = log::Place {
         segment: 1,

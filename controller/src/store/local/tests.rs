@@ -13,7 +13,7 @@ use super::*;
 use crate::intake::accept::Spool as _;
 use crate::store::{RebuildIndex, Store};
 
-fn settings(dir: &Path) -> Settings {
+pub(super) fn settings(dir: &Path) -> Settings {
     Settings {
         dir: dir.to_owned(),
         segment_bytes: 16 << 10,
@@ -22,8 +22,68 @@ fn settings(dir: &Path) -> Settings {
     }
 }
 
-fn open(dir: &Path) -> (Store, StartReport) {
-    Store::open(&settings(dir)).unwrap()
+/// A store whose earlier mail is known, and how it came to know.
+pub(super) fn opened(settings: &Settings) -> (Store, Opened) {
+    let on = On {
+        disk: Arc::new(RealDisk),
+        making: Making::WhenTaken,
+        shelves: Arc::new(OnSled::new(&settings.dir.join("index"))),
+        ballast_bytes: 0,
+    };
+    let (store, report) = Store::open_on(on, settings).unwrap();
+    wait_until_known(&store);
+    let progress = store.progress();
+    let opened = Opened {
+        start: report.start,
+        torn_bytes: report.torn_bytes,
+        damaged: progress.damaged,
+        replayed: if progress.bytes > 0 {
+            progress.records
+        } else {
+            0
+        },
+    };
+    (store, opened)
+}
+
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) start: u64,
+    pub(super) torn_bytes: u64,
+    pub(super) damaged: u64,
+    /// Records of the log; 0 where the index was trusted.
+    pub(super) replayed: u64,
+}
+
+pub(super) fn wait_until_known(store: &Store) {
+    assert!(comes_to_know(store), "the store failed");
+}
+
+/// Waits until all is known, or the store has failed; also where a runtime runs on this thread already.
+pub(super) fn comes_to_know(store: &Store) -> bool {
+    let store = store.clone();
+    let waiting = std::thread::spawn(move || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().build().unwrap();
+        runtime.block_on(async {
+            let mut all_known = store.all_known();
+            let either = async {
+                tokio::select! {
+                    known = all_known.wait_for(|known| *known) => known.is_ok(),
+                    () = store.failed() => false,
+                }
+            };
+            let in_time = tokio::time::timeout(std::time::Duration::from_secs(60), either);
+            in_time
+                .await
+                .expect("it knows all, or fails, within a minute")
+        })
+    });
+    waiting.join().unwrap()
+}
+
+fn open(dir: &Path) -> (Store, Opened) {
+    opened(&settings(dir))
 }
 
 pub(super) fn id(n: u8) -> MessageId {
@@ -103,12 +163,16 @@ pub(super) async fn waiting(store: &Store, name: &str) -> Vec<MessageId> {
 }
 
 /// The state directory as a process killed at this moment would leave it.
-fn killed(dir: &Path) -> TempDir {
+pub(super) fn killed(dir: &Path) -> TempDir {
     fn copy(from: &Path, to: &Path) {
         std::fs::create_dir_all(to).unwrap();
         for entry in std::fs::read_dir(from).unwrap() {
             let entry = entry.unwrap();
             let target = to.join(entry.file_name());
+            if entry.file_name() == "index" {
+                // Of no use after a kill, and another thread is writing there.
+                continue;
+            }
             if entry.file_type().unwrap().is_dir() {
                 copy(&entry.path(), &target);
             } else {
@@ -549,7 +613,7 @@ async fn a_half_made_snapshot_does_not_cost_the_index() {
         .unwrap();
     store.close().await.unwrap();
     drop(store);
-    let half = dir.path().join("index/snap.00000000FFFFFFFF.generating");
+    let half = dir.path().join("index/1/snap.00000000FFFFFFFF.generating");
     std::fs::write(&half, b"half").unwrap();
     let (store, report) = open(dir.path());
     assert_eq!((report.replayed, half.exists()), (0, false));

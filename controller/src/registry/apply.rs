@@ -1,0 +1,316 @@
+//! A whole file of sites, agents and authorities beside what there is: checked to the end before the first write.
+//!
+//! # Invariants
+//! A file that is refused changes nothing. Nothing is ever removed: what the file does not say stays as it is, and is
+//! named. A stop half-way leaves some records written; the same file applied again does the rest.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use dd_proto::domain::Domain;
+use dd_proto::name::SiteName;
+use dd_proto::pb;
+use dd_proto::site::Site;
+use jiff::Timestamp;
+
+use super::agents::{AgentRecord, MAX_AGENTS};
+use super::authorities::{self, Authority, MAX_AUTHORITIES};
+use super::check::{self, Surroundings};
+use super::file::{self, Entry, File, FileError, SiteEntry};
+use super::sites::MAX_SITES;
+use super::{ChangeError, Editor, Registry, record};
+
+/// What a file came to, each by family and name, such as `site home`.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Applied {
+    pub added: Vec<String>,
+    pub changed: Vec<String>,
+    pub unchanged: u64,
+    /// What there is and the file does not say; it stays.
+    pub lacks: Vec<String>,
+}
+
+/// Why a file was not applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+}
+
+/// What is to be written.
+#[derive(Debug, Default)]
+struct Plan {
+    authorities: Vec<Authority>,
+    agents: Vec<AgentRecord>,
+    sites: Vec<Site>,
+    applied: Applied,
+}
+
+impl Editor {
+    /// Takes in a file that was exported or written by hand.
+    ///
+    /// # Errors
+    /// It cannot be used, and nothing was changed; or the log failed.
+    pub async fn apply(
+        &self,
+        text: &str,
+        who: &str,
+        now: Timestamp,
+    ) -> Result<Applied, ApplyError> {
+        let file = file::read(text)?;
+        let _changing = self.changing.lock().await;
+        let plan = self.plan(&file)?;
+        for authority in plan.authorities {
+            let what = format!("authority {} applied from a file", authority.name);
+            self.put_authority(authority, &what, who, now).await?;
+        }
+        for agent in plan.agents {
+            let name = agent.name.clone();
+            self.put_agent(agent).await?;
+            self.dispatch.agent_registered(name.clone());
+            let what = format!("agent {name} applied from a file");
+            self.audit.record(now, who, &what);
+        }
+        for site in plan.sites {
+            let what = format!("site {} applied from a file", site.name);
+            self.put_site(site, who, &what, now).await?;
+        }
+        Ok(plan.applied)
+    }
+
+    fn plan(&self, file: &File) -> Result<Plan, FileError> {
+        let mut plan = Plan::default();
+        plan_authorities(file, &self.registry, &mut plan)?;
+        plan_agents(file, &self.registry, &mut plan)?;
+        self.plan_sites(file, &mut plan)?;
+        Ok(plan)
+    }
+
+    fn plan_sites(&self, file: &File, plan: &mut Plan) -> Result<(), FileError> {
+        let known: BTreeMap<SiteName, Arc<Site>> = self
+            .registry
+            .sites()
+            .into_iter()
+            .map(|site| (site.name.clone(), site))
+            .collect();
+        check_count(&known, &file.sites, "sites", MAX_SITES)?;
+        let specs = merged(file, &known)?;
+        let owners = owners(&known, &specs);
+        let around = Surroundings {
+            defaults: self.defaults,
+            has_authority: &|name| {
+                file.authorities.contains_key(name) || self.registry.authority(name).is_some()
+            },
+            owner: &|domain| owners.get(domain).cloned(),
+        };
+        for (name, entry) in &file.sites {
+            let error = |message: String| FileError {
+                line: entry.line,
+                message: format!("site {name}: {message}"),
+            };
+            let old = known.get(name);
+            let checked = check::check(&specs[name], &around);
+            let checked = checked.map_err(|it| error(it.to_string()))?;
+            let site = whole(checked, &entry.value, old.map(|old| &**old));
+            if old.is_none() && !entry.value.take_mail && self.has_foreign_mail(name) {
+                return Err(error(
+                    "mail waits under this name since an earlier site was removed: add take-mail = true, or choose another name"
+                        .to_owned(),
+                ));
+            }
+            plan.site(site, old.map(|old| &**old));
+        }
+        let missing = known
+            .values()
+            .filter(|it| !file.sites.contains_key(&it.name));
+        let missing = missing.map(|site| format!("site {}", site.name));
+        plan.applied.lacks.extend(missing);
+        plan.applied
+            .lacks
+            .extend(
+                self.registry
+                    .read()
+                    .damaged
+                    .keys()
+                    .filter_map(|(family, name)| {
+                        let is_said = plan.applied.added.contains(&format!("{family} {name}"));
+                        (!is_said).then(|| format!("{family} {name}, whose record is damaged"))
+                    }),
+            );
+        Ok(())
+    }
+
+    /// Mail that waits under a name is the new site's own where its record was only damaged.
+    fn has_foreign_mail(&self, name: &SiteName) -> bool {
+        let is_damaged = self
+            .registry
+            .read()
+            .damaged
+            .contains_key(&(record::SITE, name.to_string()));
+        !is_damaged && self.store.count(name).messages > 0
+    }
+}
+
+impl Plan {
+    fn site(&mut self, site: Site, old: Option<&Site>) {
+        let shown = format!("site {}", site.name);
+        let Some(old) = old else {
+            self.applied.added.push(shown);
+            return self.sites.push(site);
+        };
+        let (now, said) = (file::site_keys(&site), file::site_keys(old));
+        if now == said {
+            self.applied.unchanged += 1;
+            return;
+        }
+        let changed = now
+            .iter()
+            .filter(|(key, value)| said.get(*key) != Some(value));
+        let changed: Vec<&str> = changed.map(|(key, _)| *key).collect();
+        self.applied
+            .changed
+            .push(format!("{shown}: {}", changed.join(", ")));
+        self.sites.push(site);
+    }
+}
+
+/// What the file says over what there was. What only the registry knows stays.
+fn whole(checked: Site, entry: &SiteEntry, old: Option<&Site>) -> Site {
+    Site {
+        hold: entry.hold.clone().or_else(|| old?.hold.clone()),
+        closing: old.is_some_and(|old| old.closing),
+        password_hash: entry
+            .password_hash
+            .clone()
+            .or_else(|| old?.password_hash.clone()),
+        wake_hash: entry.wake_hash.or_else(|| old?.wake_hash),
+        ..checked
+    }
+}
+
+fn merged(
+    file: &File,
+    known: &BTreeMap<SiteName, Arc<Site>>,
+) -> Result<BTreeMap<SiteName, pb::SiteSpec>, FileError> {
+    let merge = |(name, entry): (&SiteName, &Entry<SiteEntry>)| {
+        let base = known.get(name).map(|site| pb::SiteSpec::from(&**site));
+        let base = base.unwrap_or_else(|| pb::SiteSpec {
+            name: name.to_string(),
+            ..pb::SiteSpec::default()
+        });
+        let spec = check::merge(base, &entry.value.change).map_err(|error| FileError {
+            line: entry.line,
+            message: format!("site {name}: {error}"),
+        })?;
+        Ok((name.clone(), spec))
+    };
+    file.sites.iter().map(merge).collect()
+}
+
+/// To whom each domain belongs afterwards; where two claim one, to the first, and the other is refused.
+fn owners(
+    known: &BTreeMap<SiteName, Arc<Site>>,
+    specs: &BTreeMap<SiteName, pb::SiteSpec>,
+) -> HashMap<Domain, SiteName> {
+    let mut owners = HashMap::new();
+    for site in known.values().filter(|it| !specs.contains_key(&it.name)) {
+        owners.extend(
+            site.domains
+                .iter()
+                .map(|it| (it.clone(), site.name.clone())),
+        );
+    }
+    for (name, spec) in specs {
+        for domain in spec.domains.iter().filter_map(|text| text.parse().ok()) {
+            owners.entry(domain).or_insert_with(|| name.clone());
+        }
+    }
+    owners
+}
+
+fn check_count<N: Ord, T, V>(
+    known: &BTreeMap<N, T>,
+    said: &BTreeMap<N, Entry<V>>,
+    kind: &str,
+    most: usize,
+) -> Result<(), FileError> {
+    let mut new = said.iter().filter(|(name, _)| !known.contains_key(name));
+    match new.nth(most.saturating_sub(known.len())) {
+        Some((_, entry)) => Err(FileError {
+            line: entry.line,
+            message: format!("at most {most} {kind} are possible"),
+        }),
+        None => Ok(()),
+    }
+}
+
+fn plan_authorities(file: &File, registry: &Registry, plan: &mut Plan) -> Result<(), FileError> {
+    let known = registry.authorities();
+    let known: BTreeMap<_, _> = known.iter().map(|it| (it.name.clone(), it)).collect();
+    check_count(&known, &file.authorities, "authorities", MAX_AUTHORITIES)?;
+    for (name, entry) in &file.authorities {
+        authorities::check(&entry.value).map_err(|error| FileError {
+            line: entry.line,
+            message: format!("authority {name}: {error}"),
+        })?;
+        let shown = format!("authority {name}");
+        match known.get(name) {
+            Some(old) if old.certificates == entry.value => {
+                plan.applied.unchanged += 1;
+                continue;
+            }
+            Some(_) => plan.applied.changed.push(format!("{shown}: certificate")),
+            None => plan.applied.added.push(shown),
+        }
+        plan.authorities.push(Authority {
+            name: name.clone(),
+            version: 0,
+            certificates: entry.value.clone(),
+        });
+    }
+    let missing = known.keys().filter(|it| !file.authorities.contains_key(it));
+    let missing = missing.map(|name| format!("authority {name}"));
+    plan.applied.lacks.extend(missing);
+    Ok(())
+}
+
+fn plan_agents(file: &File, registry: &Registry, plan: &mut Plan) -> Result<(), FileError> {
+    let known = registry.agents();
+    let known: BTreeMap<_, _> = known.iter().map(|it| (it.name.clone(), it)).collect();
+    check_count(&known, &file.agents, "agents", MAX_AGENTS)?;
+    for (name, entry) in &file.agents {
+        let old = known.get(name).map(|old| (***old).clone());
+        let mut agent = old
+            .clone()
+            .unwrap_or_else(|| AgentRecord::new(name.clone()));
+        if !entry.value.addresses.is_empty() {
+            agent.addresses.clone_from(&entry.value.addresses);
+        }
+        agent.from = entry.value.from.or(agent.from);
+        if agent.addresses.is_empty() {
+            return Err(FileError {
+                line: entry.line,
+                message: format!(
+                    "agent {name}: it needs its outbound addresses: add address = [\"192.0.2.10\"]"
+                ),
+            });
+        }
+        let shown = format!("agent {name}");
+        match old {
+            Some(old) if old == agent => {
+                plan.applied.unchanged += 1;
+                continue;
+            }
+            Some(_) => plan.applied.changed.push(shown),
+            None => plan.applied.added.push(shown),
+        }
+        plan.agents.push(agent);
+    }
+    let missing = known.keys().filter(|it| !file.agents.contains_key(it));
+    plan.applied
+        .lacks
+        .extend(missing.map(|name| format!("agent {name}")));
+    Ok(())
+}
