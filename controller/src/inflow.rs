@@ -106,7 +106,7 @@ impl Acceptor for Entrance {
             envelope: envelope.clone(),
             content: content.clone(),
         });
-        self.dispatch.arrived(arrived.collect());
+        self.dispatch.arrived(arrived.collect()).await;
         Ok(())
     }
 

@@ -121,13 +121,14 @@ pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunErro
         parts.metrics(listener, &middle);
     }
     parts.registry_copy(middle.registry.clone(), config.state_dir.clone());
+    let dispatch = middle.dispatch.clone();
     let context = context(middle, authority, audit, config.site_defaults, facts);
     parts.control(context, doors.socket, doors.control, tls);
 
     tracing::info!("listening {listening}");
     parts.watch_over(path, signals, certificate, &store).await?;
     tracing::info!("stopping");
-    parts.stop().await;
+    parts.stop(&dispatch).await;
     store.close().await?;
     tracing::info!("stopped");
     Ok(())
@@ -180,6 +181,7 @@ fn context(
         store,
         dispatch,
         authority,
+        attached: api::attached::Attached::default(),
         passwords: credentials::Passwords::default(),
         facts,
     }

@@ -63,7 +63,7 @@ impl Parts {
             newest,
             notifier: notifier.clone(),
         };
-        let mut sites = registry.sites();
+        let mut sites = registry.dispatched_sites();
         sites.extend(registry.smarthost());
         let (dispatch, dispatching) = dispatch::start(settings, store.clone(), sites, agents);
         self.running.spawn(async {
@@ -157,11 +157,17 @@ impl Parts {
         }
     }
 
-    pub(crate) async fn stop(mut self) {
+    /// Sessions at intake and handoffs at agents end by themselves, if they do it in time.
+    pub(crate) async fn stop(mut self, dispatch: &dispatch::Handle) {
         drop(self.stop);
-        let draining = async { while self.intake.join_next().await.is_some() {} };
+        let draining = async {
+            let intake = async { while self.intake.join_next().await.is_some() {} };
+            tokio::join!(intake, dispatch.drain());
+        };
         if tokio::time::timeout(DRAIN, draining).await.is_err() {
-            tracing::warn!("some sessions did not end in time; their clients will try again");
+            tracing::warn!(
+                "not everything ended in time: clients try again, and agents report later"
+            );
         }
         self.intake.shutdown().await;
         self.running.shutdown().await;

@@ -18,13 +18,13 @@ use dd_proto::report::{Disposition, GivenBack, RecipientResult};
 use tokio::sync::Notify;
 
 use super::{Deliver, Lane};
-use crate::agent::{Agent, now};
+use crate::agent::{Agent, now, wall};
 use crate::attempt::{self, Earlier};
 use crate::lease::{Boottime, Standing};
 use crate::live::{self, Live};
 use crate::plan::{Assignment, Plan};
 use crate::resolve::Freshness;
-use crate::session::After;
+use crate::session::{After, AskTls};
 
 /// How long a session is kept without work.
 const IDLE: Duration = Duration::from_secs(10);
@@ -71,6 +71,15 @@ struct Queue {
     /// Counts releases: sessions of an earlier round end after the transaction in hand.
     round: u64,
     closed: bool,
+    tls_before: TlsBefore,
+}
+
+/// Whether the site has shown a valid certificate, here or to any agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum TlsBefore {
+    #[default]
+    Never,
+    Valid,
 }
 
 /// What a session finds when it asks for work.
@@ -107,6 +116,9 @@ impl Lane for SmtpLane {
     fn assign(&self, assignment: Assignment) {
         let shared = &self.0;
         let mut queue = shared.lock();
+        if assignment.tls == AskTls::Expected {
+            queue.tls_before = TlsBefore::Valid;
+        }
         if queue.closed {
             drop(queue);
             return shared
@@ -171,9 +183,29 @@ impl Shared {
     async fn session(self: Arc<Self>, round: u64, canary: Option<Assignment>) {
         let id = self.agent.next_session();
         let freshness = canary.as_ref().map_or(Freshness::Cached, |c| c.freshness);
-        let opened = Box::pin(attempt::open(&self.agent, &self.plan, freshness)).await;
+        let tls = match self.lock().tls_before {
+            TlsBefore::Valid => AskTls::Expected,
+            TlsBefore::Never => AskTls::WhereOffered,
+        };
+        let opened = Box::pin(attempt::open(&self.agent, &self.plan, freshness, tls)).await;
         let close = match opened {
+            // The plan it was proved by is not the present one: its authority may have revoked what was shown.
+            Ok(live) if self.lock().closed => {
+                if let Some(canary) = canary {
+                    self.agent.give_back(&canary.lease, GivenBack::Closing);
+                }
+                live.quit().await;
+                Close {
+                    proved: Proved::No,
+                    accepted: 0,
+                    manner: Manner::Orderly,
+                    detail: "closed by the controller".to_owned(),
+                }
+            }
             Ok(live) => {
+                if live.session.seen().shows_valid_certificate(wall()) {
+                    self.lock().tls_before = TlsBefore::Valid;
+                }
                 self.tell_proved(id, &live);
                 self.proved(round);
                 Box::pin(self.work(id, round, live, canary)).await

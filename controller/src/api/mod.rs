@@ -10,8 +10,10 @@
 //! Any decision about mail or sites: [`crate::dispatch`], [`crate::registry`].
 
 pub mod agents;
+pub mod attached;
 pub mod authorities;
 pub mod caller;
+pub mod check;
 pub mod delivery;
 pub mod enrollment;
 pub mod listener;
@@ -59,6 +61,7 @@ pub struct Context {
     pub store: Store,
     pub dispatch: Handle,
     pub authority: ControlAuthority,
+    pub attached: attached::Attached,
     pub passwords: Passwords,
     pub facts: Facts,
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dd_proto::id::DeliveryId;
-use dd_proto::name::SiteName;
+use dd_proto::name::{AgentName, SiteName};
 use dd_proto::pb;
 use dd_proto::site::{Hold, Site};
 use tonic::{Request, Response, Status};
 
+use super::check::check_site;
 use super::produced::Produced;
 use super::{Context, Knowledge, at_ms, caller, from_ms, now, status};
 use crate::credentials::{generate_password, generate_wake_secret, wake_digest};
@@ -173,6 +174,22 @@ impl pb::sites_server::Sites for Sites {
             .map(|released| Response::new(outcome(released)))
             .ok_or_else(|| status::unknown("site", &request.name))
     }
+
+    async fn check(
+        &self,
+        request: Request<pb::CheckSiteRequest>,
+    ) -> Result<Response<pb::SiteChecks>, Status> {
+        let request = request.into_inner();
+        let site = self.site(&request.name)?;
+        let only = self.agent(&request.agent)?;
+        if only.is_none() && self.0.attached.agents().is_empty() {
+            return Err(status::refused(
+                "no agent is connected: start one, then check again",
+            ));
+        }
+        let agents = check_site(&self.0, &site, only.as_ref()).await;
+        Ok(Response::new(pb::SiteChecks { agents }))
+    }
 }
 
 impl Sites {
@@ -183,6 +200,18 @@ impl Sites {
             Some(smarthost) => Ok(smarthost),
             None => self.site(name),
         }
+    }
+
+    /// The agent that is asked for, if one is.
+    fn agent(&self, name: &str) -> Result<Option<AgentName>, Status> {
+        if name.is_empty() {
+            return Ok(None);
+        }
+        let parsed = name.parse::<AgentName>().ok();
+        let known = parsed.filter(|name| self.0.registry.agent(name).is_some());
+        known
+            .map(Some)
+            .ok_or_else(|| status::unknown("agent", name))
     }
 
     fn site(&self, name: &str) -> Result<Arc<Site>, Status> {
@@ -317,11 +346,7 @@ fn unseen(site: &Site) -> SiteView {
             Some(_) => "held",
             None => "idle",
         },
-        why: None,
-        next_attempt: None,
-        out: 0,
-        sessions: 0,
-        last_attempts: Vec::new(),
+        ..SiteView::default()
     }
 }
 
@@ -332,7 +357,7 @@ fn attempt(it: LastAttempt) -> pb::LastAttempt {
         address: it.address,
         outcome: it.outcome.to_owned(),
         detail: it.detail,
-        peer: it.peer.map(Into::into),
+        peer: it.peer.map(|peer| (*peer).into()),
     }
 }
 

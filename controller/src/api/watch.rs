@@ -7,7 +7,7 @@ use dd_proto::pb;
 use dd_proto::site::Site;
 use tonic::{Request, Response, Status};
 
-use super::{Context, Knowledge};
+use super::{Context, Knowledge, now};
 use crate::dsn::smarthost;
 use crate::store::{Progress, Stage};
 
@@ -27,6 +27,8 @@ impl pb::watch_server::Watch for Watch {
         let connected = agents.iter().filter(|it| it.state != "disconnected");
         let connected = u32::try_from(connected.count()).unwrap_or(u32::MAX);
         let mut alarms = context.registry.alarms();
+        let authorities = context.registry.authorities();
+        alarms.extend(authorities.iter().flat_map(|it| it.alarms(now())));
         alarms.extend(context.store.alarms());
         alarms.extend(context.facts.alarms.iter().cloned());
         if context.registry.agents().is_empty() {

@@ -10,13 +10,23 @@ use tokio::sync::watch;
 use crate::intake::accept::Submission;
 use crate::intake::policy::Space;
 use crate::store::{
-    Count, Head, Loaded, Note, Owing, Position, Settlement, Spooled, Store, Waiting,
+    Count, Head, Loaded, Note, Owing, Position, Settlement, Spooled, Store, StoreError, Waiting,
 };
 
 /// The store could not do it; it has said why in its own words.
 #[derive(Debug, thiserror::Error)]
 #[error("the store failed: {0}")]
 pub struct StoreFailed(pub String);
+
+/// Why something stored cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum NotRead {
+    /// For good: it is not what was written.
+    #[error("{0}")]
+    Damaged(String),
+    #[error("it cannot be read now: {0}")]
+    NotNow(String),
+}
 
 /// A queue that outlives the process.
 pub trait Backing: Clone + Send + Sync + 'static {
@@ -56,7 +66,7 @@ pub trait Backing: Clone + Send + Sync + 'static {
     fn load(
         &self,
         delivery: DeliveryId,
-    ) -> impl Future<Output = Result<Option<Loaded>, StoreFailed>> + Send;
+    ) -> impl Future<Output = Result<Option<Loaded>, NotRead>> + Send;
     /// The open deliveries of a message.
     fn find(
         &self,
@@ -107,8 +117,12 @@ impl Backing for Store {
         listed.map(|(found, _)| found).map_err(failed)
     }
 
-    async fn load(&self, delivery: DeliveryId) -> Result<Option<Loaded>, StoreFailed> {
-        Self::load(self, &delivery).await.map_err(failed)
+    async fn load(&self, delivery: DeliveryId) -> Result<Option<Loaded>, NotRead> {
+        let loaded = Self::load(self, &delivery).await;
+        loaded.map_err(|error| match error {
+            StoreError::Damaged(_) => NotRead::Damaged(error.to_string()),
+            _ => NotRead::NotNow(error.to_string()),
+        })
     }
 
     async fn find(&self, message: MessageId) -> Result<Vec<Waiting>, StoreFailed> {

@@ -108,6 +108,8 @@ pub(crate) enum Event {
         read: u64,
         found: Option<Vec<Waiting>>,
     },
+    /// The process is about to end.
+    Stop,
     /// Somebody has looked: the wall clock is right.
     ClockConfirmed,
     /// Only time has passed.
@@ -119,8 +121,10 @@ pub(crate) enum Event {
 pub(crate) enum NotLoaded {
     /// It is settled.
     Gone,
-    /// It cannot be read; shown, not tried again by itself.
-    Unreadable,
+    /// It is damaged: shown, not tried again by itself.
+    Damaged,
+    /// Something else was in the way; it is tried again a little later.
+    NotNow,
 }
 
 /// What the core wants done.

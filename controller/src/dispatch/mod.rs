@@ -22,6 +22,7 @@ mod event;
 mod expiry;
 mod hand;
 mod handle;
+mod happened;
 mod head;
 mod judge;
 mod kept;
@@ -42,6 +43,7 @@ mod site;
 mod state;
 #[cfg(test)]
 mod transitions;
+mod verdicts;
 
 use std::sync::Arc;
 
@@ -57,10 +59,12 @@ use crate::store::Waiting;
 
 pub use actions::Left;
 pub use alarm::{ClockAlarm, ClockJump};
-pub use backing::{Backing, StoreFailed};
+pub use backing::{Backing, NotRead, StoreFailed};
 pub use handle::Handle;
+pub use happened::{Happened, What};
 pub use lease::{BEAT, LEASE};
 pub use run::{Settings, start};
+pub use verdicts::AgentVerdict;
 
 /// One stream of an agent; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -239,7 +243,7 @@ pub enum Released {
 }
 
 /// A site as operators see it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct SiteView {
     /// idle ready proving flowing waiting held
     pub state: &'static str,
@@ -249,6 +253,10 @@ pub struct SiteView {
     pub out: u32,
     pub sessions: u32,
     pub last_attempts: Vec<LastAttempt>,
+    /// What its agents found, where one reached it and another did not.
+    pub agents_differ: Vec<AgentVerdict>,
+    /// The home refuses everything: the mail that was kept for it waits behind a probe.
+    pub refuses_all: bool,
 }
 
 /// One ended attempt, for people.
@@ -260,7 +268,7 @@ pub struct LastAttempt {
     /// relayed deferred failed in-doubt unreachable wrong-host refused busy
     pub outcome: &'static str,
     pub detail: String,
-    pub peer: Option<dd_proto::report::PeerCertificate>,
+    pub peer: Option<Box<dd_proto::report::PeerCertificate>>,
 }
 
 /// An agent as operators see it.

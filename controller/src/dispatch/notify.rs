@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //! - A report goes into the record of the settlement that owes it, or neither does.
-//! - A recipient whose sender cannot be found out is not failed: nobody could be told. It stays, and is shown.
+//! - A recipient whose sender cannot be found out is not failed: nobody could be told. It stays, and is shown, until an
+//!   operator decides.
 //! - What owes nothing costs no read beyond the one for its log line.
 //!
 //! # Not here
@@ -17,7 +18,7 @@ use dd_proto::report::{RecipientResult, Told};
 use dd_proto::site::Site;
 
 use super::Arrived;
-use super::backing::{Backing, StoreFailed};
+use super::backing::Backing;
 use super::cache::Cached;
 use super::event::{By, Now, Settle, Warn};
 use super::run::Done;
@@ -77,8 +78,7 @@ impl<S: Backing> Pen<S> {
                 }
                 Mail::Gone => Letter::default(),
                 Mail::Unreadable => {
-                    let settled = &mut what.settlement.recipients;
-                    settled.retain(|(_, what)| matches!(what, Settled::Relayed | Settled::Removed));
+                    give_up_nothing(&mut what);
                     Letter::default()
                 }
             };
@@ -178,7 +178,7 @@ impl<S: Backing> Pen<S> {
             }),
             Ok(None) => Mail::Gone,
             Err(error) => {
-                tracing::error!(%error, %delivery, "cannot be read; nothing of it is given up, for nobody could be told");
+                tracing::error!(%error, %delivery, "cannot be read: nobody can be told what becomes of it");
                 Mail::Unreadable
             }
         }
@@ -221,8 +221,8 @@ impl<S: Backing> Pen<S> {
         }
         let loaded = match self.store.load(delivery.clone()).await {
             Ok(loaded) => loaded,
-            Err(StoreFailed(error)) => {
-                tracing::error!(error, %delivery, "the content cannot be read; the report goes without it");
+            Err(error) => {
+                tracing::error!(%error, %delivery, "the content cannot be read; the report goes without it");
                 None
             }
         };
@@ -247,6 +247,15 @@ async fn beginning(content: StoredContent) -> std::io::Result<Bytes> {
         StoredContent::Inline(content) => Ok(content.slice(..content.len().min(MAX_RETURNED))),
         StoredContent::File(mut file) => file.next(MAX_RETURNED).await,
     }
+}
+
+/// Of what cannot be read. An operator has seen it in the queue, and what they decide is done.
+fn give_up_nothing(settle: &mut Settle) {
+    if matches!(settle.evidence.by, By::Operator) {
+        return;
+    }
+    let settled = &mut settle.settlement.recipients;
+    settled.retain(|(_, what)| matches!(what, Settled::Relayed | Settled::Removed));
 }
 
 fn fates(settle: &Settle) -> Vec<Fate> {

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use rand::RngExt as _;
 
 use super::actions::Asked;
-use super::backing::{Backing, StoreFailed};
+use super::backing::{Backing, NotRead};
 use super::cache::Cached;
 use super::clock::Clock;
 use super::event::{Assign, Effect, Event, NotLoaded, Settle, Warn};
@@ -289,7 +289,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
     pub(super) fn loaded(
         &mut self,
         assign: &Assign,
-        loaded: Result<Option<(Envelope, Option<Bytes>)>, StoreFailed>,
+        loaded: Result<Option<(Envelope, Option<Bytes>)>, NotRead>,
     ) {
         let lease = assign.lease.clone();
         let why = match loaded {
@@ -302,8 +302,11 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
             }
             Ok(None) => NotLoaded::Gone,
             Err(error) => {
-                tracing::error!(%error, delivery = %lease.delivery, "cannot be read; it is kept and not tried");
-                NotLoaded::Unreadable
+                tracing::error!(%error, delivery = %lease.delivery, "not tried");
+                match error {
+                    NotRead::Damaged(_) => NotLoaded::Damaged,
+                    NotRead::NotNow(_) => NotLoaded::NotNow,
+                }
             }
         };
         self.apply(Event::NotLoaded { lease, why });

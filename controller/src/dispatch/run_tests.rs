@@ -163,7 +163,7 @@ async fn mail_goes_out_from_memory_and_is_settled_before_it_is_acknowledged() {
     let mut agent = world.attach().await;
     assert!(matches!(next(&mut agent).await, Order::Welcome { .. }));
     let mail = world.accept(1).await;
-    world.handle.arrived(vec![mail]);
+    world.handle.arrived(vec![mail]).await;
     let assigned = assignment(&mut agent).await;
     assert!(assigned.content.is_some());
     let lease = assigned.lease.clone();
@@ -211,11 +211,11 @@ async fn mail_that_is_not_in_memory_is_read_and_a_removed_one_is_gone() {
 
 #[tokio::test]
 async fn a_5yz_is_settled_together_with_its_report_which_then_goes_out() {
-    let world = world();
+    let world = world().await;
     let mut agent = world.attach().await;
     let mail = world.accept_from("sender@elsewhere.example", 1).await;
     let delivery = mail.waiting.delivery.clone();
-    world.handle.arrived(vec![mail]);
+    world.handle.arrived(vec![mail]).await;
     let lease = assignment(&mut agent).await.lease;
     let refused = answered(lease, 550, Disposition::Failed);
     world.handle.agent_event(agent.id, refused).await;
@@ -241,10 +241,10 @@ async fn a_5yz_is_settled_together_with_its_report_which_then_goes_out() {
 
 #[tokio::test]
 async fn nothing_is_written_about_mail_from_nobody_or_mail_that_an_operator_removes() {
-    let world = world();
+    let world = world().await;
     let mut agent = world.attach().await;
     let mail = world.accept(1).await;
-    world.handle.arrived(vec![mail]);
+    world.handle.arrived(vec![mail]).await;
     let lease = assignment(&mut agent).await.lease;
     let refused = answered(lease.clone(), 550, Disposition::Failed);
     world.handle.agent_event(agent.id, refused).await;

@@ -9,6 +9,8 @@ use dd_proto::id::{DeliveryId, Lease, MessageId};
 use dd_proto::report::{Disposition, GivenBack, Outcome};
 
 mod actions;
+mod agents;
+mod breaks;
 mod core;
 mod expiry;
 mod kept;
@@ -19,7 +21,7 @@ use core::{Core, OUT1, OUT2, hello, name, report, result, wall, word};
 use super::event::{Effect, Event, Now};
 use super::simulation::site;
 use super::state::State;
-use super::{AgentEvent, Ended, Proved, Released};
+use super::{AgentEvent, AttachmentId, Ended, Proved, Released};
 
 type StateOf = (&'static str, fn() -> Core);
 type Input = (&'static str, fn(&mut Core));

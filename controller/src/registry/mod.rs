@@ -6,6 +6,7 @@
 //! # Invariants
 //! - What a reader sees is durable.
 //! - A domain belongs to one site at most.
+//! - A record whose key is lost holds everybody ([`damage`]).
 //! - A damaged record fails closed: it serves nobody, is named in [`Registry::alarms`], and while a *site's* record is
 //!   damaged no domain is called unknown, for it may be that site's.
 //!
@@ -18,7 +19,9 @@ pub mod audit;
 pub mod authorities;
 pub mod check;
 pub mod copy;
+mod damage;
 pub mod file;
+pub mod lists;
 pub mod record;
 pub mod sites;
 
@@ -40,6 +43,7 @@ use agents::{AgentRecord, JoinError};
 use audit::Audit;
 use authorities::{Authority, AuthorityError};
 use check::SiteError;
+use damage::Keys;
 use record::Damaged;
 
 /// Why a change was not made.
@@ -91,6 +95,7 @@ struct Snapshot {
     wakes: HashMap<[u8; 32], SiteName>,
     agents: BTreeMap<AgentName, Arc<AgentRecord>>,
     authorities: BTreeMap<AuthorityName, Arc<Authority>>,
+    keys: Keys,
     /// The built-in site: no record, but from the configuration.
     smarthost: Option<Arc<Site>>,
     /// Records that cannot be used, and why.
@@ -103,7 +108,13 @@ impl Registry {
     /// # Errors
     /// The store cannot be read; a record that cannot be used is no error.
     pub fn load(store: &Store) -> Result<Self, StoreError> {
-        let mut snapshot = Snapshot::default();
+        let mut snapshot = Snapshot {
+            keys: match store.holds_all_sites() {
+                true => Keys::Lost,
+                false => Keys::Read,
+            },
+            ..Snapshot::default()
+        };
         for record in store.records(record::AUTHORITY)? {
             if let Some(it) = snapshot.usable(record::AUTHORITY, &record, record::decode_authority)
             {
@@ -144,7 +155,8 @@ impl Registry {
 
     /// Whether records are known to be unusable.
     fn is_damaged(&self) -> bool {
-        !self.read().damaged.is_empty()
+        let read = self.read();
+        read.keys == Keys::Lost || !read.damaged.is_empty()
     }
 
     fn is_damaged_site(&self, name: &SiteName) -> bool {
@@ -215,11 +227,8 @@ impl Registry {
     /// Whether a domain that no site has may be that of a site whose record is damaged.
     pub fn completeness(&self) -> Completeness {
         let read = self.read();
-        match read
-            .damaged
-            .keys()
-            .any(|(family, _)| *family == record::SITE)
-        {
+        let is_site = |(family, _): &(&'static str, String)| *family == record::SITE;
+        match read.keys == Keys::Lost || read.damaged.keys().any(is_site) {
             true => Completeness::SitesAreMissing,
             false => Completeness::Complete,
         }

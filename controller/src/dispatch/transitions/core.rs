@@ -230,12 +230,18 @@ impl Core {
     }
 
     pub(super) fn read(&mut self, due: Vec<Waiting>) {
+        self.read_with(due, None);
+    }
+
+    /// Answers the read of the head that was asked for last.
+    pub(super) fn read_with(&mut self, due: Vec<Waiting>, next_due: Option<Timestamp>) {
         let read = self.last_read;
         self.apply(Event::HeadRead {
             site: name(),
             read,
             head: Head {
                 due,
+                next_due,
                 ..Head::default()
             },
         });
@@ -273,6 +279,13 @@ impl Core {
 
     pub(super) fn words(&self) -> Vec<String> {
         self.effects.iter().map(word).collect()
+    }
+
+    pub(super) fn clock(&self) -> Now {
+        Now {
+            monotonic: self.now,
+            wall: wall(self.now),
+        }
     }
 
     pub(super) fn phase(&self) -> String {
