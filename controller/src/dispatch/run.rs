@@ -35,7 +35,9 @@ use super::perform::INLINE;
 use super::release::{Token, Waiter};
 use super::settled::{self, Letter};
 use super::state::State;
-use super::{AgentEvent, Arrived, Attachment, AttachmentId, Hello, InHand, Order, Released};
+use super::{
+    AgentEvent, Arrived, Attachment, AttachmentId, ClockMemory, Hello, InHand, Order, Released,
+};
 use crate::dsn::Notifier;
 
 /// Contents and envelopes kept in memory.
@@ -54,8 +56,8 @@ const BATCH: usize = 512;
 pub struct Settings {
     /// The controller's start number: the high half of every generation.
     pub start_number: u64,
-    /// The time of the newest record of an earlier start: a wall clock far from it is not believed.
-    pub newest: Option<Timestamp>,
+    /// A wall clock that does not fit it is not believed.
+    pub clock: ClockMemory,
     /// Writes to senders and contacts.
     pub notifier: Notifier,
 }
@@ -96,7 +98,7 @@ pub(crate) fn start_with<S: Backing, C: Clock>(
     let dispatch = Dispatch {
         state: State::new(
             settings.start_number,
-            settings.newest,
+            settings.clock,
             sites,
             agents,
             clock.now(),

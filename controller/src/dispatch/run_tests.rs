@@ -15,7 +15,8 @@ use jiff::Timestamp;
 
 use super::simulation::site;
 use super::{
-    AgentEvent, Arrived, Assignment, Attachment, Handle, Hello, Order, Released, Settings,
+    AgentEvent, Arrived, Assignment, Attachment, ClockMemory, Handle, Hello, Order, Released,
+    Settings,
 };
 use crate::config::Smarthost;
 use crate::dsn::smarthost;
@@ -41,7 +42,7 @@ async fn world() -> World {
     all_known.wait_for(|known| *known).await.unwrap();
     let settings = Settings {
         start_number: store.start_number(),
-        newest: None,
+        clock: ClockMemory::default(),
         notifier: crate::dsn::samples::notifier(),
     };
     let agents = vec!["out1".parse().unwrap()];
