@@ -1,8 +1,8 @@
 # demo: the main job on loopback, with real processes; stays until Ctrl-C, or ends by itself with ONCE=1.
 # test: everything CI runs.      deps: what the tests need besides Rust (needs root where something is missing).
 # check: formatting and lints.   fmt: format the sources.
-# crash, power-cut: the long trials behind docs/reliability.md; ARGS="--seed 7 --kills 100" changes them.
-.PHONY: bins check crash demo deps fmt power-cut test
+# crash, power-cut, measure: the long trials and the figures behind docs/reliability.md; ARGS="--seed 7 --kills 100" changes them.
+.PHONY: bins check crash demo deps fmt measure power-cut test
 
 CARGO ?= cargo
 
@@ -15,6 +15,10 @@ demo: bins
 
 crash: bins
 	$(CARGO) run --quiet --release --bin dd-crash --locked -- $(ARGS)
+
+measure: bins
+	$(CARGO) run --quiet --release --bin dd-measure --locked -- index
+	$(CARGO) run --quiet --release --bin dd-measure --locked -- cleaning
 
 # Needs root, loop devices and ext4.
 power-cut: bins

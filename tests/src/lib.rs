@@ -23,6 +23,7 @@ pub mod foreign;
 pub mod http;
 pub mod layout;
 pub mod loopback;
+pub mod measure;
 pub mod postfix;
 pub mod process;
 pub mod secure;
