@@ -23,6 +23,8 @@ pub mod tls;
 
 mod doors;
 mod parts;
+#[cfg(test)]
+mod simulation;
 
 use std::io;
 use std::net::SocketAddr;

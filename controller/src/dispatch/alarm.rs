@@ -4,6 +4,9 @@
 //! compared with what is known otherwise: at the start with the newest record of an earlier start, later with the
 //! monotonic clock. What looks wrong is an alarm, and nothing expires until somebody has confirmed the clock.
 //!
+//! An alarm outlives the process: records written behind a jump carry the time jumped to, and would vouch for it at the
+//! next start. So the last time that was believed is remembered as long as the alarm stands, and compared with instead.
+//!
 //! # Not here
 //! Who expires when: [`super::expiry`].
 
@@ -55,9 +58,13 @@ pub(super) struct WallClock {
     /// Of this start, or when the clock was confirmed.
     base: Now,
     last: Now,
-    /// Since the newest record of an earlier start.
+    /// Of the newest record of an earlier start, or the time that was believed before an alarm.
+    newest: Option<Timestamp>,
+    /// Since then.
     away: Duration,
     alarm: Option<ClockAlarm>,
+    /// What was believed last, where the clock is not.
+    believed: Option<Timestamp>,
 }
 
 impl WallClock {
@@ -65,29 +72,47 @@ impl WallClock {
         let mut clock = Self {
             base: now,
             last: now,
+            newest,
+            believed: None,
             away: newest.map_or(Duration::ZERO, |newest| until(newest, now.wall)),
             alarm: None,
         };
         let back = newest.map_or(Duration::ZERO, |newest| until(now.wall, newest));
         if back > TOLERANCE {
             clock.raise(ClockJump::Backwards, back, now);
+            clock.believed = newest;
         }
         clock
+    }
+
+    /// At a start, for mail that lives so long.
+    pub(super) fn doubted_for(&mut self, lifetime: Duration) {
+        if self.away > lifetime {
+            self.believed = self.newest;
+        }
+    }
+
+    /// The time to compare the next start with, as long as this clock is not believed.
+    pub(super) fn believed(&self) -> Option<Timestamp> {
+        self.believed
     }
 
     /// Compares the clocks. The first alarm stands until the clock is confirmed.
     pub(super) fn look(&mut self, now: Now) {
         let expected = |then: Now| later(then.wall, now.monotonic.saturating_sub(then.monotonic));
-        let back = until(now.wall, expected(self.last));
-        let ahead = until(expected(self.base), now.wall);
+        let (since_last, since_base) = (expected(self.last), expected(self.base));
+        let back = until(now.wall, since_last);
+        let ahead = until(since_base, now.wall);
         self.last = now;
         if self.alarm.is_some() {
             return;
         }
         if back > TOLERANCE {
             self.raise(ClockJump::Backwards, back, now);
+            self.believed = self.believed.or(Some(since_last));
         } else if ahead > FORWARDS {
             self.raise(ClockJump::Forwards, ahead, now);
+            self.believed = self.believed.or(Some(since_base));
         }
     }
 
@@ -164,5 +189,26 @@ mod tests {
         let mut clock = WallClock::new(at(Duration::ZERO, 100), newest(1));
         clock.confirm(at(Duration::ZERO, 100));
         assert_eq!(clock.alarm(DAY), None);
+    }
+
+    /// Records of a start whose clock has jumped carry its time; what is compared with is what was believed before.
+    #[test]
+    fn an_alarm_outlives_a_restart_and_ends_when_the_clock_is_set_right() {
+        let (jumped, restarted) = (at(DAY, 465), at(Duration::ZERO, 466));
+        let mut clock = WallClock::new(at(Duration::ZERO, 100), newest(99));
+        assert_eq!(clock.believed(), None);
+        clock.look(jumped);
+        assert_eq!(clock.believed(), newest(101));
+
+        let mut again = WallClock::new(restarted, clock.believed());
+        again.doubted_for(14 * DAY);
+        assert!(again.alarm(14 * DAY).is_some());
+        assert_eq!(again.believed(), newest(101), "and the next one");
+
+        let right = WallClock::new(at(Duration::ZERO, 102), clock.believed());
+        assert_eq!((right.alarm(14 * DAY), right.believed()), (None, None));
+
+        again.confirm(restarted);
+        assert_eq!((again.alarm(14 * DAY), again.believed()), (None, None));
     }
 }

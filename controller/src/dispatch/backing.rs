@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use bytes::Bytes;
 use dd_proto::id::{DeliveryId, MessageId};
 use dd_proto::name::SiteName;
 use jiff::Timestamp;
@@ -26,6 +27,9 @@ pub enum NotRead {
     NotNow(String),
 }
 
+/// The registry's family for the clock: one record, `believed`, milliseconds since 1970 as eight bytes.
+const CLOCK: &str = "clock";
+
 /// A queue that outlives the process.
 pub trait Backing: Clone + Send + Sync + 'static {
     /// Durable when Ok, with the notifications owed, of which the deliveries are returned. What is settled already
@@ -39,6 +43,12 @@ pub trait Backing: Clone + Send + Sync + 'static {
         &self,
         batch: Vec<Owing<Note>>,
     ) -> impl Future<Output = Result<Vec<Waiting>, StoreFailed>> + Send;
+    /// The time that an earlier start believed last, where it did not believe its clock any more.
+    fn remembered_clock(&self) -> Option<Timestamp>;
+    fn remember_clock(
+        &self,
+        believed: Option<Timestamp>,
+    ) -> impl Future<Output = Result<(), StoreFailed>> + Send;
     fn remember_timer(&self, site: SiteName, at: Timestamp) -> impl Future<Output = ()> + Send;
     fn head(
         &self,
@@ -77,6 +87,18 @@ impl Backing for Store {
 
     async fn note(&self, batch: Vec<Owing<Note>>) -> Result<Vec<Waiting>, StoreFailed> {
         Self::note(self, batch).await.map_err(failed)
+    }
+
+    fn remembered_clock(&self) -> Option<Timestamp> {
+        let record = self.records(CLOCK).ok()?.into_iter().next()?;
+        let ms = i64::from_be_bytes(record.value.as_ref().try_into().ok()?);
+        Timestamp::from_millisecond(ms).ok()
+    }
+
+    async fn remember_clock(&self, believed: Option<Timestamp>) -> Result<(), StoreFailed> {
+        let bytes = |at: Timestamp| Bytes::copy_from_slice(&at.as_millisecond().to_be_bytes());
+        let put = self.put(CLOCK, "believed", believed.map(bytes));
+        put.await.map(|_| ()).map_err(failed)
     }
 
     async fn remember_timer(&self, site: SiteName, at: Timestamp) {

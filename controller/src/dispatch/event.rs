@@ -165,6 +165,8 @@ pub(crate) enum Effect {
         site: SiteName,
         at: Timestamp,
     },
+    /// The time believed last, remembered for the next start; None: the clock is believed.
+    RememberClock(Option<Timestamp>),
     Answer(Token, Released),
     /// Asks whom these recipients of a delivery are, which was kept for this reply.
     Name(DeliveryId, Vec<RecipientNumber>, String),

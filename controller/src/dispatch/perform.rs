@@ -100,6 +100,14 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                     Done::Nothing
                 });
             }
+            Effect::RememberClock(believed) => {
+                self.done.spawn(async move {
+                    match store.remember_clock(believed).await {
+                        Ok(()) => Done::Nothing,
+                        Err(error) => Done::StoreFailed(error),
+                    }
+                });
+            }
             Effect::Answer(token, released) => {
                 if let Some(waiter) = self.waiters.remove(&token) {
                     let _ = waiter.send(released);

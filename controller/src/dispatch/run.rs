@@ -90,14 +90,11 @@ pub(crate) fn start_with<S: Backing, C: Clock>(
     let (ended_in, ended) = mpsc::unbounded_channel();
     let watchers = broadcast::Sender::new(happened::BEHIND);
     let (events_in, events) = mpsc::channel(EVENTS);
+    let believed = store.remembered_clock();
+    let newest = believed.or(settings.newest);
+    let state = State::new(settings.start_number, newest, sites, agents, clock.now());
     let dispatch = Dispatch {
-        state: State::new(
-            settings.start_number,
-            settings.newest,
-            sites,
-            agents,
-            clock.now(),
-        ),
+        state: state.with_remembered_clock(believed),
         all_known: Some(store.all_known()),
         store,
         rng,

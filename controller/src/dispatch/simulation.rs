@@ -5,12 +5,12 @@
 //! nothing is settled twice; nothing is acknowledged before its settlement is written; once sites answer, all is
 //! relayed. One seed gives one history.
 
-mod agent;
+pub(crate) mod agent;
 mod record;
 mod store;
 mod world;
 
-pub(super) use record::site;
+pub(crate) use record::site;
 
 use world::World;
 

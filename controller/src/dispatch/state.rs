@@ -60,6 +60,8 @@ pub(crate) struct State {
     pub(super) counters: Counters,
     pub(super) walks: Walks,
     pub(super) clock: WallClock,
+    /// The believed time that is remembered for the next start.
+    pub(super) clock_remembered: Option<Timestamp>,
     /// The newest number of a read.
     last_read: u64,
     pub(super) watched: Watched,
@@ -102,6 +104,7 @@ impl State {
             counters: Counters::default(),
             walks: Walks::default(),
             clock: WallClock::new(now, newest),
+            clock_remembered: None,
             last_read: 0,
             watched: Watched::No,
             happened: Vec::new(),
@@ -117,7 +120,23 @@ impl State {
                 state.set_phase(&name, held);
             }
         }
+        let lifetimes = state.sites.values();
+        let shortest = lifetimes.map(|queue| queue.site.schedule.lifetime).min();
+        state.clock.doubted_for(shortest.unwrap_or(Duration::MAX));
         state
+    }
+
+    /// An earlier start did not believe the clock, and remembered this time.
+    pub(super) fn with_remembered_clock(mut self, believed: Option<Timestamp>) -> Self {
+        self.clock_remembered = believed;
+        self
+    }
+
+    fn remember_clock(&mut self, turn: &mut Turn<'_>) {
+        if self.clock.believed() != self.clock_remembered {
+            self.clock_remembered = self.clock.believed();
+            turn.effect(Effect::RememberClock(self.clock_remembered));
+        }
     }
 
     /// Takes one event.
@@ -210,6 +229,7 @@ impl State {
     fn time_passed(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.monotonic;
         self.clock.look(turn.now);
+        self.remember_clock(turn);
         self.silent_agents(turn);
         while self.timers.first().is_some_and(|(at, _)| *at <= now) {
             if let Some((_, name)) = self.timers.pop_first() {
@@ -397,6 +417,7 @@ impl State {
 
     fn clock_confirmed(&mut self, turn: &mut Turn<'_>) {
         self.clock.confirm(turn.now);
+        self.remember_clock(turn);
         let names: Vec<SiteName> = self.sites.keys().cloned().collect();
         for name in names {
             self.walk_at(&name, turn.now.monotonic);

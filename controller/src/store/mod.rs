@@ -328,6 +328,21 @@ impl Store {
         Ok((Self(Arc::new(local)), report))
     }
 
+    /// The same without threads, for simulations: what they would do is done by [`local::steps::Steps`].
+    #[cfg(test)]
+    pub(crate) fn open_stepped(
+        on: local::On,
+        settings: &Settings,
+    ) -> Result<(Self, local::steps::Steps, StartReport), OpenError> {
+        let (local, steps, report) = local::Local::assemble(on, settings)?;
+        Ok((Self(Arc::new(local)), steps, report))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_failed(&self) -> bool {
+        self.0.has_failed()
+    }
+
     /// The number of this start, one above every earlier one.
     pub fn start_number(&self) -> u64 {
         self.0.start_number()

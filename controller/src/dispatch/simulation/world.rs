@@ -363,7 +363,8 @@ impl World {
             Effect::Find(question) => self.soon(30, Happening::Find(question)),
             Effect::Answer(..) => self.answers += 1,
             Effect::Warn(warn) => self.soon(50, Happening::Note(warn.note)),
-            Effect::Timer { .. }
+            Effect::RememberClock(_)
+            | Effect::Timer { .. }
             | Effect::Acted(..)
             | Effect::SiteClosed(..)
             | Effect::TellContact { .. } => {}

@@ -380,6 +380,7 @@ pub(super) fn word(effect: &Effect) -> String {
         Effect::TellContact { .. } => "TellContact".to_owned(),
         Effect::Find(_) => "Find".to_owned(),
         Effect::Timer { .. } => "Timer".to_owned(),
+        Effect::RememberClock(_) => "RememberClock".to_owned(),
         Effect::Answer(_, released) => format!("Answer({released:?})"),
         Effect::Walk { .. } => "Walk".to_owned(),
         Effect::ReadLeft { .. } => "ReadLeft".to_owned(),

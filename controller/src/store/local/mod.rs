@@ -17,7 +17,7 @@ mod ballast;
 mod body;
 pub(super) mod content;
 pub(crate) mod disk;
-mod index;
+pub(crate) mod index;
 mod learn;
 mod log;
 mod record;
@@ -26,7 +26,9 @@ mod replay;
 mod segment;
 pub(crate) mod spares;
 mod start;
+pub(crate) mod steps;
 mod torn;
+pub(crate) mod wall;
 mod writer;
 
 #[cfg(test)]
@@ -49,6 +51,7 @@ use dd_proto::name::SiteName;
 use jiff::Timestamp;
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinError;
 
 use crate::intake::accept::{AcceptError, Content, Submission};
 use crate::intake::policy::Space;
@@ -70,7 +73,9 @@ use log::{AppendError, Files};
 use registry::Registry;
 use spares::Making;
 use start::{Places, Started};
-use writer::{Request, Writer, wall};
+use steps::Steps;
+use wall::WallClock;
+use writer::{Request, Writer};
 
 /// Requests that may wait for the writer; beyond them callers wait.
 const REQUESTS: usize = 4096;
@@ -91,6 +96,8 @@ pub(crate) struct Local {
     known: Arc<Known>,
     failed: watch::Sender<bool>,
     threads: Mutex<Option<Threads>>,
+    wall: Arc<dyn WallClock>,
+    blocking: Blocking,
     /// Held for as long as the process uses the directory.
     _lock: Box<dyn Lock>,
 }
@@ -113,6 +120,33 @@ pub(crate) struct On {
     pub(crate) shelves: Arc<dyn Shelves>,
     /// Space held back for a rebuild of the index; 0: none.
     pub(crate) ballast_bytes: u64,
+    pub(crate) wall: Arc<dyn WallClock>,
+    pub(crate) blocking: Blocking,
+}
+
+/// Who waits for the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Blocking {
+    /// Threads that serve nobody else.
+    Threads,
+    /// The caller, and what [`steps::Steps`] are called for: in a simulation nothing may depend on threads.
+    #[cfg(test)]
+    Caller,
+}
+
+impl Blocking {
+    /// # Errors
+    /// The work panicked.
+    async fn run<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        match self {
+            Self::Threads => tokio::task::spawn_blocking(work).await,
+            #[cfg(test)]
+            Self::Caller => Ok(work()),
+        }
+    }
 }
 
 impl Local {
@@ -122,11 +156,34 @@ impl Local {
             making: Making::Ahead,
             shelves: Arc::new(OnSled::new(&settings.dir.join("index"))),
             ballast_bytes: BALLAST_BYTES,
+            wall: Arc::new(wall::MachineWall),
+            blocking: Blocking::Threads,
         };
         Self::open_on(on, settings)
     }
 
     pub(crate) fn open_on(on: On, settings: &Settings) -> Result<(Self, StartReport), OpenError> {
+        let (mut local, steps, report) = Self::assemble(on, settings)?;
+        let Steps {
+            writer,
+            learner,
+            end_index,
+        } = steps;
+        let places = &local.places;
+        let threads = Threads {
+            writer: spawn("log writer", places, move || writer.run())?,
+            index: spawn("index", places, move || learner.run())?,
+            end_index,
+        };
+        local.threads = Mutex::new(Some(threads));
+        Ok((local, report))
+    }
+
+    /// Everything but the threads.
+    pub(crate) fn assemble(
+        on: On,
+        settings: &Settings,
+    ) -> Result<(Self, Steps, StartReport), OpenError> {
         let Started {
             lock,
             places,
@@ -163,12 +220,8 @@ impl Local {
             requests: receiver,
             failed: failed.clone(),
             contents: contents.clone(),
+            wall: Arc::clone(&on.wall),
             start,
-        };
-        let threads = Threads {
-            writer: spawn("log writer", &places, move || writer.run())?,
-            index: spawn("index", &places, move || learner.run())?,
-            end_index,
         };
         let local = Self {
             places,
@@ -181,10 +234,17 @@ impl Local {
             registry: Arc::new(registry),
             known,
             failed,
-            threads: Mutex::new(Some(threads)),
+            threads: Mutex::new(None),
+            wall: on.wall,
+            blocking: on.blocking,
             _lock: lock,
         };
-        Ok((local, report))
+        let steps = Steps {
+            writer,
+            learner,
+            end_index,
+        };
+        Ok((local, steps, report))
     }
 
     pub(crate) fn start_number(&self) -> u64 {
@@ -202,7 +262,7 @@ impl Local {
                 (bytes, None)
             }
             Content::Spooled(spooled) => {
-                let syncing = tokio::task::spawn_blocking(move || {
+                let syncing = self.blocking.run(move || {
                     let synced = spooled.sync();
                     (spooled, synced)
                 });
@@ -233,7 +293,8 @@ impl Local {
     pub(crate) async fn spool(&self) -> Result<Spooled, AcceptError> {
         let (contents, start) = (self.contents.clone(), self.start);
         let random = rand::random();
-        tokio::task::spawn_blocking(move || contents.spool(start, random))
+        self.blocking
+            .run(move || contents.spool(start, random))
             .await
             .map_err(|_| AcceptError::LogFailed)?
             .map_err(|error| {
@@ -330,7 +391,7 @@ impl Local {
         look: impl FnOnce(&Index) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let index = Arc::clone(&self.index);
-        let looked = tokio::task::spawn_blocking(move || look(&index)).await;
+        let looked = self.blocking.run(move || look(&index)).await;
         let result = looked.map_err(|_| StoreError::Closed)?;
         if let Err(error @ (StoreError::Index(_) | StoreError::IndexFull)) = &result {
             tracing::error!(%error, "the index failed; the next start rebuilds it");
@@ -364,8 +425,8 @@ impl Local {
     }
 
     pub(crate) async fn registry_repaired(&self) -> Result<(), LogFailed> {
-        self.change(|registry| registry.repaired(millis(wall())))
-            .await
+        let now = millis(self.wall.wall());
+        self.change(move |registry| registry.repaired(now)).await
     }
 
     pub(crate) fn space(&self) -> Space {
@@ -391,7 +452,8 @@ impl Local {
         key: String,
         value: Option<Bytes>,
     ) -> Result<u64, LogFailed> {
-        self.change(move |registry| registry.put(family, &key, value, millis(wall())))
+        let now = millis(self.wall.wall());
+        self.change(move |registry| registry.put(family, &key, value, now))
             .await
     }
 
@@ -401,7 +463,7 @@ impl Local {
         change: impl FnOnce(&Registry) -> Result<T, AppendError> + Send + 'static,
     ) -> Result<T, LogFailed> {
         let registry = Arc::clone(&self.registry);
-        let changed = tokio::task::spawn_blocking(move || change(&registry)).await;
+        let changed = self.blocking.run(move || change(&registry)).await;
         changed.map_err(|_| LogFailed)?.map_err(|error| {
             tracing::error!(%error, "the registry's log cannot be written");
             if matches!(error, AppendError::Failed(_)) {
@@ -421,6 +483,11 @@ impl Local {
         let _ = failed.wait_for(|failed| *failed).await;
     }
 
+    #[cfg(test)]
+    pub(crate) fn has_failed(&self) -> bool {
+        *self.failed.borrow()
+    }
+
     pub(crate) async fn close(self: Arc<Self>) -> Result<(), StoreError> {
         let (answer, answered) = oneshot::channel();
         let asked = self.requests.send(Request::Close { answer }).await;
@@ -429,7 +496,8 @@ impl Local {
         if *self.failed.borrow() {
             return Err(StoreError::Closed);
         }
-        tokio::task::spawn_blocking(move || self.finish(end))
+        self.blocking
+            .run(move || self.finish(end))
             .await
             .map_err(|_| StoreError::Closed)?
     }

@@ -5,10 +5,10 @@
 //! - The index learns of a record before its writer's caller is answered: what was accepted can be found.
 //! - After a failed commit every request fails, and the failure is told once.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use jiff::Timestamp;
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -19,6 +19,7 @@ use super::index::entry::millis;
 use super::log::{AppendError, Log, NewRecord, Written};
 use super::record::Kind;
 use super::spares::RESERVE;
+use super::wall::WallClock;
 use crate::intake::accept::AcceptError;
 use crate::store::{LogFailed, Waiting};
 
@@ -66,23 +67,39 @@ pub(crate) struct Writer {
     pub(crate) requests: mpsc::Receiver<Request>,
     pub(crate) failed: watch::Sender<bool>,
     pub(crate) contents: Contents,
+    pub(crate) wall: Arc<dyn WallClock>,
     pub(crate) start: u64,
 }
 
 impl Writer {
     /// Until the last sender is gone, or Close.
     pub(crate) fn run(mut self) {
-        let mut group = Vec::new();
         while let Some(first) = self.requests.blocking_recv() {
-            self.gather(first, &mut group);
-            let close = group.pop_if(|last| matches!(last, Request::Close { .. }));
-            self.commit(&mut group);
-            if let Some(Request::Close { answer }) = close {
-                // Nobody may listen any more; the commit stands all the same.
-                let _ = answer.send(self.log.end());
+            if self.turn(first).is_break() {
                 return;
             }
         }
+    }
+
+    /// One commit, if anything waits for it.
+    #[cfg(test)]
+    pub(crate) fn step(&mut self) {
+        if let Ok(first) = self.requests.try_recv() {
+            let _ = self.turn(first);
+        }
+    }
+
+    fn turn(&mut self, first: Request) -> ControlFlow<()> {
+        let mut group = Vec::new();
+        self.gather(first, &mut group);
+        let close = group.pop_if(|last| matches!(last, Request::Close { .. }));
+        self.commit(&mut group);
+        if let Some(Request::Close { answer }) = close {
+            // Nobody may listen any more; the commit stands all the same.
+            let _ = answer.send(self.log.end());
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
     }
 
     /// The first request, and what waits behind it; Close ends a group.
@@ -116,7 +133,7 @@ impl Writer {
         if records.is_empty() {
             return group.clear();
         }
-        match self.log.append(&records, leave, millis(wall())) {
+        match self.log.append(&records, leave, millis(self.wall.wall())) {
             Ok(written) => {
                 let mut written = written.into_iter();
                 for request in group.drain(..) {
@@ -256,13 +273,4 @@ impl<T: prost::Message> Owing<T> {
             content: self.content.clone(),
         }
     }
-}
-
-/// The wall clock, once for each commit.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the writer is a loop; records carry the time of their commit"
-)]
-pub(crate) fn wall() -> Timestamp {
-    Timestamp::now()
 }
