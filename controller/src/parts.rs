@@ -60,7 +60,7 @@ impl Parts {
             newest,
         };
         let (dispatch, dispatching) =
-            dispatch::start(settings, store.clone(), registry.sites(), agents);
+            dispatch::start(settings, store.clone(), registry.dispatched_sites(), agents);
         self.running.spawn(async {
             dispatching.await;
             "dispatch"

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 
-use bytes::Bytes;
 use dd_proto::id::{DeliveryId, MessageId};
 use dd_proto::name::SiteName;
 use jiff::Timestamp;
@@ -26,9 +25,6 @@ pub enum NotRead {
     #[error("it cannot be read now: {0}")]
     NotNow(String),
 }
-
-/// The registry's family for the clock: one record, `believed`, milliseconds since 1970 as eight bytes.
-const CLOCK: &str = "clock";
 
 /// A queue that outlives the process.
 pub trait Backing: Clone + Send + Sync + 'static {
@@ -90,15 +86,11 @@ impl Backing for Store {
     }
 
     fn remembered_clock(&self) -> Option<Timestamp> {
-        let record = self.records(CLOCK).ok()?.into_iter().next()?;
-        let ms = i64::from_be_bytes(record.value.as_ref().try_into().ok()?);
-        Timestamp::from_millisecond(ms).ok()
+        Self::remembered_clock(self)
     }
 
     async fn remember_clock(&self, believed: Option<Timestamp>) -> Result<(), StoreFailed> {
-        let bytes = |at: Timestamp| Bytes::copy_from_slice(&at.as_millisecond().to_be_bytes());
-        let put = self.put(CLOCK, "believed", believed.map(bytes));
-        put.await.map(|_| ()).map_err(failed)
+        Self::remember_clock(self, believed).await.map_err(failed)
     }
 
     async fn remember_timer(&self, site: SiteName, at: Timestamp) {

@@ -48,6 +48,8 @@ pub(crate) struct State {
     pub(super) hand: BTreeMap<DeliveryId, InHand>,
     /// Deliveries the store is asked about, and how often.
     pub(super) asking: BTreeMap<DeliveryId, AskedFor>,
+    /// Sites released before all was known; once more then.
+    pub(super) early_releases: BTreeSet<SiteName>,
     /// About mail of earlier starts; asked when all is known.
     pub(super) early: Vec<Question>,
     pub(super) barrier: Barrier,
@@ -95,6 +97,7 @@ impl State {
             attachments: BTreeMap::new(),
             hand: BTreeMap::new(),
             asking: BTreeMap::new(),
+            early_releases: BTreeSet::new(),
             early: Vec::new(),
             barrier: Barrier::new(agents),
             timers: BTreeSet::new(),
@@ -348,6 +351,8 @@ impl State {
     fn all_known(&mut self, sites: Vec<(SiteName, Option<Timestamp>)>, turn: &mut Turn<'_>) {
         let now = turn.now;
         let change = self.barrier.all_known(now.monotonic);
+        let mut released = std::mem::take(&mut self.early_releases);
+        released.retain(|name| sites.iter().any(|(with_mail, _)| with_mail == name));
         for question in std::mem::take(&mut self.early) {
             self.ask(question, turn);
         }
@@ -395,6 +400,9 @@ impl State {
         }
         self.nothing_waited_after_all(turn);
         self.barrier_changed(change, turn);
+        for name in released {
+            self.release_again(&name, turn);
+        }
     }
 
     /// Releases that came before all was known, of sites that turn out to have no mail.

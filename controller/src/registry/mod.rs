@@ -6,6 +6,7 @@
 //! # Invariants
 //! - What a reader sees is durable.
 //! - A domain belongs to one site at most.
+//! - A record whose key is lost holds everybody ([`damage`]).
 //! - A damaged record fails closed: it serves nobody, is named in [`Registry::alarms`], and while a *site's* record is
 //!   damaged no domain is called unknown, for it may be that site's.
 //!
@@ -18,6 +19,7 @@ pub mod audit;
 pub mod authorities;
 pub mod check;
 pub mod copy;
+mod damage;
 pub mod file;
 pub mod lists;
 pub mod record;
@@ -41,6 +43,7 @@ use agents::{AgentRecord, JoinError};
 use audit::Audit;
 use authorities::{Authority, AuthorityError};
 use check::SiteError;
+use damage::Keys;
 use record::Damaged;
 
 /// Why a change was not made.
@@ -88,6 +91,7 @@ struct Snapshot {
     wakes: HashMap<[u8; 32], SiteName>,
     agents: BTreeMap<AgentName, Arc<AgentRecord>>,
     authorities: BTreeMap<AuthorityName, Arc<Authority>>,
+    keys: Keys,
     /// Records that cannot be used, and why.
     damaged: BTreeMap<(&'static str, String), Damaged>,
 }
@@ -98,7 +102,13 @@ impl Registry {
     /// # Errors
     /// The store cannot be read; a record that cannot be used is no error.
     pub fn load(store: &Store) -> Result<Self, StoreError> {
-        let mut snapshot = Snapshot::default();
+        let mut snapshot = Snapshot {
+            keys: match store.holds_all_sites() {
+                true => Keys::Lost,
+                false => Keys::Read,
+            },
+            ..Snapshot::default()
+        };
         for record in store.records(record::AUTHORITY)? {
             if let Some(it) = snapshot.usable(record::AUTHORITY, &record, record::decode_authority)
             {
@@ -139,7 +149,8 @@ impl Registry {
 
     /// Whether records are known to be unusable.
     fn is_damaged(&self) -> bool {
-        !self.read().damaged.is_empty()
+        let read = self.read();
+        read.keys == Keys::Lost || !read.damaged.is_empty()
     }
 
     fn is_damaged_site(&self, name: &SiteName) -> bool {
@@ -200,11 +211,8 @@ impl Registry {
     /// Whether a domain that no site has may be that of a site whose record is damaged.
     pub fn completeness(&self) -> Completeness {
         let read = self.read();
-        match read
-            .damaged
-            .keys()
-            .any(|(family, _)| *family == record::SITE)
-        {
+        let is_site = |(family, _): &(&'static str, String)| *family == record::SITE;
+        match read.keys == Keys::Lost || read.damaged.keys().any(is_site) {
             true => Completeness::SitesAreMissing,
             false => Completeness::Complete,
         }

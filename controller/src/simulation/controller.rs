@@ -50,6 +50,10 @@ impl WallClock for Wall {
         let start = SignedDuration::from_hours(24 * 365 * 50);
         Timestamp::UNIX_EPOCH + start + passed + set
     }
+
+    fn monotonic(&self) -> Duration {
+        self.began.elapsed()
+    }
 }
 
 /// The clocks of one life.

@@ -15,11 +15,14 @@
 
 mod ballast;
 mod body;
+mod clean;
 pub(super) mod content;
 pub(crate) mod disk;
 pub(crate) mod index;
 mod learn;
+mod load;
 mod log;
+mod meter;
 mod record;
 mod registry;
 mod replay;
@@ -29,8 +32,11 @@ mod start;
 pub(crate) mod steps;
 mod torn;
 pub(crate) mod wall;
+mod wording;
 mod writer;
 
+#[cfg(test)]
+mod clean_tests;
 #[cfg(test)]
 mod learn_tests;
 #[cfg(test)]
@@ -38,14 +44,14 @@ mod power_cut_tests;
 #[cfg(test)]
 mod replay_tests;
 #[cfg(test)]
+mod sampled_damage_tests;
+#[cfg(test)]
 mod tests;
 
-use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use dd_proto::envelope::Envelope;
 use dd_proto::id::{DeliveryId, MessageId};
 use dd_proto::name::SiteName;
 use jiff::Timestamp;
@@ -56,12 +62,12 @@ use tokio::task::JoinError;
 use crate::intake::accept::{AcceptError, Content, Submission};
 use crate::intake::policy::Space;
 use crate::store::{
-    Count, Head, ListPosition, Loaded, LogFailed, MinFree, Note, Notification, OpenError, Owing,
-    Position, Progress, Record, Settings, Settled, Settlement, Stage, StartReport, StoreError,
-    StoredContent, Waiting,
+    Count, Head, ListPosition, Loaded, LogFailed, Measures, MinFree, Note, OpenError, Owing,
+    Position, Progress, Record, Settings, Settlement, Stage, StartReport, StoreError, Waiting,
 };
 
 use ballast::{BALLAST_BYTES, Ballast};
+use clean::Cleaner;
 use content::{Contents, Spooled};
 use disk::{Lock, RealDisk, SharedDisk};
 use index::Index;
@@ -69,14 +75,19 @@ use index::entry::millis;
 use index::on_sled::OnSled;
 use index::shelf::Shelves;
 use learn::{Known, Learner};
+use load::load;
 use log::{AppendError, Files};
+use meter::Meter;
 use registry::Registry;
-use spares::Making;
+use spares::{Level, Making};
 use start::{Places, Started};
 use steps::Steps;
-use wall::WallClock;
+use wall::{Floor, WallClock};
+use wording::{accepted_of, content_of, noted_of, settled_of};
 use writer::{Request, Writer};
 
+/// The registry's family for the clock: one record, `believed`, milliseconds since 1970 as eight bytes.
+const CLOCK: &str = "clock";
 /// Requests that may wait for the writer; beyond them callers wait.
 const REQUESTS: usize = 4096;
 /// Below this much free space intake stops, whatever the percentage.
@@ -92,11 +103,14 @@ pub(crate) struct Local {
     index: Arc<Index>,
     files: Files,
     contents: Contents,
+    meter: Arc<Meter>,
+    spares: Level,
     registry: Arc<Registry>,
     known: Arc<Known>,
     failed: watch::Sender<bool>,
     threads: Mutex<Option<Threads>>,
     wall: Arc<dyn WallClock>,
+    floor: Floor,
     blocking: Blocking,
     /// Held for as long as the process uses the directory.
     _lock: Box<dyn Lock>,
@@ -197,6 +211,7 @@ impl Local {
             clean_stop,
             report,
         } = start::start(on.disk, on.making, settings)?;
+        let newest = remembered_clock(&registry).or(report.newest);
         let failed = watch::Sender::new(false);
         let (known, index) = (Arc::new(Known::new()), Arc::new(Index::new(own, start)));
         let (end_index, ended) = std::sync::mpsc::channel();
@@ -214,7 +229,10 @@ impl Local {
             ended,
         };
         let (requests, receiver) = mpsc::channel(REQUESTS);
+        let (meter, spares) = (Arc::new(Meter::default()), queue.spares().level());
         let writer = Writer {
+            cleaner: Cleaner::new(Arc::clone(&index), files.clone(), settings.segment_bytes),
+            meter: Arc::clone(&meter),
             log: queue,
             index: Arc::clone(&index),
             requests: receiver,
@@ -231,10 +249,13 @@ impl Local {
             index,
             files,
             contents,
+            meter,
+            spares,
             registry: Arc::new(registry),
             known,
             failed,
             threads: Mutex::new(None),
+            floor: Floor::new(newest, &*on.wall),
             wall: on.wall,
             blocking: on.blocking,
             _lock: lock,
@@ -256,6 +277,7 @@ impl Local {
         submission: Submission<Spooled>,
     ) -> Result<Vec<Waiting>, AcceptError> {
         let mut accepted = Box::new(accepted_of(&submission));
+        accepted.arrived_ms = millis(self.floor.arrived(submission.arrived, &*self.wall));
         let (inline, file) = match submission.content {
             Content::Inline(bytes) => {
                 accepted.bytes = bytes.len() as u64;
@@ -429,7 +451,48 @@ impl Local {
         self.change(move |registry| registry.repaired(now)).await
     }
 
+    pub(crate) fn remembered_clock(&self) -> Option<Timestamp> {
+        remembered_clock(&self.registry)
+    }
+
+    pub(crate) async fn remember_clock(
+        &self,
+        believed: Option<Timestamp>,
+    ) -> Result<(), LogFailed> {
+        if believed.is_none() {
+            self.floor.confirm(&*self.wall);
+        }
+        let bytes = |at: Timestamp| Bytes::copy_from_slice(&at.as_millisecond().to_be_bytes());
+        let key = "believed".to_owned();
+        self.put(CLOCK, key, believed.map(bytes)).await.map(|_| ())
+    }
+
+    pub(crate) fn measures(&self) -> Measures {
+        let (log_segments, log_bytes) = self.files.size();
+        let (live, cleaned) = (self.index.live(), self.meter.cleaned_so_far());
+        let room = self.places.disk.room(&self.places.root).ok();
+        Measures {
+            log_segments,
+            log_bytes,
+            live_deliveries: live.deliveries,
+            live_bytes: live.bytes,
+            spare_segments: self.spares.ready() as u64,
+            free_bytes: room.map_or(0, |room| room.free),
+            rolled_segments: self.meter.rolled_segments(),
+            cleaned_segments: cleaned.segments,
+            carried_records: cleaned.records,
+            carried_bytes: cleaned.bytes,
+            cleaning: self.meter.is_cleaning(),
+            committed_bytes: self.meter.committed_bytes(),
+            commit_micros: self.meter.commit_micros(),
+            commit_records: self.meter.commit_records(),
+        }
+    }
+
     pub(crate) fn space(&self) -> Space {
+        if self.spares.is_low() {
+            return Space::Short;
+        }
         let Ok(room) = self.places.disk.room(&self.places.root) else {
             return Space::Short;
         };
@@ -525,6 +588,12 @@ impl Local {
     }
 }
 
+fn remembered_clock(registry: &Registry) -> Option<Timestamp> {
+    let record = registry.records(CLOCK).into_iter().next()?;
+    let ms = i64::from_be_bytes(record.value.as_ref().try_into().ok()?);
+    Timestamp::from_millisecond(ms).ok()
+}
+
 fn spawn(
     name: &str,
     places: &Places,
@@ -535,112 +604,4 @@ fn spawn(
         path: places.root.clone(),
         source,
     })
-}
-
-fn load(
-    index: &Index,
-    files: &Files,
-    contents: &Contents,
-    start: u64,
-    delivery: &DeliveryId,
-) -> Result<Option<Loaded>, StoreError> {
-    let Some((position, entry)) = index.get(delivery)? else {
-        return Ok(None);
-    };
-    let damaged = || StoreError::Damaged(delivery.clone());
-    // What is not there, or is something else, is lost for good; too many open files pass.
-    let unreadable = |error: std::io::Error| match error.kind() {
-        ErrorKind::InvalidData | ErrorKind::NotFound | ErrorKind::UnexpectedEof => damaged(),
-        _ => StoreError::Disk(error),
-    };
-    let (header, envelope, inline) = files.read(entry.place()).map_err(unreadable)?;
-    let accepted = body::message_in(header.kind, &envelope).map_err(|_| damaged())?;
-    let accepted = accepted.ok_or_else(damaged)?;
-    if accepted.id != delivery.message.as_bytes() {
-        return Err(damaged());
-    }
-    let content = match accepted.file.is_empty() {
-        true => StoredContent::Inline(inline),
-        false => StoredContent::File(contents.open(&accepted).map_err(unreadable)?),
-    };
-    let envelope = accepted.envelope.ok_or_else(damaged)?;
-    Ok(Some(Loaded {
-        waiting: entry
-            .waiting(delivery.site.clone(), position, start)
-            .ok_or_else(damaged)?,
-        envelope: Envelope::try_from(envelope).map_err(|_| damaged())?,
-        content,
-    }))
-}
-
-fn accepted_of<S>(submission: &Submission<S>) -> body::Accepted {
-    let deliveries = submission.deliveries.iter();
-    body::Accepted {
-        id: submission.id.as_bytes().to_vec(),
-        envelope: Some((&submission.envelope).into()),
-        deliveries: deliveries
-            .map(|(site, numbers)| body::StoredDelivery {
-                site: site.to_string(),
-                recipients: numbers.iter().map(|n| u32::from(n.0)).collect(),
-            })
-            .collect(),
-        arrived_ms: millis(submission.arrived),
-        ..body::Accepted::default()
-    }
-}
-
-fn notification_of(dsn: &Notification) -> body::Accepted {
-    let recipients = dsn.envelope.recipients.iter();
-    body::Accepted {
-        id: dsn.id.as_bytes().to_vec(),
-        envelope: Some((&dsn.envelope).into()),
-        deliveries: vec![body::StoredDelivery {
-            site: dsn.site.to_string(),
-            recipients: recipients.map(|it| u32::from(it.number.0)).collect(),
-        }],
-        arrived_ms: millis(dsn.arrived),
-        bytes: dsn.content.len() as u64,
-        not_before_ms: dsn.not_before.map_or(0, millis),
-        ..body::Accepted::default()
-    }
-}
-
-fn content_of(dsn: Option<Notification>) -> Bytes {
-    dsn.map(|dsn| dsn.content).unwrap_or_default()
-}
-
-fn settled_of(settlement: &Settlement, dsn: Option<&Notification>) -> body::Settled {
-    let recipients = settlement.recipients.iter();
-    body::Settled {
-        id: settlement.delivery.message.as_bytes().to_vec(),
-        site: settlement.delivery.site.to_string(),
-        recipients: recipients
-            .map(|(number, settled)| body::SettledRecipient {
-                number: u32::from(number.0),
-                what: match settled {
-                    Settled::Relayed => 1,
-                    Settled::Failed => 2,
-                    Settled::Removed => 3,
-                    Settled::Expired => 4,
-                },
-            })
-            .collect(),
-        dsn: dsn.map(notification_of),
-    }
-}
-
-fn noted_of(note: &Note, dsn: Option<&Notification>) -> body::Noted {
-    body::Noted {
-        id: note.delivery.message.as_bytes().to_vec(),
-        site: note.delivery.site.to_string(),
-        attempts: note.attempts,
-        breaks: note.breaks,
-        in_doubt: note.in_doubt,
-        failed: note.failed,
-        not_before_ms: note.not_before.map_or(0, millis),
-        last: note.last.clone(),
-        kept: note.kept,
-        warned: note.warned,
-        dsn: dsn.map(notification_of),
-    }
 }
