@@ -1,7 +1,7 @@
 //! The wall clock of the store, and when a message arrived.
 //!
 //! A machine may start with its clock years back, take mail, and be set right later: that mail is not years old. So a
-//! message never arrived before the newest record of an earlier start and the time that has passed since this one.
+//! message never arrived before this start, or the newest record of an earlier one, and the time that has passed since.
 //!
 //! # Not here
 //! Whether the clock is believed: dispatch, which also remembers what was believed last.
@@ -53,7 +53,7 @@ impl Floor {
     /// `newest`: something is known to have happened then.
     pub(crate) fn new(newest: Option<Timestamp>, clock: &dyn WallClock) -> Self {
         Self(Mutex::new(Since {
-            wall: newest.unwrap_or(Timestamp::MIN),
+            wall: newest.unwrap_or(Timestamp::MIN).max(clock.wall()),
             monotonic: clock.monotonic(),
         }))
     }
@@ -106,7 +106,8 @@ mod tests {
         assert_eq!(arrived(&floor, At(2000, 80)), 2000, "set right");
         floor.confirm(&At(500, 90));
         assert_eq!(arrived(&floor, At(510, 100)), 510, "confirmed");
-        let first = Floor::new(None, &At(5, 70));
-        assert_eq!(arrived(&first, At(6, 71)), 6);
+        let first = Floor::new(None, &At(500, 70));
+        assert_eq!(arrived(&first, At(501, 71)), 501);
+        assert_eq!(arrived(&first, At(6, 72)), 502, "set back");
     }
 }
