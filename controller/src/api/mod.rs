@@ -45,6 +45,7 @@ use crate::credentials::Passwords;
 use crate::dispatch::Handle;
 use crate::registry::{Editor, Registry};
 use crate::store::Store;
+use crate::wakeup::Wakeup;
 use caller::Caller;
 
 /// An authority's certificates are the largest thing a caller sends.
@@ -62,7 +63,8 @@ pub struct Context {
     pub dispatch: Handle,
     pub authority: ControlAuthority,
     pub attached: attached::Attached,
-    pub passwords: Passwords,
+    pub passwords: Arc<Passwords>,
+    pub wakeup: Wakeup,
     pub facts: Facts,
 }
 

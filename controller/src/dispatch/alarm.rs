@@ -4,9 +4,6 @@
 //! compared with what is known otherwise: at the start with the newest record of an earlier start, later with the
 //! monotonic clock. What looks wrong is an alarm, and nothing expires until somebody has confirmed the clock.
 //!
-//! An alarm outlives the process: records written behind a jump carry the time jumped to, and would vouch for it at the
-//! next start. So the last time that was believed is remembered as long as the alarm stands, and compared with instead.
-//!
 //! # Not here
 //! Who expires when: [`super::expiry`].
 
@@ -53,76 +50,121 @@ impl std::fmt::Display for ClockAlarm {
     }
 }
 
+/// What the wall clock did since it was last read. Where it went back, times that were set meanwhile lie in a future that
+/// may be far away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Went {
+    On,
+    Back,
+}
+
 #[derive(Debug)]
 pub(super) struct WallClock {
     /// Of this start, or when the clock was confirmed.
     base: Now,
     last: Now,
-    /// Of the newest record of an earlier start, or the time that was believed before an alarm.
-    newest: Option<Timestamp>,
-    /// Since then.
+    /// Since the newest record of an earlier start.
     away: Duration,
     alarm: Option<ClockAlarm>,
-    /// What was believed last, where the clock is not.
-    believed: Option<Timestamp>,
+    saved: Saved,
+    /// Since the newest record of an earlier start.
+    began: Went,
+}
+
+/// Whether what is to be remembered over a restart is on its way to the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Saved {
+    Yes,
+    No,
+}
+
+/// What a start knows of the wall clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ClockMemory {
+    /// The time of the newest record of an earlier start.
+    pub newest: Option<Timestamp>,
+    /// The alarm of an earlier start that nobody has confirmed: what was written since has the wrong time, too.
+    pub alarm: Option<ClockAlarm>,
 }
 
 impl WallClock {
-    pub(super) fn new(now: Now, newest: Option<Timestamp>) -> Self {
-        let mut clock = Self {
-            base: now,
-            last: now,
-            newest,
-            believed: None,
-            away: newest.map_or(Duration::ZERO, |newest| until(newest, now.wall)),
-            alarm: None,
-        };
-        let back = newest.map_or(Duration::ZERO, |newest| until(now.wall, newest));
-        if back > TOLERANCE {
-            clock.raise(ClockJump::Backwards, back, now);
-            clock.believed = newest;
+    /// `shortest` is the lifetime of the mail that lives shortest.
+    pub(super) fn new(now: Now, memory: ClockMemory, shortest: Duration) -> Self {
+        let mut clock = Self::compared(now, memory.newest);
+        if clock.away > shortest {
+            clock.saved = Saved::No;
+        }
+        match memory.alarm {
+            Some(alarm) if alarm.jump == ClockJump::SinceEarlierStart => {
+                clock.away = clock.away.max(alarm.by);
+            }
+            Some(alarm) => clock.alarm = Some(alarm),
+            None => {}
         }
         clock
     }
 
-    /// At a start, for mail that lives so long.
-    pub(super) fn doubted_for(&mut self, lifetime: Duration) {
-        if self.away > lifetime {
-            self.believed = self.newest;
+    fn compared(now: Now, newest: Option<Timestamp>) -> Self {
+        let mut clock = Self {
+            base: now,
+            last: now,
+            away: newest.map_or(Duration::ZERO, |newest| until(newest, now.wall)),
+            alarm: None,
+            saved: Saved::Yes,
+            began: Went::On,
+        };
+        let back = newest.map_or(Duration::ZERO, |newest| until(now.wall, newest));
+        if back > TOLERANCE {
+            clock.began = Went::Back;
+            clock.raise(ClockJump::Backwards, back, now);
         }
-    }
-
-    /// The time to compare the next start with, as long as this clock is not believed.
-    pub(super) fn believed(&self) -> Option<Timestamp> {
-        self.believed
+        clock
     }
 
     /// Compares the clocks. The first alarm stands until the clock is confirmed.
-    pub(super) fn look(&mut self, now: Now) {
+    pub(super) fn look(&mut self, now: Now) -> Went {
         let expected = |then: Now| later(then.wall, now.monotonic.saturating_sub(then.monotonic));
-        let (since_last, since_base) = (expected(self.last), expected(self.base));
-        let back = until(now.wall, since_last);
-        let ahead = until(since_base, now.wall);
+        let back = until(now.wall, expected(self.last));
+        let ahead = until(expected(self.base), now.wall);
         self.last = now;
+        let went = if back > TOLERANCE {
+            Went::Back
+        } else {
+            Went::On
+        };
         if self.alarm.is_some() {
-            return;
+            return went;
         }
         if back > TOLERANCE {
             self.raise(ClockJump::Backwards, back, now);
-            self.believed = self.believed.or(Some(since_last));
         } else if ahead > FORWARDS {
             self.raise(ClockJump::Forwards, ahead, now);
-            self.believed = self.believed.or(Some(since_base));
         }
+        went
+    }
+
+    /// The newest record of an earlier start is in the future.
+    pub(super) fn began_behind(&self) -> bool {
+        self.began == Went::Back
     }
 
     fn raise(&mut self, jump: ClockJump, by: Duration, now: Now) {
         let seen = now.wall;
         self.alarm = Some(ClockAlarm { jump, by, seen });
+        self.saved = Saved::No;
+    }
+
+    /// An alarm that a restart must not forget; told once.
+    pub(super) fn unsaved(&mut self) -> Option<ClockAlarm> {
+        if self.saved == Saved::Yes {
+            return None;
+        }
+        self.saved = Saved::Yes;
+        self.alarm(Duration::ZERO)
     }
 
     pub(super) fn confirm(&mut self, now: Now) {
-        *self = Self::new(now, None);
+        *self = Self::compared(now, None);
     }
 
     /// The alarm, for mail that lives so long.
@@ -133,6 +175,33 @@ impl WallClock {
             seen: self.base.wall,
         };
         self.alarm.or((self.away > lifetime).then_some(away))
+    }
+}
+
+impl ClockAlarm {
+    /// As it is remembered: three words.
+    pub(crate) fn to_words(self) -> String {
+        let jump = match self.jump {
+            ClockJump::Backwards => "backwards",
+            ClockJump::Forwards => "forwards",
+            ClockJump::SinceEarlierStart => "since-earlier-start",
+        };
+        format!("{jump} {} {}", self.by.as_secs(), self.seen.as_second())
+    }
+
+    /// What [`Self::to_words`] made. Anything else is an alarm too: that there was one is known.
+    pub(crate) fn from_words(words: &str) -> Self {
+        let mut parts = words.split(' ');
+        let jump = match parts.next() {
+            Some("backwards") => ClockJump::Backwards,
+            Some("since-earlier-start") => ClockJump::SinceEarlierStart,
+            _ => ClockJump::Forwards,
+        };
+        let mut number = || parts.next().and_then(|part| part.parse::<i64>().ok());
+        let by = Duration::from_secs(number().unwrap_or(0).unsigned_abs());
+        let seen = number().and_then(|at| Timestamp::from_second(at).ok());
+        let seen = seen.unwrap_or(Timestamp::UNIX_EPOCH);
+        Self { jump, by, seen }
     }
 }
 
@@ -155,7 +224,7 @@ mod tests {
     fn a_start_far_from_the_newest_record_is_an_alarm() {
         let now = at(Duration::ZERO, 100);
         let jump = |newest| {
-            WallClock::new(now, newest)
+            WallClock::compared(now, newest)
                 .alarm(14 * DAY)
                 .map(|it| it.jump)
         };
@@ -175,7 +244,7 @@ mod tests {
             (109, Some(ClockJump::Backwards)),
             (475, Some(ClockJump::Forwards)),
         ] {
-            let mut clock = WallClock::new(at(Duration::ZERO, 100), None);
+            let mut clock = WallClock::compared(at(Duration::ZERO, 100), None);
             clock.look(at(10 * DAY, wall_days));
             let jump = clock.alarm(14 * DAY).map(|it| it.jump);
             assert_eq!(jump, expected, "{wall_days}");
@@ -186,29 +255,33 @@ mod tests {
             clock.confirm(at(10 * DAY, 110));
             assert_eq!(clock.alarm(14 * DAY), None);
         }
-        let mut clock = WallClock::new(at(Duration::ZERO, 100), newest(1));
+        let mut clock = WallClock::compared(at(Duration::ZERO, 100), newest(1));
         clock.confirm(at(Duration::ZERO, 100));
         assert_eq!(clock.alarm(DAY), None);
     }
 
-    /// Records of a start whose clock has jumped carry its time; what is compared with is what was believed before.
     #[test]
-    fn an_alarm_outlives_a_restart_and_ends_when_the_clock_is_set_right() {
-        let (jumped, restarted) = (at(DAY, 465), at(Duration::ZERO, 466));
-        let mut clock = WallClock::new(at(Duration::ZERO, 100), newest(99));
-        assert_eq!(clock.believed(), None);
-        clock.look(jumped);
-        assert_eq!(clock.believed(), newest(101));
-
-        let mut again = WallClock::new(restarted, clock.believed());
-        again.doubted_for(14 * DAY);
-        assert!(again.alarm(14 * DAY).is_some());
-        assert_eq!(again.believed(), newest(101), "and the next one");
-
-        let right = WallClock::new(at(Duration::ZERO, 102), clock.believed());
-        assert_eq!((right.alarm(14 * DAY), right.believed()), (None, None));
-
-        again.confirm(restarted);
-        assert_eq!((again.alarm(14 * DAY), again.believed()), (None, None));
+    fn an_alarm_that_nobody_confirmed_outlives_restarts() {
+        let now = at(Duration::ZERO, 400);
+        let year = ClockMemory {
+            newest: newest(35),
+            alarm: None,
+        };
+        let mut clock = WallClock::new(now, year, 14 * DAY);
+        let alarm = clock.unsaved().expect("it is remembered");
+        assert_eq!(clock.unsaved(), None);
+        let alarm = ClockAlarm::from_words(&alarm.to_words());
+        // Mail that came since has the time of the jump.
+        let memory = ClockMemory {
+            newest: newest(400),
+            alarm: Some(alarm),
+        };
+        let clock = WallClock::new(now, memory, 14 * DAY);
+        assert!(clock.alarm(14 * DAY).is_some());
+        assert_eq!(clock.alarm(366 * DAY), None);
+        for jump in [ClockJump::Backwards, ClockJump::Forwards] {
+            let alarm = ClockAlarm { jump, ..alarm };
+            assert_eq!(ClockAlarm::from_words(&alarm.to_words()), alarm);
+        }
     }
 }

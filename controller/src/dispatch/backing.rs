@@ -2,11 +2,13 @@
 
 use std::future::Future;
 
+use bytes::Bytes;
 use dd_proto::id::{DeliveryId, MessageId};
 use dd_proto::name::SiteName;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use super::ClockAlarm;
 use crate::store::{
     Count, Head, Loaded, Note, Owing, Position, Settlement, Store, StoreError, Waiting,
 };
@@ -15,6 +17,17 @@ use crate::store::{
 #[derive(Debug, thiserror::Error)]
 #[error("the store failed: {0}")]
 pub struct StoreFailed(pub String);
+
+/// Where the registry keeps what is remembered of the wall clock.
+const CLOCK: &str = "clock";
+const ALARM: &str = "alarm";
+
+/// The alarm of an earlier start that nobody has confirmed.
+pub fn remembered_alarm(store: &Store) -> Result<Option<ClockAlarm>, StoreError> {
+    let records = store.records(CLOCK)?;
+    let words = records.first().map(|record| record.value.clone());
+    Ok(words.map(|words| ClockAlarm::from_words(&String::from_utf8_lossy(&words))))
+}
 
 /// Why something stored cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -39,13 +52,12 @@ pub trait Backing: Clone + Send + Sync + 'static {
         &self,
         batch: Vec<Owing<Note>>,
     ) -> impl Future<Output = Result<Vec<Waiting>, StoreFailed>> + Send;
-    /// The time that an earlier start believed last, where it did not believe its clock any more.
-    fn remembered_clock(&self) -> Option<Timestamp>;
-    fn remember_clock(
-        &self,
-        believed: Option<Timestamp>,
-    ) -> impl Future<Output = Result<(), StoreFailed>> + Send;
     fn remember_timer(&self, site: SiteName, at: Timestamp) -> impl Future<Output = ()> + Send;
+    /// For the next start; None: there is no alarm any more.
+    fn remember_alarm(
+        &self,
+        alarm: Option<ClockAlarm>,
+    ) -> impl Future<Output = Result<(), StoreFailed>> + Send;
     fn head(
         &self,
         site: SiteName,
@@ -85,16 +97,17 @@ impl Backing for Store {
         Self::note(self, batch).await.map_err(failed)
     }
 
-    fn remembered_clock(&self) -> Option<Timestamp> {
-        Self::remembered_clock(self)
-    }
-
-    async fn remember_clock(&self, believed: Option<Timestamp>) -> Result<(), StoreFailed> {
-        Self::remember_clock(self, believed).await.map_err(failed)
-    }
-
     async fn remember_timer(&self, site: SiteName, at: Timestamp) {
         self.site_timer(site, Some(at)).await;
+    }
+
+    async fn remember_alarm(&self, alarm: Option<ClockAlarm>) -> Result<(), StoreFailed> {
+        if alarm.is_none() {
+            self.clock_is_right();
+        }
+        let words = alarm.map(|alarm| Bytes::from(alarm.to_words()));
+        let put = self.put(CLOCK, ALARM, words).await;
+        put.map(|_| ()).map_err(failed)
     }
 
     async fn head(

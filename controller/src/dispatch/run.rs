@@ -35,7 +35,9 @@ use super::perform::INLINE;
 use super::release::{Token, Waiter};
 use super::settled::{self, Letter};
 use super::state::State;
-use super::{AgentEvent, Arrived, Attachment, AttachmentId, Hello, InHand, Order, Released};
+use super::{
+    AgentEvent, Arrived, Attachment, AttachmentId, ClockMemory, Hello, InHand, Order, Released,
+};
 
 /// Contents and envelopes kept in memory.
 const CACHE: usize = 64 << 20;
@@ -53,8 +55,8 @@ const BATCH: usize = 512;
 pub struct Settings {
     /// The controller's start number: the high half of every generation.
     pub start_number: u64,
-    /// The time of the newest record of an earlier start: a wall clock far from it is not believed.
-    pub newest: Option<Timestamp>,
+    /// A wall clock that does not fit it is not believed.
+    pub clock: ClockMemory,
 }
 
 /// Makes the loop; it runs as long as the future is polled.
@@ -90,11 +92,14 @@ pub(crate) fn start_with<S: Backing, C: Clock>(
     let (ended_in, ended) = mpsc::unbounded_channel();
     let watchers = broadcast::Sender::new(happened::BEHIND);
     let (events_in, events) = mpsc::channel(EVENTS);
-    let believed = store.remembered_clock();
-    let newest = believed.or(settings.newest);
-    let state = State::new(settings.start_number, newest, sites, agents, clock.now());
     let dispatch = Dispatch {
-        state: state.with_remembered_clock(believed),
+        state: State::new(
+            settings.start_number,
+            settings.clock,
+            sites,
+            agents,
+            clock.now(),
+        ),
         all_known: Some(store.all_known()),
         store,
         rng,

@@ -24,7 +24,7 @@ use jiff::Timestamp;
 use rand::{Rng, RngExt as _};
 
 use super::agents::{Agent, Registered};
-use super::alarm::WallClock;
+use super::alarm::{WallClock, Went};
 use super::backoff::{later, until};
 use super::barrier::{Barrier, Change, Knowledge};
 use super::event::{Effect, Event, Now, Question, Turn};
@@ -35,8 +35,9 @@ use super::kept::Parked;
 use super::lease::{Generations, InHand, Occupies};
 use super::moves::RECONNECT;
 use super::record::held;
+use super::release::Release;
 use super::site::{OldPlan, Phase, Progress, Rest, SiteQueue, Why};
-use super::{AttachmentId, Counters, Released};
+use super::{AttachmentId, ClockMemory, Counters, Released};
 
 /// All that dispatch knows.
 #[derive(Debug)]
@@ -62,8 +63,6 @@ pub(crate) struct State {
     pub(super) counters: Counters,
     pub(super) walks: Walks,
     pub(super) clock: WallClock,
-    /// The believed time that is remembered for the next start.
-    pub(super) clock_remembered: Option<Timestamp>,
     /// The newest number of a read.
     last_read: u64,
     pub(super) watched: Watched,
@@ -81,14 +80,15 @@ enum Runs {
 }
 
 impl State {
-    /// `newest` is the time of the newest record of an earlier start.
     pub(crate) fn new(
         start: u64,
-        newest: Option<Timestamp>,
+        memory: ClockMemory,
         sites: Vec<Arc<Site>>,
         agents: Vec<AgentName>,
         now: Now,
     ) -> Self {
+        let lifetimes = sites.iter().map(|site| site.schedule.lifetime);
+        let shortest = lifetimes.min().unwrap_or(Duration::MAX);
         let registered = agents.iter().map(|name| (name.clone(), Agent::default()));
         let mut state = Self {
             generations: Generations::new(start),
@@ -106,8 +106,7 @@ impl State {
             silent: VecDeque::new(),
             counters: Counters::default(),
             walks: Walks::default(),
-            clock: WallClock::new(now, newest),
-            clock_remembered: None,
+            clock: WallClock::new(now, memory, shortest),
             last_read: 0,
             watched: Watched::No,
             happened: Vec::new(),
@@ -123,23 +122,7 @@ impl State {
                 state.set_phase(&name, held);
             }
         }
-        let lifetimes = state.sites.values();
-        let shortest = lifetimes.map(|queue| queue.site.schedule.lifetime).min();
-        state.clock.doubted_for(shortest.unwrap_or(Duration::MAX));
         state
-    }
-
-    /// An earlier start did not believe the clock, and remembered this time.
-    pub(super) fn with_remembered_clock(mut self, believed: Option<Timestamp>) -> Self {
-        self.clock_remembered = believed;
-        self
-    }
-
-    fn remember_clock(&mut self, turn: &mut Turn<'_>) {
-        if self.clock.believed() != self.clock_remembered {
-            self.clock_remembered = self.clock.believed();
-            turn.effect(Effect::RememberClock(self.clock_remembered));
-        }
     }
 
     /// Takes one event.
@@ -151,6 +134,7 @@ impl State {
         effects: &mut Vec<Effect>,
     ) {
         let turn = &mut Turn { now, rng, effects };
+        self.look_at_clock(turn);
         match event {
             Event::AllKnown(sites) => self.all_known(sites, turn),
             Event::Arrived(waiting) => self.arrived(waiting, turn),
@@ -231,8 +215,6 @@ impl State {
 
     fn time_passed(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.monotonic;
-        self.clock.look(turn.now);
-        self.remember_clock(turn);
         self.silent_agents(turn);
         while self.timers.first().is_some_and(|(at, _)| *at <= now) {
             if let Some((_, name)) = self.timers.pop_first() {
@@ -244,6 +226,28 @@ impl State {
         self.waiters_gone(turn);
         let change = self.barrier.look(now);
         self.barrier_changed(change, turn);
+    }
+
+    /// Before anything is done by it.
+    fn look_at_clock(&mut self, turn: &mut Turn<'_>) {
+        if self.clock.look(turn.now) == Went::Back {
+            self.all_due(turn);
+        }
+        if let Some(alarm) = self.clock.unsaved() {
+            turn.effect(Effect::ClockAlarm(Some(alarm)));
+        }
+    }
+
+    /// Not-befores that were set by a clock that has gone back since may lie a year ahead: none counts, once.
+    fn all_due(&mut self, turn: &mut Turn<'_>) {
+        let waiting = self.sites.iter();
+        // Before all is known, one that seems idle may have mail.
+        let known = self.knows_all();
+        let waiting = waiting.filter(|(_, queue)| queue.phase != Phase::Idle || !known);
+        let names: Vec<SiteName> = waiting.map(|(name, _)| name.clone()).collect();
+        for name in names {
+            self.release(&name, 1, None, turn);
+        }
     }
 
     pub(super) fn barrier_changed(&mut self, change: Change, turn: &mut Turn<'_>) {
@@ -375,6 +379,9 @@ impl State {
                 continue;
             };
             queue.kept.parked = Parked::Maybe;
+            if self.clock.began_behind() && queue.release.is_none() {
+                queue.release = Some(Release::new(self.generations.last(), 1));
+            }
             if queue.phase != Phase::Idle {
                 self.look(&name, turn);
                 continue;
@@ -425,7 +432,7 @@ impl State {
 
     fn clock_confirmed(&mut self, turn: &mut Turn<'_>) {
         self.clock.confirm(turn.now);
-        self.remember_clock(turn);
+        turn.effect(Effect::ClockAlarm(None));
         let names: Vec<SiteName> = self.sites.keys().cloned().collect();
         for name in names {
             self.walk_at(&name, turn.now.monotonic);

@@ -182,6 +182,17 @@ impl Registry {
         read.sites.get(name).cloned()
     }
 
+    /// Sites with a domain that is this one or lies below it, at most so many.
+    pub fn sites_below(&self, domain: &Domain, most: usize) -> Vec<Arc<Site>> {
+        let read = self.read();
+        let below = |it: &Domain| is_below(it, domain);
+        let found = read
+            .sites
+            .values()
+            .filter(|site| site.domains.iter().any(below));
+        found.take(most).cloned().collect()
+    }
+
     pub fn agent(&self, name: &AgentName) -> Option<Arc<AgentRecord>> {
         self.read().agents.get(name).cloned()
     }
@@ -312,6 +323,11 @@ impl Editor {
     pub fn audit(&self, at: Timestamp, who: &str, what: &str) {
         self.audit.record(at, who, what);
     }
+}
+
+fn is_below(name: &Domain, domain: &Domain) -> bool {
+    let above = name.as_str().strip_suffix(domain.as_str());
+    above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
 }
 
 fn unknown(kind: &'static str, name: impl std::fmt::Display) -> ChangeError {

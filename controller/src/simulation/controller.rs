@@ -14,12 +14,14 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::ledger::Ledger;
-use crate::dispatch::{self, Backing, Chance, Clock, Handle, NotRead, Now, StoreFailed};
+use crate::dispatch::{
+    self, Backing, Chance, Clock, ClockAlarm, ClockMemory, Handle, NotRead, Now, StoreFailed,
+};
 use crate::store::local::On;
 use crate::store::local::steps::Steps;
 use crate::store::local::wall::WallClock;
 use crate::store::{
-    Count, Head, Loaded, Note, Owing, Position, Settings, Settlement, StartReport, Store, Waiting,
+    Count, Head, Loaded, Note, Owing, Position, Settings, Settlement, Store, Waiting,
 };
 
 /// The wall clock of the machine, which can be set.
@@ -104,7 +106,12 @@ impl Controller {
             store: store.clone(),
             ledger: ledger.clone(),
         };
-        let settings = settings(&report);
+        let alarm = dispatch::remembered_alarm(&store).ok()?;
+        let newest = report.newest;
+        let settings = dispatch::Settings {
+            start_number: report.start,
+            clock: ClockMemory { newest, alarm },
+        };
         let chance = Chance { clock, rng };
         let (handle, run) =
             dispatch::start_with(settings, chance, backing, machine.sites, machine.agents);
@@ -148,13 +155,6 @@ impl Controller {
     }
 }
 
-fn settings(report: &StartReport) -> dispatch::Settings {
-    dispatch::Settings {
-        start_number: report.start,
-        newest: report.newest,
-    }
-}
-
 /// The store, and a note in the ledger of what it said is durable.
 #[derive(Debug, Clone)]
 struct Watched {
@@ -179,12 +179,8 @@ impl Backing for Watched {
         Backing::note(&self.store, batch).await
     }
 
-    fn remembered_clock(&self) -> Option<Timestamp> {
-        Backing::remembered_clock(&self.store)
-    }
-
-    async fn remember_clock(&self, believed: Option<Timestamp>) -> Result<(), StoreFailed> {
-        Backing::remember_clock(&self.store, believed).await
+    async fn remember_alarm(&self, alarm: Option<ClockAlarm>) -> Result<(), StoreFailed> {
+        Backing::remember_alarm(&self.store, alarm).await
     }
 
     async fn remember_timer(&self, site: SiteName, at: Timestamp) {

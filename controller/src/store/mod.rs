@@ -558,17 +558,9 @@ impl Store {
         self.0.put(family, key.to_owned(), value).await
     }
 
-    /// The time that was believed last, where an earlier start did not believe its clock any more.
-    pub fn remembered_clock(&self) -> Option<Timestamp> {
-        self.0.remembered_clock()
-    }
-
-    /// Remembers it for the next start; None: the clock is right.
-    ///
-    /// # Errors
-    /// The log failed.
-    pub async fn remember_clock(&self, believed: Option<Timestamp>) -> Result<(), LogFailed> {
-        self.0.remember_clock(believed).await
+    /// Somebody has confirmed the wall clock: what it says is when mail arrives.
+    pub fn clock_is_right(&self) {
+        self.0.clock_is_right();
     }
 
     /// All records of a family.

@@ -18,7 +18,13 @@ impl Core {
     fn two_agents() -> Self {
         let mut core = Self::bare();
         let agents = vec!["out1".parse().unwrap(), "out2".parse().unwrap()];
-        core.state = State::new(2, None, vec![Arc::new(site(0))], agents, now());
+        core.state = State::new(
+            2,
+            ClockMemory::default(),
+            vec![Arc::new(site(0))],
+            agents,
+            now(),
+        );
         core
     }
 
@@ -233,7 +239,13 @@ fn a_site_that_comes_back_knows_what_is_still_out() {
 fn a_release_before_all_is_known_is_repeated_when_all_is_known() {
     let mut core = Core::two_agents();
     let agents = vec!["out1".parse().unwrap()];
-    core.state = State::new(2, None, vec![Arc::new(site(0))], agents, now());
+    core.state = State::new(
+        2,
+        ClockMemory::default(),
+        vec![Arc::new(site(0))],
+        agents,
+        now(),
+    );
     core.attach(OUT1, "out1");
     core.release();
     core.mail();

@@ -86,8 +86,6 @@ use wall::{Floor, WallClock};
 use wording::{accepted_of, content_of, noted_of, settled_of};
 use writer::{Request, Writer};
 
-/// The registry's family for the clock: one record, `believed`, milliseconds since 1970 as eight bytes.
-const CLOCK: &str = "clock";
 /// Requests that may wait for the writer; beyond them callers wait.
 const REQUESTS: usize = 4096;
 /// Below this much free space intake stops, whatever the percentage.
@@ -211,7 +209,6 @@ impl Local {
             clean_stop,
             report,
         } = start::start(on.disk, on.making, settings)?;
-        let newest = remembered_clock(&registry).or(report.newest);
         let failed = watch::Sender::new(false);
         let (known, index) = (Arc::new(Known::new()), Arc::new(Index::new(own, start)));
         let (end_index, ended) = std::sync::mpsc::channel();
@@ -255,7 +252,7 @@ impl Local {
             known,
             failed,
             threads: Mutex::new(None),
-            floor: Floor::new(newest, &*on.wall),
+            floor: Floor::new(report.newest, &*on.wall),
             wall: on.wall,
             blocking: on.blocking,
             _lock: lock,
@@ -451,20 +448,8 @@ impl Local {
         self.change(move |registry| registry.repaired(now)).await
     }
 
-    pub(crate) fn remembered_clock(&self) -> Option<Timestamp> {
-        remembered_clock(&self.registry)
-    }
-
-    pub(crate) async fn remember_clock(
-        &self,
-        believed: Option<Timestamp>,
-    ) -> Result<(), LogFailed> {
-        if believed.is_none() {
-            self.floor.confirm(&*self.wall);
-        }
-        let bytes = |at: Timestamp| Bytes::copy_from_slice(&at.as_millisecond().to_be_bytes());
-        let key = "believed".to_owned();
-        self.put(CLOCK, key, believed.map(bytes)).await.map(|_| ())
+    pub(crate) fn clock_is_right(&self) {
+        self.floor.confirm(&*self.wall);
     }
 
     pub(crate) fn measures(&self) -> Measures {
@@ -586,12 +571,6 @@ impl Local {
         self.index.close(&end)?;
         self.places.write_marker(&end).map_err(StoreError::Disk)
     }
-}
-
-fn remembered_clock(registry: &Registry) -> Option<Timestamp> {
-    let record = registry.records(CLOCK).into_iter().next()?;
-    let ms = i64::from_be_bytes(record.value.as_ref().try_into().ok()?);
-    Timestamp::from_millisecond(ms).ok()
 }
 
 fn spawn(
