@@ -152,6 +152,11 @@ impl World {
                     .fake
                     .step(site, behaviour, now, &mut entries.received, &mut self.rng);
             entries.delivered(&before, marked);
+            for entry in agent.fake.journal.values() {
+                if let Entry::Report(report) = entry {
+                    entries.answered(report);
+                }
+            }
             events
         };
         if let Some(stream) = &agent.stream {

@@ -124,6 +124,14 @@ impl Entries {
         }
     }
 
+    /// What a site has answered, told or not.
+    pub(super) fn answered(&mut self, report: &Report) {
+        let failed = report.recipients.iter();
+        let failed = failed.filter(|result| result.disposition == Disposition::Failed);
+        let to = failed.map(|result| (report.lease.delivery.clone(), result.number));
+        self.refused.extend(to);
+    }
+
     /// An agent forgets: what its site accepted must be durable.
     pub(super) fn told(&mut self, report: &Report) {
         let delivery = &report.lease.delivery;
