@@ -17,11 +17,14 @@ use super::ledger::Ledger;
 use crate::dispatch::{
     self, Backing, Chance, Clock, ClockAlarm, ClockMemory, Handle, NotRead, Now, StoreFailed,
 };
+use crate::intake::accept::Submission;
+use crate::intake::policy::Space;
 use crate::store::local::On;
 use crate::store::local::steps::Steps;
 use crate::store::local::wall::WallClock;
 use crate::store::{
-    Count, Head, Loaded, Note, Owing, Position, Settings, Settlement, Store, Waiting,
+    Count, Head, Loaded, Note, Owing, Position, Settings, Settled, Settlement, Spooled, Store,
+    Waiting,
 };
 
 /// The wall clock of the machine, which can be set.
@@ -111,6 +114,7 @@ impl Controller {
         let settings = dispatch::Settings {
             start_number: report.start,
             clock: ClockMemory { newest, alarm },
+            notifier: crate::dsn::samples::notifier(),
         };
         let chance = Chance { clock, rng };
         let (handle, run) =
@@ -162,8 +166,16 @@ struct Watched {
     ledger: Ledger,
 }
 
+/// Senders are told of every failure, in the same record.
+fn owes_what_it_should(owing: &Owing<Settlement>) {
+    let mut settled = owing.what.recipients.iter();
+    let failed = settled.any(|(_, what)| *what == Settled::Failed);
+    assert_eq!(owing.dsn.is_some(), failed, "{}", owing.what.delivery);
+}
+
 impl Backing for Watched {
     async fn settle(&self, batch: Vec<Owing<Settlement>>) -> Result<Vec<Waiting>, StoreFailed> {
+        batch.iter().for_each(owes_what_it_should);
         let settlements: Vec<_> = batch.iter().map(|owing| owing.what.clone()).collect();
         let asked = &settlements;
         asked
@@ -181,6 +193,14 @@ impl Backing for Watched {
 
     async fn remember_alarm(&self, alarm: Option<ClockAlarm>) -> Result<(), StoreFailed> {
         Backing::remember_alarm(&self.store, alarm).await
+    }
+
+    async fn accept(&self, submission: Submission<Spooled>) -> Result<Vec<Waiting>, StoreFailed> {
+        Backing::accept(&self.store, submission).await
+    }
+
+    fn space(&self) -> Space {
+        Backing::space(&self.store)
     }
 
     async fn remember_timer(&self, site: SiteName, at: Timestamp) {
