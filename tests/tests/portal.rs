@@ -60,6 +60,20 @@ fn without_scripts_it_does_the_same() {
     browser.says("Sign in");
 }
 
+#[test]
+fn a_member_has_the_server_checked_from_every_outbound_address() {
+    let world = World::with_agents(2);
+    let home = world.home("home", &[]);
+    world.set_password("home", PASSWORD);
+    let browser = Browser::start(world.path(), Look::DESKTOP);
+    browser.sign_in(&world.url("/"), "home", PASSWORD);
+    browser.click("#check");
+    browser.says("Proved through out1");
+    browser.says("Proved through out2");
+    browser.says("Name in the certificate");
+    assert!(home.messages().is_empty());
+}
+
 /// Everything that a hostile home server, sender or client can make the portal show.
 #[test]
 fn what_came_over_the_network_stays_text() {
