@@ -59,7 +59,10 @@ impl Parts {
         notifier: &Notifier,
     ) -> dispatch::Handle {
         let agents = registry.agents();
-        let agents = agents.iter().map(|agent| agent.name.clone()).collect();
+        let agents = agents
+            .iter()
+            .map(|agent| (agent.name.clone(), agent.from))
+            .collect();
         let settings = dispatch::Settings {
             start_number: store.start_number(),
             clock,

@@ -57,6 +57,11 @@ impl pb::delivery_server::Delivery for Delivery {
             dispatch: self.0.dispatch.clone(),
         };
         let seat = self.0.attached.sit(guard.agent.clone());
+        if self.0.registry.agent(&guard.agent).is_none() {
+            // It was removed while it said Hello.
+            self.0.attached.cut(&guard.agent);
+            self.0.dispatch.agent_removed(guard.agent.clone()).await;
+        }
         let mut listening = JoinSet::new();
         listening.spawn(listen(events, guard, self.0.clone()));
         Ok(Response::new(Orders {
