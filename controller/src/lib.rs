@@ -14,6 +14,7 @@ pub mod authority;
 pub mod config;
 pub mod credentials;
 pub mod dispatch;
+pub mod events;
 pub mod inflow;
 pub mod intake;
 pub mod metrics;
