@@ -23,15 +23,22 @@ power-cut: bins
 test: deps check bins
 	$(CARGO) test --release --workspace --locked
 
+# What the tests need besides Rust and a C compiler, all from Debian: real mail servers, and what the example agent in
+# Python runs on.
+PACKAGES = postfix \
+  python3-grpcio python3-protobuf python3-cryptography protobuf-compiler
+
 # Without a configuration Debian starts no mail server of its own; the tests bring theirs.
 deps:
-	@test -x /usr/sbin/postfix || { \
-	  test "$$(id -u)" = 0 || { echo "make deps: installing Debian's postfix needs root; run it as root once" >&2; exit 1; }; \
-	  echo "make deps: installing Debian's postfix, which the tests run as home server and feeder"; \
+	@missing=$$(for package in $(PACKAGES); do \
+	    dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q "ok installed" || echo $$package; done); \
+	test -z "$$missing" || { \
+	  test "$$(id -u)" = 0 || { echo "make deps: installing" $$missing "needs root; run it as root once" >&2; exit 1; }; \
+	  echo "make deps: installing Debian's" $$missing; \
 	  echo "postfix postfix/main_mailer_type select No configuration" | debconf-set-selections && \
 	  apt-get update -q && \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends postfix; }
-	@test "$$(id -u)" = 0 || { echo "make test: the tests that run Postfix need root" >&2; exit 1; }
+	  DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing; }
+	@test "$$(id -u)" = 0 || { echo "make test: the tests that run real mail servers need root" >&2; exit 1; }
 
 check:
 	$(CARGO) fmt --all --check

@@ -97,7 +97,7 @@ pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunErro
     let config = check(path)?;
     let started = now();
     let signals = Signals::new().map_err(RunError::Signals)?;
-    let store = open_store(&config, rebuild_index).await?;
+    let (store, newest) = open_store(&config, rebuild_index).await?;
     let registry = Registry::load(&store)?;
     let authority = ControlAuthority::open(&config.state_dir, started)?;
     let tls = authority.server(started)?;
@@ -108,7 +108,7 @@ pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunErro
 
     let mut parts = Parts::new();
     let middle = Middle {
-        dispatch: parts.dispatch(&store, &registry),
+        dispatch: parts.dispatch(&store, newest, &registry),
         store: store.clone(),
         registry,
         metrics: metrics::Metrics::default(),
@@ -180,7 +180,11 @@ fn reload(path: &Path, certificate: Option<&tls::Certificate>) {
     }
 }
 
-async fn open_store(config: &Config, rebuild_index: RebuildIndex) -> Result<Store, RunError> {
+/// The store, and the time of the newest record that it found.
+async fn open_store(
+    config: &Config,
+    rebuild_index: RebuildIndex,
+) -> Result<(Store, Option<Timestamp>), RunError> {
     let settings = store::Settings {
         dir: config.state_dir.clone(),
         segment_bytes: config.store.segment_bytes,
@@ -193,7 +197,7 @@ async fn open_store(config: &Config, rebuild_index: RebuildIndex) -> Result<Stor
     let opening = tokio::task::spawn_blocking(move || Store::open(&settings));
     let (store, report) = opening.await??;
     tracing::info!(?report, "store open");
-    Ok(store)
+    Ok((store, report.newest))
 }
 
 fn facts(config: &Config, started: Timestamp, listeners: dd_proto::pb::Listeners) -> api::Facts {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -45,11 +46,18 @@ impl Parts {
         }
     }
 
-    pub(crate) fn dispatch(&mut self, store: &Store, registry: &Registry) -> dispatch::Handle {
+    /// `newest` is the time of the newest record of an earlier start.
+    pub(crate) fn dispatch(
+        &mut self,
+        store: &Store,
+        newest: Option<Timestamp>,
+        registry: &Registry,
+    ) -> dispatch::Handle {
         let agents = registry.agents();
         let agents = agents.iter().map(|agent| agent.name.clone()).collect();
         let settings = dispatch::Settings {
             start_number: store.start_number(),
+            newest,
         };
         let (dispatch, dispatching) =
             dispatch::start(settings, store.clone(), registry.sites(), agents);

@@ -14,7 +14,7 @@ pub struct Layout {
     pub controller_state: Option<PathBuf>,
     /// Where each agent has a directory for its state; the world's directory where nothing is said.
     pub agents_state: Option<PathBuf>,
-    /// Lines below `[store]`.
+    /// Lines below `[store]`; none: small segments, quickly made.
     pub store: String,
     /// Where DSNs leave.
     pub smarthost: Option<SocketAddr>,
@@ -51,7 +51,10 @@ pub(crate) fn controller(layout: &Layout, directory: &Path, listeners: &Listener
          [notify]\n\
          postmaster = \"postmaster@provider.example\"\n",
         state = layout.controller_state(directory).display(),
-        store = layout.store,
+        store = match layout.store.as_str() {
+            "" => "segment_bytes = \"1M\"",
+            lines => lines,
+        },
         socket = socket.display(),
     );
     if let Some(smarthost) = layout.smarthost {

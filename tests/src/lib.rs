@@ -14,9 +14,11 @@
 //! # Not here
 //! Tests of one crate's parts: they lie in that crate.
 
+pub mod acceptance;
 pub mod ca;
 pub mod ddadm;
 pub mod dns;
+pub mod foreign;
 pub mod layout;
 pub mod loopback;
 pub mod postfix;

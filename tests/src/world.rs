@@ -381,6 +381,6 @@ impl Drop for World {
     clippy::print_stderr,
     reason = "the logs of a world are what a failed test is understood by"
 )]
-fn show(tail: &str) {
+pub(crate) fn show(tail: &str) {
     eprintln!("{tail}");
 }

@@ -21,6 +21,8 @@ struct View {
     started: Option<String>,
     listeners: Listeners,
     all_known: bool,
+    /// How far it is, while not all is known.
+    reading: Option<Reading>,
     queued: Queued,
     /// Sites in each state.
     sites: BTreeMap<String, u64>,
@@ -37,6 +39,13 @@ struct Listeners {
     control: Option<String>,
     web: Option<String>,
     metrics: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Reading {
+    what: String,
+    percent: u32,
+    records: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -64,6 +73,11 @@ fn view(status: pb::StatusResponse) -> View {
             metrics: present(listeners.metrics),
         },
         all_known: status.all_known,
+        reading: status.reading.map(|it| Reading {
+            what: it.what,
+            percent: it.percent,
+            records: it.records,
+        }),
         queued: Queued {
             messages: status.queued_messages,
             bytes: status.queued_bytes,
@@ -128,16 +142,26 @@ fn page(status: &pb::StatusResponse) -> String {
 }
 
 fn queued(status: &pb::StatusResponse) -> String {
-    let so_far = if status.all_known {
-        ""
-    } else {
-        " so far; the queue is still being read"
-    };
     format!(
-        "{}, {}{so_far}",
+        "{}, {}{}",
         count(status.queued_messages, "message", "messages"),
         bytes_shown(status.queued_bytes),
+        so_far(status),
     )
+}
+
+/// Why the counts are not the last word.
+fn so_far(status: &pb::StatusResponse) -> String {
+    let percent = status.reading.as_ref().map_or(0, |it| it.percent);
+    match status.reading.as_ref().map(|it| it.what.as_str()) {
+        _ if status.all_known => String::new(),
+        Some("no-room") => " so far; the index does not fit on the disk".to_owned(),
+        Some("rebuilding") => {
+            format!(" so far; the queue of earlier starts is being read ({percent} %)")
+        }
+        Some(_) => format!(" so far; the index is being checked ({percent} %)"),
+        None => " so far; the queue is still being read".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -157,6 +181,11 @@ mod tests {
                 metrics: "127.0.0.1:9464".into(),
             }),
             all_known: false,
+            reading: Some(pb::Reading {
+                what: "rebuilding".into(),
+                percent: 42,
+                records: 1000,
+            }),
             queued_messages: 3,
             queued_bytes: 4_500_000,
             started_ms: 1_800_000_000_123,

@@ -75,7 +75,8 @@ impl pb::queue_server::Queue for Queue {
         request: Request<pb::DeliverySelection>,
     ) -> Result<Response<pb::Changed>, Status> {
         let ids = self.selected(request.into_inner()).await?;
-        let deliveries = self.0.dispatch.retry(ids).await;
+        let retried = self.0.dispatch.retry(ids).await;
+        let deliveries = retried.map_err(|_| in_hand())?;
         Ok(Response::new(pb::Changed { deliveries }))
     }
 
@@ -87,9 +88,7 @@ impl pb::queue_server::Queue for Queue {
         let ids = self.selected(request.into_inner()).await?;
         let shown: Vec<String> = ids.iter().map(ToString::to_string).collect();
         let removed = self.0.dispatch.remove(ids).await;
-        let deliveries = removed.map_err(|_| {
-            status::refused("in hand: an agent is handing it over now, try again in a moment")
-        })?;
+        let deliveries = removed.map_err(|_| in_hand())?;
         let what = format!("mail removed: {}", shown.join(", "));
         self.0.editor.audit(now(), who.who(), &what);
         Ok(Response::new(pb::Changed { deliveries }))
@@ -114,9 +113,20 @@ impl Queue {
     }
 
     async fn selected(&self, selection: pb::DeliverySelection) -> Result<Vec<DeliveryId>, Status> {
+        // Asked first: what is known after that was open when all was known.
+        let knowledge = self.0.knows_all();
         let found = self.find(&selection.id, site(&selection.site)?).await?;
+        let is_earlier = found.iter().any(|it| it.earlier_start);
+        if is_earlier && knowledge == Knowledge::Partial {
+            // The record that settles it may still come.
+            return Err(status::not_all_known());
+        }
         Ok(found.into_iter().map(|it| it.delivery).collect())
     }
+}
+
+fn in_hand() -> Status {
+    status::refused("in hand: an agent is handing it over now, try again in a moment")
 }
 
 /// Empty: all.

@@ -102,6 +102,7 @@ impl From<ChangeError> for Status {
             ChangeError::Unknown { .. } => Code::NotFound,
             ChangeError::Exists(_) => Code::AlreadyExists,
             ChangeError::HeldMail(_) => Code::FailedPrecondition,
+            ChangeError::NotAllKnown(_) => Code::Unavailable,
             ChangeError::Site(_) | ChangeError::Authority(_) => Code::InvalidArgument,
             ChangeError::Join(_) => Code::PermissionDenied,
             ChangeError::TooMany { .. } => Code::ResourceExhausted,

@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 use super::produced::{Items, Produced};
 use super::{Context, Knowledge, now, status};
 use crate::events::{self, Happened};
+use crate::store::{Progress, Stage};
 
 /// Entries where nobody says how many.
 const AUDIT_SHOWN: usize = 50;
@@ -80,6 +81,7 @@ impl pb::watch_server::Watch for Watch {
         let connected = agents.iter().filter(|it| it.state != "disconnected");
         let connected = u32::try_from(connected.count()).unwrap_or(u32::MAX);
         let mut alarms = context.registry.alarms();
+        alarms.extend(context.store.alarms());
         alarms.extend(context.facts.alarms.iter().cloned());
         if context.registry.agents().is_empty() {
             alarms
@@ -100,6 +102,7 @@ impl pb::watch_server::Watch for Watch {
             in_doubt: counters.in_doubt,
             duplicates: counters.duplicates,
             alarms,
+            reading: reading(context.store.progress()),
         }))
     }
 }
@@ -159,4 +162,19 @@ impl Watch {
         };
         counts.into_iter().map(count).collect()
     }
+}
+
+/// What is being done until all is known; None then.
+fn reading(progress: Progress) -> Option<pb::Reading> {
+    let what = match progress.stage {
+        Stage::Opening | Stage::Checking => "checking",
+        Stage::Rebuilding => "rebuilding",
+        Stage::NoRoom { .. } => "no-room",
+        Stage::Done => return None,
+    };
+    Some(pb::Reading {
+        what: what.to_owned(),
+        percent: u32::try_from(progress.percent()).unwrap_or(100),
+        records: progress.records,
+    })
 }

@@ -1,19 +1,19 @@
-//! What operators and members ask for: release, retry, remove, and how things stand.
+//! What operators and members ask for: a release, and how things stand.
+//!
+//! # Not here
+//! What is done to deliveries: [`super::actions`].
 
-use std::collections::BTreeSet;
+use std::time::Duration;
 
 use dd_proto::id::DeliveryId;
 use dd_proto::name::{AgentName, SiteName};
 
-use super::backoff::until;
-use super::event::{By, Effect, Evidence, Now, Settle, Turn};
-use super::hand::note;
+use super::event::{Effect, Now, Turn};
 use super::lease::LEASE;
-use super::release::{Release, Token, Waiter};
+use super::release::{Release, Waiter};
 use super::site::{Again, Phase, Rest};
 use super::state::{State, wall_of};
-use super::{AgentView, AttachmentId, Counters, InHand, LeaseHeld, Released, SiteView};
-use crate::store::{Settled, Settlement, Waiting};
+use super::{AgentView, AttachmentId, ClockAlarm, Counters, LeaseHeld, Released, SiteView};
 
 impl State {
     pub(super) fn release(
@@ -84,77 +84,6 @@ impl State {
         }
     }
 
-    /// Makes deliveries due that are not in hand, those that failed too.
-    pub(super) fn retry(&mut self, token: Token, deliveries: Vec<Waiting>, turn: &mut Turn<'_>) {
-        let mut due = 0;
-        let sites: BTreeSet<SiteName> = deliveries
-            .iter()
-            .map(|waiting| waiting.delivery.site.clone())
-            .collect();
-        for mut waiting in deliveries {
-            let delivery = waiting.delivery.clone();
-            if self.is_in_hand(&delivery) {
-                continue;
-            }
-            self.drop_from_head(&delivery);
-            waiting.failed = false;
-            waiting.not_before = None;
-            self.write(&delivery, Effect::Note(note(&waiting)), turn);
-            self.take_in_hand(&delivery).back = Some(waiting);
-            due += 1;
-        }
-        turn.effect(Effect::Retried(token, due));
-        // Due now is also now for a site that waits for its next try.
-        for name in sites {
-            let queue = self.sites.get(&name);
-            if due > 0 && queue.is_some_and(|queue| matches!(queue.phase, Phase::Waiting(..))) {
-                self.ready(&name, turn.now.monotonic, turn);
-            }
-        }
-    }
-
-    /// Settles deliveries as removed; all, or none if one is in hand.
-    pub(super) fn remove(&mut self, token: Token, deliveries: Vec<Waiting>, turn: &mut Turn<'_>) {
-        let busy = deliveries
-            .iter()
-            .find(|waiting| self.is_in_hand(&waiting.delivery));
-        if let Some(busy) = busy {
-            let delivery = busy.delivery.clone();
-            return turn.effect(Effect::Removing(token, Err(InHand { delivery })));
-        }
-        let count = u64::try_from(deliveries.len()).unwrap_or(u64::MAX);
-        turn.effect(Effect::Removing(token, Ok(count)));
-        for waiting in deliveries {
-            let waited = until(waiting.arrived, turn.now.wall);
-            let delivery = waiting.delivery;
-            self.drop_from_head(&delivery);
-            let recipients = waiting
-                .open
-                .iter()
-                .map(|number| (*number, Settled::Removed));
-            let settlement = Settlement {
-                delivery: delivery.clone(),
-                recipients: recipients.collect(),
-            };
-            let settle = Settle {
-                settlement,
-                evidence: Evidence {
-                    by: By::Operator,
-                    results: Vec::new(),
-                    waited,
-                },
-                token: Some(token),
-            };
-            self.write(&delivery, Effect::Settle(settle), turn);
-        }
-    }
-
-    fn drop_from_head(&mut self, delivery: &DeliveryId) {
-        if let Some(queue) = self.sites.get_mut(&delivery.site) {
-            queue.drop_from_head(delivery.message);
-        }
-    }
-
     pub(super) fn is_in_hand(&self, delivery: &DeliveryId) -> bool {
         self.hand.contains_key(delivery) || self.asking.contains_key(delivery)
     }
@@ -184,6 +113,13 @@ impl State {
             agent: leased.agent.clone(),
             generation: leased.generation,
         })
+    }
+
+    /// The wall clock as far as the site whose mail lives shortest is concerned.
+    pub(super) fn clock_alarm(&self) -> Option<ClockAlarm> {
+        let lifetimes = self.sites.values();
+        let shortest = lifetimes.map(|queue| queue.site.schedule.lifetime).min();
+        self.clock.alarm(shortest.unwrap_or(Duration::MAX))
     }
 
     pub(super) fn site_view(&self, name: &SiteName, now: Now) -> Option<SiteView> {

@@ -35,6 +35,12 @@ pub trait Backing: Clone + Send + Sync + 'static {
         due: Timestamp,
         limit: usize,
     ) -> impl Future<Output = Result<Head, StoreFailed>> + Send;
+    /// Up to so many of a site's open deliveries, whatever their state.
+    fn left(
+        &self,
+        site: SiteName,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Waiting>, StoreFailed>> + Send;
     /// None: it is settled.
     fn load(
         &self,
@@ -75,6 +81,11 @@ impl Backing for Store {
         Self::head(self, &site, after, due, limit)
             .await
             .map_err(failed)
+    }
+
+    async fn left(&self, site: SiteName, limit: usize) -> Result<Vec<Waiting>, StoreFailed> {
+        let listed = self.list(Some(site), None, limit).await;
+        listed.map(|(found, _)| found).map_err(failed)
     }
 
     async fn load(&self, delivery: DeliveryId) -> Result<Option<Loaded>, StoreFailed> {

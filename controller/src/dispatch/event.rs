@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dd_proto::id::{DeliveryId, Lease, SiteVersion};
+use dd_proto::id::{DeliveryId, Lease, RecipientNumber, SiteVersion};
 use dd_proto::name::{AgentName, SiteName};
 use dd_proto::report::{Delays, DotSent, RecipientResult, Report};
 use dd_proto::site::Site;
 use jiff::Timestamp;
 use rand::Rng;
 
+use super::actions::{Asked, Left};
 use super::lease::Freshness;
 use super::release::{Token, Waiter};
 use super::{AgentEvent, AttachmentId, Hello, InHand as Refused, Order, Released};
@@ -33,11 +34,22 @@ pub(crate) enum Event {
     /// The store knows all mail of earlier starts: the sites that have some, and their timers.
     AllKnown(Vec<(SiteName, Option<Timestamp>)>),
     Arrived(Waiting),
+    /// `read` is the number that was asked for.
     HeadRead {
         site: SiteName,
+        read: u64,
         head: Head,
     },
-    HeadNotRead(SiteName),
+    HeadNotRead {
+        site: SiteName,
+        read: u64,
+    },
+    /// A page of a walk; None: it could not be read.
+    Walked {
+        site: SiteName,
+        read: u64,
+        page: Option<Head>,
+    },
     /// With how much the store keeps under its name.
     SiteChanged {
         site: Arc<Site>,
@@ -62,6 +74,12 @@ pub(crate) enum Event {
     },
     /// One settlement or note of the delivery is written.
     Written(DeliveryId),
+    /// The paths of recipients, and the reply the delivery was kept for.
+    Named {
+        delivery: DeliveryId,
+        recipients: Vec<String>,
+        reply: String,
+    },
     Found {
         question: Question,
         waiting: Option<Waiting>,
@@ -71,14 +89,27 @@ pub(crate) enum Event {
         waiting: u64,
         waiter: Option<Waiter>,
     },
-    Retry {
-        token: Token,
-        deliveries: Vec<Waiting>,
+    /// An operator wants something done to deliveries.
+    Act(Asked),
+    /// What of them is open.
+    Looked {
+        asked: Asked,
+        found: Vec<Waiting>,
     },
-    Remove {
+    /// Settle all that waits for a site that is closing.
+    CloseSite {
+        site: SiteName,
         token: Token,
-        deliveries: Vec<Waiting>,
+        left: Left,
     },
+    /// Some of what is left of a site's mail; nothing: that was all. None: it could not be read.
+    LeftRead {
+        site: SiteName,
+        read: u64,
+        found: Option<Vec<Waiting>>,
+    },
+    /// Somebody has looked: the wall clock is right.
+    ClockConfirmed,
     /// Only time has passed.
     Time,
 }
@@ -94,15 +125,26 @@ pub(crate) enum NotLoaded {
 
 /// What the core wants done.
 #[derive(Debug)]
-#[expect(dead_code, reason = "expiry makes it")]
 pub(crate) enum Effect {
     Order(AttachmentId, Order),
     Assign(Assign),
     ReadHead {
         site: SiteName,
+        read: u64,
         after: Option<Position>,
         due: Timestamp,
         limit: usize,
+    },
+    /// Reads a page of a queue, whatever is due in it.
+    Walk {
+        site: SiteName,
+        read: u64,
+        after: Option<Position>,
+    },
+    /// Reads some of what is left of a site's mail, in any state.
+    ReadLeft {
+        site: SiteName,
+        read: u64,
     },
     Settle(Settle),
     Note(Note),
@@ -120,8 +162,14 @@ pub(crate) enum Effect {
         at: Timestamp,
     },
     Answer(Token, Released),
-    Retried(Token, u64),
-    Removing(Token, Result<u64, Refused>),
+    /// Asks whom these recipients of a delivery are, which was kept for this reply.
+    Name(DeliveryId, Vec<RecipientNumber>, String),
+    /// Asks what of these is open.
+    Look(Asked),
+    /// What was done to deliveries; the settlements it takes are on their way.
+    Acted(Token, Result<u64, Refused>),
+    /// So many of its deliveries were settled, and none is left.
+    SiteClosed(Token, u64),
 }
 
 /// An assignment to be completed and sent.
@@ -155,7 +203,6 @@ pub(crate) struct Evidence {
 
 /// Who or what brought a settlement about.
 #[derive(Debug, Clone)]
-#[expect(dead_code, reason = "expiry makes it")]
 pub(crate) enum By {
     /// The site answered.
     Site {
@@ -171,7 +218,7 @@ pub(crate) enum By {
 
 /// A delivery is late.
 #[derive(Debug, Clone)]
-#[expect(dead_code, reason = "expiry makes it")]
+#[expect(dead_code, reason = "the results are for the notification")]
 pub(crate) struct Warn {
     pub(crate) note: Note,
     /// One for each open recipient: the last that was heard, with code 0 if that was no reply.

@@ -14,6 +14,21 @@ use super::site::{Again, Phase, Why};
 use super::state::State;
 use crate::store::{Note, Waiting};
 
+/// A delivery that the store is asked about.
+#[derive(Debug, Default)]
+pub(super) struct AskedFor {
+    times: u32,
+    left_hand: LeftHand,
+}
+
+/// Whether it was in hand, and left it, since it was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum LeftHand {
+    #[default]
+    Not,
+    Since,
+}
+
 impl State {
     /// The delivery's place in hand; a new one if there is none.
     pub(super) fn take_in_hand(&mut self, delivery: &DeliveryId) -> &mut InHand {
@@ -91,6 +106,18 @@ impl State {
             if let Some(reading) = &mut queue.reading {
                 reading.touched.insert(delivery.message);
             }
+            queue.expiry.touched(delivery.message);
+            if let Some(release) = &queue.release
+                && release.makes_all_due()
+                && !release.was_put_off(delivery.message)
+            {
+                // It was put off before the release, which came before that was written.
+                queue.rest = super::site::Rest::More;
+                queue.cursor = None;
+            }
+        }
+        if let Some(asked) = self.asking.get_mut(delivery) {
+            asked.left_hand = LeftHand::Since;
         }
         if in_hand.questions.is_empty() {
             if let Some(waiting) = in_hand.back {
@@ -102,6 +129,7 @@ impl State {
         for question in in_hand.questions {
             self.ask(question, turn);
         }
+        self.closing_goes_on(&delivery.site, turn);
         self.look(&delivery.site, turn);
     }
 
@@ -149,17 +177,25 @@ impl State {
                 reading.again = Again::Yes;
             }
         }
-        *self.asking.entry(delivery).or_default() += 1;
+        self.asking_for(&delivery);
         turn.effect(Effect::Find(question));
     }
 
-    pub(super) fn answered(&mut self, delivery: &DeliveryId) {
-        if let Some(times) = self.asking.get_mut(delivery) {
-            *times -= 1;
-            if *times == 0 {
-                self.asking.remove(delivery);
-            }
+    pub(super) fn asking_for(&mut self, delivery: &DeliveryId) {
+        self.asking.entry(delivery.clone()).or_default().times += 1;
+    }
+
+    /// The store has answered; true if the answer may not know what became of the delivery since.
+    pub(super) fn answered(&mut self, delivery: &DeliveryId) -> bool {
+        let Some(asked) = self.asking.get_mut(delivery) else {
+            return false;
+        };
+        asked.times -= 1;
+        let stale = asked.left_hand == LeftHand::Since;
+        if asked.times == 0 {
+            self.asking.remove(delivery);
         }
+        stale
     }
 }
 

@@ -11,10 +11,11 @@ use dd_proto::name::{AgentName, SiteName};
 use dd_proto::site::Site;
 use tokio::sync::{mpsc, oneshot};
 
+use super::actions::{Action, Left};
 use super::event::Event;
 use super::{
-    AgentEvent, AgentView, Arrived, Attachment, AttachmentId, Counters, Hello, InHand, LeaseHeld,
-    Released, SiteView,
+    AgentEvent, AgentView, Arrived, Attachment, AttachmentId, ClockAlarm, Counters, Hello, InHand,
+    LeaseHeld, Released, SiteView,
 };
 
 /// What the loop is told.
@@ -40,8 +41,13 @@ pub(super) enum Ask {
         Option<Duration>,
         oneshot::Sender<Option<Released>>,
     ),
-    Retry(Vec<DeliveryId>, oneshot::Sender<u64>),
-    Remove(Vec<DeliveryId>, oneshot::Sender<Result<u64, InHand>>),
+    Act(
+        Action,
+        Vec<DeliveryId>,
+        oneshot::Sender<Result<u64, InHand>>,
+    ),
+    CloseSite(SiteName, Left, oneshot::Sender<u64>),
+    ClockAlarm(oneshot::Sender<Option<ClockAlarm>>),
     Site(SiteName, oneshot::Sender<Option<SiteView>>),
     Sites(oneshot::Sender<Vec<(SiteName, SiteView)>>),
     Agents(oneshot::Sender<Vec<AgentView>>),
@@ -118,19 +124,51 @@ impl Handle {
         self.ask(|sender| Ask::Release(site, wait, sender)).await?
     }
 
-    /// Makes deliveries due, failed ones too. Returns how many; what is in hand is not among them.
-    pub async fn retry(&self, deliveries: Vec<DeliveryId>) -> u64 {
-        let retried = self.ask(|sender| Ask::Retry(deliveries, sender)).await;
-        retried.unwrap_or_default()
-    }
-
-    /// Settles deliveries as removed; durable when it returns.
+    /// Makes deliveries due, also those that cannot be read. Returns how many were still open.
     ///
     /// # Errors
-    /// One is in hand; then none is removed.
+    /// One is in hand; then nothing is done.
+    pub async fn retry(&self, deliveries: Vec<DeliveryId>) -> Result<u64, InHand> {
+        self.act(Action::Retry, deliveries).await
+    }
+
+    /// Gives deliveries up; their senders are told. Durable when it returns.
+    ///
+    /// # Errors
+    /// One is in hand; then nothing is done.
+    pub async fn fail(&self, deliveries: Vec<DeliveryId>) -> Result<u64, InHand> {
+        self.act(Action::Fail, deliveries).await
+    }
+
+    /// Settles deliveries as removed; nobody is told. Durable when it returns.
+    ///
+    /// # Errors
+    /// One is in hand; then nothing is done.
     pub async fn remove(&self, deliveries: Vec<DeliveryId>) -> Result<u64, InHand> {
-        let removed = self.ask(|sender| Ask::Remove(deliveries, sender)).await;
-        removed.unwrap_or(Ok(0))
+        self.act(Action::Remove, deliveries).await
+    }
+
+    async fn act(&self, action: Action, deliveries: Vec<DeliveryId>) -> Result<u64, InHand> {
+        let acted = self.ask(|sender| Ask::Act(action, deliveries, sender));
+        acted.await.unwrap_or(Ok(0))
+    }
+
+    /// Settles all that waits for a site, a batch at a time, and returns how many deliveries that were. Its record says
+    /// already that it is closing, so nothing comes in any more; what is out at an agent is waited for. Only when all
+    /// mail is known does it find all.
+    pub async fn close_site(&self, site: SiteName, left: Left) -> u64 {
+        let closed = self.ask(|sender| Ask::CloseSite(site, left, sender));
+        closed.await.unwrap_or_default()
+    }
+
+    /// The wall clock looks wrong, and nothing expires.
+    pub async fn clock_alarm(&self) -> Option<ClockAlarm> {
+        self.ask(Ask::ClockAlarm).await?
+    }
+
+    /// Ends the alarm: the wall clock is right.
+    pub fn clock_confirmed(&self) {
+        self.tell(Event::ClockConfirmed);
     }
 
     pub async fn site_view(&self, site: SiteName) -> Option<SiteView> {

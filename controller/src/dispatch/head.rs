@@ -8,11 +8,22 @@ use std::time::Duration;
 use dd_proto::name::SiteName;
 use jiff::Timestamp;
 
-use super::backoff::until;
+use super::backoff::{later, until};
 use super::event::{Effect, Turn};
-use super::site::{Again, OldPlan, Phase, Progress, Queued, Reading, Rest, SiteQueue, Why};
+use super::kept::{PARKED, Trust, is_parked};
+use super::site::{
+    Again, OldPlan, Pass, Phase, Progress, Queued, Reading, Rest, SiteQueue, Why, is_twice_broken,
+};
 use super::state::State;
 use crate::store::{Head, Waiting};
+
+impl SiteQueue {
+    /// A message that broke sessions twice is no canary while there is another, and a release takes it last.
+    fn leaves_for_later(&self, waiting: &Waiting, is_later: Option<Timestamp>) -> bool {
+        let now_or_never = self.phase == Phase::Flowing && is_later.is_none();
+        is_twice_broken(waiting) && self.pass == Pass::Sound && !now_or_never
+    }
+}
 
 impl State {
     /// Moves a site on after something about it changed: queues it, reads its head, or finds that nothing is left.
@@ -36,14 +47,21 @@ impl State {
             return;
         }
         if queue.has_next(&self.barrier) {
-            return self.enqueue(name);
+            return match queue.phase {
+                Phase::Flowing if queue.pause > now => self.wakes_at(name),
+                _ => self.enqueue(name),
+            };
+        }
+        if queue.phase == Phase::Flowing && queue.kept.trust == Trust::Misconfigured {
+            // The canary says first whether the home has been set up.
+            return;
         }
         if queue.reading.is_some() {
             return;
         }
         if queue.rest == Rest::More {
             if self.barrier.is_open() || queue.since_start == Progress::Some {
-                Self::read_head(queue, turn);
+                self.read_head(name, turn);
             }
             return;
         }
@@ -52,10 +70,16 @@ impl State {
         }
     }
 
-    fn read_head(queue: &mut SiteQueue, turn: &mut Turn<'_>) {
+    fn read_head(&mut self, name: &SiteName, turn: &mut Turn<'_>) {
+        let read = self.number();
+        let Some(queue) = self.sites.get_mut(name) else {
+            return;
+        };
         // What was put off and is not written yet, or stands before the cursor, the read does not tell.
-        let carried = queue.in_hand > 0 || queue.cursor.is_some();
+        let parked_from = queue.kept.reads_from();
+        let carried = queue.in_hand > 0 || queue.cursor.is_some() || parked_from.is_some();
         queue.reading = Some(Reading {
+            read,
             next_due: queue.next_due.filter(|_| carried),
             ..Reading::default()
         });
@@ -63,24 +87,32 @@ impl State {
             .release
             .as_ref()
             .is_some_and(super::release::Release::makes_all_due);
-        let due = if all_due {
+        let due = if all_due || parked_from.is_some() {
             Timestamp::MAX
         } else {
             turn.now.wall
         };
         turn.effects.push(Effect::ReadHead {
-            site: queue.site.name.clone(),
-            after: queue.cursor,
+            site: name.clone(),
+            read,
+            after: queue.cursor.or(parked_from),
             due,
             limit: queue.read_limit(),
         });
     }
 
-    pub(super) fn head_read(&mut self, name: &SiteName, head: Head, turn: &mut Turn<'_>) {
+    pub(super) fn head_read(
+        &mut self,
+        name: &SiteName,
+        read: u64,
+        head: Head,
+        turn: &mut Turn<'_>,
+    ) {
         let Some(queue) = self.sites.get_mut(name) else {
             return;
         };
-        let Some(reading) = queue.reading.take() else {
+        // Else it was read for a site that has been removed since.
+        let Some(mut reading) = queue.reading.take_if(|reading| reading.read == read) else {
             return;
         };
         let wall = turn.now.wall;
@@ -104,10 +136,20 @@ impl State {
                 continue;
             }
             let put_off = |release: &super::release::Release| release.was_put_off(message);
+            let is_later = waiting.not_before.filter(|at| *at > wall);
             match waiting.not_before {
-                Some(at) if at > wall && queue.release.as_ref().is_none_or(put_off) => {
+                Some(at) if !queue.kept.lets_pass(&waiting) => queue.becomes_due(at),
+                Some(at)
+                    if !is_parked(&waiting)
+                        && is_later.is_some()
+                        && queue.release.as_ref().is_none_or(put_off) =>
+                {
                     queue.becomes_due(at);
                 }
+                _ if queue.leaves_for_later(&waiting, is_later) => {
+                    queue.skipped = Progress::Some;
+                }
+                _ if queue.kept.trust == Trust::Misconfigured && useful > 0 => {}
                 _ if self.barrier.lets_pass(&waiting) => {
                     useful += 1;
                     queue.head.push_back(waiting);
@@ -115,6 +157,11 @@ impl State {
                 // It is read again when the barrier opens.
                 _ => {}
             }
+        }
+        if !head.more && queue.head.is_empty() && queue.skipped == Progress::Some {
+            // Nothing else is to be had.
+            (queue.pass, queue.skipped) = (Pass::All, Progress::None);
+            reading.again = Again::Yes;
         }
         let dirty = reading.again == Again::Yes || !reading.touched.is_empty();
         queue.cursor = last.filter(|_| useful == 0 && head.more);
@@ -137,9 +184,13 @@ impl State {
         self.look(name, turn);
     }
 
-    pub(super) fn head_not_read(&mut self, name: &SiteName, turn: &mut Turn<'_>) {
-        if let Some(queue) = self.sites.get_mut(name) {
-            queue.reading = None;
+    pub(super) fn head_not_read(&mut self, name: &SiteName, read: u64, turn: &mut Turn<'_>) {
+        if let Some(queue) = self.sites.get_mut(name)
+            && queue
+                .reading
+                .take_if(|reading| reading.read == read)
+                .is_some()
+        {
             queue.rest = Rest::More;
             let from = turn.now.monotonic + Duration::from_secs(5);
             // All others read again when they become Ready.
@@ -149,11 +200,25 @@ impl State {
         }
     }
 
+    /// A pause of a flowing site has one timer, too.
+    fn wakes_at(&mut self, name: &SiteName) {
+        let Some(queue) = self.sites.get_mut(name) else {
+            return;
+        };
+        if queue.timer.is_none() {
+            queue.timer = Some(queue.pause);
+            self.timers.insert((queue.pause, name.clone()));
+        }
+    }
+
     /// All that is due was tried.
     pub(super) fn nothing_due(&mut self, name: &SiteName, turn: &mut Turn<'_>) {
         let Some(queue) = self.sites.get_mut(name) else {
             return;
         };
+        if self.barrier.is_open() && queue.turns_to_parked() {
+            return self.look(name, turn);
+        }
         let next_due = queue.next_due;
         if let Some(release) = queue.release.take() {
             self.released.remove(name);
@@ -164,6 +229,9 @@ impl State {
         match next_due {
             None => self.set_phase(name, Phase::Idle),
             Some(at) => {
+                // Parked mail is there, and busy: its turn comes again.
+                let interval = later(turn.now.wall, queue.site.schedule.retry_interval);
+                let at = if at >= PARKED { interval } else { at };
                 let wait = until(turn.now.wall, at).max(Duration::from_millis(1));
                 let phase = Phase::Waiting(Why::Deferred, turn.now.monotonic + wait);
                 self.set_phase(name, phase);
@@ -186,6 +254,10 @@ impl State {
             return self.look(&name, turn);
         }
         queue.arrived(waiting, &self.barrier);
+        self.will_be_late(&name, turn);
+        let Some(queue) = self.sites.get(&name) else {
+            return;
+        };
         match queue.phase {
             Phase::Idle | Phase::Waiting(Why::Deferred, _) => self.wake(&name, turn),
             _ => self.look(&name, turn),

@@ -16,6 +16,7 @@ use super::LastAttempt;
 use super::backoff::{after_break, after_deferral, later};
 use super::event::{Asks, By, Effect, Evidence, NotLoaded, Question, Settle, Standing, Turn};
 use super::hand::note;
+use super::kept::{Trust, park};
 use super::lease::{Dot, Leased};
 use super::moves::RECONNECT;
 use super::release::Fate;
@@ -83,7 +84,7 @@ impl State {
         turn: &mut Turn<'_>,
     ) {
         let lease = question.lease().clone();
-        self.answered(&lease.delivery);
+        let stale = self.answered(&lease.delivery);
         let Some(waiting) = waiting else {
             if let Asks::Report(report, _) = &question.asks {
                 self.counters.duplicates += u64::from(accepted_some(report));
@@ -91,7 +92,7 @@ impl State {
             self.acknowledge(&question.agent, lease.clone(), turn);
             return self.look(&lease.delivery.site, turn);
         };
-        if self.hand.contains_key(&lease.delivery) {
+        if stale || self.hand.contains_key(&lease.delivery) {
             // Another answer was applied in between: this one is old.
             return self.ask(question, turn);
         }
@@ -132,15 +133,21 @@ impl State {
     }
 
     /// Whether a 5yz in this report is final.
-    fn fails(&self, report: &Report, standing: Standing, _waiting: &Waiting) -> Fails {
-        match (standing, report.outcome) {
-            (Standing::Current, Outcome::Transacted) => Fails::Yes,
-            _ => Fails::NotNow,
+    fn fails(&self, report: &Report, standing: Standing, waiting: &Waiting) -> Fails {
+        if standing == Standing::Stale || report.outcome != Outcome::Transacted {
+            return Fails::NotNow;
+        }
+        let queue = self.sites.get(&waiting.delivery.site);
+        match queue.map_or(Trust::Doubted, |queue| queue.kept.trust) {
+            _ if accepted_some(report) => Fails::Yes,
+            Trust::Trusted => Fails::Yes,
+            Trust::Doubted if waiting.kept => Fails::Yes,
+            Trust::Doubted | Trust::Misconfigured => Fails::NotNow,
         }
     }
 
     /// Back to the head when it is due, or at its time.
-    fn goes_back(&mut self, waiting: Waiting, wall: Timestamp) {
+    pub(super) fn goes_back(&mut self, waiting: Waiting, wall: Timestamp) {
         match waiting.not_before {
             _ if waiting.failed => {}
             Some(at) if at > wall => {
@@ -213,10 +220,10 @@ impl State {
     }
 
     /// Decides when what was not settled is tried again, and remembers what came of it.
-    fn put_off(&mut self, report: &Report, waiting: &mut Waiting, turn: &Turn<'_>) {
+    fn put_off(&mut self, report: &Report, waiting: &mut Waiting, turn: &mut Turn<'_>) {
         let wall = turn.now.wall;
         match report.outcome {
-            Outcome::Transacted => return self.deferred(report, waiting, wall),
+            Outcome::Transacted => return self.deferred(report, waiting, turn),
             Outcome::AgentTrouble => return,
             Outcome::InDoubt => {
                 waiting.in_doubt = true;
@@ -237,7 +244,8 @@ impl State {
         };
     }
 
-    fn deferred(&mut self, report: &Report, waiting: &mut Waiting, wall: Timestamp) {
+    fn deferred(&mut self, report: &Report, waiting: &mut Waiting, turn: &mut Turn<'_>) {
+        let wall = turn.now.wall;
         waiting.attempts += 1;
         let open = |result: &&RecipientResult| waiting.open.contains(&result.number);
         let mut results = report.recipients.iter().filter(open);
@@ -245,15 +253,20 @@ impl State {
         if let Some(reply) = reply.or(report.reply.as_ref()) {
             waiting.last = reply.to_string();
         }
+        self.count(waiting, Fate::Deferred);
+        let mut results = report.recipients.iter().filter(open);
+        if results.all(|result| result.disposition == Disposition::Failed) {
+            park(waiting);
+            return self.parked(waiting, turn);
+        }
         let interval = self.sites.get(&waiting.delivery.site);
         let interval = interval.map_or(super::backoff::UNKNOWN_SITE, |q| {
             q.site.schedule.retry_interval
         });
         waiting.not_before = Some(later(wall, after_deferral(interval, waiting.attempts)));
-        self.count(waiting, Fate::Deferred);
     }
 
-    fn count(&mut self, waiting: &Waiting, fate: Fate) {
+    pub(super) fn count(&mut self, waiting: &Waiting, fate: Fate) {
         let queue = self.sites.get_mut(&waiting.delivery.site);
         if let Some(release) = queue.and_then(|queue| queue.release.as_mut()) {
             release.count(waiting.delivery.message, fate);
@@ -352,6 +365,10 @@ impl State {
             attached.plans.remove(&lease.delivery.site);
         }
         self.returns(leased, lease);
+        if let Some(queue) = self.sites.get_mut(&lease.delivery.site) {
+            // Whatever made it come back is not over in the same moment.
+            queue.pause = turn.now.monotonic + RECONNECT;
+        }
         if was_canary {
             let from = turn.now.monotonic + RECONNECT;
             self.probe_is_off(&lease.delivery.site, from, turn);
@@ -400,4 +417,10 @@ impl State {
 pub(super) fn accepted_some(report: &Report) -> bool {
     let mut results = report.recipients.iter();
     results.any(|result| result.disposition == Disposition::Relayed)
+}
+
+pub(super) fn accepted_all(report: &Report) -> bool {
+    let mut results = report.recipients.iter();
+    let relayed = |result: &RecipientResult| result.disposition == Disposition::Relayed;
+    report.outcome == Outcome::Transacted && results.all(relayed)
 }

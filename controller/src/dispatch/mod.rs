@@ -8,8 +8,10 @@
 //! # Not here
 //! SMTP to sites (an agent does it), the meaning of a reply (the agent's outcome table), storage.
 
+mod actions;
 mod admin;
 mod agents;
+mod alarm;
 mod attach;
 mod backing;
 mod backoff;
@@ -17,10 +19,12 @@ mod barrier;
 mod cache;
 mod clock;
 mod event;
+mod expiry;
 mod hand;
 mod handle;
 mod head;
 mod judge;
+mod kept;
 mod lease;
 mod moves;
 mod perform;
@@ -50,6 +54,8 @@ use tokio::sync::mpsc;
 
 use crate::store::Waiting;
 
+pub use actions::Left;
+pub use alarm::{ClockAlarm, ClockJump};
 pub use backing::{Backing, StoreFailed};
 pub use handle::Handle;
 pub use lease::{BEAT, LEASE};
@@ -85,7 +91,7 @@ pub struct Counters {
     pub duplicates: u64,
 }
 
-/// Why a delivery cannot be removed.
+/// Why nothing was done to deliveries.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{delivery} is in hand; try again when its attempt has ended")]
 pub struct InHand {

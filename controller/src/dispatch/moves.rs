@@ -12,7 +12,8 @@ use jiff::Timestamp;
 
 use super::backoff::after_failure;
 use super::event::{Effect, Turn};
-use super::judge::accepted_some;
+use super::judge::{accepted_all, accepted_some};
+use super::kept::Trust;
 use super::lease::{Freshness, Leased, Occupies};
 use super::site::{DEFERRED_IN_ROW, OldPlan, Phase, Progress, Rest, Why};
 use super::state::{State, wall_of};
@@ -48,6 +49,12 @@ impl State {
             return;
         };
         queue.remember(last_attempt(agent, report, turn.now.wall));
+        if report.outcome != Outcome::AgentTrouble && !accepted_all(report) {
+            self.attempt_failed(name, turn);
+        }
+        let Some(queue) = self.sites.get_mut(name) else {
+            return;
+        };
         // An attempt under the old record says nothing about the new one.
         if queue.carrier.as_ref() != Some(agent) || queue.old_plan == OldPlan::StillOut {
             return;
@@ -57,6 +64,9 @@ impl State {
                 if accepted_some(report) {
                     queue.progress = Progress::Some;
                     queue.deferred_in_row = 0;
+                    if queue.kept.accepted() == Trust::Misconfigured {
+                        queue.begins_anew();
+                    }
                 } else if report
                     .recipients
                     .iter()
@@ -67,13 +77,24 @@ impl State {
                 if queue.deferred_in_row >= DEFERRED_IN_ROW {
                     return self.site_failed(name, Why::Busy, report, leased, turn);
                 }
+                let refused = queue.kept.trust == Trust::Misconfigured;
                 self.proved(agent, name, report.session, turn);
+                if refused {
+                    self.refuses_all(name, &report.detail, turn);
+                }
             }
             Outcome::Busy if is_closing(report) && queue.progress == Progress::Some => {}
             Outcome::Busy => self.site_failed(name, Why::Busy, report, leased, turn),
             Outcome::Unreachable => self.site_failed(name, Why::Down, report, leased, turn),
             Outcome::WrongHost => self.site_failed(name, Why::WrongHost, report, leased, turn),
             Outcome::Refused => self.site_failed(name, Why::Refused, report, leased, turn),
+            // It answered, and has broken over this message before: that is the message's doing.
+            Outcome::Broken | Outcome::InDoubt if broke_before(leased) => {
+                queue.spared = Some(report.session);
+                if queue.phase == Phase::Proving {
+                    self.ready(name, turn.now.monotonic + RECONNECT, turn);
+                }
+            }
             Outcome::Broken | Outcome::InDoubt if queue.phase == Phase::Proving => {
                 self.site_failed(name, Why::Down, report, leased, turn);
             }
@@ -109,7 +130,7 @@ impl State {
     }
 
     /// Nobody is reached, or nobody who may have the mail.
-    fn site_waits(
+    pub(super) fn site_waits(
         &mut self,
         name: &SiteName,
         why: Why,
@@ -140,6 +161,9 @@ impl State {
         queue.progress = Progress::None;
         queue.answered = Progress::None;
         queue.deferred_in_row = 0;
+        if matches!(why, Why::Down | Why::WrongHost | Why::Refused) {
+            queue.kept.doubt();
+        }
         let release = queue.release.take();
         self.set_phase(name, Phase::Waiting(why, at));
         if let Some(queue) = self.sites.get_mut(name) {
@@ -221,8 +245,11 @@ impl State {
             return;
         }
         let progress = queue.progress == Progress::Some || closed.accepted > 0;
+        let spared = queue.spared.take() == Some(closed.session);
         match (queue.phase, closed.proved) {
-            (Phase::Flowing, Proved::Yes) if progress || closed.ended == Ended::InOrder => {
+            (Phase::Flowing, Proved::Yes)
+                if progress || spared || closed.ended == Ended::InOrder =>
+            {
                 let now = turn.now.monotonic;
                 let from = queue
                     .reconnected
@@ -250,6 +277,10 @@ pub(super) struct Closed {
     pub(super) accepted: u32,
     pub(super) ended: Ended,
     pub(super) detail: String,
+}
+
+fn broke_before(leased: &Leased) -> bool {
+    leased.waiting.as_ref().is_some_and(|it| it.breaks > 0)
 }
 
 /// RFC 5321 §3.8: 421 closes the session, whatever it answers.

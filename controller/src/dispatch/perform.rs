@@ -7,7 +7,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dd_proto::envelope::Envelope;
+use dd_proto::id::{DeliveryId, RecipientNumber};
+use dd_proto::name::SiteName;
+use jiff::Timestamp;
 
+use super::actions::Asked;
 use super::backing::{Backing, StoreFailed};
 use super::cache::Cached;
 use super::clock::Clock;
@@ -16,8 +20,8 @@ use super::lease::Freshness;
 use super::release::Token;
 use super::run::{Dispatch, Done};
 use super::settled::{self, Letter};
-use super::{Assignment, AttachmentId, InHand, Order};
-use crate::store::{Loaded, Note, StoredContent};
+use super::{Assignment, AttachmentId, InHand, Order, actions, expiry};
+use crate::store::{Loaded, Note, Position, StoredContent};
 
 /// Contents up to this ride in the assignment.
 pub(super) const INLINE: u64 = 64 * 1024;
@@ -27,7 +31,10 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
         while !self.effects.is_empty() {
             for effect in std::mem::take(&mut self.effects) {
                 match effect {
-                    Effect::Settle(settle) => settles.push(settle),
+                    Effect::Settle(settle) => {
+                        self.awaited(&settle);
+                        settles.push(settle);
+                    }
                     Effect::Note(note) => notes.push(note),
                     Effect::Warn(warn) => notes.push(self::warned(warn)),
                     Effect::Order(to, order) => self.send(to, order),
@@ -59,16 +66,17 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
         match effect {
             Effect::ReadHead {
                 site,
+                read,
                 after,
                 due,
                 limit,
             } => {
                 self.done.spawn(async move {
                     let event = match store.head(site.clone(), after, due, limit).await {
-                        Ok(head) => Event::HeadRead { site, head },
+                        Ok(head) => Event::HeadRead { site, read, head },
                         Err(error) => {
                             tracing::error!(%error, %site, "the head of a queue cannot be read");
-                            Event::HeadNotRead(site)
+                            Event::HeadNotRead { site, read }
                         }
                     };
                     Done::Event(Box::new(event))
@@ -97,12 +105,27 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                     let _ = waiter.send(released);
                 }
             }
-            Effect::Retried(token, count) => {
-                if let Some(answer) = self.retries.remove(&token) {
-                    let _ = answer.send(count);
+            Effect::Walk { site, read, after } => self.walk(site, read, after),
+            Effect::ReadLeft { site, read } => {
+                self.done.spawn(async move {
+                    let found = match store.left(site.clone(), actions::BATCH).await {
+                        Ok(found) => Some(found),
+                        Err(error) => {
+                            tracing::error!(%error, %site, "what is left of a site cannot be read");
+                            None
+                        }
+                    };
+                    Done::Event(Box::new(Event::LeftRead { site, read, found }))
+                });
+            }
+            Effect::Name(delivery, open, reply) => self.name(delivery, open, reply),
+            Effect::Look(asked) => self.look(asked),
+            Effect::Acted(token, result) => self.acting(token, result),
+            Effect::SiteClosed(token, settled) => {
+                if let Some(answer) = self.closings.remove(&token) {
+                    let _ = answer.send(settled);
                 }
             }
-            Effect::Removing(token, result) => self.removing(token, result),
             Effect::TellContact { site, reply } => tracing::warn!(
                 site = %site.name,
                 contact = site.contact.as_ref().map(ToString::to_string),
@@ -117,30 +140,94 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
         }
     }
 
-    fn removing(&mut self, token: Token, result: Result<u64, InHand>) {
+    /// A page of a queue, whatever is due in it.
+    fn walk(&mut self, site: SiteName, read: u64, after: Option<Position>) {
+        let store = self.store.clone();
+        self.done.spawn(async move {
+            let page = store.head(site.clone(), after, Timestamp::MAX, expiry::PAGE);
+            let page = match page.await {
+                Ok(page) => Some(page),
+                Err(error) => {
+                    tracing::error!(%error, %site, "a queue cannot be read");
+                    None
+                }
+            };
+            Done::Event(Box::new(Event::Walked { site, read, page }))
+        });
+    }
+
+    /// Whom a delivery was for.
+    fn name(&mut self, delivery: DeliveryId, open: Vec<RecipientNumber>, reply: String) {
+        let cached = self.cache.look_up(&delivery);
+        let envelope = cached.map(|cached| cached.envelope.clone());
+        let store = self.store.clone();
+        self.done.spawn(async move {
+            let envelope = match envelope {
+                Some(envelope) => Some(envelope),
+                None => match store.load(delivery.clone()).await {
+                    Ok(loaded) => loaded.map(|loaded| Arc::new(loaded.envelope)),
+                    Err(_) => None,
+                },
+            };
+            let recipients = envelope.iter().flat_map(|envelope| &envelope.recipients);
+            let recipients = recipients
+                .filter(|recipient| open.contains(&recipient.number))
+                .map(|recipient| recipient.path.as_str().to_owned());
+            Done::Event(Box::new(Event::Named {
+                recipients: recipients.collect(),
+                delivery,
+                reply,
+            }))
+        });
+    }
+
+    /// What of these is open.
+    fn look(&mut self, asked: Asked) {
+        let store = self.store.clone();
+        self.done.spawn(async move {
+            let mut found = Vec::new();
+            for delivery in &asked.deliveries {
+                match store.find(delivery.message).await {
+                    Ok(open) => found.extend(open.into_iter().filter(|w| w.delivery == *delivery)),
+                    Err(error) => return Done::StoreFailed(error),
+                }
+            }
+            Done::Event(Box::new(Event::Looked { asked, found }))
+        });
+    }
+
+    /// What an action came to. Its settlements stand in front of it; it is through when they are durable.
+    fn acting(&mut self, token: Token, result: Result<u64, InHand>) {
         match result {
             Ok(count) => {
-                if let Some(removal) = self.removals.get_mut(&token) {
-                    (removal.count, removal.left) = (count, count);
+                if let Some(acting) = self.actions.get_mut(&token) {
+                    acting.count = count;
                 }
-                self.removed(token);
+                self.acted(token);
             }
             Err(error) => {
-                if let Some(removal) = self.removals.remove(&token) {
-                    let _ = removal.answer.send(Err(error));
+                if let Some(acting) = self.actions.remove(&token) {
+                    let _ = acting.answer.send(Err(error));
                 }
             }
         }
     }
 
-    pub(super) fn removed(&mut self, token: Token) {
+    fn awaited(&mut self, settle: &Settle) {
+        let acting = settle.token.and_then(|token| self.actions.get_mut(&token));
+        if let Some(acting) = acting {
+            acting.left += 1;
+        }
+    }
+
+    pub(super) fn acted(&mut self, token: Token) {
         if self
-            .removals
+            .actions
             .get(&token)
-            .is_some_and(|removal| removal.left == 0)
-            && let Some(removal) = self.removals.remove(&token)
+            .is_some_and(|acting| acting.left == 0)
+            && let Some(acting) = self.actions.remove(&token)
         {
-            let _ = removal.answer.send(Ok(removal.count));
+            let _ = acting.answer.send(Ok(acting.count));
         }
     }
 

@@ -128,6 +128,10 @@ impl State {
                 queue.queued = Queued::No;
             }
             let flows = queue.phase == Phase::Flowing && queue.carrier.as_ref() == Some(agent);
+            if flows && queue.pause > now {
+                self.look(&name, turn);
+                continue;
+            }
             if !flows || queue.out >= queue.window() {
                 continue;
             }

@@ -22,6 +22,7 @@ impl State {
         let is_new = match self.sites.get_mut(&name) {
             Some(queue) => {
                 queue.site = site;
+                queue.kept.record_changed();
                 false
             }
             None => {
@@ -104,6 +105,7 @@ impl State {
         if let Some(timer) = queue.timer {
             self.timers.remove(&(timer, name.clone()));
         }
+        self.closing_is_over(queue.closing, turn);
         for token in queue.release.iter().flat_map(|release| release.waiters()) {
             turn.effect(Effect::Answer(token, Released::NothingWaiting));
         }
@@ -112,6 +114,9 @@ impl State {
 
 /// The state of a site that its record holds now.
 pub(super) fn held(site: &Site, now: Now) -> Option<Phase> {
+    if site.closing {
+        return Some(Phase::Held(None));
+    }
     let hold = site.hold.as_ref()?;
     match hold.until {
         None => Some(Phase::Held(None)),

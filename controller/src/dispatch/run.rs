@@ -18,11 +18,13 @@ use dd_proto::envelope::Envelope;
 use dd_proto::id::DeliveryId;
 use dd_proto::name::{AgentName, SiteName};
 use dd_proto::site::Site;
+use jiff::Timestamp;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+use super::actions::Asked;
 use super::backing::{Backing, StoreFailed};
 use super::cache::{Cache, Cached};
 use super::clock::{Clock, MachineClock};
@@ -33,7 +35,6 @@ use super::release::{Token, Waiter};
 use super::settled::{self, Letter};
 use super::state::State;
 use super::{AgentEvent, Arrived, Attachment, AttachmentId, Hello, InHand, Order, Released};
-use crate::store::Waiting;
 
 /// Contents and envelopes kept in memory.
 const CACHE: usize = 64 << 20;
@@ -49,6 +50,8 @@ const BATCH: usize = 512;
 pub struct Settings {
     /// The controller's start number: the high half of every generation.
     pub start_number: u64,
+    /// The time of the newest record of an earlier start: a wall clock far from it is not believed.
+    pub newest: Option<Timestamp>,
 }
 
 /// Makes the loop; it runs as long as the future is polled.
@@ -83,7 +86,13 @@ pub(crate) fn start_with<S: Backing, C: Clock>(
     let (inputs_in, inputs) = mpsc::unbounded_channel();
     let (events_in, events) = mpsc::channel(EVENTS);
     let dispatch = Dispatch {
-        state: State::new(settings.start_number, sites, agents, clock.now()),
+        state: State::new(
+            settings.start_number,
+            settings.newest,
+            sites,
+            agents,
+            clock.now(),
+        ),
         all_known: Some(store.all_known()),
         store,
         rng,
@@ -95,8 +104,8 @@ pub(crate) fn start_with<S: Backing, C: Clock>(
         cache: Cache::new(CACHE),
         effects: Vec::new(),
         waiters: HashMap::new(),
-        retries: HashMap::new(),
-        removals: HashMap::new(),
+        actions: HashMap::new(),
+        closings: HashMap::new(),
         last_number: 0,
     };
     let handle = Handle {
@@ -121,9 +130,11 @@ pub(super) enum Done {
     StoreFailed(StoreFailed),
 }
 
-pub(super) struct Removal {
+/// Somebody waits until it has been done.
+pub(super) struct Acting {
     pub(super) answer: oneshot::Sender<Result<u64, InHand>>,
     pub(super) count: u64,
+    /// Settlements that are not durable yet.
     pub(super) left: u64,
 }
 
@@ -140,8 +151,8 @@ pub(super) struct Dispatch<S, C> {
     pub(super) cache: Cache,
     pub(super) effects: Vec<Effect>,
     pub(super) waiters: HashMap<Token, oneshot::Sender<Released>>,
-    pub(super) retries: HashMap<Token, oneshot::Sender<u64>>,
-    pub(super) removals: HashMap<Token, Removal>,
+    pub(super) actions: HashMap<Token, Acting>,
+    pub(super) closings: HashMap<Token, oneshot::Sender<u64>>,
     pub(super) last_number: u64,
 }
 
@@ -248,29 +259,28 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                 let _ = answer.send(self.state.lease_held(&delivery));
             }
             Ask::Release(site, wait, answer) => self.release(site, wait, answer),
-            Ask::Retry(deliveries, answer) => {
-                let token = Token(self.number());
-                self.retries.insert(token, answer);
-                self.find(deliveries, move |deliveries| Event::Retry {
-                    token,
-                    deliveries,
-                });
-            }
-            Ask::Remove(deliveries, answer) => {
+            Ask::Act(action, deliveries, answer) => {
                 let token = Token(self.number());
                 let (count, left) = (0, 0);
-                self.removals.insert(
+                let acting = Acting {
+                    answer,
+                    count,
+                    left,
+                };
+                self.actions.insert(token, acting);
+                self.apply(Event::Act(Asked {
                     token,
-                    Removal {
-                        answer,
-                        count,
-                        left,
-                    },
-                );
-                self.find(deliveries, move |deliveries| Event::Remove {
-                    token,
+                    action,
                     deliveries,
-                });
+                }));
+            }
+            Ask::CloseSite(site, left, answer) => {
+                let token = Token(self.number());
+                self.closings.insert(token, answer);
+                self.apply(Event::CloseSite { site, token, left });
+            }
+            Ask::ClockAlarm(answer) => {
+                let _ = answer.send(self.state.clock_alarm());
             }
             Ask::Site(site, answer) => {
                 let _ = answer.send(self.state.site_view(&site, self.now()));
@@ -334,24 +344,6 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
         });
     }
 
-    fn find(
-        &mut self,
-        deliveries: Vec<DeliveryId>,
-        event: impl FnOnce(Vec<Waiting>) -> Event + Send + 'static,
-    ) {
-        let store = self.store.clone();
-        self.done.spawn(async move {
-            let mut found = Vec::new();
-            for delivery in deliveries {
-                match store.find(delivery.message).await {
-                    Ok(open) => found.extend(open.into_iter().filter(|w| w.delivery == delivery)),
-                    Err(error) => return Done::StoreFailed(error),
-                }
-            }
-            Done::Event(Box::new(event(found)))
-        });
-    }
-
     fn take(&mut self, done: Result<Done, tokio::task::JoinError>) {
         match done {
             Ok(Done::Settled(batch)) => {
@@ -380,10 +372,10 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
         settled::log(settle, letter);
         let delivery = &settle.settlement.delivery;
         if let Some(token) = settle.token
-            && let Some(removal) = self.removals.get_mut(&token)
+            && let Some(acting) = self.actions.get_mut(&token)
         {
-            removal.left -= 1;
-            self.removed(token);
+            acting.left -= 1;
+            self.acted(token);
         }
         self.apply(Event::Written(delivery.clone()));
     }

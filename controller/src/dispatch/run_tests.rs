@@ -24,7 +24,7 @@ struct World {
     _dir: tempfile::TempDir,
 }
 
-fn world() -> World {
+async fn world() -> World {
     let dir = tempfile::tempdir().unwrap();
     let settings = store::Settings {
         dir: dir.path().to_owned(),
@@ -33,8 +33,11 @@ fn world() -> World {
         rebuild_index: RebuildIndex::No,
     };
     let (store, _) = Store::open(&settings).unwrap();
+    let mut all_known = store.all_known();
+    all_known.wait_for(|known| *known).await.unwrap();
     let settings = Settings {
         start_number: store.start_number(),
+        newest: None,
     };
     let agents = vec!["out1".parse().unwrap()];
     let (handle, run) = super::start(settings, store.clone(), vec![Arc::new(site(0))], agents);
@@ -137,7 +140,7 @@ fn relayed(lease: Lease) -> AgentEvent {
 
 #[tokio::test]
 async fn mail_goes_out_from_memory_and_is_settled_before_it_is_acknowledged() {
-    let world = world();
+    let world = world().await;
     let mut agent = world.attach().await;
     assert!(matches!(next(&mut agent).await, Order::Welcome { .. }));
     let mail = world.accept(1).await;
@@ -170,7 +173,7 @@ async fn mail_goes_out_from_memory_and_is_settled_before_it_is_acknowledged() {
 
 #[tokio::test]
 async fn mail_that_is_not_in_memory_is_read_and_a_removed_one_is_gone() {
-    let world = world();
+    let world = world().await;
     let (first, second) = (world.accept(1).await, world.accept(2).await);
     let second = second.waiting.delivery;
     assert_eq!(world.handle.remove(vec![second.clone()]).await, Ok(1));

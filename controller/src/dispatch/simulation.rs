@@ -6,9 +6,11 @@
 //! relayed. One seed gives one history.
 
 mod agent;
+mod record;
+mod store;
 mod world;
 
-pub(super) use world::site;
+pub(super) use record::site;
 
 use world::World;
 

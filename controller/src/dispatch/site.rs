@@ -28,10 +28,13 @@ use dd_proto::site::Site;
 use jiff::Timestamp;
 
 use super::LastAttempt;
+use super::actions::Closing;
 use super::agents::WINDOW;
 use super::backoff::until;
 use super::barrier::Barrier;
 use super::event::Now;
+use super::expiry::Expiry;
+use super::kept::{Kept, PARKED, Parked, Trust};
 use super::release::Release;
 use crate::store::{Position, Waiting};
 
@@ -114,6 +117,8 @@ pub(super) enum Rest {
 /// A read of the head that is under way.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
+    /// Tells its answer from that of another read.
+    pub(super) read: u64,
     /// Left our hand meanwhile: the read may not know what became of them.
     pub(super) touched: BTreeSet<MessageId>,
     /// Something came in or went back that the read may not show.
@@ -141,6 +146,21 @@ pub(super) enum Queued {
     No,
     ForProbe,
     ForPlace,
+}
+
+/// Whether messages that broke sessions twice are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pass {
+    /// Not while something else is to be had.
+    Sound,
+    All,
+}
+
+/// From so many breaks by the site on a message is tried last.
+const TWICE: u32 = 2;
+
+pub(super) fn is_twice_broken(waiting: &Waiting) -> bool {
+    waiting.breaks >= TWICE
 }
 
 #[derive(Debug)]
@@ -179,6 +199,17 @@ pub(super) struct SiteQueue {
     pub(super) old_plan: OldPlan,
     pub(super) release: Option<Release>,
     pub(super) attempts: VecDeque<LastAttempt>,
+    pub(super) expiry: Expiry,
+    /// All that waits is being settled, for the site is removed.
+    pub(super) closing: Option<Closing>,
+    pub(super) kept: Kept,
+    pub(super) pass: Pass,
+    /// What a read has left out for the next pass.
+    pub(super) skipped: Progress,
+    /// Nothing goes out before; monotonic.
+    pub(super) pause: Duration,
+    /// A session that ended over a message that has broken others before.
+    pub(super) spared: Option<SessionId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,11 +244,27 @@ impl SiteQueue {
             old_plan: OldPlan::Over,
             release: None,
             attempts: VecDeque::new(),
+            expiry: Expiry::default(),
+            closing: None,
+            kept: Kept::default(),
+            pass: Pass::Sound,
+            skipped: Progress::None,
+            pause: Duration::ZERO,
+            spared: None,
         }
     }
 
     pub(super) fn window(&self) -> u32 {
         u32::from(self.site.limits.connections.max(1)) * WINDOW
+    }
+
+    /// What waits is looked at from its front.
+    pub(super) fn begins_anew(&mut self) {
+        self.rest = Rest::More;
+        self.cursor = None;
+        (self.pass, self.skipped) = (Pass::Sound, Progress::None);
+        self.head.retain(|waiting| !is_twice_broken(waiting));
+        self.whose_turn();
     }
 
     /// Takes the next message that may go out from the head.
@@ -267,6 +314,10 @@ impl SiteQueue {
     }
 
     fn keeps_head(&self) -> bool {
+        // A home that is not set up gets nothing beside its probe.
+        if self.kept.trust == Trust::Misconfigured {
+            return false;
+        }
         match self.phase {
             Phase::Waiting(why, _) => why == Why::Deferred,
             Phase::Held(_) => false,
@@ -294,6 +345,9 @@ impl SiteQueue {
     pub(super) fn becomes_due(&mut self, at: Timestamp) {
         let earlier = |next: Option<Timestamp>| Some(next.map_or(at, |next| next.min(at)));
         self.next_due = earlier(self.next_due);
+        if at >= PARKED {
+            self.kept.parked = Parked::Maybe;
+        }
         if let Some(reading) = &mut self.reading {
             reading.next_due = earlier(reading.next_due);
         }
@@ -301,10 +355,13 @@ impl SiteQueue {
 
     /// Something was put off while the site waited for nothing, or for something later.
     pub(super) fn is_due_before_its_timer(&self, now: Now) -> bool {
-        let at = self.next_due.map(|at| now.monotonic + until(now.wall, at));
+        let due = self.next_due.map(|at| until(now.wall, at));
+        let at = due.map(|wait| now.monotonic.saturating_add(wait));
         match self.phase {
             Phase::Idle => at.is_some(),
-            Phase::Waiting(Why::Deferred, timer) => at.is_some_and(|at| at + SOON < timer),
+            Phase::Waiting(Why::Deferred, timer) => {
+                at.is_some_and(|at| at.saturating_add(SOON) < timer)
+            }
             _ => false,
         }
     }

@@ -24,10 +24,15 @@ use jiff::Timestamp;
 use rand::{Rng, RngExt as _};
 
 use super::agents::Agent;
+use super::alarm::WallClock;
 use super::backoff::{later, until};
 use super::barrier::{Barrier, Change, Knowledge};
 use super::event::{Effect, Event, Now, Question, Turn};
+use super::expiry::Walks;
+use super::hand::AskedFor;
+use super::kept::Parked;
 use super::lease::{Generations, InHand};
+use super::moves::RECONNECT;
 use super::record::held;
 use super::site::{OldPlan, Phase, Progress, Rest, SiteQueue, Why};
 use super::{AttachmentId, Counters, Released};
@@ -41,7 +46,7 @@ pub(crate) struct State {
     pub(super) attachments: BTreeMap<AttachmentId, AgentName>,
     pub(super) hand: BTreeMap<DeliveryId, InHand>,
     /// Deliveries the store is asked about, and how often.
-    pub(super) asking: BTreeMap<DeliveryId, u32>,
+    pub(super) asking: BTreeMap<DeliveryId, AskedFor>,
     /// About mail of earlier starts; asked when all is known.
     pub(super) early: Vec<Question>,
     pub(super) barrier: Barrier,
@@ -52,10 +57,21 @@ pub(crate) struct State {
     pub(super) answering: VecDeque<SiteName>,
     pub(super) silent: VecDeque<SiteName>,
     pub(super) counters: Counters,
+    pub(super) walks: Walks,
+    pub(super) clock: WallClock,
+    /// The newest number of a read.
+    last_read: u64,
 }
 
 impl State {
-    pub(crate) fn new(start: u64, sites: Vec<Arc<Site>>, agents: Vec<AgentName>, now: Now) -> Self {
+    /// `newest` is the time of the newest record of an earlier start.
+    pub(crate) fn new(
+        start: u64,
+        newest: Option<Timestamp>,
+        sites: Vec<Arc<Site>>,
+        agents: Vec<AgentName>,
+        now: Now,
+    ) -> Self {
         let registered = agents.iter().map(|name| (name.clone(), Agent::default()));
         let mut state = Self {
             generations: Generations::new(start),
@@ -71,6 +87,9 @@ impl State {
             answering: VecDeque::new(),
             silent: VecDeque::new(),
             counters: Counters::default(),
+            walks: Walks::default(),
+            clock: WallClock::new(now, newest),
+            last_read: 0,
         };
         for site in sites {
             let name = site.name.clone();
@@ -97,8 +116,9 @@ impl State {
         match event {
             Event::AllKnown(sites) => self.all_known(sites, turn),
             Event::Arrived(waiting) => self.arrived(waiting, turn),
-            Event::HeadRead { site, head } => self.head_read(&site, head, turn),
-            Event::HeadNotRead(site) => self.head_not_read(&site, turn),
+            Event::HeadRead { site, read, head } => self.head_read(&site, read, head, turn),
+            Event::HeadNotRead { site, read } => self.head_not_read(&site, read, turn),
+            Event::Walked { site, read, page } => self.walked(&site, read, page, turn),
             Event::SiteChanged { site, waiting } => self.site_changed(site, waiting, turn),
             Event::SiteRemoved(site) => self.site_removed(&site, turn),
             Event::AgentRegistered(name) => {
@@ -110,14 +130,24 @@ impl State {
             Event::Detached(id) => self.detached(id, turn),
             Event::NotLoaded { lease, why } => self.not_loaded(&lease, why, turn),
             Event::Written(delivery) => self.written(&delivery, turn),
+            Event::Named {
+                delivery,
+                recipients,
+                reply,
+            } => self.named(&delivery, recipients, &reply, turn),
             Event::Found { question, waiting } => self.found(question, waiting, turn),
             Event::Release {
                 site,
                 waiting,
                 waiter,
             } => self.release(&site, waiting, waiter, turn),
-            Event::Retry { token, deliveries } => self.retry(token, deliveries, turn),
-            Event::Remove { token, deliveries } => self.remove(token, deliveries, turn),
+            Event::Act(asked) => self.act(asked, turn),
+            Event::Looked { asked, found } => self.looked(asked, found, turn),
+            Event::CloseSite { site, token, left } => {
+                self.close_site_for_good(&site, token, left, turn);
+            }
+            Event::LeftRead { site, read, found } => self.left_read(&site, read, found, turn),
+            Event::ClockConfirmed => self.clock_confirmed(turn),
             Event::Time => {}
         }
         self.time_passed(turn);
@@ -132,7 +162,8 @@ impl State {
             let release = self.sites.get(name)?.release.as_ref()?;
             release.deadline()
         });
-        [timer, leases, waiters.min(), self.barrier.deadline()]
+        let walks = self.walks.deadline();
+        [timer, leases, waiters.min(), walks, self.barrier.deadline()]
             .into_iter()
             .flatten()
             .min()
@@ -140,12 +171,14 @@ impl State {
 
     fn time_passed(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.monotonic;
+        self.clock.look(turn.now);
         while self.timers.first().is_some_and(|(at, _)| *at <= now) {
             if let Some((_, name)) = self.timers.pop_first() {
                 self.timer_rang(&name, turn);
             }
         }
         self.leases_expired(turn);
+        self.walks_due(turn);
         self.waiters_gone(turn);
         let change = self.barrier.look(now);
         self.barrier_changed(change, turn);
@@ -186,7 +219,8 @@ impl State {
                 self.wake(name, turn);
             }
             Phase::Waiting(..) | Phase::Held(_) => self.ready(name, turn.now.monotonic, turn),
-            Phase::Idle | Phase::Proving | Phase::Flowing => {}
+            Phase::Flowing => self.look(name, turn),
+            Phase::Idle | Phase::Proving => {}
         }
     }
 
@@ -208,10 +242,16 @@ impl State {
     pub(super) fn ready(&mut self, name: &SiteName, from: Duration, turn: &mut Turn<'_>) {
         if let Some(queue) = self.sites.get_mut(name) {
             queue.progress = Progress::None;
-            queue.rest = Rest::More;
-            queue.cursor = None;
+            queue.begins_anew();
         }
+        let was_held = self
+            .sites
+            .get(name)
+            .is_some_and(|queue| matches!(queue.phase, Phase::Held(_)));
         self.set_phase(name, Phase::Ready(from));
+        if was_held {
+            self.walk_at(name, turn.now.monotonic + RECONNECT);
+        }
         if from <= turn.now.monotonic {
             self.look(name, turn);
         }
@@ -223,6 +263,9 @@ impl State {
             Some(queue) if self.session_is_open(queue) => Phase::Flowing,
             _ => Phase::Ready(turn.now.monotonic),
         };
+        if let Some(queue) = self.sites.get_mut(name) {
+            queue.whose_turn();
+        }
         self.set_phase(name, phase);
         self.look(name, turn);
     }
@@ -257,12 +300,20 @@ impl State {
                 continue;
             };
             queue.rest = Rest::More;
+            let part = turn.rng.random_range(0.0..60.0);
+            self.walk_at(&name, now.monotonic + Duration::from_secs_f64(part));
+            let Some(queue) = self.sites.get_mut(&name) else {
+                continue;
+            };
+            queue.kept.parked = Parked::Maybe;
             if queue.phase != Phase::Idle {
                 self.look(&name, turn);
                 continue;
             }
             let phase = match timer {
                 Some(at) if at > now.wall && queue.release.is_none() => {
+                    // For what reason it waited nobody knows any more.
+                    queue.kept.doubt();
                     Phase::Waiting(Why::Down, now.monotonic + until(now.wall, at))
                 }
                 _ if at_once > 0 => {
@@ -298,6 +349,20 @@ impl State {
                     .push(Effect::Answer(token, Released::NothingWaiting));
             }
         }
+    }
+
+    fn clock_confirmed(&mut self, turn: &mut Turn<'_>) {
+        self.clock.confirm(turn.now);
+        let names: Vec<SiteName> = self.sites.keys().cloned().collect();
+        for name in names {
+            self.walk_at(&name, turn.now.monotonic);
+        }
+    }
+
+    /// Numbers a read.
+    pub(super) fn number(&mut self) -> u64 {
+        self.last_read += 1;
+        self.last_read
     }
 
     pub(super) fn knows_all(&self) -> bool {

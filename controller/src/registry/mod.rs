@@ -53,6 +53,10 @@ pub enum ChangeError {
         "mail waits under the name `{0}` since an earlier site was removed: add the site with --take-mail, or choose another name"
     )]
     HeldMail(SiteName),
+    #[error(
+        "not all known yet: whether mail waits under the name `{0}` is still being read, try again in a moment"
+    )]
+    NotAllKnown(SiteName),
     #[error(transparent)]
     Site(#[from] SiteError),
     #[error(transparent)]

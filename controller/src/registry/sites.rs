@@ -43,8 +43,13 @@ impl Editor {
                 most: MAX_SITES,
             });
         }
-        if held == HeldMail::Refuse && self.store.count(&site.name).messages > 0 {
-            return Err(ChangeError::HeldMail(site.name));
+        if held == HeldMail::Refuse {
+            let all_known = *self.store.all_known().borrow();
+            match self.store.count(&site.name).messages {
+                0 if all_known => {}
+                0 => return Err(ChangeError::NotAllKnown(site.name)),
+                _ => return Err(ChangeError::HeldMail(site.name)),
+            }
         }
         site.password_hash = password_hash;
         let what = format!("site {} added", site.name);

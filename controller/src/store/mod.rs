@@ -36,7 +36,6 @@ pub struct Position {
 
 impl Position {
     /// In front of everything that becomes due at `at`, behind everything that is due before it.
-    #[expect(dead_code, reason = "expiry makes it")]
     pub(crate) fn before(at: Timestamp) -> Self {
         Self {
             not_before_ms: u64::try_from(at.as_millisecond()).unwrap_or(0),
@@ -203,19 +202,61 @@ pub enum RebuildIndex {
     Yes,
 }
 
-/// What a start found.
+/// What a start found, before it has read what waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StartReport {
     /// This start's number: the high half of every lease generation.
     pub start: u64,
-    /// Records of the queue log that were replayed; 0 after a clean stop.
-    pub replayed: u64,
-    /// Damaged places, copied to `quarantine/`.
-    pub damaged: u64,
+    /// Whether the last stop was clean, so that the index need not be rebuilt unless it disagrees.
+    pub clean: bool,
+    /// Damaged places in the registry's log, copied to `quarantine/`.
+    pub registry_damage: u64,
     /// Bytes of a torn last commit, which nobody was told of.
     pub torn_bytes: u64,
-    /// The newest wall time in a replayed record: a clock far behind it is wrong.
+    /// The wall time of the newest record of an earlier start: a clock far behind it is wrong.
     pub newest: Option<Timestamp>,
+}
+
+/// How far the reading of what earlier starts have left has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    pub stage: Stage,
+    /// Records of the log, or entries of the index, that were read.
+    pub records: u64,
+    /// Bytes of the log that lie behind.
+    pub bytes: u64,
+    /// Bytes of the log, or entries of the index, in all.
+    pub of: u64,
+    /// Damaged places in the log, copied to `quarantine/`.
+    pub damaged: u64,
+}
+
+/// What is being done to know all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Stage {
+    #[default]
+    Opening,
+    /// After a clean stop the index is read once.
+    Checking,
+    /// The index is filled from the log.
+    Rebuilding,
+    /// It does not fit on the disk; it goes on when so much is free.
+    NoRoom { wanted: u64 },
+    /// All is known.
+    Done,
+}
+
+impl Progress {
+    /// How much of it lies behind.
+    pub fn percent(&self) -> u64 {
+        let done = match self.stage {
+            Stage::Opening | Stage::NoRoom { .. } => 0,
+            Stage::Checking => self.records,
+            Stage::Rebuilding => self.bytes,
+            Stage::Done => return 100,
+        };
+        (done * 100).checked_div(self.of).unwrap_or(0).min(100)
+    }
 }
 
 /// A registry record. An empty value is a damaged one: whatever it was, it must not be used.
@@ -236,10 +277,11 @@ pub struct ListPosition(Vec<u8>);
 pub enum OpenError {
     #[error("another controller runs on the state directory {}: stop it first", .0.display())]
     InUse(PathBuf),
-    #[error("the state directory cannot be read or written")]
-    Disk(#[from] std::io::Error),
-    #[error(transparent)]
-    Store(#[from] StoreError),
+    #[error("{} cannot be read or written: {source}", path.display())]
+    Disk {
+        path: PathBuf,
+        source: std::io::Error,
+    },
 }
 
 /// Why something stored cannot be had.
@@ -247,6 +289,8 @@ pub enum OpenError {
 pub enum StoreError {
     #[error("the index failed: {0}")]
     Index(String),
+    #[error("the index failed: the disk is full")]
+    IndexFull,
     #[error("the record of {0} is damaged; it is kept, and not delivered")]
     Damaged(DeliveryId),
     #[error("the disk failed")]
@@ -265,7 +309,7 @@ pub struct LogFailed;
 pub struct Store(Arc<local::Local>);
 
 impl Store {
-    /// Opens the state directory. Blocks while an index is rebuilt.
+    /// Opens the state directory, quick whatever waits there: [`Store::all_known`] tells when that has been read.
     ///
     /// # Errors
     /// The directory is in use, or cannot be read or written.
@@ -274,13 +318,13 @@ impl Store {
         Ok((Self(Arc::new(local)), report))
     }
 
-    /// The same, on a disk that tests make up.
+    /// The same, on a disk and an index that tests make up.
     #[cfg(test)]
     pub(crate) fn open_on(
-        disk: local::disk::SharedDisk,
+        on: local::On,
         settings: &Settings,
     ) -> Result<(Self, StartReport), OpenError> {
-        let (local, report) = local::Local::open_on(disk, settings)?;
+        let (local, report) = local::Local::open_on(on, settings)?;
         Ok((Self(Arc::new(local)), report))
     }
 
@@ -400,6 +444,45 @@ impl Store {
     /// Turns true when the queue of earlier starts has been read to its end.
     pub fn all_known(&self) -> watch::Receiver<bool> {
         self.0.all_known()
+    }
+
+    /// How far it is until all is known.
+    pub fn progress(&self) -> Progress {
+        self.0.progress()
+    }
+
+    /// What is wrong and what to do, one sentence each.
+    pub fn alarms(&self) -> Vec<String> {
+        let Progress { stage, damaged, .. } = self.progress();
+        let mut alarms = Vec::new();
+        if let Stage::NoRoom { wanted } = stage {
+            let wanted = wanted >> 20;
+            alarms.push(format!(
+                "the disk is too full to rebuild the index: no mail is accepted, and old mail waits, until {wanted} MiB are free"
+            ));
+        }
+        if damaged > 0 {
+            alarms.push(format!(
+                "the log is damaged in {damaged} places: what could not be read lies in quarantine/ below the state directory, and what was accepted before is marked in doubt"
+            ));
+        }
+        if self.holds_all_sites() {
+            alarms.push("a record of the registry cannot be read, not even whose it is: all sites are held until `ddadm registry apply`".to_owned());
+        }
+        alarms
+    }
+
+    /// Whether damage in the registry keeps everybody's mail: a record cannot be read, and it may be anybody's.
+    pub fn holds_all_sites(&self) -> bool {
+        self.0.holds_all_sites()
+    }
+
+    /// The whole registry was applied once more: damage holds nobody any longer, also after later starts.
+    ///
+    /// # Errors
+    /// The log failed: nothing was changed.
+    pub async fn registry_repaired(&self) -> Result<(), LogFailed> {
+        self.0.registry_repaired().await
     }
 
     /// Whether there is room for more mail.

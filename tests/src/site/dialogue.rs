@@ -209,6 +209,10 @@ impl Dialogue<'_> {
             Some(Act::Reply(line)) => self.write(line).map(|()| Taken::No),
             Some(Act::Break) => self.cut().map(|()| Taken::No),
             Some(Act::Hang) => self.hang(),
+            Some(Act::Wait(gate)) => {
+                gate.wait();
+                Ok(Taken::Yes)
+            }
         }
     }
 

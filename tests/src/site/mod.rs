@@ -18,7 +18,7 @@ use std::thread;
 
 use rustls::ServerConfig;
 
-pub use self::script::{Act, At, Host, Script, Verdict};
+pub use self::script::{Act, At, Gate, Host, Script, Verdict};
 use crate::ca::Identity;
 use crate::loopback;
 use crate::wait::{PATIENCE, until};

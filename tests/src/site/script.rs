@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use rustls::ServerConfig;
 
@@ -32,7 +32,33 @@ pub enum Act {
     Break,
     /// Says nothing more and reads nothing more.
     Hang,
+    /// Goes on when the gate is opened.
+    Wait(Gate),
 }
+
+/// Closed until a test opens it.
+#[derive(Debug, Clone, Default)]
+pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    pub fn open(&self) {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.0.1.notify_all();
+    }
+
+    pub(super) fn wait(&self) {
+        let open = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.0.1.wait_while(open, |open| !*open));
+    }
+}
+
+impl PartialEq for Gate {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Gate {}
 
 /// Decides recipient by recipient and message by message, where a script of fixed acts is not enough.
 ///

@@ -124,10 +124,14 @@ fn comes(mut moment: impl FnMut() -> bool) -> bool {
     false
 }
 
-/// What lies in a directory, in order; nothing where there is none.
+/// What lies in a directory, in order, but for segments made ahead; nothing where there is none.
 fn names(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten();
     let mut names: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    names.retain(|path| {
+        path.extension()
+            .is_none_or(|end| end != "spare" && end != "making")
+    });
     names.sort();
     names
 }

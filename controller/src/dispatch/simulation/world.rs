@@ -1,41 +1,50 @@
 //! The clock, the made-up store, and what is checked at every step.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dd_proto::id::{DeliveryId, MessageId, RecipientNumber, SiteVersion};
+use dd_proto::id::{DeliveryId, SiteVersion};
 use dd_proto::name::{AgentName, SiteName};
 use dd_proto::report::{Disposition, Outcome};
-use dd_proto::site::{Hold, Host, HostName, KnownRecipients, Limits, Proof, Schedule, Site};
+use dd_proto::site::{Hold, Site};
 use jiff::{SignedDuration, Timestamp};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::agent::{Behaviour, Entry, FakeAgent, Life, Received, Work};
+use super::record::site;
+use crate::dispatch::actions::Asked;
 use crate::dispatch::event::{Effect, Event, Now, Question, Settle};
 use crate::dispatch::release::{Token, Waiter};
 use crate::dispatch::state::State;
 use crate::dispatch::{AgentEvent, AttachmentId, Order};
-use crate::store::{Head, Note, Position, Settled, Waiting};
+use crate::store::{Note, Position, Waiting};
 
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
     reason = "moved once or twice and gone; a box would cost more"
 )]
-enum Happening {
+pub(super) enum Happening {
     Core(Box<Event>),
     Settle(Settle),
     Note(Note),
     Find(Question),
     Read {
         site: SiteName,
+        read: u64,
         after: Option<Position>,
         due: Timestamp,
         limit: usize,
     },
+    Walk {
+        site: SiteName,
+        read: u64,
+        after: Option<Position>,
+    },
+    ReadLeft(SiteName, u64),
+    Look(Asked),
     Up(AttachmentId, AgentEvent),
     Down(AttachmentId, Order, Option<Work>, Duration),
     Step(usize, SiteName),
@@ -60,22 +69,22 @@ pub(super) struct World {
     state: State,
     start: u64,
     started: Duration,
-    now: Duration,
-    rng: StdRng,
+    pub(super) now: Duration,
+    pub(super) rng: StdRng,
     core_rng: StdRng,
     queue: BTreeMap<(Duration, u64), Happening>,
-    number: u64,
-    mail: BTreeMap<DeliveryId, Waiting>,
-    sites: Vec<(Arc<Site>, Behaviour)>,
+    pub(super) number: u64,
+    pub(super) mail: BTreeMap<DeliveryId, Waiting>,
+    pub(super) sites: Vec<(Arc<Site>, Behaviour)>,
     agents: Vec<FakeAgent>,
-    received: Received,
+    pub(super) received: Received,
     streams: BTreeMap<AttachmentId, usize>,
     /// Orders and events of a stream keep their order.
     last_on: BTreeMap<(AttachmentId, bool), Duration>,
     proved: BTreeSet<(AgentName, SiteName, u64)>,
     canaries: BTreeMap<(AgentName, SiteName), DeliveryId>,
-    accepted: u64,
-    relayed: u64,
+    pub(super) accepted: u64,
+    pub(super) relayed: u64,
     answers: u64,
     mood: Mood,
     trace: Vec<String>,
@@ -92,7 +101,7 @@ impl World {
         };
         let records = sites.iter().map(|(site, _)| Arc::clone(site)).collect();
         let mut world = Self {
-            state: State::new(1, records, names, now),
+            state: State::new(1, None, records, names, now),
             start: 1,
             started: Duration::ZERO,
             now: Duration::ZERO,
@@ -129,9 +138,13 @@ impl World {
         self.queue.insert((time, self.number), happening);
     }
 
-    fn soon(&mut self, max_ms: u64, happening: Happening) {
+    pub(super) fn soon(&mut self, max_ms: u64, happening: Happening) {
         let delay = Duration::from_millis(self.rng.random_range(0..=max_ms));
         self.at(self.now + delay, happening);
+    }
+
+    fn answer(&mut self, event: Event) {
+        self.soon(30, Happening::Core(Box::new(event)));
     }
 
     /// Twenty minutes of everything that goes wrong.
@@ -224,22 +237,31 @@ impl World {
             Happening::Note(note) => self.note(note),
             Happening::Find(question) => {
                 let waiting = self.mail.get(&question.lease().delivery).cloned();
-                self.soon(
-                    30,
-                    Happening::Core(Box::new(Event::Found { question, waiting })),
-                );
+                self.answer(Event::Found { question, waiting });
             }
             Happening::Read {
                 site,
+                read,
                 after,
                 due,
                 limit,
             } => {
                 let head = self.head(&site, after, due, limit);
-                self.soon(
-                    30,
-                    Happening::Core(Box::new(Event::HeadRead { site, head })),
-                );
+                self.answer(Event::HeadRead { site, read, head });
+            }
+            Happening::Walk { site, read, after } => {
+                let page = Some(self.head(&site, after, Timestamp::MAX, 5));
+                self.answer(Event::Walked { site, read, page });
+            }
+            Happening::ReadLeft(site, read) => {
+                let found = self.mail.values().filter(|w| w.delivery.site == site);
+                let found = Some(found.take(5).cloned().collect());
+                self.answer(Event::LeftRead { site, read, found });
+            }
+            Happening::Look(asked) => {
+                let found = asked.deliveries.iter();
+                let found = found.filter_map(|id| self.mail.get(id)).cloned().collect();
+                self.answer(Event::Looked { asked, found });
             }
             Happening::Up(id, event) => {
                 self.seen(id, &event);
@@ -280,7 +302,7 @@ impl World {
         }
     }
 
-    fn apply(&mut self, event: Event) {
+    pub(super) fn apply(&mut self, event: Event) {
         self.trace.push(format!("{:?} {event:?}", self.now));
         let (mut effects, now) = (Vec::new(), self.clock());
         self.state
@@ -304,8 +326,23 @@ impl World {
                 };
                 self.send(assign.to, Order::BeatAnswer { number: 0 }, Some(work));
             }
+            Effect::Walk { site, read, after } => {
+                self.soon(30, Happening::Walk { site, read, after });
+            }
+            Effect::ReadLeft { site, read } => self.soon(30, Happening::ReadLeft(site, read)),
+            Effect::Name(delivery, open, reply) => {
+                // Each message has a recipient of its own.
+                let recipients = open.iter().map(|n| format!("{n:?}@{delivery}")).collect();
+                self.answer(Event::Named {
+                    delivery,
+                    recipients,
+                    reply,
+                });
+            }
+            Effect::Look(asked) => self.soon(30, Happening::Look(asked)),
             Effect::ReadHead {
                 site,
+                read,
                 after,
                 due,
                 limit,
@@ -314,6 +351,7 @@ impl World {
                     30,
                     Happening::Read {
                         site,
+                        read,
                         after,
                         due,
                         limit,
@@ -326,8 +364,8 @@ impl World {
             Effect::Answer(..) => self.answers += 1,
             Effect::Warn(warn) => self.soon(50, Happening::Note(warn.note)),
             Effect::Timer { .. }
-            | Effect::Retried(..)
-            | Effect::Removing(..)
+            | Effect::Acted(..)
+            | Effect::SiteClosed(..)
             | Effect::TellContact { .. } => {}
         }
     }
@@ -515,6 +553,9 @@ impl World {
                     | Happening::Note(_)
                     | Happening::Find(_)
                     | Happening::Read { .. }
+                    | Happening::Walk { .. }
+                    | Happening::ReadLeft(..)
+                    | Happening::Look(_)
                     | Happening::Up(..)
                     | Happening::Down(..)
             )
@@ -532,7 +573,7 @@ impl World {
             .iter()
             .map(|(site, _)| Arc::clone(site))
             .collect();
-        self.state = State::new(self.start, records, names, self.clock());
+        self.state = State::new(self.start, None, records, names, self.clock());
         for n in 0..2 {
             self.agents[n].attachment = None;
             self.soon(if n == 0 { 5_000 } else { 60_000 }, Happening::Attach(n));
@@ -544,35 +585,6 @@ impl World {
             .collect();
         let sites = sites.into_iter().map(|site| (site, None)).collect();
         self.soon(10_000, Happening::Core(Box::new(Event::AllKnown(sites))));
-    }
-
-    fn arrive(&mut self) {
-        self.number += 1;
-        let site = self.sites[self.rng.random_range(0..5)].0.name.clone();
-        let delivery = DeliveryId {
-            message: MessageId::new(self.number, [0; 10]),
-            site,
-        };
-        let recipients = self.rng.random_range(1..4);
-        let waiting = Waiting {
-            delivery: delivery.clone(),
-            position: Position::made_up(0, self.number),
-            arrived: wall(self.now),
-            not_before: None,
-            attempts: 0,
-            breaks: 0,
-            in_doubt: false,
-            failed: false,
-            kept: false,
-            warned: false,
-            last: String::new(),
-            bytes: 1,
-            open: (0..recipients).map(RecipientNumber).collect(),
-            earlier_start: false,
-        };
-        self.accepted += 1;
-        self.mail.insert(delivery, waiting.clone());
-        self.apply(Event::Arrived(waiting));
     }
 
     fn change(&mut self, n: usize) {
@@ -603,103 +615,8 @@ impl World {
         self.proved.retain(|(_, proved, _)| proved != name);
         self.apply(Event::SiteChanged { site, waiting: 0 });
     }
-
-    fn settle(&mut self, settle: &Settle) {
-        let delivery = &settle.settlement.delivery;
-        let waiting = self.mail.get_mut(delivery).expect("settled twice");
-        for (number, settled) in &settle.settlement.recipients {
-            let place = waiting.open.iter().position(|open| open == number);
-            waiting.open.remove(place.expect("settled twice"));
-            assert_eq!(*settled, Settled::Relayed);
-            let received = self.received.contains_key(&(delivery.clone(), *number));
-            assert!(received, "settled, and the site never had it");
-        }
-        self.relayed += 1;
-        if waiting.open.is_empty() {
-            self.mail.remove(delivery);
-        }
-        self.soon(
-            10,
-            Happening::Core(Box::new(Event::Written(delivery.clone()))),
-        );
-    }
-
-    fn note(&mut self, note: Note) {
-        if let Some(waiting) = self.mail.get_mut(&note.delivery) {
-            let sequence = waiting.delivery.message.as_bytes()[..6].iter();
-            let sequence = sequence.fold(0, |all, byte| (all << 8) | u64::from(*byte));
-            let ms = note
-                .not_before
-                .map_or(0, |at| at.as_millisecond().try_into().unwrap());
-            waiting.position = Position::made_up(ms, sequence);
-            waiting.not_before = note.not_before;
-            waiting.attempts = note.attempts;
-            waiting.breaks = note.breaks;
-            waiting.in_doubt = note.in_doubt;
-            waiting.failed = note.failed;
-            (waiting.kept, waiting.warned) = (note.kept, note.warned);
-            waiting.last = note.last;
-        }
-        self.soon(10, Happening::Core(Box::new(Event::Written(note.delivery))));
-    }
-
-    fn head(&self, site: &SiteName, after: Option<Position>, due: Timestamp, limit: usize) -> Head {
-        let mut all: Vec<_> = self
-            .mail
-            .values()
-            .filter(|w| w.delivery.site == *site)
-            .collect();
-        all.sort_by_key(|waiting| waiting.position);
-        let next_due = all
-            .iter()
-            .filter_map(|w| w.not_before)
-            .filter(|at| *at > due)
-            .min();
-        let is_due = |w: &&&Waiting| {
-            w.not_before.is_none_or(|at| at <= due) && after.is_none_or(|after| w.position > after)
-        };
-        let mut due: Vec<Waiting> = all.iter().filter(is_due).map(|w| (*w).clone()).collect();
-        let more = due.len() > limit;
-        due.truncate(limit);
-        Head {
-            due,
-            more,
-            next_due,
-        }
-    }
 }
 
-fn wall(at: Duration) -> Timestamp {
+pub(super) fn wall(at: Duration) -> Timestamp {
     Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24) + SignedDuration::try_from(at).unwrap()
-}
-
-pub(in crate::dispatch) fn site(n: u64) -> Site {
-    Site {
-        name: format!("site{n}").parse().unwrap(),
-        version: SiteVersion(n),
-        domains: BTreeSet::new(),
-        known: KnownRecipients::Any,
-        hosts: vec![Host {
-            name: HostName::Address([127, 0, 0, 1].into()),
-            port: NonZeroU16::new(2525).unwrap(),
-        }],
-        proof: Proof::Port,
-        limits: Limits {
-            connections: 1,
-            max_message_bytes: None,
-            quota_messages: None,
-            quota_bytes: None,
-        },
-        schedule: Schedule {
-            retry_interval: Duration::from_secs(60),
-            lifetime: Duration::from_secs(86400),
-            delay_warning: Duration::from_secs(3600),
-        },
-        hold: None,
-        closing: false,
-        contact: None,
-        allow_targets: Vec::new(),
-        password_hash: None,
-        wake_hash: None,
-    }
 }

@@ -122,6 +122,16 @@ impl Contents {
         }
     }
 
+    /// Puts a content file where nobody but people looks for it.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn move_to(&self, name: &str, dir: &Path) -> io::Result<()> {
+        self.disk.rename(&self.dir.join(name), &dir.join(name))?;
+        self.disk.sync_dir(dir)?;
+        self.disk.sync_dir(&self.dir)
+    }
+
     /// Files of earlier starts for which `is_named` says no: no open delivery needs them.
     pub(crate) fn orphans(
         &self,

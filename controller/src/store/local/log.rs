@@ -1,23 +1,25 @@
 //! A log: the tail that grows by synced commits, and reading records where they lie.
 //!
 //! # Invariants
-//! - `commit` returns Ok only after `fdatasync`: what it wrote survives a power cut.
+//! - `append` returns Ok only after `fdatasync`: what it wrote survives a power cut.
 //! - A commit lies in one segment. A segment is synced before the next one gets a record.
+//! - A record goes only into space that was written and synced before, so the disk cannot be full then.
 //! - After any error inside a segment the log takes nothing more: what the disk holds is then unknown.
 //!
 //! # Not here
 //! What records mean ([`super::index`], [`super::registry`]); old segments at a start ([`super::replay`]).
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 
 use super::disk::{SharedDisk, SharedFile, read_exact_at};
-use super::record::{self, Header, Kind, NewHeader};
+use super::record::{self, Commit, Header, Kind, NewHeader};
 use super::segment::{self, Segment};
+use super::spares::{Making, RESERVE, Spares};
 
 /// Where a record lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,76 +44,149 @@ pub(crate) struct Written {
     pub(crate) place: Place,
 }
 
+impl NewRecord {
+    pub(crate) fn len(&self) -> u64 {
+        (record::HEADER + self.envelope.len() + self.content.len()) as u64
+    }
+}
+
+/// Why a log does not take records.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AppendError {
+    /// No segment can be made, and there is no spare: nothing was written, and later there may be room.
+    #[error("the disk is full")]
+    Full,
+    /// Final: every later append fails too.
+    #[error("the log failed")]
+    Failed(#[source] io::Error),
+}
+
 /// The tail of a log, owned by its one writer.
 #[derive(Debug)]
 pub(crate) struct Log {
     disk: SharedDisk,
     dir: PathBuf,
-    segment_bytes: u64,
+    spares: Spares,
     tail: Segment,
     file: SharedFile,
+    /// Where the next record goes, and where the space ends that was written before.
     offset: u64,
+    allocated: u64,
     next_sequence: u64,
     files: Files,
     buffer: Vec<u8>,
     failed: bool,
+    pub(crate) rolled: u64,
+}
+
+/// How a log makes its segments.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Segments {
+    pub(crate) bytes: u64,
+    pub(crate) making: Making,
 }
 
 impl Log {
     /// Begins this start's own segment, synced with its directory.
+    ///
+    /// # Errors
+    /// The disk's: there is not even room for one segment, or it cannot be written.
     pub(crate) fn begin(
         disk: &SharedDisk,
         dir: &Path,
-        segment_bytes: u64,
+        segments: Segments,
         tail: Segment,
         files: Files,
     ) -> io::Result<Self> {
-        let file = tail.create(&**disk, dir)?;
-        files.add(tail, Arc::clone(&file));
+        let mut spares = Spares::open(disk, dir, segments.bytes, tail.start, segments.making)?;
+        let spare = spares.take_own()?;
+        tail.take_over(&**disk, dir, &spare)?;
+        spares.make_ahead()?;
+        files.add(tail, Arc::clone(&spare.file), spare.len);
         Ok(Self {
             disk: Arc::clone(disk),
             dir: dir.to_owned(),
-            segment_bytes,
+            spares,
             tail,
-            file,
+            file: spare.file,
             offset: segment::HEADER,
+            allocated: spare.len,
             next_sequence: tail.first_sequence,
             files,
             buffer: Vec::new(),
             failed: false,
+            rolled: 0,
         })
     }
 
-    /// Writes the records as one commit and syncs it. A crash before it returns leaves a torn commit, which the next
-    /// start cuts off; nobody was told of it.
+    /// Writes the records and syncs them: one commit for each segment that they reach into. A crash before it returns
+    /// leaves a torn commit, which the next start cuts off; nobody was told of it. A new segment is taken from the
+    /// spares, leaving `leave` of them.
     ///
     /// # Errors
-    /// Final: every later commit fails too.
-    pub(crate) fn commit(
+    /// None of the records may be acknowledged.
+    pub(crate) fn append(
         &mut self,
         records: &[NewRecord],
+        leave: usize,
         wall_ms: u64,
-    ) -> io::Result<Vec<Written>> {
+    ) -> Result<Vec<Written>, AppendError> {
         if self.failed {
-            return Err(io::Error::other("the log failed before"));
+            return Err(AppendError::Failed(io::Error::other("it failed before")));
         }
-        let result = self.try_commit(records, wall_ms);
-        self.failed = result.is_err();
+        let result = self.try_append(records, leave, wall_ms);
+        self.failed = matches!(result, Err(AppendError::Failed(_)));
         result
     }
 
-    fn try_commit(&mut self, records: &[NewRecord], wall_ms: u64) -> io::Result<Vec<Written>> {
-        let bytes: u64 = records
-            .iter()
-            .map(|r| (record::HEADER + r.envelope.len() + r.content.len()) as u64)
-            .sum();
-        if self.offset + bytes > self.segment_bytes && self.offset > segment::HEADER {
-            self.roll()?;
+    fn try_append(
+        &mut self,
+        records: &[NewRecord],
+        leave: usize,
+        wall_ms: u64,
+    ) -> Result<Vec<Written>, AppendError> {
+        let mut written = Vec::with_capacity(records.len());
+        let mut rest = records;
+        while let Some(first) = rest.first() {
+            let fitting = self.fitting(rest);
+            if fitting == 0 {
+                match self.roll(first.len(), leave) {
+                    // A part is written already, and some are told and some are not: there is no way back.
+                    Err(AppendError::Full) if !written.is_empty() => {
+                        return Err(AppendError::Failed(io::ErrorKind::StorageFull.into()));
+                    }
+                    rolled => rolled?,
+                }
+                continue;
+            }
+            let (now, later) = rest.split_at(fitting);
+            let committed = self.commit(now, wall_ms).map_err(AppendError::Failed)?;
+            written.extend(committed);
+            rest = later;
         }
+        Ok(written)
+    }
+
+    /// How many of the records the tail has room for.
+    fn fitting(&self, records: &[NewRecord]) -> usize {
+        let ends = records.iter().scan(self.offset, |end, record| {
+            *end += record.len();
+            Some(*end)
+        });
+        ends.take_while(|end| *end <= self.allocated).count()
+    }
+
+    fn commit(&mut self, records: &[NewRecord], wall_ms: u64) -> io::Result<Vec<Written>> {
+        let offset_32 = |offset: u64| u32::try_from(offset).map_err(io::Error::other);
+        let bytes: u64 = records.iter().map(NewRecord::len).sum();
+        let commit = Commit {
+            first: self.next_sequence,
+            begin: offset_32(self.offset)?,
+            end: offset_32(self.offset + bytes)?,
+        };
         self.buffer.clear();
         let mut written = Vec::with_capacity(records.len());
-        let commit = self.next_sequence;
-        for (record, sequence) in records.iter().zip(commit..) {
+        for (sequence, record) in (commit.first..).zip(records) {
             let offset = self.offset + self.buffer.len() as u64;
             let header = NewHeader {
                 kind: record.kind,
@@ -127,38 +202,65 @@ impl Log {
                 &record.envelope,
                 &record.content,
             );
-            let len = self.offset + self.buffer.len() as u64 - offset;
-            let segment = self.tail.number;
-            written.push(Written {
-                sequence,
-                place: Place {
-                    segment,
-                    offset,
-                    len,
-                },
-            });
+            let place = Place {
+                segment: self.tail.number,
+                offset,
+                len: record.len(),
+            };
+            written.push(Written { sequence, place });
         }
         self.file.write_all_at(&self.buffer, self.offset)?;
         self.file.sync_data()?;
-        self.offset += self.buffer.len() as u64;
+        self.offset += bytes;
         self.next_sequence += records.len() as u64;
         // One large commit shall not keep its memory for ever.
         self.buffer.shrink_to(1 << 20);
         Ok(written)
     }
 
-    fn roll(&mut self) -> io::Result<()> {
+    /// Goes on in another segment, with room for a record of `bytes`. All of the old one is synced already.
+    fn roll(&mut self, bytes: u64, leave: usize) -> Result<(), AppendError> {
+        let spare = self.spares.take(segment::HEADER + bytes, leave);
+        let spare = spare.map_err(|error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => AppendError::Full,
+            _ => AppendError::Failed(error),
+        })?;
         let next = Segment {
             number: self.tail.number + 1,
             marker: rand::random(),
             first_sequence: self.next_sequence,
             ..self.tail
         };
-        self.file = next.create(&*self.disk, &self.dir)?;
-        self.files.add(next, Arc::clone(&self.file));
+        next.take_over(&*self.disk, &self.dir, &spare)
+            .map_err(AppendError::Failed)?;
+        // The rest was zeros: whether this survives a power cut does not matter.
+        self.file
+            .set_len(self.offset)
+            .map_err(AppendError::Failed)?;
+        self.files.set_len(self.tail.number, self.offset);
+        tracing::info!(
+            log = %self.dir.display(),
+            segment = next.number,
+            full = self.tail.number,
+            bytes = self.offset,
+            "segment rolled"
+        );
+        self.file = Arc::clone(&spare.file);
+        self.files.add(next, spare.file, spare.len);
         self.tail = next;
         self.offset = segment::HEADER;
+        self.allocated = spare.len;
+        self.rolled += 1;
         Ok(())
+    }
+
+    /// Whether records of `bytes` in all can be taken without touching the reserve. Waits for a segment that is being
+    /// made.
+    pub(crate) fn takes_mail(&self, bytes: u64) -> bool {
+        match self.offset + bytes <= self.allocated {
+            true => !self.spares.is_short() || self.spares.ready() >= RESERVE,
+            false => self.spares.has(RESERVE + 1),
+        }
     }
 
     /// Where the log ends: segment, offset, next sequence.
@@ -167,18 +269,45 @@ impl Log {
     }
 }
 
-/// The segments that can be read, shared by all readers.
+/// The segments that can be read, shared by all readers, with the bytes that they take.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Files(Arc<RwLock<HashMap<u64, Readable>>>);
+pub(crate) struct Files(Arc<RwLock<BTreeMap<u64, Readable>>>);
 
-type Readable = (Segment, SharedFile);
+#[derive(Debug, Clone)]
+struct Readable {
+    segment: Segment,
+    file: SharedFile,
+    bytes: u64,
+}
 
 impl Files {
-    pub(crate) fn add(&self, segment: Segment, file: SharedFile) {
-        self.0
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(segment.number, (segment, file));
+    fn read_lock(&self) -> RwLockReadGuard<'_, BTreeMap<u64, Readable>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_lock(&self) -> RwLockWriteGuard<'_, BTreeMap<u64, Readable>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn add(&self, segment: Segment, file: SharedFile, bytes: u64) {
+        let readable = Readable {
+            segment,
+            file,
+            bytes,
+        };
+        self.write_lock().insert(segment.number, readable);
+    }
+
+    fn set_len(&self, number: u64, bytes: u64) {
+        if let Some(readable) = self.write_lock().get_mut(&number) {
+            readable.bytes = bytes;
+        }
+    }
+
+    pub(crate) fn get(&self, number: u64) -> Option<(Segment, SharedFile)> {
+        let locked = self.read_lock();
+        let readable = locked.get(&number)?;
+        Some((readable.segment, Arc::clone(&readable.file)))
     }
 
     /// Header, envelope and content at a place, both checksums checked.
@@ -187,13 +316,7 @@ impl Files {
     /// The disk's; `InvalidData` where there is no valid record.
     pub(crate) fn read(&self, place: Place) -> io::Result<(Header, Bytes, Bytes)> {
         let damaged = || io::Error::new(io::ErrorKind::InvalidData, "a record is damaged");
-        let (segment, file) = self
-            .0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&place.segment)
-            .cloned()
-            .ok_or_else(damaged)?;
+        let (segment, file) = self.get(place.segment).ok_or_else(damaged)?;
         let len = usize::try_from(place.len).map_err(|_| damaged())?;
         let mut bytes = vec![0; len];
         read_exact_at(&*file, &mut bytes, place.offset)?;

@@ -6,24 +6,31 @@
 //!   registry/  segments of the registry log   (truth)
 //!   content/   contents over 256 KiB          (truth, named by records)
 //!   index/     sled                           (derived)
+//!   ballast    space held back for a rebuild of the index
 //!   quarantine/  what a start could not read
 //! ```
 //!
 //! # Not here
 //! What a start does ([`start`]), the commit ([`writer`]), formats ([`segment`], [`record`], [`body`]).
 
+mod ballast;
 mod body;
 pub(super) mod content;
 pub(crate) mod disk;
 mod index;
+mod learn;
 mod log;
 mod record;
 mod registry;
 mod replay;
 mod segment;
+pub(crate) mod spares;
 mod start;
+mod torn;
 mod writer;
 
+#[cfg(test)]
+mod learn_tests;
 #[cfg(test)]
 mod power_cut_tests;
 #[cfg(test)]
@@ -33,36 +40,39 @@ mod tests;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use bytes::Bytes;
 use dd_proto::envelope::Envelope;
 use dd_proto::id::{DeliveryId, MessageId};
 use dd_proto::name::SiteName;
 use jiff::Timestamp;
+use prost::Message as _;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::intake::accept::{AcceptError, Content, Submission};
 use crate::intake::policy::Space;
 use crate::store::{
     Count, Head, ListPosition, Loaded, LogFailed, MinFree, Note, Notification, OpenError, Owing,
-    Position, Record, Settings, Settled, Settlement, StartReport, StoreError, StoredContent,
-    Waiting,
+    Position, Progress, Record, Settings, Settled, Settlement, Stage, StartReport, StoreError,
+    StoredContent, Waiting,
 };
 
+use ballast::{BALLAST_BYTES, Ballast};
 use content::{Contents, Spooled};
 use disk::{Lock, RealDisk, SharedDisk};
 use index::Index;
 use index::entry::millis;
-use log::Files;
+use index::on_sled::OnSled;
+use index::shelf::Shelves;
+use learn::{Known, Learner};
+use log::{AppendError, Files};
 use registry::Registry;
+use spares::Making;
 use start::{Places, Started};
 use writer::{Request, Writer, wall};
 
 /// Requests that may wait for the writer; beyond them callers wait.
 const REQUESTS: usize = 4096;
-/// How often pending changes go to sled.
-const FLUSH_EVERY: Duration = Duration::from_millis(200);
 /// Below this much free space intake stops, whatever the percentage.
 const MIN_FREE_BYTES: u64 = 64 << 20;
 
@@ -77,7 +87,7 @@ pub(crate) struct Local {
     files: Files,
     contents: Contents,
     registry: Arc<Registry>,
-    all_known: watch::Sender<bool>,
+    known: Arc<Known>,
     failed: watch::Sender<bool>,
     threads: Mutex<Option<Threads>>,
     /// Held for as long as the process uses the directory.
@@ -87,20 +97,35 @@ pub(crate) struct Local {
 #[derive(Debug)]
 struct Threads {
     writer: JoinHandle<()>,
-    flusher: JoinHandle<()>,
-    end_flusher: std::sync::mpsc::Sender<()>,
+    index: JoinHandle<()>,
+    /// Dropped, it ends the thread of the index.
+    end_index: std::sync::mpsc::Sender<()>,
+}
+
+/// What a store stands on.
+#[derive(Debug)]
+pub(crate) struct On {
+    /// Where all files but the index lie.
+    pub(crate) disk: SharedDisk,
+    /// When segments of the queue log are made.
+    pub(crate) making: Making,
+    pub(crate) shelves: Arc<dyn Shelves>,
+    /// Space held back for a rebuild of the index; 0: none.
+    pub(crate) ballast_bytes: u64,
 }
 
 impl Local {
     pub(crate) fn open(settings: &Settings) -> Result<(Self, StartReport), OpenError> {
-        Self::open_on(Arc::new(RealDisk), settings)
+        let on = On {
+            disk: Arc::new(RealDisk),
+            making: Making::Ahead,
+            shelves: Arc::new(OnSled::new(&settings.dir.join("index"))),
+            ballast_bytes: BALLAST_BYTES,
+        };
+        Self::open_on(on, settings)
     }
 
-    /// All files but sled's lie on `disk`.
-    pub(crate) fn open_on(
-        disk: SharedDisk,
-        settings: &Settings,
-    ) -> Result<(Self, StartReport), OpenError> {
+    pub(crate) fn open_on(on: On, settings: &Settings) -> Result<(Self, StartReport), OpenError> {
         let Started {
             lock,
             places,
@@ -109,11 +134,28 @@ impl Local {
             files,
             contents,
             registry,
-            index,
+            old,
+            own,
+            clean_stop,
             report,
-        } = start::start(disk, settings)?;
-        let (requests, receiver) = mpsc::channel(REQUESTS);
+        } = start::start(on.disk, on.making, settings)?;
         let failed = watch::Sender::new(false);
+        let (known, index) = (Arc::new(Known::new()), Arc::new(Index::new(own, start)));
+        let (end_index, ended) = std::sync::mpsc::channel();
+        let learner = Learner {
+            index: Arc::clone(&index),
+            shelves: on.shelves,
+            places: places.clone(),
+            contents: contents.clone(),
+            old,
+            clean_stop,
+            start,
+            known: Arc::clone(&known),
+            ballast: Ballast::new(&places.root, on.ballast_bytes),
+            failed: failed.clone(),
+            ended,
+        };
+        let (requests, receiver) = mpsc::channel(REQUESTS);
         let writer = Writer {
             log: queue,
             index: Arc::clone(&index),
@@ -122,14 +164,10 @@ impl Local {
             contents: contents.clone(),
             start,
         };
-        let (end_flusher, ended) = std::sync::mpsc::channel();
         let threads = Threads {
-            writer: spawn("log writer", move || writer.run())?,
-            flusher: spawn("index", {
-                let (index, failed) = (Arc::clone(&index), failed.clone());
-                move || flush_until(&ended, &index, &failed)
-            })?,
-            end_flusher,
+            writer: spawn("log writer", &places, move || writer.run())?,
+            index: spawn("index", &places, move || learner.run())?,
+            end_index,
         };
         let local = Self {
             places,
@@ -140,7 +178,7 @@ impl Local {
             files,
             contents,
             registry: Arc::new(registry),
-            all_known: watch::Sender::new(true),
+            known,
             failed,
             threads: Mutex::new(Some(threads)),
             _lock: lock,
@@ -178,14 +216,17 @@ impl Local {
                 (Bytes::new(), Some(spooled))
             }
         };
-        self.ask(|answer| Request::Accept {
+        if accepted.encoded_len() > record::MAX_ENVELOPE as usize {
+            tracing::error!(id = %submission.id, "an envelope is too large for a record");
+            return Err(AcceptError::Full);
+        }
+        let accept = |answer| Request::Accept {
             accepted,
             inline,
             file,
             answer,
-        })
-        .await
-        .map_err(|LogFailed| AcceptError::LogFailed)
+        };
+        self.ask(accept, AcceptError::LogFailed).await
     }
 
     pub(crate) async fn spool(&self) -> Result<Spooled, AcceptError> {
@@ -209,7 +250,8 @@ impl Local {
             content: content_of(owing.dsn),
         });
         let batch = batch.collect();
-        self.ask(|answer| Request::Settle { batch, answer }).await
+        self.ask(|answer| Request::Settle { batch, answer }, LogFailed)
+            .await
     }
 
     pub(crate) async fn note(&self, batch: Vec<Owing<Note>>) -> Result<Vec<Waiting>, LogFailed> {
@@ -218,17 +260,20 @@ impl Local {
             content: content_of(owing.dsn),
         });
         let batch = batch.collect();
-        self.ask(|answer| Request::Note { batch, answer }).await
+        self.ask(|answer| Request::Note { batch, answer }, LogFailed)
+            .await
     }
 
-    async fn ask<T>(
+    /// `failed`: what to say where the writer is gone.
+    async fn ask<T, E: Copy>(
         &self,
-        request: impl FnOnce(oneshot::Sender<Result<T, LogFailed>>) -> Request,
-    ) -> Result<T, LogFailed> {
+        request: impl FnOnce(oneshot::Sender<Result<T, E>>) -> Request,
+        failed: E,
+    ) -> Result<T, E> {
         let (answer, answered) = oneshot::channel();
         let sent = self.requests.send(request(answer)).await;
-        sent.map_err(|_| LogFailed)?;
-        answered.await.map_err(|_| LogFailed)?
+        sent.map_err(|_| failed)?;
+        answered.await.map_err(|_| failed)?
     }
 
     pub(crate) fn site_timer(&self, site: &SiteName, at: Option<Timestamp>) {
@@ -286,8 +331,8 @@ impl Local {
         let index = Arc::clone(&self.index);
         let looked = tokio::task::spawn_blocking(move || look(&index)).await;
         let result = looked.map_err(|_| StoreError::Closed)?;
-        if let Err(StoreError::Index(error)) = &result {
-            tracing::error!(error, "the index failed; the next start rebuilds it");
+        if let Err(error @ (StoreError::Index(_) | StoreError::IndexFull)) = &result {
+            tracing::error!(%error, "the index failed; the next start rebuilds it");
             self.failed.send_replace(true);
         }
         result
@@ -298,32 +343,37 @@ impl Local {
     }
 
     pub(crate) fn total(&self) -> Count {
-        let counts = self.index.all_counts().into_iter();
-        counts.fold(Count::default(), |total, (_, count)| Count {
-            messages: total.messages + count.messages,
-            bytes: total.bytes + count.bytes,
-        })
+        self.index.total()
     }
 
     pub(crate) fn sites_with_mail(&self) -> Vec<(SiteName, Option<Timestamp>)> {
-        let sites = self.index.all_counts().into_iter();
-        sites
-            .map(|(site, _)| {
-                // Without its timer a site is only tried sooner.
-                let timer = self.index.timer(&site).unwrap_or_default();
-                (site, timer)
-            })
-            .collect()
+        self.index.sites()
     }
 
     pub(crate) fn all_known(&self) -> watch::Receiver<bool> {
-        self.all_known.subscribe()
+        self.known.all.subscribe()
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        self.known.progress()
+    }
+
+    pub(crate) fn holds_all_sites(&self) -> bool {
+        self.registry.holds_all()
+    }
+
+    pub(crate) async fn registry_repaired(&self) -> Result<(), LogFailed> {
+        self.change(|registry| registry.repaired(millis(wall())))
+            .await
     }
 
     pub(crate) fn space(&self) -> Space {
         let Ok(room) = self.places.disk.room(&self.places.root) else {
             return Space::Short;
         };
+        if matches!(self.progress().stage, Stage::NoRoom { .. }) {
+            return Space::Short;
+        }
         let wanted = match self.min_free {
             MinFree::Bytes(bytes) => bytes,
             MinFree::Percent(percent) => room.total / 100 * u64::from(percent),
@@ -340,13 +390,22 @@ impl Local {
         key: String,
         value: Option<Bytes>,
     ) -> Result<u64, LogFailed> {
+        self.change(move |registry| registry.put(family, &key, value, millis(wall())))
+            .await
+    }
+
+    /// Changes the registry where blocking is allowed.
+    async fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Registry) -> Result<T, AppendError> + Send + 'static,
+    ) -> Result<T, LogFailed> {
         let registry = Arc::clone(&self.registry);
-        let put =
-            tokio::task::spawn_blocking(move || registry.put(family, &key, value, millis(wall())));
-        let result = put.await.map_err(|_| LogFailed)?;
-        result.map_err(|error| {
+        let changed = tokio::task::spawn_blocking(move || change(&registry)).await;
+        changed.map_err(|_| LogFailed)?.map_err(|error| {
             tracing::error!(%error, "the registry's log cannot be written");
-            self.failed.send_replace(true);
+            if matches!(error, AppendError::Failed(_)) {
+                self.failed.send_replace(true);
+            }
             LogFailed
         })
     }
@@ -381,36 +440,32 @@ impl Local {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some(threads) = threads {
-            drop(threads.end_flusher);
-            for thread in [threads.writer, threads.flusher] {
+            drop(threads.end_index);
+            for thread in [threads.writer, threads.index] {
                 thread.join().map_err(|_| StoreError::Closed)?;
             }
         }
-        while self.index.flush_pending()? > 0 {}
-        let entries = self.index.count_all()?;
-        let end = Places::end_of(end, entries);
-        self.index.close(&self.places.index, &end)?;
+        if !*self.known.all.borrow() || *self.failed.borrow() {
+            // The next start reads the log again.
+            return Ok(());
+        }
+        let entries = self.index.total().messages;
+        let end = Places::end_of(end, self.registry.end(), entries);
+        self.index.close(&end)?;
         self.places.write_marker(&end).map_err(StoreError::Disk)
     }
 }
 
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(run)
-}
-
-/// Writes pending changes to sled until the other end of `ended` is dropped.
-fn flush_until(ended: &std::sync::mpsc::Receiver<()>, index: &Index, failed: &watch::Sender<bool>) {
-    use std::sync::mpsc::RecvTimeoutError::Timeout;
-    while ended.recv_timeout(FLUSH_EVERY) == Err(Timeout) {
-        if index.pending() == 0 {
-            continue;
-        }
-        if let Err(error) = index.flush_pending() {
-            tracing::error!(%error, "the index failed; the next start rebuilds it");
-            failed.send_replace(true);
-            return;
-        }
-    }
+fn spawn(
+    name: &str,
+    places: &Places,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, OpenError> {
+    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+    spawned.map_err(|source| OpenError::Disk {
+        path: places.root.clone(),
+        source,
+    })
 }
 
 fn load(

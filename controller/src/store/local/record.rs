@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! marker u64 | kind u8 | 0 0 0 | sequence u64 | first sequence of its commit u64 | wall time ms u64
+//! where its commit begins u32 | where it ends u32
 //! envelope length u32 | content length u32 | CRC of header and envelope u32 | CRC of content u32
 //! ```
 //! Little-endian. The first CRC-32C is seeded with the segment's number and the record's offset, and covers the second:
@@ -10,11 +11,14 @@
 use crate::store::local::segment::Segment;
 
 /// Bytes in front of the envelope.
-pub(crate) const HEADER: usize = 52;
+pub(crate) const HEADER: usize = 60;
 /// No envelope is longer: a length above it is damage.
-const MAX_ENVELOPE: u32 = 16 << 20;
+pub(crate) const MAX_ENVELOPE: u32 = 16 << 20;
 /// No inline content is longer.
 const MAX_CONTENT: u32 = 64 << 20;
+
+/// Where the first checksum stands; it covers all in front of it.
+const CRC_AT: usize = 52;
 
 /// What a record says; never 0, so zero-filled space is no record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,13 +44,22 @@ impl Kind {
     }
 }
 
+/// The commit that a record belongs to. Any record of it tells where all of it lies, so that what is torn and what was
+/// whole before it can be told apart (docs/decisions/0007-preallocated-segments.md).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Commit {
+    /// The sequence of its first record.
+    pub(crate) first: u64,
+    pub(crate) begin: u32,
+    pub(crate) end: u32,
+}
+
 /// The fixed part of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) kind: Kind,
     pub(crate) sequence: u64,
-    /// The sequence of the first record of its commit.
-    pub(crate) commit: u64,
+    pub(crate) commit: Commit,
     pub(crate) wall_ms: u64,
     pub(crate) envelope_len: u32,
     pub(crate) content_len: u32,
@@ -73,7 +86,10 @@ pub(crate) fn encode(
     let at = out.len();
     out.extend_from_slice(&segment.marker.to_le_bytes());
     out.extend_from_slice(&[header.kind as u8, 0, 0, 0]);
-    for field in [header.sequence, header.commit, header.wall_ms] {
+    for field in [header.sequence, header.commit.first, header.wall_ms] {
+        out.extend_from_slice(&field.to_le_bytes());
+    }
+    for field in [header.commit.begin, header.commit.end] {
         out.extend_from_slice(&field.to_le_bytes());
     }
     let length =
@@ -93,7 +109,7 @@ pub(crate) fn encode(
 pub(crate) struct NewHeader {
     pub(crate) kind: Kind,
     pub(crate) sequence: u64,
-    pub(crate) commit: u64,
+    pub(crate) commit: Commit,
     pub(crate) wall_ms: u64,
 }
 
@@ -104,6 +120,15 @@ pub(crate) fn decode<'a>(
     segment: &Segment,
     offset: u64,
 ) -> Option<(Header, &'a [u8])> {
+    let header = unchecked(bytes, segment)?;
+    let envelope = bytes.get(HEADER..HEADER + header.envelope_len as usize)?;
+    let content_crc = header.content_crc.to_le_bytes();
+    let crc = checksum(segment, offset, &bytes[..CRC_AT], content_crc, envelope);
+    (crc == header.crc).then_some((header, envelope))
+}
+
+/// What stands where a record of this segment may begin, its checksum not looked at.
+pub(crate) fn unchecked(bytes: &[u8], segment: &Segment) -> Option<Header> {
     let fixed = bytes.get(..HEADER)?;
     let word = |at: usize| Some(u64::from_le_bytes(fixed.get(at..at + 8)?.try_into().ok()?));
     let half = |at: usize| Some(u32::from_le_bytes(fixed.get(at..at + 4)?.try_into().ok()?));
@@ -113,20 +138,18 @@ pub(crate) fn decode<'a>(
     let header = Header {
         kind: Kind::from_byte(fixed[8])?,
         sequence: word(12)?,
-        commit: word(20)?,
+        commit: Commit {
+            first: word(20)?,
+            begin: half(36)?,
+            end: half(40)?,
+        },
         wall_ms: word(28)?,
-        envelope_len: half(36)?,
-        content_len: half(40)?,
-        crc: half(44)?,
-        content_crc: half(48)?,
+        envelope_len: half(44)?,
+        content_len: half(48)?,
+        crc: half(CRC_AT)?,
+        content_crc: half(56)?,
     };
-    if header.envelope_len > MAX_ENVELOPE || header.content_len > MAX_CONTENT {
-        return None;
-    }
-    let envelope = bytes.get(HEADER..HEADER + header.envelope_len as usize)?;
-    let content_crc = header.content_crc.to_le_bytes();
-    let crc = checksum(segment, offset, &fixed[..44], content_crc, envelope);
-    (crc == header.crc).then_some((header, envelope))
+    (header.envelope_len <= MAX_ENVELOPE && header.content_len <= MAX_CONTENT).then_some(header)
 }
 
 fn checksum(
@@ -160,7 +183,11 @@ mod tests {
         let header = NewHeader {
             kind: Kind::Accepted,
             sequence: 5,
-            commit: 4,
+            commit: Commit {
+                first: 4,
+                begin: 64,
+                end: 200,
+            },
             wall_ms: 1_700_000_000_000,
         };
         encode(&mut out, &SEGMENT, offset, &header, b"envelope", b"content");
@@ -170,11 +197,11 @@ mod tests {
     #[test]
     fn a_record_is_these_bytes() {
         let golden = "88776655443322110100000005000000000000000400000000000000\
-                      0068e5cf8b0100000800000007000000";
+                      0068e5cf8b01000040000000c80000000800000007000000";
         let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
         let record = sample(64);
-        assert_eq!(hex(&record[..44]), golden);
-        assert_eq!(&record[52..], b"envelopecontent");
+        assert_eq!(hex(&record[..CRC_AT]), golden);
+        assert_eq!(&record[HEADER..], b"envelopecontent");
         assert_eq!(
             record.len() as u64,
             decode(&record, &SEGMENT, 64).unwrap().0.len()

@@ -1,39 +1,74 @@
 //! The registry's log: every change is a synced `Put`, and the map in memory is its replay.
 //!
 //! Ten thousand sites take a few MiB, so the map is whole in memory (docs/decisions/0003-registry-in-memory.md).
+//!
+//! A record whose value is damaged still says which key it was: that one serves nobody. Where not even the key can be
+//! read it may have been anybody's, a hold or a new proof among them, so nothing is delivered to any site until an
+//! administrator has applied the whole registry once more. That is a record too, so it holds over later starts, which
+//! find the same damage again.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use prost::Message as _;
 
 use super::body;
-use super::log::{Log, NewRecord};
+use super::log::{AppendError, Log, NewRecord};
 use super::record::Kind;
-use super::replay::Found;
+use super::replay::{Before, Found, Replayed};
 use crate::store::Record;
+
+/// The record that ends the hold of everybody: family and key.
+const REPAIRED: (&str, &str) = ("registry", "repaired");
 
 type Map = BTreeMap<(String, String), (u64, Bytes)>;
 
 /// The registry's records by family and key.
 #[derive(Debug)]
-pub(crate) struct Registry(Mutex<(Log, Map)>);
+pub(crate) struct Registry {
+    locked: Mutex<Locked>,
+    damaged: u64,
+}
+
+#[derive(Debug)]
+struct Locked {
+    log: Log,
+    map: Map,
+    keys: Keys,
+}
 
 /// The map as a replay builds it.
 #[derive(Debug, Default)]
-pub(crate) struct Replaying(Map);
+pub(crate) struct Replaying {
+    map: Map,
+    keys: Keys,
+    damaged: u64,
+}
+
+/// Whether the key of every record could be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Keys {
+    #[default]
+    Read,
+    Unreadable,
+}
 
 impl Replaying {
     pub(crate) fn apply(&mut self, found: &Found<'_>) {
+        if found.after == Before::Damage {
+            self.key_is_lost();
+        }
         if found.header.kind != Kind::Put {
             return;
         }
         let Ok(put) = body::Put::decode(found.envelope) else {
-            tracing::error!(place = ?found.place, "a registry record cannot be read");
-            return;
+            return self.key_is_lost();
         };
+        if (put.family.as_str(), put.key.as_str()) == REPAIRED {
+            self.keys = Keys::Read;
+            return;
+        }
         // The content's checksum is not looked at by replay; a damaged value must not become a site.
         let damaged = crc32c::crc32c(found.content) != found.header.content_crc;
         let value = match damaged {
@@ -47,7 +82,24 @@ impl Replaying {
                 "a registry record is damaged"
             );
         }
-        apply(&mut self.0, put, found.header.sequence, value);
+        apply(&mut self.map, put, found.header.sequence, value);
+    }
+
+    /// The replay is through.
+    pub(crate) fn ends(&mut self, was: &Replayed) {
+        self.damaged = was.damaged;
+        if was.ends_damaged {
+            self.key_is_lost();
+        }
+        if self.keys == Keys::Unreadable {
+            tracing::error!(
+                "a record of the registry cannot be read, not even whose it is: all sites are held until `ddadm registry apply`"
+            );
+        }
+    }
+
+    fn key_is_lost(&mut self) {
+        self.keys = Keys::Unreadable;
     }
 }
 
@@ -61,11 +113,41 @@ fn apply(map: &mut Map, put: body::Put, version: u64, value: Bytes) {
 
 impl Registry {
     pub(crate) fn new(log: Log, replayed: Replaying) -> Self {
-        Self(Mutex::new((log, replayed.0)))
+        let Replaying { map, keys, damaged } = replayed;
+        Self {
+            locked: Mutex::new(Locked { log, map, keys }),
+            damaged,
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, (Log, Map)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Locked> {
+        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Places in the log that could not be read at the start.
+    pub(crate) fn damaged(&self) -> u64 {
+        self.damaged
+    }
+
+    pub(crate) fn holds_all(&self) -> bool {
+        self.lock().keys == Keys::Unreadable
+    }
+
+    /// Ends the hold of all sites, for good. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The log's.
+    pub(crate) fn repaired(&self, wall_ms: u64) -> Result<(), AppendError> {
+        let (family, key) = REPAIRED;
+        let mut locked = self.lock();
+        locked.commit(&put(family, key, None), Bytes::new(), wall_ms)?;
+        locked.keys = Keys::Read;
+        Ok(())
+    }
+
+    /// Where the log ends: segment, offset, next sequence.
+    pub(crate) fn end(&self) -> (u64, u64, u64) {
+        self.lock().log.end()
     }
 
     /// Durable when Ok; returns the sequence, which is the version. Blocks on the disk.
@@ -75,29 +157,18 @@ impl Registry {
         key: &str,
         value: Option<Bytes>,
         wall_ms: u64,
-    ) -> io::Result<u64> {
-        let mut locked = self.lock();
-        let (log, map) = &mut *locked;
-        let put = body::Put {
-            family: family.to_owned(),
-            key: key.to_owned(),
-            removed: value.is_none(),
-        };
+    ) -> Result<u64, AppendError> {
+        let put = put(family, key, value.as_ref());
         let value = value.unwrap_or_default();
-        let record = NewRecord {
-            kind: Kind::Put,
-            envelope: put.encode_to_vec(),
-            content: value.clone(),
-        };
-        let written = log.commit(&[record], wall_ms)?;
-        let version = written[0].sequence;
-        apply(map, put, version, value);
+        let mut locked = self.lock();
+        let version = locked.commit(&put, value.clone(), wall_ms)?;
+        apply(&mut locked.map, put, version, value);
         Ok(version)
     }
 
     pub(crate) fn records(&self, family: &str) -> Vec<Record> {
         let locked = self.lock();
-        let of_family = locked.1.iter().filter(|((f, _), _)| f == family);
+        let of_family = locked.map.iter().filter(|((f, _), _)| f == family);
         of_family
             .map(|((_, key), (version, value))| Record {
                 key: key.clone(),
@@ -105,5 +176,25 @@ impl Registry {
                 value: value.clone(),
             })
             .collect()
+    }
+}
+
+impl Locked {
+    fn commit(&mut self, put: &body::Put, value: Bytes, wall_ms: u64) -> Result<u64, AppendError> {
+        let record = NewRecord {
+            kind: Kind::Put,
+            envelope: put.encode_to_vec(),
+            content: value,
+        };
+        let written = self.log.append(&[record], 0, wall_ms)?;
+        Ok(written[0].sequence)
+    }
+}
+
+fn put(family: &str, key: &str, value: Option<&Bytes>) -> body::Put {
+    body::Put {
+        family: family.to_owned(),
+        key: key.to_owned(),
+        removed: value.is_none(),
     }
 }

@@ -7,19 +7,21 @@
 //! zeros, a segment that is missing) are damage too.
 //!
 //! A segment with a successor has its end settled: it was synced before its log went on, or cut by an earlier start
-//! before that made its own segment. So only the very last segment is ever cut, even where that one is empty.
+//! before that made its own segment. So only the very last segment is ever cut, even where that one is empty: that is
+//! [`cut_end`], quick whatever the length of the log. [`read`] comes later, and takes as long as it takes.
 //!
 //! # Not here
-//! What a record means: whoever calls [`replay`].
+//! What a record means: whoever calls these.
 
 use std::io;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::disk::{self, Disk};
 use super::log::Place;
 use super::record::{self, Header};
 use super::segment::{self, Segment};
+use super::torn::torn_at;
 
 /// A valid record of an earlier start.
 #[derive(Debug)]
@@ -46,45 +48,111 @@ pub(crate) enum Before {
 pub(crate) struct Replayed {
     pub(crate) records: u64,
     pub(crate) damaged: u64,
+    /// The last place with damage before it; what was recorded in front of it may have been changed by what is lost.
+    pub(crate) last_damage: Option<Place>,
     /// Behind the last valid record there is damage, so no record told of it.
     pub(crate) ends_damaged: bool,
-    /// Bytes behind the last whole commit.
-    pub(crate) torn_bytes: u64,
     /// The highest sequence seen.
+    last_sequence: u64,
+}
+
+/// Where a log ends, once its torn commit is cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct End {
+    /// The last segment, and where its next record would stand; 0 without any.
+    pub(crate) segment: u64,
+    pub(crate) offset: u64,
     pub(crate) last_sequence: u64,
-    /// The newest wall time seen, milliseconds.
+    /// The wall time of the last record, milliseconds.
     pub(crate) newest_ms: u64,
+    /// Bytes behind the last whole commit, cut off now.
+    pub(crate) torn_bytes: u64,
 }
 
 /// One segment, taken apart.
 #[derive(Debug, Default)]
-struct Parsed {
-    records: Vec<(u64, Header)>,
+pub(super) struct Parsed {
+    pub(super) records: Vec<(u64, Header)>,
     /// Bytes that are no record and not only zeros.
     gaps: Vec<Range<u64>>,
 }
 
-/// Reads all segments in `dir` that are older than `current_start`, oldest first.
+impl Parsed {
+    /// Behind it there are only zeros.
+    fn end(&self) -> u64 {
+        let record = self.records.last().map(|(at, header)| at + header.len());
+        let gap = self.gaps.last().map(|gap| gap.end);
+        record.max(gap).unwrap_or(segment::HEADER)
+    }
+}
+
+/// Cuts the torn end of a log, oldest segment first in `old`. It reads the last segment, and those before it only as
+/// far back as there is no record.
 ///
 /// `whole` says whether a record of the last commit is complete beyond its own bytes (its content file is there).
 /// A crash while it cuts leaves the log to be cut again.
 ///
 /// # Errors
 /// The disk's.
-pub(crate) fn replay(
+pub(crate) fn cut_end(
     disk: &dyn Disk,
-    dir: &Path,
+    old: &[(Segment, PathBuf)],
     quarantine: &Path,
-    current_start: u64,
     whole: impl Fn(&Found<'_>) -> bool,
-    mut each: impl FnMut(Found<'_>),
+) -> io::Result<End> {
+    let mut end = End::default();
+    for (named, path) in old.iter().rev() {
+        let bytes = disk::read(disk, path)?;
+        let segment = header_of(named, &bytes);
+        let mut parsed = parse(&bytes, &segment);
+        if end.segment == 0 {
+            let keep = match torn_at(&parsed, &bytes, &segment, &whole) {
+                Some(torn) => {
+                    let used = bytes.iter().rposition(|byte| *byte != 0);
+                    let behind = &bytes[index_of(torn)..];
+                    set_aside(disk, quarantine, &segment, torn, behind)?;
+                    end.torn_bytes = used.map_or(0, |at| at as u64 + 1).saturating_sub(torn);
+                    torn
+                }
+                None => parsed.end(),
+            };
+            // Space that was made ahead goes back too.
+            if keep < bytes.len() as u64 {
+                let file = disk.open(path)?;
+                file.set_len(keep)?;
+                file.sync_all()?;
+            }
+            parsed.records.retain(|(offset, _)| *offset < keep);
+            let last = parsed.records.last();
+            end.segment = segment.number;
+            end.offset = last.map_or(segment::HEADER, |(at, header)| at + header.len());
+        }
+        let before = segment.first_sequence.saturating_sub(1);
+        end.last_sequence = end.last_sequence.max(before);
+        if let Some((_, header)) = parsed.records.last() {
+            end.last_sequence = end.last_sequence.max(header.sequence);
+            end.newest_ms = header.wall_ms;
+            break;
+        }
+    }
+    Ok(end)
+}
+
+/// Reads the segments in `old`, oldest first; their end has been cut. `each` is told how many bytes lie behind, and
+/// says whether to go on.
+///
+/// # Errors
+/// The disk's.
+pub(crate) fn read(
+    disk: &dyn Disk,
+    old: &[(Segment, PathBuf)],
+    quarantine: &Path,
+    mut each: impl FnMut(Found<'_>, u64) -> bool,
 ) -> io::Result<Replayed> {
-    let mut old = segment::list(disk, dir)?;
-    old.retain(|(segment, _)| segment.start < current_start);
-    let last = old.len().checked_sub(1);
     let mut after = Before::Whole;
     let mut replayed = Replayed::default();
-    for (index, (named, path)) in old.iter().enumerate() {
+    let mut bytes_before = 0;
+    for (named, path) in old {
         let bytes = disk::read(disk, path)?;
         let segment = header_of(named, &bytes);
         if replayed.skips_to(segment.first_sequence) && after == Before::Whole {
@@ -94,19 +162,7 @@ pub(crate) fn replay(
         replayed.last_sequence = replayed
             .last_sequence
             .max(segment.first_sequence.saturating_sub(1));
-        let mut parsed = parse(&bytes, &segment);
-        if Some(index) == last
-            && let Some(cut) = torn_at(&parsed, &bytes, &segment, &whole)
-        {
-            let keep_from = usize::try_from(cut).unwrap_or(usize::MAX).min(bytes.len());
-            set_aside(disk, quarantine, &segment, cut, &bytes[keep_from..])?;
-            let file = disk.open(path)?;
-            file.set_len(cut)?;
-            file.sync_all()?;
-            replayed.torn_bytes += bytes.len() as u64 - cut;
-            parsed.records.retain(|(offset, _)| *offset < cut);
-            parsed.gaps.retain(|gap| gap.start < cut);
-        }
+        let parsed = parse(&bytes, &segment);
         for gap in &parsed.gaps {
             let (from, to) = (index_of(gap.start), index_of(gap.end));
             set_aside(disk, quarantine, &segment, gap.start, &bytes[from..to])?;
@@ -119,15 +175,24 @@ pub(crate) fn replay(
                 replayed.damaged += 1;
                 after = Before::Damage;
             }
-            each(found(&bytes, &segment, *offset, *header, after));
+            let found = found(&bytes, &segment, *offset, *header, after);
+            if after == Before::Damage {
+                replayed.last_damage = Some(found.place);
+            }
             after = Before::Whole;
             replayed.records += 1;
             replayed.last_sequence = replayed.last_sequence.max(header.sequence);
-            replayed.newest_ms = replayed.newest_ms.max(header.wall_ms);
+            if !each(found, bytes_before + offset) {
+                return Ok(replayed);
+            }
         }
-        let end = bytes.len() as u64;
+        let end = parsed.end();
+        bytes_before += bytes.len() as u64;
         if parsed.gaps.last().is_some_and(|gap| gap.end == end) {
             after = Before::Damage;
+        }
+        if after == Before::Damage {
+            replayed.last_damage = Some(behind(&segment));
         }
     }
     replayed.ends_damaged = after == Before::Damage;
@@ -141,8 +206,17 @@ impl Replayed {
     }
 }
 
+/// A place behind all records of a segment.
+fn behind(segment: &Segment) -> Place {
+    Place {
+        segment: segment.number,
+        offset: u64::MAX,
+        len: 0,
+    }
+}
+
 /// Offsets lie inside a segment that is in memory.
-fn index_of(offset: u64) -> usize {
+pub(super) fn index_of(offset: u64) -> usize {
     usize::try_from(offset).unwrap_or(usize::MAX)
 }
 
@@ -154,7 +228,7 @@ fn header_of(named: &Segment, bytes: &[u8]) -> Segment {
         .unwrap_or(*named)
 }
 
-fn found<'a>(
+pub(super) fn found<'a>(
     bytes: &'a [u8],
     segment: &Segment,
     offset: u64,
@@ -204,46 +278,6 @@ fn parse(bytes: &[u8], segment: &Segment) -> Parsed {
 fn whole_record(bytes: &[u8], segment: &Segment, at: usize) -> Option<Header> {
     let (header, _) = record::decode(&bytes[at..], segment, at as u64)?;
     (at as u64 + header.len() <= bytes.len() as u64).then_some(header)
-}
-
-/// Where the last commit has its first bad record; None where it is whole.
-fn torn_at(
-    parsed: &Parsed,
-    bytes: &[u8],
-    segment: &Segment,
-    whole: &impl Fn(&Found<'_>) -> bool,
-) -> Option<u64> {
-    let last_commit = parsed.records.last().map_or(0, |(_, header)| header.commit);
-    let first_of_last = parsed
-        .records
-        .iter()
-        .find(|(_, header)| header.commit == last_commit)
-        .map_or(segment::HEADER, |(offset, _)| *offset);
-    let bad_record = parsed
-        .records
-        .iter()
-        .filter(|(_, header)| header.commit == last_commit)
-        .find(|(offset, header)| {
-            let found = found(bytes, segment, *offset, *header, Before::Whole);
-            crc32c::crc32c(found.content) != header.content_crc || !whole(&found)
-        })
-        .map(|(offset, _)| *offset);
-    // A gap in front of the last commit's first valid record belongs to it where its own first record is missing.
-    let starts_late = parsed
-        .records
-        .iter()
-        .find(|(_, header)| header.commit == last_commit)
-        .is_some_and(|(_, header)| header.sequence > last_commit);
-    let bad_gap = parsed
-        .gaps
-        .iter()
-        .find(|gap| {
-            gap.start > first_of_last
-                || gap.end == first_of_last && starts_late
-                || parsed.records.is_empty()
-        })
-        .map(|gap| gap.start);
-    bad_record.into_iter().chain(bad_gap).min()
 }
 
 /// Copies bytes that are no record, and not only zeros, to where an operator can look at them.

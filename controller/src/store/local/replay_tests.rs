@@ -11,9 +11,11 @@ use tempfile::TempDir;
 use prost::Message as _;
 
 use super::body::{SettledRecipient, StoredDelivery};
+use super::index::in_memory::InMemory;
 use super::log::{Log, NewRecord, Written};
 use super::record::Kind;
 use super::segment::Segment;
+use super::tests::{Opened, opened};
 use super::*;
 use crate::store::{RebuildIndex, Store};
 
@@ -129,10 +131,14 @@ fn write(dir: &Path, segment_bytes: u64, commits: &[Vec<Op>]) -> Vec<Vec<Placed>
     };
     let disk: SharedDisk = Arc::new(RealDisk);
     let queue = dir.join("queue");
-    let mut log = Log::begin(&disk, &queue, segment_bytes, own, Files::default()).unwrap();
+    let segments = log::Segments {
+        bytes: segment_bytes,
+        making: Making::WhenTaken,
+    };
+    let mut log = Log::begin(&disk, &queue, segments, own, Files::default()).unwrap();
     let commit = |ops: &Vec<Op>| {
         let records: Vec<NewRecord> = ops.iter().map(|op| record_of(*op)).collect();
-        let written = log.commit(&records, 1).unwrap();
+        let written = log.append(&records, 0, 1).unwrap();
         let each = ops.iter().zip(&records).zip(written);
         each.map(|((op, record), written)| Placed {
             op: *op,
@@ -144,17 +150,28 @@ fn write(dir: &Path, segment_bytes: u64, commits: &[Vec<Op>]) -> Vec<Vec<Placed>
     commits.iter().map(commit).collect()
 }
 
-fn open(dir: &Path) -> (Store, StartReport) {
-    Store::open(&Settings {
+fn open(dir: &Path) -> (Store, Opened) {
+    opened(&Settings {
         dir: dir.to_owned(),
         segment_bytes: 1 << 20,
         min_free: MinFree::Bytes(0),
         rebuild_index: RebuildIndex::No,
     })
-    .unwrap()
 }
 
-fn read(dir: &Path) -> (Model, StartReport) {
+/// An index that knows all, as of a first start.
+fn live() -> Index {
+    let own = index::Own {
+        sequence: 1,
+        segment: 1,
+    };
+    let live = Index::new(own, 1);
+    live.stand_on(Some(InMemory::default().create().unwrap()));
+    live.knows_now().unwrap();
+    live
+}
+
+fn read(dir: &Path) -> (Model, Opened) {
     let (store, report) = open(dir);
     let entry = |(_, it): (Vec<u8>, Waiting)| {
         let key = (
@@ -204,22 +221,23 @@ proptest! {
         commits in commits(1),
         segment_bytes in prop_oneof![Just(300_u64), Just(1 << 20)],
         at: Pick,
-        zeros in 0..100_usize,
     ) {
         let dir = TempDir::new().unwrap();
         let written = write(dir.path(), segment_bytes, &commits);
-        let (last, earlier) = written.split_last().unwrap();
-        let (first, end) = (last[0].written.place, last[last.len() - 1].written.place);
-        let cut = pick(first.offset, end.offset + end.len, at);
-        change(dir.path(), first.segment, |bytes| {
-            bytes.truncate(index(cut));
-            bytes.resize(bytes.len() + zeros, 0);
-        });
+        // A group of records that reaches into another segment is a commit in each.
+        let all: Vec<&Placed> = written.iter().flatten().collect();
+        let of_last_group = written[written.len() - 1].len();
+        let end = all[all.len() - 1].written.place;
+        let in_last_commit = |it: &&&Placed| it.written.place.segment == end.segment;
+        let first = all.iter().rev().take(of_last_group).take_while(in_last_commit).last().unwrap();
+        let cut = pick(first.written.place.offset, end.offset + end.len, at);
+        change(dir.path(), end.segment, |bytes| bytes[index(cut)..].fill(0));
         let mut expected = Model::new();
-        let whole = last.iter().filter(|it| it.written.place.offset + it.written.place.len <= cut);
-        for it in earlier.iter().flatten().chain(whole) {
-            apply(&mut expected, it.op);
-        }
+        let whole = |it: &&&Placed| {
+            let place = it.written.place;
+            place.segment < end.segment || place.offset + place.len <= cut
+        };
+        all.iter().filter(whole).for_each(|it| apply(&mut expected, it.op));
         for _ in 0..2 {
             let (found, report) = read(dir.path());
             prop_assert_eq!(&found, &expected);
@@ -266,7 +284,7 @@ proptest! {
     ) {
         let dir = TempDir::new().unwrap();
         let written = write(dir.path(), 300, &commits);
-        let live = Index::open(&dir.path().join("live"), 1).unwrap();
+        let live = live();
         for (commit, flush) in written.iter().zip(flushes) {
             for it in commit {
                 match it.op {
@@ -293,6 +311,35 @@ proptest! {
                 (due.collect::<Vec<_>>(), head.more, head.next_due)
             };
             prop_assert_eq!(of(&again.0.index), of(&live));
+        }
+    }
+}
+
+#[test]
+fn damage_in_front_of_a_torn_commit_is_not_cut_with_it() {
+    let commits = [
+        vec![Op::Accept(0)],
+        vec![Op::Accept(1)],
+        vec![Op::Accept(2), Op::Accept(3)],
+    ];
+    // Of the last commit nothing is good, or its second record; in the one before it a byte of the envelope is bad.
+    for second_is_good in [false, true] {
+        let dir = TempDir::new().unwrap();
+        let written = write(dir.path(), 1 << 20, &commits);
+        flip(dir.path(), 1, written[1][0].written.place.offset + 70);
+        flip(dir.path(), 1, written[2][0].written.place.offset + 70);
+        if !second_is_good {
+            flip(dir.path(), 1, written[2][1].written.place.offset + 70);
+        }
+        for start in 0..2 {
+            let (found, report) = read(dir.path());
+            let open: Vec<_> = found.into_iter().map(|((n, _), it)| (n, it.1)).collect();
+            assert_eq!(
+                open,
+                [(0, true), (0, true)],
+                "{second_is_good}, start {start}"
+            );
+            assert_eq!(report.damaged, 1, "{second_is_good}, start {start}");
         }
     }
 }
@@ -358,8 +405,7 @@ fn a_later_note_does_not_take_the_doubt_of_damage_back() {
 
 #[test]
 fn a_content_file_stays_named_while_its_last_id_moves_into_sled() {
-    let dir = TempDir::new().unwrap();
-    let live = Index::open(dir.path(), 1).unwrap();
+    let live = live();
     let done = std::sync::atomic::AtomicBool::new(false);
     let place = log::Place {
         segment: 1,

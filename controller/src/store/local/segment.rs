@@ -8,7 +8,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::disk::{Disk, SharedFile};
+use super::disk::Disk;
+use super::spares::Spare;
 
 /// Bytes of the header; the first record begins behind it.
 pub(crate) const HEADER: u64 = HEADER_LEN as u64;
@@ -89,15 +90,23 @@ impl Segment {
         })
     }
 
-    /// Makes the file with its header, synced, and its directory synced. A crash before leaves a file without a
-    /// record, which the next start takes for an empty segment.
-    pub(crate) fn create(&self, disk: &dyn Disk, dir: &Path) -> io::Result<SharedFile> {
-        let file = disk.create(&dir.join(self.file_name()))?;
-        file.write_all_at(&self.encode(), 0)?;
-        file.sync_all()?;
-        disk.sync_dir(dir)?;
-        Ok(file)
+    /// Turns a spare into this segment: header, synced, then its name, synced. A crash before leaves a spare, or a
+    /// segment without a record.
+    pub(crate) fn take_over(&self, disk: &dyn Disk, dir: &Path, spare: &Spare) -> io::Result<()> {
+        spare.file.write_all_at(&self.encode(), 0)?;
+        spare.file.sync_data()?;
+        disk.rename(&spare.path, &dir.join(self.file_name()))?;
+        disk.sync_dir(dir)
     }
+}
+
+/// The highest number of a start that stands in a name, of spares too; 0 without any.
+pub(crate) fn highest_start(disk: &dyn Disk, dir: &Path) -> io::Result<u64> {
+    let start = |name: &String| {
+        let (stem, _) = name.rsplit_once('.')?;
+        u64::from_str_radix(stem.rsplit_once('-')?.1, 16).ok()
+    };
+    Ok(disk.list(dir)?.iter().filter_map(start).max().unwrap_or(0))
 }
 
 /// All segments of a log in order, with their paths.

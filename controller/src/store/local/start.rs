@@ -1,10 +1,12 @@
-//! The start: in this order, lock, clean-stop marker, the registry's log, sled or else the queue log.
+//! The start: in this order, lock, clean-stop marker, the ends of both logs, this start's own segments, the registry.
 //!
 //! Of each log first the old end is cut, and synced; only then this start's own segment is made. So a segment that has
-//! a successor has its end settled: whatever is bad there is damage, and never again cut as a torn commit.
+//! a successor has its end settled: whatever is bad there is damage, and never again cut as a torn commit. The cut looks
+//! at the last segment only, so a start is as quick with a million messages as with none
+//! (docs/decisions/0009-the-index-is-rebuilt-in-the-background.md).
 //!
-//! The index is trusted only after a clean stop: the marker, sled's last key and the end of the log must say the same,
-//! and one full scan must find as many entries. Anything else deletes it, and the log is replayed.
+//! # Not here
+//! What waits from earlier starts: [`super::learn`] reads it while intake is open.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,19 +17,21 @@ use prost::Message as _;
 use super::body;
 use super::content::Contents;
 use super::disk::{self, DiskFile, Lock, SharedDisk};
-use super::index::Index;
+use super::index::Own;
 use super::index::entry::time;
-use super::log::{Files, Log, Written};
+use super::learn::CleanStop;
+use super::log::{Files, Log, Segments};
 use super::record::Kind;
 use super::registry::{Registry, Replaying};
-use super::replay::{Before, Found, Replayed, replay};
+use super::replay::{self, End, Found};
 use super::segment::{self, Segment};
-use crate::store::{OpenError, RebuildIndex, Settings, StartReport, StoreError};
+use super::spares::Making;
+use crate::store::{OpenError, RebuildIndex, Settings, StartReport};
 
 /// Segments of the registry's log are small: it changes rarely.
 const REGISTRY_SEGMENT_BYTES: u64 = 1 << 20;
-/// Keys that may be pending during a replay before they are written to sled.
-const PENDING_IN_REPLAY: usize = 50_000;
+/// Words of a clean-stop marker: three for the end of each log, and how many deliveries are open.
+const MARKER_WORDS: usize = 7;
 
 /// Says that the process ended cleanly, and what it left.
 const MARKER: &str = "clean-stop";
@@ -40,9 +44,11 @@ pub(crate) struct Places {
     pub(crate) queue: PathBuf,
     pub(crate) registry: PathBuf,
     pub(crate) content: PathBuf,
-    pub(crate) index: PathBuf,
-    quarantine: PathBuf,
+    pub(crate) quarantine: PathBuf,
 }
+
+/// Where a log ends: segment, offset, next sequence.
+pub(crate) type LogEnd = (u64, u64, u64);
 
 impl Places {
     fn new(disk: SharedDisk, root: &Path) -> Self {
@@ -52,17 +58,21 @@ impl Places {
             queue: root.join("queue"),
             registry: root.join("registry"),
             content: root.join("content"),
-            index: root.join("index"),
             quarantine: root.join("quarantine"),
         }
     }
 
-    /// What the clean-stop marker, the last key in sled and the log agree on.
-    pub(crate) fn end_of(end: (u64, u64, u64), entries: u64) -> Vec<u8> {
-        [end.0, end.1, end.2, entries]
-            .iter()
-            .flat_map(|word| word.to_be_bytes())
-            .collect()
+    /// What the clean-stop marker and the last key of the index say: the ends of both logs, and what is open.
+    pub(crate) fn end_of(queue: LogEnd, registry: LogEnd, entries: u64) -> Vec<u8> {
+        let words: [u64; MARKER_WORDS] = [
+            queue.0, queue.1, queue.2, registry.0, registry.1, registry.2, entries,
+        ];
+        words.iter().flat_map(|word| word.to_be_bytes()).collect()
+    }
+
+    /// Bytes that are free for us; 0 where nobody knows.
+    pub(crate) fn free(&self) -> u64 {
+        self.disk.room(&self.root).map_or(0, |room| room.free)
     }
 
     /// Written last of all. A crash before leaves none, and the next start rebuilds the index.
@@ -93,98 +103,119 @@ pub(crate) struct Started {
     pub(crate) files: Files,
     pub(crate) contents: Contents,
     pub(crate) registry: Registry,
-    pub(crate) index: Arc<Index>,
+    /// The segments of earlier starts.
+    pub(crate) old: Vec<(Segment, PathBuf)>,
+    pub(crate) own: Own,
+    pub(crate) clean_stop: Option<CleanStop>,
     pub(crate) report: StartReport,
 }
 
 /// # Errors
 /// The directory is in use, or cannot be read or written.
-pub(crate) fn start(disk: SharedDisk, settings: &Settings) -> Result<Started, OpenError> {
+pub(crate) fn start(
+    disk: SharedDisk,
+    making: Making,
+    settings: &Settings,
+) -> Result<Started, OpenError> {
     let places = Places::new(disk, &settings.dir);
     let disk = &places.disk;
-    make_dirs(&places)?;
+    make_dirs(&places).map_err(at(&places.root))?;
     let lock = lock(&places)?;
-    let marker = places.take_marker()?;
+    let marker = places.take_marker().map_err(at(&places.root))?;
     let contents = Contents::new(Arc::clone(disk), &places.content);
-    let old_queue = segment::list(&**disk, &places.queue)?;
-    let old_registry = segment::list(&**disk, &places.registry)?;
-    let start = 1 + old_queue
-        .iter()
-        .chain(&old_registry)
-        .map(|(segment, _)| segment.start)
-        .max()
-        .unwrap_or(0);
+    let old_queue = segment::list(&**disk, &places.queue).map_err(at(&places.queue))?;
+    let old_registry = segment::list(&**disk, &places.registry).map_err(at(&places.registry))?;
+    let highest = |dir| segment::highest_start(&**disk, dir).map_err(at(dir));
+    let start = 1 + highest(&places.queue)?.max(highest(&places.registry)?);
 
-    let mut replaying = Replaying::default();
-    let registry_was = replay(
-        &**disk,
-        &places.registry,
-        &places.quarantine,
-        start,
-        |_| true,
-        |found| replaying.apply(&found),
-    )?;
-    let registry_files = Files::default();
-    let tail = own_segment(&old_registry, start, registry_was.last_sequence);
-    let log = Log::begin(
-        disk,
-        &places.registry,
-        REGISTRY_SEGMENT_BYTES,
-        tail,
-        registry_files,
-    )?;
-    let registry = Registry::new(log, replaying);
-
-    let trusted = match settings.rebuild_index {
-        RebuildIndex::No => marker
-            .as_deref()
-            .and_then(|marker| trusted_index(&places, &old_queue, marker, start)),
-        RebuildIndex::Yes => None,
+    let cut = |old: &[(Segment, PathBuf)], dir: &Path| {
+        let whole = |found: &Found<'_>| content_is_whole(&contents, found);
+        replay::cut_end(&**disk, old, &places.quarantine, whole).map_err(at(dir))
     };
-    let (index, was) = match trusted {
-        Some((index, last_sequence)) => (
-            index,
-            Replayed {
-                last_sequence,
-                ..Replayed::default()
-            },
-        ),
-        None => rebuild(&places, &contents, start)?,
-    };
+    let queue_end = cut(&old_queue, &places.queue)?;
+    let registry_end = cut(&old_registry, &places.registry)?;
     let files = Files::default();
-    for (named, path) in &old_queue {
-        let file = disk.open(path)?;
-        let segment = read_header(&*file).unwrap_or(*named);
-        files.add(segment, file);
-    }
-    let tail = own_segment(&old_queue, start, was.last_sequence);
+    let tail = own_segment(&old_queue, start, &queue_end);
     let queue = Log::begin(
         disk,
         &places.queue,
-        settings.segment_bytes,
+        Segments {
+            bytes: settings.segment_bytes,
+            making,
+        },
         tail,
         files.clone(),
-    )?;
+    )
+    .map_err(at(&places.queue))?;
+    let registry_tail = own_segment(&old_registry, start, &registry_end);
+    let registry = registry(&places, &old_registry, registry_tail)?;
+
+    for (named, path) in &old_queue {
+        let file = disk.open(path).map_err(at(path))?;
+        let segment = read_header(&*file).unwrap_or(*named);
+        let bytes = file.len().map_err(at(path))?;
+        files.add(segment, file, bytes);
+    }
+    let clean_stop = marker
+        .and_then(|marker| agreeing(marker, &queue_end, &registry_end))
+        .filter(|_| settings.rebuild_index == RebuildIndex::No);
     Ok(Started {
         lock,
         start,
         queue,
         files,
         contents,
-        registry,
-        index: Arc::new(index),
         report: StartReport {
             start,
-            replayed: was.records,
-            damaged: was.damaged + registry_was.damaged,
-            torn_bytes: was.torn_bytes + registry_was.torn_bytes,
-            newest: match was.newest_ms.max(registry_was.newest_ms) {
+            clean: clean_stop.is_some(),
+            registry_damage: registry.damaged(),
+            torn_bytes: queue_end.torn_bytes + registry_end.torn_bytes,
+            newest: match queue_end.newest_ms.max(registry_end.newest_ms) {
                 0 => None,
                 ms => time(ms),
             },
         },
+        registry,
+        old: old_queue,
+        own: Own {
+            sequence: tail.first_sequence,
+            segment: tail.number,
+        },
+        clean_stop,
         places,
     })
+}
+
+/// Replays the registry's log, and goes on with a segment of its own.
+fn registry(
+    places: &Places,
+    old: &[(Segment, PathBuf)],
+    tail: Segment,
+) -> Result<Registry, OpenError> {
+    let mut replaying = Replaying::default();
+    let was = replay::read(&*places.disk, old, &places.quarantine, |found, _| {
+        replaying.apply(&found);
+        true
+    });
+    replaying.ends(&was.map_err(at(&places.registry))?);
+    let files = Files::default();
+    let log = Log::begin(
+        &places.disk,
+        &places.registry,
+        Segments {
+            bytes: REGISTRY_SEGMENT_BYTES,
+            making: Making::WhenTaken,
+        },
+        tail,
+        files,
+    )
+    .map_err(at(&places.registry))?;
+    Ok(Registry::new(log, replaying))
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> OpenError + use<> {
+    let path = path.to_owned();
+    |source| OpenError::Disk { path, source }
 }
 
 fn make_dirs(places: &Places) -> io::Result<()> {
@@ -206,18 +237,18 @@ fn lock(places: &Places) -> Result<Box<dyn Lock>, OpenError> {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             Err(OpenError::InUse(places.root.clone()))
         }
-        result => Ok(result?),
+        result => result.map_err(at(&places.root)),
     }
 }
 
-fn own_segment(old: &[(Segment, PathBuf)], start: u64, last_sequence: u64) -> Segment {
+fn own_segment(old: &[(Segment, PathBuf)], start: u64, end: &End) -> Segment {
     let last = old.last().map(|(segment, _)| *segment);
     Segment {
         log_id: last.map_or_else(rand::random, |segment| segment.log_id),
         number: last.map_or(1, |segment| segment.number + 1),
         marker: rand::random(),
         start,
-        first_sequence: last_sequence + 1,
+        first_sequence: end.last_sequence + 1,
     }
 }
 
@@ -227,121 +258,17 @@ fn read_header(file: &dyn DiskFile) -> Option<Segment> {
     Segment::decode(&header)
 }
 
-/// The index with the last sequence of the log, if everything agrees.
-fn trusted_index(
-    places: &Places,
-    old: &[(Segment, PathBuf)],
-    marker: &[u8],
-    start: u64,
-) -> Option<(Index, u64)> {
-    let word = |n: usize| {
-        Some(u64::from_be_bytes(
-            marker.get(8 * n..8 * n + 8)?.try_into().ok()?,
-        ))
-    };
-    let (segment, offset, next_sequence, entries) = (word(0)?, word(1)?, word(2)?, word(3)?);
-    let (last, path) = old.last()?;
-    if last.number != segment || places.disk.open(path).ok()?.len().ok()? != offset {
+/// What the marker says, where the ends of both logs say the same.
+fn agreeing(marker: Vec<u8>, queue: &End, registry: &End) -> Option<CleanStop> {
+    let entries = marker.last_chunk().copied().map(u64::from_be_bytes)?;
+    let of = |end: &End| (end.segment, end.offset, end.last_sequence + 1);
+    let agrees = Places::end_of(of(queue), of(registry), entries) == marker;
+    let whole = queue.torn_bytes == 0 && registry.torn_bytes == 0;
+    if !agrees || !whole {
+        tracing::warn!("the logs are not what they were at the clean stop: the index is rebuilt");
         return None;
     }
-    remove_half_snapshots(&places.index).ok()?;
-    let index = Index::open(&places.index, start).ok()?;
-    let agrees = index.end().ok()?.as_deref() == Some(marker);
-    (agrees && index.count_all().ok()? == entries).then(|| (index, next_sequence - 1))
-}
-
-/// A crash can leave a snapshot that sled had not finished, and that its next open takes for a whole one.
-fn remove_half_snapshots(index: &Path) -> io::Result<()> {
-    for entry in std::fs::read_dir(index)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|end| end == "generating") {
-            std::fs::remove_file(path)?;
-        }
-    }
-    Ok(())
-}
-
-/// Deletes the index and replays the log into a new one.
-fn rebuild(
-    places: &Places,
-    contents: &Contents,
-    start: u64,
-) -> Result<(Index, Replayed), OpenError> {
-    if places.index.exists() {
-        std::fs::remove_dir_all(&places.index)?;
-    }
-    let index = Index::open(&places.index, start)?;
-    let mut failed = None;
-    let whole = |found: &Found<'_>| content_is_whole(contents, found);
-    let was = replay(
-        &*places.disk,
-        &places.queue,
-        &places.quarantine,
-        start,
-        whole,
-        |found| {
-            if failed.is_none() {
-                failed = apply(&index, &found).err();
-            }
-        },
-    )?;
-    if let Some(error) = failed {
-        return Err(error.into());
-    }
-    if was.ends_damaged {
-        index.doubt_everything()?;
-    }
-    // After damage a file may belong to a record that cannot be read: nothing is removed then.
-    if was.damaged == 0 {
-        let named = index.content_files()?;
-        for orphan in contents.orphans(start, |name| named.contains(name))? {
-            contents.unlink(&orphan);
-        }
-    } else {
-        tracing::error!(
-            damaged = was.damaged,
-            "the log is damaged; what could not be read is in quarantine/"
-        );
-    }
-    Ok((index, was))
-}
-
-fn apply(index: &Index, found: &Found<'_>) -> Result<(), StoreError> {
-    if found.after == Before::Damage {
-        index.doubt_everything()?;
-    }
-    let unreadable = |_| StoreError::Index("a record does not parse".to_owned());
-    let written = Written {
-        sequence: found.header.sequence,
-        place: found.place,
-    };
-    match found.header.kind {
-        Kind::Accepted => {
-            let accepted = body::Accepted::decode(found.envelope).map_err(unreadable)?;
-            index.accepted(&accepted, written, found.start);
-        }
-        Kind::Settled => {
-            let settled = body::Settled::decode(found.envelope).map_err(unreadable)?;
-            if let Some(dsn) = &settled.dsn {
-                index.accepted(dsn, written, found.start);
-            }
-            index.settled(&settled)?;
-        }
-        Kind::Noted => {
-            let noted = body::Noted::decode(found.envelope).map_err(unreadable)?;
-            if let Some(dsn) = &noted.dsn {
-                index.accepted(dsn, written, found.start);
-            }
-            index.noted(&noted)?;
-        }
-        Kind::Carried | Kind::Put => {
-            tracing::warn!(place = ?found.place, "a record of a kind that is not for this log");
-        }
-    }
-    while index.pending() > PENDING_IN_REPLAY {
-        index.flush_pending()?;
-    }
-    Ok(())
+    Some(CleanStop { marker, entries })
 }
 
 /// Whether the content file that a record of the last commit names is there, whole.

@@ -16,8 +16,10 @@ use super::body;
 use super::content::{Contents, Spooled};
 use super::index::Index;
 use super::index::entry::millis;
-use super::log::{Log, NewRecord, Written};
+use super::log::{AppendError, Log, NewRecord, Written};
 use super::record::Kind;
+use super::spares::RESERVE;
+use crate::intake::accept::AcceptError;
 use crate::store::{LogFailed, Waiting};
 
 /// A commit takes no more requests, or bytes, than these: the first one should not wait for the last.
@@ -32,7 +34,7 @@ pub(crate) enum Request {
         inline: Bytes,
         /// Kept once the record is durable; dropped, and so removed, if that fails.
         file: Option<Spooled>,
-        answer: oneshot::Sender<Result<Vec<Waiting>, LogFailed>>,
+        answer: oneshot::Sender<Result<Vec<Waiting>, AcceptError>>,
     },
     /// Answers with the notifications that were accepted.
     Settle {
@@ -99,20 +101,38 @@ impl Writer {
     }
 
     fn commit(&mut self, group: &mut Vec<Request>) {
-        let records: Vec<NewRecord> = group.iter().flat_map(Request::records).collect();
+        let mut records = records_of(group);
+        let bytes = records.iter().map(NewRecord::len).sum();
+        let mut leave = 0;
+        if group.iter().any(Request::is_mail) {
+            leave = RESERVE;
+            if !self.log.takes_mail(bytes) {
+                let mail = group.extract_if(.., |request| request.is_mail());
+                mail.for_each(|request| request.refuse(AcceptError::Full));
+                leave = 0;
+                records = records_of(group);
+            }
+        }
         if records.is_empty() {
             return group.clear();
         }
-        match self.log.commit(&records, millis(wall())) {
+        match self.log.append(&records, leave, millis(wall())) {
             Ok(written) => {
                 let mut written = written.into_iter();
                 for request in group.drain(..) {
                     self.apply(request, &mut written);
                 }
             }
+            Err(AppendError::Full) if leave > 0 => {
+                // Another try without the mail finds room in the reserve.
+                let mail = group.extract_if(.., |request| request.is_mail());
+                mail.for_each(|request| request.refuse(AcceptError::Full));
+                self.commit(group);
+            }
             Err(error) => {
                 self.fail(&error);
-                group.drain(..).for_each(Request::refuse);
+                let refused = group.drain(..);
+                refused.for_each(|request| request.refuse(AcceptError::LogFailed));
             }
         }
     }
@@ -175,7 +195,15 @@ impl Writer {
     }
 }
 
+fn records_of(group: &[Request]) -> Vec<NewRecord> {
+    group.iter().flat_map(Request::records).collect()
+}
+
 impl Request {
+    fn is_mail(&self) -> bool {
+        matches!(self, Self::Accept { .. })
+    }
+
     fn bytes(&self) -> usize {
         match self {
             Self::Accept { inline, .. } => inline.len(),
@@ -207,10 +235,10 @@ impl Request {
     }
 
     /// Callers that went away need no answer.
-    fn refuse(self) {
+    fn refuse(self, error: AcceptError) {
         match self {
             Self::Accept { answer, .. } => {
-                let _ = answer.send(Err(LogFailed));
+                let _ = answer.send(Err(error));
             }
             Self::Settle { answer, .. } | Self::Note { answer, .. } => {
                 let _ = answer.send(Err(LogFailed));

@@ -30,6 +30,13 @@ pub(crate) enum Fault {
     Cut,
 }
 
+/// A sync that says it worked and did nothing: what a missing call would do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lie {
+    Files,
+    Names,
+}
+
 #[derive(Debug, Clone, Default)]
 struct Inode {
     now: Vec<u8>,
@@ -62,6 +69,7 @@ struct State {
     operations: u64,
     fault: Option<(u64, Fault)>,
     capacity: Option<u64>,
+    lie: Option<Lie>,
     dead: bool,
 }
 
@@ -111,6 +119,11 @@ impl MemoryDisk {
         self.state().capacity = Some(bytes);
     }
 
+    /// From now on, and after a power cut too.
+    pub(crate) fn lie(&self, lie: Lie) {
+        self.state().lie = Some(lie);
+    }
+
     /// Bytes in all files.
     pub(crate) fn used(&self) -> u64 {
         self.state().used()
@@ -133,6 +146,7 @@ impl MemoryDisk {
             names: state.durable_names.clone(),
             next_inode: state.next_inode,
             capacity: state.capacity,
+            lie: state.lie,
             ..State::default()
         };
         // All of the rest, none of it, the first ones, or any of them.
@@ -293,6 +307,9 @@ impl State {
 
     fn sync(&mut self, inode: u64) -> io::Result<()> {
         let worked = self.operate();
+        if self.lie == Some(Lie::Files) {
+            return worked;
+        }
         let file = self.inodes.get_mut(&inode).expect("handles have inodes");
         let unsynced = match self.dead {
             true => return worked,
@@ -381,6 +398,9 @@ impl Disk for MemoryDisk {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.operate()?;
+        if state.lie == Some(Lie::Names) {
+            return Ok(());
+        }
         let all = std::mem::take(&mut state.unsynced_names);
         let (here, elsewhere): (Vec<_>, Vec<_>) = all.into_iter().partition(|naming| {
             let (Naming::Add(path, _) | Naming::Remove(path) | Naming::Move(_, path)) = naming;

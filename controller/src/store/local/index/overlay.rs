@@ -1,8 +1,15 @@
-//! What the index knows and sled does not yet: laid over every look-up, written in batches.
+//! What the index knows and the shelf does not yet: laid over every look-up, written in batches.
+//!
+//! Mail of this start and mail of earlier ones have a layer each, told apart by the sequence of the original. Until all
+//! is known only the earlier layer is written, so a shelf that proves wrong can be thrown away and filled again from
+//! the old log, and nothing of this start is lost with it.
 //!
 //! # Invariants
-//! A slot is `fresh` as long as sled has never seen its key: removing it then leaves no trace. While a batch is being
-//! written its slots stay here, no longer fresh.
+//! - A slot is `fresh` as long as the shelf has never seen its key: removing it then leaves no trace. So mail that is
+//!   settled before the next batch never reaches the shelf.
+//! - While a batch is being written its slots stay here, no longer fresh.
+//! - The epoch changes when a batch begins and when it ends. Between two looks with the same epoch the shelf has not
+//!   changed under any key that is not here.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -21,38 +28,87 @@ pub(super) struct Slot<T> {
     fresh: bool,
 }
 
+type Slots<T> = BTreeMap<Vec<u8>, Slot<T>>;
+type Written<T> = Vec<(Vec<u8>, Slot<T>)>;
+
 #[derive(Debug, Default)]
-pub(super) struct Overlay {
-    queue: BTreeMap<Vec<u8>, Slot<Entry>>,
+struct Layer {
+    queue: Slots<Entry>,
     /// Sorted, so that all deliveries of a message are found.
-    ids: BTreeMap<Vec<u8>, Slot<Position>>,
-    timers: HashMap<SiteName, Option<u64>>,
+    ids: Slots<Position>,
 }
 
-/// What is being written to sled.
+#[derive(Debug)]
+pub(super) struct Overlay {
+    /// The first sequence of this start.
+    own_from: u64,
+    own: Layer,
+    earlier: Layer,
+    timers: HashMap<SiteName, Option<u64>>,
+    epoch: u64,
+}
+
+/// What is being written to the shelf.
 #[derive(Debug)]
 pub(super) struct Flush {
-    pub(super) queue: Vec<(Vec<u8>, Slot<Entry>)>,
-    pub(super) ids: Vec<(Vec<u8>, Slot<Position>)>,
+    pub(super) queue: Written<Entry>,
+    pub(super) ids: Written<Position>,
     pub(super) timers: Vec<(SiteName, Option<u64>)>,
+}
+
+/// What a batch is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    Earlier,
+    All,
+}
+
+/// The pending part of a range of the queue.
+#[derive(Debug, Default)]
+pub(super) struct Slice {
+    /// None: removed.
+    pub(super) slots: BTreeMap<Vec<u8>, Option<Entry>>,
+    pub(super) removed: usize,
+    /// From it on more may be pending; None: that is all.
+    pub(super) open_from: Option<Vec<u8>>,
 }
 
 /// Keys of one batch; more wait for the next one, so a batch stays within a few MiB.
 const BATCH: usize = 4096;
 
 impl Overlay {
-    /// A delivery that no one has seen before.
-    pub(super) fn insert(&mut self, delivery: &DeliveryId, position: Position, entry: Entry) {
-        set(
-            &mut self.queue,
-            key::queue(&delivery.site, position),
-            entry,
-            true,
-        );
-        set(&mut self.ids, key::id(delivery), position, true);
+    pub(super) fn new(own_from: u64) -> Self {
+        Self {
+            own_from,
+            own: Layer::default(),
+            earlier: Layer::default(),
+            timers: HashMap::new(),
+            epoch: 0,
+        }
     }
 
-    /// A delivery changed, and perhaps its position.
+    fn layer(&mut self, position: Position) -> &mut Layer {
+        match position.sequence >= self.own_from {
+            true => &mut self.own,
+            false => &mut self.earlier,
+        }
+    }
+
+    /// Forgets all mail of earlier starts.
+    pub(super) fn forget_earlier(&mut self) {
+        self.earlier = Layer::default();
+        self.epoch += 1;
+    }
+
+    /// A delivery that no one has seen before.
+    pub(super) fn insert(&mut self, delivery: &DeliveryId, position: Position, entry: Entry) {
+        let layer = self.layer(position);
+        let queue_key = key::queue(&delivery.site, position);
+        set(&mut layer.queue, queue_key, entry, true);
+        set(&mut layer.ids, key::id(delivery), position, true);
+    }
+
+    /// A delivery changed, and perhaps its position; its sequence does not.
     pub(super) fn replace(
         &mut self,
         delivery: &DeliveryId,
@@ -60,51 +116,86 @@ impl Overlay {
         to: Position,
         entry: Entry,
     ) {
+        let layer = self.layer(to);
         if from != to {
-            remove(&mut self.queue, key::queue(&delivery.site, from));
+            remove(&mut layer.queue, key::queue(&delivery.site, from));
         }
-        // A key that moved is new to sled; one that stayed is known to it unless it is still fresh here.
-        set(
-            &mut self.queue,
-            key::queue(&delivery.site, to),
-            entry,
-            from != to,
-        );
-        set(&mut self.ids, key::id(delivery), to, false);
+        let queue_key = key::queue(&delivery.site, to);
+        // A key that moved is new to the shelf; one that stayed is known to it unless it is still fresh here.
+        set(&mut layer.queue, queue_key, entry, from != to);
+        set(&mut layer.ids, key::id(delivery), to, false);
     }
 
     pub(super) fn remove(&mut self, delivery: &DeliveryId, position: Position) {
-        remove(&mut self.queue, key::queue(&delivery.site, position));
-        remove(&mut self.ids, key::id(delivery));
+        let layer = self.layer(position);
+        remove(&mut layer.queue, key::queue(&delivery.site, position));
+        remove(&mut layer.ids, key::id(delivery));
     }
 
-    /// None: ask sled.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// None: ask the shelf.
     pub(super) fn position(&self, id: &[u8]) -> Option<Option<Position>> {
-        self.ids.get(id).map(|slot| slot.value)
+        let slot = self.own.ids.get(id).or_else(|| self.earlier.ids.get(id));
+        slot.map(|slot| slot.value)
     }
 
-    /// None: ask sled.
+    /// None: ask the shelf.
     pub(super) fn entry(&self, queue_key: &[u8]) -> Option<Option<Entry>> {
-        self.queue.get(queue_key).map(|slot| slot.value.clone())
+        let earlier = || self.earlier.queue.get(queue_key);
+        let slot = self.own.queue.get(queue_key).or_else(earlier);
+        slot.map(|slot| slot.value.clone())
     }
 
     pub(super) fn ids_of(&self, message: &[u8; 16]) -> Vec<Vec<u8>> {
         let from: (Bound<&[u8]>, Bound<&[u8]>) = (Bound::Included(message), Bound::Unbounded);
-        self.ids
-            .range::<[u8], _>(from)
-            .take_while(|(id, _)| id.starts_with(message))
-            .map(|(id, _)| id.clone())
-            .collect()
+        let of = |layer: &Layer| {
+            let ids = layer.ids.range::<[u8], _>(from).map(|(id, _)| id.clone());
+            ids.take_while(|id| id.starts_with(message))
+                .collect::<Vec<_>>()
+        };
+        [of(&self.own), of(&self.earlier)].concat()
     }
 
-    pub(super) fn range(&self, from: &[u8], end: Option<&[u8]>) -> Vec<(Vec<u8>, Option<Entry>)> {
+    /// At least the first `limit` pending entries of a range, and what is removed among them.
+    pub(super) fn slice(&self, from: &[u8], end: Option<&[u8]>, limit: usize) -> Slice {
+        let mut slice = Slice::default();
         let upper = end.map_or(Bound::Unbounded, Bound::Excluded);
         if end.is_some_and(|end| end <= from) {
+            return slice;
+        }
+        for layer in [&self.own, &self.earlier] {
+            let range = layer.queue.range::<[u8], _>((Bound::Included(from), upper));
+            let mut live = 0;
+            for (key, slot) in range {
+                if live == limit {
+                    let here = key.clone();
+                    slice.open_from = Some(match slice.open_from.take() {
+                        Some(other) => other.min(here),
+                        None => here,
+                    });
+                    break;
+                }
+                live += usize::from(slot.value.is_some());
+                slice.removed += usize::from(slot.value.is_none());
+                slice.slots.insert(key.clone(), slot.value.clone());
+            }
+        }
+        slice
+    }
+
+    /// Up to `limit` entries of this start, in order.
+    pub(super) fn own(&self, from: &[u8], end: &[u8], limit: usize) -> Vec<(Vec<u8>, Entry)> {
+        if end <= from {
             return Vec::new();
         }
-        self.queue
-            .range::<[u8], _>((Bound::Included(from), upper))
-            .map(|(key, slot)| (key.clone(), slot.value.clone()))
+        let range = (Bound::Included(from), Bound::Excluded(end));
+        let range = self.own.queue.range::<[u8], _>(range);
+        range
+            .filter_map(|(key, slot)| Some((key.clone(), slot.value.clone()?)))
+            .take(limit)
             .collect()
     }
 
@@ -112,27 +203,34 @@ impl Overlay {
         self.timers.insert(site, ms);
     }
 
-    /// None: ask sled.
-    pub(super) fn timer(&self, site: &SiteName) -> Option<Option<u64>> {
-        self.timers.get(site).copied()
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.queue.len() + self.ids.len() + self.timers.len()
-    }
-
-    pub(super) fn begin_flush(&mut self) -> Flush {
-        Flush {
-            queue: begin(&mut self.queue),
-            ids: begin(&mut self.ids),
-            timers: self.timers.iter().map(|(s, ms)| (s.clone(), *ms)).collect(),
+    pub(super) fn len(&self, which: Which) -> usize {
+        let of = |layer: &Layer| layer.queue.len() + layer.ids.len();
+        match which {
+            Which::Earlier => of(&self.earlier),
+            Which::All => of(&self.earlier) + of(&self.own) + self.timers.len(),
         }
+    }
+
+    pub(super) fn begin_flush(&mut self, which: Which) -> Flush {
+        self.epoch += 1;
+        let mut queue = begin(&mut self.earlier.queue, BATCH);
+        let mut ids = begin(&mut self.earlier.ids, BATCH);
+        let mut timers = Vec::new();
+        if which == Which::All {
+            queue.extend(begin(&mut self.own.queue, BATCH - queue.len()));
+            ids.extend(begin(&mut self.own.ids, BATCH - ids.len()));
+            timers.extend(self.timers.iter().map(|(s, ms)| (s.clone(), *ms)));
+        }
+        Flush { queue, ids, timers }
     }
 
     /// Forgets what was written, unless it has changed meanwhile.
     pub(super) fn end_flush(&mut self, flush: Flush) {
-        end(&mut self.queue, flush.queue);
-        end(&mut self.ids, flush.ids);
+        self.epoch += 1;
+        for layer in [&mut self.own, &mut self.earlier] {
+            end(&mut layer.queue, &flush.queue);
+            end(&mut layer.ids, &flush.ids);
+        }
         for (site, ms) in flush.timers {
             if self.timers.get(&site) == Some(&ms) {
                 self.timers.remove(&site);
@@ -141,13 +239,13 @@ impl Overlay {
     }
 }
 
-fn set<T>(map: &mut BTreeMap<Vec<u8>, Slot<T>>, key: Vec<u8>, value: T, new: bool) {
+fn set<T>(map: &mut Slots<T>, key: Vec<u8>, value: T, new: bool) {
     let fresh = map.get(&key).map_or(new, |slot| slot.fresh);
     let value = Some(value);
     map.insert(key, Slot { value, fresh });
 }
 
-fn remove<T>(map: &mut BTreeMap<Vec<u8>, Slot<T>>, key: Vec<u8>) {
+fn remove<T>(map: &mut Slots<T>, key: Vec<u8>) {
     if map.get(&key).is_some_and(|slot| slot.fresh) {
         map.remove(&key);
     } else {
@@ -156,9 +254,9 @@ fn remove<T>(map: &mut BTreeMap<Vec<u8>, Slot<T>>, key: Vec<u8>) {
     }
 }
 
-fn begin<T: Clone>(map: &mut BTreeMap<Vec<u8>, Slot<T>>) -> Vec<(Vec<u8>, Slot<T>)> {
+fn begin<T: Clone>(map: &mut Slots<T>, limit: usize) -> Written<T> {
     map.iter_mut()
-        .take(BATCH)
+        .take(limit)
         .map(|(key, slot)| {
             slot.fresh = false;
             (key.clone(), slot.clone())
@@ -166,10 +264,10 @@ fn begin<T: Clone>(map: &mut BTreeMap<Vec<u8>, Slot<T>>) -> Vec<(Vec<u8>, Slot<T
         .collect()
 }
 
-fn end<T: PartialEq>(map: &mut BTreeMap<Vec<u8>, Slot<T>>, written: Vec<(Vec<u8>, Slot<T>)>) {
+fn end<T: PartialEq>(map: &mut Slots<T>, written: &Written<T>) {
     for (key, slot) in written {
-        if map.get(&key) == Some(&slot) {
-            map.remove(&key);
+        if map.get(key) == Some(slot) {
+            map.remove(key);
         }
     }
 }

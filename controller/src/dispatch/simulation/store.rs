@@ -1,0 +1,111 @@
+//! The made-up store: what is accepted, settled, noted and read, without anything that lasts.
+
+use dd_proto::id::{DeliveryId, MessageId, RecipientNumber};
+use dd_proto::name::SiteName;
+use jiff::Timestamp;
+use rand::RngExt as _;
+
+use super::world::{Happening, World, wall};
+use crate::dispatch::event::{Event, Settle};
+use crate::store::{Head, Note, Position, Settled, Waiting};
+
+impl World {
+    pub(super) fn arrive(&mut self) {
+        self.number += 1;
+        let site = self.sites[self.rng.random_range(0..5)].0.name.clone();
+        let delivery = DeliveryId {
+            message: MessageId::new(self.number, [0; 10]),
+            site,
+        };
+        let recipients = self.rng.random_range(1..4);
+        let waiting = Waiting {
+            delivery: delivery.clone(),
+            position: Position::made_up(0, self.number),
+            arrived: wall(self.now),
+            not_before: None,
+            attempts: 0,
+            breaks: 0,
+            in_doubt: false,
+            failed: false,
+            kept: false,
+            warned: false,
+            last: String::new(),
+            bytes: 1,
+            open: (0..recipients).map(RecipientNumber).collect(),
+            earlier_start: false,
+        };
+        self.accepted += 1;
+        self.mail.insert(delivery, waiting.clone());
+        self.apply(Event::Arrived(waiting));
+    }
+
+    pub(super) fn settle(&mut self, settle: &Settle) {
+        let delivery = &settle.settlement.delivery;
+        let waiting = self.mail.get_mut(delivery).expect("settled twice");
+        for (number, settled) in &settle.settlement.recipients {
+            let place = waiting.open.iter().position(|open| open == number);
+            waiting.open.remove(place.expect("settled twice"));
+            assert_eq!(*settled, Settled::Relayed);
+            let received = self.received.contains_key(&(delivery.clone(), *number));
+            assert!(received, "settled, and the site never had it");
+        }
+        self.relayed += 1;
+        if waiting.open.is_empty() {
+            self.mail.remove(delivery);
+        }
+        self.soon(
+            10,
+            Happening::Core(Box::new(Event::Written(delivery.clone()))),
+        );
+    }
+
+    pub(super) fn note(&mut self, note: Note) {
+        if let Some(waiting) = self.mail.get_mut(&note.delivery) {
+            let sequence = waiting.delivery.message.as_bytes()[..6].iter();
+            let sequence = sequence.fold(0, |all, byte| (all << 8) | u64::from(*byte));
+            let ms = note
+                .not_before
+                .map_or(0, |at| at.as_millisecond().try_into().unwrap());
+            waiting.position = Position::made_up(ms, sequence);
+            waiting.not_before = note.not_before;
+            waiting.attempts = note.attempts;
+            waiting.breaks = note.breaks;
+            waiting.in_doubt = note.in_doubt;
+            waiting.failed = note.failed;
+            (waiting.kept, waiting.warned) = (note.kept, note.warned);
+            waiting.last = note.last;
+        }
+        self.soon(10, Happening::Core(Box::new(Event::Written(note.delivery))));
+    }
+
+    pub(super) fn head(
+        &self,
+        site: &SiteName,
+        after: Option<Position>,
+        due: Timestamp,
+        limit: usize,
+    ) -> Head {
+        let mut all: Vec<_> = self
+            .mail
+            .values()
+            .filter(|w| w.delivery.site == *site)
+            .collect();
+        all.sort_by_key(|waiting| waiting.position);
+        let next_due = all
+            .iter()
+            .filter_map(|w| w.not_before)
+            .filter(|at| *at > due)
+            .min();
+        let is_due = |w: &&&Waiting| {
+            w.not_before.is_none_or(|at| at <= due) && after.is_none_or(|after| w.position > after)
+        };
+        let mut due: Vec<Waiting> = all.iter().filter(is_due).map(|w| (*w).clone()).collect();
+        let more = due.len() > limit;
+        due.truncate(limit);
+        Head {
+            due,
+            more,
+            next_due,
+        }
+    }
+}

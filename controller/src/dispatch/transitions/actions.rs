@@ -1,0 +1,124 @@
+//! What operators do to deliveries and sites, while other things happen.
+
+use super::*;
+use crate::dispatch::actions::{Action, Asked, Left};
+use crate::dispatch::release::Token;
+use crate::store::{Settled, Waiting};
+
+fn asked(action: Action, waiting: &[Waiting]) -> Asked {
+    Asked {
+        token: Token(1),
+        action,
+        deliveries: waiting.iter().map(|it| it.delivery.clone()).collect(),
+    }
+}
+
+#[test]
+fn nothing_is_done_to_what_is_in_hand() {
+    for action in [Action::Retry, Action::Fail, Action::Remove] {
+        let mut core = Core::idle();
+        let waiting = core.waiting();
+        core.apply(Event::Arrived(waiting.clone()));
+        core.effects.clear();
+        core.apply(Event::Act(asked(action, &[waiting])));
+        assert_eq!(core.words(), ["Acted(in hand)"], "{action:?}");
+    }
+}
+
+#[test]
+fn what_is_asked_for_is_not_sent_meanwhile_and_what_was_settled_is_not_sent_again() {
+    let mut core = Core::ready();
+    let waiting = core.waiting();
+    core.apply(Event::Arrived(waiting.clone()));
+    let asked = asked(Action::Retry, std::slice::from_ref(&waiting));
+    core.apply(Event::Act(asked.clone()));
+    core.attach(OUT1, "out1");
+    core.proved();
+    core.read(vec![waiting.clone()]);
+    assert!(
+        core.assigned
+            .iter()
+            .all(|it| it.lease.delivery != waiting.delivery)
+    );
+    // An agent reports from its journal that it was accepted; the store's answer is older than that.
+    let mut lease = core.lease();
+    lease.delivery = waiting.delivery.clone();
+    lease.generation.start = 1;
+    let relayed = report(lease, Outcome::Transacted, result(Disposition::Relayed));
+    core.said(AgentEvent::Report(relayed));
+    let question = core.effects.iter().rev().find_map(|effect| match effect {
+        Effect::Find(question) => Some(question.clone()),
+        _ => None,
+    });
+    core.apply(Event::Found {
+        question: question.unwrap(),
+        waiting: Some(waiting.clone()),
+    });
+    core.all_written();
+    core.apply(Event::Looked {
+        asked: asked.clone(),
+        found: vec![waiting],
+    });
+    assert!(
+        core.words().contains(&"Look".to_owned()),
+        "it is looked at again"
+    );
+    core.effects.clear();
+    core.apply(Event::Looked {
+        asked,
+        found: Vec::new(),
+    });
+    assert!(
+        core.words().contains(&"Acted(0)".to_owned()),
+        "{:?}",
+        core.words()
+    );
+    assert!(!core.words().contains(&"Note".to_owned()));
+}
+
+#[test]
+fn a_site_is_closed_batch_by_batch_after_what_is_out_has_come_back() {
+    let mut core = Core::proving();
+    let mut record = site(0);
+    record.closing = true;
+    record.version.0 += 1;
+    core.apply(Event::SiteChanged {
+        site: Arc::new(record),
+        waiting: 1,
+    });
+    assert_eq!(core.phase(), "held");
+    core.effects.clear();
+    core.apply(Event::CloseSite {
+        site: name(),
+        token: Token(3),
+        left: Left::Fail,
+    });
+    assert!(core.words().is_empty(), "its canary is out");
+    core.report(Outcome::Unreachable, Vec::new());
+    core.all_written();
+    for batch in [2, 1, 0] {
+        let read = core.effects.iter().rev().find_map(|effect| match effect {
+            Effect::ReadLeft { read, .. } => Some(*read),
+            _ => None,
+        });
+        let found: Vec<Waiting> = (0..batch).map(|_| core.waiting()).collect();
+        core.apply(Event::LeftRead {
+            site: name(),
+            read: read.expect("the next batch is read"),
+            found: Some(found),
+        });
+        let settled = core.effects.iter().filter_map(|effect| match effect {
+            Effect::Settle(settle) => Some(settle.settlement.recipients[0].1),
+            _ => None,
+        });
+        assert_eq!(settled.collect::<Vec<_>>(), vec![Settled::Failed; batch]);
+        if batch > 0 {
+            core.all_written();
+        }
+    }
+    assert!(
+        core.words().contains(&"SiteClosed(3)".to_owned()),
+        "{:?}",
+        core.words()
+    );
+}

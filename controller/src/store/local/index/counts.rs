@@ -1,0 +1,98 @@
+//! How much is open: by site, and by the segment in which its newest record lies.
+//!
+//! # Invariants
+//! What is counted of earlier starts can be forgotten and counted again without what this start has accepted.
+
+use std::collections::{BTreeMap, HashMap};
+
+use dd_proto::name::SiteName;
+
+use super::entry::Entry;
+use crate::store::{Count, Position};
+
+/// The counters, in memory only: a start fills them by its scan or rebuild.
+#[derive(Debug)]
+pub(super) struct Counts {
+    own_from: u64,
+    own: HashMap<SiteName, Count>,
+    earlier: HashMap<SiteName, Count>,
+    /// Open deliveries by segment.
+    live: BTreeMap<u64, u64>,
+}
+
+impl Counts {
+    pub(super) fn new(own_from: u64) -> Self {
+        Self {
+            own_from,
+            own: HashMap::new(),
+            earlier: HashMap::new(),
+            live: BTreeMap::new(),
+        }
+    }
+
+    /// Forgets all mail of earlier starts; it lies in segments before this one.
+    pub(super) fn forget_earlier(&mut self, own_segment: u64) {
+        self.earlier = HashMap::new();
+        self.live = self.live.split_off(&own_segment);
+    }
+
+    pub(super) fn opened(&mut self, site: &SiteName, position: Position, entry: &Entry) {
+        let count = self.of(position).entry(site.clone()).or_default();
+        count.messages += 1;
+        count.bytes += entry.bytes;
+        *self.live.entry(entry.segment).or_default() += 1;
+    }
+
+    pub(super) fn closed(&mut self, site: &SiteName, position: Position, entry: &Entry) {
+        let sites = self.of(position);
+        if let Some(count) = sites.get_mut(site) {
+            count.messages = count.messages.saturating_sub(1);
+            count.bytes = count.bytes.saturating_sub(entry.bytes);
+            if count.messages == 0 {
+                sites.remove(site);
+            }
+        }
+        if let Some(live) = self.live.get_mut(&entry.segment) {
+            *live = live.saturating_sub(1);
+            if *live == 0 {
+                self.live.remove(&entry.segment);
+            }
+        }
+    }
+
+    fn of(&mut self, position: Position) -> &mut HashMap<SiteName, Count> {
+        match position.sequence >= self.own_from {
+            true => &mut self.own,
+            false => &mut self.earlier,
+        }
+    }
+
+    pub(super) fn site(&self, site: &SiteName) -> Count {
+        let of = |sites: &HashMap<SiteName, Count>| sites.get(site).copied().unwrap_or_default();
+        sum(of(&self.own), of(&self.earlier))
+    }
+
+    pub(super) fn total(&self) -> Count {
+        let all = self.own.values().chain(self.earlier.values());
+        all.fold(Count::default(), |total, count| sum(total, *count))
+    }
+
+    /// Sites for which mail waits.
+    pub(super) fn sites(&self) -> Vec<SiteName> {
+        let own = self.own.keys();
+        let earlier = self.earlier.keys().filter(|it| !self.own.contains_key(*it));
+        own.chain(earlier).cloned().collect()
+    }
+
+    /// Open deliveries whose newest record lies in a segment.
+    pub(super) fn live(&self, segment: u64) -> u64 {
+        self.live.get(&segment).copied().unwrap_or_default()
+    }
+}
+
+fn sum(a: Count, b: Count) -> Count {
+    Count {
+        messages: a.messages + b.messages,
+        bytes: a.bytes + b.bytes,
+    }
+}

@@ -1,0 +1,276 @@
+"""One verified SMTP session with a site: connect, prove, hand over.
+
+Nothing of an envelope is sent before the proof is given (`Session.open`), and no proof falls back to plaintext. Whatever
+ends an attempt is an `Ended`, with the outcome that the controller is told.
+"""
+
+import ipaddress
+import re
+import smtplib
+import socket
+import ssl
+import tempfile
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+import resolve
+from dd.v1 import delivery_pb2 as pb
+
+CONNECT_S = 30
+COMMAND_S = 300
+# RFC 5321 §4.5.3.2.6: a shorter wait for the reply to the final dot makes duplicates.
+FINAL_DOT_S = 600
+
+
+class Ended(Exception):
+    """The attempt has ended for the whole site."""
+
+    def __init__(self, outcome, detail, reply=None):
+        super().__init__(detail)
+        self.outcome, self.detail, self.reply = outcome, detail, reply
+
+
+class LeaseExpired(Exception):
+    """Before the dot: the assignment goes back."""
+
+
+class _Smtp(smtplib.SMTP):
+    """smtplib, connecting from our own address to a checked one, while TLS is told the site's defined name."""
+
+    def __init__(self, address, port, source, helo, name):
+        self._to = (str(address), port)
+        super().__init__(name, port, helo, CONNECT_S, (source, 0))
+
+    def _get_socket(self, _host, _port, timeout):
+        return socket.create_connection(self._to, timeout, self.source_address)
+
+
+class Session:
+    """A session that has proved itself; only `open` makes one."""
+
+    @classmethod
+    def open(cls, plan, place, observed):
+        """Tries the plan's hosts in order. `place` says who we are; `observed` is filled with what was seen."""
+        last = Ended(pb.OUTCOME_UNREACHABLE, "the site has no host")
+        for host in plan.hosts:
+            try:
+                addresses = resolve.addresses(host.host, place.dns)
+            except OSError as error:
+                last = Ended(pb.OUTCOME_UNREACHABLE, f"{host.host} cannot be resolved: {error}")
+                continue
+            for address in addresses:
+                observed.Clear()
+                observed.host = f"{host.host}:{host.port}"
+                try:
+                    return cls(plan, place, address, host.port, observed)
+                except Ended as ended:
+                    last = ended
+        raise last
+
+    def __init__(self, plan, place, address, port, observed):
+        _check_target(address, plan, place)
+        proof = plan.proof.WhichOneof("kind")
+        observed.proof = proof.replace("_", "-")
+        observed.peer = f"{address}:{port}"
+        name = plan.proof.certificate.name if proof == "certificate" else str(address)
+        try:
+            self._smtp = _Smtp(address, port, place.source, place.helo, name)
+        except smtplib.SMTPResponseException as refused:
+            raise _unproved(refused.smtp_code, refused.smtp_error, "the greeting")
+        except (OSError, smtplib.SMTPException) as error:
+            raise Ended(pb.OUTCOME_UNREACHABLE, f"{observed.peer}: {error}")
+        try:
+            self._smtp.sock.settimeout(COMMAND_S)
+            self._prove(plan, proof, address, observed)
+        except (OSError, smtplib.SMTPException) as error:
+            self._smtp.close()
+            raise _withheld(observed, "NoTls", f"{observed.peer}: {error}")
+        except Ended:
+            self.quit()
+            raise
+
+    def _prove(self, plan, proof, address, observed):
+        code, text = self._smtp.ehlo()
+        if code != 250:
+            raise _unproved(code, text, "EHLO")
+        offers_tls = self._smtp.has_extn("starttls")
+        if proof == "certificate" and not offers_tls:
+            raise _withheld(observed, "NoStartTls", "the host does not offer STARTTLS")
+        if offers_tls:
+            try:
+                self._smtp.starttls(context=_context(plan, proof))
+            except ssl.SSLCertVerificationError as error:
+                self._smtp.close()
+                reason = "NameMismatch" if error.verify_code == 62 else "CertificateRefused"
+                raise _withheld(observed, reason, f"the certificate is refused: {error.verify_message}")
+            self._see(observed)
+            # RFC 3207 §4.2: what was learnt before TLS is forgotten.
+            self._smtp.ehlo()
+        if proof == "certificate":
+            self._check_key(observed)
+        elif proof == "static_ip":
+            listed = [ipaddress.ip_address(listed) for listed in plan.proof.static_ip.addresses]
+            if address not in listed:
+                raise _withheld(observed, "AddressNotListed", f"{address} is not one of the site's addresses")
+        elif proof != "port":
+            raise Ended(pb.OUTCOME_AGENT_TROUBLE, f"this agent does not know the proof {proof}")
+
+    def _check_key(self, observed):
+        key = self._certificate().public_key()
+        if isinstance(key, rsa.RSAPublicKey) and key.key_size < 2048:
+            raise _withheld(observed, "WeakKey", f"the certificate's RSA key has only {key.key_size} bits")
+
+    def _certificate(self):
+        return x509.load_der_x509_certificate(self._smtp.sock.getpeercert(True))
+
+    def _see(self, observed):
+        certificate, names = self._certificate(), []
+        try:
+            extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+            names = [str(name) for name in extension.value.get_values_for_type(x509.DNSName)]
+        except x509.ExtensionNotFound:
+            pass
+        observed.tls_version = self._smtp.sock.version()
+        observed.tls_cipher = self._smtp.sock.cipher()[0]
+        seen = observed.certificate
+        seen.subject = certificate.subject.rfc4514_string()
+        seen.issuer = certificate.issuer.rfc4514_string()
+        seen.names.extend(names)
+        seen.sha256 = certificate.fingerprint(hashes.SHA256()).hex()
+
+    def transact(self, envelope, content, before_dot):
+        """Hands one message over. Calls `before_dot` with the accepted numbers; returns a result for each recipient."""
+        options = self._mail_options(envelope, len(content))
+        code, text = self._command(f"MAIL FROM:<{envelope.reverse_path}>{options}")
+        if code // 100 != 2:
+            outcome = pb.OUTCOME_REFUSED if code // 100 == 5 else pb.OUTCOME_BUSY
+            raise Ended(outcome, f"MAIL was answered {code}", _reply(code, text))
+        results, accepted = [], []
+        for recipient in envelope.recipients:
+            code, text = self._command(f"RCPT TO:<{recipient.forward_path}>")
+            if code // 100 == 2:
+                accepted.append(recipient.number)
+            else:
+                # RFC 5321 §4.5.3.1.10: 552 to RCPT is temporary.
+                results.append(_result(recipient.number, 452 if code == 552 else code, code, text))
+        if not accepted:
+            self._command("RSET")
+            return results
+        code, text = self._command("DATA")
+        if code == 354:
+            self._body(content)
+            before_dot(accepted)
+            code, text = self._dot()
+        return results + [_result(number, code, code, text) for number in accepted]
+
+    def _mail_options(self, envelope, size):
+        options = f" SIZE={size}" if self._smtp.has_extn("size") else ""
+        for wanted, extension, option in (
+            (envelope.eight_bit, "8bitmime", " BODY=8BITMIME"),
+            (envelope.smtputf8, "smtputf8", " SMTPUTF8"),
+        ):
+            if wanted and self._smtp.has_extn(extension):
+                options += option
+            elif wanted and extension == "smtputf8":
+                # RFC 6531 §3.4: no downgrade in flight; temporary, for the site may be set right.
+                raise Ended(pb.OUTCOME_BUSY, "the site does not offer SMTPUTF8")
+        return options
+
+    def _body(self, content):
+        if content and not content.endswith(b"\r\n"):
+            content += b"\r\n"
+        try:
+            self._smtp.send(re.sub(rb"(?m)^\.", b"..", content))
+        except (OSError, smtplib.SMTPException) as error:
+            raise Ended(pb.OUTCOME_BROKEN, f"the session broke in the content: {error}")
+
+    def _dot(self):
+        try:
+            self._smtp.sock.settimeout(FINAL_DOT_S)
+            self._smtp.send(b".\r\n")
+            code, text = self._smtp.getreply()
+            self._smtp.sock.settimeout(COMMAND_S)
+            return code, text
+        except (OSError, smtplib.SMTPException) as error:
+            raise Ended(pb.OUTCOME_IN_DOUBT, f"no answer to the final dot: {error}")
+
+    def _command(self, line):
+        """One command; what breaks here came before any dot of this message."""
+        try:
+            self._smtp.putcmd(line)
+            code, text = self._smtp.getreply()
+        except (OSError, smtplib.SMTPException) as error:
+            raise Ended(pb.OUTCOME_BROKEN, f"the session broke at {line.split()[0]}: {error}")
+        if code == 421:
+            raise Ended(pb.OUTCOME_BUSY, "the site closes the session", _reply(code, text))
+        return code, text
+
+    def quit(self):
+        if self._smtp.sock is None:
+            return
+        try:
+            self._smtp.sock.settimeout(5)
+            self._smtp.quit()
+        except (OSError, smtplib.SMTPException):
+            self._smtp.close()
+
+    def drop(self):
+        """Ends it without another word: used before a dot that must not go."""
+        self._smtp.close()
+
+
+def _context(plan, proof):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if proof != "certificate":
+        # TLS keeps readers out here; the proof is another one, and rules alone.
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
+    # Exactly the site's authority, never the system's; names only from the SAN (RFC 9525 §2).
+    context.hostname_checks_common_name = False
+    context.load_verify_locations(cadata=b"".join(plan.anchors))
+    if plan.revocation_lists:
+        with tempfile.NamedTemporaryFile() as file:
+            for der in plan.revocation_lists:
+                file.write(x509.load_der_x509_crl(der).public_bytes(serialization.Encoding.PEM))
+            file.flush()
+            context.load_verify_locations(cafile=file.name)
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+    return context
+
+
+def _check_target(address, plan, place):
+    within = lambda networks: any(address in ipaddress.ip_network(network) for network in networks)
+    if within(plan.allow_targets) or within(place.allow):
+        return
+    if not address.is_global or within(place.forbidden):
+        raise Ended(pb.OUTCOME_UNREACHABLE, f"{address} is no address a site may lie at")
+
+
+def _unproved(code, text, what):
+    """Nothing that an unproved host says is permanent."""
+    outcome = pb.OUTCOME_BUSY if code // 100 == 4 else pb.OUTCOME_WRONG_HOST
+    return Ended(outcome, f"{what} was answered {code}", _reply(code, text))
+
+
+def _withheld(observed, reason, sentence):
+    observed.refusal.reason, observed.refusal.sentence = reason, sentence
+    return Ended(pb.OUTCOME_WRONG_HOST, sentence)
+
+
+def _result(number, meant, code, text):
+    disposition = {2: pb.DISPOSITION_RELAYED, 4: pb.DISPOSITION_DEFERRED, 5: pb.DISPOSITION_FAILED}
+    return pb.RecipientResult(
+        number=number,
+        disposition=disposition.get(meant // 100, pb.DISPOSITION_DEFERRED),
+        reply=_reply(code, text),
+    )
+
+
+def _reply(code, text):
+    text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    printable = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)[:2000]
+    enhanced = re.match(r"([245]\.\d{1,3}\.\d{1,3}) ", printable)
+    return pb.Reply(code=max(code, 0), enhanced=enhanced[1] if enhanced else "", text=printable)

@@ -1,0 +1,223 @@
+//! What every agent must pass, whoever wrote it: the cases of `docs/agent-protocol.md`.
+//!
+//! # Not here
+//! Cases that only our own agent has to pass: `tests/tests/`.
+
+use crate::ca::Ca;
+use crate::foreign::ForeignAgent;
+use crate::site::{Act, At, Gate, Handshake, Script};
+use crate::submit::message;
+use crate::wait::{PATIENCE, until};
+use crate::world::{OUTBOUND, World};
+
+/// An agent in a world that is ended and started by the cases.
+pub trait Agent {
+    fn name(&self) -> &'static str;
+    fn kill(&mut self, world: &mut World);
+    fn start_again(&mut self, world: &mut World);
+}
+
+/// The agent of this project, the first one of its world.
+#[derive(Debug)]
+pub struct Ours;
+
+impl Agent for Ours {
+    fn name(&self) -> &'static str {
+        "out1"
+    }
+
+    fn kill(&mut self, world: &mut World) {
+        world.kill_agent(self.name());
+    }
+
+    fn start_again(&mut self, world: &mut World) {
+        world.start_agent(self.name());
+    }
+}
+
+/// The name the cases give to an agent that somebody else wrote.
+pub const FOREIGN: &str = "foreign";
+
+impl Agent for ForeignAgent {
+    fn name(&self) -> &'static str {
+        FOREIGN
+    }
+
+    fn kill(&mut self, _: &mut World) {
+        ForeignAgent::kill(self);
+    }
+
+    fn start_again(&mut self, _: &mut World) {
+        self.run();
+    }
+}
+
+/// A world whose only agent is a foreign one.
+pub fn foreign_world(program: &str) -> (World, ForeignAgent) {
+    let world = World::with_agents(0);
+    let agent = ForeignAgent::start(&world, FOREIGN, OUTBOUND[0], program);
+    (world, agent)
+}
+
+/// Proved by certificate, inside TLS, from the agent's own address, whole: small content and one that is fetched.
+///
+/// # Panics
+/// The agent does not do it.
+pub fn delivers_to_a_site_that_proves_itself(world: &World, agent: &impl Agent) {
+    let home = world.home("home", &[]);
+    let large = large("large");
+    let mut feeder = world.smtp();
+    feeder.send("a@elsewhere.example", "me@home.example", &message("small"));
+    feeder.send("", "me@home.example", &large);
+    for got in home.received(2) {
+        let seen = home.session_of(&got);
+        assert_eq!(seen.peer, OUTBOUND[0]);
+        assert_eq!(seen.handshake, Handshake::Done);
+        assert_eq!(got.recipients, ["<me@home.example>"]);
+        if got.mail.starts_with("<>") {
+            assert!(got.content.ends_with(&large), "the large content is whole");
+        }
+    }
+    let shown = world.drained("home");
+    let last = &shown["last_attempts"][0];
+    assert_eq!(last["outcome"], "relayed", "{shown}");
+    assert_eq!(last["agent"], agent.name(), "{shown}");
+}
+
+/// Three strangers get not one byte of an envelope; the mail waits for the right one.
+///
+/// # Panics
+/// The agent does not do it.
+pub fn refuses_the_wrong_host(world: &World) {
+    let home = world.home("home", &["--retry", "1h"]);
+    let impostor = Ca::new("Members of the provider");
+    let strangers = [
+        Script::with(&world.ca.identity(&["other.example"])),
+        Script::with(&impostor.identity(&["home.example"])),
+        Script::plain(),
+    ];
+    home.behave(strangers[0].clone());
+    let mut feeder = world.smtp();
+    feeder.send("a@b.example", "me@home.example", &message("waits"));
+    world.site_is("home", "waiting");
+    for stranger in strangers {
+        home.forget();
+        home.behave(stranger);
+        let outcome = world.ddadm().run(&["etrn", "home", "--wait", "20s"]);
+        assert_eq!(outcome.code, 5, "{outcome}");
+        let seen = home.saw("the agent to hang up", |seen| seen.ended);
+        assert_eq!(seen.secured, b"", "not one byte inside TLS");
+        let clear = String::from_utf8_lossy(&seen.clear);
+        for line in clear.split_terminator("\r\n") {
+            let verb = line.split(' ').next().unwrap_or_default();
+            let harmless = ["EHLO", "STARTTLS", "QUIT"].contains(&verb.to_uppercase().as_str());
+            assert!(harmless, "a stranger was told `{line}`");
+        }
+        let shown = world.show("home");
+        assert_eq!(shown["why"], "wrong-host", "{shown}");
+    }
+    home.behave(Script::with(&world.ca.identity(&["home.example"])));
+    let _ = world.ddadm().run(&["etrn", "home", "--wait", "20s"]).done();
+    home.received(1);
+    world.drained("home");
+}
+
+/// Killed before the dot: delivered once. Killed behind it: in doubt, and shown so.
+///
+/// # Panics
+/// The agent does not do it.
+pub fn survives_a_kill(world: &mut World, agent: &mut impl Agent) {
+    let home = world.home("home", &["--retry", "1s", "--connections", "1"]);
+    let good = Script::with(&world.ca.identity(&["home.example"]));
+
+    home.behave(good.clone().but(At::Data, Act::Hang));
+    send(world, "before the dot");
+    home.saw("DATA", |seen| seen.secured.ends_with(b"DATA\r\n"));
+    agent.kill(world);
+    home.behave(good.clone());
+    agent.start_again(world);
+    home.received(1);
+    let shown = world.drained("home");
+    assert_eq!(count(&shown, "in-doubt"), 0, "{shown}");
+
+    // A new session, for the old one follows the old script.
+    agent.kill(world);
+    agent.start_again(world);
+    world.attached(agent.name());
+    home.behave(good.clone().but(At::Dot, Act::Hang));
+    home.forget();
+    send(world, "behind the dot");
+    home.saw("the dot", |seen| seen.secured.ends_with(b"\r\n.\r\n"));
+    agent.kill(world);
+    home.behave(good);
+    home.forget();
+    agent.start_again(world);
+    home.received(1);
+    let shown = world.drained("home");
+    assert_eq!(count(&shown, "in-doubt"), 1, "{shown}");
+}
+
+/// What the site does not accept is not reported as accepted: it is delivered later.
+///
+/// # Panics
+/// The agent does not do it.
+pub fn reports_what_the_site_said(world: &World) {
+    let home = world.home("home", &["--retry", "1s", "--connections", "1"]);
+    let good = Script::with(&world.ca.identity(&["home.example"]));
+    home.behave(good.clone().but(At::Dot, Act::Break));
+    send(world, "early");
+    home.saw("the dot", |seen| seen.secured.ends_with(b"\r\n.\r\n"));
+    home.behave(good);
+    until("the message to come, or to be lost", PATIENCE, || {
+        let came = !home.messages().is_empty();
+        (came || world.show("home")["queued"]["messages"] == 0).then_some(())
+    });
+    assert_eq!(home.messages().len(), 1, "the site never had it");
+}
+
+/// An agent that was away for longer than its lease sends no dot: its work went to another one. Returns the copies that
+/// the site accepted.
+///
+/// # Panics
+/// The message does not come at all.
+pub fn copies_after_a_lease_expired(world: &mut World, agent: &ForeignAgent) -> usize {
+    let home = world.home("home", &["--retry", "1s", "--connections", "1"]);
+    let good = Script::with(&world.ca.identity(&["home.example"]));
+    let gate = Gate::default();
+    home.behave(good.clone().but(At::Data, Act::Wait(gate.clone())));
+    send(world, "expired");
+    let held = home.saw("DATA", |seen| seen.secured.ends_with(b"DATA\r\n"));
+    agent.signal("-STOP");
+    home.behave(good);
+    world.add_agent("out2", OUTBOUND[1]);
+    // Lease and grace are forty seconds.
+    until("another agent to deliver", PATIENCE * 2, || {
+        (home.messages().len() == 1).then_some(())
+    });
+    gate.open();
+    agent.signal("-CONT");
+    until("the agent to come back", PATIENCE, || {
+        let connections = home.connections();
+        let same = connections.iter().find(|seen| seen.number == held.number)?;
+        (same.ended || home.messages().len() == 2).then_some(())
+    });
+    home.messages().len()
+}
+
+fn send(world: &World, subject: &str) {
+    let mut feeder = world.smtp();
+    feeder.send("a@b.example", "me@home.example", &message(subject));
+}
+
+fn count(shown: &serde_json::Value, outcome: &str) -> usize {
+    let attempts = shown["last_attempts"].as_array().expect("a list");
+    let such = attempts.iter().filter(|last| last["outcome"] == outcome);
+    such.count()
+}
+
+fn large(subject: &str) -> Vec<u8> {
+    let mut large = message(subject);
+    // A line that begins with a dot is one that must be stuffed.
+    large.extend(b".dots and lines\r\n".repeat(20_000));
+    large
+}
