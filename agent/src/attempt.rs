@@ -15,7 +15,7 @@ use crate::content;
 use crate::lease::{Boottime, Standing};
 use crate::live::{self, Live};
 use crate::plan::{Assignment, Plan};
-use crate::proof::{Refusal, Seen, proof_for};
+use crate::proof::{Refusal, Seen, proof_for, reason_for};
 use crate::resolve::Freshness;
 use crate::session::outcome::{Cause, Phase, Standing as Proved, Verdict, verdict};
 use crate::session::{After, AskTls, Ended, Opening, Transaction, TransactionWant, Unproved};
@@ -42,10 +42,15 @@ pub enum Handed {
 ///
 /// # Errors
 /// The most telling failure: one behind the connect before one in front of it.
-pub async fn open(agent: &Agent, plan: &Plan, freshness: Freshness) -> Result<Live, Missed> {
+pub async fn open(
+    agent: &Agent,
+    plan: &Plan,
+    freshness: Freshness,
+    tls: AskTls,
+) -> Result<Live, Missed> {
     let mut told: Option<Missed> = None;
     for host in &plan.hosts {
-        let mut ask_tls = AskTls::WhereOffered;
+        let mut ask_tls = tls;
         let mut note = String::new();
         let missed = loop {
             match one_host(agent, plan, host, freshness, ask_tls).await {
@@ -266,7 +271,8 @@ fn unreached(
 
 fn missed(plan: &Plan, unproved: Unproved) -> (Verdict, Missed) {
     let Unproved { failure, seen } = unproved;
-    let refusal = failure.refusal.as_ref().map(Refusal::to_reason);
+    let reason = |refusal: &Refusal| reason_for(refusal, &plan.terms, &seen);
+    let refusal = failure.refusal.as_ref().map(reason);
     let missed = Missed {
         outcome: outcome_of(failure.verdict),
         detail: failure.detail,

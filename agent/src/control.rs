@@ -331,6 +331,15 @@ impl Control {
                 self.owed.remove(&lease);
                 self.agent.journal.forget(&lease)?;
             }
+            Order::Check(check) => {
+                let plan = Plan::try_from(check.plan.ok_or(OrderError("plan"))?)?;
+                let agent = Arc::clone(&self.agent);
+                self.agent.start(async move {
+                    let hosts = crate::check::all_hosts(&agent, &plan).await;
+                    let number = check.number;
+                    agent.tell(Event::Checked(pb::Checked { number, hosts }));
+                });
+            }
             Order::CloseSite(close) => {
                 let site = close.site.parse().map_err(|_| OrderError("site"))?;
                 self.lanes.close(&site);

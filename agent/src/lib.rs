@@ -9,6 +9,7 @@
 
 pub mod agent;
 pub mod attempt;
+pub mod check;
 pub mod config;
 pub mod connect;
 pub mod content;

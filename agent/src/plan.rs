@@ -14,6 +14,7 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 
 use crate::proof::Terms;
 use crate::resolve::Freshness;
+use crate::session::AskTls;
 
 /// An order that this agent does not understand. The controller is newer, or broken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +45,8 @@ pub struct Assignment {
     pub content_bytes: u64,
     pub content: Content,
     pub freshness: Freshness,
+    /// Whether the site has shown a valid certificate before.
+    pub tls: AskTls,
     /// When it came.
     pub received: Instant,
 }
@@ -110,6 +113,10 @@ impl Assignment {
             freshness: match assignment.fresh {
                 true => Freshness::Fresh,
                 false => Freshness::Cached,
+            },
+            tls: match assignment.tls_expected {
+                true => AskTls::Expected,
+                false => AskTls::WhereOffered,
             },
             received,
         })

@@ -1,39 +1,45 @@
 //! TLS towards sites: one client configuration per (anchors, name, revocation lists), and what a handshake showed.
 //!
 //! # Invariants
-//! - For a proof that needs TLS the verifier is rustls's own `WebPkiServerVerifier` over exactly the site's anchors,
-//!   with the *defined* name as server name. [`Recorder`] stands in front of it, notes the presented chain, and passes
-//!   every question on: it never says yes itself.
+//! - For a proof by certificate the verifier is rustls's own `WebPkiServerVerifier` over exactly the site's anchors
+//!   ([`anchored`]) or the roots of the web PKI, with the *defined* name as server name. [`recorder`] stands in front of
+//!   it, notes the presented chain, and passes every question on: it never says yes itself.
 //! - No resumption: a resumed session is not verified again.
-//! - [`Checked::AgainstAnchors`] is written here, after such a handshake, and nowhere else.
+//! - [`Checked::AgainstAnchors`] and [`Checked::AgainstPublicRoots`] are written here, after such a handshake, and
+//!   nowhere else.
 //!
 //! # Not here
 //! What a finished or failed handshake means: [`crate::proof`]. The verifier that takes any chain: [`any_chain`].
 
+mod anchored;
 pub mod any_chain;
+mod recorder;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dd_proto::domain::Domain;
+use dd_proto::site::Proof;
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::client::TlsStream;
 
-use crate::proof::{Checked, Refusal, Terms, TlsSeen, TlsUp};
+use crate::proof::{Checked, Refusal, Terms, TlsSeen, TlsUp, diagnose};
+use anchored::Anchored;
+use recorder::{Notes, Recorder, Verifier};
 
-/// At most this many sites' verifiers are kept; beyond it the cache starts anew.
+/// At most this many authorities' verifiers are kept; beyond it the cache starts anew.
 const MAX_CACHED: usize = 4096;
 
 /// Makes connections secure, and caches what that takes.
 #[derive(Debug)]
 pub struct Tls {
     provider: Arc<CryptoProvider>,
-    verifiers: Mutex<HashMap<Key, Arc<WebPkiServerVerifier>>>,
+    public: Arc<WebPkiServerVerifier>,
+    anchored: Mutex<HashMap<Key, Arc<Anchored>>>,
 }
 
 /// Everything a verifier depends on, except the name, which is passed with each handshake.
@@ -43,97 +49,69 @@ struct Key {
     revocation_lists: Vec<CertificateRevocationListDer<'static>>,
 }
 
-/// Notes what is presented, and leaves every decision to the verifier behind it.
-#[derive(Debug)]
-struct Recorder {
-    inner: Arc<dyn ServerCertVerifier>,
-    chain: Arc<Mutex<Vec<CertificateDer<'static>>>>,
-}
-
-impl ServerCertVerifier for Recorder {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let presented = std::iter::once(end_entity)
-            .chain(intermediates)
-            .map(|der| der.clone().into_owned())
-            .collect();
-        *self.chain.lock().unwrap_or_else(PoisonError::into_inner) = presented;
-        self.inner
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
-}
-
 impl Default for Tls {
     fn default() -> Self {
-        Self {
-            provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
-            verifiers: Mutex::default(),
-        }
+        Self::with_public_roots(RootCertStore {
+            roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+        })
     }
+}
+
+/// Who decides about one handshake, and under which name.
+struct Judge {
+    verifier: Verifier,
+    name: ServerName<'static>,
+    defined: Option<Domain>,
 }
 
 impl Tls {
+    /// With other roots than those of the web PKI for the proof `public`.
+    ///
+    /// # Panics
+    /// There are none.
+    pub fn with_public_roots(roots: RootCertStore) -> Self {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let public =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+        Self {
+            provider,
+            public: public.build().expect("there are roots"),
+            anchored: Mutex::default(),
+        }
+    }
+
     /// One handshake as the site's terms ask for. The stream comes back only from a finished one.
     pub async fn secure<S>(&self, stream: S, terms: &Terms) -> (TlsSeen, Option<Box<TlsStream<S>>>)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let (verifier, name, checked) = match self.verifier(terms) {
-            Ok(parts) => parts,
+        let judge = match self.judge(terms) {
+            Ok(judge) => judge,
             Err(refusal) => {
                 let chain = Vec::new();
                 return (TlsSeen::Failed { refusal, chain }, None);
             }
         };
-        let chain = Arc::new(Mutex::new(Vec::new()));
-        let recorder = Recorder {
-            inner: verifier,
-            chain: Arc::clone(&chain),
-        };
-        let connector = tokio_rustls::TlsConnector::from(Arc::new(self.config(recorder, &checked)));
-        let result = connector.connect(name, stream).await;
-        let chain = std::mem::take(&mut *chain.lock().unwrap_or_else(PoisonError::into_inner));
+        let notes = Arc::new(Mutex::new(Notes::default()));
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(self.config(&judge, &notes)));
+        let result = connector.connect(judge.name.clone(), stream).await;
+        let notes = std::mem::take(&mut *notes.lock().unwrap_or_else(PoisonError::into_inner));
         match result {
             Ok(stream) => {
-                let up = finished(stream.get_ref().1, chain, checked);
+                let up = finished(stream.get_ref().1, notes, judge);
                 (TlsSeen::Up(up), Some(Box::new(stream)))
             }
             Err(error) => {
-                let refusal = failed(&error, &checked);
+                let refusal = failed(&error, judge.defined.as_ref());
+                let refusal = diagnose(refusal, terms, &notes.chain);
+                let chain = notes.chain;
                 (TlsSeen::Failed { refusal, chain }, None)
             }
         }
     }
 
-    fn config(&self, recorder: Recorder, checked: &Checked) -> ClientConfig {
+    fn config(&self, judge: &Judge, notes: &Arc<Mutex<Notes>>) -> ClientConfig {
+        let recorder = Recorder::new(judge.verifier.clone(), Arc::clone(notes));
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()
             .expect("the provider serves TLS 1.2 and 1.3")
@@ -142,63 +120,52 @@ impl Tls {
             .with_no_client_auth();
         config.resumption = rustls::client::Resumption::disabled();
         // Without a defined name there is none to send.
-        config.enable_sni = matches!(checked, Checked::AgainstAnchors { .. });
+        config.enable_sni = judge.defined.is_some();
         config
     }
 
-    fn verifier(
-        &self,
-        terms: &Terms,
-    ) -> Result<(Arc<dyn ServerCertVerifier>, ServerName<'static>, Checked), Refusal> {
-        let dd_proto::site::Proof::Certificate { name, .. } = &terms.proof else {
-            let verifier = any_chain::AnyChain::new(&self.provider);
-            return Ok((
-                Arc::new(verifier),
-                any_chain::no_name(),
-                Checked::OnlyRecorded,
-            ));
+    fn judge(&self, terms: &Terms) -> Result<Judge, Refusal> {
+        let Some(name) = terms.proof.certificate_name() else {
+            return Ok(Judge {
+                verifier: Verifier::Any(Arc::new(any_chain::AnyChain::new(&self.provider))),
+                name: any_chain::no_name(),
+                defined: None,
+            });
         };
         // RFC 6066 §3: the defined name, never an address.
         let server_name =
             ServerName::try_from(name.as_str().to_owned()).map_err(|_| Refusal::NoAnchor)?;
-        let checked = Checked::AgainstAnchors { name: name.clone() };
-        Ok((self.anchored(terms)?, server_name, checked))
+        let verifier = match &terms.proof {
+            Proof::Public { .. } => Verifier::Public(Arc::clone(&self.public)),
+            _ => Verifier::Anchored(self.anchored(terms)?),
+        };
+        Ok(Judge {
+            verifier,
+            name: server_name,
+            defined: Some(name.clone()),
+        })
     }
 
-    fn anchored(&self, terms: &Terms) -> Result<Arc<WebPkiServerVerifier>, Refusal> {
+    fn anchored(&self, terms: &Terms) -> Result<Arc<Anchored>, Refusal> {
         let key = Key {
             anchors: terms.anchors.clone(),
             revocation_lists: terms.revocation_lists.clone(),
         };
-        let mut verifiers = self
-            .verifiers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(verifier) = verifiers.get(&key) {
-            return Ok(Arc::clone(verifier));
+        let mut cached = self.anchored.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(anchored) = cached.get(&key) {
+            return Ok(Arc::clone(anchored));
         }
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(key.anchors.iter().cloned());
-        let verifier = WebPkiServerVerifier::builder_with_provider(
-            Arc::new(roots),
-            Arc::clone(&self.provider),
-        )
-        .with_crls(key.revocation_lists.iter().cloned())
-        .build()
-        .map_err(|_| Refusal::NoAnchor)?;
-        if verifiers.len() >= MAX_CACHED {
-            verifiers.clear();
+        let anchored = Anchored::new(&key.anchors, &key.revocation_lists, &self.provider)?;
+        let anchored = Arc::new(anchored);
+        if cached.len() >= MAX_CACHED {
+            cached.clear();
         }
-        verifiers.insert(key, Arc::clone(&verifier));
-        Ok(verifier)
+        cached.insert(key, Arc::clone(&anchored));
+        Ok(anchored)
     }
 }
 
-fn finished(
-    connection: &rustls::ClientConnection,
-    chain: Vec<CertificateDer<'static>>,
-    checked: Checked,
-) -> TlsUp {
+fn finished(connection: &rustls::ClientConnection, notes: Notes, judge: Judge) -> TlsUp {
     let version = match connection.protocol_version() {
         Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
         Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
@@ -208,19 +175,23 @@ fn finished(
         .negotiated_cipher_suite()
         .and_then(|suite| suite.suite().as_str())
         .unwrap_or_default();
+    let checked = match (judge.verifier, judge.defined) {
+        (Verifier::Anchored(_), Some(name)) => Checked::AgainstAnchors {
+            name,
+            anchors: notes.anchors,
+        },
+        (Verifier::Public(_), Some(name)) => Checked::AgainstPublicRoots { name },
+        _ => Checked::OnlyRecorded,
+    };
     TlsUp {
         version: version.to_owned(),
         cipher: cipher.to_owned(),
-        chain,
+        chain: notes.chain,
         checked,
     }
 }
 
-fn failed(error: &std::io::Error, checked: &Checked) -> Refusal {
-    let expected: Option<&Domain> = match checked {
-        Checked::AgainstAnchors { name } => Some(name),
-        Checked::OnlyRecorded => None,
-    };
+fn failed(error: &std::io::Error, expected: Option<&Domain>) -> Refusal {
     let inner = error
         .get_ref()
         .and_then(|e| e.downcast_ref::<rustls::Error>());

@@ -187,6 +187,7 @@ async fn attempt(authority: &Authority, site: Site) -> (pb::Report, Vec<String>)
         envelope: envelope("a@b.example -> c@home.example"),
         content_bytes: CONTENT.len() as u64,
         content: Content::Inline(CONTENT.into()),
+        tls: dd_agent::session::AskTls::WhereOffered,
         freshness: Freshness::Cached,
         received,
     });
@@ -223,7 +224,7 @@ async fn another_name_another_authority_or_no_tls_get_not_one_byte() {
     let (foreign, foreign_key) = stranger.issue(NAME);
     for (site, reason) in [
         (Site::Tls(other_name, other_key), "NameMismatch"),
-        (Site::Tls(foreign, foreign_key), "UnknownIssuer"),
+        (Site::Tls(foreign, foreign_key), "SameNameOtherKey"),
         (Site::Clear, "NoStartTls"),
     ] {
         let (report, lines) = attempt(&authority, site).await;

@@ -25,6 +25,8 @@ pub(crate) struct Answer {
     json: String,
     text: String,
     exit: Exit,
+    /// For standard error, beside JSON; the text itself where there is none.
+    sentence: Option<String>,
 }
 
 impl Answer {
@@ -36,12 +38,22 @@ impl Answer {
             json,
             text,
             exit: Exit::Done,
+            sentence: None,
         }
     }
 
     /// The same answer, where what it says is not what was wanted.
     pub(crate) fn ending(self, exit: Exit) -> Self {
         Self { exit, ..self }
+    }
+
+    /// The same, where the text is too long for the one line of an error.
+    pub(crate) fn ending_with(self, exit: Exit, sentence: String) -> Self {
+        Self {
+            exit,
+            sentence: Some(sentence),
+            ..self
+        }
     }
 
     #[cfg(test)]
@@ -91,7 +103,7 @@ impl<'a> Printer<'a> {
         }
         // A program that reads the JSON still gets the sentence where errors go.
         if answer.exit != Exit::Done && output == Output::Json {
-            self.error_line(answer.text.trim_end());
+            self.error_line(answer.sentence.as_deref().unwrap_or(answer.text.trim_end()));
         }
         answer.exit
     }

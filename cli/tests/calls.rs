@@ -145,6 +145,19 @@ impl Sites for Scripted {
             ..pb::ReleaseOutcome::default()
         }))
     }
+
+    async fn check(&self, request: Request<pb::CheckSiteRequest>) -> Answer<pb::SiteChecks> {
+        let proved = request.into_inner().name == "home";
+        let agent = pb::AgentCheck {
+            agent: "out1".into(),
+            proved,
+            sentence: "what was seen".into(),
+            ..pb::AgentCheck::default()
+        };
+        Ok(Response::new(pb::SiteChecks {
+            agents: vec![agent],
+        }))
+    }
 }
 
 fn on_a_socket() -> (TempDir, String) {

@@ -109,6 +109,10 @@ impl Agents for Echo {
             networks: vec![],
         }))
     }
+
+    async fn remove(&self, _: Request<pb::AgentName>) -> Answer<pb::RemoveAgentResponse> {
+        Ok(Response::new(pb::RemoveAgentResponse {}))
+    }
 }
 
 #[tonic::async_trait]
@@ -128,6 +132,7 @@ impl Authorities for Echo {
             name: request.name,
             version: 1,
             certificates: certificates.collect(),
+            ..pb::Authority::default()
         }))
     }
 
@@ -208,6 +213,7 @@ async fn what_is_asked_for_is_what_arrives() {
             "agent addresses --format nft",
             "define dd_outbound_v4 = { 192.0.2.10/32 }\n",
         ),
+        ("agent remove out1", "out1: removed"),
         ("ca list", "no authority"),
         ("ca show member-ca", "member-ca"),
         ("audit", "anna  last 50"),

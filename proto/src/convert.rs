@@ -13,7 +13,7 @@ use crate::report::{
     Delays, Disposition, DotSent, Observed, Outcome, PeerCertificate, RecipientResult,
     RefusalReason, Reply, Report, Told,
 };
-use crate::site::{Host, HostName, Proof};
+use crate::site::{Certified, Host, HostName, Proof};
 
 /// A field that is missing or malformed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -80,16 +80,33 @@ impl TryFrom<pb::Proof> for Proof {
                     .iter()
                     .map(|a| a.parse().map_err(|_| ConvertError("addresses")))
                     .collect::<Result<_, _>>()?,
+                certificate: it.certificate.map(TryInto::try_into).transpose()?,
             },
-            Kind::Certificate(it) => Self::Certificate {
-                authority: it
-                    .authority
-                    .parse()
-                    .map_err(|_| ConvertError("authority"))?,
+            Kind::Certificate(it) => Self::Certificate(it.try_into()?),
+            Kind::Fingerprint(it) => Self::Fingerprint {
+                listed: it
+                    .sha256
+                    .iter()
+                    .map(|text| text.parse().map_err(|_| ConvertError("sha256")))
+                    .collect::<Result<_, _>>()?,
+            },
+            Kind::Public(it) => Self::Public {
                 name: it.name.parse().map_err(|_| ConvertError("name"))?,
             },
             Kind::Port(_) => Self::Port,
             Kind::Configured(_) => Self::Configured,
+        })
+    }
+}
+
+impl TryFrom<pb::proof::Certificate> for Certified {
+    type Error = ConvertError;
+
+    fn try_from(it: pb::proof::Certificate) -> Result<Self, ConvertError> {
+        let authority = it.authority.parse();
+        Ok(Self {
+            authority: authority.map_err(|_| ConvertError("authority"))?,
+            name: it.name.parse().map_err(|_| ConvertError("name"))?,
         })
     }
 }
@@ -197,6 +214,8 @@ impl From<RefusalReason> for pb::Refusal {
         Self {
             reason: refusal.reason,
             sentence: refusal.sentence,
+            wanted: refusal.wanted,
+            seen: refusal.seen,
         }
     }
 }
@@ -211,6 +230,7 @@ impl From<PeerCertificate> for pb::PeerCertificate {
             not_before_ms: it.not_before.as_millisecond(),
             not_after_ms: it.not_after.as_millisecond(),
             chain_length: it.chain_length,
+            spki_sha256: it.spki_sha256,
         }
     }
 }

@@ -10,6 +10,7 @@
 pub mod convert;
 pub mod domain;
 pub mod envelope;
+pub mod fingerprint;
 pub mod id;
 pub mod name;
 pub mod path;

@@ -144,6 +144,8 @@ pub struct PeerCertificate {
     pub not_before: Timestamp,
     pub not_after: Timestamp,
     pub chain_length: u32,
+    /// Of the public key (SubjectPublicKeyInfo), lower-case hexadecimal.
+    pub spki_sha256: String,
 }
 
 /// Proof withheld, as it travels: a greppable word and one sentence.
@@ -151,6 +153,10 @@ pub struct PeerCertificate {
 pub struct RefusalReason {
     pub reason: String,
     pub sentence: String,
+    /// What the site's record asks for.
+    pub wanted: String,
+    /// What was there instead.
+    pub seen: String,
 }
 
 /// Written to the agent's journal before the final dot.

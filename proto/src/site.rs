@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 
 use crate::domain::Domain;
+use crate::fingerprint::Fingerprint;
 use crate::id::SiteVersion;
 use crate::name::{AuthorityName, SiteName};
 use crate::path::Mailbox;
@@ -73,24 +74,56 @@ pub enum HostName {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Proof {
     /// The connected address is one of these.
-    StaticIp { addresses: BTreeSet<IpAddr> },
-    /// A chain to the authority, and this name in the certificate.
-    Certificate {
-        authority: AuthorityName,
-        name: Domain,
+    StaticIp {
+        addresses: BTreeSet<IpAddr>,
+        /// Asked for beside the address.
+        certificate: Option<Certified>,
     },
+    /// A chain to the authority, and this name in the certificate.
+    Certificate(Certified),
+    /// The certificate or its key is one of these.
+    Fingerprint { listed: BTreeSet<Fingerprint> },
+    /// A chain to the roots of the web PKI, and this name in the certificate.
+    Public { name: Domain },
     /// An agreed host and a port other than 25.
     Port,
     /// The provider's own smarthost, from the configuration.
     Configured,
 }
 
+/// What a certificate must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certified {
+    pub authority: AuthorityName,
+    /// The DNS name it must carry; it need not be the name of a host.
+    pub name: Domain,
+}
+
 impl Proof {
+    /// The certificate that a named authority has to have issued, where one is asked for.
+    pub fn certified(&self) -> Option<&Certified> {
+        match self {
+            Self::Certificate(it) => Some(it),
+            Self::StaticIp { certificate, .. } => certificate.as_ref(),
+            Self::Fingerprint { .. } | Self::Public { .. } | Self::Port | Self::Configured => None,
+        }
+    }
+
+    /// The DNS name a certificate has to carry, where one is asked for.
+    pub fn certificate_name(&self) -> Option<&Domain> {
+        match self {
+            Self::Public { name } => Some(name),
+            other => other.certified().map(|it| &it.name),
+        }
+    }
+
     /// The word operators use for it.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::StaticIp { .. } => "static-ip",
-            Self::Certificate { .. } => "certificate",
+            Self::Certificate(_) => "certificate",
+            Self::Fingerprint { .. } => "fingerprint",
+            Self::Public { .. } => "public",
             Self::Port => "port",
             Self::Configured => "configured",
         }

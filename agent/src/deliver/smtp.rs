@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dd_proto::id::{Lease, SessionId};
 use dd_proto::pb;
@@ -18,19 +18,21 @@ use dd_proto::report::{Disposition, GivenBack, RecipientResult};
 use tokio::sync::Notify;
 
 use super::{Deliver, Lane};
-use crate::agent::{Agent, now};
+use crate::agent::{Agent, now, wall};
 use crate::attempt::{self, Earlier};
 use crate::lease::{Boottime, Standing};
 use crate::live::{self, Live};
 use crate::plan::{Assignment, Plan};
 use crate::resolve::Freshness;
-use crate::session::After;
+use crate::session::{After, AskTls};
 
 /// How long a session is kept without work.
 const IDLE: Duration = Duration::from_secs(10);
 /// How long, and for how many messages, a session lives at most.
 const MAX_AGE: Duration = Duration::from_secs(600);
 const MAX_MESSAGES: u32 = 1000;
+/// A further session that came to nothing is not tried again before.
+const FURTHER: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub struct Smtp;
@@ -68,9 +70,20 @@ struct Queue {
     sessions: usize,
     proved: usize,
     idle: usize,
+    /// No further session is opened before.
+    further_from: Option<Instant>,
     /// Counts releases: sessions of an earlier round end after the transaction in hand.
     round: u64,
     closed: bool,
+    tls_before: TlsBefore,
+}
+
+/// Whether the site has shown a valid certificate, here or to any agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum TlsBefore {
+    #[default]
+    Never,
+    Valid,
 }
 
 /// What a session finds when it asks for work.
@@ -107,6 +120,9 @@ impl Lane for SmtpLane {
     fn assign(&self, assignment: Assignment) {
         let shared = &self.0;
         let mut queue = shared.lock();
+        if assignment.tls == AskTls::Expected {
+            queue.tls_before = TlsBefore::Valid;
+        }
         if queue.closed {
             drop(queue);
             return shared
@@ -162,7 +178,8 @@ impl Shared {
     fn begin_further(self: &Arc<Self>, queue: &mut Queue) {
         let opening = queue.sessions - queue.proved;
         let backlog = queue.waiting.len() > queue.idle + opening;
-        if queue.proved > 0 && backlog && queue.sessions < self.plan.connections {
+        let may = queue.further_from.is_none_or(|from| from <= now());
+        if may && queue.proved > 0 && backlog && queue.sessions < self.plan.connections {
             self.begin(queue, None);
         }
     }
@@ -171,9 +188,29 @@ impl Shared {
     async fn session(self: Arc<Self>, round: u64, canary: Option<Assignment>) {
         let id = self.agent.next_session();
         let freshness = canary.as_ref().map_or(Freshness::Cached, |c| c.freshness);
-        let opened = Box::pin(attempt::open(&self.agent, &self.plan, freshness)).await;
+        let tls = match self.lock().tls_before {
+            TlsBefore::Valid => AskTls::Expected,
+            TlsBefore::Never => AskTls::WhereOffered,
+        };
+        let opened = Box::pin(attempt::open(&self.agent, &self.plan, freshness, tls)).await;
         let close = match opened {
+            // The plan it was proved by is not the present one: its authority may have revoked what was shown.
+            Ok(live) if self.lock().closed => {
+                if let Some(canary) = canary {
+                    self.agent.give_back(&canary.lease, GivenBack::Closing);
+                }
+                live.quit().await;
+                Close {
+                    proved: Proved::No,
+                    accepted: 0,
+                    manner: Manner::Orderly,
+                    detail: "closed by the controller".to_owned(),
+                }
+            }
             Ok(live) => {
+                if live.session.seen().shows_valid_certificate(wall()) {
+                    self.lock().tls_before = TlsBefore::Valid;
+                }
                 self.tell_proved(id, &live);
                 self.proved(round);
                 Box::pin(self.work(id, round, live, canary)).await
@@ -329,6 +366,9 @@ impl Shared {
             queue.sessions -= 1;
             if close.proved == Proved::Yes {
                 queue.proved -= 1;
+            }
+            if close.proved == Proved::No {
+                queue.further_from = Some(now() + FURTHER);
             }
             match queue.sessions {
                 0 => std::mem::take(&mut queue.waiting),

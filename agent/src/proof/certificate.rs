@@ -3,10 +3,9 @@
 //! Path and name are rustls's own check ([`crate::tls`]); it leaves two things unlooked-at, which are ruled here on
 //! what was recorded: the validity of the anchor itself, and the length of an RSA key.
 
-use dd_proto::site;
+use dd_proto::site::Certified;
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
-use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
@@ -22,33 +21,41 @@ impl Proof for Certificate {
         "certificate"
     }
 
-    fn tls(&self) -> TlsUse {
+    fn tls(&self, _terms: &Terms) -> TlsUse {
         TlsUse::Needed
     }
 
     fn rule(&self, terms: &Terms, seen: &Seen, now: Timestamp) -> Result<Verified, Refusal> {
-        let up = match &seen.tls {
-            TlsSeen::Up(up) => up,
-            TlsSeen::NotAsked | TlsSeen::NotOffered => return Err(Refusal::NoStartTls),
-            TlsSeen::Refused(reply) => return Err(Refusal::StartTlsRefused(reply.clone())),
-            TlsSeen::Failed { refusal, .. } => return Err(refusal.clone()),
-        };
-        let site::Proof::Certificate { name, .. } = &terms.proof else {
-            return Err(Refusal::NoAnchor);
-        };
-        match &up.checked {
-            Checked::AgainstAnchors { name: checked } if checked == name => {}
-            Checked::AgainstAnchors { .. } | Checked::OnlyRecorded => {
-                return Err(Refusal::UnknownIssuer);
-            }
-        }
-        keys_are_strong(up)?;
-        anchor_is_valid(&up.chain, &terms.anchors, now)?;
+        let certified_by = terms.proof.certified().ok_or(Refusal::NoAnchor)?;
+        certified(certified_by, seen, now)?;
         Ok(Verified::by(self.kind()))
     }
 }
 
-fn keys_are_strong(up: &TlsUp) -> Result<(), Refusal> {
+/// The site's authority has certified the far end under the site's name.
+pub(super) fn certified(wanted: &Certified, seen: &Seen, now: Timestamp) -> Result<(), Refusal> {
+    let up = secured(seen)?;
+    let Checked::AgainstAnchors { name, anchors } = &up.checked else {
+        return Err(Refusal::UnknownIssuer);
+    };
+    if *name != wanted.name {
+        return Err(Refusal::UnknownIssuer);
+    }
+    keys_are_strong(up)?;
+    one_is_valid(anchors, now)
+}
+
+/// The handshake that finished, or why there is none.
+pub(super) fn secured(seen: &Seen) -> Result<&TlsUp, Refusal> {
+    match &seen.tls {
+        TlsSeen::Up(up) => Ok(up),
+        TlsSeen::NotAsked | TlsSeen::NotOffered => Err(Refusal::NoStartTls),
+        TlsSeen::Refused(reply) => Err(Refusal::StartTlsRefused(reply.clone())),
+        TlsSeen::Failed { refusal, .. } => Err(refusal.clone()),
+    }
+}
+
+pub(super) fn keys_are_strong(up: &TlsUp) -> Result<(), Refusal> {
     for der in &up.chain {
         let (_, certificate) =
             X509Certificate::from_der(der).map_err(|_| Refusal::BadCertificate)?;
@@ -64,44 +71,22 @@ fn keys_are_strong(up: &TlsUp) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// At least one of the anchors that the chain can lead to must be valid now. Which one it led to follows from names and
-/// key identifiers, so that an expired anchor is not excused by its successor of the same name.
-fn anchor_is_valid(
-    chain: &[CertificateDer<'_>],
-    anchors: &[CertificateDer<'_>],
-    now: Timestamp,
-) -> Result<(), Refusal> {
-    let presented: Vec<X509Certificate<'_>> = chain
-        .iter()
-        .filter_map(|der| {
-            X509Certificate::from_der(der)
-                .ok()
-                .map(|(_, parsed)| parsed)
-        })
-        .collect();
+/// Of the anchors that a path led to, at least one must be valid itself.
+fn one_is_valid(anchors: &[CertificateDer<'_>], now: Timestamp) -> Result<(), Refusal> {
     let mut ruling = Err(Refusal::NoAnchor);
     for der in anchors {
         let Ok((_, anchor)) = X509Certificate::from_der(der) else {
             continue;
         };
-        if !presented
-            .iter()
-            .any(|certificate| may_have_issued(&anchor, certificate))
-        {
-            continue;
-        }
         let validity = anchor.validity();
         let at = |time: x509_parser::time::ASN1Time| {
             Timestamp::from_second(time.timestamp()).unwrap_or_default()
         };
-        if now > at(validity.not_after) {
-            ruling = Err(Refusal::AnchorExpired {
-                not_after: at(validity.not_after),
-            });
-        } else if now < at(validity.not_before) {
-            ruling = Err(Refusal::AnchorNotYetValid {
-                not_before: at(validity.not_before),
-            });
+        let (not_before, not_after) = (at(validity.not_before), at(validity.not_after));
+        if now > not_after {
+            ruling = Err(Refusal::AnchorExpired { not_after });
+        } else if now < not_before {
+            ruling = Err(Refusal::AnchorNotYetValid { not_before });
         } else {
             return Ok(());
         }
@@ -109,40 +94,11 @@ fn anchor_is_valid(
     ruling
 }
 
-fn may_have_issued(anchor: &X509Certificate<'_>, certificate: &X509Certificate<'_>) -> bool {
-    if anchor.subject().as_raw() != certificate.issuer().as_raw() {
-        return false;
-    }
-    match (subject_key(anchor), authority_key(certificate)) {
-        (Some(subject), Some(authority)) => subject == authority,
-        _ => true,
-    }
-}
-
-fn subject_key<'a>(certificate: &'a X509Certificate<'_>) -> Option<&'a [u8]> {
-    certificate
-        .extensions()
-        .iter()
-        .find_map(|e| match e.parsed_extension() {
-            ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0),
-            _ => None,
-        })
-}
-
-fn authority_key<'a>(certificate: &'a X509Certificate<'_>) -> Option<&'a [u8]> {
-    certificate
-        .extensions()
-        .iter()
-        .find_map(|e| match e.parsed_extension() {
-            ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|k| k.0),
-            _ => None,
-        })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{seen_at, terms};
+    use super::super::tests::{certified, seen_at, terms};
     use super::*;
+    use dd_proto::site;
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 
     struct Authority {
@@ -150,12 +106,11 @@ mod tests {
         issuer: Issuer<'static, KeyPair>,
     }
 
-    fn authority(until: i32) -> Authority {
+    fn authority(from: i32, until: i32) -> Authority {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_before = date_time_ymd(from, 1, 1);
         params.not_after = date_time_ymd(until, 1, 1);
-        params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate().unwrap();
         let der = params.self_signed(&key).unwrap().der().clone();
         Authority {
@@ -165,21 +120,12 @@ mod tests {
     }
 
     fn leaf(of: &Authority, key: &KeyPair) -> CertificateDer<'static> {
-        let mut params = CertificateParams::new(vec!["home.example".to_owned()]).unwrap();
-        params.use_authority_key_identifier_extension = true;
+        let params = CertificateParams::new(vec!["home.example".to_owned()]).unwrap();
         params.signed_by(key, &of.issuer).unwrap().der().clone()
     }
 
-    fn rule(
-        chain: Vec<CertificateDer<'static>>,
-        anchors: Vec<CertificateDer<'static>>,
-        checked: Checked,
-    ) -> &'static str {
-        let mut terms = terms(site::Proof::Certificate {
-            authority: "ca".parse().unwrap(),
-            name: "home.example".parse().unwrap(),
-        });
-        terms.anchors = anchors;
+    fn rule(chain: Vec<CertificateDer<'static>>, checked: Checked) -> &'static str {
+        let terms = terms(site::Proof::Certificate(certified()));
         let tls = TlsSeen::Up(TlsUp {
             version: "TLSv1.3".into(),
             cipher: String::new(),
@@ -195,36 +141,34 @@ mod tests {
 
     #[test]
     fn the_anchor_and_the_keys_are_ruled_on_too() {
-        let good = || Checked::AgainstAnchors {
-            name: "home.example".parse().unwrap(),
+        let named = |name: &str, anchors: &[&Authority]| Checked::AgainstAnchors {
+            name: name.parse().unwrap(),
+            anchors: anchors.iter().map(|it| it.der.clone()).collect(),
         };
-        let other = Checked::AgainstAnchors {
-            name: "other.example".parse().unwrap(),
-        };
+        let good = |anchors: &[&Authority]| named("home.example", anchors);
         let key = KeyPair::generate().unwrap();
-        let (current, expired) = (authority(2040), authority(2024));
-        let of_current = leaf(&current, &key);
-        let of_expired = leaf(&expired, &key);
-        let both = || vec![expired.der.clone(), current.der.clone()];
-        for (chain, anchors, checked, ruling) in [
-            (vec![of_current.clone()], both(), good(), "certificate"),
-            (vec![of_current.clone()], both(), other, "UnknownIssuer"),
+        let (current, expired, coming) = (
+            authority(2020, 2040),
+            authority(2020, 2024),
+            authority(2030, 2040),
+        );
+        let chain = vec![leaf(&current, &key)];
+        let damaged = vec![CertificateDer::from(vec![1, 2])];
+        for (chain, checked, ruling) in [
+            (chain.clone(), good(&[&current]), "certificate"),
+            (chain.clone(), good(&[&expired, &current]), "certificate"),
+            (chain.clone(), good(&[&expired]), "AnchorExpired"),
+            (chain.clone(), good(&[&coming]), "AnchorNotYetValid"),
+            (chain.clone(), good(&[]), "NoAnchor"),
             (
-                vec![of_current.clone()],
-                both(),
-                Checked::OnlyRecorded,
+                chain.clone(),
+                named("other.example", &[&current]),
                 "UnknownIssuer",
             ),
-            (vec![of_expired.clone()], both(), good(), "AnchorExpired"),
-            (vec![of_current], Vec::new(), good(), "NoAnchor"),
-            (
-                vec![CertificateDer::from(vec![1, 2])],
-                both(),
-                good(),
-                "BadCertificate",
-            ),
+            (chain, Checked::OnlyRecorded, "UnknownIssuer"),
+            (damaged, good(&[&current]), "BadCertificate"),
         ] {
-            assert_eq!(rule(chain, anchors, checked), ruling);
+            assert_eq!(rule(chain, checked), ruling);
         }
     }
 
@@ -236,7 +180,8 @@ mod tests {
         let der = CertificateDer::from(pem.contents);
         let checked = Checked::AgainstAnchors {
             name: "home.example".parse().unwrap(),
+            anchors: vec![authority(2020, 2040).der],
         };
-        assert_eq!(rule(vec![der.clone()], vec![der], checked), "WeakKey");
+        assert_eq!(rule(vec![der], checked), "WeakKey");
     }
 }

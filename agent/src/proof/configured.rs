@@ -13,7 +13,7 @@ impl Proof for Configured {
         "configured"
     }
 
-    fn tls(&self) -> TlsUse {
+    fn tls(&self, _terms: &Terms) -> TlsUse {
         TlsUse::WhereOffered
     }
 

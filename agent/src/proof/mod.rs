@@ -12,14 +12,20 @@
 
 mod certificate;
 mod configured;
+mod diagnosis;
+mod evidence;
+mod fingerprint;
 pub mod observed;
 mod port;
+mod public;
 mod refusal;
 mod static_ip;
 
 use jiff::Timestamp;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 
+pub(crate) use diagnosis::diagnose;
+pub(crate) use evidence::reason_for;
 pub use observed::{Checked, Seen, TlsSeen, TlsUp};
 pub use refusal::Refusal;
 pub(crate) use refusal::printable;
@@ -27,6 +33,8 @@ pub(crate) use refusal::printable;
 /// Every proof there is.
 pub static PROOFS: &[&dyn Proof] = &[
     &certificate::Certificate,
+    &public::Public,
+    &fingerprint::Fingerprint,
     &static_ip::StaticIp,
     &port::Port,
     &configured::Configured,
@@ -74,7 +82,7 @@ pub trait Proof: Sync + std::fmt::Debug {
     /// The word operators use for it.
     fn kind(&self) -> &'static str;
 
-    fn tls(&self) -> TlsUse;
+    fn tls(&self, terms: &Terms) -> TlsUse;
 
     /// # Errors
     /// A refusal: what was seen does not prove that the far end is the site.
@@ -93,7 +101,7 @@ pub fn proof_for(terms: &Terms) -> &'static dyn Proof {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use dd_proto::site::{Host, HostName, Proof as Kind};
+    use dd_proto::site::{Certified, Host, HostName, Proof as Kind};
     use std::num::NonZeroU16;
 
     pub(crate) fn seen_at(peer: &str, port: u16, tls: TlsSeen) -> Seen {
@@ -115,28 +123,64 @@ pub(crate) mod tests {
         }
     }
 
-    #[test]
-    fn every_kind_a_record_can_name_has_its_proof() {
-        for kind in [
-            Kind::StaticIp {
-                addresses: [].into(),
+    pub(crate) fn certified() -> Certified {
+        Certified {
+            authority: "ca".parse().unwrap(),
+            name: "home.example".parse().unwrap(),
+        }
+    }
+
+    /// One of each kind that a record can name, with and without what is optional.
+    fn kinds() -> Vec<Kind> {
+        let listed = |certificate| Kind::StaticIp {
+            addresses: ["192.0.2.9".parse().unwrap()].into(),
+            certificate,
+        };
+        vec![
+            listed(None),
+            listed(Some(certified())),
+            Kind::Certificate(certified()),
+            Kind::Fingerprint {
+                listed: [dd_proto::fingerprint::Fingerprint([0; 32])].into(),
             },
-            Kind::Certificate {
-                authority: "ca".parse().unwrap(),
+            Kind::Public {
                 name: "home.example".parse().unwrap(),
             },
             Kind::Port,
             Kind::Configured,
-        ] {
+        ]
+    }
+
+    #[test]
+    fn every_kind_a_record_can_name_has_its_proof() {
+        for kind in kinds() {
             let word = kind.kind();
             assert_eq!(proof_for(&terms(kind)).kind(), word);
+        }
+        for proof in PROOFS {
+            let named = kinds().iter().any(|kind| kind.kind() == proof.kind());
+            assert!(named, "{proof:?} is asked for by no record");
+        }
+    }
+
+    #[test]
+    fn every_proof_has_a_section_in_the_manual() {
+        let manual = include_str!("../../../docs/verification.md");
+        for proof in PROOFS {
+            let heading = format!("\n## {}\n", proof.kind());
+            assert!(manual.contains(&heading), "{heading}");
         }
     }
 
     #[test]
     fn a_proof_that_needs_tls_refuses_every_connection_without_it() {
-        let needs = |proof: &&&dyn Proof| proof.tls() == TlsUse::Needed;
-        for proof in PROOFS.iter().filter(needs) {
+        let mut need = 0;
+        for terms in kinds().into_iter().map(terms) {
+            let proof = proof_for(&terms);
+            if proof.tls(&terms) != TlsUse::Needed {
+                continue;
+            }
+            need += 1;
             for tls in [
                 TlsSeen::NotAsked,
                 TlsSeen::NotOffered,
@@ -146,13 +190,45 @@ pub(crate) mod tests {
                     chain: Vec::new(),
                 },
             ] {
-                let terms = terms(Kind::Certificate {
-                    authority: "ca".parse().unwrap(),
-                    name: "home.example".parse().unwrap(),
-                });
                 let seen = seen_at("192.0.2.9", 25, tls);
                 assert!(proof.rule(&terms, &seen, Timestamp::UNIX_EPOCH).is_err());
             }
         }
+        assert_eq!(need, 4);
+    }
+
+    #[test]
+    fn a_proof_by_certificate_takes_no_chain_that_was_only_recorded_and_no_other_name() {
+        let up = |checked| {
+            TlsSeen::Up(TlsUp {
+                version: "TLSv1.3".into(),
+                cipher: String::new(),
+                chain: Vec::new(),
+                checked,
+            })
+        };
+        let named = |name: &str| Checked::AgainstPublicRoots {
+            name: name.parse().unwrap(),
+        };
+        let mut asked = 0;
+        for terms in kinds().into_iter().map(terms) {
+            if terms.proof.certificate_name().is_none() {
+                continue;
+            }
+            asked += 1;
+            for checked in [
+                Checked::OnlyRecorded,
+                named("other.example"),
+                Checked::AgainstAnchors {
+                    name: "other.example".parse().unwrap(),
+                    anchors: Vec::new(),
+                },
+            ] {
+                let seen = seen_at("192.0.2.9", 25, up(checked));
+                let proof = proof_for(&terms);
+                assert!(proof.rule(&terms, &seen, Timestamp::UNIX_EPOCH).is_err());
+            }
+        }
+        assert_eq!(asked, 3);
     }
 }

@@ -60,8 +60,13 @@ pub struct TlsUp {
 /// By which verifier the chain went.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Checked {
-    /// rustls's own verifier found a path to one of the site's anchors, and this name in the certificate.
-    AgainstAnchors { name: Domain },
+    /// rustls's own verifier found a path to each of these anchors of the site, and this name in the certificate.
+    AgainstAnchors {
+        name: Domain,
+        anchors: Vec<CertificateDer<'static>>,
+    },
+    /// The same, to one of the roots of the web PKI.
+    AgainstPublicRoots { name: Domain },
     /// Any chain was taken.
     OnlyRecorded,
 }
@@ -76,6 +81,14 @@ impl Seen {
             greeting: String::new(),
             tls: TlsSeen::NotAsked,
         }
+    }
+
+    /// TLS is up, and the certificate is within its validity; by whom it was issued does not matter.
+    pub fn shows_valid_certificate(&self, now: Timestamp) -> bool {
+        let TlsSeen::Up(up) = &self.tls else {
+            return false;
+        };
+        describe(&up.chain).is_some_and(|it| it.not_before <= now && now <= it.not_after)
     }
 
     /// As it travels in a report.
@@ -113,6 +126,7 @@ pub fn describe(chain: &[CertificateDer<'_>]) -> Option<PeerCertificate> {
         not_before: time(certificate.validity().not_before),
         not_after: time(certificate.validity().not_after),
         chain_length: u32::try_from(chain.len()).unwrap_or(u32::MAX),
+        spki_sha256: hex(&Sha256::digest(certificate.public_key().raw)),
     })
 }
 

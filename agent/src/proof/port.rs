@@ -12,7 +12,7 @@ impl Proof for Port {
         "port"
     }
 
-    fn tls(&self) -> TlsUse {
+    fn tls(&self, _terms: &Terms) -> TlsUse {
         TlsUse::WhereOffered
     }
 

@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use dd_proto::domain::Domain;
-use dd_proto::report::RefusalReason;
+use dd_proto::fingerprint::Fingerprint;
 use jiff::Timestamp;
 use rustls::CertificateError;
 
@@ -27,9 +27,54 @@ pub enum Refusal {
     )]
     UnknownIssuer,
     #[error(
-        "the certificate is for {presented}, not for {expected}; another machine answers, or the wrong certificate is installed"
+        "the host presents a certificate that it issued to itself; install one of the site's authority"
+    )]
+    SelfSigned,
+    #[error(
+        "the certificate comes from another authority that also calls itself `{issuer}` but has another key; somebody else answers, or the authority was made anew without `ddadm ca rollover`"
+    )]
+    SameNameOtherKey { issuer: String },
+    #[error(
+        "the certificate was issued by `{issuer}`, whose own certificate the host does not send; install the whole chain if the site's authority certified that one, else a certificate of the site's authority"
+    )]
+    ChainIncomplete { issuer: String },
+    #[error(
+        "the certificate is for {presented}, not for {expected}; the address may have a new owner whose machine answers now, or the wrong certificate is installed"
     )]
     NameMismatch { expected: Domain, presented: String },
+    #[error(
+        "the certificate has {expected} as its common name only, which counts nowhere any more; issue one with that name as a subject alternative name"
+    )]
+    NameOnlyInCn { expected: Domain },
+    #[error(
+        "the authority may not certify this name (name constraints); use a name it may certify, or another authority"
+    )]
+    NameNotPermitted,
+    #[error("the chain breaks a rule of its own certificates ({0}); have it issued anew")]
+    ChainNotAllowed(&'static str),
+    #[error(
+        "a certificate of the chain is signed in a way that is no longer safe, such as SHA-1 or MD5; issue a new one"
+    )]
+    UnsafeSignature,
+    #[error(
+        "a certificate of the chain has a critical extension that nobody here knows; issue one without it"
+    )]
+    CriticalExtension,
+    #[error(
+        "the revocation list of the certificate's issuer cannot be used; import a good one with `ddadm ca crl`"
+    )]
+    BadRevocationList,
+    #[error(
+        "neither the certificate ({certificate}) nor its key ({key}) is listed for the site; another machine answers, or list it with `ddadm site set --fingerprint`"
+    )]
+    FingerprintNotListed {
+        certificate: Fingerprint,
+        key: Fingerprint,
+    },
+    #[error(
+        "the site has shown a valid certificate before, and now there is no TLS ({0}); turn it on again, or say `ddadm site set NAME --clear shown` if that is meant"
+    )]
+    TlsFellAway(String),
     #[error("the certificate has expired; renew it")]
     Expired,
     #[error("the certificate is not valid yet; check the clocks, and the certificate's dates")]
@@ -87,7 +132,18 @@ impl Refusal {
             Self::NoStartTls => "NoStartTls",
             Self::StartTlsRefused(_) => "StartTlsRefused",
             Self::UnknownIssuer => "UnknownIssuer",
+            Self::SelfSigned => "SelfSigned",
+            Self::SameNameOtherKey { .. } => "SameNameOtherKey",
+            Self::ChainIncomplete { .. } => "ChainIncomplete",
             Self::NameMismatch { .. } => "NameMismatch",
+            Self::NameOnlyInCn { .. } => "NameOnlyInCn",
+            Self::NameNotPermitted => "NameNotPermitted",
+            Self::ChainNotAllowed(_) => "ChainNotAllowed",
+            Self::UnsafeSignature => "UnsafeSignature",
+            Self::CriticalExtension => "CriticalExtension",
+            Self::BadRevocationList => "BadRevocationList",
+            Self::FingerprintNotListed { .. } => "FingerprintNotListed",
+            Self::TlsFellAway(_) => "TlsFellAway",
             Self::Expired => "Expired",
             Self::NotYetValid => "NotYetValid",
             Self::CaUsedAsEndEntity => "CaUsedAsEndEntity",
@@ -109,14 +165,6 @@ impl Refusal {
         }
     }
 
-    /// As it travels in a report.
-    pub fn to_reason(&self) -> RefusalReason {
-        RefusalReason {
-            reason: self.reason().to_owned(),
-            sentence: self.to_string(),
-        }
-    }
-
     /// What a failed handshake means. `expected` is the name the certificate had to carry.
     pub fn from_tls(error: &rustls::Error, expected: Option<&Domain>) -> Self {
         match error {
@@ -129,6 +177,7 @@ impl Refusal {
                 | rustls::AlertDescription::InsufficientSecurity,
             ) => Self::TlsTooOld,
             rustls::Error::NoCertificatesPresented => Self::BadCertificate,
+            rustls::Error::InvalidCertRevocationList(_) => Self::BadRevocationList,
             other => Self::HandshakeFailed(printable(&other.to_string())),
         }
     }
@@ -147,11 +196,35 @@ impl Refusal {
             E::NotValidForNameContext { presented, .. } => Self::mismatch(expected, presented),
             E::InvalidPurpose | E::InvalidPurposeContext { .. } => Self::WrongPurpose,
             E::BadEncoding => Self::BadCertificate,
-            // webpki's own word is the only thing that tells this case apart.
-            E::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
-                Self::CaUsedAsEndEntity
-            }
+            E::UnsupportedSignatureAlgorithmContext { .. }
+            | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => Self::UnsafeSignature,
+            E::UnhandledCriticalExtension => Self::CriticalExtension,
+            E::Other(other) => Self::from_webpki(&format!("{other:?}")),
             other => Self::HandshakeFailed(printable(&other.to_string())),
+        }
+    }
+
+    /// rustls passes these on whole: webpki's own word is the only thing that tells them apart.
+    fn from_webpki(error: &str) -> Self {
+        let is = |words: &[&str]| words.iter().any(|word| error.contains(word));
+        if is(&["CaUsedAsEndEntity"]) {
+            Self::CaUsedAsEndEntity
+        } else if is(&["EndEntityUsedAsCa"]) {
+            Self::ChainNotAllowed("one that is no authority issued another")
+        } else if is(&["PathLenConstraintViolated"]) {
+            Self::ChainNotAllowed("it is longer than its authority permits")
+        } else if is(&["NameConstraint"]) {
+            Self::NameNotPermitted
+        } else if is(&["UnsupportedCriticalExtension"]) {
+            Self::CriticalExtension
+        } else if is(&["SignatureAlgorithm"]) {
+            Self::UnsafeSignature
+        } else if is(&["Maximum"]) {
+            Self::ChainNotAllowed("it is too long or too tangled")
+        } else if is(&["Malformed", "Invalid", "Unsupported", "Bad", "Empty"]) {
+            Self::BadCertificate
+        } else {
+            Self::HandshakeFailed(printable(error))
         }
     }
 
@@ -218,6 +291,12 @@ mod tests {
             (CertificateError::InvalidPurpose, "WrongPurpose"),
             (CertificateError::BadEncoding, "BadCertificate"),
             (other("CaUsedAsEndEntity"), "CaUsedAsEndEntity"),
+            (other("EndEntityUsedAsCa"), "ChainNotAllowed"),
+            (other("PathLenConstraintViolated"), "ChainNotAllowed"),
+            (other("NameConstraintViolation"), "NameNotPermitted"),
+            (other("UnsupportedCriticalExtension"), "CriticalExtension"),
+            (other("MaximumPathDepthExceeded"), "ChainNotAllowed"),
+            (other("MalformedExtensions"), "BadCertificate"),
             (other("something new"), "HandshakeFailed"),
         ] {
             let refusal = Refusal::from_tls(&error.clone().into(), Some(&name));

@@ -1,9 +1,10 @@
-//! The proof `static-ip`: the address we are connected to is one of those listed for the site.
+//! The proof `static-ip`: the address we are connected to is one of those listed for the site; and, where the record
+//! asks for it, the certificate is the site's too.
 
 use dd_proto::site;
 use jiff::Timestamp;
 
-use super::{Proof, Refusal, Seen, Terms, TlsUse, Verified};
+use super::{Proof, Refusal, Seen, Terms, TlsUse, Verified, certificate};
 
 #[derive(Debug)]
 pub(super) struct StaticIp;
@@ -13,23 +14,33 @@ impl Proof for StaticIp {
         "static-ip"
     }
 
-    fn tls(&self) -> TlsUse {
-        TlsUse::WhereOffered
+    fn tls(&self, terms: &Terms) -> TlsUse {
+        match terms.proof.certified() {
+            Some(_) => TlsUse::Needed,
+            None => TlsUse::WhereOffered,
+        }
     }
 
-    fn rule(&self, terms: &Terms, seen: &Seen, _now: Timestamp) -> Result<Verified, Refusal> {
+    fn rule(&self, terms: &Terms, seen: &Seen, now: Timestamp) -> Result<Verified, Refusal> {
         // An IPv4-mapped peer is the IPv4 host; the list is written in either form.
         let address = seen.peer.ip().to_canonical();
-        match &terms.proof {
-            site::Proof::StaticIp { addresses }
-                if addresses
-                    .iter()
-                    .any(|listed| listed.to_canonical() == address) =>
-            {
-                Ok(Verified::by(self.kind()))
-            }
-            _ => Err(Refusal::AddressNotListed { address }),
+        let site::Proof::StaticIp {
+            addresses,
+            certificate,
+        } = &terms.proof
+        else {
+            return Err(Refusal::AddressNotListed { address });
+        };
+        if !addresses
+            .iter()
+            .any(|listed| listed.to_canonical() == address)
+        {
+            return Err(Refusal::AddressNotListed { address });
         }
+        if let Some(certified) = certificate {
+            certificate::certified(certified, seen, now)?;
+        }
+        Ok(Verified::by(self.kind()))
     }
 }
 
@@ -45,6 +56,7 @@ mod tests {
             addresses: ["192.0.2.7", "2001:db8::7"]
                 .map(|a| a.parse().unwrap())
                 .into(),
+            certificate: None,
         });
         for (peer, proved) in [
             ("192.0.2.7", true),

@@ -20,6 +20,8 @@ pub enum AskTls {
     WhereOffered,
     /// A handshake with this host failed, and its proof does not rest on TLS.
     Not,
+    /// The proof does not rest on TLS, but the site has shown a valid certificate before: without it, it is refused.
+    Expected,
 }
 
 /// A session that has not proved itself yet.
@@ -220,7 +222,13 @@ impl Opening {
             State::Securing => {
                 self.seen.tls = TlsSeen::Refused(reply.to_string());
                 let refusal = Refusal::StartTlsRefused(reply.to_string());
-                self.withhold(Phase::Securing, refusal, now);
+                match cause_of(reply) {
+                    // A host that is busy says nothing about who it is.
+                    cause @ (Cause::Transient | Cause::Closing) => {
+                        self.fail(Phase::Securing, cause, Some(refusal), Some(reply), now);
+                    }
+                    _ => self.withhold(Phase::Securing, refusal, now),
+                }
             }
             State::HelloAgain { verified } if reply.is_positive() => {
                 let offered = Extensions::parse(reply);
@@ -256,7 +264,7 @@ impl Opening {
     }
 
     fn welcomed(&mut self, reply: &Reply, now: Timestamp) {
-        let needs_tls = self.proof.tls() == TlsUse::Needed;
+        let needs_tls = self.needs_tls();
         // RFC 5321 §3.2: a server that knows no EHLO is asked with HELO. It cannot offer STARTTLS.
         if reply.is_permanent() && !needs_tls {
             self.state = State::OldHello;
@@ -277,7 +285,7 @@ impl Opening {
             );
         }
         let offered = Extensions::parse(reply);
-        let ask = needs_tls || self.ask_tls == AskTls::WhereOffered;
+        let ask = needs_tls || self.ask_tls != AskTls::Not;
         if offered.starttls && ask {
             self.state = State::Securing;
             self.out.extend_from_slice(compose::STARTTLS.as_bytes());
@@ -289,7 +297,16 @@ impl Opening {
         self.rule_without_tls(offered, now);
     }
 
+    /// Whether there is no way on without TLS.
+    fn needs_tls(&self) -> bool {
+        self.ask_tls == AskTls::Expected || self.proof.tls(&self.terms) == TlsUse::Needed
+    }
+
     fn rule_without_tls(&mut self, offered: Extensions, now: Timestamp) {
+        if self.ask_tls == AskTls::Expected && self.proof.tls(&self.terms) != TlsUse::Needed {
+            let refusal = Refusal::TlsFellAway("the host offers no STARTTLS".to_owned());
+            return self.fail(Phase::Ruling, Cause::Withheld, Some(refusal), None, now);
+        }
         match self.proof.rule(&self.terms, &self.seen, now) {
             Ok(verified) => self.state = State::Established { verified, offered },
             Err(refusal) => self.fail(Phase::Ruling, Cause::Withheld, Some(refusal), None, now),
@@ -317,9 +334,12 @@ impl Opening {
 
     /// TLS came to nothing: the end where the proof rests on it, else a reason to connect without.
     fn withhold(&mut self, phase: Phase, refusal: Refusal, now: Timestamp) {
-        let cause = match self.proof.tls() {
-            TlsUse::Needed => Cause::Withheld,
-            TlsUse::WhereOffered => Cause::Nonsense,
+        let (cause, refusal) = match (self.proof.tls(&self.terms), self.ask_tls) {
+            (TlsUse::Needed, _) => (Cause::Withheld, refusal),
+            (TlsUse::WhereOffered, AskTls::Expected) => {
+                (Cause::Withheld, Refusal::TlsFellAway(refusal.to_string()))
+            }
+            (TlsUse::WhereOffered, _) => (Cause::Nonsense, refusal),
         };
         self.fail(phase, cause, Some(refusal), None, now);
     }
@@ -335,7 +355,7 @@ impl Opening {
     ) {
         let standing = match &self.state {
             State::HelloAgain { .. } | State::Established { .. } => Standing::Proved,
-            _ if self.proof.tls() == TlsUse::Needed => Standing::Unproved,
+            _ if self.needs_tls() => Standing::Unproved,
             _ => match self.proof.rule(&self.terms, &self.seen, now) {
                 Ok(_) => Standing::Proved,
                 Err(_) => Standing::Unproved,

@@ -131,6 +131,11 @@ impl Established {
         &self.seen
     }
 
+    /// What the EHLO behind the proof said.
+    pub fn offered(&self) -> &Extensions {
+        &self.offered
+    }
+
     /// The kind of the proof that ruled.
     pub fn proof(&self) -> &'static str {
         self.verified.proof()

@@ -8,7 +8,7 @@ use dd_agent::proof::{Checked, Refusal, Seen, Terms, TlsSeen, TlsUp};
 use dd_proto::domain::Domain;
 use dd_proto::envelope::{Body, Encoding, Envelope, Recipient, Ret};
 use dd_proto::id::RecipientNumber;
-use dd_proto::site::{Host, HostName, Proof};
+use dd_proto::site::{Certified, Host, HostName, Proof};
 use jiff::Timestamp;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls_pki_types::CertificateDer;
@@ -74,15 +74,16 @@ pub(crate) fn seen() -> Seen {
 }
 
 pub(crate) fn certificate_proof() -> Proof {
-    Proof::Certificate {
+    Proof::Certificate(Certified {
         authority: "member-ca".parse().unwrap(),
         name: NAME.parse().unwrap(),
-    }
+    })
 }
 
 pub(crate) fn terms(kind: &str) -> Terms {
     let listed = |ip: &str| Proof::StaticIp {
         addresses: [ip.parse().unwrap()].into(),
+        certificate: None,
     };
     let proof = match kind {
         "certificate" => certificate_proof(),
@@ -110,6 +111,7 @@ pub(crate) fn handshake(word: &str) -> TlsSeen {
     };
     let named = |name: &str| Checked::AgainstAnchors {
         name: name.parse::<Domain>().unwrap(),
+        anchors: vec![AUTHORITY.0.der.clone()],
     };
     let failed = |refusal| TlsSeen::Failed {
         refusal,

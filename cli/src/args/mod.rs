@@ -219,6 +219,8 @@ pub(crate) enum AgentVerb {
     },
     /// State, load and addresses of each
     List,
+    /// End its stream at once and let it in no more; what it had in hand goes to others
+    Remove { name: AgentName },
     /// What members open their firewalls to
     Addresses {
         /// `--output json` gives JSON whatever stands here
@@ -244,6 +246,16 @@ pub(crate) enum CaVerb {
         /// PEM (any number of certificates) or DER (one)
         #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
         certificate: Vec<PathBuf>,
+        /// Revocation lists of these certificates, PEM (any number) or DER (one)
+        #[arg(long, value_name = "FILE", num_args = 1..)]
+        crl: Vec<PathBuf>,
+    },
+    /// Its revocation lists as PEM; with --import, newer ones are taken in
+    Crl {
+        name: AuthorityName,
+        /// PEM (any number) or DER (one); each takes the place of an earlier one of its issuer
+        #[arg(long, value_name = "FILE", num_args = 1..)]
+        import: Vec<PathBuf>,
     },
     /// Names, subjects and how long they are valid
     List,
@@ -286,6 +298,11 @@ mod tests {
             "queue retry 0197f3a07a5b7c3e8d2f4a5b6c7d8e9f --site a",
             "agent add out1 --address 192.0.2.1 2001:db8::1 --from 2026-12-24",
             "ca import ca --certificate a.pem b.pem",
+            "ca import ca --certificate a.pem --crl a.crl",
+            "ca crl ca --import a.crl",
+            "site check a --agent out1",
+            "agent remove out1",
+            "site add a --domain a.example --host h --proof public --cert-name a.example",
             "registry export",
             "watch",
             "watch a",
@@ -297,7 +314,8 @@ mod tests {
             assert!(parsed.is_ok(), "{good}: {parsed:?}");
         }
         for bad in [
-            "site add a --domain a.example --host h --proof public",
+            "site add a --domain a.example --host h --proof dane",
+            "site add a --domain a.example --host h --proof fingerprint --fingerprint ab",
             "site add a --domain a.example --host h --proof port --connections 21",
             "site add a --domain a.example --host h --proof port --retry 3",
             "site add a/b --domain a.example --host h --proof port",
@@ -305,7 +323,7 @@ mod tests {
             "site set a --port 26",
             "site remove a --fail --discard",
             "site hold a --until soon",
-            "site check a",
+            "site look a",
             "queue show nonsense",
             "queue fail 0197f3a07a5b7c3e8d2f4a5b6c7d8e9f",
             "agent add out1",

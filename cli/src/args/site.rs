@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::{Args as Group, Subcommand, ValueEnum};
 use dd_proto::domain::Domain;
-use dd_proto::name::{AuthorityName, SiteName};
+use dd_proto::fingerprint::Fingerprint;
+use dd_proto::name::{AgentName, AuthorityName, SiteName};
 use dd_proto::path::Mailbox;
 use dd_proto::units::{parse_duration, parse_size};
 use ipnet::IpNet;
@@ -24,8 +25,10 @@ Examples:
   ddadm site set sitename --clear quota-bytes
   ddadm site hold sitename --until 2026-12-24T18:00
 
-static-ip    the connected address must be listed; a --host that is an address lists itself
 certificate  a chain to --authority, and --cert-name in the certificate
+public       a chain to a root of the web PKI, and --cert-name in the certificate
+fingerprint  the certificate, or its public key, is one of --fingerprint
+static-ip    the connected address must be listed; a --host that is an address lists itself
 port         nothing but the agreed host and a port other than 25
 
 DUR is a number of s, m, h or d; SIZE is bytes, or a number of K, M or G. A flag that takes several
@@ -56,6 +59,13 @@ pub(crate) enum SiteVerb {
     },
     /// End a hold
     Resume { name: SiteName },
+    /// What every agent sees there now: resolve, connect, banner, STARTTLS, chain, name; no mail
+    Check {
+        name: SiteName,
+        /// Only this agent
+        #[arg(long, value_name = "A")]
+        agent: Option<AgentName>,
+    },
     /// Set the wake-up password, or make one up and print it once
     Password {
         name: SiteName,
@@ -121,12 +131,15 @@ pub(crate) struct SiteFlags {
     /// static-ip: the addresses that count
     #[arg(long, value_name = "IP", num_args = 1..)]
     pub(crate) address: Vec<IpAddr>,
-    /// certificate: an authority, see `ddadm ca list`
+    /// certificate (and static-ip, to ask for both): an authority, see `ddadm ca list`
     #[arg(long, value_name = "CA")]
     pub(crate) authority: Option<AuthorityName>,
-    /// certificate: the DNS name it must carry
+    /// certificate, public (and static-ip): the DNS name it must carry
     #[arg(long, value_name = "NAME")]
     pub(crate) cert_name: Option<Domain>,
+    /// fingerprint: the certificates or public keys that count
+    #[arg(long, value_name = "SHA256", num_args = 1..)]
+    pub(crate) fingerprint: Vec<Fingerprint>,
     /// Only these addresses exist there [default: any]
     #[arg(long, value_name = "R", num_args = 1.., value_parser = mailbox)]
     pub(crate) recipient: Vec<Mailbox>,
@@ -162,12 +175,14 @@ pub(crate) struct SiteFlags {
     pub(crate) allow_target: Vec<IpNet>,
 }
 
-/// The proofs of this version.
+/// The proofs a site can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ProofKind {
     StaticIp,
     Certificate,
     Port,
+    Fingerprint,
+    Public,
 }
 
 /// The flags whose values can be absent.

@@ -31,11 +31,23 @@ pub(crate) async fn run(verb: AgentVerb, controller: &Controller) -> Result<Answ
             let all = agents.list(pb::ListAgentsRequest {}).await;
             Ok(list(controller.all(all).await?))
         }
+        AgentVerb::Remove { name } => {
+            let name = name.to_string();
+            let removed = agents.remove(pb::AgentName { name: name.clone() }).await;
+            controller.one(removed)?;
+            let text = format!("{name}: removed; its certificate lets it do nothing any more\n");
+            Ok(Answer::new(&Removed { name }, text))
+        }
         AgentVerb::Addresses { format } => {
             let all = agents.addresses(pb::AddressesRequest {}).await;
             Ok(addresses(controller.one(all)?, format))
         }
     }
+}
+
+#[derive(Debug, Serialize)]
+struct Removed {
+    name: String,
 }
 
 #[derive(Debug, Serialize)]

@@ -3,15 +3,16 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use dd_proto::pb;
-use rustls_pki_types::CertificateDer;
+use bytes::Bytes;
+use dd_proto::{pb, pem};
 use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use serde::Serialize;
 
 use crate::args::CaVerb;
 use crate::client::Controller;
 use crate::failure::Failure;
-use crate::output::{Answer, Page, Table, time, time_shown};
+use crate::output::{Answer, Page, Table, present, time, time_shown};
 
 /// A file with more than this holds something else.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -20,13 +21,33 @@ const PEM_BEGIN: &[u8] = b"-----BEGIN ";
 
 pub(crate) async fn run(verb: CaVerb, controller: &Controller) -> Result<Answer, Failure> {
     match verb {
-        CaVerb::Import { name, certificate } => {
+        CaVerb::Import {
+            name,
+            certificate,
+            crl,
+        } => {
             let request = pb::ImportAuthorityRequest {
                 name: name.to_string(),
-                certificates: certificates(&certificate)?
-                    .into_iter()
-                    .map(Into::into)
-                    .collect(),
+                certificates: all(&certificate, &CERTIFICATE)?,
+                revocation_lists: all(&crl, &REVOCATION_LIST)?,
+            };
+            let imported = controller.authorities().await?.import(request).await;
+            Ok(show(controller.one(imported)?))
+        }
+        CaVerb::Crl { name, import } if import.is_empty() => {
+            let name = name.to_string();
+            let authority = controller
+                .authorities()
+                .await?
+                .show(pb::AuthorityName { name })
+                .await;
+            Ok(lists(controller.one(authority)?))
+        }
+        CaVerb::Crl { name, import } => {
+            let request = pb::ImportAuthorityRequest {
+                name: name.to_string(),
+                certificates: Vec::new(),
+                revocation_lists: all(&import, &REVOCATION_LIST)?,
             };
             let imported = controller.authorities().await?.import(request).await;
             Ok(show(controller.one(imported)?))
@@ -49,17 +70,45 @@ pub(crate) async fn run(verb: CaVerb, controller: &Controller) -> Result<Answer,
     }
 }
 
-fn certificates(files: &[PathBuf]) -> Result<Vec<Vec<u8>>, Failure> {
+/// A kind of thing that lies in PEM and DER files.
+struct Material {
+    what: &'static str,
+    begins: &'static str,
+    in_pem: fn(&[u8]) -> Option<Vec<Vec<u8>>>,
+}
+
+const CERTIFICATE: Material = Material {
+    what: "certificate",
+    begins: "-----BEGIN CERTIFICATE-----",
+    in_pem: |content| {
+        let all = CertificateDer::pem_slice_iter(content).map(|der| der.map(|der| der.to_vec()));
+        all.collect::<Result<_, _>>().ok()
+    },
+};
+
+const REVOCATION_LIST: Material = Material {
+    what: "revocation list",
+    begins: "-----BEGIN X509 CRL-----",
+    in_pem: |content| {
+        let all = CertificateRevocationListDer::pem_slice_iter(content)
+            .map(|der| der.map(|der| der.to_vec()));
+        all.collect::<Result<_, _>>().ok()
+    },
+};
+
+fn all(files: &[PathBuf], material: &Material) -> Result<Vec<Bytes>, Failure> {
     let mut all = Vec::new();
     for file in files {
         let content = read(file)?;
-        let found = in_file(&content).ok_or_else(|| {
+        let found = in_file(&content, material).ok_or_else(|| {
             Failure::Refused(format!(
-                "{} holds no certificate: expected PEM (`-----BEGIN CERTIFICATE-----`) or DER",
-                file.display()
+                "{} holds no {}: expected PEM (`{}`) or DER",
+                file.display(),
+                material.what,
+                material.begins
             ))
         })?;
-        all.extend(found);
+        all.extend(found.into_iter().map(Bytes::from));
     }
     Ok(all)
 }
@@ -79,7 +128,7 @@ fn read(file: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 /// Other sections of a PEM file, such as a private key, are left where they are.
-fn in_file(content: &[u8]) -> Option<Vec<Vec<u8>>> {
+fn in_file(content: &[u8], material: &Material) -> Option<Vec<Vec<u8>>> {
     // The marker decides and not the first byte: DER begins with a SEQUENCE, 0x30, but so does text that begins with `0`.
     let is_pem = content
         .windows(PEM_BEGIN.len())
@@ -87,17 +136,27 @@ fn in_file(content: &[u8]) -> Option<Vec<Vec<u8>>> {
     if !is_pem {
         return (content.first() == Some(&0x30)).then(|| vec![content.to_vec()]);
     }
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(content)
-        .map(|der| der.map(|der| der.to_vec()))
-        .collect();
-    all.ok().filter(|all| !all.is_empty())
+    (material.in_pem)(content).filter(|all| !all.is_empty())
 }
 
 #[derive(Debug, Serialize)]
 struct Authority {
     name: String,
     version: u64,
+    /// Ours, or imported.
+    own: bool,
+    permit: Vec<String>,
     certificates: Vec<Certificate>,
+    revocation_lists: Vec<List>,
+}
+
+#[derive(Debug, Serialize)]
+struct List {
+    issuer: String,
+    number: Option<String>,
+    this_update: Option<String>,
+    next_update: Option<String>,
+    revoked: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -112,6 +171,19 @@ fn view(authority: pb::Authority) -> Authority {
     Authority {
         name: authority.name,
         version: authority.version,
+        own: authority.own,
+        permit: authority.permit,
+        revocation_lists: authority
+            .revocation_lists
+            .into_iter()
+            .map(|it| List {
+                issuer: it.issuer,
+                number: present(it.number),
+                this_update: time(it.this_update_ms),
+                next_update: time(it.next_update_ms),
+                revoked: it.revoked,
+            })
+            .collect(),
         certificates: authority
             .certificates
             .into_iter()
@@ -130,13 +202,28 @@ fn show(authority: pb::Authority) -> Answer {
         "{} (version {})",
         authority.name, authority.version
     ));
+    page.line("Key", if authority.own { "here" } else { "elsewhere" });
+    page.lines("Permitted", authority.permit.iter().map(String::as_str));
     for it in &authority.certificates {
         page.line("Certificate", &it.subject);
         page.line("  sha256", &it.sha256);
         page.line("  valid from", &time_shown(it.not_before_ms));
         page.line("  valid until", &time_shown(it.not_after_ms));
     }
+    for it in &authority.revocation_lists {
+        page.line("Revocation list", &it.issuer);
+        page.line("  of", &time_shown(it.this_update_ms));
+        page.line("  next until", &time_shown(it.next_update_ms));
+        page.line("  revoked", &it.revoked.to_string());
+    }
     Answer::new(&view(authority), page.into_text())
+}
+
+/// For people as PEM, which is what goes into files.
+fn lists(authority: pb::Authority) -> Answer {
+    let pem = |it: &pb::RevocationList| pem::revocation_list(&it.der);
+    let text = authority.revocation_lists.iter().map(pem).collect();
+    Answer::new(&view(authority).revocation_lists, text)
 }
 
 /// One row for each certificate: an authority has two while it rolls over.
@@ -171,6 +258,16 @@ mod tests {
                 not_before_ms: 1_800_000_000_000,
                 not_after_ms: 1_900_000_000_000,
             }],
+            revocation_lists: vec![pb::RevocationList {
+                der: vec![0x30].into(),
+                issuer: "CN=member-ca".into(),
+                number: "3".into(),
+                this_update_ms: 1_800_000_000_000,
+                next_update_ms: 1_802_000_000_000,
+                revoked: 2,
+            }],
+            own: true,
+            permit: vec!["members.example".into()],
         }
     }
 
@@ -186,16 +283,19 @@ mod tests {
         let pair = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
         let (pem, der) = (pair.cert.pem(), pair.cert.der().to_vec());
         let key = pair.signing_key.serialize_pem();
-        assert_eq!(in_file(&der), Some(vec![der.clone()]));
+        assert_eq!(in_file(&der, &CERTIFICATE), Some(vec![der.clone()]));
         let two = format!("0 s:CN = a comment\n{pem}{key}{pem}");
-        assert_eq!(in_file(two.as_bytes()), Some(vec![der.clone(), der]));
+        assert_eq!(
+            in_file(two.as_bytes(), &CERTIFICATE),
+            Some(vec![der.clone(), der])
+        );
         for bad in [
             "",
             "nothing",
             &key,
             "-----BEGIN CERTIFICATE-----\n*\n-----END CERTIFICATE-----\n",
         ] {
-            assert_eq!(in_file(bad.as_bytes()), None, "{bad}");
+            assert_eq!(in_file(bad.as_bytes(), &CERTIFICATE), None, "{bad}");
         }
     }
 }

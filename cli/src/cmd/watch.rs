@@ -106,7 +106,7 @@ mod tests {
             what: "7 events were missed".into(),
             lost: 7,
             fields: Vec::new(),
-            ..event.clone()
+            ..event
         };
         let shown = [event, lost]
             .map(|it| format!("{}\n{}\n", printable(&line(&it)), json_printable(&json(it))));

@@ -73,6 +73,18 @@ impl pb::agents_server::Agents for Agents {
         })))
     }
 
+    async fn remove(
+        &self,
+        request: Request<pb::AgentName>,
+    ) -> Result<Response<pb::RemoveAgentResponse>, Status> {
+        let who = caller(&request);
+        let name = request.into_inner().name;
+        let removing = self.0.editor.remove_agent(&name, who.who(), now());
+        let name = removing.await?;
+        self.0.attached.cut(&name);
+        Ok(Response::new(pb::RemoveAgentResponse {}))
+    }
+
     async fn addresses(
         &self,
         _: Request<pb::AddressesRequest>,

@@ -10,8 +10,9 @@ use tonic::{Request, Response, Status};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::produced::Produced;
-use super::{Context, caller, now, status};
-use crate::registry::authorities::Authority;
+use super::{Context, at_ms, caller, now, status};
+use crate::registry::authorities::{Authority, Origin};
+use crate::registry::lists;
 
 #[derive(Debug, Clone)]
 pub struct Authorities(pub Arc<Context>);
@@ -31,7 +32,13 @@ impl pb::authorities_server::Authorities for Authorities {
         let imported = self
             .0
             .editor
-            .import_authority(name, request.certificates, who.who(), now())
+            .import_authority(
+                name,
+                request.certificates,
+                request.revocation_lists,
+                who.who(),
+                now(),
+            )
             .await?;
         Ok(Response::new(shown(&imported)))
     }
@@ -66,10 +73,35 @@ impl pb::authorities_server::Authorities for Authorities {
 }
 
 fn shown(authority: &Authority) -> pb::Authority {
+    let (own, permit) = match &authority.origin {
+        Origin::Imported => (false, Vec::new()),
+        Origin::Own { permit } => (true, permit.iter().map(ToString::to_string).collect()),
+    };
     pb::Authority {
         name: authority.name.to_string(),
         version: authority.version,
         certificates: authority.certificates.iter().map(certificate).collect(),
+        revocation_lists: authority.revocation_lists.iter().map(list).collect(),
+        own,
+        permit,
+    }
+}
+
+fn list(der: &Bytes) -> pb::RevocationList {
+    let plain = pb::RevocationList {
+        der: der.clone(),
+        ..pb::RevocationList::default()
+    };
+    match lists::summary(der) {
+        None => plain,
+        Some(it) => pb::RevocationList {
+            issuer: it.issuer,
+            number: it.number,
+            this_update_ms: it.this_update.as_millisecond(),
+            next_update_ms: at_ms(it.next_update),
+            revoked: it.revoked as u64,
+            ..plain
+        },
     }
 }
 

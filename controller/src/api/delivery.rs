@@ -18,11 +18,12 @@ use tokio::task::JoinSet;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::attached::Seat;
 use super::caller::Caller;
 use super::produced::{Items, Produced};
-use super::{Context, caller, order, status};
+use super::{Context, Knowledge, caller, order, status};
 use crate::dispatch::{AttachmentId, Handle, Hello, Order};
-use crate::store::StoredContent;
+use crate::store::{StoreError, StoredContent};
 
 /// For the whole Hello, journal included.
 const HELLO: Duration = Duration::from_secs(60);
@@ -55,10 +56,12 @@ impl pb::delivery_server::Delivery for Delivery {
             agent,
             dispatch: self.0.dispatch.clone(),
         };
+        let seat = self.0.attached.sit(guard.agent.clone());
         let mut listening = JoinSet::new();
-        listening.spawn(listen(events, guard));
+        listening.spawn(listen(events, guard, self.0.clone()));
         Ok(Response::new(Orders {
             orders: attachment.orders,
+            seat,
             listening,
             context: self.0.clone(),
         }))
@@ -81,9 +84,18 @@ impl pb::delivery_server::Delivery for Delivery {
             return Err(status::denied("the agent does not hold this lease"));
         }
         let loading = self.0.store.load(&lease.delivery);
-        let loaded = loading.await?;
-        let loaded =
-            loaded.ok_or_else(|| status::unknown("delivery", &lease.delivery.to_string()))?;
+        let loaded = match loading.await {
+            Err(error @ StoreError::Damaged(_)) => {
+                self.0.dispatch.content_damaged(lease).await;
+                return Err(error.into());
+            }
+            loaded => loaded?,
+        };
+        let loaded = loaded.ok_or_else(|| match self.0.knows_all() {
+            Knowledge::Complete => status::unknown("delivery", &lease.delivery.to_string()),
+            // It goes on from an earlier start.
+            Knowledge::Partial => status::not_all_known(),
+        })?;
         Ok(Response::new(Produced::by(|items| {
             send(loaded.content, items)
         })))
@@ -174,13 +186,21 @@ impl Drop for Attached {
 }
 
 /// Hands events on until the stream ends, or says what cannot be understood.
-async fn listen(mut events: Streaming<pb::AgentEvent>, attached: Attached) -> Option<Status> {
+async fn listen(
+    mut events: Streaming<pb::AgentEvent>,
+    attached: Attached,
+    context: Arc<Context>,
+) -> Option<Status> {
     loop {
         let event = match events.message().await {
             Ok(Some(event)) => event,
             Ok(None) => return None,
             Err(error) => return Some(error),
         };
+        if let Some(pb::agent_event::Event::Checked(checked)) = event.event {
+            context.attached.answered(&attached.agent, checked);
+            continue;
+        }
         match order::event(event) {
             Ok(event) => attached.dispatch.agent_event(attached.id, event).await,
             Err(error) => {
@@ -195,6 +215,7 @@ async fn listen(mut events: Streaming<pb::AgentEvent>, attached: Attached) -> Op
 #[derive(Debug)]
 pub struct Orders {
     orders: mpsc::Receiver<Order>,
+    seat: Seat,
     listening: JoinSet<Option<Status>>,
     context: Arc<Context>,
 }
@@ -206,7 +227,15 @@ impl Stream for Orders {
         mut self: Pin<&mut Self>,
         context: &mut TaskContext<'_>,
     ) -> Poll<Option<Self::Item>> {
-        // Orders first: what was acknowledged is told even to an agent that has just said its last.
+        match self.seat.poll_order(context) {
+            Poll::Ready(Some(order)) => return Poll::Ready(Some(Ok(order))),
+            Poll::Ready(None) => {
+                let removed = "the agent has been removed: run `ddadm agent add` to have it back";
+                return Poll::Ready(Some(Err(status::denied(removed))));
+            }
+            Poll::Pending => {}
+        }
+        // Orders before events: what was acknowledged is told even to an agent that has just said its last.
         if let Poll::Ready(order) = self.orders.poll_recv(context) {
             return Poll::Ready(order.map(|it| Ok(order::order(&self.context, it))));
         }

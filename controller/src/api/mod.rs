@@ -10,8 +10,10 @@
 //! Any decision about mail or sites: [`crate::dispatch`], [`crate::registry`].
 
 pub mod agents;
+pub mod attached;
 pub mod authorities;
 pub mod caller;
+pub mod check;
 pub mod delivery;
 pub mod enrollment;
 pub mod listener;
@@ -43,6 +45,7 @@ use crate::credentials::Passwords;
 use crate::dispatch::Handle;
 use crate::registry::{Editor, Registry};
 use crate::store::Store;
+use crate::wakeup::Wakeup;
 use caller::Caller;
 
 /// An authority's certificates are the largest thing a caller sends.
@@ -59,7 +62,9 @@ pub struct Context {
     pub store: Store,
     pub dispatch: Handle,
     pub authority: ControlAuthority,
-    pub passwords: Passwords,
+    pub attached: attached::Attached,
+    pub passwords: Arc<Passwords>,
+    pub wakeup: Wakeup,
     pub facts: Facts,
 }
 

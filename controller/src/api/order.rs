@@ -6,7 +6,7 @@ use std::time::Duration;
 use dd_proto::convert::ConvertError;
 use dd_proto::id::{Lease, SessionId};
 use dd_proto::pb;
-use dd_proto::site::{Proof, Site};
+use dd_proto::site::Site;
 use ipnet::IpNet;
 
 use super::{Context, Facts};
@@ -54,6 +54,8 @@ pub(super) fn event(event: pb::AgentEvent) -> Result<AgentEvent, ConvertError> {
             detail: it.detail,
         },
         Event::Draining(_) => AgentEvent::Draining,
+        // Not dispatch's: whoever asked has taken it out before.
+        Event::Checked(_) => return Err(ConvertError("checked")),
     })
 }
 
@@ -95,21 +97,20 @@ fn forbidden(facts: &Facts, agents: &[IpAddr]) -> Vec<IpNet> {
 }
 
 /// An authority that is not there (any more) leaves a plan without anchors, under which no certificate is proof.
-fn plan(context: &Context, site: &Site) -> pb::RoutePlan {
-    let authority = match &site.proof {
-        Proof::Certificate { authority, .. } => context.registry.authority(authority),
-        Proof::StaticIp { .. } | Proof::Port | Proof::Configured => None,
-    };
+pub(super) fn plan(context: &Context, site: &Site) -> pb::RoutePlan {
+    let certified = site.proof.certified();
+    let authority = certified.and_then(|it| context.registry.authority(&it.authority));
+    let (anchors, revocation_lists) = authority
+        .map(|it| (it.certificates.clone(), it.revocation_lists.clone()))
+        .unwrap_or_default();
     pb::RoutePlan {
         site: site.name.to_string(),
         version: site.version.0,
         kind: KIND.to_owned(),
         hosts: site.hosts.iter().cloned().map(Into::into).collect(),
         proof: Some(site.proof.clone().into()),
-        anchors: authority
-            .map(|it| it.certificates.clone())
-            .unwrap_or_default(),
-        revocation_lists: Vec::new(),
+        anchors,
+        revocation_lists,
         allow_targets: site.allow_targets.iter().map(ToString::to_string).collect(),
         connections: site.limits.connections.into(),
     }
@@ -124,6 +125,7 @@ fn assign(it: Assignment) -> pb::Assignment {
         content: it.content,
         in_doubt: it.in_doubt,
         fresh: it.fresh,
+        tls_expected: false,
     }
 }
 

@@ -4,18 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dd_proto::id::DeliveryId;
-use dd_proto::name::SiteName;
+use dd_proto::name::{AgentName, SiteName};
 use dd_proto::pb;
 use dd_proto::site::{Hold, Site};
 use tonic::{Request, Response, Status};
 
+use super::check::check_site;
 use super::produced::Produced;
 use super::{Context, Knowledge, at_ms, caller, from_ms, now, status};
 use crate::credentials::{generate_password, generate_wake_secret, wake_digest};
 use crate::dispatch::{LastAttempt, Released, SiteView};
 use crate::registry::sites::{Closing, Credential, HeldMail};
+use crate::wakeup::Asker;
 
-const MAX_WAIT: Duration = Duration::from_secs(600);
 const PAGE: usize = 500;
 
 #[derive(Debug, Clone)]
@@ -162,20 +163,49 @@ impl pb::sites_server::Sites for Sites {
         &self,
         request: Request<pb::ReleaseRequest>,
     ) -> Result<Response<pb::ReleaseOutcome>, Status> {
+        let asker = Asker::Operator(caller(&request).who().to_owned());
         let request = request.into_inner();
         let site = self.site(&request.name)?;
         let wait = match request.wait_ms {
             0 => None,
-            ms => Some(Duration::from_millis(ms).min(MAX_WAIT)),
+            ms => Some(Duration::from_millis(ms)),
         };
-        let released = self.0.dispatch.release(site.name.clone(), wait).await;
+        let released = self.0.wakeup.release(&site.name, &asker, wait).await;
         released
             .map(|released| Response::new(outcome(released)))
-            .ok_or_else(|| status::unknown("site", &request.name))
+            .map_err(|_| status::unknown("site", &request.name))
+    }
+
+    async fn check(
+        &self,
+        request: Request<pb::CheckSiteRequest>,
+    ) -> Result<Response<pb::SiteChecks>, Status> {
+        let request = request.into_inner();
+        let site = self.site(&request.name)?;
+        let only = self.agent(&request.agent)?;
+        if only.is_none() && self.0.attached.agents().is_empty() {
+            return Err(status::refused(
+                "no agent is connected: start one, then check again",
+            ));
+        }
+        let agents = check_site(&self.0, &site, only.as_ref()).await;
+        Ok(Response::new(pb::SiteChecks { agents }))
     }
 }
 
 impl Sites {
+    /// The agent that is asked for, if one is.
+    fn agent(&self, name: &str) -> Result<Option<AgentName>, Status> {
+        if name.is_empty() {
+            return Ok(None);
+        }
+        let parsed = name.parse::<AgentName>().ok();
+        let known = parsed.filter(|name| self.0.registry.agent(name).is_some());
+        known
+            .map(Some)
+            .ok_or_else(|| status::unknown("agent", name))
+    }
+
     fn site(&self, name: &str) -> Result<Arc<Site>, Status> {
         let parsed = name.parse::<SiteName>().ok();
         parsed
@@ -284,7 +314,7 @@ fn shown(context: &Context, site: &Site, view: Option<SiteView>) -> pb::SiteStat
     let mut record = pb::Site::from(site);
     record.password_hash.clear();
     record.wake_hash.clear();
-    let view = view.unwrap_or_else(|| unseen(site));
+    let view = view.unwrap_or_else(|| SiteView::unseen(site));
     pb::SiteStatus {
         site: Some(record),
         state: view.state.to_owned(),
@@ -301,21 +331,6 @@ fn shown(context: &Context, site: &Site, view: Option<SiteView>) -> pb::SiteStat
     }
 }
 
-/// A site that dispatch has not been told of yet.
-fn unseen(site: &Site) -> SiteView {
-    SiteView {
-        state: match site.hold {
-            Some(_) => "held",
-            None => "idle",
-        },
-        why: None,
-        next_attempt: None,
-        out: 0,
-        sessions: 0,
-        last_attempts: Vec::new(),
-    }
-}
-
 fn attempt(it: LastAttempt) -> pb::LastAttempt {
     pb::LastAttempt {
         at_ms: it.at.as_millisecond(),
@@ -323,7 +338,7 @@ fn attempt(it: LastAttempt) -> pb::LastAttempt {
         address: it.address,
         outcome: it.outcome.to_owned(),
         detail: it.detail,
-        peer: it.peer.map(Into::into),
+        peer: it.peer.map(|peer| (*peer).into()),
     }
 }
 

@@ -81,6 +81,8 @@ impl pb::watch_server::Watch for Watch {
         let connected = agents.iter().filter(|it| it.state != "disconnected");
         let connected = u32::try_from(connected.count()).unwrap_or(u32::MAX);
         let mut alarms = context.registry.alarms();
+        let authorities = context.registry.authorities();
+        alarms.extend(authorities.iter().flat_map(|it| it.alarms(now())));
         alarms.extend(context.store.alarms());
         alarms.extend(context.facts.alarms.iter().cloned());
         if context.registry.agents().is_empty() {

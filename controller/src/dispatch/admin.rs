@@ -8,10 +8,13 @@ use std::time::Duration;
 use dd_proto::id::DeliveryId;
 use dd_proto::name::{AgentName, SiteName};
 
+use super::agents::Registered;
 use super::event::{Effect, Now, Turn};
+use super::happened::{Watched, What};
+use super::kept::Trust;
 use super::lease::LEASE;
 use super::release::{Release, Waiter};
-use super::site::{Again, Phase, Rest};
+use super::site::{Again, Phase};
 use super::state::{State, wall_of};
 use super::{AgentView, AttachmentId, ClockAlarm, Counters, LeaseHeld, Released, SiteView};
 
@@ -40,6 +43,12 @@ impl State {
         if waiting == 0 && knows_all && queue.in_hand == 0 {
             return answer(Released::NothingWaiting, turn);
         }
+        if !knows_all {
+            self.early_releases.insert(name.clone());
+        }
+        if self.watched == Watched::Yes {
+            self.happened.push(What::Released(name.clone()));
+        }
         match &mut queue.release {
             Some(release) => release.again(since, waiting),
             None => queue.release = Some(Release::new(since, waiting)),
@@ -48,8 +57,7 @@ impl State {
             release.wait(waiter);
             self.released.insert(name.clone());
         }
-        queue.rest = Rest::More;
-        queue.cursor = None;
+        queue.begins_anew();
         if let Some(reading) = &mut queue.reading {
             reading.again = Again::Yes;
         }
@@ -61,6 +69,14 @@ impl State {
             }
             Phase::Proving | Phase::Flowing | Phase::Held(_) => self.look(name, turn),
         }
+    }
+
+    /// What was released before all was known may have been through before its older mail was known.
+    pub(super) fn release_again(&mut self, name: &SiteName, turn: &mut Turn<'_>) {
+        let queue = self.sites.get(name);
+        let release = queue.and_then(|queue| queue.release.as_ref());
+        let waiting = release.map_or(1, Release::waiting);
+        self.release(name, waiting, None, turn);
     }
 
     /// Those who do not wait any longer are told how far it is.
@@ -129,18 +145,20 @@ impl State {
             Phase::Idle if !self.knows_all() => Phase::Ready(now.monotonic),
             phase => phase,
         };
-        let (why, at) = match phase {
-            Phase::Waiting(why, at) => (Some(why.as_str()), Some(at)),
-            Phase::Ready(at) => (None, Some(at)),
-            _ => (None, None),
+        let (state, why) = phase.words();
+        let at = match phase {
+            Phase::Waiting(_, at) | Phase::Ready(at) => Some(at),
+            _ => None,
         };
         Some(SiteView {
-            state: phase.as_str(),
+            state,
             why,
             next_attempt: at.map(|at| wall_of(now, at)),
             out: queue.out,
             sessions: u32::try_from(queue.sessions.len()).unwrap_or(u32::MAX),
             last_attempts: queue.attempts.iter().rev().cloned().collect(),
+            agents_differ: queue.verdicts.difference(),
+            refuses_all: queue.kept.trust == Trust::Misconfigured,
         })
     }
 
@@ -152,7 +170,9 @@ impl State {
     }
 
     pub(super) fn agent_views(&self, now: Now) -> Vec<AgentView> {
-        let views = self.agents.iter().map(|(name, agent)| {
+        let registered = self.agents.iter();
+        let registered = registered.filter(|(_, agent)| agent.registered == Registered::Yes);
+        let views = registered.map(|(name, agent)| {
             let mut view = agent.view(name);
             let attached = agent.attached.as_ref();
             if attached.is_some_and(|attached| attached.answered + LEASE <= now.monotonic) {

@@ -20,8 +20,25 @@ pub(super) struct Agent {
     pub(super) leases: BTreeSet<DeliveryId>,
     /// When some lease of it will have expired for good; may be early.
     pub(super) check: Option<Duration>,
+    pub(super) registered: Registered,
     version: String,
     last_seen: Option<Timestamp>,
+}
+
+/// Whether the registry knows the agent still. One that is gone is kept while a lease of it is out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Registered {
+    #[default]
+    Yes,
+    Removed,
+}
+
+/// Whether it speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Heard {
+    Lately,
+    /// Not for the length of a lease: its sites have gone elsewhere.
+    Silent,
 }
 
 /// An agent's stream.
@@ -31,6 +48,7 @@ pub(super) struct Attached {
     pub(super) work: TakesWork,
     /// When it was last answered; monotonic.
     pub(super) answered: Duration,
+    pub(super) heard: Heard,
     /// Sent on this stream.
     pub(super) plans: BTreeMap<SiteName, SiteVersion>,
     /// Flowing sites with mail, in turn.
@@ -53,6 +71,7 @@ impl Attached {
             id,
             work: TakesWork::Yes,
             answered: now,
+            heard: Heard::Lately,
             plans: BTreeMap::new(),
             turns: VecDeque::new(),
             slots: hello.slots,
@@ -103,6 +122,12 @@ impl Attached {
 }
 
 impl Agent {
+    /// When it will have been silent for too long; None where that is so already.
+    pub(super) fn falls_silent(&self) -> Option<Duration> {
+        let attached = self.attached.as_ref()?;
+        (attached.heard == Heard::Lately).then(|| attached.lease_until())
+    }
+
     pub(super) fn seen(&mut self, wall: Timestamp) {
         self.last_seen = Some(wall);
     }

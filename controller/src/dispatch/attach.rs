@@ -11,8 +11,9 @@ use dd_proto::id::{DeliveryId, Lease};
 use dd_proto::name::{AgentName, SiteName};
 use dd_proto::report::DotSent;
 
-use super::agents::{Attached, TakesWork};
+use super::agents::{Attached, Heard, Registered, TakesWork};
 use super::event::{Asks, Question, Turn};
+use super::happened::{Watched, What};
 use super::judge::Came;
 use super::lease::{Dot, Freshness, GRACE, LEASE, Leased, Occupies, lease_of};
 use super::moves::Closed;
@@ -35,6 +36,9 @@ impl State {
         agent.introduced(&hello, turn.now.wall);
         agent.attached = Some(Attached::new(id, &hello, turn.now.monotonic));
         self.attachments.insert(id, name.clone());
+        if self.watched == Watched::Yes {
+            self.happened.push(What::AgentAttached(name.clone()));
+        }
         let going_on = self.going_on(id, &name, &hello.work_in_hand, turn.now.monotonic);
         turn.order(
             id,
@@ -240,6 +244,7 @@ impl State {
         };
         if let Some(attached) = &mut agent.attached {
             attached.answered = now;
+            attached.heard = Heard::Lately;
             turn.order(attached.id, Order::BeatAnswer { number });
         }
         let mut first = None;
@@ -255,6 +260,23 @@ impl State {
             }
         }
         agent.check = first;
+    }
+
+    /// Sites of an agent that does not speak go to another one, though its stream stands.
+    pub(super) fn silent_agents(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.monotonic;
+        let silent = self
+            .agents
+            .iter()
+            .filter(|(_, agent)| agent.falls_silent().is_some_and(|at| at <= now));
+        let silent: Vec<AgentName> = silent.map(|(name, _)| name.clone()).collect();
+        for name in silent {
+            let agent = self.agents.get_mut(&name);
+            if let Some(attached) = agent.and_then(|agent| agent.attached.as_mut()) {
+                attached.heard = Heard::Silent;
+            }
+            self.sites_leave(&name, turn);
+        }
     }
 
     /// Leases that have expired for long enough go elsewhere.
@@ -308,7 +330,11 @@ impl State {
                 .is_some_and(|attached| attached.id == id)
         {
             agent.attached = None;
+            if self.watched == Watched::Yes {
+                self.happened.push(What::AgentDetached(name.clone()));
+            }
             self.sites_leave(&name, turn);
+            self.forget_removed(&name);
         }
     }
 
@@ -341,15 +367,29 @@ impl State {
         if let Some(id) = attached.map(|attached| attached.id) {
             self.detached(id, turn);
         }
-        let gone = self
-            .agents
-            .get(name)
-            .is_some_and(|agent| agent.leases.is_empty());
-        if gone {
-            self.agents.remove(name);
+        if let Some(agent) = self.agents.get_mut(name) {
+            agent.registered = Registered::Removed;
+        }
+        self.forget_removed(name);
+        for queue in self.sites.values_mut() {
+            queue.verdicts.forget(name);
         }
         let change = self.barrier.heard(name, turn.now.monotonic);
         self.barrier_changed(change, turn);
+    }
+}
+
+impl State {
+    /// An agent that was removed is forgotten when nothing of it is out any more.
+    pub(super) fn forget_removed(&mut self, name: &AgentName) {
+        let over = self.agents.get(name).is_some_and(|agent| {
+            agent.registered == Registered::Removed
+                && agent.leases.is_empty()
+                && agent.attached.is_none()
+        });
+        if over {
+            self.agents.remove(name);
+        }
     }
 }
 

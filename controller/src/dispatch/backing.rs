@@ -2,17 +2,42 @@
 
 use std::future::Future;
 
+use bytes::Bytes;
 use dd_proto::id::{DeliveryId, MessageId};
 use dd_proto::name::SiteName;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::store::{Count, Head, Loaded, Note, Owing, Position, Settlement, Store, Waiting};
+use super::ClockAlarm;
+use crate::store::{
+    Count, Head, Loaded, Note, Owing, Position, Settlement, Store, StoreError, Waiting,
+};
 
 /// The store could not do it; it has said why in its own words.
 #[derive(Debug, thiserror::Error)]
 #[error("the store failed: {0}")]
 pub struct StoreFailed(pub String);
+
+/// Where the registry keeps what is remembered of the wall clock.
+const CLOCK: &str = "clock";
+const ALARM: &str = "alarm";
+
+/// The alarm of an earlier start that nobody has confirmed.
+pub fn remembered_alarm(store: &Store) -> Result<Option<ClockAlarm>, StoreError> {
+    let records = store.records(CLOCK)?;
+    let words = records.first().map(|record| record.value.clone());
+    Ok(words.map(|words| ClockAlarm::from_words(&String::from_utf8_lossy(&words))))
+}
+
+/// Why something stored cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum NotRead {
+    /// For good: it is not what was written.
+    #[error("{0}")]
+    Damaged(String),
+    #[error("it cannot be read now: {0}")]
+    NotNow(String),
+}
 
 /// A queue that outlives the process.
 pub trait Backing: Clone + Send + Sync + 'static {
@@ -28,6 +53,11 @@ pub trait Backing: Clone + Send + Sync + 'static {
         batch: Vec<Owing<Note>>,
     ) -> impl Future<Output = Result<Vec<Waiting>, StoreFailed>> + Send;
     fn remember_timer(&self, site: SiteName, at: Timestamp) -> impl Future<Output = ()> + Send;
+    /// For the next start; None: there is no alarm any more.
+    fn remember_alarm(
+        &self,
+        alarm: Option<ClockAlarm>,
+    ) -> impl Future<Output = Result<(), StoreFailed>> + Send;
     fn head(
         &self,
         site: SiteName,
@@ -45,7 +75,7 @@ pub trait Backing: Clone + Send + Sync + 'static {
     fn load(
         &self,
         delivery: DeliveryId,
-    ) -> impl Future<Output = Result<Option<Loaded>, StoreFailed>> + Send;
+    ) -> impl Future<Output = Result<Option<Loaded>, NotRead>> + Send;
     /// The open deliveries of a message.
     fn find(
         &self,
@@ -71,6 +101,12 @@ impl Backing for Store {
         self.site_timer(site, Some(at)).await;
     }
 
+    async fn remember_alarm(&self, alarm: Option<ClockAlarm>) -> Result<(), StoreFailed> {
+        let words = alarm.map(|alarm| Bytes::from(alarm.to_words()));
+        let put = self.put(CLOCK, ALARM, words).await;
+        put.map(|_| ()).map_err(failed)
+    }
+
     async fn head(
         &self,
         site: SiteName,
@@ -88,8 +124,12 @@ impl Backing for Store {
         listed.map(|(found, _)| found).map_err(failed)
     }
 
-    async fn load(&self, delivery: DeliveryId) -> Result<Option<Loaded>, StoreFailed> {
-        Self::load(self, &delivery).await.map_err(failed)
+    async fn load(&self, delivery: DeliveryId) -> Result<Option<Loaded>, NotRead> {
+        let loaded = Self::load(self, &delivery).await;
+        loaded.map_err(|error| match error {
+            StoreError::Damaged(_) => NotRead::Damaged(error.to_string()),
+            _ => NotRead::NotNow(error.to_string()),
+        })
     }
 
     async fn find(&self, message: MessageId) -> Result<Vec<Waiting>, StoreFailed> {

@@ -13,7 +13,7 @@ use rand::Rng;
 use super::actions::{Asked, Left};
 use super::lease::Freshness;
 use super::release::{Token, Waiter};
-use super::{AgentEvent, AttachmentId, Hello, InHand as Refused, Order, Released};
+use super::{AgentEvent, AttachmentId, ClockAlarm, Hello, InHand as Refused, Order, Released};
 use crate::store::{Head, Note, Position, Settlement, Waiting};
 
 /// One reading of both clocks.
@@ -108,6 +108,8 @@ pub(crate) enum Event {
         read: u64,
         found: Option<Vec<Waiting>>,
     },
+    /// The process is about to end.
+    Stop,
     /// Somebody has looked: the wall clock is right.
     ClockConfirmed,
     /// Only time has passed.
@@ -119,8 +121,10 @@ pub(crate) enum Event {
 pub(crate) enum NotLoaded {
     /// It is settled.
     Gone,
-    /// It cannot be read; shown, not tried again by itself.
-    Unreadable,
+    /// It is damaged: shown, not tried again by itself.
+    Damaged,
+    /// Something else was in the way; it is tried again a little later.
+    NotNow,
 }
 
 /// What the core wants done.
@@ -161,6 +165,8 @@ pub(crate) enum Effect {
         site: SiteName,
         at: Timestamp,
     },
+    /// Remembered for the next start, until the clock is confirmed: then None.
+    ClockAlarm(Option<ClockAlarm>),
     Answer(Token, Released),
     /// Asks whom these recipients of a delivery are, which was kept for this reply.
     Name(DeliveryId, Vec<RecipientNumber>, String),

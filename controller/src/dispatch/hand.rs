@@ -63,6 +63,7 @@ impl State {
                 attached.free(leased.occupies);
             }
         }
+        self.forget_removed(&leased.agent);
         Some(leased)
     }
 

@@ -1,18 +1,19 @@
 //! How the rest of the controller speaks to dispatch.
 //!
-//! Agents' events wait when the loop is behind, so an agent is held back by its own stream. All else is not bounded
-//! here: arrivals are bounded by the store's commits, the rest by the people who ask.
+//! Everything waits when the loop is behind: an agent is held back by its own stream, intake by its arrivals. The loop
+//! waits for none of them, so nobody can wait for himself.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use dd_proto::id::DeliveryId;
+use dd_proto::id::{DeliveryId, Lease};
 use dd_proto::name::{AgentName, SiteName};
 use dd_proto::site::Site;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::actions::{Action, Left};
-use super::event::Event;
+use super::event::{Event, NotLoaded};
+use super::happened::Happened;
 use super::{
     AgentEvent, AgentView, Arrived, Attachment, AttachmentId, ClockAlarm, Counters, Hello, InHand,
     LeaseHeld, Released, SiteView,
@@ -48,6 +49,7 @@ pub(super) enum Ask {
     ),
     CloseSite(SiteName, Left, oneshot::Sender<u64>),
     ClockAlarm(oneshot::Sender<Option<ClockAlarm>>),
+    Drain(oneshot::Sender<()>),
     Site(SiteName, oneshot::Sender<Option<SiteView>>),
     Sites(oneshot::Sender<Vec<(SiteName, SiteView)>>),
     Agents(oneshot::Sender<Vec<AgentView>>),
@@ -58,42 +60,44 @@ pub(super) enum Ask {
 /// Speaks to the loop. Once the loop has ended, questions are answered with nothing; the process is at its end then.
 #[derive(Debug, Clone)]
 pub struct Handle {
-    pub(super) inputs: mpsc::UnboundedSender<Input>,
+    pub(super) inputs: mpsc::Sender<Input>,
     pub(super) agents: mpsc::Sender<(AttachmentId, AgentEvent)>,
+    pub(super) ended: mpsc::UnboundedSender<AttachmentId>,
+    pub(super) watchers: broadcast::Sender<Happened>,
 }
 
 impl Handle {
-    fn tell(&self, event: Event) {
-        let _ = self.inputs.send(Input::Event(event));
+    async fn tell(&self, event: Event) {
+        let _ = self.inputs.send(Input::Event(event)).await;
     }
 
     async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Option<T> {
         let (sender, answer) = oneshot::channel();
-        self.inputs.send(Input::Ask(ask(sender))).ok()?;
+        self.inputs.send(Input::Ask(ask(sender))).await.ok()?;
         answer.await.ok()
     }
 
     /// Mail that has just become durable.
-    pub fn arrived(&self, mail: Vec<Arrived>) {
-        let _ = self.inputs.send(Input::Arrived(mail));
+    pub async fn arrived(&self, mail: Vec<Arrived>) {
+        let _ = self.inputs.send(Input::Arrived(mail)).await;
     }
 
     /// A site is new, or its record, its authority or its hold has changed. Open sessions end after the transaction in
     /// hand.
-    pub fn site_changed(&self, site: Arc<Site>) {
-        let _ = self.inputs.send(Input::SiteChanged(site));
+    pub async fn site_changed(&self, site: Arc<Site>) {
+        let _ = self.inputs.send(Input::SiteChanged(site)).await;
     }
 
-    pub fn site_removed(&self, site: SiteName) {
-        self.tell(Event::SiteRemoved(site));
+    pub async fn site_removed(&self, site: SiteName) {
+        self.tell(Event::SiteRemoved(site)).await;
     }
 
-    pub fn agent_registered(&self, agent: AgentName) {
-        self.tell(Event::AgentRegistered(agent));
+    pub async fn agent_registered(&self, agent: AgentName) {
+        self.tell(Event::AgentRegistered(agent)).await;
     }
 
-    pub fn agent_removed(&self, agent: AgentName) {
-        self.tell(Event::AgentRemoved(agent));
+    pub async fn agent_removed(&self, agent: AgentName) {
+        self.tell(Event::AgentRemoved(agent)).await;
     }
 
     /// An agent has said Hello and told its journal. The first order is Welcome; when the orders end, so does the
@@ -110,7 +114,24 @@ impl Handle {
 
     /// The stream has ended. What was said on it before counts.
     pub fn detached(&self, id: AttachmentId) {
-        self.tell(Event::Detached(id));
+        let _ = self.ended.send(id);
+    }
+
+    /// Nothing is assigned any more. Returns when all that was being handed over has ended and is written; the caller
+    /// limits how long that may take.
+    pub async fn drain(&self) {
+        let _ = self.ask(Ask::Drain).await;
+    }
+
+    /// What happens from now on. One that is too slow is told how many events it has lost.
+    pub fn subscribe(&self) -> broadcast::Receiver<Happened> {
+        self.watchers.subscribe()
+    }
+
+    /// The content of a delivery is not what was accepted: it is shown, and not tried again by itself.
+    pub async fn content_damaged(&self, lease: Lease) {
+        let why = NotLoaded::Damaged;
+        self.tell(Event::NotLoaded { lease, why }).await;
     }
 
     /// Who holds the lease of a delivery.
@@ -167,8 +188,8 @@ impl Handle {
     }
 
     /// Ends the alarm: the wall clock is right.
-    pub fn clock_confirmed(&self) {
-        self.tell(Event::ClockConfirmed);
+    pub async fn clock_confirmed(&self) {
+        self.tell(Event::ClockConfirmed).await;
     }
 
     pub async fn site_view(&self, site: SiteName) -> Option<SiteView> {

@@ -7,6 +7,8 @@
 //! # Not here
 //! What it means for the site ([`super::moves`]). What a reply means: the agent's outcome table has already said it.
 
+use std::time::Duration;
+
 use dd_proto::id::Lease;
 use dd_proto::name::AgentName;
 use dd_proto::report::{Disposition, DotSent, GivenBack, Outcome, RecipientResult, Report};
@@ -23,6 +25,9 @@ use super::release::Fate;
 use super::site::Rest;
 use super::state::State;
 use crate::store::{Settled, Settlement, Waiting};
+
+/// What cannot be read for a reason that passes is tried again so much later.
+const NOT_NOW: Duration = Duration::from_secs(60);
 
 /// How a report came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -305,6 +310,7 @@ impl State {
                     "the agent ended before it had an answer to the final dot of {}: the site may have it, and gets it again",
                     delivery.message
                 ),
+                reason: String::new(),
                 peer: None,
             });
         }
@@ -403,9 +409,19 @@ impl State {
         }
         let was_canary = self.is_canary(lease);
         let leased = self.end_lease(&lease.delivery);
-        if let (NotLoaded::Unreadable, Some(mut waiting)) = (why, leased.and_then(|l| l.waiting)) {
-            waiting.failed = true;
-            self.write(&lease.delivery, Effect::Note(note(&waiting)), turn);
+        if let Some(mut waiting) = leased.and_then(|leased| leased.waiting) {
+            match why {
+                NotLoaded::Gone => {}
+                NotLoaded::Damaged => {
+                    waiting.failed = true;
+                    self.write(&lease.delivery, Effect::Note(note(&waiting)), turn);
+                }
+                NotLoaded::NotNow => {
+                    waiting.not_before = Some(later(turn.now.wall, NOT_NOW));
+                    self.write(&lease.delivery, Effect::Note(note(&waiting)), turn);
+                    self.goes_back(waiting, turn.now.wall);
+                }
+            }
         }
         if was_canary {
             self.probe_is_off(&lease.delivery.site, turn.now.monotonic, turn);

@@ -22,6 +22,7 @@ mod event;
 mod expiry;
 mod hand;
 mod handle;
+mod happened;
 mod head;
 mod judge;
 mod kept;
@@ -41,6 +42,7 @@ mod site;
 mod state;
 #[cfg(test)]
 mod transitions;
+mod verdicts;
 
 use std::sync::Arc;
 
@@ -55,11 +57,13 @@ use tokio::sync::mpsc;
 use crate::store::Waiting;
 
 pub use actions::Left;
-pub use alarm::{ClockAlarm, ClockJump};
-pub use backing::{Backing, StoreFailed};
+pub use alarm::{ClockAlarm, ClockJump, ClockMemory};
+pub use backing::{Backing, NotRead, StoreFailed, remembered_alarm};
 pub use handle::Handle;
+pub use happened::{Happened, What};
 pub use lease::{BEAT, LEASE};
 pub use run::{Settings, start};
+pub use verdicts::AgentVerdict;
 
 /// One stream of an agent; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -238,7 +242,7 @@ pub enum Released {
 }
 
 /// A site as operators see it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct SiteView {
     /// idle ready proving flowing waiting held
     pub state: &'static str,
@@ -248,6 +252,23 @@ pub struct SiteView {
     pub out: u32,
     pub sessions: u32,
     pub last_attempts: Vec<LastAttempt>,
+    /// What its agents found, where one reached it and another did not.
+    pub agents_differ: Vec<AgentVerdict>,
+    /// The home refuses everything: the mail that was kept for it waits behind a probe.
+    pub refuses_all: bool,
+}
+
+impl SiteView {
+    /// A site that dispatch has not been told of yet.
+    pub fn unseen(site: &Site) -> Self {
+        Self {
+            state: match site.hold {
+                Some(_) => "held",
+                None => "idle",
+            },
+            ..SiteView::default()
+        }
+    }
 }
 
 /// One ended attempt, for people.
@@ -259,7 +280,9 @@ pub struct LastAttempt {
     /// relayed deferred failed in-doubt unreachable wrong-host refused busy
     pub outcome: &'static str,
     pub detail: String,
-    pub peer: Option<dd_proto::report::PeerCertificate>,
+    /// The greppable word for why the proof was withheld; empty where it was not.
+    pub reason: String,
+    pub peer: Option<Box<dd_proto::report::PeerCertificate>>,
 }
 
 /// An agent as operators see it.

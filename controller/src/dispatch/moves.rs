@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use super::backoff::after_failure;
 use super::event::{Effect, Turn};
+use super::happened::{Watched, What};
 use super::judge::{accepted_all, accepted_some};
 use super::kept::Trust;
 use super::lease::{Freshness, Leased, Occupies};
@@ -48,7 +49,12 @@ impl State {
         let Some(queue) = self.sites.get_mut(name) else {
             return;
         };
-        queue.remember(last_attempt(agent, report, turn.now.wall));
+        let attempt = last_attempt(agent, report, turn.now.wall);
+        if self.watched == Watched::Yes {
+            let (delivery, attempt) = (report.lease.delivery.clone(), attempt.clone());
+            self.happened.push(What::Attempted { delivery, attempt });
+        }
+        queue.remember(attempt);
         if report.outcome != Outcome::AgentTrouble && !accepted_all(report) {
             self.attempt_failed(name, turn);
         }
@@ -115,9 +121,13 @@ impl State {
         leased: &Leased,
         turn: &mut Turn<'_>,
     ) {
-        let Some(queue) = self.sites.get(name) else {
+        let Some(queue) = self.sites.get_mut(name) else {
             return;
         };
+        if let Some(carrier) = &queue.carrier {
+            let at = turn.now.wall;
+            queue.verdicts.failed(carrier, at, why, &report.detail);
+        }
         // A further session that is not proved is closed; those that are proved go on. An attempt after a release has
         // already ended the older ones.
         let others_go_on = queue.phase == Phase::Flowing
@@ -156,6 +166,22 @@ impl State {
             // It began before the release; the release asks for one that begins after it.
             return self.ready(name, now.monotonic, turn);
         }
+        if let (Why::Down, Some(release), Some(carrier)) = (why, &mut queue.release, &queue.carrier)
+        {
+            release.not_reached_by(carrier);
+            queue.kept.doubt();
+            if self
+                .sites
+                .get(name)
+                .is_some_and(|queue| self.another_may_try(queue))
+            {
+                // Not reached is what every agent has tried once.
+                return self.ready(name, now.monotonic, turn);
+            }
+        }
+        let Some(queue) = self.sites.get_mut(name) else {
+            return;
+        };
         let wait = after_failure(queue.site.schedule.retry_interval, turn.rng);
         let at = now.monotonic + wait;
         queue.progress = Progress::None;
@@ -206,6 +232,7 @@ impl State {
         }
         queue.sessions.insert(session);
         queue.answered = Progress::Some;
+        queue.verdicts.reached(agent, turn.now.wall);
         if queue.phase != Phase::Proving {
             return;
         }
@@ -307,6 +334,12 @@ fn last_attempt(agent: &AgentName, report: &Report, at: Timestamp) -> LastAttemp
         address: report.observed.peer.clone(),
         outcome,
         detail: report.detail.clone(),
-        peer: report.observed.certificate.clone(),
+        reason: report
+            .observed
+            .refusal
+            .as_ref()
+            .map(|refusal| refusal.reason.clone())
+            .unwrap_or_default(),
+        peer: report.observed.certificate.clone().map(Box::new),
     }
 }

@@ -12,7 +12,7 @@ use dd_proto::name::SiteName;
 use jiff::Timestamp;
 
 use super::actions::Asked;
-use super::backing::{Backing, StoreFailed};
+use super::backing::{Backing, NotRead};
 use super::cache::Cached;
 use super::clock::Clock;
 use super::event::{Assign, Effect, Event, NotLoaded, Settle, Warn};
@@ -119,6 +119,20 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                 });
             }
             Effect::Name(delivery, open, reply) => self.name(delivery, open, reply),
+            Effect::ClockAlarm(alarm) => {
+                match &alarm {
+                    Some(alarm) => {
+                        tracing::error!(%alarm, "nothing expires until the clock is confirmed");
+                    }
+                    None => tracing::info!("the wall clock is confirmed"),
+                }
+                self.done.spawn(async move {
+                    match store.remember_alarm(alarm).await {
+                        Ok(()) => Done::Nothing,
+                        Err(error) => Done::StoreFailed(error),
+                    }
+                });
+            }
             Effect::Look(asked) => self.look(asked),
             Effect::Acted(token, result) => self.acting(token, result),
             Effect::SiteClosed(token, settled) => {
@@ -286,7 +300,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
     pub(super) fn loaded(
         &mut self,
         assign: &Assign,
-        loaded: Result<Option<(Envelope, Option<Bytes>)>, StoreFailed>,
+        loaded: Result<Option<(Envelope, Option<Bytes>)>, NotRead>,
     ) {
         let lease = assign.lease.clone();
         let why = match loaded {
@@ -299,8 +313,11 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
             }
             Ok(None) => NotLoaded::Gone,
             Err(error) => {
-                tracing::error!(%error, delivery = %lease.delivery, "cannot be read; it is kept and not tried");
-                NotLoaded::Unreadable
+                tracing::error!(%error, delivery = %lease.delivery, "not tried");
+                match error {
+                    NotRead::Damaged(_) => NotLoaded::Damaged,
+                    NotRead::NotNow(_) => NotLoaded::NotNow,
+                }
             }
         };
         self.apply(Event::NotLoaded { lease, why });

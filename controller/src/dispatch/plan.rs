@@ -11,6 +11,7 @@ use dd_proto::id::Lease;
 use dd_proto::name::{AgentName, SiteName};
 
 use super::Order;
+use super::agents::{Agent, Heard, TakesWork};
 use super::event::{Assign, Effect, Turn};
 use super::lease::{Dot, Freshness, Leased, Occupies};
 use super::release::Begun;
@@ -31,7 +32,7 @@ impl State {
     fn assign_canaries(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.monotonic;
         for _ in 0..self.answering.len() + self.silent.len() {
-            if self.least_loaded(now).is_none() {
+            if self.with_room(now).next().is_none() {
                 return;
             }
             let Some(name) = self
@@ -63,13 +64,36 @@ impl State {
         }
     }
 
-    fn least_loaded(&self, now: Duration) -> Option<&AgentName> {
-        let free = self.agents.iter().filter(|(_, agent)| {
+    fn with_room(&self, now: Duration) -> impl Iterator<Item = (&AgentName, &Agent)> {
+        self.agents.iter().filter(move |(_, agent)| {
             let attached = agent.attached.as_ref();
             attached.is_some_and(|attached| attached.has_room_for(Occupies::Probe, now))
+        })
+    }
+
+    /// Not the one that failed last; one that reached the site rather than one that did not; the least loaded.
+    fn best_for(&self, queue: &SiteQueue, now: Duration) -> Option<AgentName> {
+        let release = queue.release.as_ref();
+        let rank = |name: &AgentName| match release {
+            Some(release) if release.was_tried_by(name) => u8::MAX,
+            _ => queue.verdicts.rank(name),
+        };
+        let best = self
+            .with_room(now)
+            .min_by_key(|(name, agent)| (rank(name), agent.leases.len()));
+        best.map(|(name, _)| name.clone())
+    }
+
+    /// Somebody who takes work and has not tried the site since its release.
+    pub(super) fn another_may_try(&self, queue: &SiteQueue) -> bool {
+        let Some(release) = &queue.release else {
+            return false;
+        };
+        let mut agents = self.agents.iter().filter(|(_, agent)| {
+            let attached = agent.attached.as_ref();
+            attached.is_some_and(|it| it.work == TakesWork::Yes && it.heard == Heard::Lately)
         });
-        free.min_by_key(|(_, agent)| agent.leases.len())
-            .map(|(name, _)| name)
+        agents.any(|(name, _)| !release.was_tried_by(name))
     }
 
     /// The agent a site belongs to, as long as it works for it; else the one with the least to do.
@@ -87,10 +111,7 @@ impl State {
                 Pick::Agent(carrier.clone())
             }
             (Some(_), Some(_)) => Pick::Later,
-            _ => self
-                .least_loaded(now)
-                .cloned()
-                .map_or(Pick::Later, Pick::Agent),
+            _ => self.best_for(queue, now).map_or(Pick::Later, Pick::Agent),
         }
     }
 

@@ -77,7 +77,7 @@ impl State {
     }
 
     /// Ends the sessions of a site after the transaction in hand.
-    fn close_site(&mut self, name: &SiteName, turn: &mut Turn<'_>) {
+    pub(super) fn close_site(&mut self, name: &SiteName, turn: &mut Turn<'_>) {
         for agent in self.agents.values_mut() {
             let Some(attached) = &mut agent.attached else {
                 continue;

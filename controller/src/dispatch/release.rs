@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dd_proto::id::{Generation, MessageId};
+use dd_proto::name::AgentName;
 
 use super::Released;
 
@@ -37,6 +38,8 @@ pub(super) struct Release {
     waiting: u64,
     waiters: Vec<Waiter>,
     put_off: BTreeSet<MessageId>,
+    /// Who did not reach the site since.
+    tried: BTreeSet<AgentName>,
     relayed: u64,
     deferred: u64,
     failed: u64,
@@ -65,6 +68,7 @@ impl Release {
             waiting,
             waiters: Vec::new(),
             put_off: BTreeSet::new(),
+            tried: BTreeSet::new(),
             relayed: 0,
             deferred: 0,
             failed: 0,
@@ -76,6 +80,16 @@ impl Release {
         let waiters = std::mem::take(&mut self.waiters);
         *self = Self::new(since, waiting);
         self.waiters = waiters;
+    }
+
+    /// An agent did not reach the site; the next attempt is a fresh one again.
+    pub(super) fn not_reached_by(&mut self, agent: &AgentName) {
+        self.tried.insert(agent.clone());
+        self.begun = Begun::NotYet;
+    }
+
+    pub(super) fn was_tried_by(&self, agent: &AgentName) -> bool {
+        self.tried.contains(agent)
     }
 
     pub(super) fn wait(&mut self, waiter: Waiter) {

@@ -21,20 +21,23 @@ use dd_proto::site::Site;
 use jiff::Timestamp;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::actions::Asked;
-use super::backing::{Backing, StoreFailed};
+use super::backing::{Backing, NotRead, StoreFailed};
 use super::cache::{Cache, Cached};
 use super::clock::{Clock, MachineClock};
 use super::event::{Assign, Effect, Event, Now, Settle};
 use super::handle::{Ask, Handle, Input};
+use super::happened::{self, Happened, Watched, What};
 use super::perform::INLINE;
 use super::release::{Token, Waiter};
 use super::settled::{self, Letter};
 use super::state::State;
-use super::{AgentEvent, Arrived, Attachment, AttachmentId, Hello, InHand, Order, Released};
+use super::{
+    AgentEvent, Arrived, Attachment, AttachmentId, ClockMemory, Hello, InHand, Order, Released,
+};
 
 /// Contents and envelopes kept in memory.
 const CACHE: usize = 64 << 20;
@@ -42,6 +45,8 @@ const CACHE: usize = 64 << 20;
 const ORDERS: usize = 32 * 1024;
 /// Agents' events that wait for the loop.
 const EVENTS: usize = 4096;
+/// Arrivals and requests that wait for the loop. Whoever brings more waits, and the loop waits for none of them.
+const INPUTS: usize = 4096;
 /// Events applied before effects are handed out.
 const BATCH: usize = 512;
 
@@ -50,8 +55,8 @@ const BATCH: usize = 512;
 pub struct Settings {
     /// The controller's start number: the high half of every generation.
     pub start_number: u64,
-    /// The time of the newest record of an earlier start: a wall clock far from it is not believed.
-    pub newest: Option<Timestamp>,
+    /// A wall clock that does not fit it is not believed.
+    pub clock: ClockMemory,
 }
 
 /// Makes the loop; it runs as long as the future is polled.
@@ -83,12 +88,14 @@ pub(crate) fn start_with<S: Backing, C: Clock>(
     sites: Vec<Arc<Site>>,
     agents: Vec<AgentName>,
 ) -> (Handle, impl Future<Output = ()> + Send + 'static) {
-    let (inputs_in, inputs) = mpsc::unbounded_channel();
+    let (inputs_in, inputs) = mpsc::channel(INPUTS);
+    let (ended_in, ended) = mpsc::unbounded_channel();
+    let watchers = broadcast::Sender::new(happened::BEHIND);
     let (events_in, events) = mpsc::channel(EVENTS);
     let dispatch = Dispatch {
         state: State::new(
             settings.start_number,
-            settings.newest,
+            settings.clock,
             sites,
             agents,
             clock.now(),
@@ -99,6 +106,9 @@ pub(crate) fn start_with<S: Backing, C: Clock>(
         clock,
         inputs,
         events,
+        ended,
+        watchers: watchers.clone(),
+        drained: Vec::new(),
         done: JoinSet::new(),
         streams: HashMap::new(),
         cache: Cache::new(CACHE),
@@ -111,6 +121,8 @@ pub(crate) fn start_with<S: Backing, C: Clock>(
     let handle = Handle {
         inputs: inputs_in,
         agents: events_in,
+        ended: ended_in,
+        watchers,
     };
     (handle, dispatch.run())
 }
@@ -122,7 +134,7 @@ pub(super) enum Done {
     Noted(Vec<DeliveryId>),
     Loaded(
         Box<Assign>,
-        Result<Option<(Envelope, Option<Bytes>)>, StoreFailed>,
+        Result<Option<(Envelope, Option<Bytes>)>, NotRead>,
     ),
     Event(Box<Event>),
     Nothing,
@@ -143,7 +155,12 @@ pub(super) struct Dispatch<S, C> {
     pub(super) store: S,
     pub(super) rng: StdRng,
     pub(super) clock: C,
-    pub(super) inputs: mpsc::UnboundedReceiver<Input>,
+    pub(super) inputs: mpsc::Receiver<Input>,
+    /// Streams that have ended: no more than there are.
+    pub(super) ended: mpsc::UnboundedReceiver<AttachmentId>,
+    pub(super) watchers: broadcast::Sender<Happened>,
+    /// Who waits until nothing is being handed over.
+    pub(super) drained: Vec<oneshot::Sender<()>>,
     pub(super) events: mpsc::Receiver<(AttachmentId, AgentEvent)>,
     pub(super) all_known: Option<watch::Receiver<bool>>,
     pub(super) done: JoinSet<Done>,
@@ -158,7 +175,7 @@ pub(super) struct Dispatch<S, C> {
 
 impl<S: Backing, C: Clock> Dispatch<S, C> {
     async fn run(mut self) {
-        let (mut inputs, mut events) = (Vec::new(), Vec::new());
+        let (mut inputs, mut events, mut ended) = (Vec::new(), Vec::new(), Vec::new());
         loop {
             let deadline = self.sleep();
             // All sources are emptied below, whichever of them woke the loop: the order starves none.
@@ -174,6 +191,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                     return;
                 },
                 _ = self.events.recv_many(&mut events, BATCH) => {}
+                Some(id) = self.ended.recv() => ended.push(id),
                 Some(done) = self.done.join_next() => self.take(done),
             }
             // What an agent said before its stream ended counts.
@@ -183,6 +201,10 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
             for (id, event) in events.drain(..) {
                 self.apply(Event::Said { id, event });
             }
+            for id in ended.drain(..) {
+                self.streams.remove(&id);
+                self.apply(Event::Detached(id));
+            }
             for input in inputs.drain(..) {
                 self.input(input);
             }
@@ -190,6 +212,11 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                 self.take(done);
             }
             self.perform();
+            if !self.drained.is_empty() && self.state.is_drained() {
+                for waiting in self.drained.drain(..) {
+                    let _ = waiting.send(());
+                }
+            }
         }
     }
 
@@ -211,8 +238,27 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
 
     pub(super) fn apply(&mut self, event: Event) {
         let now = self.now();
+        self.state.watched = match self.watchers.receiver_count() {
+            0 => Watched::No,
+            _ => Watched::Yes,
+        };
         self.state
             .apply(event, now, &mut self.rng, &mut self.effects);
+        for what in std::mem::take(&mut self.state.happened) {
+            self.tell(now.wall, what);
+        }
+    }
+
+    fn tell(&self, at: Timestamp, what: What) {
+        // Nobody may watch any more.
+        let _ = self.watchers.send(Happened { at, what });
+    }
+
+    /// What the core need not know is told from here.
+    fn tell_of(&self, what: impl FnOnce() -> What) {
+        if self.watchers.receiver_count() > 0 {
+            self.tell(self.now().wall, what());
+        }
     }
 
     fn input(&mut self, input: Input) {
@@ -226,12 +272,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                 let waiting = self.store.count(&site.name).messages;
                 self.apply(Event::SiteChanged { site, waiting });
             }
-            Input::Event(event) => {
-                if let Event::Detached(id) = &event {
-                    self.streams.remove(id);
-                }
-                self.apply(event);
-            }
+            Input::Event(event) => self.apply(event),
             Input::Ask(ask) => self.ask(ask),
         }
     }
@@ -243,6 +284,10 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
             content,
         };
         self.cache.put(mail.waiting.delivery.clone(), cached);
+        self.tell_of(|| What::Accepted {
+            delivery: mail.waiting.delivery.clone(),
+            bytes: mail.waiting.bytes,
+        });
         self.apply(Event::Arrived(mail.waiting));
     }
 
@@ -278,6 +323,10 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                 let token = Token(self.number());
                 self.closings.insert(token, answer);
                 self.apply(Event::CloseSite { site, token, left });
+            }
+            Ask::Drain(answer) => {
+                self.drained.push(answer);
+                self.apply(Event::Stop);
             }
             Ask::ClockAlarm(answer) => {
                 let _ = answer.send(self.state.clock_alarm());
@@ -371,6 +420,14 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
     fn settled(&mut self, settle: &Settle, letter: &Letter) {
         settled::log(settle, letter);
         let delivery = &settle.settlement.delivery;
+        self.tell_of(|| {
+            let reply = settle.evidence.results.first();
+            What::Settled {
+                delivery: delivery.clone(),
+                recipients: settle.settlement.recipients.clone(),
+                reply: reply.map(|it| it.reply.to_string()).unwrap_or_default(),
+            }
+        });
         if let Some(token) = settle.token
             && let Some(acting) = self.actions.get_mut(&token)
         {

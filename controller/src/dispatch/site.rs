@@ -36,6 +36,7 @@ use super::event::Now;
 use super::expiry::Expiry;
 use super::kept::{Kept, PARKED, Parked, Trust};
 use super::release::Release;
+use super::verdicts::Verdicts;
 use crate::store::{Position, Waiting};
 
 /// Messages of a flowing site that are in memory beside what is in hand.
@@ -93,6 +94,14 @@ impl Phase {
             Self::Flowing => "flowing",
             Self::Waiting(..) => "waiting",
             Self::Held(_) => "held",
+        }
+    }
+
+    /// The state's word, and why it waits.
+    pub(super) fn words(self) -> (&'static str, Option<&'static str>) {
+        match self {
+            Self::Waiting(why, _) => (self.as_str(), Some(why.as_str())),
+            _ => (self.as_str(), None),
         }
     }
 
@@ -210,6 +219,7 @@ pub(super) struct SiteQueue {
     pub(super) pause: Duration,
     /// A session that ended over a message that has broken others before.
     pub(super) spared: Option<SessionId>,
+    pub(super) verdicts: Verdicts,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -251,6 +261,7 @@ impl SiteQueue {
             skipped: Progress::None,
             pause: Duration::ZERO,
             spared: None,
+            verdicts: Verdicts::default(),
         }
     }
 
@@ -262,6 +273,8 @@ impl SiteQueue {
     pub(super) fn begins_anew(&mut self) {
         self.rest = Rest::More;
         self.cursor = None;
+        // What is being read was asked for under other rules.
+        self.reading = None;
         (self.pass, self.skipped) = (Pass::Sound, Progress::None);
         self.head.retain(|waiting| !is_twice_broken(waiting));
         self.whose_turn();

@@ -23,19 +23,21 @@ use dd_proto::site::Site;
 use jiff::Timestamp;
 use rand::{Rng, RngExt as _};
 
-use super::agents::Agent;
-use super::alarm::WallClock;
+use super::agents::{Agent, Registered};
+use super::alarm::{WallClock, Went};
 use super::backoff::{later, until};
 use super::barrier::{Barrier, Change, Knowledge};
 use super::event::{Effect, Event, Now, Question, Turn};
 use super::expiry::Walks;
 use super::hand::AskedFor;
+use super::happened::{Watched, What};
 use super::kept::Parked;
-use super::lease::{Generations, InHand};
+use super::lease::{Generations, InHand, Occupies};
 use super::moves::RECONNECT;
 use super::record::held;
+use super::release::Release;
 use super::site::{OldPlan, Phase, Progress, Rest, SiteQueue, Why};
-use super::{AttachmentId, Counters, Released};
+use super::{AttachmentId, ClockMemory, Counters, Released};
 
 /// All that dispatch knows.
 #[derive(Debug)]
@@ -47,6 +49,8 @@ pub(crate) struct State {
     pub(super) hand: BTreeMap<DeliveryId, InHand>,
     /// Deliveries the store is asked about, and how often.
     pub(super) asking: BTreeMap<DeliveryId, AskedFor>,
+    /// Sites released before all was known; once more then.
+    pub(super) early_releases: BTreeSet<SiteName>,
     /// About mail of earlier starts; asked when all is known.
     pub(super) early: Vec<Question>,
     pub(super) barrier: Barrier,
@@ -61,17 +65,30 @@ pub(crate) struct State {
     pub(super) clock: WallClock,
     /// The newest number of a read.
     last_read: u64,
+    pub(super) watched: Watched,
+    /// For those who watch; taken out by the loop.
+    pub(super) happened: Vec<What>,
+    runs: Runs,
+}
+
+/// Whether mail is still assigned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Runs {
+    On,
+    /// The process is about to end.
+    Out,
 }
 
 impl State {
-    /// `newest` is the time of the newest record of an earlier start.
     pub(crate) fn new(
         start: u64,
-        newest: Option<Timestamp>,
+        memory: ClockMemory,
         sites: Vec<Arc<Site>>,
         agents: Vec<AgentName>,
         now: Now,
     ) -> Self {
+        let lifetimes = sites.iter().map(|site| site.schedule.lifetime);
+        let shortest = lifetimes.min().unwrap_or(Duration::MAX);
         let registered = agents.iter().map(|name| (name.clone(), Agent::default()));
         let mut state = Self {
             generations: Generations::new(start),
@@ -80,6 +97,7 @@ impl State {
             attachments: BTreeMap::new(),
             hand: BTreeMap::new(),
             asking: BTreeMap::new(),
+            early_releases: BTreeSet::new(),
             early: Vec::new(),
             barrier: Barrier::new(agents),
             timers: BTreeSet::new(),
@@ -88,8 +106,11 @@ impl State {
             silent: VecDeque::new(),
             counters: Counters::default(),
             walks: Walks::default(),
-            clock: WallClock::new(now, newest),
+            clock: WallClock::new(now, memory, shortest),
             last_read: 0,
+            watched: Watched::No,
+            happened: Vec::new(),
+            runs: Runs::On,
         };
         for site in sites {
             let name = site.name.clone();
@@ -113,6 +134,7 @@ impl State {
         effects: &mut Vec<Effect>,
     ) {
         let turn = &mut Turn { now, rng, effects };
+        self.look_at_clock(turn);
         match event {
             Event::AllKnown(sites) => self.all_known(sites, turn),
             Event::Arrived(waiting) => self.arrived(waiting, turn),
@@ -122,8 +144,9 @@ impl State {
             Event::SiteChanged { site, waiting } => self.site_changed(site, waiting, turn),
             Event::SiteRemoved(site) => self.site_removed(&site, turn),
             Event::AgentRegistered(name) => {
-                self.agents.entry(name).or_default();
+                self.agents.entry(name).or_default().registered = Registered::Yes;
             }
+            Event::Stop => self.stop(turn),
             Event::AgentRemoved(name) => self.agent_removed(&name, turn),
             Event::Attached { id, hello } => self.attached(id, hello, turn),
             Event::Said { id, event } => self.said(id, event, turn),
@@ -151,13 +174,34 @@ impl State {
             Event::Time => {}
         }
         self.time_passed(turn);
-        self.assign(turn);
+        if self.runs == Runs::On {
+            self.assign(turn);
+        }
+    }
+
+    /// Nothing goes out any more; what waits at the agents comes back, what is being handed over is finished.
+    fn stop(&mut self, turn: &mut Turn<'_>) {
+        self.runs = Runs::Out;
+        let names: Vec<SiteName> = self.sites.keys().cloned().collect();
+        for name in names {
+            self.close_site(&name, turn);
+        }
+    }
+
+    /// Nothing is being handed over, and all that was is written. A probe that hangs is nothing to wait for.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.hand.values().all(|hand| {
+            let probe = |leased: &super::lease::Leased| leased.occupies == Occupies::Probe;
+            hand.unwritten == 0 && hand.leased.as_ref().is_none_or(probe)
+        })
     }
 
     /// When the core wants to be called although nothing happened; monotonic.
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
         let timer = self.timers.first().map(|(at, _)| *at);
-        let leases = self.agents.values().filter_map(|agent| agent.check).min();
+        let agents = self.agents.values();
+        let leases = agents.flat_map(|agent| [agent.check, agent.falls_silent()]);
+        let leases = leases.flatten().min();
         let waiters = self.released.iter().filter_map(|name| {
             let release = self.sites.get(name)?.release.as_ref()?;
             release.deadline()
@@ -171,7 +215,7 @@ impl State {
 
     fn time_passed(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.monotonic;
-        self.clock.look(turn.now);
+        self.silent_agents(turn);
         while self.timers.first().is_some_and(|(at, _)| *at <= now) {
             if let Some((_, name)) = self.timers.pop_first() {
                 self.timer_rang(&name, turn);
@@ -182,6 +226,28 @@ impl State {
         self.waiters_gone(turn);
         let change = self.barrier.look(now);
         self.barrier_changed(change, turn);
+    }
+
+    /// Before anything is done by it.
+    fn look_at_clock(&mut self, turn: &mut Turn<'_>) {
+        if self.clock.look(turn.now) == Went::Back {
+            self.all_due(turn);
+        }
+        if let Some(alarm) = self.clock.unsaved() {
+            turn.effect(Effect::ClockAlarm(Some(alarm)));
+        }
+    }
+
+    /// Not-befores that were set by a clock that has gone back since may lie a year ahead: none counts, once.
+    fn all_due(&mut self, turn: &mut Turn<'_>) {
+        let waiting = self.sites.iter();
+        // Before all is known, one that seems idle may have mail.
+        let known = self.knows_all();
+        let waiting = waiting.filter(|(_, queue)| queue.phase != Phase::Idle || !known);
+        let names: Vec<SiteName> = waiting.map(|(name, _)| name.clone()).collect();
+        for name in names {
+            self.release(&name, 1, None, turn);
+        }
     }
 
     pub(super) fn barrier_changed(&mut self, change: Change, turn: &mut Turn<'_>) {
@@ -231,6 +297,11 @@ impl State {
         };
         if let Some(timer) = queue.timer.take() {
             self.timers.remove(&(timer, name.clone()));
+        }
+        if self.watched == Watched::Yes && queue.phase.words() != phase.words() {
+            let (state, why) = phase.words();
+            let site = name.clone();
+            self.happened.push(What::SiteMoved { site, state, why });
         }
         queue.phase = phase;
         queue.timer = phase.timer();
@@ -284,6 +355,8 @@ impl State {
     fn all_known(&mut self, sites: Vec<(SiteName, Option<Timestamp>)>, turn: &mut Turn<'_>) {
         let now = turn.now;
         let change = self.barrier.all_known(now.monotonic);
+        let mut released = std::mem::take(&mut self.early_releases);
+        released.retain(|name| sites.iter().any(|(with_mail, _)| with_mail == name));
         for question in std::mem::take(&mut self.early) {
             self.ask(question, turn);
         }
@@ -306,6 +379,9 @@ impl State {
                 continue;
             };
             queue.kept.parked = Parked::Maybe;
+            if self.clock.began_behind() && queue.release.is_none() {
+                queue.release = Some(Release::new(self.generations.last(), 1));
+            }
             if queue.phase != Phase::Idle {
                 self.look(&name, turn);
                 continue;
@@ -331,6 +407,9 @@ impl State {
         }
         self.nothing_waited_after_all(turn);
         self.barrier_changed(change, turn);
+        for name in released {
+            self.release_again(&name, turn);
+        }
     }
 
     /// Releases that came before all was known, of sites that turn out to have no mail.
@@ -353,6 +432,7 @@ impl State {
 
     fn clock_confirmed(&mut self, turn: &mut Turn<'_>) {
         self.clock.confirm(turn.now);
+        turn.effect(Effect::ClockAlarm(None));
         let names: Vec<SiteName> = self.sites.keys().cloned().collect();
         for name in names {
             self.walk_at(&name, turn.now.monotonic);

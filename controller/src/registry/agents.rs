@@ -136,7 +136,7 @@ impl Editor {
         };
         let name = agent.name.clone();
         self.put_agent(agent).await?;
-        self.dispatch.agent_registered(name.clone());
+        self.dispatch.agent_registered(name.clone()).await;
         let what = format!("agent {name} added, with a new join token");
         self.audit.record(now, who, &what);
         Ok(())
@@ -166,6 +166,27 @@ impl Editor {
         }
         let what = format!("agent {} joined with its token", agent.name);
         self.audit.record(now, agent.name.as_str(), &what);
+        Ok(agent.name.clone())
+    }
+
+    /// Removes an agent: its certificate lets it do nothing any more.
+    ///
+    /// # Errors
+    /// There is no such agent.
+    pub async fn remove_agent(
+        &self,
+        name: &str,
+        who: &str,
+        now: Timestamp,
+    ) -> Result<AgentName, ChangeError> {
+        let _changing = self.changing.lock().await;
+        let parsed: Option<AgentName> = name.parse().ok();
+        let agent = parsed.and_then(|name| self.registry.agent(&name));
+        let agent = agent.ok_or_else(|| unknown("agent", name))?;
+        self.store.put(record::AGENT, name, None).await?;
+        self.registry.write().agents.remove(&agent.name);
+        self.audit
+            .record(now, who, &format!("agent {} removed", agent.name));
         Ok(agent.name.clone())
     }
 

@@ -1,28 +1,80 @@
-//! Authorities: the CAs whose certificates prove members' mail servers.
+//! Authorities: the CAs whose certificates prove members' mail servers. Public material only: the keys of our own lie
+//! with [`crate::authority`].
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dd_proto::domain::Domain;
 use dd_proto::name::AuthorityName;
 use jiff::Timestamp;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use super::lists::{self, ListError};
 use super::{ChangeError, Editor, record};
 
 const MAX_CERTIFICATES: usize = 10;
 pub(super) const MAX_AUTHORITIES: usize = 1000;
+/// Long enough to certify every member anew.
+const EXPIRES_SOON: std::time::Duration = std::time::Duration::from_secs(90 * 86_400);
 
 /// An authority by name, and the certificates it is known by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authority {
     pub name: AuthorityName,
     pub version: u64,
-    /// DER.
+    /// DER; never empty. The first is the one that issues.
     pub certificates: Vec<Bytes>,
+    /// DER; each of one of the certificates.
+    pub revocation_lists: Vec<Bytes>,
+    pub origin: Origin,
+}
+
+/// Whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Somebody else's.
+    Imported,
+    /// Its key lies here.
+    Own {
+        /// Only names at or below these can be certified; empty: any.
+        permit: Vec<Domain>,
+    },
+}
+
+impl Authority {
+    /// What is wrong with it, one sentence each.
+    pub fn alarms(&self, now: Timestamp) -> Vec<String> {
+        let name = &self.name;
+        let mut alarms = Vec::new();
+        for list in self
+            .revocation_lists
+            .iter()
+            .filter_map(|der| lists::summary(der))
+        {
+            if let Some(next) = list.next_update.filter(|next| *next < now) {
+                alarms.push(format!(
+                    "the revocation list of `{}` (authority `{name}`) should have been replaced on {next}; it still applies: take in a newer one with `ddadm ca crl {name} --import FILE`",
+                    list.issuer
+                ));
+            }
+        }
+        let soon = now.saturating_add(EXPIRES_SOON).unwrap_or(Timestamp::MAX);
+        let ends = |der: &Bytes| {
+            let (_, parsed) = X509Certificate::from_der(der).ok()?;
+            Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()
+        };
+        let last = self.certificates.iter().filter_map(ends).max();
+        if let Some(last) = last.filter(|last| *last < soon) {
+            alarms.push(format!(
+                "the authority `{name}` is valid until {last}: after that nothing it certified is proof; roll it over with `ddadm ca rollover {name}`, or import its successor beside it"
+            ));
+        }
+        alarms
+    }
 }
 
 /// Why certificates are no authority.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuthorityError {
     #[error("an authority needs 1 to 10 certificates: add --certificate FILE")]
     Count,
@@ -32,6 +84,12 @@ pub enum AuthorityError {
         "certificate {0} is no CA certificate: import the certificate that signs the members' ones"
     )]
     NoCa(usize),
+    #[error(
+        "the authority `{0}` is our own: it is changed with `ddadm ca rollover` and `ddadm cert revoke`, or choose another name"
+    )]
+    Own(AuthorityName),
+    #[error(transparent)]
+    List(ListError),
 }
 
 /// # Errors
@@ -55,24 +113,49 @@ pub(super) fn check(certificates: &[Bytes]) -> Result<(), AuthorityError> {
 }
 
 impl Editor {
-    /// Imports an authority, or replaces the certificates of an imported one; the sites that rely on it follow at once.
+    /// Imports an authority, or replaces the certificates or lists of an imported one; the sites that rely on it follow
+    /// at once. Without certificates those that are known stay; a list takes the place of an earlier one of its issuer.
     ///
     /// # Errors
-    /// Not every one is a CA certificate.
+    /// Not every one is a CA certificate, or a list of one; or the authority is our own.
     pub async fn import_authority(
         &self,
         name: AuthorityName,
         certificates: Vec<Bytes>,
+        revocation_lists: Vec<Bytes>,
         who: &str,
         now: Timestamp,
     ) -> Result<Arc<Authority>, ChangeError> {
-        check(&certificates)?;
         let _changing = self.changing.lock().await;
-        let what = format!("authority {name} imported");
+        let known = self.registry.authority(&name);
+        if known
+            .as_ref()
+            .is_some_and(|it| it.origin != Origin::Imported)
+        {
+            return Err(AuthorityError::Own(name).into());
+        }
+        let (old, lists) = match &known {
+            Some(known) => (&known.certificates[..], &known.revocation_lists[..]),
+            None => (&[][..], &[][..]),
+        };
+        let certificates = match certificates.is_empty() {
+            true => old.to_vec(),
+            false => certificates,
+        };
+        check(&certificates)?;
+        let revocation_lists =
+            lists::merge(lists, &revocation_lists, &certificates).map_err(AuthorityError::List)?;
+        let what = format!(
+            "authority {name} imported: {} certificates, {} revocation lists",
+            certificates.len(),
+            revocation_lists.len()
+        );
         let authority = Authority {
             name,
             version: 0,
             certificates,
+            revocation_lists,
+            origin: Origin::Imported,
         };
         self.put_authority(authority, &what, who, now).await
     }
@@ -93,7 +176,7 @@ impl Editor {
                 most: MAX_AUTHORITIES,
             });
         }
-        let value = record::encode_authority(&authority.certificates);
+        let value = record::encode_authority(&authority);
         authority.version = self
             .store
             .put(record::AUTHORITY, name.as_str(), Some(value))

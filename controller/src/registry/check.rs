@@ -8,7 +8,6 @@
 //! Versions, holds and passwords: those belong to the record, see [`super::sites`].
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -17,12 +16,10 @@ use dd_proto::id::SiteVersion;
 use dd_proto::name::{AuthorityName, SiteName};
 use dd_proto::path::Mailbox;
 use dd_proto::pb;
-use dd_proto::site::{Host, HostName, KnownRecipients, Limits, Proof, Schedule, Site};
+use dd_proto::site::{Host, HostName, KnownRecipients, Limits, Schedule, Site};
 
 use crate::config::SiteDefaults;
 
-/// The SMTP port everybody uses, so that answering on it proves nothing.
-const SMTP_PORT: u16 = 25;
 const DAY_MS: u64 = 86_400_000;
 
 /// Why a site cannot be what it was asked to be.
@@ -37,7 +34,7 @@ pub enum SiteError {
     #[error("`{0}` is no port: use one between 1 and 65535")]
     HostPort(u32),
     #[error(
-        "the site needs a proof: add --proof certificate with --authority and --cert-name, or --proof static-ip with --address, or --proof port"
+        "the site needs a proof: add --proof certificate with --authority and --cert-name, --proof public with --cert-name, --proof fingerprint with --fingerprint, --proof static-ip with --address, or --proof port"
     )]
     NoProof,
     #[error(
@@ -48,13 +45,19 @@ pub enum SiteError {
     CommonPort(Host),
     #[error("--proof certificate needs an authority: add --authority CA")]
     NoAuthority,
-    #[error("--proof certificate needs the name the certificate carries: add --cert-name NAME")]
-    NoCertificateName,
+    #[error("--proof {0} needs the name the certificate carries: add --cert-name NAME")]
+    NoCertificateName(&'static str),
+    #[error(
+        "--proof fingerprint needs one: add --fingerprint SHA256, of the certificate or its key"
+    )]
+    NoFingerprint,
     #[error(
         "there is no authority `{0}`: import it first with `ddadm ca import {0} --certificate FILE`"
     )]
     UnknownAuthority(AuthorityName),
-    #[error("the proof `configured` is the smarthost's own: choose certificate, static-ip or port")]
+    #[error(
+        "the proof `configured` is the smarthost's own: choose certificate, public, fingerprint, static-ip or port"
+    )]
     Configured,
     #[error("the domain {domain} belongs to the site {owner}: remove it there first")]
     DomainTaken { domain: Domain, owner: SiteName },
@@ -99,7 +102,7 @@ pub fn check(spec: &pb::SiteSpec, around: &Surroundings<'_>) -> Result<Site, Sit
     Ok(Site {
         version: SiteVersion::default(),
         known: known(spec, &domains)?,
-        proof: proof(spec, &hosts, around)?,
+        proof: proof::proof(spec, &hosts, around)?,
         limits: limits(spec, around.defaults)?,
         schedule: schedule(spec, around.defaults)?,
         hold: None,
@@ -166,6 +169,8 @@ fn clear(spec: &mut pb::SiteSpec, flag: &str) -> Result<(), SiteError> {
         "host" => spec.hosts.clear(),
         "recipient" => spec.recipients.clear(),
         "allow-target" => spec.allow_targets.clear(),
+        // What is remembered of the site's certificate; it is no part of a specification.
+        "shown" => {}
         "address" => {
             if let Some(pb::proof::Kind::StaticIp(it)) =
                 spec.proof.as_mut().and_then(|proof| proof.kind.as_mut())
@@ -276,61 +281,6 @@ fn known(spec: &pb::SiteSpec, domains: &BTreeSet<Domain>) -> Result<KnownRecipie
     })
 }
 
-fn proof(
-    spec: &pb::SiteSpec,
-    hosts: &[Host],
-    around: &Surroundings<'_>,
-) -> Result<Proof, SiteError> {
-    use pb::proof::Kind;
-    let kind = spec.proof.as_ref().and_then(|proof| proof.kind.as_ref());
-    match kind.ok_or(SiteError::NoProof)? {
-        Kind::StaticIp(it) => static_ip(&it.addresses, hosts),
-        Kind::Certificate(it) => certificate(it, around),
-        Kind::Port(_) => match hosts.iter().find(|host| host.port.get() == SMTP_PORT) {
-            Some(host) => Err(SiteError::CommonPort(host.clone())),
-            None => Ok(Proof::Port),
-        },
-        Kind::Configured(_) => Err(SiteError::Configured),
-    }
-}
-
-fn static_ip(addresses: &[String], hosts: &[Host]) -> Result<Proof, SiteError> {
-    let mut addresses: BTreeSet<IpAddr> = each("--address", addresses, 100, |text| {
-        text.parse().map_err(|_| {
-            format!(
-                "`{}` is no IP address: expected one such as 192.0.2.1",
-                shown(text)
-            )
-        })
-    })?;
-    addresses.extend(hosts.iter().filter_map(|host| match host.name {
-        HostName::Address(ip) => Some(ip),
-        HostName::Dns(_) => None,
-    }));
-    match addresses.is_empty() {
-        true => Err(SiteError::NoAddress),
-        false => Ok(Proof::StaticIp { addresses }),
-    }
-}
-
-fn certificate(
-    proof: &pb::proof::Certificate,
-    around: &Surroundings<'_>,
-) -> Result<Proof, SiteError> {
-    if proof.authority.is_empty() {
-        return Err(SiteError::NoAuthority);
-    }
-    if proof.name.is_empty() {
-        return Err(SiteError::NoCertificateName);
-    }
-    let authority: AuthorityName = parse(&proof.authority)?;
-    if !(around.has_authority)(&authority) {
-        return Err(SiteError::UnknownAuthority(authority));
-    }
-    let name = parse(&proof.name)?;
-    Ok(Proof::Certificate { authority, name })
-}
-
 fn limits(spec: &pb::SiteSpec, defaults: SiteDefaults) -> Result<Limits, SiteError> {
     let connections = spec.connections.unwrap_or(defaults.connections.into());
     let connections = u8::try_from(connections)
@@ -383,5 +333,6 @@ fn schedule(spec: &pb::SiteSpec, defaults: SiteDefaults) -> Result<Schedule, Sit
     })
 }
 
+mod proof;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@
 //! # Invariants
 //! - What a reader sees is durable.
 //! - A domain belongs to one site at most.
+//! - A record whose key is lost holds everybody ([`damage`]).
 //! - A damaged record fails closed: it serves nobody, is named in [`Registry::alarms`], and while a *site's* record is
 //!   damaged no domain is called unknown, for it may be that site's.
 //!
@@ -18,7 +19,9 @@ pub mod audit;
 pub mod authorities;
 pub mod check;
 pub mod copy;
+mod damage;
 pub mod file;
+pub mod lists;
 pub mod record;
 pub mod sites;
 
@@ -40,6 +43,7 @@ use agents::{AgentRecord, JoinError};
 use audit::Audit;
 use authorities::{Authority, AuthorityError};
 use check::SiteError;
+use damage::Keys;
 use record::Damaged;
 
 /// Why a change was not made.
@@ -87,6 +91,7 @@ struct Snapshot {
     wakes: HashMap<[u8; 32], SiteName>,
     agents: BTreeMap<AgentName, Arc<AgentRecord>>,
     authorities: BTreeMap<AuthorityName, Arc<Authority>>,
+    keys: Keys,
     /// Records that cannot be used, and why.
     damaged: BTreeMap<(&'static str, String), Damaged>,
 }
@@ -97,7 +102,13 @@ impl Registry {
     /// # Errors
     /// The store cannot be read; a record that cannot be used is no error.
     pub fn load(store: &Store) -> Result<Self, StoreError> {
-        let mut snapshot = Snapshot::default();
+        let mut snapshot = Snapshot {
+            keys: match store.holds_all_sites() {
+                true => Keys::Lost,
+                false => Keys::Read,
+            },
+            ..Snapshot::default()
+        };
         for record in store.records(record::AUTHORITY)? {
             if let Some(it) = snapshot.usable(record::AUTHORITY, &record, record::decode_authority)
             {
@@ -138,7 +149,8 @@ impl Registry {
 
     /// Whether records are known to be unusable.
     fn is_damaged(&self) -> bool {
-        !self.read().damaged.is_empty()
+        let read = self.read();
+        read.keys == Keys::Lost || !read.damaged.is_empty()
     }
 
     fn is_damaged_site(&self, name: &SiteName) -> bool {
@@ -170,6 +182,17 @@ impl Registry {
         read.sites.get(name).cloned()
     }
 
+    /// Sites with a domain that is this one or lies below it, at most so many.
+    pub fn sites_below(&self, domain: &Domain, most: usize) -> Vec<Arc<Site>> {
+        let read = self.read();
+        let below = |it: &Domain| is_below(it, domain);
+        let found = read
+            .sites
+            .values()
+            .filter(|site| site.domains.iter().any(below));
+        found.take(most).cloned().collect()
+    }
+
     pub fn agent(&self, name: &AgentName) -> Option<Arc<AgentRecord>> {
         self.read().agents.get(name).cloned()
     }
@@ -199,11 +222,8 @@ impl Registry {
     /// Whether a domain that no site has may be that of a site whose record is damaged.
     pub fn completeness(&self) -> Completeness {
         let read = self.read();
-        match read
-            .damaged
-            .keys()
-            .any(|(family, _)| *family == record::SITE)
-        {
+        let is_site = |(family, _): &(&'static str, String)| *family == record::SITE;
+        match read.keys == Keys::Lost || read.damaged.keys().any(is_site) {
             true => Completeness::SitesAreMissing,
             false => Completeness::Complete,
         }
@@ -318,6 +338,11 @@ impl Editor {
     pub fn audit(&self, at: Timestamp, who: &str, what: &str) {
         self.audit.record(at, who, what);
     }
+}
+
+fn is_below(name: &Domain, domain: &Domain) -> bool {
+    let above = name.as_str().strip_suffix(domain.as_str());
+    above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
 }
 
 fn unknown(kind: &'static str, name: impl std::fmt::Display) -> ChangeError {

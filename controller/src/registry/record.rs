@@ -4,21 +4,22 @@
 //! | --- | --- | --- |
 //! | `site` | its name | `dd.v1.Site`, its version 0: the record's own sequence is the version |
 //! | `agent` | its name | [`AgentRow`] |
-//! | `authority` | its name | `dd.v1.Authority`, the certificates' DER only |
+//! | `authority` | its name | `dd.v1.Authority`; of certificates and lists the DER only |
 //!
 //! # Invariants
 //! A value that does not read back whole is no record: nothing is guessed from the rest of it.
 
 use bytes::Bytes;
 use dd_proto::id::SiteVersion;
-use dd_proto::name::{AgentName, AuthorityName};
+use dd_proto::name::AgentName;
 use dd_proto::pb;
 use dd_proto::site::Site;
 use jiff::Timestamp;
 use prost::Message as _;
 
 use super::agents::{AgentRecord, Token};
-use super::authorities::Authority;
+use super::authorities::{self, Authority, Origin};
+use super::lists;
 use crate::store::Record;
 
 pub(super) const SITE: &str = "site";
@@ -129,13 +130,24 @@ pub(super) fn decode_agent(record: &Record) -> Result<AgentRecord, Damaged> {
     })
 }
 
-pub(super) fn encode_authority(certificates: &[Bytes]) -> Bytes {
+pub(super) fn encode_authority(authority: &Authority) -> Bytes {
     let certificate = |der: &Bytes| pb::AuthorityCertificate {
         der: der.clone(),
         ..pb::AuthorityCertificate::default()
     };
+    let list = |der: &Bytes| pb::RevocationList {
+        der: der.clone(),
+        ..pb::RevocationList::default()
+    };
+    let (own, permit) = match &authority.origin {
+        Origin::Imported => (false, Vec::new()),
+        Origin::Own { permit } => (true, permit.iter().map(ToString::to_string).collect()),
+    };
     pb::Authority {
-        certificates: certificates.iter().map(certificate).collect(),
+        certificates: authority.certificates.iter().map(certificate).collect(),
+        revocation_lists: authority.revocation_lists.iter().map(list).collect(),
+        own,
+        permit,
         ..pb::Authority::default()
     }
     .encode_to_vec()
@@ -144,14 +156,27 @@ pub(super) fn encode_authority(certificates: &[Bytes]) -> Bytes {
 
 pub(super) fn decode_authority(record: &Record) -> Result<Authority, Damaged> {
     let stored = pb::Authority::decode(record.value.clone()).map_err(damaged)?;
-    let name: AuthorityName = record.key.parse().map_err(damaged)?;
-    let certificates: Vec<Bytes> = stored.certificates.into_iter().map(|it| it.der).collect();
-    super::authorities::check(&certificates).map_err(damaged)?;
-    Ok(Authority {
-        name,
+    let permit = |text: &String| text.parse().map_err(damaged);
+    let origin = match stored.own {
+        false => Origin::Imported,
+        true => Origin::Own {
+            permit: stored.permit.iter().map(permit).collect::<Result<_, _>>()?,
+        },
+    };
+    let authority = Authority {
+        name: record.key.parse().map_err(damaged)?,
         version: record.version,
-        certificates,
-    })
+        certificates: stored.certificates.into_iter().map(|it| it.der).collect(),
+        revocation_lists: stored
+            .revocation_lists
+            .into_iter()
+            .map(|it| it.der)
+            .collect(),
+        origin,
+    };
+    authorities::check(&authority.certificates).map_err(damaged)?;
+    lists::check(&authority.revocation_lists, &authority.certificates).map_err(damaged)?;
+    Ok(authority)
 }
 
 #[cfg(test)]

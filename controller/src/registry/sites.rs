@@ -180,7 +180,7 @@ impl Editor {
         }
         self.store.put(record::SITE, name.as_str(), None).await?;
         self.registry.write().remove_site(name);
-        self.dispatch.site_removed(name.clone());
+        self.dispatch.site_removed(name.clone()).await;
         self.audit.record(now, who, &format!("site {name} removed"));
         Ok(())
     }
@@ -193,8 +193,8 @@ impl Editor {
         now: Timestamp,
     ) -> Result<(), ChangeError> {
         for site in self.registry.sites() {
-            let relies = matches!(&site.proof, dd_proto::site::Proof::Certificate { authority: it, .. } if it == authority);
-            if relies {
+            let certified = site.proof.certified();
+            if certified.is_some_and(|it| it.authority == *authority) {
                 let what = format!("site {} follows the authority {authority}", site.name);
                 self.put_site((*site).clone(), who, &what, now).await?;
             }
@@ -235,7 +235,8 @@ impl Editor {
         site.version = SiteVersion(version);
         let site = Arc::new(site);
         self.registry.write().insert_site(site.clone());
-        self.dispatch.site_changed(site.clone());
+        let dispatched = self.registry.as_dispatched(&site);
+        self.dispatch.site_changed(dispatched).await;
         self.audit.record(now, who, what);
         Ok(site)
     }

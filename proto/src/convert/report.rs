@@ -62,6 +62,7 @@ impl TryFrom<pb::PeerCertificate> for PeerCertificate {
             not_before: at(it.not_before_ms, "not_before_ms")?,
             not_after: at(it.not_after_ms, "not_after_ms")?,
             chain_length: it.chain_length,
+            spki_sha256: it.spki_sha256,
         })
     }
 }
@@ -82,6 +83,8 @@ impl TryFrom<pb::Observed> for Observed {
             refusal: it.refusal.map(|refusal| RefusalReason {
                 reason: refusal.reason,
                 sentence: refusal.sentence,
+                wanted: refusal.wanted,
+                seen: refusal.seen,
             }),
         })
     }
@@ -207,10 +210,13 @@ mod tests {
                     not_before: whole,
                     not_after: whole,
                     chain_length: 2,
+                    spki_sha256: "11".repeat(32),
                 }),
                 refusal: Some(RefusalReason {
                     reason: "Expired".to_owned(),
                     sentence: "it has expired".to_owned(),
+                    wanted: "a valid certificate".to_owned(),
+                    seen: "valid until yesterday".to_owned(),
                 }),
                 ..Observed::default()
             },

@@ -12,7 +12,9 @@ use jiff::Timestamp;
 use super::{ConvertError, ms, present};
 use crate::id::SiteVersion;
 use crate::pb;
-use crate::site::{Hold, Host, HostName, KnownRecipients, Limits, Proof, Schedule, Site};
+use crate::site::{
+    Certified, Hold, Host, HostName, KnownRecipients, Limits, Proof, Schedule, Site,
+};
 
 impl From<Host> for pb::Host {
     fn from(host: Host) -> Self {
@@ -28,19 +30,35 @@ impl From<Host> for pb::Host {
 
 impl From<Proof> for pb::Proof {
     fn from(proof: Proof) -> Self {
-        use pb::proof::{Certificate, Configured, Kind, Port, StaticIp};
+        use pb::proof::{Configured, Fingerprint, Kind, Port, Public, StaticIp};
         let kind = match proof {
-            Proof::StaticIp { addresses } => Kind::StaticIp(StaticIp {
+            Proof::StaticIp {
+                addresses,
+                certificate,
+            } => Kind::StaticIp(StaticIp {
                 addresses: addresses.iter().map(ToString::to_string).collect(),
+                certificate: certificate.map(Into::into),
             }),
-            Proof::Certificate { authority, name } => Kind::Certificate(Certificate {
-                authority: authority.to_string(),
+            Proof::Certificate(it) => Kind::Certificate(it.into()),
+            Proof::Fingerprint { listed } => Kind::Fingerprint(Fingerprint {
+                sha256: listed.iter().map(ToString::to_string).collect(),
+            }),
+            Proof::Public { name } => Kind::Public(Public {
                 name: name.to_string(),
             }),
             Proof::Port => Kind::Port(Port {}),
             Proof::Configured => Kind::Configured(Configured {}),
         };
         Self { kind: Some(kind) }
+    }
+}
+
+impl From<Certified> for pb::proof::Certificate {
+    fn from(it: Certified) -> Self {
+        Self {
+            authority: it.authority.to_string(),
+            name: it.name.to_string(),
+        }
     }
 }
 
@@ -210,10 +228,10 @@ mod tests {
                     port: 25.try_into().unwrap(),
                 },
             ],
-            proof: Proof::Certificate {
+            proof: Proof::Certificate(Certified {
                 authority: "member-ca".parse().unwrap(),
                 name: "home.example".parse().unwrap(),
-            },
+            }),
             limits: Limits {
                 connections: 3,
                 max_message_bytes: Some(1 << 20),
@@ -246,11 +264,22 @@ mod tests {
         plain.password_hash = None;
         plain.wake_hash = None;
         plain.contact = None;
-        let mut listed = site();
-        listed.proof = Proof::StaticIp {
-            addresses: ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()].into(),
+        let with = |proof| Site { proof, ..site() };
+        let addresses = ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+        let listed = |certificate: Option<Certified>| {
+            with(Proof::StaticIp {
+                addresses: addresses.into(),
+                certificate,
+            })
         };
-        for site in [site(), plain, listed] {
+        let pinned = with(Proof::Fingerprint {
+            listed: [crate::fingerprint::Fingerprint([7; 32])].into(),
+        });
+        let public = with(Proof::Public {
+            name: "home.example".parse().unwrap(),
+        });
+        let both = listed(site().proof.certified().cloned());
+        for site in [site(), plain, listed(None), both, pinned, public] {
             assert_eq!(Site::try_from(pb::Site::from(&site)), Ok(site));
         }
     }

@@ -1,5 +1,6 @@
 //! `ddadm site …`.
 
+mod check;
 mod credential;
 mod page;
 mod password;
@@ -55,6 +56,14 @@ pub(crate) async fn run(
         SiteVerb::Resume { name } => {
             let resumed = controller.sites().await?.resume(site_name(&name)).await;
             controller.one(resumed).map(one)
+        }
+        SiteVerb::Check { name, agent } => {
+            let request = pb::CheckSiteRequest {
+                name: name.to_string(),
+                agent: agent.map(|agent| agent.to_string()).unwrap_or_default(),
+            };
+            let checked = controller.sites().await?.check(request).await;
+            Ok(check::answer(controller.one(checked)?))
         }
         SiteVerb::Password {
             name,
@@ -258,6 +267,7 @@ mod tests {
         site.spec.as_mut().unwrap().proof = Some(pb::Proof {
             kind: Some(pb::proof::Kind::StaticIp(pb::proof::StaticIp {
                 addresses: vec!["192.0.2.25".into()],
+                certificate: None,
             })),
         });
         status.state = "held".into();

@@ -112,7 +112,18 @@ fn proof(proof: Option<&pb::Proof>) -> String {
     };
     let word = kind_word(kind);
     match kind {
-        Kind::StaticIp(it) => format!("{word} {}", it.addresses.join(" ")),
+        Kind::StaticIp(it) => {
+            let addresses = it.addresses.join(" ");
+            match &it.certificate {
+                None => format!("{word} {addresses}"),
+                Some(it) => format!(
+                    "{word} {addresses}; {}, authority {}",
+                    it.name, it.authority
+                ),
+            }
+        }
+        Kind::Fingerprint(it) => format!("{word} {}", it.sha256.join(" ")),
+        Kind::Public(it) => format!("{word} {}", it.name),
         Kind::Certificate(it) => format!("{word} {}, authority {}", it.name, it.authority),
         Kind::Port(_) | Kind::Configured(_) => word.into(),
     }

@@ -88,7 +88,10 @@ pub(super) fn new_proof(flags: &SiteFlags) -> Result<pb::Proof, Failure> {
     for (missing, flag) in [
         (flags.domain.is_empty(), "--domain D"),
         (flags.host.is_empty(), "--host HOST[:PORT]"),
-        (flags.proof.is_none(), "--proof static-ip|certificate|port"),
+        (
+            flags.proof.is_none(),
+            "--proof static-ip|certificate|port|fingerprint|public",
+        ),
     ] {
         if missing {
             return Err(Failure::Usage(format!(
@@ -125,6 +128,7 @@ pub(super) fn touches_proof(flags: &SiteFlags) -> bool {
         || !flags.address.is_empty()
         || flags.authority.is_some()
         || flags.cert_name.is_some()
+        || !flags.fingerprint.is_empty()
         || !flags.host.is_empty()
 }
 
@@ -137,7 +141,7 @@ pub(super) fn changed_proof(
     now: &pb::SiteSpec,
 ) -> Result<Option<pb::Proof>, Failure> {
     let kind_now = now.proof.as_ref().and_then(|proof| proof.kind.as_ref());
-    let kind = match (flags.proof.or_else(|| implied(flags)), kind_now) {
+    let kind = match (flags.proof.or_else(|| implied(flags, kind_now)), kind_now) {
         (Some(kind), _) => kind,
         (None, Some(Kind::StaticIp(_))) if !flags.host.is_empty() => ProofKind::StaticIp,
         (None, Some(Kind::Port(_))) if !flags.host.is_empty() => ProofKind::Port,
@@ -145,17 +149,33 @@ pub(super) fn changed_proof(
     };
     check_strangers(kind, flags)?;
     let kind = match kind {
-        ProofKind::StaticIp => static_ip(flags, now, kind_now),
-        ProofKind::Certificate => certificate(flags, kind_now)?,
+        ProofKind::StaticIp => static_ip(flags, now, kind_now)?,
+        ProofKind::Certificate => Kind::Certificate(certificate(
+            flags,
+            match kind_now {
+                Some(Kind::Certificate(it)) => Some(it),
+                _ => None,
+            },
+            "certificate",
+        )?),
         ProofKind::Port => Kind::Port(pb::proof::Port {}),
+        ProofKind::Fingerprint => fingerprint(flags, kind_now)?,
+        ProofKind::Public => public(flags, kind_now)?,
     };
     Ok(Some(pb::Proof { kind: Some(kind) }))
 }
 
 /// The proof whose parameters are given.
-fn implied(flags: &SiteFlags) -> Option<ProofKind> {
-    if flags.authority.is_some() || flags.cert_name.is_some() {
+fn implied(flags: &SiteFlags, now: Option<&Kind>) -> Option<ProofKind> {
+    if !flags.fingerprint.is_empty() {
+        Some(ProofKind::Fingerprint)
+    } else if flags.authority.is_some() {
         Some(ProofKind::Certificate)
+    } else if flags.cert_name.is_some() {
+        match now {
+            Some(Kind::Public(_)) => Some(ProofKind::Public),
+            _ => Some(ProofKind::Certificate),
+        }
     } else if !flags.address.is_empty() {
         Some(ProofKind::StaticIp)
     } else {
@@ -165,25 +185,71 @@ fn implied(flags: &SiteFlags) -> Option<ProofKind> {
 
 /// A parameter of another proof would be ignored, and its author would believe it counts.
 fn check_strangers(kind: ProofKind, flags: &SiteFlags) -> Result<(), Failure> {
-    let refuse = |flag: &str, kind: &str| {
-        Err(Failure::Usage(format!(
-            "{flag} goes with --proof {kind} only"
-        )))
-    };
-    if kind != ProofKind::StaticIp && !flags.address.is_empty() {
-        return refuse("--address", "static-ip");
-    }
-    if kind != ProofKind::Certificate && flags.authority.is_some() {
-        return refuse("--authority", "certificate");
-    }
-    if kind != ProofKind::Certificate && flags.cert_name.is_some() {
-        return refuse("--cert-name", "certificate");
+    use ProofKind as P;
+    for (given, flag, kinds) in [
+        (!flags.address.is_empty(), "--address", &[P::StaticIp][..]),
+        (
+            flags.authority.is_some(),
+            "--authority",
+            &[P::Certificate, P::StaticIp],
+        ),
+        (
+            flags.cert_name.is_some(),
+            "--cert-name",
+            &[P::Certificate, P::Public, P::StaticIp],
+        ),
+        (
+            !flags.fingerprint.is_empty(),
+            "--fingerprint",
+            &[P::Fingerprint],
+        ),
+    ] {
+        if given && !kinds.contains(&kind) {
+            let words: Vec<String> = kinds
+                .iter()
+                .filter_map(|kind| Some(kind.to_possible_value()?.get_name().to_owned()))
+                .collect();
+            return Err(Failure::Usage(format!(
+                "{flag} goes with --proof {} only",
+                words.join(" or ")
+            )));
+        }
     }
     Ok(())
 }
 
+fn fingerprint(flags: &SiteFlags, kind_now: Option<&Kind>) -> Result<Kind, Failure> {
+    let sha256 = match kind_now {
+        Some(Kind::Fingerprint(it)) if flags.fingerprint.is_empty() => it.sha256.clone(),
+        _ => texts(&flags.fingerprint),
+    };
+    match sha256.is_empty() {
+        true => Err(Failure::Usage(
+            "--proof fingerprint needs --fingerprint SHA256".into(),
+        )),
+        false => Ok(Kind::Fingerprint(pb::proof::Fingerprint { sha256 })),
+    }
+}
+
+fn public(flags: &SiteFlags, kind_now: Option<&Kind>) -> Result<Kind, Failure> {
+    let name = match (&flags.cert_name, kind_now) {
+        (Some(name), _) => name.to_string(),
+        (None, Some(Kind::Public(it))) => it.name.clone(),
+        (None, _) => {
+            return Err(Failure::Usage(
+                "--proof public needs --cert-name NAME".into(),
+            ));
+        }
+    };
+    Ok(Kind::Public(pb::proof::Public { name }))
+}
+
 /// The addresses given, else those listed now without the hosts that are replaced; and every host that is an address.
-fn static_ip(flags: &SiteFlags, now: &pb::SiteSpec, kind_now: Option<&Kind>) -> Kind {
+fn static_ip(
+    flags: &SiteFlags,
+    now: &pb::SiteSpec,
+    kind_now: Option<&Kind>,
+) -> Result<Kind, Failure> {
     let mut listed: BTreeSet<IpAddr> = flags.address.iter().copied().collect();
     if let (true, Some(Kind::StaticIp(it))) = (listed.is_empty(), kind_now) {
         listed = it
@@ -199,16 +265,31 @@ fn static_ip(flags: &SiteFlags, now: &pb::SiteSpec, kind_now: Option<&Kind>) -> 
         true => literals(&now.hosts),
         false => literals(&hosts(flags)),
     });
-    Kind::StaticIp(pb::proof::StaticIp {
+    let certificate_now = match kind_now {
+        Some(Kind::StaticIp(it)) => it.certificate.as_ref(),
+        _ => None,
+    };
+    let asked = flags.authority.is_some() || flags.cert_name.is_some();
+    let certificate = match asked || certificate_now.is_some() {
+        true => Some(certificate(
+            flags,
+            certificate_now,
+            "static-ip with a certificate",
+        )?),
+        false => None,
+    };
+    Ok(Kind::StaticIp(pb::proof::StaticIp {
         addresses: listed.iter().map(ToString::to_string).collect(),
-    })
+        certificate,
+    }))
 }
 
-fn certificate(flags: &SiteFlags, kind_now: Option<&Kind>) -> Result<Kind, Failure> {
-    let mut proof = match kind_now {
-        Some(Kind::Certificate(it)) => it.clone(),
-        _ => pb::proof::Certificate::default(),
-    };
+fn certificate(
+    flags: &SiteFlags,
+    now: Option<&pb::proof::Certificate>,
+    proof_word: &str,
+) -> Result<pb::proof::Certificate, Failure> {
+    let mut proof = now.cloned().unwrap_or_default();
     if let Some(authority) = &flags.authority {
         proof.authority = authority.to_string();
     }
@@ -216,11 +297,11 @@ fn certificate(flags: &SiteFlags, kind_now: Option<&Kind>) -> Result<Kind, Failu
         proof.name = name.to_string();
     }
     if proof.authority.is_empty() || proof.name.is_empty() {
-        return Err(Failure::Usage(
-            "--proof certificate needs --authority CA and --cert-name NAME".into(),
-        ));
+        return Err(Failure::Usage(format!(
+            "--proof {proof_word} needs --authority CA and --cert-name NAME"
+        )));
     }
-    Ok(Kind::Certificate(proof))
+    Ok(proof)
 }
 
 #[cfg(test)]

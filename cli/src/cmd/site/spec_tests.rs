@@ -5,6 +5,9 @@ use crate::args::site::SiteVerb;
 use crate::args::{Args, Noun};
 use clap::Parser as _;
 
+const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+
 fn verb(line: &str) -> SiteVerb {
     let line = format!("ddadm site {line}");
     match Args::try_parse_from(line.split(' ')).map(|args| args.noun) {
@@ -36,8 +39,18 @@ fn set(rest: &str, now: &pb::SiteSpec) -> Result<Option<String>, String> {
 
 fn shown(proof: &pb::Proof) -> String {
     match proof.kind.as_ref().unwrap() {
-        Kind::StaticIp(it) => format!("static-ip {}", it.addresses.join(" ")),
+        Kind::StaticIp(it) => {
+            let certificate = it.certificate.iter();
+            let certificate = certificate.map(|it| format!(" {} {}", it.authority, it.name));
+            format!(
+                "static-ip {}{}",
+                it.addresses.join(" "),
+                certificate.collect::<String>()
+            )
+        }
         Kind::Certificate(it) => format!("certificate {} {}", it.authority, it.name),
+        Kind::Fingerprint(it) => format!("fingerprint {}", it.sha256.join(" ")),
+        Kind::Public(it) => format!("public {}", it.name),
         Kind::Port(_) => "port".into(),
         Kind::Configured(_) => "configured".into(),
     }
@@ -74,6 +87,18 @@ fn a_new_site_is_complete_in_one_command() {
             "certificate ca n.example",
         ),
         ("--host h.example:2525 --proof port", "port"),
+        (
+            "--host 192.0.2.1 --proof static-ip --authority ca --cert-name n.example",
+            "static-ip 192.0.2.1 ca n.example",
+        ),
+        (
+            "--host h.example --proof public --cert-name n.example",
+            "public n.example",
+        ),
+        (
+            &format!("--host h.example --proof fingerprint --fingerprint {A} {B}"),
+            &format!("fingerprint {A} {B}"),
+        ),
         ("--host h.example --port 2525 --proof port", "port"),
     ] {
         assert_eq!(added(rest).as_deref(), Ok(proof), "{rest}");
@@ -94,9 +119,19 @@ fn a_new_site_is_complete_in_one_command() {
             "goes with --proof static-ip",
         ),
         (
-            "--host 192.0.2.1 --proof static-ip --cert-name n.example",
-            "goes with --proof certificate",
+            "--host h.example:26 --proof port --cert-name n.example",
+            "goes with --proof certificate or public or static-ip",
         ),
+        (
+            "--host 192.0.2.1 --proof static-ip --cert-name n.example",
+            "needs --authority",
+        ),
+        ("--host h.example --proof public", "--cert-name"),
+        (
+            "--host h.example --proof public --authority ca --cert-name n.example",
+            "goes with --proof certificate or static-ip",
+        ),
+        ("--host h.example --proof fingerprint", "--fingerprint"),
     ] {
         let error = added(rest).unwrap_err();
         assert!(error.contains(says), "{rest}: {error}");
@@ -115,8 +150,21 @@ fn a_change_of_part_of_a_proof_keeps_the_rest() {
     let listed = record(
         Kind::StaticIp(pb::proof::StaticIp {
             addresses: vec!["192.0.2.1".into(), "192.0.2.9".into()],
+            certificate: None,
         }),
         &[("192.0.2.1", 25)],
+    );
+    let public = record(
+        Kind::Public(pb::proof::Public {
+            name: "n.example".into(),
+        }),
+        &[("h.example", 25)],
+    );
+    let pinned = record(
+        Kind::Fingerprint(pb::proof::Fingerprint {
+            sha256: vec![A.into()],
+        }),
+        &[("h.example", 25)],
     );
     let agreed = record(Kind::Port(pb::proof::Port {}), &[("h.example", 2525)]);
     for (rest, now, proof) in [
@@ -133,6 +181,22 @@ fn a_change_of_part_of_a_proof_keeps_the_rest() {
             Ok(Some("certificate cb n.example")),
         ),
         ("--authority cb", &listed, Err("--cert-name")),
+        (
+            "--cert-name m.example",
+            &public,
+            Ok(Some("public m.example")),
+        ),
+        ("--host k.example", &public, Ok(None)),
+        (
+            &format!("--fingerprint {B}"),
+            &pinned,
+            Ok(Some(&format!("fingerprint {B}"))),
+        ),
+        (
+            "--proof fingerprint",
+            &pinned,
+            Ok(Some(&format!("fingerprint {A}"))),
+        ),
         (
             "--address 192.0.2.7",
             &listed,

@@ -51,6 +51,7 @@ struct Proof {
     authority: Option<String>,
     cert_name: Option<String>,
     addresses: Vec<String>,
+    fingerprints: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -145,9 +146,25 @@ impl From<pb::Proof> for Proof {
         };
         let word = kind_word(&kind);
         match kind {
-            Kind::StaticIp(it) => Self {
+            Kind::StaticIp(it) => {
+                let (authority, cert_name) =
+                    it.certificate.map(|it| (it.authority, it.name)).unzip();
+                Self {
+                    kind: word,
+                    addresses: it.addresses,
+                    authority,
+                    cert_name,
+                    ..Self::default()
+                }
+            }
+            Kind::Fingerprint(it) => Self {
                 kind: word,
-                addresses: it.addresses,
+                fingerprints: it.sha256,
+                ..Self::default()
+            },
+            Kind::Public(it) => Self {
+                kind: word,
+                cert_name: Some(it.name),
                 ..Self::default()
             },
             Kind::Certificate(it) => Self {
@@ -169,6 +186,8 @@ pub(super) fn kind_word(kind: &Kind) -> &'static str {
     match kind {
         Kind::StaticIp(_) => "static-ip",
         Kind::Certificate(_) => "certificate",
+        Kind::Fingerprint(_) => "fingerprint",
+        Kind::Public(_) => "public",
         Kind::Port(_) => "port",
         Kind::Configured(_) => "configured",
     }

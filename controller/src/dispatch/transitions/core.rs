@@ -13,6 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
+use crate::dispatch::ClockMemory;
 use crate::dispatch::event::{Assign, Effect, Event, Now};
 use crate::dispatch::release::{Token, Waiter};
 use crate::dispatch::simulation::site;
@@ -50,7 +51,13 @@ impl Core {
         };
         let agents = vec!["out1".parse().unwrap()];
         let mut core = Self {
-            state: State::new(2, None, vec![Arc::new(site(0))], agents, now),
+            state: State::new(
+                2,
+                ClockMemory::default(),
+                vec![Arc::new(site(0))],
+                agents,
+                now,
+            ),
             now: Duration::ZERO,
             rng: StdRng::seed_from_u64(0),
             effects: Vec::new(),
@@ -230,12 +237,18 @@ impl Core {
     }
 
     pub(super) fn read(&mut self, due: Vec<Waiting>) {
+        self.read_with(due, None);
+    }
+
+    /// Answers the read of the head that was asked for last.
+    pub(super) fn read_with(&mut self, due: Vec<Waiting>, next_due: Option<Timestamp>) {
         let read = self.last_read;
         self.apply(Event::HeadRead {
             site: name(),
             read,
             head: Head {
                 due,
+                next_due,
                 ..Head::default()
             },
         });
@@ -273,6 +286,13 @@ impl Core {
 
     pub(super) fn words(&self) -> Vec<String> {
         self.effects.iter().map(word).collect()
+    }
+
+    pub(super) fn clock(&self) -> Now {
+        Now {
+            monotonic: self.now,
+            wall: wall(self.now),
+        }
     }
 
     pub(super) fn phase(&self) -> String {
@@ -371,6 +391,8 @@ pub(super) fn word(effect: &Effect) -> String {
         Effect::Walk { .. } => "Walk".to_owned(),
         Effect::ReadLeft { .. } => "ReadLeft".to_owned(),
         Effect::Name(..) => "Name".to_owned(),
+        Effect::ClockAlarm(Some(_)) => "ClockAlarm".to_owned(),
+        Effect::ClockAlarm(None) => "ClockConfirmed".to_owned(),
         Effect::Look(_) => "Look".to_owned(),
         Effect::Acted(_, Ok(n)) => format!("Acted({n})"),
         Effect::Acted(_, Err(_)) => "Acted(in hand)".to_owned(),

@@ -1,6 +1,7 @@
 //! What is refused, and what a change leaves alone.
 
 use super::*;
+use dd_proto::site::Proof;
 
 type Spoil = fn(&mut pb::SiteSpec);
 
@@ -17,7 +18,10 @@ fn by_port() -> Option<pb::Proof> {
 
 fn by_address(addresses: &[&str]) -> Option<pb::Proof> {
     let addresses = addresses.iter().map(ToString::to_string).collect();
-    let kind = pb::proof::Kind::StaticIp(pb::proof::StaticIp { addresses });
+    let kind = pb::proof::Kind::StaticIp(pb::proof::StaticIp {
+        addresses,
+        certificate: None,
+    });
     Some(pb::Proof { kind: Some(kind) })
 }
 
@@ -25,6 +29,38 @@ fn by_certificate(authority: &str, name: &str) -> Option<pb::Proof> {
     let (authority, name) = (authority.to_owned(), name.to_owned());
     let kind = pb::proof::Kind::Certificate(pb::proof::Certificate { authority, name });
     Some(pb::Proof { kind: Some(kind) })
+}
+
+fn by_fingerprint(listed: &[&str]) -> Option<pb::Proof> {
+    let sha256 = listed.iter().map(ToString::to_string).collect();
+    let kind = pb::proof::Kind::Fingerprint(pb::proof::Fingerprint { sha256 });
+    Some(pb::Proof { kind: Some(kind) })
+}
+
+fn by_public(name: &str) -> Option<pb::Proof> {
+    let name = name.to_owned();
+    let kind = pb::proof::Kind::Public(pb::proof::Public { name });
+    Some(pb::Proof { kind: Some(kind) })
+}
+
+#[test]
+fn an_address_can_ask_for_a_certificate_too() {
+    let mut asked = spec();
+    let Some(pb::proof::Kind::StaticIp(mut both)) = by_address(&["192.0.2.9"]).unwrap().kind else {
+        panic!("another proof");
+    };
+    both.certificate = Some(pb::proof::Certificate {
+        authority: "member-ca".to_owned(),
+        name: "home.example".to_owned(),
+    });
+    let kind = pb::proof::Kind::StaticIp(both.clone());
+    asked.proof = Some(pb::Proof { kind: Some(kind) });
+    let proof = checked(&asked).unwrap().proof;
+    assert_eq!(proof.certified().unwrap().name.as_str(), "home.example");
+    both.certificate.as_mut().unwrap().authority = "nobody".to_owned();
+    let kind = pb::proof::Kind::StaticIp(both);
+    asked.proof = Some(pb::Proof { kind: Some(kind) });
+    assert!(checked(&asked).is_err());
 }
 
 fn spec() -> pb::SiteSpec {
@@ -64,7 +100,7 @@ fn a_host_given_as_an_address_lists_itself() {
     let mut asked = spec();
     asked.hosts = vec![host("192.0.2.1", 25), host("2001:db8::1", 25)];
     asked.proof = by_address(&["192.0.2.9"]);
-    let Proof::StaticIp { addresses } = checked(&asked).unwrap().proof else {
+    let Proof::StaticIp { addresses, .. } = checked(&asked).unwrap().proof else {
         panic!("another proof");
     };
     assert_eq!(addresses.len(), 3);
@@ -72,7 +108,7 @@ fn a_host_given_as_an_address_lists_itself() {
 
 #[test]
 fn what_cannot_be_used_is_refused_with_what_to_do() {
-    let refused: [(Spoil, &str); 22] = [
+    let refused: [(Spoil, &str); 26] = [
         (|s| s.name = "a b".to_owned(), "is no name"),
         (|s| s.domains.clear(), "add --domain"),
         (|s| s.domains.push("a..b".to_owned()), "is no mail domain"),
@@ -101,6 +137,13 @@ fn what_cannot_be_used_is_refused_with_what_to_do() {
             |s| s.proof = by_certificate("member-ca", ""),
             "add --cert-name",
         ),
+        (|s| s.proof = by_fingerprint(&[]), "add --fingerprint"),
+        (
+            |s| s.proof = by_fingerprint(&["ab:cd"]),
+            "expected a SHA-256",
+        ),
+        (|s| s.proof = by_public(""), "add --cert-name"),
+        (|s| s.proof = by_public("a b"), "a b"),
         (
             |s| s.proof = by_certificate("nobody", "a.example"),
             "ddadm ca import nobody",

@@ -38,6 +38,8 @@ use dd_proto::pb;
 use dd_proto::site::Hold;
 use jiff::Timestamp;
 
+use super::authorities::Origin;
+
 pub use read::read;
 pub use write::{site_keys, write};
 
@@ -46,7 +48,7 @@ pub use write::{site_keys, write};
 pub struct File {
     pub sites: BTreeMap<SiteName, Entry<SiteEntry>>,
     pub agents: BTreeMap<AgentName, Entry<AgentEntry>>,
-    pub authorities: BTreeMap<AuthorityName, Entry<Vec<Bytes>>>,
+    pub authorities: BTreeMap<AuthorityName, Entry<AuthorityEntry>>,
 }
 
 /// A table, and where it begins.
@@ -73,6 +75,14 @@ pub struct AgentEntry {
     /// Empty: what it has stays.
     pub addresses: Vec<std::net::IpAddr>,
     pub from: Option<Timestamp>,
+}
+
+/// What a file says of an authority, all of it public.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuthorityEntry {
+    pub certificates: Vec<Bytes>,
+    pub revocation_lists: Vec<Bytes>,
+    pub origin: Origin,
 }
 
 /// Why a file is not applied. Nothing was changed.

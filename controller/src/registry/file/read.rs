@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use dd_proto::domain::Domain;
+use dd_proto::fingerprint::Fingerprint;
 use dd_proto::name::AuthorityName;
 use dd_proto::path::Mailbox;
 use dd_proto::pb;
@@ -15,13 +16,17 @@ use dd_proto::site::{Hold, HostName};
 use dd_proto::units::{parse_duration, parse_size};
 use ipnet::IpNet;
 use jiff::Timestamp;
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Error as _, SeqAccess, Visitor};
 use toml::Spanned;
 
-use super::{AgentEntry, Entry, File, FileError, SiteEntry};
+#[path = "proof.rs"]
+mod proof;
+
+use super::{AgentEntry, AuthorityEntry, Entry, File, FileError, SiteEntry};
+use crate::registry::authorities::Origin;
 
 /// RFC 5321 §4.5.4.2: where SMTP listens.
 const SMTP: NonZeroU16 = NonZeroU16::new(25).expect("25 is not 0");
@@ -47,6 +52,7 @@ struct SiteTable {
     address: Option<Many<IpAddr>>,
     authority: Option<One<AuthorityName>>,
     cert_name: Option<One<Domain>>,
+    fingerprint: Option<Many<Fingerprint>>,
     recipient: Option<Many<Mailbox>>,
     connections: Option<u32>,
     retry: Option<Milliseconds>,
@@ -83,6 +89,10 @@ struct AgentTable {
 #[serde(deny_unknown_fields)]
 struct AuthorityTable {
     certificate: Many<Certificates>,
+    crl: Option<Many<RevocationLists>>,
+    #[serde(default)]
+    own: bool,
+    permit: Option<Many<Domain>>,
 }
 
 /// # Errors
@@ -104,12 +114,20 @@ pub fn read(text: &str) -> Result<File, FileError> {
             })
         })?,
         authorities: entries(tables.authority, at, |_, table: AuthorityTable| {
-            Ok(table
-                .certificate
-                .0
-                .into_iter()
-                .flat_map(|it| it.0)
-                .collect())
+            let certificates = table.certificate.0.into_iter().flat_map(|it| it.0);
+            let lists = table.crl.map(|it| it.0).unwrap_or_default();
+            let permit = table.permit.map(|it| it.0).unwrap_or_default();
+            Ok(AuthorityEntry {
+                certificates: certificates.collect(),
+                revocation_lists: lists.into_iter().flat_map(|it| it.0).collect(),
+                origin: match (table.own, permit.is_empty()) {
+                    (true, _) => Origin::Own { permit },
+                    (false, true) => Origin::Imported,
+                    (false, false) => {
+                        return Err("`permit` goes with own = true only: leave it out".to_owned());
+                    }
+                },
+            })
         })?,
     })
 }
@@ -147,7 +165,7 @@ fn line_of(text: &str, offset: usize) -> usize {
 }
 
 fn site(name: &str, table: SiteTable) -> Result<SiteEntry, String> {
-    let proof = proof(&table)?;
+    let proof = proof::proof(&table)?;
     let port = table.port.unwrap_or(SMTP);
     let hosts = table.host.map(|it| it.0).unwrap_or_default();
     let change = pb::SiteSpec {
@@ -188,61 +206,6 @@ fn texts<T: ToString>(many: Option<Many<T>>) -> Vec<String> {
     })
 }
 
-/// A proof is said whole, or not at all.
-fn proof(table: &SiteTable) -> Result<Option<pb::Proof>, String> {
-    use pb::proof::{Certificate, Kind, Port, StaticIp};
-    let (address, authority, name) = (&table.address, &table.authority, &table.cert_name);
-    let strangers = |kind: &str, strangers: [(&str, bool); 2]| {
-        let stranger = strangers.into_iter().find(|(_, is_given)| *is_given);
-        stranger.map_or(Ok(()), |(key, _)| {
-            Err(format!(
-                "`{key}` does not go with proof = \"{kind}\": leave it out"
-            ))
-        })
-    };
-    let (of_address, of_authority) = (
-        ("address", address.is_some()),
-        ("authority", authority.is_some() || name.is_some()),
-    );
-    let kind = match table.proof.as_ref().map(|word| word.0.as_str()) {
-        None if of_address.1 || of_authority.1 => {
-            return Err("what belongs to a proof stands without `proof`: add it".to_owned());
-        }
-        None => return Ok(None),
-        Some("static-ip") => {
-            strangers("static-ip", [of_authority, of_authority])?;
-            let listed = address
-                .as_ref()
-                .map(|it| it.0.as_slice())
-                .unwrap_or_default();
-            Kind::StaticIp(StaticIp {
-                addresses: listed.iter().map(ToString::to_string).collect(),
-            })
-        }
-        Some("certificate") => {
-            strangers("certificate", [of_address, of_address])?;
-            Kind::Certificate(Certificate {
-                authority: authority
-                    .as_ref()
-                    .map(|it| it.0.to_string())
-                    .unwrap_or_default(),
-                name: name.as_ref().map(|it| it.0.to_string()).unwrap_or_default(),
-            })
-        }
-        Some("port") => {
-            strangers("port", [of_address, of_authority])?;
-            Kind::Port(Port {})
-        }
-        Some(other) => {
-            return Err(format!(
-                "`{}` is no proof: expected \"certificate\", \"static-ip\" or \"port\"",
-                shown(other)
-            ));
-        }
-    };
-    Ok(Some(pb::Proof { kind: Some(kind) }))
-}
-
 fn shown(text: &str) -> String {
     text.chars().take(80).flat_map(char::escape_debug).collect()
 }
@@ -270,6 +233,7 @@ expected! {
     HostPort: "HOST or HOST:PORT, an IPv6 address with a port in brackets";
     IpAddr: "an IP address such as 192.0.2.1";
     AuthorityName: "the name of an authority";
+    Fingerprint: "a SHA-256 of 64 hexadecimal digits";
     Mailbox: "a full address such as user@example.net";
     IpNet: "a network such as 192.0.2.0/24";
     Timestamp: "a time such as 2026-12-24T18:00:00Z";
@@ -292,6 +256,7 @@ macro_rules! expected_secretly {
 // Whoever puts a secret where its hash belongs does not want to read it in a log.
 expected_secretly! {
     Certificates: "PEM certificates, and nothing secret";
+    RevocationLists: "PEM revocation lists";
     PasswordHash: "an argon2id hash that begins with $argon2id$";
     Digest: "the 64 hexadecimal digits of a SHA-256";
 }
@@ -420,6 +385,15 @@ from_a_string! {
             return None;
         }
         let certificates = CertificateDer::pem_slice_iter(text.as_bytes());
+        let certificates = certificates.map(|it| it.map(|it| Bytes::copy_from_slice(&it)));
+        let all: Vec<Bytes> = certificates.collect::<Result<_, _>>().ok()?;
+        (!all.is_empty()).then_some(all)
+    };
+    RevocationLists(Vec<Bytes>) by |text| {
+        if text.contains("PRIVATE KEY") {
+            return None;
+        }
+        let certificates = CertificateRevocationListDer::pem_slice_iter(text.as_bytes());
         let certificates = certificates.map(|it| it.map(|it| Bytes::copy_from_slice(&it)));
         let all: Vec<Bytes> = certificates.collect::<Result<_, _>>().ok()?;
         (!all.is_empty()).then_some(all)

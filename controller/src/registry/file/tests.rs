@@ -4,12 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dd_proto::id::SiteVersion;
-use dd_proto::site::{Host, HostName, KnownRecipients, Limits, Proof, Schedule, Site};
+use dd_proto::site::{Certified, Host, HostName, KnownRecipients, Limits, Proof, Schedule, Site};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 
 use super::*;
 use crate::registry::agents::AgentRecord;
-use crate::registry::authorities::Authority;
+use crate::registry::authorities::{Authority, Origin};
+
+fn certified() -> Certified {
+    Certified {
+        authority: "member-ca".parse().unwrap(),
+        name: "home.example".parse().unwrap(),
+    }
+}
 
 fn site() -> Site {
     Site {
@@ -27,10 +34,7 @@ fn site() -> Site {
                 port: 25.try_into().unwrap(),
             },
         ],
-        proof: Proof::Certificate {
-            authority: "member-ca".parse().unwrap(),
-            name: "home.example".parse().unwrap(),
-        },
+        proof: Proof::Certificate(certified()),
         limits: Limits {
             connections: 3,
             max_message_bytes: Some(1000),
@@ -72,6 +76,7 @@ fn what_is_written_reads_back_as_the_same() {
     plain.known = KnownRecipients::Any;
     plain.proof = Proof::StaticIp {
         addresses: ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()].into(),
+        certificate: None,
     };
     (plain.hold, plain.contact) = (None, None);
     (plain.password_hash, plain.wake_hash) = (None, None);
@@ -84,8 +89,38 @@ fn what_is_written_reads_back_as_the_same() {
         name: "member-ca".parse().unwrap(),
         version: 3,
         certificates: vec![certificate(), certificate()],
+        revocation_lists: Vec::new(),
+        origin: Origin::Own {
+            permit: vec!["example".parse().unwrap()],
+        },
     };
-    let sites = [site(), plain].map(Arc::new);
+    let by = |name: &str, proof| Site {
+        name: name.parse().unwrap(),
+        proof,
+        ..plain.clone()
+    };
+    let both = Proof::StaticIp {
+        addresses: ["192.0.2.1".parse().unwrap()].into(),
+        certificate: Some(certified()),
+    };
+    let pinned = Proof::Fingerprint {
+        listed: [
+            "ab".repeat(32).parse().unwrap(),
+            "cd".repeat(32).parse().unwrap(),
+        ]
+        .into(),
+    };
+    let public = Proof::Public {
+        name: "home.example".parse().unwrap(),
+    };
+    let sites = [
+        by("both", both),
+        by("pinned", pinned),
+        by("public", public),
+        site(),
+        plain,
+    ]
+    .map(Arc::new);
     let text = write(
         &sites,
         &[Arc::new(agent.clone())],
@@ -104,10 +139,9 @@ fn what_is_written_reads_back_as_the_same() {
     }
     let said = &file.agents[&agent.name].value;
     assert_eq!((&said.addresses, said.from), (&agent.addresses, agent.from));
-    assert_eq!(
-        file.authorities[&authority.name].value,
-        authority.certificates
-    );
+    let said = &file.authorities[&authority.name].value;
+    assert_eq!(said.certificates, authority.certificates);
+    assert_eq!(said.origin, authority.origin);
 }
 
 #[test]

@@ -5,12 +5,13 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use dd_proto::pem;
-use dd_proto::site::{Hold, KnownRecipients, Proof, Site};
+use dd_proto::site::{Certified, Hold, KnownRecipients, Proof, Site};
 use dd_proto::units::{format_duration, format_size};
 
 use crate::registry::agents::AgentRecord;
-use crate::registry::authorities::Authority;
+use crate::registry::authorities::{Authority, Origin};
 
 const HEAD: &str = "\
 # The registry of a dd-controller, without private keys. `ddadm registry apply FILE` takes it in again: it adds and
@@ -131,13 +132,24 @@ fn all_site_keys(site: &Site) -> Keys {
 
 fn proof_keys(proof: &Proof) -> Keys {
     let kind = ("proof", text(proof.kind()));
+    let certified = |it: &Certified| {
+        [
+            ("authority", text(&it.authority)),
+            ("cert-name", text(&it.name)),
+        ]
+    };
     match proof {
-        Proof::StaticIp { addresses } => vec![kind, ("address", list(addresses))],
-        Proof::Certificate { authority, name } => vec![
-            kind,
-            ("authority", text(authority)),
-            ("cert-name", text(name)),
-        ],
+        Proof::StaticIp {
+            addresses,
+            certificate,
+        } => {
+            let mut keys = vec![kind, ("address", list(addresses))];
+            keys.extend(certificate.iter().flat_map(certified));
+            keys
+        }
+        Proof::Certificate(it) => std::iter::once(kind).chain(certified(it)).collect(),
+        Proof::Fingerprint { listed } => vec![kind, ("fingerprint", list(listed))],
+        Proof::Public { name } => vec![kind, ("cert-name", text(name))],
         Proof::Port | Proof::Configured => vec![kind],
     }
 }
@@ -166,13 +178,29 @@ fn agent_keys(agent: &AgentRecord) -> Keys {
     keys
 }
 
-/// Certificates as people know them.
+/// Certificates and lists as people know them.
 fn authority_keys(authority: &Authority) -> Keys {
-    let certificates = authority.certificates.iter();
-    let certificates =
-        certificates.map(|der| format!("\"\"\"\n{}\"\"\",\n", pem::certificate(der)));
-    vec![(
+    let pems = |all: &[Bytes], pem: fn(&[u8]) -> String| {
+        let all = all
+            .iter()
+            .map(|der| format!("\"\"\"\n{}\"\"\",\n", pem(der)));
+        format!("[\n{}]", all.collect::<String>())
+    };
+    let mut keys = vec![(
         "certificate",
-        format!("[\n{}]", certificates.collect::<String>()),
-    )]
+        pems(&authority.certificates, pem::certificate),
+    )];
+    if !authority.revocation_lists.is_empty() {
+        keys.push((
+            "crl",
+            pems(&authority.revocation_lists, pem::revocation_list),
+        ));
+    }
+    if let Origin::Own { permit } = &authority.origin {
+        keys.push(("own", "true".to_owned()));
+        if !permit.is_empty() {
+            keys.push(("permit", list(permit)));
+        }
+    }
+    keys
 }

@@ -1,0 +1,346 @@
+//! A look at a site as an attempt would take it, step by step, up to the proof and the EHLO behind it. No mail and no
+//! envelope is sent.
+//!
+//! # Invariants
+//! It goes through the same resolver, target rules, session and proofs as an attempt; only the telling is its own.
+//!
+//! # Not here
+//! Who asks, and what all agents said together: the controller.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dd_proto::pb;
+use dd_proto::pb::check_step::Result as Step;
+use dd_proto::report::Observed;
+use dd_proto::site::Host;
+use dd_proto::smtp::extensions::SizeOffer;
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::agent::{Agent, now, wall};
+use crate::connect::{Connection, connect};
+use crate::live::{self, Live};
+use crate::plan::Plan;
+use crate::proof::observed::describe;
+use crate::proof::{Checked, Refusal, Seen, Terms, TlsSeen, TlsUse, proof_for, reason_for};
+use crate::resolve::Freshness;
+use crate::session::outcome::{Phase, Verdict};
+use crate::session::{AskTls, Opening, Unproved};
+
+/// For one host, whatever it does.
+const LIMIT: Duration = Duration::from_secs(40);
+
+/// Every host of the plan, side by side, in the plan's order.
+pub async fn all_hosts(agent: &Arc<Agent>, plan: &Plan) -> Vec<pb::HostCheck> {
+    let mut looking = JoinSet::new();
+    for (index, host) in plan.hosts.iter().cloned().enumerate() {
+        let (agent, plan) = (Arc::clone(agent), plan.clone());
+        looking.spawn(async move { (index, one_host(&agent, &plan, &host).await) });
+    }
+    let mut hosts = Vec::new();
+    while let Some(ended) = looking.join_next().await {
+        match ended {
+            Ok(looked) => hosts.push(looked),
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        }
+    }
+    hosts.sort_by_key(|(index, _)| *index);
+    hosts.into_iter().map(|(_, check)| check).collect()
+}
+
+async fn one_host(agent: &Agent, plan: &Plan, host: &Host) -> pb::HostCheck {
+    let mut look = Look::new(host, now());
+    if tokio::time::timeout(LIMIT, look.take(agent, plan, host))
+        .await
+        .is_err()
+    {
+        let next = ["resolve", "connect", "banner", "starttls"]
+            .into_iter()
+            .find(|name| look.check.steps.iter().all(|step| step.name != *name))
+            .unwrap_or("proof");
+        let detail = format!("nothing more came within {} seconds", LIMIT.as_secs());
+        look.step(next, Step::Bad, detail);
+    }
+    look.ended(now())
+}
+
+/// What was found so far.
+struct Look {
+    check: pb::HostCheck,
+    began: Instant,
+}
+
+impl Look {
+    fn new(host: &Host, began: Instant) -> Self {
+        let check = pb::HostCheck {
+            host: host.to_string(),
+            ..pb::HostCheck::default()
+        };
+        Self { check, began }
+    }
+
+    fn step(&mut self, name: &str, result: Step, detail: impl Into<String>) {
+        self.check.steps.push(pb::CheckStep {
+            name: name.to_owned(),
+            result: result.into(),
+            detail: detail.into(),
+        });
+    }
+
+    fn ended(mut self, at: Instant) -> pb::HostCheck {
+        let took = at.saturating_duration_since(self.began);
+        self.check.total_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let bad = self
+            .check
+            .steps
+            .iter()
+            .find(|step| step.result() == Step::Bad);
+        if let (Some(bad), true) = (bad, self.check.sentence.is_empty()) {
+            self.check.sentence.clone_from(&bad.detail);
+        }
+        self.check
+    }
+
+    async fn take(&mut self, agent: &Agent, plan: &Plan, host: &Host) {
+        let resolving = agent.resolver.addresses(&host.name, Freshness::Fresh);
+        let addresses = match resolving.await {
+            Ok(addresses) => addresses,
+            Err(error) => return self.step("resolve", Step::Bad, error.to_string()),
+        };
+        let listed: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        self.step("resolve", Step::Good, listed.join(", "));
+        let mut ask_tls = AskTls::WhereOffered;
+        loop {
+            let rules = agent.rules();
+            let allowed = &plan.allow_targets;
+            let connecting = connect(&agent.sources, &addresses, host.port, &rules, allowed);
+            let connection = match connecting.await {
+                Ok(connection) => connection,
+                Err(error) => return self.step("connect", Step::Bad, error.to_string()),
+            };
+            if ask_tls == AskTls::WhereOffered {
+                let ends = format!("{} from {}", connection.peer, connection.local);
+                self.step("connect", Step::Good, ends);
+            }
+            match session(agent, plan, host, connection, ask_tls).await {
+                Ok(live) => return self.proved(plan, live).await,
+                Err(unproved)
+                    if unproved.failure.verdict == Verdict::WithoutTls
+                        && ask_tls == AskTls::WhereOffered =>
+                {
+                    self.without_tls(&unproved);
+                    ask_tls = AskTls::Not;
+                }
+                Err(unproved) => return self.not_proved(plan, &unproved),
+            }
+        }
+    }
+
+    /// TLS does not work there, and the proof does not rest on it.
+    fn without_tls(&mut self, unproved: &Unproved) {
+        self.banner(&unproved.seen);
+        let detail = format!("goes on without TLS: {}", unproved.failure.detail);
+        self.step("starttls", Step::Noted, detail);
+    }
+
+    fn banner(&mut self, seen: &Seen) {
+        if self.check.steps.iter().all(|step| step.name != "banner") && !seen.greeting.is_empty() {
+            self.step("banner", Step::Good, seen.greeting.clone());
+        }
+    }
+
+    async fn proved(&mut self, plan: &Plan, live: Live) {
+        let seen = live.session.seen().clone();
+        let kind = live.session.proof();
+        self.banner(&seen);
+        self.secured(&plan.terms, &seen);
+        self.certificate(&plan.terms, &seen, None);
+        self.step("proof", Step::Good, kind);
+        match live.session.offered().size {
+            SizeOffer::NotOffered => self.step("size", Step::Noted, "the host says no limit"),
+            SizeOffer::Unlimited => self.step("size", Step::Good, "without a limit"),
+            SizeOffer::AtMost(bytes) => {
+                self.check.max_message_bytes = bytes;
+                self.step("size", Step::Good, format!("at most {bytes} bytes"));
+            }
+        }
+        self.check.observed = Some(seen.to_observed(kind, None).into());
+        self.check.proved = true;
+        self.check.sentence = format!("{} is the site, by {kind}", seen.peer);
+        live.quit().await;
+    }
+
+    fn not_proved(&mut self, plan: &Plan, unproved: &Unproved) {
+        let (seen, failure) = (&unproved.seen, &unproved.failure);
+        self.banner(seen);
+        let step = failure.refusal.as_ref().map_or("proof", |refusal| {
+            failing_step(refusal, failure.phase, &seen.tls)
+        });
+        if step != "banner" {
+            self.secured(&plan.terms, seen);
+        }
+        if !["banner", "starttls"].contains(&step) {
+            self.certificate(&plan.terms, seen, Some(step));
+        }
+        self.check.steps.retain(|it| it.name != step);
+        self.step(step, Step::Bad, failure.detail.clone());
+        let reason = |refusal: &Refusal| reason_for(refusal, &plan.terms, seen);
+        let kind = proof_for(&plan.terms).kind();
+        let observed: Observed = seen.to_observed(kind, failure.refusal.as_ref().map(reason));
+        self.check.observed = Some(observed.into());
+        self.check.sentence.clone_from(&failure.detail);
+    }
+
+    fn secured(&mut self, terms: &Terms, seen: &Seen) {
+        if self.check.steps.iter().any(|step| step.name == "starttls") {
+            return;
+        }
+        let without = match proof_for(terms).tls(terms) {
+            TlsUse::Needed => Step::Bad,
+            TlsUse::WhereOffered => Step::Noted,
+        };
+        match &seen.tls {
+            TlsSeen::Up(up) => {
+                self.step(
+                    "starttls",
+                    Step::Good,
+                    format!("{} {}", up.version, up.cipher),
+                );
+            }
+            TlsSeen::Failed { chain, .. } if !chain.is_empty() => {
+                self.step("starttls", Step::Good, "a certificate is presented");
+            }
+            TlsSeen::Failed { refusal, .. } => self.step("starttls", without, refusal.to_string()),
+            TlsSeen::Refused(reply) => self.step("starttls", without, reply.clone()),
+            TlsSeen::NotOffered => self.step("starttls", without, "not offered"),
+            TlsSeen::NotAsked => {}
+        }
+    }
+
+    /// The steps of the certificate, as far as they were reached: the verifier looks at the chain first, then at the
+    /// validity, and at the name last.
+    fn certificate(&mut self, terms: &Terms, seen: &Seen, failing: Option<&str>) {
+        let (chain, checked) = match &seen.tls {
+            TlsSeen::Up(up) => (&up.chain, up.checked != Checked::OnlyRecorded),
+            TlsSeen::Failed { chain, .. } => (chain, terms.proof.certificate_name().is_some()),
+            TlsSeen::NotAsked | TlsSeen::NotOffered | TlsSeen::Refused(_) => return,
+        };
+        let Some(it) = describe(chain) else { return };
+        let result = match checked {
+            true => Step::Good,
+            false => Step::Noted,
+        };
+        let issuer = match checked {
+            true => format!("issued by {}", it.issuer),
+            false => format!("issued by {}, not looked into further", it.issuer),
+        };
+        if !matches!(failing, Some("chain" | "expiry")) {
+            self.step("chain", result, issuer);
+        }
+        let names = match it.names.is_empty() {
+            true => format!("no name; subject {}", it.subject),
+            false => it.names.join(", "),
+        };
+        if !matches!(failing, Some("chain" | "expiry" | "name")) {
+            self.step("name", result, names);
+        }
+        if failing != Some("expiry") {
+            let (result, detail) = expiry(it.not_after, wall());
+            self.step("expiry", result, detail);
+        }
+    }
+}
+
+/// When the certificate ends, and whether that is soon.
+fn expiry(not_after: Timestamp, now: Timestamp) -> (Step, String) {
+    let days = not_after.duration_since(now).as_secs().div_euclid(86_400);
+    let detail = format!("valid until {not_after}, {days} days");
+    match days {
+        ..0 => (Step::Noted, format!("expired on {not_after}")),
+        0..30 => (Step::Noted, detail),
+        _ => (Step::Good, detail),
+    }
+}
+
+/// The step at which a proof was withheld.
+fn failing_step(refusal: &Refusal, phase: Phase, tls: &TlsSeen) -> &'static str {
+    use Refusal as R;
+    match refusal {
+        R::NoStartTls | R::StartTlsRefused(_) | R::TlsTooOld | R::TlsFellAway(_) => "starttls",
+        R::HandshakeFailed(_) if !has_chain(tls) => "starttls",
+        R::NameMismatch { .. } | R::NameOnlyInCn { .. } => "name",
+        R::Expired | R::NotYetValid => "expiry",
+        R::AddressNotListed { .. } | R::PortIsPublic | R::FingerprintNotListed { .. } => "proof",
+        R::Loop | R::TurnedAway(_) | R::NotSmtp(_) => match phase {
+            Phase::Greeting | Phase::Hello => "banner",
+            _ => "starttls",
+        },
+        R::UnknownIssuer
+        | R::SelfSigned
+        | R::SameNameOtherKey { .. }
+        | R::ChainIncomplete { .. }
+        | R::NameNotPermitted
+        | R::ChainNotAllowed(_)
+        | R::UnsafeSignature
+        | R::CriticalExtension
+        | R::BadRevocationList
+        | R::CaUsedAsEndEntity
+        | R::Revoked
+        | R::RevocationUnknown
+        | R::WeakKey { .. }
+        | R::AnchorExpired { .. }
+        | R::AnchorNotYetValid { .. }
+        | R::NoAnchor
+        | R::BadCertificate
+        | R::WrongPurpose
+        | R::HandshakeFailed(_) => "chain",
+    }
+}
+
+fn has_chain(tls: &TlsSeen) -> bool {
+    matches!(tls, TlsSeen::Failed { chain, .. } if !chain.is_empty())
+}
+
+/// As an attempt does it, without waiting for slots or probes: whoever looks at a site wants to know now.
+async fn session(
+    agent: &Agent,
+    plan: &Plan,
+    host: &Host,
+    connection: Connection,
+    ask_tls: AskTls,
+) -> Result<Live, Box<Unproved>> {
+    let seen = Seen::new(host.clone(), connection.peer, connection.local);
+    let opening = Opening::new(plan.terms.clone(), agent.helo.clone(), ask_tls, seen);
+    let alone = Arc::new(Semaphore::new(1));
+    let probe = live::take_slot(&Arc::new(Semaphore::new(1))).await;
+    live::open(
+        connection.stream,
+        opening,
+        &agent.tls,
+        &plan.terms,
+        &alone,
+        probe,
+    )
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_that_is_near_is_noted() {
+        let now: Timestamp = "2026-06-01T00:00:00Z".parse().unwrap();
+        for (until, expected) in [
+            ("2026-05-31T23:00:00Z", Step::Noted),
+            ("2026-06-02T00:00:00Z", Step::Noted),
+            ("2026-06-30T00:00:00Z", Step::Noted),
+            ("2026-07-02T00:00:00Z", Step::Good),
+        ] {
+            let (result, detail) = expiry(until.parse().unwrap(), now);
+            assert_eq!(result, expected, "{detail}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Why a chain leads nowhere, in the words of whoever has to mend it.
+//!
+//! A verifier says no more than it needs to know: "unknown issuer" is a neighbour's machine, an authority of the same
+//! name, and an intermediate that was forgotten. What was presented tells them apart.
+//!
+//! # Invariants
+//! A refusal stays a refusal: only its reason is made more exact.
+
+use dd_proto::domain::Domain;
+use rustls_pki_types::CertificateDer;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::refusal::printable;
+use super::{Refusal, Terms};
+
+/// The same refusal, as exact as what was presented allows.
+pub(crate) fn diagnose(refusal: Refusal, terms: &Terms, chain: &[CertificateDer<'_>]) -> Refusal {
+    let parsed: Vec<X509Certificate<'_>> = chain
+        .iter()
+        .map_while(|der| X509Certificate::from_der(der).ok().map(|(_, it)| it))
+        .collect();
+    let Some(leaf) = parsed.first() else {
+        return refusal;
+    };
+    match refusal {
+        Refusal::UnknownIssuer => unknown_issuer(terms, &parsed, leaf),
+        Refusal::NameMismatch { expected, .. } if only_in_cn(leaf, &expected) => {
+            Refusal::NameOnlyInCn { expected }
+        }
+        other => other,
+    }
+}
+
+fn unknown_issuer(
+    terms: &Terms,
+    chain: &[X509Certificate<'_>],
+    leaf: &X509Certificate<'_>,
+) -> Refusal {
+    let same_name = |certificate: &&X509Certificate<'_>| {
+        terms.anchors.iter().any(|der| {
+            X509Certificate::from_der(der)
+                .is_ok_and(|(_, anchor)| anchor.subject().as_raw() == certificate.issuer().as_raw())
+        })
+    };
+    if let Some(found) = chain.iter().find(same_name) {
+        let issuer = printable(&found.issuer().to_string());
+        return Refusal::SameNameOtherKey { issuer };
+    }
+    if chain.len() == 1 && leaf.subject().as_raw() == leaf.issuer().as_raw() {
+        return Refusal::SelfSigned;
+    }
+    // Follows the chain from the leaf as far as it was sent.
+    let mut last = leaf;
+    for _ in 0..chain.len() {
+        let above = chain.iter().find(|it| {
+            it.subject().as_raw() == last.issuer().as_raw() && it.subject() != last.subject()
+        });
+        match above {
+            Some(above) => last = above,
+            None => break,
+        }
+    }
+    match last.subject().as_raw() == last.issuer().as_raw() {
+        true => Refusal::UnknownIssuer,
+        false => Refusal::ChainIncomplete {
+            issuer: printable(&last.issuer().to_string()),
+        },
+    }
+}
+
+/// RFC 9525 §2: the common name is no name of a service.
+fn only_in_cn(leaf: &X509Certificate<'_>, expected: &Domain) -> bool {
+    let no_names = matches!(leaf.subject_alternative_name(), Ok(None));
+    no_names
+        && leaf
+            .subject()
+            .iter_common_name()
+            .filter_map(|name| name.as_str().ok())
+            .any(|name| name.eq_ignore_ascii_case(expected.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{certified, terms};
+    use super::*;
+    use dd_proto::site::Proof;
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+
+    fn params(subject: &str, is_ca: IsCa) -> CertificateParams {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, subject);
+        params.is_ca = is_ca;
+        params
+    }
+
+    fn authority(subject: &str) -> (CertificateDer<'static>, Issuer<'static, KeyPair>) {
+        let params = params(subject, IsCa::Ca(BasicConstraints::Unconstrained));
+        let key = KeyPair::generate().unwrap();
+        let der = params.self_signed(&key).unwrap().der().clone();
+        (der, Issuer::new(params, key))
+    }
+
+    fn signed(subject: &str, by: &Issuer<'static, KeyPair>) -> CertificateDer<'static> {
+        let key = KeyPair::generate().unwrap();
+        let params = params(subject, IsCa::NoCa);
+        params.signed_by(&key, by).unwrap().der().clone()
+    }
+
+    #[test]
+    fn what_was_presented_says_why_the_issuer_is_unknown() {
+        let (anchor, _) = authority("members");
+        let (twin, of_twin) = authority("members");
+        let (other, of_other) = authority("elsewhere");
+        let mut terms = terms(Proof::Certificate(certified()));
+        terms.anchors = vec![anchor];
+        for (chain, reason) in [
+            (vec![other.clone()], "SelfSigned"),
+            (vec![signed("home", &of_twin)], "SameNameOtherKey"),
+            (vec![signed("home", &of_twin), twin], "SameNameOtherKey"),
+            (vec![signed("home", &of_other), other], "UnknownIssuer"),
+            (vec![signed("home", &of_other)], "ChainIncomplete"),
+            (vec![CertificateDer::from(vec![1])], "UnknownIssuer"),
+            (vec![], "UnknownIssuer"),
+        ] {
+            let refusal = diagnose(Refusal::UnknownIssuer, &terms, &chain);
+            assert_eq!(refusal.reason(), reason);
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_only_the_common_name_is_said_to_be_that() {
+        let (_, issuer) = authority("members");
+        let terms = terms(Proof::Certificate(certified()));
+        let mismatch = || Refusal::NameMismatch {
+            expected: "home.example".parse().unwrap(),
+            presented: String::new(),
+        };
+        for (subject, reason) in [
+            ("home.example", "NameOnlyInCn"),
+            ("Home.Example", "NameOnlyInCn"),
+            ("other.example", "NameMismatch"),
+        ] {
+            let refusal = diagnose(mismatch(), &terms, &[signed(subject, &issuer)]);
+            assert_eq!(refusal.reason(), reason);
+        }
+        let both = ["home.example".to_owned()];
+        let key = KeyPair::generate().unwrap();
+        let named = CertificateParams::new(both).unwrap().self_signed(&key);
+        let named = named.unwrap().der().clone();
+        let refusal = diagnose(mismatch(), &terms, &[named]);
+        assert_eq!(refusal.reason(), "NameMismatch");
+    }
+}

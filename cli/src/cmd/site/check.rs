@@ -1,0 +1,237 @@
+//! `ddadm site check`: a row for each agent and host, a column for each step, and one sentence each.
+
+use dd_proto::pb;
+use dd_proto::pb::check_step::Result as Step;
+use serde::Serialize;
+
+use crate::failure::Exit;
+use crate::output::{Answer, Table, present, time};
+
+/// The columns, in the order in which an agent takes the steps.
+const STEPS: [&str; 9] = [
+    "resolve", "connect", "banner", "starttls", "chain", "name", "expiry", "proof", "size",
+];
+
+#[derive(Debug, Serialize)]
+struct AgentView {
+    agent: String,
+    proved: bool,
+    sentence: String,
+    hosts: Vec<HostView>,
+}
+
+#[derive(Debug, Serialize)]
+struct HostView {
+    host: String,
+    address: Option<String>,
+    proved: bool,
+    sentence: String,
+    steps: Vec<StepView>,
+    tls: Option<String>,
+    certificate: Option<Certificate>,
+    refusal: Option<Refusal>,
+    max_message_bytes: Option<u64>,
+    ms: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct StepView {
+    name: String,
+    result: &'static str,
+    detail: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Certificate {
+    subject: String,
+    issuer: String,
+    names: Vec<String>,
+    sha256: String,
+    spki_sha256: String,
+    not_before: Option<String>,
+    not_after: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Refusal {
+    reason: String,
+    wanted: String,
+    seen: String,
+}
+
+/// Exit 5 where no agent was satisfied.
+pub(super) fn answer(checks: pb::SiteChecks) -> Answer {
+    let text = page(&checks);
+    let proved = checks.agents.iter().any(|agent| agent.proved);
+    let view: Vec<AgentView> = checks.agents.into_iter().map(AgentView::from).collect();
+    let answer = Answer::new(&view, text);
+    match proved {
+        true => answer,
+        false => {
+            let said = view
+                .iter()
+                .map(|it| format!("{}: {}", it.agent, it.sentence));
+            let said: Vec<String> = said.collect();
+            answer.ending_with(Exit::SiteNotReached, said.join("; "))
+        }
+    }
+}
+
+fn page(checks: &pb::SiteChecks) -> String {
+    let heads: Vec<String> = STEPS.iter().map(|step| step.to_uppercase()).collect();
+    let heads: Vec<&str> = ["AGENT", "HOST"]
+        .into_iter()
+        .chain(heads.iter().map(String::as_str))
+        .collect();
+    let mut table = Table::new(&heads);
+    for agent in &checks.agents {
+        for host in &agent.hosts {
+            let cell = |name: &str| {
+                let step = host.steps.iter().find(|step| step.name == name);
+                step.map_or("-", |step| word(step.result())).to_owned()
+            };
+            let row: [String; 2 + STEPS.len()] = std::array::from_fn(|column| match column {
+                0 => agent.agent.clone(),
+                1 => host.host.clone(),
+                column => cell(STEPS[column - 2]),
+            });
+            table.row(row);
+        }
+    }
+    let mut text = table.text("no host was looked at");
+    for agent in &checks.agents {
+        text.push('\n');
+        if agent.hosts.is_empty() {
+            text.push_str(&format!("{}: {}\n", agent.agent, agent.sentence));
+        }
+        for host in &agent.hosts {
+            text.push_str(&format!(
+                "{}, {}: {}\n",
+                agent.agent, host.host, host.sentence
+            ));
+            for step in &host.steps {
+                text.push_str(&format!("  {:<9} {}\n", step.name, step.detail));
+            }
+        }
+    }
+    text
+}
+
+fn word(result: Step) -> &'static str {
+    match result {
+        Step::Unspecified => "-",
+        Step::Good => "ok",
+        Step::Bad => "BAD",
+        Step::Noted => "note",
+    }
+}
+
+impl From<pb::AgentCheck> for AgentView {
+    fn from(it: pb::AgentCheck) -> Self {
+        Self {
+            agent: it.agent,
+            proved: it.proved,
+            sentence: it.sentence,
+            hosts: it.hosts.into_iter().map(HostView::from).collect(),
+        }
+    }
+}
+
+impl From<pb::HostCheck> for HostView {
+    fn from(it: pb::HostCheck) -> Self {
+        let observed = it.observed.unwrap_or_default();
+        Self {
+            host: it.host,
+            address: present(observed.peer),
+            proved: it.proved,
+            sentence: it.sentence,
+            steps: it.steps.into_iter().map(StepView::from).collect(),
+            tls: present(observed.tls_version),
+            certificate: observed.certificate.map(Certificate::from),
+            refusal: observed.refusal.map(|it| Refusal {
+                reason: it.reason,
+                wanted: it.wanted,
+                seen: it.seen,
+            }),
+            max_message_bytes: (it.max_message_bytes > 0).then_some(it.max_message_bytes),
+            ms: it.total_ms,
+        }
+    }
+}
+
+impl From<pb::CheckStep> for StepView {
+    fn from(it: pb::CheckStep) -> Self {
+        Self {
+            result: match it.result() {
+                Step::Unspecified => "unknown",
+                Step::Good => "good",
+                Step::Bad => "bad",
+                Step::Noted => "noted",
+            },
+            name: it.name,
+            detail: it.detail,
+        }
+    }
+}
+
+impl From<pb::PeerCertificate> for Certificate {
+    fn from(it: pb::PeerCertificate) -> Self {
+        Self {
+            subject: it.subject,
+            issuer: it.issuer,
+            names: it.names,
+            sha256: it.sha256,
+            spki_sha256: it.spki_sha256,
+            not_before: time(it.not_before_ms),
+            not_after: time(it.not_after_ms),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(name: &str, result: Step, detail: &str) -> pb::CheckStep {
+        pb::CheckStep {
+            name: name.into(),
+            result: result.into(),
+            detail: detail.into(),
+        }
+    }
+
+    fn checks(proved: bool) -> pb::SiteChecks {
+        let last = match proved {
+            true => step("proof", Step::Good, "certificate"),
+            false => step("name", Step::Bad, "the certificate is for b, not for a"),
+        };
+        let host = pb::HostCheck {
+            host: "home.dyndns.example:25".into(),
+            steps: vec![
+                step("resolve", Step::Good, "192.0.2.7"),
+                step("connect", Step::Good, "192.0.2.7:25 from 192.0.2.1"),
+                step("expiry", Step::Noted, "valid until tomorrow, 1 days"),
+                last,
+            ],
+            proved,
+            sentence: "what came of it".into(),
+            total_ms: 12,
+            ..pb::HostCheck::default()
+        };
+        let agent = |name: &str, hosts: Vec<pb::HostCheck>| pb::AgentCheck {
+            agent: name.into(),
+            proved: proved && !hosts.is_empty(),
+            sentence: "the agent did not answer in time".into(),
+            hosts,
+        };
+        pb::SiteChecks {
+            agents: vec![agent("out1", vec![host]), agent("out2", vec![])],
+        }
+    }
+
+    #[test]
+    fn a_check_is_a_matrix_and_a_sentence_for_each() {
+        insta::assert_snapshot!(answer(checks(true)).both());
+        insta::assert_snapshot!("not_proved", answer(checks(false)).both());
+    }
+}

@@ -1,0 +1,195 @@
+//! The streams of agents that are attached now, for what goes past dispatch: checks, and the end of an agent that was
+//! removed.
+//!
+//! # Invariants
+//! A stream has a seat for exactly as long as it lives. An answer is taken only from the agent that was asked.
+//!
+//! # Not here
+//! Work, and who gets it: [`crate::dispatch`].
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll};
+
+use dd_proto::name::AgentName;
+use dd_proto::pb;
+use tokio::sync::{mpsc, oneshot};
+
+/// Orders beside dispatch's that may wait for a slow agent.
+const AHEAD: usize = 64;
+
+/// Who is attached.
+#[derive(Debug, Clone, Default)]
+pub struct Attached(Arc<Mutex<Inner>>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    next: u64,
+    seats: HashMap<u64, (AgentName, mpsc::Sender<pb::Order>)>,
+    asked: HashMap<u64, (AgentName, oneshot::Sender<Vec<pb::HostCheck>>)>,
+}
+
+/// One stream's.
+#[derive(Debug)]
+pub(super) struct Seat {
+    id: u64,
+    orders: mpsc::Receiver<pb::Order>,
+    attached: Attached,
+}
+
+/// What an agent that was asked will have seen; nothing where it goes away before it answers.
+#[derive(Debug)]
+pub(super) struct Asked {
+    number: u64,
+    answer: oneshot::Receiver<Vec<pb::HostCheck>>,
+    attached: Attached,
+}
+
+impl Attached {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().expect("no holder of this lock panics")
+    }
+
+    pub(super) fn sit(&self, agent: AgentName) -> Seat {
+        let (sender, orders) = mpsc::channel(AHEAD);
+        let mut inner = self.lock();
+        inner.next += 1;
+        let id = inner.next;
+        inner.seats.insert(id, (agent, sender));
+        Seat {
+            id,
+            orders,
+            attached: self.clone(),
+        }
+    }
+
+    /// Ends every stream of the agent.
+    pub(super) fn cut(&self, agent: &AgentName) {
+        self.lock().seats.retain(|_, (name, _)| name != agent);
+    }
+
+    pub(super) fn agents(&self) -> Vec<AgentName> {
+        let inner = self.lock();
+        let mut agents: Vec<_> = inner.seats.values().map(|(name, _)| name.clone()).collect();
+        agents.sort_unstable();
+        agents.dedup();
+        agents
+    }
+
+    /// Asks an agent to look at a site. None where it is not attached, or does not take its orders.
+    pub(super) fn ask(&self, agent: &AgentName, plan: pb::RoutePlan) -> Option<Asked> {
+        let mut inner = self.lock();
+        inner.next += 1;
+        let number = inner.next;
+        // The newest stream is the one that lives, where an old one is not known to be gone yet.
+        let mut seats: Vec<_> = inner
+            .seats
+            .iter()
+            .filter(|(_, (name, _))| name == agent)
+            .collect();
+        seats.sort_by_key(|(id, _)| **id);
+        let (_, (_, orders)) = seats.last()?;
+        let check = pb::Check {
+            number,
+            plan: Some(plan),
+        };
+        let order = pb::order::Order::Check(check);
+        orders.try_send(pb::Order { order: Some(order) }).ok()?;
+        let (sender, answer) = oneshot::channel();
+        inner.asked.insert(number, (agent.clone(), sender));
+        Some(Asked {
+            number,
+            answer,
+            attached: self.clone(),
+        })
+    }
+
+    pub(super) fn answered(&self, agent: &AgentName, answer: pb::Checked) {
+        let mut inner = self.lock();
+        match inner.asked.remove(&answer.number) {
+            // Whoever asked may have gone.
+            Some((asked, sender)) if asked == *agent => drop(sender.send(answer.hosts)),
+            Some(other) => {
+                inner.asked.insert(answer.number, other);
+            }
+            None => {}
+        }
+    }
+}
+
+impl Seat {
+    /// The next order that is not dispatch's; None where the agent was cut off.
+    pub(super) fn poll_order(&mut self, context: &mut Context<'_>) -> Poll<Option<pb::Order>> {
+        self.orders.poll_recv(context)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.attached.lock().seats.remove(&self.id);
+    }
+}
+
+impl Asked {
+    pub(super) async fn answer(mut self) -> Option<Vec<pb::HostCheck>> {
+        (&mut self.answer).await.ok()
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.attached.lock().asked.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hosts(sentence: &str) -> Vec<pb::HostCheck> {
+        vec![pb::HostCheck {
+            sentence: sentence.to_owned(),
+            ..pb::HostCheck::default()
+        }]
+    }
+
+    #[tokio::test]
+    async fn an_answer_counts_only_from_the_agent_that_was_asked() {
+        let attached = Attached::default();
+        let (one, two): (AgentName, AgentName) = ("one".parse().unwrap(), "two".parse().unwrap());
+        let mut seat = attached.sit(one.clone());
+        let _other = attached.sit(two.clone());
+        let asked = attached.ask(&one, pb::RoutePlan::default()).unwrap();
+        let order = std::future::poll_fn(|context| seat.poll_order(context)).await;
+        let Some(pb::order::Order::Check(check)) = order.unwrap().order else {
+            panic!("another order");
+        };
+        let number = check.number;
+        let answer = |sentence| pb::Checked {
+            number,
+            hosts: hosts(sentence),
+        };
+        attached.answered(&two, answer("forged"));
+        attached.answered(&one, answer("seen"));
+        assert_eq!(asked.answer().await, Some(hosts("seen")));
+        assert!(attached.lock().asked.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_is_cut_off_or_gone_answers_nothing() {
+        let attached = Attached::default();
+        let one: AgentName = "one".parse().unwrap();
+        assert!(attached.ask(&one, pb::RoutePlan::default()).is_none());
+        let mut seat = attached.sit(one.clone());
+        assert_eq!(attached.agents(), std::slice::from_ref(&one));
+        attached.cut(&one);
+        let order = std::future::poll_fn(|context| seat.poll_order(context)).await;
+        assert_eq!(order, None);
+        assert!(attached.ask(&one, pb::RoutePlan::default()).is_none());
+        let again = attached.sit(one.clone());
+        drop(seat);
+        assert_eq!(attached.agents(), [one]);
+        drop(again);
+        assert!(attached.agents().is_empty());
+    }
+}

@@ -1,0 +1,63 @@
+//! `site check`: what every agent sees of a site now, side by side.
+//!
+//! # Invariants
+//! No mail, no envelope; nothing about the site or its queue changes. An agent that does not answer costs only its own
+//! row.
+
+use std::time::Duration;
+
+use dd_proto::name::AgentName;
+use dd_proto::pb;
+use dd_proto::site::Site;
+use tokio::task::JoinSet;
+
+use super::{Context, order};
+
+/// An agent gives each host 40 seconds, all of them side by side.
+const LIMIT: Duration = Duration::from_secs(50);
+
+/// Asks the agent named, or every one that is attached; in the order of their names.
+pub async fn check_site(
+    context: &Context,
+    site: &Site,
+    only: Option<&AgentName>,
+) -> Vec<pb::AgentCheck> {
+    let agents = match only {
+        Some(agent) => vec![agent.clone()],
+        None => context.attached.agents(),
+    };
+    let mut looking = JoinSet::new();
+    for agent in agents {
+        let asked = context.attached.ask(&agent, order::plan(context, site));
+        looking.spawn(async move {
+            let Some(asked) = asked else {
+                return row(&agent, Vec::new(), "the agent is not connected");
+            };
+            match tokio::time::timeout(LIMIT, asked.answer()).await {
+                Ok(Some(hosts)) => row(&agent, hosts, "the site has no host"),
+                Ok(None) => row(&agent, Vec::new(), "the agent went away before it answered"),
+                Err(_) => row(&agent, Vec::new(), "the agent did not answer in time"),
+            }
+        });
+    }
+    let mut rows = Vec::new();
+    while let Some(ended) = looking.join_next().await {
+        match ended {
+            Ok(row) => rows.push(row),
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        }
+    }
+    rows.sort_by(|a: &pb::AgentCheck, b| a.agent.cmp(&b.agent));
+    rows
+}
+
+/// The sentence of the host that proved itself, else of the first.
+fn row(agent: &AgentName, hosts: Vec<pb::HostCheck>, nothing: &str) -> pb::AgentCheck {
+    let telling = hosts.iter().find(|host| host.proved).or(hosts.first());
+    pb::AgentCheck {
+        agent: agent.to_string(),
+        proved: telling.is_some_and(|host| host.proved),
+        sentence: telling.map_or_else(|| nothing.to_owned(), |host| host.sentence.clone()),
+        hosts,
+    }
+}
