@@ -268,14 +268,14 @@ impl State {
     /// An agent is new, or its date has changed.
     pub(super) fn agent_registered(
         &mut self,
-        name: AgentName,
+        name: &AgentName,
         from: Option<Timestamp>,
         turn: &mut Turn<'_>,
     ) {
         let agent = self.agents.entry(name.clone()).or_default();
         agent.registered = Registered::Yes;
         agent.from = from;
-        self.looks_whether_it_begins(&name, turn);
+        self.looks_whether_it_begins(name, turn);
     }
 
     /// Agents whose time has come take work.

@@ -146,7 +146,7 @@ impl State {
             Event::Walked { site, read, page } => self.walked(&site, read, page, turn),
             Event::SiteChanged { site, waiting } => self.site_changed(site, waiting, turn),
             Event::SiteRemoved(site) => self.site_removed(&site, turn),
-            Event::AgentRegistered(name, from) => self.agent_registered(name, from, turn),
+            Event::AgentRegistered(name, from) => self.agent_registered(&name, from, turn),
             Event::Stop => self.stop(turn),
             Event::AgentRemoved(name) => self.agent_removed(&name, turn),
             Event::Attached { id, hello } => self.attached(id, hello, turn),
