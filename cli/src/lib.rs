@@ -75,6 +75,7 @@ async fn answer(
         Noun::Queue { verb } => cmd::queue::run(verb, controller).await,
         Noun::Agent { verb } => cmd::agent::run(verb, controller).await,
         Noun::Ca { verb } => cmd::ca::run(verb, controller).await,
+        Noun::Cert { verb } => cmd::cert::run(verb, controller).await,
         Noun::Registry { verb } => cmd::registry::run(verb, controller, stdin).await,
         Noun::Status => cmd::status::run(controller).await,
     }

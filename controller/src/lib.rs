@@ -32,6 +32,7 @@ use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use authority::ControlAuthority;
+use authority::keys::Keys;
 use config::{Config, ConfigError};
 use doors::Doors;
 use parts::{Middle, Parts};
@@ -118,7 +119,15 @@ pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunErro
     }
     parts.registry_copy(middle.registry.clone(), config.state_dir.clone());
     let dispatch = middle.dispatch.clone();
-    let context = context(middle, authority, audit, config.site_defaults, facts);
+    let keys = Keys::new(&config.state_dir);
+    let context = context(
+        middle,
+        authority,
+        (audit, keys),
+        config.site_defaults,
+        facts,
+    );
+    parts.authorities(context.editor.clone());
     parts.control(context, doors.socket, doors.control, tls);
 
     tracing::info!("listening {listening}");
@@ -134,7 +143,7 @@ pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunErro
 fn context(
     middle: Middle,
     authority: ControlAuthority,
-    audit: Audit,
+    (audit, keys): (Audit, Keys),
     defaults: config::SiteDefaults,
     facts: api::Facts,
 ) -> api::Context {
@@ -151,6 +160,7 @@ fn context(
             dispatch.clone(),
             defaults,
             audit,
+            keys,
         ),
         registry,
         store,

@@ -13,12 +13,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::intake::listener::Intake;
-use crate::registry::Registry;
+use crate::registry::{Editor, Registry};
 use crate::store::Store;
 use crate::{RunError, Signals, api, dispatch, inflow, metrics, registry, reload, tls};
 
 /// At most this long a stop waits for sessions to end.
 const DRAIN: Duration = Duration::from_secs(20);
+const UPKEEP: Duration = Duration::from_secs(3600);
 
 /// What the parts share.
 #[derive(Debug)]
@@ -107,6 +108,18 @@ impl Parts {
         self.running.spawn(async {
             registry::copy::keep(registry, state_dir).await;
             "registry copy"
+        });
+    }
+
+    /// Revocation lists are made anew before they are old, also those that a stop kept from being made.
+    pub(crate) fn authorities(&mut self, editor: Editor) {
+        self.running.spawn(async move {
+            loop {
+                if let Err(error) = editor.keep_authorities(crate::now()).await {
+                    tracing::error!(%error, "an authority's revocation list cannot be made anew; the present one still applies");
+                }
+                tokio::time::sleep(UPKEEP).await;
+            }
         });
     }
 

@@ -4,6 +4,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
+use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 /// An authority that exists as long as this value.
@@ -67,6 +68,21 @@ impl Ca {
 }
 
 impl Identity {
+    /// From files, as a mail server reads them.
+    ///
+    /// # Panics
+    /// There is no certificate or no key in them.
+    pub fn from_pem(chain_pem: &str, key_pem: &str) -> Self {
+        let chain = CertificateDer::pem_slice_iter(chain_pem.as_bytes());
+        let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).expect("a key");
+        Self {
+            chain_pem: chain_pem.to_owned(),
+            key_pem: key_pem.to_owned(),
+            chain: chain.collect::<Result<_, _>>().expect("certificates"),
+            key: key.secret_der().to_vec(),
+        }
+    }
+
     pub fn chain_pem(&self) -> &str {
         &self.chain_pem
     }

@@ -2,7 +2,9 @@
 
 pub(crate) mod agent;
 pub(crate) mod ca;
+pub(crate) mod cert;
 pub(crate) mod etrn;
+pub(crate) mod mta;
 pub(crate) mod queue;
 pub(crate) mod registry;
 pub(crate) mod site;

@@ -19,7 +19,9 @@ pub mod authorities;
 pub mod check;
 pub mod copy;
 pub mod file;
+pub mod issued;
 pub mod lists;
+pub mod own;
 pub mod record;
 pub mod sites;
 
@@ -33,6 +35,7 @@ use dd_proto::site::Site;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use crate::authority::keys::Keys;
 use crate::config::SiteDefaults;
 use crate::credentials::wake_digest;
 use crate::dispatch::Handle;
@@ -41,6 +44,8 @@ use agents::{AgentRecord, JoinError};
 use audit::Audit;
 use authorities::{Authority, AuthorityError};
 use check::SiteError;
+use issued::Issued;
+use own::OwnError;
 use record::Damaged;
 
 /// Why a change was not made.
@@ -62,6 +67,8 @@ pub enum ChangeError {
     Site(#[from] SiteError),
     #[error(transparent)]
     Authority(#[from] AuthorityError),
+    #[error(transparent)]
+    Own(#[from] OwnError),
     #[error(transparent)]
     Join(#[from] JoinError),
     #[error("at most {most} {kind} are possible")]
@@ -88,6 +95,8 @@ struct Snapshot {
     wakes: HashMap<[u8; 32], SiteName>,
     agents: BTreeMap<AgentName, Arc<AgentRecord>>,
     authorities: BTreeMap<AuthorityName, Arc<Authority>>,
+    /// By serial.
+    issued: BTreeMap<String, Arc<Issued>>,
     /// Records that cannot be used, and why.
     damaged: BTreeMap<(&'static str, String), Damaged>,
 }
@@ -103,6 +112,11 @@ impl Registry {
             if let Some(it) = snapshot.usable(record::AUTHORITY, &record, record::decode_authority)
             {
                 snapshot.authorities.insert(it.name.clone(), Arc::new(it));
+            }
+        }
+        for record in store.records(record::ISSUED)? {
+            if let Some(it) = snapshot.usable(record::ISSUED, &record, issued::decode) {
+                snapshot.issued.insert(record.key.clone(), Arc::new(it));
             }
         }
         for record in store.records(record::AGENT)? {
@@ -185,6 +199,15 @@ impl Registry {
 
     pub fn authorities(&self) -> Vec<Arc<Authority>> {
         self.read().authorities.values().cloned().collect()
+    }
+
+    /// By serial, as it is shown.
+    pub fn issued(&self, serial: &str) -> Option<Arc<Issued>> {
+        self.read().issued.get(serial).cloned()
+    }
+
+    pub fn all_issued(&self) -> Vec<Arc<Issued>> {
+        self.read().issued.values().cloned().collect()
     }
 
     /// Every agent's outbound addresses, in order, each once.
@@ -278,6 +301,7 @@ pub struct Editor {
     dispatch: Handle,
     defaults: SiteDefaults,
     audit: Arc<Audit>,
+    keys: Keys,
     /// Held over a whole change, so that dispatch hears of changes in the order in which they were stored.
     changing: Arc<tokio::sync::Mutex<()>>,
 }
@@ -289,6 +313,7 @@ impl Editor {
         dispatch: Handle,
         defaults: SiteDefaults,
         audit: Audit,
+        keys: Keys,
     ) -> Self {
         Self {
             registry,
@@ -296,6 +321,7 @@ impl Editor {
             dispatch,
             defaults,
             audit: Arc::new(audit),
+            keys,
             changing: Arc::default(),
         }
     }
