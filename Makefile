@@ -23,9 +23,10 @@ power-cut: bins
 test: deps check bins
 	$(CARGO) test --release --workspace --locked
 
-# What the tests need besides Rust and a C compiler, all from Debian: real mail servers, and what the example agent in
-# Python runs on.
+# What the tests need besides Rust and a C compiler, all from Debian: real mail servers, what the example agent in Python
+# runs on, the clients that wake sites up, and a browser.
 PACKAGES = postfix \
+  fetchmail wget curl ddclient chromium chromium-driver \
   python3-grpcio python3-protobuf python3-cryptography protobuf-compiler
 
 # Without a configuration Debian starts no mail server of its own; the tests bring theirs.

@@ -6,8 +6,8 @@
 //!
 //! # Invariants
 //! Nothing here keeps a password or a secret in clear. Whether a name exists cannot be told from how long a check
-//! takes: [`Passwords::verify`] works as long without a hash to compare with. One password is hashed at a time, off the
-//! runtime's threads: each takes 19 MiB and tens of milliseconds.
+//! takes: [`Passwords::verify`] works as long without a hash to compare with. One password is hashed at a time on each
+//! core, off the runtime's threads: each takes 19 MiB and tens of milliseconds. Only so many wait for their turn.
 
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
@@ -16,7 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rand::{CryptoRng, RngExt as _};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Mutex;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Letters and digits that cannot be taken for each other on paper or over the phone.
 const ALPHABET: &[u8; 31] = b"abcdefghjkmnpqrstuvwxyz23456789";
@@ -34,7 +34,14 @@ pub enum PasswordError {
     Hash(argon2::password_hash::Error),
     #[error("the password cannot be hashed: {0}")]
     Ended(#[from] tokio::task::JoinError),
+    #[error(transparent)]
+    Busy(#[from] Busy),
 }
+
+/// Too many passwords wait to be hashed already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many passwords are being checked: try again in a moment")]
+pub struct Busy;
 
 /// What came of comparing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,18 +50,41 @@ pub enum Match {
     Other,
 }
 
+/// So many wait for each core, at most: a second or two of work.
+const WAITING_PER_CORE: usize = 64;
+
 /// The one place where passwords are hashed and compared.
-#[derive(Debug, Default)]
-pub struct Passwords(Mutex<()>);
+#[derive(Debug)]
+pub struct Passwords {
+    cores: Semaphore,
+    room: Semaphore,
+}
+
+impl Default for Passwords {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            cores: Semaphore::new(cores),
+            room: Semaphore::new(cores * WAITING_PER_CORE),
+        }
+    }
+}
 
 impl Passwords {
+    /// A core and a place in the queue, both given back when dropped.
+    async fn turn(&self) -> Result<[SemaphorePermit<'_>; 2], Busy> {
+        let place = self.room.try_acquire().map_err(|_| Busy)?;
+        let core = self.cores.acquire().await.map_err(|_| Busy)?;
+        Ok([place, core])
+    }
+
     /// The PHC string.
     ///
     /// # Errors
     /// It is too short, too long or has control characters.
     pub async fn hash(&self, password: String) -> Result<String, PasswordError> {
         fits(&password)?;
-        let _one = self.0.lock().await;
+        let _turn = self.turn().await?;
         let hashing = tokio::task::spawn_blocking(move || {
             let hashed: Result<PasswordHash, _> =
                 Argon2::default().hash_password(password.as_bytes());
@@ -64,13 +94,16 @@ impl Passwords {
     }
 
     /// Compares with a PHC string; with none (no such site, or one without a password) it takes as long.
-    pub async fn verify(&self, password: String, hash: Option<String>) -> Match {
+    ///
+    /// # Errors
+    /// Too many wait for theirs.
+    pub async fn verify(&self, password: String, hash: Option<String>) -> Result<Match, Busy> {
         if fits(&password).is_err() {
-            return Match::Other;
+            return Ok(Match::Other);
         }
-        let _one = self.0.lock().await;
+        let _turn = self.turn().await?;
         let comparing = tokio::task::spawn_blocking(move || compare(&password, hash.as_deref()));
-        comparing.await.unwrap_or(Match::Other)
+        Ok(comparing.await.unwrap_or(Match::Other))
     }
 }
 
@@ -147,7 +180,7 @@ mod tests {
             ("correct horse", Some("no hash".to_owned()), Match::Other),
         ] {
             let matched = passwords.verify(password.to_owned(), hash).await;
-            assert_eq!(matched, expected, "{password}");
+            assert_eq!(matched, Ok(expected), "{password}");
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use dd_proto::pb;
 use tokio::net::{TcpListener, UnixListener};
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::intake::Settings;
 use crate::intake::listener::Intake;
 use crate::{RunError, api, tls};
@@ -19,20 +19,60 @@ pub(crate) struct Doors {
     pub(crate) control: TcpListener,
     pub(crate) socket: UnixListener,
     pub(crate) metrics: Option<TcpListener>,
-    /// What intake shows after STARTTLS.
-    pub(crate) certificate: Option<Arc<tls::Certificate>>,
+    pub(crate) web: Option<WebDoor>,
+    pub(crate) certificates: Certificates,
     /// The addresses that were bound.
     pub(crate) listeners: pb::Listeners,
     path: PathBuf,
+}
+
+/// Where the portal and the wake-up URLs are served.
+#[derive(Debug)]
+pub(crate) struct WebDoor {
+    pub(crate) listener: TcpListener,
+    /// None: plain HTTP, on loopback.
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+/// What is shown to the world, and read again when asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Certificates {
+    /// After STARTTLS.
+    pub(crate) intake: Option<Arc<tls::Certificate>>,
+    pub(crate) web: Option<Arc<tls::Certificate>>,
+}
+
+impl Certificates {
+    fn read(config: &Config) -> Result<Self, RunError> {
+        let read = |files: Option<&config::Tls>| files.map(tls::Certificate::read).transpose();
+        let web = config.web.as_ref().and_then(|web| web.tls.as_ref());
+        Ok(Self {
+            intake: read(config.intake.tls.as_ref())?,
+            web: read(web)?,
+        })
+    }
+
+    /// From where the configuration says they are now.
+    ///
+    /// # Errors
+    /// One cannot be used; it stays as it was.
+    pub(crate) fn replace(&self, config: &Config) -> Result<(), RunError> {
+        let web = config.web.as_ref().and_then(|web| web.tls.as_ref());
+        for (certificate, files) in [(&self.intake, config.intake.tls.as_ref()), (&self.web, web)] {
+            if let (Some(certificate), Some(files)) = (certificate, files) {
+                certificate.replace(files)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Doors {
     /// # Errors
     /// One cannot be opened, or its certificate not be used.
     pub(crate) async fn bind(config: &Config) -> Result<Self, RunError> {
-        let files = config.intake.tls.as_ref();
-        let certificate = files.map(tls::Certificate::read).transpose()?;
-        let intake = Intake::bind(settings(config, certificate.as_ref())?).await?;
+        let certificates = Certificates::read(config)?;
+        let intake = Intake::bind(settings(config, certificates.intake.as_ref())?).await?;
         let (control, control_address) = listen(config.control.listen).await?;
         let path = config.socket();
         let socket = api::listener::bind_socket(&path)?;
@@ -40,12 +80,21 @@ impl Doors {
             Some(metrics) => Some(listen(metrics.listen).await?),
             None => None,
         };
+        let web = match &config.web {
+            Some(web) => Some(listen(*web.listen.get_ref()).await?),
+            None => None,
+        };
+        let tls = certificates.web.as_ref().map(tls::Certificate::server);
+        let tls = tls.transpose()?;
         let texts = |bound: &[SocketAddr]| bound.iter().map(ToString::to_string).collect();
         let listeners = pb::Listeners {
             smtp: texts(&intake.bound().smtp),
             lmtp: texts(&intake.bound().lmtp),
             control: control_address.to_string(),
-            web: String::new(),
+            web: web
+                .as_ref()
+                .map(|(_, at)| at.to_string())
+                .unwrap_or_default(),
             metrics: metrics
                 .as_ref()
                 .map(|(_, at)| at.to_string())
@@ -56,19 +105,21 @@ impl Doors {
             control,
             socket,
             metrics: metrics.map(|(listener, _)| listener),
-            certificate,
+            web: web.map(|(listener, _)| WebDoor { listener, tls }),
+            certificates,
             listeners,
             path,
         })
     }
 
-    /// `smtp=… lmtp=… control=… metrics=… socket=…`, without what is off.
+    /// `smtp=… lmtp=… control=… web=… metrics=… socket=…`, without what is off.
     pub(crate) fn listening(&self) -> String {
         let it = &self.listeners;
         let pairs = [
             ("smtp", it.smtp.join(",")),
             ("lmtp", it.lmtp.join(",")),
             ("control", it.control.clone()),
+            ("web", it.web.clone()),
             ("metrics", it.metrics.clone()),
             ("socket", self.path.display().to_string()),
         ];
@@ -93,7 +144,9 @@ fn settings(
         max_sessions_per_client: intake.max_sessions_per_client,
         buffer_bytes: intake.buffer_bytes,
         stray_cr_lf: intake.stray_cr_lf,
-        tls: certificate.map(tls::Certificate::server).transpose()?,
+        tls: certificate
+            .map(tls::Certificate::asking_server)
+            .transpose()?,
     })
 }
 

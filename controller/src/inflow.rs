@@ -1,23 +1,21 @@
 //! Where intake meets the rest: what it asks is answered by the registry and the store, what it accepts goes to the
-//! store and then, still in memory, to dispatch, and an ETRN becomes a release.
+//! store and then, still in memory, to dispatch.
+//!
+//! # Not here
+//! What becomes of an ETRN: [`crate::wakeup::smtp`].
 
 use std::sync::Arc;
 
 use dd_proto::domain::Domain;
 use dd_proto::name::SiteName;
 use dd_proto::site::Site;
-use tokio::sync::mpsc;
 
 use crate::dispatch::{Arrived, Handle};
 use crate::intake::accept::{AcceptError, Acceptor, Content, Submission};
 use crate::intake::policy::{Directory, Space, Usage};
-use crate::intake::release::ReleaseRequest;
 use crate::metrics::Metrics;
 use crate::registry::{Completeness, Registry};
 use crate::store::{Spooled, Store};
-
-/// What waits between an ETRN and its release; more are dropped, and asked for again.
-const MAX_RELEASES: usize = 256;
 
 /// What intake sees of registry and queue.
 #[derive(Debug, Clone)]
@@ -49,7 +47,7 @@ impl Directory for Judgement {
 }
 
 /// Stands for the site whose damaged record may have had this domain: its mail is refused for now, never for good.
-fn closed(domain: &Domain) -> Site {
+pub(crate) fn closed(domain: &Domain) -> Site {
     use dd_proto::site::{Host, HostName, KnownRecipients, Limits, Proof, Schedule};
     use std::num::NonZeroU16;
     Site {
@@ -112,46 +110,5 @@ impl Acceptor for Entrance {
 
     async fn spool(&self) -> Result<Spooled, AcceptError> {
         self.store.spool().await
-    }
-}
-
-/// What intake calls for each ETRN that takes effect; it never blocks.
-pub fn releases() -> (Box<dyn Fn(ReleaseRequest) + Send + Sync>, Releases) {
-    let (ask, asked) = mpsc::channel(MAX_RELEASES);
-    let release = move |request: ReleaseRequest| {
-        if ask.try_send(request).is_err() {
-            tracing::warn!("too many ETRN at once: one was dropped");
-        }
-    };
-    (Box::new(release), Releases(asked))
-}
-
-/// ETRN that wait for their release.
-#[derive(Debug)]
-pub struct Releases(mpsc::Receiver<ReleaseRequest>);
-
-impl Releases {
-    /// Serves until intake is gone.
-    pub async fn serve(mut self, registry: Registry, dispatch: Handle) {
-        while let Some(request) = self.0.recv().await {
-            let Some(site) = meant(&request.node, &registry) else {
-                tracing::debug!(node = %request.node.escape_debug(), "ETRN for what no site has");
-                continue;
-            };
-            tracing::info!(%site, client = %request.client, "released by ETRN");
-            dispatch.release(site, None).await;
-        }
-    }
-}
-
-/// RFC 1985 §5.3: a host name, `@` with a domain whose subdomains are meant too, or `#` with the name of a queue.
-/// A site's own name does as well; subdomains have sites of their own, so `@` means the domain itself.
-fn meant(node: &str, registry: &Registry) -> Option<SiteName> {
-    let by_name = |name: &str| Some(registry.site(&name.parse().ok()?)?.name.clone());
-    let by_domain = |domain: &str| Some(registry.site_for(&domain.parse().ok()?)?.name.clone());
-    match node.split_at_checked(1) {
-        Some(("#", name)) => by_name(name),
-        Some(("@", domain)) => by_domain(domain),
-        _ => by_domain(node).or_else(|| by_name(node)),
     }
 }

@@ -20,6 +20,8 @@ pub mod metrics;
 pub mod registry;
 pub mod store;
 pub mod tls;
+pub mod wakeup;
+pub mod web;
 
 mod doors;
 mod parts;
@@ -27,6 +29,7 @@ mod parts;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -34,7 +37,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use authority::ControlAuthority;
 use authority::keys::Keys;
 use config::{Config, ConfigError};
-use doors::Doors;
+use doors::{Certificates, Doors, WebDoor};
 use parts::{Middle, Parts};
 use registry::audit::Audit;
 use registry::{Editor, Registry};
@@ -98,40 +101,47 @@ pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunErro
     let started = now();
     let signals = Signals::new().map_err(RunError::Signals)?;
     let (store, newest) = open_store(&config, rebuild_index).await?;
+    let alarm = dispatch::remembered_alarm(&store)?;
+    let clock = dispatch::ClockMemory { newest, alarm };
     let registry = Registry::load(&store)?;
     let authority = ControlAuthority::open(&config.state_dir, started)?;
     let tls = authority.server(started)?;
     let audit = open_audit(&config)?;
     let doors = Doors::bind(&config).await?;
-    let (certificate, listening) = (doors.certificate.clone(), doors.listening());
+    let (certificates, listening) = (doors.certificates.clone(), doors.listening());
     let facts = facts(&config, started, doors.listeners);
 
     let mut parts = Parts::new();
     let middle = Middle {
-        dispatch: parts.dispatch(&store, newest, &registry),
+        dispatch: parts.dispatch(&store, clock, &registry),
         store: store.clone(),
         registry,
         metrics: metrics::Metrics::default(),
     };
-    parts.intake(doors.intake, &middle);
+    let passwords = Arc::new(credentials::Passwords::default());
+    let wakeup = parts.wakeup(&middle, &passwords);
+    parts.intake(doors.intake, &middle, &wakeup);
+    let editor = editor(&middle, audit, &config);
+    if let Some(door) = doors.web {
+        let settings = web_settings(&config, &door, &facts);
+        let (store, dispatch) = (middle.store.clone(), middle.dispatch.clone());
+        let (wakeup, editor) = (wakeup.clone(), editor.clone());
+        let web = web::Web::new(settings, wakeup, editor, store, dispatch, passwords.clone());
+        parts.web(door, web);
+    }
     if let Some(listener) = doors.metrics {
         parts.metrics(listener, &middle);
     }
     parts.registry_copy(middle.registry.clone(), config.state_dir.clone());
     let dispatch = middle.dispatch.clone();
-    let keys = Keys::new(&config.state_dir);
-    let context = context(
-        middle,
-        authority,
-        (audit, keys),
-        config.site_defaults,
-        facts,
-    );
-    parts.authorities(context.editor.clone());
+    parts.authorities(editor.clone());
+    let context = context(middle, authority, editor, facts, passwords, wakeup);
     parts.control(context, doors.socket, doors.control, tls);
 
     tracing::info!("listening {listening}");
-    parts.watch_over(path, signals, certificate, &store).await?;
+    parts
+        .watch_over(path, signals, certificates, &store)
+        .await?;
     tracing::info!("stopping");
     parts.stop(&dispatch).await;
     store.close().await?;
@@ -143,9 +153,10 @@ pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunErro
 fn context(
     middle: Middle,
     authority: ControlAuthority,
-    (audit, keys): (Audit, Keys),
-    defaults: config::SiteDefaults,
+    editor: Editor,
     facts: api::Facts,
+    passwords: Arc<credentials::Passwords>,
+    wakeup: wakeup::Wakeup,
 ) -> api::Context {
     let Middle {
         store,
@@ -154,21 +165,38 @@ fn context(
         ..
     } = middle;
     api::Context {
-        editor: Editor::new(
-            registry.clone(),
-            store.clone(),
-            dispatch.clone(),
-            defaults,
-            audit,
-            keys,
-        ),
+        editor,
         registry,
         store,
         dispatch,
         authority,
         attached: api::attached::Attached::default(),
-        passwords: credentials::Passwords::default(),
+        passwords,
+        wakeup,
         facts,
+    }
+}
+
+fn editor(middle: &Middle, audit: Audit, config: &Config) -> Editor {
+    Editor::new(
+        middle.registry.clone(),
+        middle.store.clone(),
+        middle.dispatch.clone(),
+        config.site_defaults,
+        audit,
+        Keys::new(&config.state_dir),
+    )
+}
+
+fn web_settings(config: &Config, door: &WebDoor, facts: &api::Facts) -> web::Settings {
+    web::Settings {
+        hostname: facts.hostname.clone(),
+        origin: facts.web.clone().unwrap_or_default(),
+        outbound_networks: config.outbound_networks(),
+        transport: match door.tls {
+            Some(_) => web::Transport::Tls,
+            None => web::Transport::Plain,
+        },
     }
 }
 
@@ -180,11 +208,8 @@ fn open_audit(config: &Config) -> Result<Audit, RunError> {
 }
 
 /// Reads the certificates again. Whatever else the file says now takes effect at the next start.
-fn reload(path: &Path, certificate: Option<&tls::Certificate>) {
-    let reloaded = check(path).and_then(|config| match (certificate, &config.intake.tls) {
-        (Some(certificate), Some(files)) => Ok(certificate.replace(files)?),
-        _ => Ok(()),
-    });
+fn reload(path: &Path, certificates: &Certificates) {
+    let reloaded = check(path).and_then(|config| certificates.replace(&config));
     match reloaded {
         Ok(()) => tracing::info!("certificates reloaded"),
         Err(error) => tracing::error!(%error, "nothing was reloaded"),
@@ -212,13 +237,6 @@ async fn open_store(
 }
 
 fn facts(config: &Config, started: Timestamp, listeners: dd_proto::pb::Listeners) -> api::Facts {
-    let mut alarms = Vec::new();
-    if config.web.is_some() {
-        let alarm =
-            "[web] is configured, but this version serves no web: remove the table, or ignore this";
-        tracing::warn!("{alarm}");
-        alarms.push(alarm.to_owned());
-    }
     api::Facts {
         hostname: config.hostname.to_string(),
         started,
@@ -226,7 +244,7 @@ fn facts(config: &Config, started: Timestamp, listeners: dd_proto::pb::Listeners
         web: config.web_origin(&listeners.web),
         outbound_networks: config.outbound_networks(),
         listeners,
-        alarms,
+        alarms: Vec::new(),
     }
 }
 

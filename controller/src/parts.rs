@@ -7,15 +7,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::credentials::Passwords;
+use crate::doors::{Certificates, WebDoor};
 use crate::intake::listener::Intake;
 use crate::registry::{Editor, Registry};
 use crate::store::Store;
-use crate::{RunError, Signals, api, dispatch, inflow, metrics, registry, reload, tls};
+use crate::wakeup::Wakeup;
+use crate::web::{self, Web};
+use crate::{RunError, Signals, api, dispatch, inflow, metrics, registry, reload};
 
 /// At most this long a stop waits for sessions to end.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -47,21 +50,20 @@ impl Parts {
         }
     }
 
-    /// `newest` is the time of the newest record of an earlier start.
     pub(crate) fn dispatch(
         &mut self,
         store: &Store,
-        newest: Option<Timestamp>,
+        clock: dispatch::ClockMemory,
         registry: &Registry,
     ) -> dispatch::Handle {
         let agents = registry.agents();
         let agents = agents.iter().map(|agent| agent.name.clone()).collect();
         let settings = dispatch::Settings {
             start_number: store.start_number(),
-            newest,
+            clock,
         };
         let (dispatch, dispatching) =
-            dispatch::start(settings, store.clone(), registry.sites(), agents);
+            dispatch::start(settings, store.clone(), registry.dispatched_sites(), agents);
         self.running.spawn(async {
             dispatching.await;
             "dispatch"
@@ -69,14 +71,31 @@ impl Parts {
         dispatch
     }
 
-    /// Intake, and the releases that come in through it.
-    pub(crate) fn intake(&mut self, intake: Intake, middle: &Middle) {
-        let (release, releases) = inflow::releases();
-        let releasing = releases.serve(middle.registry.clone(), middle.dispatch.clone());
+    /// What all doors share, and the releases that strangers ask for.
+    pub(crate) fn wakeup(&mut self, middle: &Middle, passwords: &Arc<Passwords>) -> Wakeup {
+        let (wakeup, knocks) = Wakeup::new(
+            middle.registry.clone(),
+            middle.store.clone(),
+            middle.dispatch.clone(),
+            passwords.clone(),
+        );
         self.running.spawn(async {
-            releasing.await;
-            "release"
+            knocks.serve().await;
+            "wakeup"
         });
+        wakeup
+    }
+
+    /// The portal and the wake-up URLs.
+    pub(crate) fn web(&mut self, door: WebDoor, web: Web) {
+        let router = web::router(Arc::new(web));
+        self.running.spawn(async {
+            web::listener::serve(door.listener, door.tls, router).await;
+            "web"
+        });
+    }
+
+    pub(crate) fn intake(&mut self, intake: Intake, middle: &Middle, wakeup: &Wakeup) {
         let judgement = inflow::Judgement {
             registry: middle.registry.clone(),
             store: middle.store.clone(),
@@ -87,7 +106,8 @@ impl Parts {
             metrics: middle.metrics.clone(),
         };
         let stopped = self.stop.subscribe();
-        let serving = intake.serve(Arc::new(judgement), entrance, release, stopped);
+        let gatekeeper = Arc::new(wakeup.clone());
+        let serving = intake.serve(Arc::new(judgement), entrance, gatekeeper, stopped);
         self.intake.spawn(serving);
     }
 
@@ -146,14 +166,14 @@ impl Parts {
         &mut self,
         path: &Path,
         mut signals: Signals,
-        certificate: Option<Arc<tls::Certificate>>,
+        certificates: Certificates,
         store: &Store,
     ) -> Result<(), RunError> {
         loop {
             tokio::select! {
                 _ = signals.terminate.recv() => return Ok(()),
                 _ = signals.interrupt.recv() => return Ok(()),
-                _ = signals.hangup.recv() => reload(path, certificate.as_deref()),
+                _ = signals.hangup.recv() => reload(path, &certificates),
                 () = store.failed() => return Err(RunError::StoreFailed),
                 Some(ended) = self.running.join_next() => return Err(RunError::PartEnded(ended?)),
                 Some(ended) = self.intake.join_next() => {

@@ -1,6 +1,8 @@
 //! TLS for doors that the world outside connects to: the provider's own certificate, read from files, and read again
 //! when asked.
 
+mod any_client;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
@@ -46,6 +48,20 @@ impl Certificate {
         let new = read(files)?;
         *self.0.write().expect(LOCK) = new;
         Ok(())
+    }
+
+    /// A server that shows this certificate, and takes any that a client presents without believing it.
+    ///
+    /// # Errors
+    /// The provider does not do what is asked of it.
+    pub fn asking_server(self: &Arc<Self>) -> Result<Arc<ServerConfig>, rustls::Error> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let any_client = any_client::AnyClient::new(&provider);
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(Arc::new(any_client))
+            .with_cert_resolver(self.clone());
+        Ok(Arc::new(config))
     }
 
     /// A server that shows this certificate and asks for none.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use dd_controller::intake::accept::AcceptError;
 use dd_controller::intake::lmtp::Protocol;
+use dd_controller::intake::member::{AuthAnswer, EtrnAnswer, Shown};
 use dd_controller::intake::policy::{Directory, Space, Usage};
 use dd_controller::intake::session::{Output, Session, Surroundings};
 use dd_proto::domain::Domain;
@@ -215,15 +216,38 @@ impl<'a> Run<'a> {
                 }
                 Output::StartTls => {
                     self.effect("tls");
-                    self.session.started_tls();
+                    self.session.started_tls(Arc::new([]));
                 }
-                Output::Release(request) => self.effect(&format!("release {}", request.node)),
+                Output::Etrn { node, shown } => self.etrn(&node, &shown),
+                Output::SignIn { login, .. } => {
+                    self.effect(&format!("sign in {}", login.user));
+                    let answer = match (login.user.as_str(), login.password.as_str()) {
+                        (_, "too often") => AuthAnswer::NotNow,
+                        ("home", "right password") => AuthAnswer::As("home".parse().unwrap()),
+                        _ => AuthAnswer::Wrong,
+                    };
+                    self.session.signed_in(answer);
+                }
                 Output::Close => {
                     self.effect("close");
                     self.closed = true;
                 }
             }
         }
+    }
+
+    /// A stand-in for the gatekeeper: `home` has mail, `empty.example` has none, `held.example` is held.
+    fn etrn(&mut self, node: &str, shown: &Shown) {
+        self.effect(&format!("etrn {node}"));
+        let answer = match (&shown.signed_in, node) {
+            (None, _) => EtrnAnswer::Started,
+            (_, "home.example" | "#home" | "@example") => EtrnAnswer::Pending(Some(14)),
+            (_, "starting.example") => EtrnAnswer::Pending(None),
+            (_, "empty.example") => EtrnAnswer::NothingWaiting,
+            (_, "held.example") => EtrnAnswer::CannotNow("held by anna".to_owned()),
+            _ => EtrnAnswer::NotAllowed,
+        };
+        self.session.etrn_answered(&answer);
     }
 
     fn effect(&mut self, text: &str) {

@@ -2,15 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use dd_controller::intake::Settings;
 use dd_controller::intake::accept::{AcceptError, Acceptor, Content, Spool, Submission};
 use dd_controller::intake::listener::{Bound, Intake};
+use dd_controller::intake::member::{Answering, AuthAnswer, EtrnAnswer, Gatekeeper, Shown};
 use dd_controller::intake::policy::{Directory, Space, Usage};
-use dd_controller::intake::release::ReleaseRequest;
 use dd_proto::domain::Domain;
 use dd_proto::name::SiteName;
 use dd_proto::site::Site;
@@ -75,11 +75,25 @@ impl Acceptor for Keeper {
     }
 }
 
+/// Hears what is asked for.
+struct Gate(Arc<Mutex<Vec<String>>>);
+
+impl Gatekeeper for Gate {
+    fn etrn<'a>(&'a self, node: &'a str, _: &'a Shown) -> Answering<'a, EtrnAnswer> {
+        self.0.lock().unwrap().push(node.to_owned());
+        Box::pin(async { EtrnAnswer::Started })
+    }
+
+    fn sign_in<'a>(&'a self, _: &'a str, _: String, _: IpAddr) -> Answering<'a, AuthAnswer> {
+        Box::pin(async { AuthAnswer::Wrong })
+    }
+}
+
 /// Intake that runs.
 struct Running {
     bound: Bound,
     kept: Kept,
-    releases: Arc<Mutex<Vec<ReleaseRequest>>>,
+    asked: Arc<Mutex<Vec<String>>>,
     stop: watch::Sender<()>,
     served: JoinHandle<()>,
 }
@@ -88,16 +102,15 @@ async fn start(settings: Settings) -> Running {
     let intake = Intake::bind(settings).await.unwrap();
     let bound = intake.bound().clone();
     let kept = Kept::default();
-    let releases = Arc::new(Mutex::new(Vec::new()));
+    let asked = Arc::new(Mutex::new(Vec::new()));
     let (stop, stopped) = watch::channel(());
-    let heard = releases.clone();
-    let release = Box::new(move |request| heard.lock().unwrap().push(request));
+    let gate = Arc::new(Gate(asked.clone()));
     let served =
-        tokio::spawn(intake.serve(Arc::new(Registry), Keeper(kept.clone()), release, stopped));
+        tokio::spawn(intake.serve(Arc::new(Registry), Keeper(kept.clone()), gate, stopped));
     Running {
         bound,
         kept,
-        releases,
+        asked,
         stop,
         served,
     }
@@ -184,7 +197,7 @@ async fn a_message_is_taken_in_clear_and_over_tls() {
             "{content}"
         );
     }
-    assert!((1..=2).contains(&running.releases.lock().unwrap().len()));
+    assert_eq!(*running.asked.lock().unwrap(), ["#home", "#home"]);
 }
 
 #[tokio::test]

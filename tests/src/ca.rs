@@ -54,6 +54,9 @@ impl Ca {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names.clone()).expect("names are DNS names");
         params.distinguished_name = common_name(names.first().map_or("nobody", String::as_str));
+        let now = time::OffsetDateTime::now_utc();
+        params.not_before = now - time::Duration::DAY;
+        params.not_after = now + 300 * time::Duration::DAY;
         let key = KeyPair::generate().expect("a key can be made");
         let leaf = params
             .signed_by(&key, &self.issuer)

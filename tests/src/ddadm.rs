@@ -1,7 +1,8 @@
 //! `ddadm`, as a script calls it.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -48,6 +49,26 @@ impl Ddadm {
             .unwrap_or_else(|error| panic!("no JSON from {outcome}: {error}"))
     }
 
+    /// Runs it with a text on standard input, and wants success.
+    ///
+    /// # Panics
+    /// It fails.
+    #[track_caller]
+    pub fn run_with(&self, args: &[&str], stdin: &str) -> Outcome {
+        let mut command = Command::new(program("ddadm"));
+        command.arg("--socket").arg(&self.socket).args(args);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("ddadm can be run");
+        let mut pipe = child.stdin.take().expect("standard input is a pipe");
+        pipe.write_all(stdin.as_bytes()).expect("ddadm reads");
+        drop(pipe);
+        outcome(&child.wait_with_output().expect("ddadm ends"), args).done()
+    }
+
     fn call(&self, options: &[&str], args: &[&str]) -> Outcome {
         let mut command = Command::new(program("ddadm"));
         command
@@ -55,13 +76,16 @@ impl Ddadm {
             .arg(&self.socket)
             .args(options)
             .args(args);
-        let output = command.output().expect("ddadm can be run");
-        Outcome {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-            command: args.join(" "),
-        }
+        outcome(&command.output().expect("ddadm can be run"), args)
+    }
+}
+
+fn outcome(output: &Output, args: &[&str]) -> Outcome {
+    Outcome {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        command: args.join(" "),
     }
 }
 

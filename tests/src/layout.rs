@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use crate::process::Observer;
-use crate::world::Listeners;
+use crate::world::{Listeners, MAIL_NAME};
 
 /// A world's particulars. The default is a controller with its state in the world's own directory.
 #[derive(Debug, Clone, Default)]
@@ -30,22 +30,27 @@ pub(crate) fn controller(layout: &Layout, directory: &Path, listeners: &Listener
         smtp,
         lmtp,
         control,
+        web,
         metrics,
         socket,
     } = listeners;
     let mut text = format!(
-        "hostname = \"mail.provider.example\"\n\
+        "hostname = \"{MAIL_NAME}\"\n\
          state_dir = \"{state}\"\n\
          [intake]\n\
          smtp = [\"{smtp}\"]\n\
          lmtp = [\"{lmtp}\"]\n\
          trusted = [\"127.0.0.0/8\"]\n\
          max_message_bytes = 67108864\n\
+         tls = {{ certificate = \"{certificate}\", key = \"{key}\" }}\n\
          [store]\n\
          {store}\n\
          [control]\n\
          listen = \"{control}\"\n\
          socket = \"{socket}\"\n\
+         [web]\n\
+         listen = \"{web}\"\n\
+         outbound_networks = [\"192.0.2.0/27\"]\n\
          [metrics]\n\
          listen = \"{metrics}\"\n\
          [notify]\n\
@@ -56,6 +61,8 @@ pub(crate) fn controller(layout: &Layout, directory: &Path, listeners: &Listener
             lines => lines,
         },
         socket = socket.display(),
+        certificate = directory.join("mail.pem").display(),
+        key = directory.join("mail.key").display(),
     );
     if let Some(smarthost) = layout.smarthost {
         let _ = writeln!(text, "smarthost = \"{smarthost}\"");

@@ -15,14 +15,17 @@
 //! Tests of one crate's parts: they lie in that crate.
 
 pub mod acceptance;
+pub mod browser;
 pub mod ca;
 pub mod ddadm;
 pub mod dns;
 pub mod foreign;
+pub mod http;
 pub mod layout;
 pub mod loopback;
 pub mod postfix;
 pub mod process;
+pub mod secure;
 pub mod site;
 pub mod submit;
 pub mod trial;

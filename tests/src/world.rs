@@ -16,7 +16,7 @@ use crate::layout::{self, Layout};
 use crate::loopback;
 use crate::process::{Process, program};
 use crate::site::{Script, Site};
-use crate::submit::{Client, Protocol};
+use crate::submit::{Client, Protocol, message};
 use crate::wait::{PATIENCE, until};
 
 /// The outbound addresses of a world's agents, in the order they are added.
@@ -24,6 +24,9 @@ pub const OUTBOUND: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(
 
 /// The name under which every world imports its members' authority.
 pub const AUTHORITY: &str = "member-ca";
+
+/// The controller's own name.
+pub const MAIL_NAME: &str = "mail.provider.example";
 
 /// A whole provider. Everything in it ends when this is dropped.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub struct World {
     controller: Option<Process>,
     listeners: Listeners,
     pub ca: Ca,
+    /// Whose certificate the controller shows after STARTTLS.
+    pub provider: Ca,
     pub dns: Dns,
     /// What changes here holds from the next start of a program on.
     pub layout: Layout,
@@ -53,6 +58,7 @@ pub struct Listeners {
     pub smtp: SocketAddr,
     pub lmtp: SocketAddr,
     pub control: SocketAddr,
+    pub web: SocketAddr,
     pub metrics: SocketAddr,
     pub socket: PathBuf,
 }
@@ -87,6 +93,7 @@ impl World {
             smtp: address,
             lmtp: address,
             control: address,
+            web: address,
             metrics: address,
             socket: directory.path().join("admin.sock"),
         };
@@ -95,10 +102,14 @@ impl World {
             controller: None,
             listeners: asked,
             ca: Ca::new("Members of the provider"),
+            provider: Ca::new("The provider"),
             dns: Dns::start(),
             layout,
             directory,
         };
+        let identity = world.provider.identity(&[MAIL_NAME]);
+        world.write(&world.path().join("mail.pem"), identity.chain_pem());
+        world.write(&world.path().join("mail.key"), identity.key_pem());
         world.start_controller();
         world.import(AUTHORITY, &world.ca);
         for address in &OUTBOUND[..count] {
@@ -306,6 +317,38 @@ impl World {
         )
     }
 
+    /// Sets the password of a site.
+    pub fn set_password(&self, site: &str, password: &str) {
+        let args = ["site", "password", site, "--password-stdin"];
+        let _ = self.ddadm().run_with(&args, password);
+    }
+
+    /// A page of the controller's.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.listeners.web)
+    }
+
+    /// Waits until a site is down with so many messages waiting, which this hands in.
+    pub fn queue(&self, site: &str, count: usize) {
+        let mut client = self.smtp();
+        for number in 0..count {
+            let message = message(&format!("number-{number}"));
+            client.send("a@b.example", &format!("me@{site}.example"), &message);
+        }
+        let shown = self.site_is(site, "waiting");
+        assert_eq!(shown["queued"]["messages"], count, "{shown}");
+    }
+
+    /// A home as [`home`](Self::home) makes it, that is down, with mail waiting and a password.
+    pub fn away(&self, name: &str, waiting: usize, password: &str) -> Site {
+        let mut home = self.home(name, &["--retry", "1h"]);
+        home.stop();
+        self.set_password(name, password);
+        self.queue(name, waiting);
+        home.forget();
+        home
+    }
+
     /// An SMTP session with the controller.
     pub fn smtp(&self) -> Client {
         Client::connect(self.listeners.smtp, Protocol::Smtp)
@@ -356,6 +399,7 @@ impl Listeners {
             smtp: address("smtp"),
             lmtp: address("lmtp"),
             control: address("control"),
+            web: address("web"),
             metrics: address("metrics"),
             socket: value("socket").into(),
         }

@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dd_proto::id::{Lease, SessionId};
 use dd_proto::pb;
@@ -31,6 +31,8 @@ const IDLE: Duration = Duration::from_secs(10);
 /// How long, and for how many messages, a session lives at most.
 const MAX_AGE: Duration = Duration::from_secs(600);
 const MAX_MESSAGES: u32 = 1000;
+/// A further session that came to nothing is not tried again before.
+const FURTHER: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub struct Smtp;
@@ -68,6 +70,8 @@ struct Queue {
     sessions: usize,
     proved: usize,
     idle: usize,
+    /// No further session is opened before.
+    further_from: Option<Instant>,
     /// Counts releases: sessions of an earlier round end after the transaction in hand.
     round: u64,
     closed: bool,
@@ -174,7 +178,8 @@ impl Shared {
     fn begin_further(self: &Arc<Self>, queue: &mut Queue) {
         let opening = queue.sessions - queue.proved;
         let backlog = queue.waiting.len() > queue.idle + opening;
-        if queue.proved > 0 && backlog && queue.sessions < self.plan.connections {
+        let may = queue.further_from.is_none_or(|from| from <= now());
+        if may && queue.proved > 0 && backlog && queue.sessions < self.plan.connections {
             self.begin(queue, None);
         }
     }
@@ -361,6 +366,9 @@ impl Shared {
             queue.sessions -= 1;
             if close.proved == Proved::Yes {
                 queue.proved -= 1;
+            }
+            if close.proved == Proved::No {
+                queue.further_from = Some(now() + FURTHER);
             }
             match queue.sessions {
                 0 => std::mem::take(&mut queue.waiting),

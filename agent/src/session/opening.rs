@@ -222,7 +222,13 @@ impl Opening {
             State::Securing => {
                 self.seen.tls = TlsSeen::Refused(reply.to_string());
                 let refusal = Refusal::StartTlsRefused(reply.to_string());
-                self.withhold(Phase::Securing, refusal, now);
+                match cause_of(reply) {
+                    // A host that is busy says nothing about who it is.
+                    cause @ (Cause::Transient | Cause::Closing) => {
+                        self.fail(Phase::Securing, cause, Some(refusal), Some(reply), now);
+                    }
+                    _ => self.withhold(Phase::Securing, refusal, now),
+                }
             }
             State::HelloAgain { verified } if reply.is_positive() => {
                 let offered = Extensions::parse(reply);

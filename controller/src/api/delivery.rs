@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::attached::Seat;
 use super::caller::Caller;
 use super::produced::{Items, Produced};
-use super::{Context, caller, order, status};
+use super::{Context, Knowledge, caller, order, status};
 use crate::dispatch::{AttachmentId, Handle, Hello, Order};
 use crate::store::{StoreError, StoredContent};
 
@@ -91,8 +91,11 @@ impl pb::delivery_server::Delivery for Delivery {
             }
             loaded => loaded?,
         };
-        let loaded =
-            loaded.ok_or_else(|| status::unknown("delivery", &lease.delivery.to_string()))?;
+        let loaded = loaded.ok_or_else(|| match self.0.knows_all() {
+            Knowledge::Complete => status::unknown("delivery", &lease.delivery.to_string()),
+            // It goes on from an earlier start.
+            Knowledge::Partial => status::not_all_known(),
+        })?;
         Ok(Response::new(Produced::by(|items| {
             send(loaded.content, items)
         })))

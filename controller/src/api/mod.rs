@@ -46,6 +46,7 @@ use crate::credentials::Passwords;
 use crate::dispatch::Handle;
 use crate::registry::{Editor, Registry};
 use crate::store::Store;
+use crate::wakeup::Wakeup;
 use caller::Caller;
 
 /// An authority's certificates are the largest thing a caller sends.
@@ -63,7 +64,8 @@ pub struct Context {
     pub dispatch: Handle,
     pub authority: ControlAuthority,
     pub attached: attached::Attached,
-    pub passwords: Passwords,
+    pub passwords: Arc<Passwords>,
+    pub wakeup: Wakeup,
     pub facts: Facts,
 }
 

@@ -15,8 +15,8 @@ use super::{Context, Knowledge, at_ms, caller, from_ms, now, status};
 use crate::credentials::{generate_password, generate_wake_secret, wake_digest};
 use crate::dispatch::{LastAttempt, Released, SiteView};
 use crate::registry::sites::{Closing, Credential, HeldMail};
+use crate::wakeup::Asker;
 
-const MAX_WAIT: Duration = Duration::from_secs(600);
 const PAGE: usize = 500;
 
 #[derive(Debug, Clone)]
@@ -163,16 +163,17 @@ impl pb::sites_server::Sites for Sites {
         &self,
         request: Request<pb::ReleaseRequest>,
     ) -> Result<Response<pb::ReleaseOutcome>, Status> {
+        let asker = Asker::Operator(caller(&request).who().to_owned());
         let request = request.into_inner();
         let site = self.site(&request.name)?;
         let wait = match request.wait_ms {
             0 => None,
-            ms => Some(Duration::from_millis(ms).min(MAX_WAIT)),
+            ms => Some(Duration::from_millis(ms)),
         };
-        let released = self.0.dispatch.release(site.name.clone(), wait).await;
+        let released = self.0.wakeup.release(&site.name, &asker, wait).await;
         released
             .map(|released| Response::new(outcome(released)))
-            .ok_or_else(|| status::unknown("site", &request.name))
+            .map_err(|_| status::unknown("site", &request.name))
     }
 
     async fn check(
@@ -313,7 +314,7 @@ fn shown(context: &Context, site: &Site, view: Option<SiteView>) -> pb::SiteStat
     let mut record = pb::Site::from(site);
     record.password_hash.clear();
     record.wake_hash.clear();
-    let view = view.unwrap_or_else(|| unseen(site));
+    let view = view.unwrap_or_else(|| SiteView::unseen(site));
     pb::SiteStatus {
         site: Some(record),
         state: view.state.to_owned(),
@@ -327,17 +328,6 @@ fn shown(context: &Context, site: &Site, view: Option<SiteView>) -> pb::SiteStat
         sessions: view.sessions,
         has_password: site.password_hash.is_some(),
         has_wake_secret: site.wake_hash.is_some(),
-    }
-}
-
-/// A site that dispatch has not been told of yet.
-fn unseen(site: &Site) -> SiteView {
-    SiteView {
-        state: match site.hold {
-            Some(_) => "held",
-            None => "idle",
-        },
-        ..SiteView::default()
     }
 }
 

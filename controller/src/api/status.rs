@@ -71,6 +71,7 @@ impl From<PasswordError> for Status {
     fn from(error: PasswordError) -> Self {
         match error {
             PasswordError::Unfit => invalid(error.to_string()),
+            PasswordError::Busy(_) => Status::unavailable(error.to_string()),
             PasswordError::Hash(_) | PasswordError::Ended(_) => trouble(&error),
         }
     }

@@ -43,6 +43,9 @@ impl State {
         if waiting == 0 && knows_all && queue.in_hand == 0 {
             return answer(Released::NothingWaiting, turn);
         }
+        if !knows_all {
+            self.early_releases.insert(name.clone());
+        }
         if self.watched == Watched::Yes {
             self.happened.push(What::Released(name.clone()));
         }
@@ -66,6 +69,14 @@ impl State {
             }
             Phase::Proving | Phase::Flowing | Phase::Held(_) => self.look(name, turn),
         }
+    }
+
+    /// What was released before all was known may have been through before its older mail was known.
+    pub(super) fn release_again(&mut self, name: &SiteName, turn: &mut Turn<'_>) {
+        let queue = self.sites.get(name);
+        let release = queue.and_then(|queue| queue.release.as_ref());
+        let waiting = release.map_or(1, Release::waiting);
+        self.release(name, waiting, None, turn);
     }
 
     /// Those who do not wait any longer are told how far it is.

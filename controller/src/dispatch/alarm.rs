@@ -50,6 +50,14 @@ impl std::fmt::Display for ClockAlarm {
     }
 }
 
+/// What the wall clock did since it was last read. Where it went back, times that were set meanwhile lie in a future that
+/// may be far away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Went {
+    On,
+    Back,
+}
+
 #[derive(Debug)]
 pub(super) struct WallClock {
     /// Of this start, or when the clock was confirmed.
@@ -58,46 +66,105 @@ pub(super) struct WallClock {
     /// Since the newest record of an earlier start.
     away: Duration,
     alarm: Option<ClockAlarm>,
+    saved: Saved,
+    /// Since the newest record of an earlier start.
+    began: Went,
+}
+
+/// Whether what is to be remembered over a restart is on its way to the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Saved {
+    Yes,
+    No,
+}
+
+/// What a start knows of the wall clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ClockMemory {
+    /// The time of the newest record of an earlier start.
+    pub newest: Option<Timestamp>,
+    /// The alarm of an earlier start that nobody has confirmed: what was written since has the wrong time, too.
+    pub alarm: Option<ClockAlarm>,
 }
 
 impl WallClock {
-    pub(super) fn new(now: Now, newest: Option<Timestamp>) -> Self {
+    /// `shortest` is the lifetime of the mail that lives shortest.
+    pub(super) fn new(now: Now, memory: ClockMemory, shortest: Duration) -> Self {
+        let mut clock = Self::compared(now, memory.newest);
+        if clock.away > shortest {
+            clock.saved = Saved::No;
+        }
+        match memory.alarm {
+            Some(alarm) if alarm.jump == ClockJump::SinceEarlierStart => {
+                clock.away = clock.away.max(alarm.by);
+            }
+            Some(alarm) => clock.alarm = Some(alarm),
+            None => {}
+        }
+        clock
+    }
+
+    fn compared(now: Now, newest: Option<Timestamp>) -> Self {
         let mut clock = Self {
             base: now,
             last: now,
             away: newest.map_or(Duration::ZERO, |newest| until(newest, now.wall)),
             alarm: None,
+            saved: Saved::Yes,
+            began: Went::On,
         };
         let back = newest.map_or(Duration::ZERO, |newest| until(now.wall, newest));
         if back > TOLERANCE {
+            clock.began = Went::Back;
             clock.raise(ClockJump::Backwards, back, now);
         }
         clock
     }
 
     /// Compares the clocks. The first alarm stands until the clock is confirmed.
-    pub(super) fn look(&mut self, now: Now) {
+    pub(super) fn look(&mut self, now: Now) -> Went {
         let expected = |then: Now| later(then.wall, now.monotonic.saturating_sub(then.monotonic));
         let back = until(now.wall, expected(self.last));
         let ahead = until(expected(self.base), now.wall);
         self.last = now;
+        let went = if back > TOLERANCE {
+            Went::Back
+        } else {
+            Went::On
+        };
         if self.alarm.is_some() {
-            return;
+            return went;
         }
         if back > TOLERANCE {
             self.raise(ClockJump::Backwards, back, now);
         } else if ahead > FORWARDS {
             self.raise(ClockJump::Forwards, ahead, now);
         }
+        went
+    }
+
+    /// The newest record of an earlier start is in the future.
+    pub(super) fn began_behind(&self) -> bool {
+        self.began == Went::Back
     }
 
     fn raise(&mut self, jump: ClockJump, by: Duration, now: Now) {
         let seen = now.wall;
         self.alarm = Some(ClockAlarm { jump, by, seen });
+        self.saved = Saved::No;
+    }
+
+    /// An alarm that a restart must not forget; told once.
+    pub(super) fn unsaved(&mut self) -> Option<ClockAlarm> {
+        if self.saved == Saved::Yes {
+            return None;
+        }
+        self.saved = Saved::Yes;
+        self.alarm(Duration::ZERO)
     }
 
     pub(super) fn confirm(&mut self, now: Now) {
-        *self = Self::new(now, None);
+        *self = Self::compared(now, None);
     }
 
     /// The alarm, for mail that lives so long.
@@ -108,6 +175,33 @@ impl WallClock {
             seen: self.base.wall,
         };
         self.alarm.or((self.away > lifetime).then_some(away))
+    }
+}
+
+impl ClockAlarm {
+    /// As it is remembered: three words.
+    pub(crate) fn to_words(self) -> String {
+        let jump = match self.jump {
+            ClockJump::Backwards => "backwards",
+            ClockJump::Forwards => "forwards",
+            ClockJump::SinceEarlierStart => "since-earlier-start",
+        };
+        format!("{jump} {} {}", self.by.as_secs(), self.seen.as_second())
+    }
+
+    /// What [`Self::to_words`] made. Anything else is an alarm too: that there was one is known.
+    pub(crate) fn from_words(words: &str) -> Self {
+        let mut parts = words.split(' ');
+        let jump = match parts.next() {
+            Some("backwards") => ClockJump::Backwards,
+            Some("since-earlier-start") => ClockJump::SinceEarlierStart,
+            _ => ClockJump::Forwards,
+        };
+        let mut number = || parts.next().and_then(|part| part.parse::<i64>().ok());
+        let by = Duration::from_secs(number().unwrap_or(0).unsigned_abs());
+        let seen = number().and_then(|at| Timestamp::from_second(at).ok());
+        let seen = seen.unwrap_or(Timestamp::UNIX_EPOCH);
+        Self { jump, by, seen }
     }
 }
 
@@ -130,7 +224,7 @@ mod tests {
     fn a_start_far_from_the_newest_record_is_an_alarm() {
         let now = at(Duration::ZERO, 100);
         let jump = |newest| {
-            WallClock::new(now, newest)
+            WallClock::compared(now, newest)
                 .alarm(14 * DAY)
                 .map(|it| it.jump)
         };
@@ -150,7 +244,7 @@ mod tests {
             (109, Some(ClockJump::Backwards)),
             (475, Some(ClockJump::Forwards)),
         ] {
-            let mut clock = WallClock::new(at(Duration::ZERO, 100), None);
+            let mut clock = WallClock::compared(at(Duration::ZERO, 100), None);
             clock.look(at(10 * DAY, wall_days));
             let jump = clock.alarm(14 * DAY).map(|it| it.jump);
             assert_eq!(jump, expected, "{wall_days}");
@@ -161,8 +255,33 @@ mod tests {
             clock.confirm(at(10 * DAY, 110));
             assert_eq!(clock.alarm(14 * DAY), None);
         }
-        let mut clock = WallClock::new(at(Duration::ZERO, 100), newest(1));
+        let mut clock = WallClock::compared(at(Duration::ZERO, 100), newest(1));
         clock.confirm(at(Duration::ZERO, 100));
         assert_eq!(clock.alarm(DAY), None);
+    }
+
+    #[test]
+    fn an_alarm_that_nobody_confirmed_outlives_restarts() {
+        let now = at(Duration::ZERO, 400);
+        let year = ClockMemory {
+            newest: newest(35),
+            alarm: None,
+        };
+        let mut clock = WallClock::new(now, year, 14 * DAY);
+        let alarm = clock.unsaved().expect("it is remembered");
+        assert_eq!(clock.unsaved(), None);
+        let alarm = ClockAlarm::from_words(&alarm.to_words());
+        // Mail that came since has the time of the jump.
+        let memory = ClockMemory {
+            newest: newest(400),
+            alarm: Some(alarm),
+        };
+        let clock = WallClock::new(now, memory, 14 * DAY);
+        assert!(clock.alarm(14 * DAY).is_some());
+        assert_eq!(clock.alarm(366 * DAY), None);
+        for jump in [ClockJump::Backwards, ClockJump::Forwards] {
+            let alarm = ClockAlarm { jump, ..alarm };
+            assert_eq!(ClockAlarm::from_words(&alarm.to_words()), alarm);
+        }
     }
 }

@@ -2,11 +2,13 @@
 
 use std::future::Future;
 
+use bytes::Bytes;
 use dd_proto::id::{DeliveryId, MessageId};
 use dd_proto::name::SiteName;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use super::ClockAlarm;
 use crate::store::{
     Count, Head, Loaded, Note, Owing, Position, Settlement, Store, StoreError, Waiting,
 };
@@ -15,6 +17,17 @@ use crate::store::{
 #[derive(Debug, thiserror::Error)]
 #[error("the store failed: {0}")]
 pub struct StoreFailed(pub String);
+
+/// Where the registry keeps what is remembered of the wall clock.
+const CLOCK: &str = "clock";
+const ALARM: &str = "alarm";
+
+/// The alarm of an earlier start that nobody has confirmed.
+pub fn remembered_alarm(store: &Store) -> Result<Option<ClockAlarm>, StoreError> {
+    let records = store.records(CLOCK)?;
+    let words = records.first().map(|record| record.value.clone());
+    Ok(words.map(|words| ClockAlarm::from_words(&String::from_utf8_lossy(&words))))
+}
 
 /// Why something stored cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +53,11 @@ pub trait Backing: Clone + Send + Sync + 'static {
         batch: Vec<Owing<Note>>,
     ) -> impl Future<Output = Result<Vec<Waiting>, StoreFailed>> + Send;
     fn remember_timer(&self, site: SiteName, at: Timestamp) -> impl Future<Output = ()> + Send;
+    /// For the next start; None: there is no alarm any more.
+    fn remember_alarm(
+        &self,
+        alarm: Option<ClockAlarm>,
+    ) -> impl Future<Output = Result<(), StoreFailed>> + Send;
     fn head(
         &self,
         site: SiteName,
@@ -81,6 +99,12 @@ impl Backing for Store {
 
     async fn remember_timer(&self, site: SiteName, at: Timestamp) {
         self.site_timer(site, Some(at)).await;
+    }
+
+    async fn remember_alarm(&self, alarm: Option<ClockAlarm>) -> Result<(), StoreFailed> {
+        let words = alarm.map(|alarm| Bytes::from(alarm.to_words()));
+        let put = self.put(CLOCK, ALARM, words).await;
+        put.map(|_| ()).map_err(failed)
     }
 
     async fn head(

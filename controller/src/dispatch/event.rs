@@ -13,7 +13,7 @@ use rand::Rng;
 use super::actions::{Asked, Left};
 use super::lease::Freshness;
 use super::release::{Token, Waiter};
-use super::{AgentEvent, AttachmentId, Hello, InHand as Refused, Order, Released};
+use super::{AgentEvent, AttachmentId, ClockAlarm, Hello, InHand as Refused, Order, Released};
 use crate::store::{Head, Note, Position, Settlement, Waiting};
 
 /// One reading of both clocks.
@@ -165,6 +165,8 @@ pub(crate) enum Effect {
         site: SiteName,
         at: Timestamp,
     },
+    /// Remembered for the next start, until the clock is confirmed: then None.
+    ClockAlarm(Option<ClockAlarm>),
     Answer(Token, Released),
     /// Asks whom these recipients of a delivery are, which was kept for this reply.
     Name(DeliveryId, Vec<RecipientNumber>, String),

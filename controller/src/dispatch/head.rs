@@ -76,6 +76,9 @@ impl State {
             return;
         };
         // What was put off and is not written yet, or stands before the cursor, the read does not tell.
+        if queue.cursor.is_none() {
+            queue.skipped = Progress::None;
+        }
         let parked_from = queue.kept.reads_from();
         let carried = queue.in_hand > 0 || queue.cursor.is_some() || parked_from.is_some();
         queue.reading = Some(Reading {
@@ -165,7 +168,9 @@ impl State {
         }
         let dirty = reading.again == Again::Yes || !reading.touched.is_empty();
         queue.cursor = last.filter(|_| useful == 0 && head.more);
-        queue.rest = if head.more || dirty {
+        // What was left out is read again when all else has been tried.
+        let skipped = queue.skipped == Progress::Some;
+        queue.rest = if head.more || dirty || skipped {
             Rest::More
         } else {
             Rest::None

@@ -310,6 +310,7 @@ impl State {
                     "the agent ended before it had an answer to the final dot of {}: the site may have it, and gets it again",
                     delivery.message
                 ),
+                reason: String::new(),
                 peer: None,
             });
         }

@@ -127,10 +127,15 @@ pub(super) fn park(waiting: &mut Waiting) {
 impl SiteQueue {
     /// Before a site is tried: a misconfigured home gets its oldest parked mail, every other what is due.
     pub(super) fn whose_turn(&mut self) {
-        self.kept.turn_of = match self.kept.trust {
+        let turn_of = match self.kept.trust {
             Trust::Misconfigured => TurnOf::Parked,
             Trust::Trusted | Trust::Doubted => TurnOf::Due,
         };
+        if (turn_of == TurnOf::Parked) != (self.kept.turn_of == TurnOf::Parked) {
+            self.reading = None;
+            self.rest = Rest::More;
+        }
+        self.kept.turn_of = turn_of;
     }
 
     /// All that is due has been tried. True if it is the turn of parked mail now, which is to be read.

@@ -57,8 +57,8 @@ use tokio::sync::mpsc;
 use crate::store::Waiting;
 
 pub use actions::Left;
-pub use alarm::{ClockAlarm, ClockJump};
-pub use backing::{Backing, NotRead, StoreFailed};
+pub use alarm::{ClockAlarm, ClockJump, ClockMemory};
+pub use backing::{Backing, NotRead, StoreFailed, remembered_alarm};
 pub use handle::Handle;
 pub use happened::{Happened, What};
 pub use lease::{BEAT, LEASE};
@@ -258,6 +258,19 @@ pub struct SiteView {
     pub refuses_all: bool,
 }
 
+impl SiteView {
+    /// A site that dispatch has not been told of yet.
+    pub fn unseen(site: &Site) -> Self {
+        Self {
+            state: match site.hold {
+                Some(_) => "held",
+                None => "idle",
+            },
+            ..SiteView::default()
+        }
+    }
+}
+
 /// One ended attempt, for people.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LastAttempt {
@@ -267,6 +280,8 @@ pub struct LastAttempt {
     /// relayed deferred failed in-doubt unreachable wrong-host refused busy
     pub outcome: &'static str,
     pub detail: String,
+    /// The greppable word for why the proof was withheld; empty where it was not.
+    pub reason: String,
     pub peer: Option<Box<dd_proto::report::PeerCertificate>>,
 }
 

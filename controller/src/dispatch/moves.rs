@@ -334,6 +334,12 @@ fn last_attempt(agent: &AgentName, report: &Report, at: Timestamp) -> LastAttemp
         address: report.observed.peer.clone(),
         outcome,
         detail: report.detail.clone(),
+        reason: report
+            .observed
+            .refusal
+            .as_ref()
+            .map(|refusal| refusal.reason.clone())
+            .unwrap_or_default(),
         peer: report.observed.certificate.clone().map(Box::new),
     }
 }

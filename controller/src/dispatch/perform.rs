@@ -119,6 +119,20 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                 });
             }
             Effect::Name(delivery, open, reply) => self.name(delivery, open, reply),
+            Effect::ClockAlarm(alarm) => {
+                match &alarm {
+                    Some(alarm) => {
+                        tracing::error!(%alarm, "nothing expires until the clock is confirmed");
+                    }
+                    None => tracing::info!("the wall clock is confirmed"),
+                }
+                self.done.spawn(async move {
+                    match store.remember_alarm(alarm).await {
+                        Ok(()) => Done::Nothing,
+                        Err(error) => Done::StoreFailed(error),
+                    }
+                });
+            }
             Effect::Look(asked) => self.look(asked),
             Effect::Acted(token, result) => self.acting(token, result),
             Effect::SiteClosed(token, settled) => {

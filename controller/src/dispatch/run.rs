@@ -35,7 +35,9 @@ use super::perform::INLINE;
 use super::release::{Token, Waiter};
 use super::settled::{self, Letter};
 use super::state::State;
-use super::{AgentEvent, Arrived, Attachment, AttachmentId, Hello, InHand, Order, Released};
+use super::{
+    AgentEvent, Arrived, Attachment, AttachmentId, ClockMemory, Hello, InHand, Order, Released,
+};
 
 /// Contents and envelopes kept in memory.
 const CACHE: usize = 64 << 20;
@@ -53,8 +55,8 @@ const BATCH: usize = 512;
 pub struct Settings {
     /// The controller's start number: the high half of every generation.
     pub start_number: u64,
-    /// The time of the newest record of an earlier start: a wall clock far from it is not believed.
-    pub newest: Option<Timestamp>,
+    /// A wall clock that does not fit it is not believed.
+    pub clock: ClockMemory,
 }
 
 /// Makes the loop; it runs as long as the future is polled.
@@ -93,7 +95,7 @@ pub(crate) fn start_with<S: Backing, C: Clock>(
     let dispatch = Dispatch {
         state: State::new(
             settings.start_number,
-            settings.newest,
+            settings.clock,
             sites,
             agents,
             clock.now(),

@@ -13,7 +13,8 @@ use jiff::Timestamp;
 
 use super::simulation::site;
 use super::{
-    AgentEvent, Arrived, Assignment, Attachment, Handle, Hello, Order, Released, Settings,
+    AgentEvent, Arrived, Assignment, Attachment, ClockMemory, Handle, Hello, Order, Released,
+    Settings,
 };
 use crate::intake::accept::{Content, Submission};
 use crate::store::{self, MinFree, RebuildIndex, Store};
@@ -37,7 +38,7 @@ async fn world() -> World {
     all_known.wait_for(|known| *known).await.unwrap();
     let settings = Settings {
         start_number: store.start_number(),
-        newest: None,
+        clock: ClockMemory::default(),
     };
     let agents = vec!["out1".parse().unwrap()];
     let (handle, run) = super::start(settings, store.clone(), vec![Arc::new(site(0))], agents);

@@ -273,6 +273,8 @@ impl SiteQueue {
     pub(super) fn begins_anew(&mut self) {
         self.rest = Rest::More;
         self.cursor = None;
+        // What is being read was asked for under other rules.
+        self.reading = None;
         (self.pass, self.skipped) = (Pass::Sound, Progress::None);
         self.head.retain(|waiting| !is_twice_broken(waiting));
         self.whose_turn();

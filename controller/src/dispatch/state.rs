@@ -24,7 +24,7 @@ use jiff::Timestamp;
 use rand::{Rng, RngExt as _};
 
 use super::agents::{Agent, Registered};
-use super::alarm::WallClock;
+use super::alarm::{WallClock, Went};
 use super::backoff::{later, until};
 use super::barrier::{Barrier, Change, Knowledge};
 use super::event::{Effect, Event, Now, Question, Turn};
@@ -35,8 +35,9 @@ use super::kept::Parked;
 use super::lease::{Generations, InHand, Occupies};
 use super::moves::RECONNECT;
 use super::record::held;
+use super::release::Release;
 use super::site::{OldPlan, Phase, Progress, Rest, SiteQueue, Why};
-use super::{AttachmentId, Counters, Released};
+use super::{AttachmentId, ClockMemory, Counters, Released};
 
 /// All that dispatch knows.
 #[derive(Debug)]
@@ -48,6 +49,8 @@ pub(crate) struct State {
     pub(super) hand: BTreeMap<DeliveryId, InHand>,
     /// Deliveries the store is asked about, and how often.
     pub(super) asking: BTreeMap<DeliveryId, AskedFor>,
+    /// Sites released before all was known; once more then.
+    pub(super) early_releases: BTreeSet<SiteName>,
     /// About mail of earlier starts; asked when all is known.
     pub(super) early: Vec<Question>,
     pub(super) barrier: Barrier,
@@ -77,14 +80,15 @@ enum Runs {
 }
 
 impl State {
-    /// `newest` is the time of the newest record of an earlier start.
     pub(crate) fn new(
         start: u64,
-        newest: Option<Timestamp>,
+        memory: ClockMemory,
         sites: Vec<Arc<Site>>,
         agents: Vec<AgentName>,
         now: Now,
     ) -> Self {
+        let lifetimes = sites.iter().map(|site| site.schedule.lifetime);
+        let shortest = lifetimes.min().unwrap_or(Duration::MAX);
         let registered = agents.iter().map(|name| (name.clone(), Agent::default()));
         let mut state = Self {
             generations: Generations::new(start),
@@ -93,6 +97,7 @@ impl State {
             attachments: BTreeMap::new(),
             hand: BTreeMap::new(),
             asking: BTreeMap::new(),
+            early_releases: BTreeSet::new(),
             early: Vec::new(),
             barrier: Barrier::new(agents),
             timers: BTreeSet::new(),
@@ -101,7 +106,7 @@ impl State {
             silent: VecDeque::new(),
             counters: Counters::default(),
             walks: Walks::default(),
-            clock: WallClock::new(now, newest),
+            clock: WallClock::new(now, memory, shortest),
             last_read: 0,
             watched: Watched::No,
             happened: Vec::new(),
@@ -129,6 +134,7 @@ impl State {
         effects: &mut Vec<Effect>,
     ) {
         let turn = &mut Turn { now, rng, effects };
+        self.look_at_clock(turn);
         match event {
             Event::AllKnown(sites) => self.all_known(sites, turn),
             Event::Arrived(waiting) => self.arrived(waiting, turn),
@@ -209,7 +215,6 @@ impl State {
 
     fn time_passed(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.monotonic;
-        self.clock.look(turn.now);
         self.silent_agents(turn);
         while self.timers.first().is_some_and(|(at, _)| *at <= now) {
             if let Some((_, name)) = self.timers.pop_first() {
@@ -221,6 +226,28 @@ impl State {
         self.waiters_gone(turn);
         let change = self.barrier.look(now);
         self.barrier_changed(change, turn);
+    }
+
+    /// Before anything is done by it.
+    fn look_at_clock(&mut self, turn: &mut Turn<'_>) {
+        if self.clock.look(turn.now) == Went::Back {
+            self.all_due(turn);
+        }
+        if let Some(alarm) = self.clock.unsaved() {
+            turn.effect(Effect::ClockAlarm(Some(alarm)));
+        }
+    }
+
+    /// Not-befores that were set by a clock that has gone back since may lie a year ahead: none counts, once.
+    fn all_due(&mut self, turn: &mut Turn<'_>) {
+        let waiting = self.sites.iter();
+        // Before all is known, one that seems idle may have mail.
+        let known = self.knows_all();
+        let waiting = waiting.filter(|(_, queue)| queue.phase != Phase::Idle || !known);
+        let names: Vec<SiteName> = waiting.map(|(name, _)| name.clone()).collect();
+        for name in names {
+            self.release(&name, 1, None, turn);
+        }
     }
 
     pub(super) fn barrier_changed(&mut self, change: Change, turn: &mut Turn<'_>) {
@@ -328,6 +355,8 @@ impl State {
     fn all_known(&mut self, sites: Vec<(SiteName, Option<Timestamp>)>, turn: &mut Turn<'_>) {
         let now = turn.now;
         let change = self.barrier.all_known(now.monotonic);
+        let mut released = std::mem::take(&mut self.early_releases);
+        released.retain(|name| sites.iter().any(|(with_mail, _)| with_mail == name));
         for question in std::mem::take(&mut self.early) {
             self.ask(question, turn);
         }
@@ -350,6 +379,9 @@ impl State {
                 continue;
             };
             queue.kept.parked = Parked::Maybe;
+            if self.clock.began_behind() && queue.release.is_none() {
+                queue.release = Some(Release::new(self.generations.last(), 1));
+            }
             if queue.phase != Phase::Idle {
                 self.look(&name, turn);
                 continue;
@@ -375,6 +407,9 @@ impl State {
         }
         self.nothing_waited_after_all(turn);
         self.barrier_changed(change, turn);
+        for name in released {
+            self.release_again(&name, turn);
+        }
     }
 
     /// Releases that came before all was known, of sites that turn out to have no mail.
@@ -397,6 +432,7 @@ impl State {
 
     fn clock_confirmed(&mut self, turn: &mut Turn<'_>) {
         self.clock.confirm(turn.now);
+        turn.effect(Effect::ClockAlarm(None));
         let names: Vec<SiteName> = self.sites.keys().cloned().collect();
         for name in names {
             self.walk_at(&name, turn.now.monotonic);

@@ -21,7 +21,7 @@ use core::{Core, OUT1, OUT2, hello, name, report, result, wall, word};
 use super::event::{Effect, Event, Now};
 use super::simulation::site;
 use super::state::State;
-use super::{AgentEvent, AttachmentId, Ended, Proved, Released};
+use super::{AgentEvent, AttachmentId, ClockMemory, Ended, Proved, Released};
 
 type StateOf = (&'static str, fn() -> Core);
 type Input = (&'static str, fn(&mut Core));
@@ -146,7 +146,7 @@ fn older_mail_waits_at_the_barrier_and_newer_does_not() {
     let mut core = Core::bare();
     core.state = State::new(
         2,
-        None,
+        ClockMemory::default(),
         vec![Arc::new(site(0))],
         vec!["out1".parse().unwrap(), "out2".parse().unwrap()],
         Now {

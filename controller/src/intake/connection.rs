@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -17,9 +17,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::accept::{AcceptError, Acceptor, Submission};
+use super::auth::Login;
 use super::body::{Body, Buffers};
 use super::lmtp::Protocol;
-use super::release::{Effect, ReleaseGate, ReleaseRequest};
+use super::member::Gatekeeper;
 use super::session::{Letter, Output, Session, Surroundings};
 
 /// RFC 5321 §4.5.3.2.7: five minutes for the next command.
@@ -35,9 +36,7 @@ pub struct Parts<A> {
     pub around: Arc<Surroundings>,
     pub acceptor: A,
     pub buffers: Buffers,
-    /// Called for each release that takes effect.
-    pub release: Box<dyn Fn(ReleaseRequest) + Send + Sync>,
-    pub gate: Mutex<ReleaseGate>,
+    pub gatekeeper: Arc<dyn Gatekeeper>,
 }
 
 impl<A> std::fmt::Debug for Parts<A> {
@@ -187,7 +186,16 @@ impl<A: Acceptor> Connection<A> {
             Output::Discard => self.body = None,
             Output::Accept(letter) => self.accept(letter).await,
             Output::StartTls => self.start_tls().await?,
-            Output::Release(request) => self.release(request),
+            Output::Etrn { node, shown } => {
+                self.flush().await?;
+                let answer = self.parts.gatekeeper.etrn(&node, &shown).await;
+                self.session.etrn_answered(&answer);
+            }
+            Output::SignIn { login, client } => {
+                let Login { user, password } = login;
+                let answering = self.parts.gatekeeper.sign_in(&user, password, client);
+                self.session.signed_in(answering.await);
+            }
             Output::Close => {
                 self.flush().await?;
                 // The other end may be gone already; there is nothing left to tell it.
@@ -233,23 +241,13 @@ impl<A: Acceptor> Connection<A> {
         };
         let handshake = TlsAcceptor::from(config).accept(stream);
         let stream = timeout(HANDSHAKE_TIMEOUT, handshake).await??;
+        let certificates = stream.get_ref().1.peer_certificates();
+        let certificates = certificates.unwrap_or_default();
+        let shown = certificates.iter().map(|it| it.clone().into_owned());
+        let shown = shown.collect();
         self.stream = Stream::Tls(Box::new(stream));
-        self.session.started_tls();
+        self.session.started_tls(shown);
         Ok(())
-    }
-
-    fn release(&self, request: ReleaseRequest) {
-        let effect = {
-            let mut gate = self
-                .parts
-                .gate
-                .lock()
-                .expect("no holder of this lock panics");
-            gate.ask(&request, now())
-        };
-        if effect == Effect::Release {
-            (self.parts.release)(request);
-        }
     }
 }
 

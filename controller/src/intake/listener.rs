@@ -16,8 +16,8 @@ use super::accept::Acceptor;
 use super::body::Buffers;
 use super::connection::{self, Origin, Parts};
 use super::lmtp::Protocol;
+use super::member::Gatekeeper;
 use super::policy::Directory;
-use super::release::{ReleaseGate, ReleaseRequest};
 use super::session::Surroundings;
 use super::{Settings, reply};
 
@@ -80,13 +80,11 @@ impl Intake {
 
     /// Serves until `stop` changes or its sender is gone; then no one is accepted any more, sessions end at their next
     /// pause, and this returns when the last has ended. Dropped, it ends them all.
-    ///
-    /// `release` is called for each ETRN that takes effect, and must not block.
     pub async fn serve<A: Acceptor>(
         self,
         directory: Arc<dyn Directory>,
         acceptor: A,
-        release: Box<dyn Fn(ReleaseRequest) + Send + Sync>,
+        gatekeeper: Arc<dyn Gatekeeper>,
         stop: watch::Receiver<()>,
     ) {
         let sessions = Sessions::new(&self.settings);
@@ -97,8 +95,7 @@ impl Intake {
                 directory,
             }),
             acceptor,
-            release,
-            gate: Mutex::new(ReleaseGate::default()),
+            gatekeeper,
         });
         let mut doors = JoinSet::new();
         for (protocol, listener) in self.listeners {

@@ -9,17 +9,18 @@
 //! bodies in memory together are bounded.
 //!
 //! # Not here
-//! What becomes of accepted mail; what a release does.
+//! What becomes of accepted mail; who is a member, and what an ETRN does: [`crate::wakeup::smtp`].
 
 pub mod accept;
+pub mod auth;
 pub mod body;
 pub mod connection;
 pub mod content;
 pub mod header;
 pub mod listener;
 pub mod lmtp;
+pub mod member;
 pub mod policy;
-pub mod release;
 pub mod reply;
 pub mod session;
 pub mod transaction;

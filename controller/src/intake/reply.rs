@@ -14,6 +14,7 @@ use dd_proto::smtp::status::Status;
 
 use super::accept::AcceptError;
 use super::lmtp::Protocol;
+use super::member::EtrnAnswer;
 
 fn say(
     code: u16,
@@ -87,12 +88,74 @@ pub fn help() -> ServerReply {
     )
 }
 
-/// The same for every name, so that it tells a stranger nothing.
-pub fn released(node: &str) -> ServerReply {
+/// RFC 1985 §5.3. A stranger is always told the first, so that it tells nothing.
+pub fn etrn(answer: &EtrnAnswer, node: &str) -> ServerReply {
+    // Replies are ASCII to those who did not ask for anything else.
+    let node = node.escape_default();
+    let ok = (2, 0, 0);
+    match answer {
+        EtrnAnswer::Started => say(250, ok, format!("OK, queuing for node {node} started")),
+        EtrnAnswer::NothingWaiting => say(251, ok, format!("OK, no messages waiting for {node}")),
+        EtrnAnswer::Pending(None) => {
+            say(252, ok, format!("OK, pending messages for {node} started"))
+        }
+        EtrnAnswer::Pending(Some(count)) => say(
+            253,
+            ok,
+            format!("{count} pending messages for {node} started"),
+        ),
+        EtrnAnswer::CannotNow(why) => say(
+            458,
+            (4, 3, 0),
+            format!("unable to queue messages for {node}: {why}"),
+        ),
+        EtrnAnswer::NotAllowed => say(
+            459,
+            (4, 7, 0),
+            format!("node {node} not allowed: you have signed in as another site"),
+        ),
+    }
+}
+
+/// RFC 4954 §4: what a server asks next, in base64.
+pub fn challenge(text: &'static str) -> ServerReply {
+    ServerReply::plain(334, text)
+}
+
+pub fn signed_in() -> ServerReply {
+    say(235, (2, 7, 0), "signed in")
+}
+
+/// The same whether or not the site exists.
+pub fn wrong_credentials() -> ServerReply {
+    say(535, (5, 7, 8), "no such site and password")
+}
+
+pub fn auth_not_now() -> ServerReply {
     say(
-        250,
-        (2, 0, 0),
-        format!("OK, queuing for node {node} started"),
+        454,
+        (4, 7, 0),
+        "too many attempts, try again in a few minutes",
+    )
+}
+
+pub fn auth_needs_tls() -> ServerReply {
+    say(538, (5, 7, 11), "AUTH needs encryption: STARTTLS first")
+}
+
+pub fn no_such_mechanism() -> ServerReply {
+    say(504, (5, 5, 4), "AUTH takes PLAIN or LOGIN")
+}
+
+pub fn auth_cancelled() -> ServerReply {
+    say(501, (5, 7, 0), "AUTH cancelled")
+}
+
+pub fn auth_malformed() -> ServerReply {
+    say(
+        501,
+        (5, 5, 2),
+        "AUTH cannot be read: expected base64 of what the mechanism asks for",
     )
 }
 

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! Commands ──DATA──→ AwaitBuffer ──buffer_ready──→ Content ──the dot──→ AwaitAccept ──accepted──→ Commands
-//!     │ └─STARTTLS─→ AwaitTls ──started_tls──→ Commands, everything forgotten
+//!     │ ├─STARTTLS─→ AwaitTls ──started_tls──→ Commands, everything forgotten
+//!     │ ├─ETRN─→ AwaitEtrn ──etrn_answered──→ Commands
+//!     │ └─AUTH─→ Auth ──the client's lines──→ AwaitSignIn ──signed_in──→ Commands
 //!     └─QUIT, too many errors, bytes behind STARTTLS─→ Closed
 //! ```
 //!
@@ -11,7 +13,9 @@
 //! [`Session::accepted`]. Nothing learnt before TLS is known after it.
 //!
 //! # Not here
-//! Timers: the loop's, which calls [`Session::time_out`].
+//! Timers: the loop's, which calls [`Session::time_out`]. Whether a client is a member: the gatekeeper's.
+
+mod member;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -19,6 +23,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use dd_proto::id::MessageId;
+use dd_proto::name::SiteName;
 use dd_proto::smtp::command::{Command, CommandError, Mail, Rcpt};
 use dd_proto::smtp::data::Progress;
 use dd_proto::smtp::line::{COMMAND_LIMIT, LineBuffer};
@@ -26,13 +31,15 @@ use dd_proto::smtp::reply::ServerReply;
 use jiff::Timestamp;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
+use rustls_pki_types::CertificateDer;
 
 use super::accept::AcceptError;
+use super::auth::{Exchange, Login};
 use super::content::Incoming;
 use super::header::Hop;
 use super::lmtp::{Greeted, Protocol, Tls, with};
+use super::member::Shown;
 use super::policy::{self, Directory, Trust};
-use super::release::ReleaseRequest;
 use super::transaction::{Sorted, Transaction};
 use super::{Settings, reply};
 
@@ -67,7 +74,16 @@ pub enum Output {
     Accept(Box<Letter>),
     /// Start TLS on the connection, then call [`Session::started_tls`].
     StartTls,
-    Release(ReleaseRequest),
+    /// Ask the gatekeeper, then call [`Session::etrn_answered`].
+    Etrn {
+        node: String,
+        shown: Shown,
+    },
+    /// Ask the gatekeeper, then call [`Session::signed_in`].
+    SignIn {
+        login: Login,
+        client: IpAddr,
+    },
     Close,
 }
 
@@ -90,6 +106,10 @@ pub struct Session {
     protocol: Protocol,
     tls: Tls,
     hello: Option<(Greeted, String)>,
+    /// By AUTH.
+    signed_in: Option<SiteName>,
+    /// What the client presented in the TLS handshake.
+    certificates: Arc<[CertificateDer<'static>]>,
     transaction: Option<Transaction>,
     lines: LineBuffer,
     state: State,
@@ -109,6 +129,12 @@ enum State {
         refused: Vec<Option<ServerReply>>,
     },
     AwaitTls,
+    AwaitEtrn {
+        node: String,
+    },
+    /// The client's next line belongs to AUTH.
+    Auth(Exchange),
+    AwaitSignIn,
     Closed,
 }
 
@@ -137,6 +163,8 @@ impl Session {
                 None => Tls::NotOffered,
             },
             hello: None,
+            signed_in: None,
+            certificates: Arc::new([]),
             transaction: None,
             lines: LineBuffer::new(COMMAND_LIMIT),
             state: State::Commands,
@@ -208,9 +236,10 @@ impl Session {
     }
 
     /// Answers [`Output::StartTls`]. RFC 3207 §4.2: everything learnt before is forgotten.
-    pub fn started_tls(&mut self) {
+    pub fn started_tls(&mut self, certificates: Arc<[CertificateDer<'static>]>) {
         debug_assert!(matches!(self.state, State::AwaitTls));
         self.tls = Tls::Active;
+        self.certificates = certificates;
         self.hello = None;
         self.transaction = None;
         self.state = State::Commands;
@@ -256,15 +285,28 @@ impl Session {
     }
 
     fn run(&mut self) {
-        while matches!(self.state, State::Commands) {
+        while matches!(self.state, State::Commands | State::Auth(_)) {
             match self.lines.next_line() {
                 None => return,
-                Some(Err(error)) => self.reject(&reply::bad_line(error)),
-                Some(Ok(line)) => match Command::parse(&line) {
-                    Ok(command) => self.obey(command),
-                    Err(error) => self.misunderstood(&error),
-                },
+                Some(Err(error)) => {
+                    self.state = State::Commands;
+                    self.reject(&reply::bad_line(error));
+                }
+                Some(Ok(line)) => self.line(&line),
             }
+        }
+    }
+
+    fn line(&mut self, line: &[u8]) {
+        match std::mem::replace(&mut self.state, State::Commands) {
+            State::Auth(exchange) => {
+                let next = exchange.take(&String::from_utf8_lossy(line));
+                self.exchange(next);
+            }
+            _ => match Command::parse(line) {
+                Ok(command) => self.obey(command),
+                Err(error) => self.misunderstood(&error),
+            },
         }
     }
 
@@ -289,6 +331,7 @@ impl Session {
             Command::Rcpt(rcpt) => self.rcpt(rcpt),
             Command::Data => self.data(),
             Command::Etrn(node) => self.etrn(node),
+            Command::Auth { mechanism, initial } => self.auth(&mechanism, initial.as_deref()),
             Command::StartTls => self.start_tls(),
             Command::Rset => {
                 self.transaction = None;
@@ -334,6 +377,10 @@ impl Session {
         if self.protocol == Protocol::Smtp {
             offer.push("ETRN");
         }
+        // A password is never asked for in clear.
+        if self.protocol == Protocol::Smtp && self.tls == Tls::Active {
+            offer.push("AUTH PLAIN LOGIN");
+        }
         offer
     }
 
@@ -372,23 +419,6 @@ impl Session {
         let announced_bytes = transaction.mail.size;
         self.state = State::AwaitBuffer;
         self.outputs.push_back(Output::Reserve { announced_bytes });
-    }
-
-    fn etrn(&mut self, node: String) {
-        if self.protocol == Protocol::Lmtp {
-            return self.reject(&CommandError::Unknown.reply());
-        }
-        if self.hello.is_none() {
-            return self.say(&reply::out_of_order("say EHLO first"));
-        }
-        // RFC 1985 §5.1: not within a transaction.
-        if self.transaction.is_some() {
-            return self.say(&reply::out_of_order("a transaction is open, RSET ends it"));
-        }
-        self.say(&reply::released(&node));
-        let client = self.client;
-        self.outputs
-            .push_back(Output::Release(ReleaseRequest { node, client }));
     }
 
     fn start_tls(&mut self) {

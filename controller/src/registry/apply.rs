@@ -18,7 +18,7 @@ use super::authorities::{self, Authority, MAX_AUTHORITIES};
 use super::check::{self, Surroundings};
 use super::file::{self, Entry, File, FileError, SiteEntry};
 use super::sites::MAX_SITES;
-use super::{ChangeError, Editor, Registry, lists, record};
+use super::{ChangeError, Editor, Registry, lists};
 
 /// What a file came to, each by family and name, such as `site home`.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -77,6 +77,7 @@ impl Editor {
             let what = format!("site {} applied from a file", site.name);
             self.put_site(site, who, &what, now).await?;
         }
+        self.end_damage_hold(who, now).await?;
         Ok(plan.applied)
     }
 
@@ -114,12 +115,11 @@ impl Editor {
             let checked = check::check(&specs[name], &around);
             let checked = checked.map_err(|it| error(it.to_string()))?;
             let site = whole(checked, &entry.value, old.map(|old| &**old));
-            if old.is_none() && !entry.value.take_mail && self.has_foreign_mail(name) {
-                return Err(error(
-                    "mail waits under this name since an earlier site was removed: add take-mail = true, or choose another name"
-                        .to_owned(),
-                ));
-            }
+            let foreign = match old.is_none() && !entry.value.take_mail {
+                true => self.foreign_mail(name),
+                false => Ok(()),
+            };
+            foreign.map_err(|it| error(it.to_owned()))?;
             plan.site(site, old.map(|old| &**old));
         }
         let missing = known
@@ -143,13 +143,20 @@ impl Editor {
     }
 
     /// Mail that waits under a name is the new site's own where its record was only damaged.
-    fn has_foreign_mail(&self, name: &SiteName) -> bool {
-        let is_damaged = self
-            .registry
-            .read()
-            .damaged
-            .contains_key(&(record::SITE, name.to_string()));
-        !is_damaged && self.store.count(name).messages > 0
+    fn foreign_mail(&self, name: &SiteName) -> Result<(), &'static str> {
+        if self.registry.may_be_damaged(name) {
+            return Ok(());
+        }
+        let all_known = *self.store.all_known().borrow();
+        match self.store.count(name).messages {
+            0 if all_known => Ok(()),
+            0 => Err(
+                "not all known yet: whether mail waits under this name is still being read, try again in a moment",
+            ),
+            _ => Err(
+                "mail waits under this name since an earlier site was removed: add take-mail = true, or choose another name",
+            ),
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! # Invariants
 //! - What a reader sees is durable.
 //! - A domain belongs to one site at most.
+//! - A record whose key is lost holds everybody ([`damage`]).
 //! - A damaged record fails closed: it serves nobody, is named in [`Registry::alarms`], and while a *site's* record is
 //!   damaged no domain is called unknown, for it may be that site's.
 //!
@@ -18,6 +19,7 @@ pub mod audit;
 pub mod authorities;
 pub mod check;
 pub mod copy;
+mod damage;
 pub mod file;
 pub mod issued;
 pub mod lists;
@@ -35,7 +37,7 @@ use dd_proto::site::Site;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::authority::keys::Keys;
+use crate::authority::keys::Keys as SigningKeys;
 use crate::config::SiteDefaults;
 use crate::credentials::wake_digest;
 use crate::dispatch::Handle;
@@ -44,6 +46,7 @@ use agents::{AgentRecord, JoinError};
 use audit::Audit;
 use authorities::{Authority, AuthorityError};
 use check::SiteError;
+use damage::Keys;
 use issued::Issued;
 use own::OwnError;
 use record::Damaged;
@@ -97,6 +100,7 @@ struct Snapshot {
     authorities: BTreeMap<AuthorityName, Arc<Authority>>,
     /// By serial.
     issued: BTreeMap<String, Arc<Issued>>,
+    keys: Keys,
     /// Records that cannot be used, and why.
     damaged: BTreeMap<(&'static str, String), Damaged>,
 }
@@ -107,7 +111,13 @@ impl Registry {
     /// # Errors
     /// The store cannot be read; a record that cannot be used is no error.
     pub fn load(store: &Store) -> Result<Self, StoreError> {
-        let mut snapshot = Snapshot::default();
+        let mut snapshot = Snapshot {
+            keys: match store.holds_all_sites() {
+                true => Keys::Lost,
+                false => Keys::Read,
+            },
+            ..Snapshot::default()
+        };
         for record in store.records(record::AUTHORITY)? {
             if let Some(it) = snapshot.usable(record::AUTHORITY, &record, record::decode_authority)
             {
@@ -153,7 +163,8 @@ impl Registry {
 
     /// Whether records are known to be unusable.
     fn is_damaged(&self) -> bool {
-        !self.read().damaged.is_empty()
+        let read = self.read();
+        read.keys == Keys::Lost || !read.damaged.is_empty()
     }
 
     fn is_damaged_site(&self, name: &SiteName) -> bool {
@@ -183,6 +194,17 @@ impl Registry {
         let read = self.read();
         let name = read.wakes.get(&wake_digest(secret))?;
         read.sites.get(name).cloned()
+    }
+
+    /// Sites with a domain that is this one or lies below it, at most so many.
+    pub fn sites_below(&self, domain: &Domain, most: usize) -> Vec<Arc<Site>> {
+        let read = self.read();
+        let below = |it: &Domain| is_below(it, domain);
+        let found = read
+            .sites
+            .values()
+            .filter(|site| site.domains.iter().any(below));
+        found.take(most).cloned().collect()
     }
 
     pub fn agent(&self, name: &AgentName) -> Option<Arc<AgentRecord>> {
@@ -223,11 +245,8 @@ impl Registry {
     /// Whether a domain that no site has may be that of a site whose record is damaged.
     pub fn completeness(&self) -> Completeness {
         let read = self.read();
-        match read
-            .damaged
-            .keys()
-            .any(|(family, _)| *family == record::SITE)
-        {
+        let is_site = |(family, _): &(&'static str, String)| *family == record::SITE;
+        match read.keys == Keys::Lost || read.damaged.keys().any(is_site) {
             true => Completeness::SitesAreMissing,
             false => Completeness::Complete,
         }
@@ -301,7 +320,7 @@ pub struct Editor {
     dispatch: Handle,
     defaults: SiteDefaults,
     audit: Arc<Audit>,
-    keys: Keys,
+    keys: SigningKeys,
     /// Held over a whole change, so that dispatch hears of changes in the order in which they were stored.
     changing: Arc<tokio::sync::Mutex<()>>,
 }
@@ -313,7 +332,7 @@ impl Editor {
         dispatch: Handle,
         defaults: SiteDefaults,
         audit: Audit,
-        keys: Keys,
+        keys: SigningKeys,
     ) -> Self {
         Self {
             registry,
@@ -330,6 +349,11 @@ impl Editor {
     pub fn audit(&self, at: Timestamp, who: &str, what: &str) {
         self.audit.record(at, who, what);
     }
+}
+
+fn is_below(name: &Domain, domain: &Domain) -> bool {
+    let above = name.as_str().strip_suffix(domain.as_str());
+    above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
 }
 
 fn unknown(kind: &'static str, name: impl std::fmt::Display) -> ChangeError {

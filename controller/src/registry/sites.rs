@@ -235,7 +235,8 @@ impl Editor {
         site.version = SiteVersion(version);
         let site = Arc::new(site);
         self.registry.write().insert_site(site.clone());
-        self.dispatch.site_changed(site.clone()).await;
+        let dispatched = self.registry.as_dispatched(&site);
+        self.dispatch.site_changed(dispatched).await;
         self.audit.record(now, who, what);
         Ok(site)
     }

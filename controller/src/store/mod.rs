@@ -259,6 +259,41 @@ impl Progress {
     }
 }
 
+/// What the store has done since its start and what it takes, for metrics.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Measures {
+    /// Of the queue log, the one that is being written included; spares are not.
+    pub log_segments: u64,
+    pub log_bytes: u64,
+    pub live_deliveries: u64,
+    /// Bytes of records that open deliveries need: cleaning keeps the log below twice that and two segments.
+    pub live_bytes: u64,
+    /// Segments made ahead; below two no new mail is taken where no more can be made.
+    pub spare_segments: u64,
+    /// Of the file system.
+    pub free_bytes: u64,
+    pub rolled_segments: u64,
+    pub cleaned_segments: u64,
+    /// Records that cleaning has written anew, and their bytes.
+    pub carried_records: u64,
+    pub carried_bytes: u64,
+    /// A segment is half emptied.
+    pub cleaning: bool,
+    pub committed_bytes: u64,
+    pub commit_micros: Spread,
+    pub commit_records: Spread,
+}
+
+/// How a quantity is spread.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Spread {
+    /// Upper bounds, ascending, and how many were above the one before and not above it.
+    pub buckets: Vec<(u64, u64)>,
+    /// All, those above every bound too.
+    pub count: u64,
+    pub sum: u64,
+}
+
 /// A registry record. An empty value is a damaged one: whatever it was, it must not be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
@@ -483,6 +518,11 @@ impl Store {
     /// The log failed: nothing was changed.
     pub async fn registry_repaired(&self) -> Result<(), LogFailed> {
         self.0.registry_repaired().await
+    }
+
+    /// What it has done and takes.
+    pub fn measures(&self) -> Measures {
+        self.0.measures()
     }
 
     /// Whether there is room for more mail.

@@ -30,6 +30,11 @@ pub enum Command {
     StartTls,
     /// The node as it was asked for: a domain, `@domain`, `#queue` (RFC 1985 §5.2).
     Etrn(String),
+    /// RFC 4954 §4; the initial response is as it came.
+    Auth {
+        mechanism: String,
+        initial: Option<String>,
+    },
 }
 
 /// MAIL, RFC 5321 §4.1.1.2.
@@ -136,10 +141,11 @@ impl Command {
             // RFC 3207 §4: STARTTLS with an argument is answered 501.
             "STARTTLS" => bare(argument, Self::StartTls),
             "ETRN" => etrn(argument).map(Self::Etrn),
+            "AUTH" => auth(argument),
             "NOOP" => Ok(Self::Noop),
             "VRFY" => Ok(Self::Vrfy),
             "HELP" => Ok(Self::Help),
-            "AUTH" | "BDAT" | "EXPN" | "TURN" | "ATRN" => Err(CommandError::NotImplemented),
+            "BDAT" | "EXPN" | "TURN" | "ATRN" => Err(CommandError::NotImplemented),
             _ => Err(CommandError::Unknown),
         }
     }
@@ -172,6 +178,20 @@ fn etrn(argument: &str) -> Result<String, CommandError> {
         }
         _ => Ok(argument.to_owned()),
     }
+}
+
+fn auth(argument: &str) -> Result<Command, CommandError> {
+    let (mechanism, initial) = match argument.split_once(' ') {
+        None => (argument, None),
+        Some((mechanism, initial)) => (mechanism, Some(initial.to_owned())),
+    };
+    if mechanism.is_empty() || initial.as_ref().is_some_and(|it| it.contains(' ')) {
+        return Err(CommandError::Syntax("AUTH and a mechanism"));
+    }
+    Ok(Command::Auth {
+        mechanism: mechanism.to_owned(),
+        initial,
+    })
 }
 
 fn mail(argument: &str) -> Result<Mail, CommandError> {
@@ -207,6 +227,13 @@ mod tests {
             ("NOOP what ever", Command::Noop),
             ("STARTTLS", Command::StartTls),
             ("ETRN @a.example", Command::Etrn("@a.example".to_owned())),
+            (
+                "auth PLAIN AGEAYg==",
+                Command::Auth {
+                    mechanism: "PLAIN".to_owned(),
+                    initial: Some("AGEAYg==".to_owned()),
+                },
+            ),
         ] {
             assert_eq!(Command::parse(line.as_bytes()), Ok(command), "{line}");
         }
@@ -241,7 +268,8 @@ mod tests {
             (b"FOO", 500, "5.5.2"),
             (b"NOOP \xff", 500, "5.5.2"),
             (b"NOOP \0", 500, "5.5.2"),
-            (b"AUTH PLAIN", 502, "5.5.1"),
+            (b"AUTH", 501, "5.5.4"),
+            (b"AUTH PLAIN a b", 501, "5.5.4"),
             (b"BDAT 3", 502, "5.5.1"),
             (b"EHLO", 501, "5.5.4"),
             (b"EHLO a b", 501, "5.5.4"),

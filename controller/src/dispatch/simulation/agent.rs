@@ -26,6 +26,8 @@ pub(super) enum Behaviour {
     Impostor,
     Busy,
     Refuses,
+    /// Proved, and says 5yz to all mail.
+    NotSetUp,
 }
 
 #[derive(Debug, Clone)]
@@ -176,7 +178,7 @@ impl FakeAgent {
             *next_session += 1;
             let session = SessionId(*next_session);
             let outcome = match behaviour {
-                Behaviour::Up | Behaviour::Shaky => {
+                Behaviour::Up | Behaviour::Shaky | Behaviour::NotSetUp => {
                     lane.session = Some(session);
                     events.push(AgentEvent::Proved {
                         site: site.clone(),
@@ -210,11 +212,14 @@ impl FakeAgent {
             events.extend(closed(site, lane, Ended::InOrder));
             return events;
         };
-        let ends = behaviour != Behaviour::Up && behaviour != Behaviour::Shaky;
+        let answers = [Behaviour::Up, Behaviour::Shaky, Behaviour::NotSetUp];
+        let ends = !answers.contains(&behaviour);
         let dice = if ends {
             0
         } else if behaviour == Behaviour::Up {
             99
+        } else if behaviour == Behaviour::NotSetUp {
+            9
         } else {
             rng.random_range(0..20)
         };
@@ -231,6 +236,14 @@ impl FakeAgent {
                 results(&work, Disposition::Relayed, Some(Disposition::Deferred)),
             ),
             8 => (Outcome::AgentTrouble, Vec::new()),
+            9 => (
+                Outcome::Transacted,
+                results(&work, Disposition::Failed, None),
+            ),
+            10 => (
+                Outcome::Transacted,
+                results(&work, Disposition::Relayed, Some(Disposition::Failed)),
+            ),
             _ => (
                 Outcome::Transacted,
                 results(&work, Disposition::Relayed, None),
@@ -247,7 +260,10 @@ impl FakeAgent {
                     .or_default() += 1;
             }
         }
-        lane.accepted += u32::from(!results.is_empty());
+        let accepted = results
+            .iter()
+            .any(|it| it.disposition == Disposition::Relayed);
+        lane.accepted += u32::from(accepted);
         let report = report(&work, session, outcome, results);
         // Now and then the agent ends between dot and report; its journal has only the dot then.
         let only_dot = outcome == Outcome::InDoubt && rng.random_bool(0.3);
@@ -324,10 +340,10 @@ fn results(work: &Work, first: Disposition, others: Option<Disposition>) -> Vec<
         } else {
             others.unwrap_or(first)
         };
-        let code = if disposition == Disposition::Relayed {
-            250
-        } else {
-            450
+        let code = match disposition {
+            Disposition::Relayed => 250,
+            Disposition::Deferred => 450,
+            Disposition::Failed => 550,
         };
         RecipientResult {
             number: *number,

@@ -1,12 +1,14 @@
 //! The made-up store: what is accepted, settled, noted and read, without anything that lasts.
 
+use std::time::Duration;
+
 use dd_proto::id::{DeliveryId, MessageId, RecipientNumber};
 use dd_proto::name::SiteName;
 use jiff::Timestamp;
 use rand::RngExt as _;
 
-use super::world::{Happening, World, wall};
-use crate::dispatch::event::{Event, Settle};
+use super::world::{Happening, World};
+use crate::dispatch::event::{By, Event, Settle, Warn};
 use crate::store::{Head, Note, Position, Settled, Waiting};
 
 impl World {
@@ -21,7 +23,7 @@ impl World {
         let waiting = Waiting {
             delivery: delivery.clone(),
             position: Position::made_up(0, self.number),
-            arrived: wall(self.now),
+            arrived: self.wall(),
             not_before: None,
             attempts: 0,
             breaks: 0,
@@ -35,6 +37,8 @@ impl World {
             earlier_start: false,
         };
         self.accepted += 1;
+        self.newest = self.wall();
+        self.accepted_at.insert(delivery.clone(), self.now);
         self.mail.insert(delivery, waiting.clone());
         self.apply(Event::Arrived(waiting));
     }
@@ -45,11 +49,31 @@ impl World {
         for (number, settled) in &settle.settlement.recipients {
             let place = waiting.open.iter().position(|open| open == number);
             waiting.open.remove(place.expect("settled twice"));
-            assert_eq!(*settled, Settled::Relayed);
-            let received = self.received.contains_key(&(delivery.clone(), *number));
-            assert!(received, "settled, and the site never had it");
+            let operator = matches!(settle.evidence.by, By::Operator);
+            match settled {
+                Settled::Relayed => {
+                    let received = self.received.contains_key(&(delivery.clone(), *number));
+                    assert!(received, "settled, and the site never had it");
+                    self.relayed += 1;
+                }
+                Settled::Failed if !operator => {
+                    let refusals = self.refusals.get(delivery).copied().unwrap_or_default();
+                    assert!(
+                        refusals > u32::from(waiting.kept),
+                        "kept, and not sent again"
+                    );
+                }
+                Settled::Expired => {
+                    let site = self.sites.iter().find(|(it, _)| it.name == delivery.site);
+                    let lifetime = site.unwrap().0.schedule.lifetime;
+                    let age = self.now - self.accepted_at[delivery];
+                    // It was written a moment ago.
+                    assert!(age >= lifetime, "expired after {age:?} of {lifetime:?}");
+                    self.expired += 1;
+                }
+                Settled::Failed | Settled::Removed => assert!(operator),
+            }
         }
-        self.relayed += 1;
         if waiting.open.is_empty() {
             self.mail.remove(delivery);
         }
@@ -57,6 +81,17 @@ impl World {
             10,
             Happening::Core(Box::new(Event::Written(delivery.clone()))),
         );
+    }
+
+    pub(super) fn warn(&mut self, warn: Warn) {
+        let delivery = &warn.note.delivery;
+        if let Some(waiting) = self.mail.get(delivery) {
+            assert!(!waiting.warned, "warned twice");
+            let age = self.now - self.accepted_at[delivery];
+            assert!(age >= Duration::from_secs(200), "late after {age:?}");
+            self.warned += 1;
+        }
+        self.note(warn.note);
     }
 
     pub(super) fn note(&mut self, note: Note) {

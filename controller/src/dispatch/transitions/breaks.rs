@@ -59,6 +59,9 @@ fn what_broke_twice_is_the_canary_only_when_nothing_else_waits() {
     core.attach(OUT1, "out1");
     core.read(vec![bad.clone(), good.clone()]);
     assert_eq!(core.lease().delivery, good.delivery);
+    core.proved();
+    core.read(vec![bad.clone()]);
+    assert_eq!(core.lease().delivery, bad.delivery, "not forgotten");
     let mut core = Core::coming_back();
     core.attach(OUT1, "out1");
     core.read(vec![bad.clone()]);

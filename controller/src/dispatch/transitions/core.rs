@@ -13,6 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
+use crate::dispatch::ClockMemory;
 use crate::dispatch::event::{Assign, Effect, Event, Now};
 use crate::dispatch::release::{Token, Waiter};
 use crate::dispatch::simulation::site;
@@ -50,7 +51,13 @@ impl Core {
         };
         let agents = vec!["out1".parse().unwrap()];
         let mut core = Self {
-            state: State::new(2, None, vec![Arc::new(site(0))], agents, now),
+            state: State::new(
+                2,
+                ClockMemory::default(),
+                vec![Arc::new(site(0))],
+                agents,
+                now,
+            ),
             now: Duration::ZERO,
             rng: StdRng::seed_from_u64(0),
             effects: Vec::new(),
@@ -384,6 +391,8 @@ pub(super) fn word(effect: &Effect) -> String {
         Effect::Walk { .. } => "Walk".to_owned(),
         Effect::ReadLeft { .. } => "ReadLeft".to_owned(),
         Effect::Name(..) => "Name".to_owned(),
+        Effect::ClockAlarm(Some(_)) => "ClockAlarm".to_owned(),
+        Effect::ClockAlarm(None) => "ClockConfirmed".to_owned(),
         Effect::Look(_) => "Look".to_owned(),
         Effect::Acted(_, Ok(n)) => format!("Acted({n})"),
         Effect::Acted(_, Err(_)) => "Acted(in hand)".to_owned(),

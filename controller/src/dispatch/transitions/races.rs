@@ -18,7 +18,13 @@ impl Core {
     fn two_agents() -> Self {
         let mut core = Self::bare();
         let agents = vec!["out1".parse().unwrap(), "out2".parse().unwrap()];
-        core.state = State::new(2, None, vec![Arc::new(site(0))], agents, now());
+        core.state = State::new(
+            2,
+            ClockMemory::default(),
+            vec![Arc::new(site(0))],
+            agents,
+            now(),
+        );
         core
     }
 
@@ -227,4 +233,29 @@ fn a_site_that_comes_back_knows_what_is_still_out() {
     assert_eq!(view.out, 2);
     core.mail();
     assert_eq!(core.assigned.len(), 2, "what is out comes back first");
+}
+
+#[test]
+fn a_release_before_all_is_known_is_repeated_when_all_is_known() {
+    let mut core = Core::two_agents();
+    let agents = vec!["out1".parse().unwrap()];
+    core.state = State::new(
+        2,
+        ClockMemory::default(),
+        vec![Arc::new(site(0))],
+        agents,
+        now(),
+    );
+    core.attach(OUT1, "out1");
+    core.release();
+    core.mail();
+    assert_eq!(core.assigned.len(), 1, "new mail goes at once");
+    core.report(Outcome::Unreachable, Vec::new());
+    assert_eq!(core.phase(), "waiting(down)", "it absorbed the release");
+    core.apply(Event::AllKnown(vec![(name(), None)]));
+    assert!(!core.phase().starts_with("waiting"), "{}", core.phase());
+    let mut older = core.waiting();
+    older.earlier_start = true;
+    core.read(vec![older.clone()]);
+    assert_eq!(core.lease().delivery, older.delivery);
 }

@@ -106,7 +106,69 @@ pub(crate) fn message_in(
         Kind::Accepted => Accepted::decode(envelope).map(Some),
         Kind::Settled => Settled::decode(envelope).map(|settled| settled.dsn),
         Kind::Noted => Noted::decode(envelope).map(|noted| noted.dsn),
-        Kind::Carried | Kind::Put => Ok(None),
+        Kind::Carried => {
+            Carried::decode(envelope).map(|carried| carried.accepted.filter(|_| !carried.damaged))
+        }
+        Kind::Put => Ok(None),
+    }
+}
+
+/// One message as it stands, written anew by cleaning. Its content is the record's.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Carried {
+    /// Of its deliveries those that are open, with their open recipients.
+    #[prost(message, optional, tag = "1")]
+    pub(crate) accepted: Option<Accepted>,
+    /// One for each of them.
+    #[prost(message, repeated, tag = "2")]
+    pub(crate) states: Vec<State>,
+    /// The sequence of the original, its place in the queue.
+    #[prost(uint64, tag = "3")]
+    pub(crate) sequence: u64,
+    /// The start that accepted it.
+    #[prost(uint64, tag = "4")]
+    pub(crate) start: u64,
+    /// The content was bad when it was copied: held and shown, never delivered.
+    #[prost(bool, tag = "5")]
+    pub(crate) damaged: bool,
+}
+
+/// What is known of an open delivery.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct State {
+    /// Without id and site.
+    #[prost(message, optional, tag = "1")]
+    pub(crate) noted: Option<Noted>,
+    #[prost(bool, tag = "2")]
+    pub(crate) doubted: bool,
+}
+
+/// Whether the content of a message is known to be bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Content {
+    Good,
+    Damaged,
+}
+
+/// The message that a record holds, also where its content is bad. None: none, or it does not parse.
+pub(crate) fn held_in(kind: Kind, envelope: &[u8]) -> Option<(Accepted, Content)> {
+    if kind != Kind::Carried {
+        return Some((message_in(kind, envelope).ok()??, Content::Good));
+    }
+    let carried = Carried::decode(envelope).ok()?;
+    let content = match carried.damaged {
+        true => Content::Damaged,
+        false => Content::Good,
+    };
+    Some((carried.accepted?, content))
+}
+
+/// Whether an envelope parses: where it does not, its record is damage although its checksum is right.
+pub(crate) fn parses(kind: Kind, envelope: &[u8]) -> bool {
+    match kind {
+        Kind::Put => Put::decode(envelope).is_ok(),
+        Kind::Carried => Carried::decode(envelope).is_ok(),
+        _ => message_in(kind, envelope).is_ok(),
     }
 }
 
@@ -119,6 +181,9 @@ pub(crate) struct Put {
     pub(crate) key: String,
     #[prost(bool, tag = "3")]
     pub(crate) removed: bool,
+    /// Of a record that cleaning wrote anew: the version it had; else 0, and its sequence is the version.
+    #[prost(uint64, tag = "4")]
+    pub(crate) version: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -227,4 +292,51 @@ pub(crate) fn number(number: u32) -> Result<RecipientNumber, Unreadable> {
     u16::try_from(number)
         .map(RecipientNumber)
         .map_err(|_| Unreadable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_carried_message_is_these_bytes() {
+        let carried = Carried {
+            accepted: Some(Accepted {
+                id: vec![7; 16],
+                deliveries: vec![StoredDelivery {
+                    site: "a".to_owned(),
+                    recipients: vec![0, 2],
+                }],
+                arrived_ms: 1,
+                bytes: 2,
+                ..Accepted::default()
+            }),
+            states: vec![State {
+                noted: Some(Noted {
+                    attempts: 3,
+                    not_before_ms: 4,
+                    last: "451 x".to_owned(),
+                    ..Noted::default()
+                }),
+                doubted: true,
+            }],
+            sequence: 5,
+            start: 6,
+            damaged: false,
+        };
+        let bytes = carried.encode_to_vec();
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let golden = "0a1f0a10070707070707070707070707070707071a070a01611202000220012802\
+                      120f0a0b180338044205343531207810011805\
+                      2006";
+        assert_eq!(hex, golden.replace(' ', ""));
+        let accepted = message_in(Kind::Carried, &bytes).unwrap();
+        assert_eq!(accepted, carried.accepted);
+        let damaged = Carried {
+            damaged: true,
+            ..carried
+        };
+        let held = message_in(Kind::Carried, &damaged.encode_to_vec());
+        assert_eq!(held, Ok(None));
+    }
 }

@@ -322,7 +322,11 @@ impl Learner {
                 }
                 self.index.apply_noted(&noted)?;
             }
-            Kind::Carried | Kind::Put => {
+            Kind::Carried => {
+                let carried = body::Carried::decode(found.envelope).map_err(unreadable)?;
+                self.index.carried(&carried, written)?;
+            }
+            Kind::Put => {
                 tracing::warn!(place = ?found.place, "a record of a kind that is not for this log");
             }
         }

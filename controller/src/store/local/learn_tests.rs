@@ -254,7 +254,10 @@ fn mail_delivered_at_once_never_reaches_the_shelf() {
     }
     while index.flush_pending().unwrap() > 0 {}
     assert_eq!(shelves.applied(), 10);
-    assert_eq!((index.live_in(1), index.live_in(2)), (10, 0));
+    assert_eq!(
+        (index.live_in(1).deliveries, index.live_in(2).deliveries),
+        (10, 0)
+    );
 }
 
 #[tokio::test]
@@ -272,7 +275,7 @@ async fn the_live_count_of_each_segment_is_known_after_scan_and_rebuild() {
             .collect::<Vec<_>>()
     };
     let expected = live(&store);
-    assert!(expected.iter().filter(|it| **it > 0).count() > 1);
+    assert!(expected.iter().filter(|it| it.deliveries > 0).count() > 1);
     let copy = killed(dir.path());
     store.close().await.unwrap();
     drop(store);
@@ -297,4 +300,46 @@ async fn rebuild_index_starts_as_if_it_were_gone() {
     let (store, opened) = opened(&rebuild);
     assert_eq!(opened.replayed, 3);
     assert_eq!(waiting(&store, "a").await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_registry_record_without_a_key_holds_all_until_it_is_repaired_also_after_a_restart() {
+    let dir = TempDir::new().unwrap();
+    let (store, _) = opened(&settings(dir.path()));
+    for name in ["a", "b", "c"] {
+        let put = store.put("site", name, Some("value".into()));
+        put.await.unwrap();
+    }
+    assert!(!store.holds_all_sites());
+    drop(store);
+    let registry = std::fs::read_dir(dir.path().join("registry")).unwrap();
+    let segment = registry
+        .map(|entry| entry.unwrap().path())
+        .find(|path| {
+            std::fs::read(path)
+                .unwrap()
+                .windows(5)
+                .any(|it| it == b"value")
+        })
+        .unwrap();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let second = bytes.windows(5).position(|it| it == b"value").unwrap() + 5 + 20;
+    bytes[second] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+
+    for _ in 0..2 {
+        let (store, _) = opened(&settings(dir.path()));
+        assert!(store.holds_all_sites());
+        assert_eq!(store.alarms().len(), 1);
+        let keys: Vec<_> = store.records("site").unwrap();
+        let keys: Vec<_> = keys.iter().map(|record| record.key.as_str()).collect();
+        assert_eq!(keys, ["a", "c"]);
+    }
+    let (store, _) = opened(&settings(dir.path()));
+    store.registry_repaired().await.unwrap();
+    assert!(!store.holds_all_sites());
+    drop(store);
+    let (store, _) = opened(&settings(dir.path()));
+    assert!(!store.holds_all_sites());
+    assert_eq!(store.alarms(), Vec::<String>::new());
 }

@@ -218,7 +218,8 @@ impl Log {
         Ok(written)
     }
 
-    /// Goes on in another segment, with room for a record of `bytes`. All of the old one is synced already.
+    /// Goes on in another segment, with room for a record of `bytes`. All of the old one is synced already; what is left
+    /// of it stays allocated, so that its removal makes room for exactly one more.
     fn roll(&mut self, bytes: u64, leave: usize) -> Result<(), AppendError> {
         let spare = self.spares.take(segment::HEADER + bytes, leave);
         let spare = spare.map_err(|error| match error.kind() {
@@ -233,11 +234,6 @@ impl Log {
         };
         next.take_over(&*self.disk, &self.dir, &spare)
             .map_err(AppendError::Failed)?;
-        // The rest was zeros: whether this survives a power cut does not matter.
-        self.file
-            .set_len(self.offset)
-            .map_err(AppendError::Failed)?;
-        self.files.set_len(self.tail.number, self.offset);
         tracing::info!(
             log = %self.dir.display(),
             segment = next.number,
@@ -263,9 +259,41 @@ impl Log {
         }
     }
 
+    /// Bytes of the segment that is being written.
+    pub(crate) fn tail_bytes(&self) -> u64 {
+        self.allocated
+    }
+
+    pub(crate) fn spares(&self) -> &Spares {
+        &self.spares
+    }
+
     /// Where the log ends: segment, offset, next sequence.
     pub(crate) fn end(&self) -> (u64, u64, u64) {
         (self.tail.number, self.offset, self.next_sequence)
+    }
+
+    /// A segment that is not the tail goes, durably.
+    ///
+    /// # Errors
+    /// Final, as for an append.
+    pub(crate) fn remove(&mut self, number: u64) -> Result<(), AppendError> {
+        let Some((segment, _)) = self.files.get(number).filter(|_| number < self.tail.number)
+        else {
+            return Ok(());
+        };
+        let path = self.dir.join(segment.file_name());
+        let removed = self
+            .disk
+            .unlink(&path)
+            .and_then(|()| self.disk.sync_dir(&self.dir));
+        if let Err(error) = removed {
+            self.failed = true;
+            return Err(AppendError::Failed(error));
+        }
+        self.files.remove(number);
+        self.spares.try_again();
+        Ok(())
     }
 }
 
@@ -298,16 +326,26 @@ impl Files {
         self.write_lock().insert(segment.number, readable);
     }
 
-    fn set_len(&self, number: u64, bytes: u64) {
-        if let Some(readable) = self.write_lock().get_mut(&number) {
-            readable.bytes = bytes;
-        }
+    fn remove(&self, number: u64) {
+        self.write_lock().remove(&number);
     }
 
     pub(crate) fn get(&self, number: u64) -> Option<(Segment, SharedFile)> {
         let locked = self.read_lock();
         let readable = locked.get(&number)?;
         Some((readable.segment, Arc::clone(&readable.file)))
+    }
+
+    /// The number of the oldest segment.
+    pub(crate) fn oldest(&self) -> Option<u64> {
+        self.read_lock().keys().next().copied()
+    }
+
+    /// How many segments there are, and how many bytes they take.
+    pub(crate) fn size(&self) -> (u64, u64) {
+        let locked = self.read_lock();
+        let bytes = locked.values().map(|readable| readable.bytes).sum();
+        (locked.len() as u64, bytes)
     }
 
     /// Header, envelope and content at a place, both checksums checked.

@@ -15,11 +15,14 @@
 
 mod ballast;
 mod body;
+mod clean;
 pub(super) mod content;
 pub(crate) mod disk;
 mod index;
 mod learn;
+mod load;
 mod log;
+mod meter;
 mod record;
 mod registry;
 mod replay;
@@ -27,8 +30,11 @@ mod segment;
 pub(crate) mod spares;
 mod start;
 mod torn;
+mod wording;
 mod writer;
 
+#[cfg(test)]
+mod clean_tests;
 #[cfg(test)]
 mod learn_tests;
 #[cfg(test)]
@@ -36,14 +42,14 @@ mod power_cut_tests;
 #[cfg(test)]
 mod replay_tests;
 #[cfg(test)]
+mod sampled_damage_tests;
+#[cfg(test)]
 mod tests;
 
-use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use dd_proto::envelope::Envelope;
 use dd_proto::id::{DeliveryId, MessageId};
 use dd_proto::name::SiteName;
 use jiff::Timestamp;
@@ -53,12 +59,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::intake::accept::{AcceptError, Content, Submission};
 use crate::intake::policy::Space;
 use crate::store::{
-    Count, Head, ListPosition, Loaded, LogFailed, MinFree, Note, Notification, OpenError, Owing,
-    Position, Progress, Record, Settings, Settled, Settlement, Stage, StartReport, StoreError,
-    StoredContent, Waiting,
+    Count, Head, ListPosition, Loaded, LogFailed, Measures, MinFree, Note, OpenError, Owing,
+    Position, Progress, Record, Settings, Settlement, Stage, StartReport, StoreError, Waiting,
 };
 
 use ballast::{BALLAST_BYTES, Ballast};
+use clean::Cleaner;
 use content::{Contents, Spooled};
 use disk::{Lock, RealDisk, SharedDisk};
 use index::Index;
@@ -66,10 +72,13 @@ use index::entry::millis;
 use index::on_sled::OnSled;
 use index::shelf::Shelves;
 use learn::{Known, Learner};
+use load::load;
 use log::{AppendError, Files};
+use meter::Meter;
 use registry::Registry;
-use spares::Making;
+use spares::{Level, Making};
 use start::{Places, Started};
+use wording::{accepted_of, content_of, noted_of, settled_of};
 use writer::{Request, Writer, wall};
 
 /// Requests that may wait for the writer; beyond them callers wait.
@@ -87,6 +96,8 @@ pub(crate) struct Local {
     index: Arc<Index>,
     files: Files,
     contents: Contents,
+    meter: Arc<Meter>,
+    spares: Level,
     registry: Arc<Registry>,
     known: Arc<Known>,
     failed: watch::Sender<bool>,
@@ -157,7 +168,10 @@ impl Local {
             ended,
         };
         let (requests, receiver) = mpsc::channel(REQUESTS);
+        let (meter, spares) = (Arc::new(Meter::default()), queue.spares().level());
         let writer = Writer {
+            cleaner: Cleaner::new(Arc::clone(&index), files.clone(), settings.segment_bytes),
+            meter: Arc::clone(&meter),
             log: queue,
             index: Arc::clone(&index),
             requests: receiver,
@@ -178,6 +192,8 @@ impl Local {
             index,
             files,
             contents,
+            meter,
+            spares,
             registry: Arc::new(registry),
             known,
             failed,
@@ -368,7 +384,32 @@ impl Local {
             .await
     }
 
+    pub(crate) fn measures(&self) -> Measures {
+        let (log_segments, log_bytes) = self.files.size();
+        let (live, cleaned) = (self.index.live(), self.meter.cleaned_so_far());
+        let room = self.places.disk.room(&self.places.root).ok();
+        Measures {
+            log_segments,
+            log_bytes,
+            live_deliveries: live.deliveries,
+            live_bytes: live.bytes,
+            spare_segments: self.spares.ready() as u64,
+            free_bytes: room.map_or(0, |room| room.free),
+            rolled_segments: self.meter.rolled_segments(),
+            cleaned_segments: cleaned.segments,
+            carried_records: cleaned.records,
+            carried_bytes: cleaned.bytes,
+            cleaning: self.meter.is_cleaning(),
+            committed_bytes: self.meter.committed_bytes(),
+            commit_micros: self.meter.commit_micros(),
+            commit_records: self.meter.commit_records(),
+        }
+    }
+
     pub(crate) fn space(&self) -> Space {
+        if self.spares.is_low() {
+            return Space::Short;
+        }
         let Ok(room) = self.places.disk.room(&self.places.root) else {
             return Space::Short;
         };
@@ -467,112 +508,4 @@ fn spawn(
         path: places.root.clone(),
         source,
     })
-}
-
-fn load(
-    index: &Index,
-    files: &Files,
-    contents: &Contents,
-    start: u64,
-    delivery: &DeliveryId,
-) -> Result<Option<Loaded>, StoreError> {
-    let Some((position, entry)) = index.get(delivery)? else {
-        return Ok(None);
-    };
-    let damaged = || StoreError::Damaged(delivery.clone());
-    // What is not there, or is something else, is lost for good; too many open files pass.
-    let unreadable = |error: std::io::Error| match error.kind() {
-        ErrorKind::InvalidData | ErrorKind::NotFound | ErrorKind::UnexpectedEof => damaged(),
-        _ => StoreError::Disk(error),
-    };
-    let (header, envelope, inline) = files.read(entry.place()).map_err(unreadable)?;
-    let accepted = body::message_in(header.kind, &envelope).map_err(|_| damaged())?;
-    let accepted = accepted.ok_or_else(damaged)?;
-    if accepted.id != delivery.message.as_bytes() {
-        return Err(damaged());
-    }
-    let content = match accepted.file.is_empty() {
-        true => StoredContent::Inline(inline),
-        false => StoredContent::File(contents.open(&accepted).map_err(unreadable)?),
-    };
-    let envelope = accepted.envelope.ok_or_else(damaged)?;
-    Ok(Some(Loaded {
-        waiting: entry
-            .waiting(delivery.site.clone(), position, start)
-            .ok_or_else(damaged)?,
-        envelope: Envelope::try_from(envelope).map_err(|_| damaged())?,
-        content,
-    }))
-}
-
-fn accepted_of<S>(submission: &Submission<S>) -> body::Accepted {
-    let deliveries = submission.deliveries.iter();
-    body::Accepted {
-        id: submission.id.as_bytes().to_vec(),
-        envelope: Some((&submission.envelope).into()),
-        deliveries: deliveries
-            .map(|(site, numbers)| body::StoredDelivery {
-                site: site.to_string(),
-                recipients: numbers.iter().map(|n| u32::from(n.0)).collect(),
-            })
-            .collect(),
-        arrived_ms: millis(submission.arrived),
-        ..body::Accepted::default()
-    }
-}
-
-fn notification_of(dsn: &Notification) -> body::Accepted {
-    let recipients = dsn.envelope.recipients.iter();
-    body::Accepted {
-        id: dsn.id.as_bytes().to_vec(),
-        envelope: Some((&dsn.envelope).into()),
-        deliveries: vec![body::StoredDelivery {
-            site: dsn.site.to_string(),
-            recipients: recipients.map(|it| u32::from(it.number.0)).collect(),
-        }],
-        arrived_ms: millis(dsn.arrived),
-        bytes: dsn.content.len() as u64,
-        not_before_ms: dsn.not_before.map_or(0, millis),
-        ..body::Accepted::default()
-    }
-}
-
-fn content_of(dsn: Option<Notification>) -> Bytes {
-    dsn.map(|dsn| dsn.content).unwrap_or_default()
-}
-
-fn settled_of(settlement: &Settlement, dsn: Option<&Notification>) -> body::Settled {
-    let recipients = settlement.recipients.iter();
-    body::Settled {
-        id: settlement.delivery.message.as_bytes().to_vec(),
-        site: settlement.delivery.site.to_string(),
-        recipients: recipients
-            .map(|(number, settled)| body::SettledRecipient {
-                number: u32::from(number.0),
-                what: match settled {
-                    Settled::Relayed => 1,
-                    Settled::Failed => 2,
-                    Settled::Removed => 3,
-                    Settled::Expired => 4,
-                },
-            })
-            .collect(),
-        dsn: dsn.map(notification_of),
-    }
-}
-
-fn noted_of(note: &Note, dsn: Option<&Notification>) -> body::Noted {
-    body::Noted {
-        id: note.delivery.message.as_bytes().to_vec(),
-        site: note.delivery.site.to_string(),
-        attempts: note.attempts,
-        breaks: note.breaks,
-        in_doubt: note.in_doubt,
-        failed: note.failed,
-        not_before_ms: note.not_before.map_or(0, millis),
-        last: note.last.clone(),
-        kept: note.kept,
-        warned: note.warned,
-        dsn: dsn.map(notification_of),
-    }
 }

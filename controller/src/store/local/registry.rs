@@ -14,7 +14,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::body;
-use super::log::{AppendError, Log, NewRecord};
+use super::log::{AppendError, Files, Log, NewRecord, Place, Written};
 use super::record::Kind;
 use super::replay::{Before, Found, Replayed};
 use crate::store::Record;
@@ -22,7 +22,15 @@ use crate::store::Record;
 /// The record that ends the hold of everybody: family and key.
 const REPAIRED: (&str, &str) = ("registry", "repaired");
 
-type Map = BTreeMap<(String, String), (u64, Bytes)>;
+type Map = BTreeMap<(String, String), Kept>;
+
+/// What is registered under a key.
+#[derive(Debug, Clone)]
+struct Kept {
+    version: u64,
+    value: Bytes,
+    place: Place,
+}
 
 /// The registry's records by family and key.
 #[derive(Debug)]
@@ -34,6 +42,7 @@ pub(crate) struct Registry {
 #[derive(Debug)]
 struct Locked {
     log: Log,
+    files: Files,
     map: Map,
     keys: Keys,
 }
@@ -82,7 +91,11 @@ impl Replaying {
                 "a registry record is damaged"
             );
         }
-        apply(&mut self.map, put, found.header.sequence, value);
+        let written = Written {
+            sequence: found.header.sequence,
+            place: found.place,
+        };
+        apply(&mut self.map, put, written, value);
     }
 
     /// The replay is through.
@@ -103,19 +116,35 @@ impl Replaying {
     }
 }
 
-fn apply(map: &mut Map, put: body::Put, version: u64, value: Bytes) {
+/// Returns the version.
+fn apply(map: &mut Map, put: body::Put, written: Written, value: Bytes) -> u64 {
+    let version = match put.version {
+        0 => written.sequence,
+        version => version,
+    };
     let key = (put.family, put.key);
+    let kept = Kept {
+        version,
+        value,
+        place: written.place,
+    };
     match put.removed {
         true => map.remove(&key),
-        false => map.insert(key, (version, value)),
+        false => map.insert(key, kept),
     };
+    version
 }
 
 impl Registry {
-    pub(crate) fn new(log: Log, replayed: Replaying) -> Self {
+    pub(crate) fn new(log: Log, files: Files, replayed: Replaying) -> Self {
         let Replaying { map, keys, damaged } = replayed;
         Self {
-            locked: Mutex::new(Locked { log, map, keys }),
+            locked: Mutex::new(Locked {
+                log,
+                files,
+                map,
+                keys,
+            }),
             damaged,
         }
     }
@@ -161,8 +190,9 @@ impl Registry {
         let put = put(family, key, value.as_ref());
         let value = value.unwrap_or_default();
         let mut locked = self.lock();
-        let version = locked.commit(&put, value.clone(), wall_ms)?;
-        apply(&mut locked.map, put, version, value);
+        let written = locked.commit(&put, value.clone(), wall_ms)?;
+        let version = apply(&mut locked.map, put, written, value);
+        locked.clean(wall_ms)?;
         Ok(version)
     }
 
@@ -170,24 +200,83 @@ impl Registry {
         let locked = self.lock();
         let of_family = locked.map.iter().filter(|((f, _), _)| f == family);
         of_family
-            .map(|((_, key), (version, value))| Record {
+            .map(|((_, key), kept)| Record {
                 key: key.clone(),
-                version: *version,
-                value: value.clone(),
+                version: kept.version,
+                value: kept.value.clone(),
             })
             .collect()
     }
 }
 
 impl Locked {
-    fn commit(&mut self, put: &body::Put, value: Bytes, wall_ms: u64) -> Result<u64, AppendError> {
-        let record = NewRecord {
-            kind: Kind::Put,
-            envelope: put.encode_to_vec(),
-            content: value,
-        };
-        let written = self.log.append(&[record], 0, wall_ms)?;
-        Ok(written[0].sequence)
+    fn commit(
+        &mut self,
+        put: &body::Put,
+        value: Bytes,
+        wall_ms: u64,
+    ) -> Result<Written, AppendError> {
+        let written = self.log.append(&[record(put, value)], 0, wall_ms)?;
+        Ok(written[0])
+    }
+
+    /// Writes what is registered in the oldest segments anew, and removes them, until the log takes at most twice what
+    /// lives in it, and its tail. Not while a key is lost: what could not be read stays as it is.
+    ///
+    /// A crash leaves both copies: the later record wins, and says the same.
+    fn clean(&mut self, wall_ms: u64) -> Result<(), AppendError> {
+        while self.keys == Keys::Read && self.is_wasteful() {
+            let tail = self.log.end().0;
+            let Some(oldest) = self.files.oldest().filter(|oldest| *oldest < tail) else {
+                return Ok(());
+            };
+            let live = self
+                .map
+                .iter()
+                .filter(|(_, kept)| kept.place.segment == oldest);
+            let (keys, records): (Vec<_>, Vec<_>) = live
+                .map(|((family, key), kept)| {
+                    let again = body::Put {
+                        version: kept.version,
+                        ..put(family, key, Some(&kept.value))
+                    };
+                    let key = (family.clone(), key.clone());
+                    (key, record(&again, kept.value.clone()))
+                })
+                .unzip();
+            match self.log.append(&records, 0, wall_ms) {
+                Ok(written) => {
+                    for (key, written) in keys.iter().zip(written) {
+                        let kept = self.map.get_mut(key).expect("nobody else changes the map");
+                        kept.place = written.place;
+                    }
+                }
+                // It goes on when there is room.
+                Err(AppendError::Full) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+            self.log.remove(oldest)?;
+            tracing::info!(
+                segment = oldest,
+                carried = records.len(),
+                "registry segment cleaned"
+            );
+        }
+        Ok(())
+    }
+
+    fn is_wasteful(&self) -> bool {
+        let (_, bytes) = self.files.size();
+        let live: u64 = self.map.values().map(|kept| kept.place.len).sum();
+        bytes.saturating_sub(self.log.tail_bytes()) > 2 * live
+    }
+}
+
+fn record(put: &body::Put, value: Bytes) -> NewRecord {
+    NewRecord {
+        kind: Kind::Put,
+        envelope: put.encode_to_vec(),
+        content: value,
     }
 }
 
@@ -196,5 +285,6 @@ fn put(family: &str, key: &str, value: Option<&Bytes>) -> body::Put {
         family: family.to_owned(),
         key: key.to_owned(),
         removed: value.is_none(),
+        version: 0,
     }
 }

@@ -17,6 +17,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::body;
 use super::disk::{self, Disk};
 use super::log::Place;
 use super::record::{self, Header};
@@ -252,6 +253,18 @@ pub(super) fn found<'a>(
     }
 }
 
+/// The offset of the next good record in `rest`, which begins at `from`.
+pub(super) fn next_record(rest: &[u8], segment: &Segment, from: u64) -> Option<u64> {
+    let marker = segment.marker.to_le_bytes();
+    (0..rest.len())
+        .map(|at| (at, from + at as u64))
+        .find_map(|(at, offset)| {
+            let here = &rest[at..];
+            let good = here.starts_with(&marker) && record::decode(here, segment, offset).is_some();
+            good.then_some(offset)
+        })
+}
+
 fn parse(bytes: &[u8], segment: &Segment) -> Parsed {
     let mut parsed = Parsed::default();
     let mut at = index_of(segment::HEADER);
@@ -276,8 +289,10 @@ fn parse(bytes: &[u8], segment: &Segment) -> Parsed {
 }
 
 fn whole_record(bytes: &[u8], segment: &Segment, at: usize) -> Option<Header> {
-    let (header, _) = record::decode(&bytes[at..], segment, at as u64)?;
-    (at as u64 + header.len() <= bytes.len() as u64).then_some(header)
+    let (header, envelope) = record::decode(&bytes[at..], segment, at as u64)?;
+    let ends_inside = at as u64 + header.len() <= bytes.len() as u64;
+    // What nobody can read is damage, whatever its checksum says, and must not stop every start.
+    (ends_inside && body::parses(header.kind, envelope)).then_some(header)
 }
 
 /// Copies bytes that are no record, and not only zeros, to where an operator can look at them.

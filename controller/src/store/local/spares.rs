@@ -68,6 +68,8 @@ struct State {
     ready: Vec<Spare>,
     /// The last one could not be made.
     short: bool,
+    /// Something was removed since.
+    again: bool,
     stopped: bool,
 }
 
@@ -172,6 +174,32 @@ impl Spares {
     pub(crate) fn is_short(&self) -> bool {
         self.shared.lock().short
     }
+
+    pub(crate) fn level(&self) -> Level {
+        Level(Arc::clone(&self.shared))
+    }
+
+    /// Something was removed: there may be room for one more.
+    pub(crate) fn try_again(&self) {
+        self.shared.lock().again = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+/// How many spares there are, for everybody.
+#[derive(Debug, Clone)]
+pub(crate) struct Level(Arc<Shared>);
+
+impl Level {
+    pub(crate) fn ready(&self) -> usize {
+        self.0.lock().ready.len()
+    }
+
+    /// The reserve is not whole, and cannot be made so: no new mail.
+    pub(crate) fn is_low(&self) -> bool {
+        let state = self.0.lock();
+        state.short && state.ready.len() < RESERVE
+    }
 }
 
 impl Drop for Spares {
@@ -231,13 +259,15 @@ impl Shared {
                     state.short = false;
                     self.changed.notify_all();
                 }
+                Err(_) if state.stopped => return,
                 Err(error) => {
                     if !state.short {
                         tracing::warn!(%error, "no segment can be made ahead: no new mail until there is room");
                     }
                     state.short = true;
+                    state.again = false;
                     self.changed.notify_all();
-                    let waits = |state: &mut State| !state.stopped && state.short;
+                    let waits = |state: &mut State| !state.stopped && !state.again;
                     let waited = self.changed.wait_timeout_while(state, TRY_AGAIN, waits);
                     drop(waited.unwrap_or_else(PoisonError::into_inner));
                 }
@@ -268,6 +298,9 @@ impl Shared {
         let mut at = 0;
         while at < bytes {
             let piece = usize::try_from(bytes - at).map_or(PIECE, |left| left.min(PIECE));
+            if self.lock().stopped {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
             file.write_all_at(&zeros[..piece], at)?;
             file.sync_data()?;
             at += piece as u64;

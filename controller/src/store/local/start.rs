@@ -123,8 +123,9 @@ pub(crate) fn start(
     let lock = lock(&places)?;
     let marker = places.take_marker().map_err(at(&places.root))?;
     let contents = Contents::new(Arc::clone(disk), &places.content);
-    let old_queue = segment::list(&**disk, &places.queue).map_err(at(&places.queue))?;
-    let old_registry = segment::list(&**disk, &places.registry).map_err(at(&places.registry))?;
+    let mut old_queue = segment::list(&**disk, &places.queue).map_err(at(&places.queue))?;
+    let mut old_registry =
+        segment::list(&**disk, &places.registry).map_err(at(&places.registry))?;
     let highest = |dir| segment::highest_start(&**disk, dir).map_err(at(dir));
     let start = 1 + highest(&places.queue)?.max(highest(&places.registry)?);
 
@@ -148,14 +149,11 @@ pub(crate) fn start(
     )
     .map_err(at(&places.queue))?;
     let registry_tail = own_segment(&old_registry, start, &registry_end);
-    let registry = registry(&places, &old_registry, registry_tail)?;
+    remove_empty(disk, &places.queue, &mut old_queue)?;
+    remove_empty(disk, &places.registry, &mut old_registry)?;
+    let registry = registry(&places, settings, &old_registry, registry_tail)?;
 
-    for (named, path) in &old_queue {
-        let file = disk.open(path).map_err(at(path))?;
-        let segment = read_header(&*file).unwrap_or(*named);
-        let bytes = file.len().map_err(at(path))?;
-        files.add(segment, file, bytes);
-    }
+    readable(disk, &old_queue, &files)?;
     let clean_stop = marker
         .and_then(|marker| agreeing(marker, &queue_end, &registry_end))
         .filter(|_| settings.rebuild_index == RebuildIndex::No);
@@ -189,6 +187,7 @@ pub(crate) fn start(
 /// Replays the registry's log, and goes on with a segment of its own.
 fn registry(
     places: &Places,
+    settings: &Settings,
     old: &[(Segment, PathBuf)],
     tail: Segment,
 ) -> Result<Registry, OpenError> {
@@ -203,14 +202,44 @@ fn registry(
         &places.disk,
         &places.registry,
         Segments {
-            bytes: REGISTRY_SEGMENT_BYTES,
+            bytes: REGISTRY_SEGMENT_BYTES.min(settings.segment_bytes),
             making: Making::WhenTaken,
         },
         tail,
-        files,
+        files.clone(),
     )
     .map_err(at(&places.registry))?;
-    Ok(Registry::new(log, replaying))
+    readable(&places.disk, old, &files)?;
+    Ok(Registry::new(log, files, replaying))
+}
+
+/// Removes segments that no record ever got into; that of a start which did nothing.
+fn remove_empty(
+    disk: &SharedDisk,
+    dir: &Path,
+    old: &mut Vec<(Segment, PathBuf)>,
+) -> Result<(), OpenError> {
+    let mut kept = Vec::with_capacity(old.len());
+    for (segment, path) in old.drain(..) {
+        let len = disk.open(&path).and_then(|file| file.len());
+        match len.map_err(at(&path))? {
+            0..=segment::HEADER => disk.unlink(&path).map_err(at(&path))?,
+            _ => kept.push((segment, path)),
+        }
+    }
+    *old = kept;
+    disk.sync_dir(dir).map_err(at(dir))
+}
+
+/// Opens the segments of earlier starts.
+fn readable(disk: &SharedDisk, old: &[(Segment, PathBuf)], files: &Files) -> Result<(), OpenError> {
+    for (named, path) in old {
+        let file = disk.open(path).map_err(at(path))?;
+        let segment = read_header(&*file).unwrap_or(*named);
+        let bytes = file.len().map_err(at(path))?;
+        files.add(segment, file, bytes);
+    }
+    Ok(())
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> OpenError + use<> {

@@ -4,14 +4,14 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use dd_proto::envelope::{Body, Encoding, Recipient};
+use dd_proto::envelope::{Body, Encoding, Envelope, Recipient};
 use dd_proto::id::RecipientNumber;
 use dd_proto::path::ReversePath;
 use tempfile::TempDir;
 
 use super::*;
 use crate::intake::accept::Spool as _;
-use crate::store::{RebuildIndex, Store};
+use crate::store::{Notification, RebuildIndex, Settled, Store, StoredContent};
 
 pub(super) fn settings(dir: &Path) -> Settings {
     Settings {

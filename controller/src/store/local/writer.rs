@@ -10,13 +10,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 use prost::Message as _;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::body;
+use super::clean::{CleanError, Cleaner, Press, Turn};
 use super::content::{Contents, Spooled};
 use super::index::Index;
 use super::index::entry::millis;
 use super::log::{AppendError, Log, NewRecord, Written};
+use super::meter::Meter;
 use super::record::Kind;
 use super::spares::RESERVE;
 use crate::intake::accept::AcceptError;
@@ -66,6 +69,8 @@ pub(crate) struct Writer {
     pub(crate) requests: mpsc::Receiver<Request>,
     pub(crate) failed: watch::Sender<bool>,
     pub(crate) contents: Contents,
+    pub(crate) cleaner: Cleaner,
+    pub(crate) meter: Arc<Meter>,
     pub(crate) start: u64,
 }
 
@@ -73,7 +78,7 @@ impl Writer {
     /// Until the last sender is gone, or Close.
     pub(crate) fn run(mut self) {
         let mut group = Vec::new();
-        while let Some(first) = self.requests.blocking_recv() {
+        while let Some(first) = self.next() {
             self.gather(first, &mut group);
             let close = group.pop_if(|last| matches!(last, Request::Close { .. }));
             self.commit(&mut group);
@@ -85,12 +90,44 @@ impl Writer {
         }
     }
 
+    /// While nobody waits there is time to clean.
+    fn next(&mut self) -> Option<Request> {
+        loop {
+            match self.requests.try_recv() {
+                Ok(request) => return Some(request),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) if self.clean(Press::Idle) == Turn::Worked => {}
+                Err(TryRecvError::Empty) => return self.requests.blocking_recv(),
+            }
+        }
+    }
+
+    /// A slice of cleaning, where it is time for one.
+    fn clean(&mut self, press: Press) -> Turn {
+        if *self.failed.borrow() {
+            return Turn::NothingToDo;
+        }
+        let turn = self.cleaner.turn(&mut self.log, press, millis(wall()));
+        self.meter.cleaned(&self.cleaner);
+        self.meter.rolled(self.log.rolled);
+        match turn {
+            Ok(turn) => turn,
+            Err(CleanError::Append(AppendError::Full)) => Turn::NothingToDo,
+            Err(error) => {
+                self.fail(&error);
+                Turn::NothingToDo
+            }
+        }
+    }
+
     /// The first request, and what waits behind it; Close ends a group.
     fn gather(&mut self, first: Request, group: &mut Vec<Request>) {
         let mut bytes = first.bytes();
         let mut closing = matches!(first, Request::Close { .. });
         group.push(first);
-        while !closing && group.len() < MAX_REQUESTS && bytes < MAX_BYTES {
+        // Of small segments a group fills a part: it needs no more than one new one.
+        let most = MAX_BYTES.min(usize::try_from(self.log.tail_bytes() / 4).unwrap_or(MAX_BYTES));
+        while !closing && group.len() < MAX_REQUESTS && bytes < most {
             let Ok(next) = self.requests.try_recv() else {
                 return;
             };
@@ -116,12 +153,18 @@ impl Writer {
         if records.is_empty() {
             return group.clear();
         }
+        let begun = stopwatch();
         match self.log.append(&records, leave, millis(wall())) {
             Ok(written) => {
+                let bytes = records.iter().map(NewRecord::len).sum();
+                self.meter
+                    .committed(records.len() as u64, bytes, begun.elapsed());
+                self.cleaner.earn(bytes);
                 let mut written = written.into_iter();
                 for request in group.drain(..) {
                     self.apply(request, &mut written);
                 }
+                self.clean(Press::Busy);
             }
             Err(AppendError::Full) if leave > 0 => {
                 // Another try without the mail finds room in the reserve.
@@ -206,7 +249,9 @@ impl Request {
 
     fn bytes(&self) -> usize {
         match self {
-            Self::Accept { inline, .. } => inline.len(),
+            Self::Accept {
+                accepted, inline, ..
+            } => accepted.encoded_len() + inline.len(),
             Self::Settle { batch, .. } => batch.iter().map(|it| it.content.len()).sum(),
             Self::Note { batch, .. } => batch.iter().map(|it| it.content.len()).sum(),
             Self::Close { .. } => 0,
@@ -265,4 +310,12 @@ impl<T: prost::Message> Owing<T> {
 )]
 pub(crate) fn wall() -> Timestamp {
     Timestamp::now()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the writer is a loop; it measures how long a commit takes"
+)]
+fn stopwatch() -> std::time::Instant {
+    std::time::Instant::now()
 }

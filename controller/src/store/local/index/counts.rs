@@ -10,14 +10,23 @@ use dd_proto::name::SiteName;
 use super::entry::Entry;
 use crate::store::{Count, Position};
 
+/// What lives in a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Live {
+    /// Open deliveries whose newest record lies there.
+    pub(crate) deliveries: u64,
+    /// Of their records; one that others share counts in part, so what is left of a message counts for little.
+    pub(crate) bytes: u64,
+}
+
 /// The counters, in memory only: a start fills them by its scan or rebuild.
 #[derive(Debug)]
 pub(super) struct Counts {
     own_from: u64,
     own: HashMap<SiteName, Count>,
     earlier: HashMap<SiteName, Count>,
-    /// Open deliveries by segment.
-    live: BTreeMap<u64, u64>,
+    /// By segment.
+    live: BTreeMap<u64, Live>,
 }
 
 impl Counts {
@@ -40,7 +49,9 @@ impl Counts {
         let count = self.of(position).entry(site.clone()).or_default();
         count.messages += 1;
         count.bytes += entry.bytes;
-        *self.live.entry(entry.segment).or_default() += 1;
+        let live = self.live.entry(entry.segment).or_default();
+        live.deliveries += 1;
+        live.bytes += entry.share();
     }
 
     pub(super) fn closed(&mut self, site: &SiteName, position: Position, entry: &Entry) {
@@ -53,8 +64,9 @@ impl Counts {
             }
         }
         if let Some(live) = self.live.get_mut(&entry.segment) {
-            *live = live.saturating_sub(1);
-            if *live == 0 {
+            live.deliveries = live.deliveries.saturating_sub(1);
+            live.bytes = live.bytes.saturating_sub(entry.share());
+            if live.deliveries == 0 {
                 self.live.remove(&entry.segment);
             }
         }
@@ -84,9 +96,15 @@ impl Counts {
         own.chain(earlier).cloned().collect()
     }
 
-    /// Open deliveries whose newest record lies in a segment.
-    pub(super) fn live(&self, segment: u64) -> u64 {
+    pub(super) fn live(&self, segment: u64) -> Live {
         self.live.get(&segment).copied().unwrap_or_default()
+    }
+
+    pub(super) fn live_in_all(&self) -> Live {
+        self.live.values().fold(Live::default(), |all, live| Live {
+            deliveries: all.deliveries + live.deliveries,
+            bytes: all.bytes + live.bytes,
+        })
     }
 }
 

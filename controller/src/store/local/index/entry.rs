@@ -52,6 +52,9 @@ pub(crate) struct Entry {
     pub(crate) kept: bool,
     #[prost(bool, tag = "17")]
     pub(crate) warned: bool,
+    /// How many deliveries share its record.
+    #[prost(uint32, tag = "18")]
+    pub(crate) sharing: u32,
 }
 
 impl Entry {
@@ -60,6 +63,43 @@ impl Entry {
             segment: self.segment,
             offset: self.offset,
             len: self.len,
+        }
+    }
+
+    /// Its part of the bytes of its record.
+    pub(crate) fn share(&self) -> u64 {
+        self.len / u64::from(self.sharing.max(1))
+    }
+
+    /// What is open, as a record says it.
+    pub(crate) fn stored(&self, site: &SiteName) -> body::StoredDelivery {
+        body::StoredDelivery {
+            site: site.to_string(),
+            recipients: self.open_numbers().map(u32::from).collect(),
+        }
+    }
+
+    /// All else that is known, as a record says it: what [`Self::note`] takes over, and the doubt.
+    pub(crate) fn state(&self, position: Position) -> body::State {
+        let noted = body::Noted {
+            id: Vec::new(),
+            site: String::new(),
+            attempts: self.attempts,
+            breaks: self.breaks,
+            in_doubt: self.in_doubt,
+            failed: self.failed,
+            not_before_ms: match position.not_before_ms {
+                NEVER => 0,
+                ms => ms,
+            },
+            last: self.last.clone(),
+            kept: self.kept,
+            warned: self.warned,
+            dsn: None,
+        };
+        body::State {
+            noted: Some(noted),
+            doubted: self.doubted,
         }
     }
 
@@ -98,12 +138,10 @@ impl Entry {
         }
     }
 
-    fn open_numbers(&self) -> Vec<RecipientNumber> {
+    fn open_numbers(&self) -> impl Iterator<Item = u16> {
         (0..=u16::MAX)
             .take(self.open.len() * 8)
             .filter(|n| self.open[usize::from(*n) / 8] & (1 << (n % 8)) != 0)
-            .map(RecipientNumber)
-            .collect()
     }
 
     /// As the rest of the controller sees it. None where the entry is damaged.
@@ -133,7 +171,7 @@ impl Entry {
             warned: self.warned,
             last: self.last.clone(),
             bytes: self.bytes,
-            open: self.open_numbers(),
+            open: self.open_numbers().map(RecipientNumber).collect(),
             earlier_start: self.start < start,
         })
     }
@@ -146,4 +184,35 @@ pub(crate) fn time(ms: u64) -> Option<Timestamp> {
 /// Milliseconds since 1970; 0 before it.
 pub(crate) fn millis(at: Timestamp) -> u64 {
     u64::try_from(at.as_millisecond()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_carried_is_all_that_was_noted() {
+        // No field left out here or in `state`: a new one has to be carried too.
+        for failed in [false, true] {
+            let noted = body::Noted {
+                id: Vec::new(),
+                site: String::new(),
+                attempts: 3,
+                breaks: 2,
+                in_doubt: true,
+                failed,
+                not_before_ms: if failed { 0 } else { 77 },
+                last: "451 later".to_owned(),
+                kept: true,
+                warned: true,
+                dsn: None,
+            };
+            let mut entry = Entry::default();
+            let position = Position {
+                not_before_ms: entry.note(&noted),
+                sequence: 1,
+            };
+            assert_eq!(entry.state(position).noted, Some(noted));
+        }
+    }
 }

@@ -23,6 +23,7 @@
 //! # Not here
 //! Whether the index can be trusted, and how it is filled: [`super::learn`].
 
+mod carry;
 mod counts;
 pub(crate) mod entry;
 #[cfg(test)]
@@ -46,6 +47,7 @@ use crate::store::{Count, Position, StoreError, Waiting};
 use super::body;
 use super::log::{Place, Written};
 use counts::Counts;
+pub(crate) use counts::Live;
 use entry::Entry;
 use overlay::Overlay;
 use shelf::{Shelf, ShelfError};
@@ -167,17 +169,7 @@ impl Index {
             let Ok(site) = delivery.site.parse::<SiteName>() else {
                 continue;
             };
-            let mut entry = Entry {
-                id: accepted.id.clone().into(),
-                arrived_ms: accepted.arrived_ms,
-                bytes: accepted.bytes,
-                segment: written.place.segment,
-                offset: written.place.offset,
-                len: written.place.len,
-                file: accepted.file.clone(),
-                start,
-                ..Entry::default()
-            };
+            let mut entry = entry_of(accepted, written.place, start);
             entry.set_open(&delivery.recipients);
             let Some(seen) = entry.waiting(site.clone(), position, self.start) else {
                 continue;
@@ -338,13 +330,30 @@ impl Index {
         self.counts().total()
     }
 
-    /// Open deliveries whose newest record lies in a segment of the log.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "asked by the cleaning of the log")
-    )]
-    pub(crate) fn live_in(&self, segment: u64) -> u64 {
+    /// What lives in a segment of the log.
+    pub(crate) fn live_in(&self, segment: u64) -> Live {
         self.counts().live(segment)
+    }
+
+    /// What lives in the whole log.
+    pub(crate) fn live(&self) -> Live {
+        self.counts().live_in_all()
+    }
+}
+
+/// What every delivery has whose message a record holds.
+fn entry_of(accepted: &body::Accepted, place: Place, start: u64) -> Entry {
+    Entry {
+        id: accepted.id.clone().into(),
+        arrived_ms: accepted.arrived_ms,
+        bytes: accepted.bytes,
+        segment: place.segment,
+        offset: place.offset,
+        len: place.len,
+        file: accepted.file.clone(),
+        sharing: u32::try_from(accepted.deliveries.len()).unwrap_or(u32::MAX),
+        start,
+        ..Entry::default()
     }
 }
 

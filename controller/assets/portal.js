@@ -1,0 +1,58 @@
+// Makes *deliver now* live, and looks for news. Without it every form works as forms do.
+"use strict";
+(() => {
+  const live = document.getElementById("live");
+  if (!live) return;
+  let timer;
+
+  const isWorking = () => live.querySelector("form[data-working]") !== null;
+
+  // The server escaped everything in it; scripts do not run from it.
+  const show = (html) => {
+    const open = [...live.querySelectorAll("details[open]")].map((it) => it.id);
+    const focused = live.contains(document.activeElement) ? document.activeElement.id : "";
+    live.innerHTML = html;
+    for (const id of open) {
+      const details = document.getElementById(id);
+      if (details) details.open = true;
+    }
+    if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+  };
+
+  const take = async (answer) => {
+    if (answer.status === 401 || answer.status === 403) return location.reload();
+    if (answer.ok && !answer.redirected) show(await answer.text());
+  };
+
+  const look = async () => {
+    try {
+      if (!document.hidden || isWorking()) await take(await fetch("/live", { cache: "no-store" }));
+    } catch {
+      // Away for a moment: the next look may find it.
+    }
+    plan();
+  };
+
+  const plan = () => {
+    clearTimeout(timer);
+    timer = setTimeout(look, isWorking() ? 700 : 10000);
+  };
+
+  live.addEventListener("submit", async (event) => {
+    const form = event.target;
+    if (!form.matches("form[data-live]")) return;
+    event.preventDefault();
+    if (isWorking()) return;
+    form.querySelector("button").setAttribute("aria-busy", "true");
+    const body = new URLSearchParams(new FormData(form));
+    try {
+      await take(await fetch(form.action, { method: "POST", body, headers: { "X-Live": "yes" } }));
+    } catch {
+      form.submit();
+    }
+    plan();
+  });
+
+  document.addEventListener("visibilitychange", () => document.hidden || look());
+  plan();
+})();

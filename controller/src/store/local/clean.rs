@@ -1,0 +1,367 @@
+//! Cleaning: the oldest segment is emptied, by writing what is still open in it anew, and goes.
+//!
+//! The writer does it in its own turn, between commits, a slice at a time. Each message with open deliveries becomes one
+//! [`Kind::Carried`], as it stands at that moment: since nobody else appends, no recipient that is open there has its
+//! settlement before it. Only the oldest segment is ever cleaned or removed, so what is left is always the end of the
+//! log: a settlement never outlives its message, nor a message its settlement.
+//!
+//! ```text
+//!   all is known, and the log takes more than twice what lives in it
+//!        ▼
+//!   read a slice ─▶ append what is open, synced ─▶ the index learns the new places ─▶ … ─▶ nothing lives here any more
+//!                                                                                              ▼
+//!                                                             the file is unlinked, the directory synced ─▶ the next
+//! ```
+//! A power cut leaves both copies, or a segment that was removed and is back: the later record wins.
+//!
+//! # Invariants
+//! - Nothing is cleaned before all is known.
+//! - A segment goes only when the index, which counts by itself, says that nothing lives in it. If something is left
+//!   after all was carried, the process ends, and the next start rebuilds the index.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dd_proto::id::{DeliveryId, MessageId};
+use dd_proto::name::SiteName;
+use prost::Message as _;
+
+use super::body;
+use super::disk::{SharedFile, read_exact_at};
+use super::index::Index;
+use super::log::{AppendError, Files, Log, NewRecord, Place};
+use super::record::{self, Header, Kind};
+use super::replay;
+use super::segment::{self, Segment};
+use crate::store::StoreError;
+
+/// Bytes that are read, or written, in one turn; less where segments are small.
+const SLICE: u64 = 1 << 20;
+/// While mail flows, this many bytes are read for each that is appended.
+const PACE: u64 = 4;
+/// Segments that may be there however little lives in them: each start leaves one.
+const FEW: u64 = 16;
+
+/// Why cleaning does not go on. All but a full disk ends the process.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CleanError {
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    #[error(transparent)]
+    Index(#[from] StoreError),
+    #[error("a segment cannot be read")]
+    Disk(#[from] io::Error),
+    #[error(
+        "{left} deliveries live in segment {segment} and are not to be found there: the next start rebuilds the index"
+    )]
+    Mismatch { segment: u64, left: u64 },
+}
+
+/// What a turn came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    Worked,
+    NothingToDo,
+}
+
+/// Whether somebody waits for the writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Press {
+    Idle,
+    Busy,
+}
+
+/// How much cleaning is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Need {
+    None,
+    /// At its pace.
+    Some,
+    /// A slice after each commit.
+    Urgent,
+}
+
+/// What has been done since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Cleaned {
+    pub(crate) segments: u64,
+    pub(crate) records: u64,
+    pub(crate) bytes: u64,
+}
+
+/// The state of cleaning, owned by the writer.
+#[derive(Debug)]
+pub(crate) struct Cleaner {
+    index: Arc<Index>,
+    files: Files,
+    segment_bytes: u64,
+    slice: u64,
+    going: Option<Going>,
+    /// Bytes that may be read before mail goes first again.
+    earned: u64,
+    pub(crate) cleaned: Cleaned,
+}
+
+/// A segment that is half emptied.
+#[derive(Debug)]
+struct Going {
+    segment: Segment,
+    file: SharedFile,
+    at: u64,
+    end: u64,
+    carried: u64,
+}
+
+/// A message with open deliveries, ready to be written.
+struct Carrying {
+    body: body::Carried,
+    record: NewRecord,
+}
+
+impl Cleaner {
+    pub(crate) fn new(index: Arc<Index>, files: Files, segment_bytes: u64) -> Self {
+        Self {
+            index,
+            files,
+            segment_bytes,
+            slice: SLICE.min(segment_bytes / 2),
+            going: None,
+            earned: 0,
+            cleaned: Cleaned::default(),
+        }
+    }
+
+    /// Whether a segment is half emptied.
+    pub(crate) fn is_going(&self) -> bool {
+        self.going.is_some()
+    }
+
+    /// This much was appended.
+    pub(crate) fn earn(&mut self, bytes: u64) {
+        self.earned = (self.earned + bytes * PACE).min(4 * self.slice);
+    }
+
+    /// One slice, where there is something to clean and time for it.
+    ///
+    /// # Errors
+    /// See [`CleanError`]. After a full disk nothing has changed.
+    pub(crate) fn turn(
+        &mut self,
+        log: &mut Log,
+        press: Press,
+        wall_ms: u64,
+    ) -> Result<Turn, CleanError> {
+        let oldest = self.files.oldest().filter(|oldest| *oldest < log.end().0);
+        let Some(oldest) = oldest.filter(|_| self.index.knows_all()) else {
+            return Ok(Turn::NothingToDo);
+        };
+        if self.index.live_in(oldest).deliveries == 0 {
+            self.remove(log, oldest)?;
+            return Ok(Turn::Worked);
+        }
+        let (wanted, press) = match self.need(log, oldest) {
+            Need::None => (self.going.is_some(), press),
+            Need::Some => (true, press),
+            Need::Urgent => (true, Press::Idle),
+        };
+        if !wanted || press == Press::Busy && self.earned < self.slice {
+            return Ok(Turn::NothingToDo);
+        }
+        self.earned = self.earned.saturating_sub(self.slice);
+        self.slice(log, oldest, wall_ms)
+    }
+
+    /// Disk ≤ 2 × live + 2 segments: the tail and one that is being cleaned. Short of
+    /// space, a segment of which half is dead is gain enough; a copy of one that lives would only take from the reserve.
+    fn need(&self, log: &Log, oldest: u64) -> Need {
+        let (segments, bytes) = self.files.size();
+        let live = self.index.live().bytes;
+        let behind = bytes.saturating_sub(log.tail_bytes());
+        let few = FEW + 2 * behind / self.segment_bytes.max(1);
+        let half_dead = 2 * self.index.live_in(oldest).bytes < self.segment_bytes;
+        let short = log.spares().is_short() && half_dead;
+        if behind > 2 * live + self.segment_bytes / 2 {
+            Need::Urgent
+        } else if behind > 2 * live || segments > few || short {
+            Need::Some
+        } else {
+            Need::None
+        }
+    }
+
+    fn slice(&mut self, log: &mut Log, oldest: u64, wall_ms: u64) -> Result<Turn, CleanError> {
+        let mut going = match self.going.take() {
+            Some(going) if going.segment.number == oldest => going,
+            Some(_) | None => self.begin(oldest)?,
+        };
+        let (from, mut carrying, mut bytes) = (going.at, Vec::new(), 0);
+        while going.at < going.end && going.at - from < self.slice && bytes < self.slice {
+            let Some((header, envelope)) = going.next()? else {
+                break;
+            };
+            let place = going.place(&header);
+            going.at += header.len();
+            if let Some(carried) = self.carried(&going, place, &header, &envelope)? {
+                bytes += carried.record.len();
+                carrying.push(carried);
+            }
+        }
+        let (bodies, records): (Vec<_>, Vec<_>) = carrying
+            .into_iter()
+            .map(|carrying| (carrying.body, carrying.record))
+            .unzip();
+        if !records.is_empty() {
+            match log.append(&records, 1, wall_ms) {
+                Ok(written) => {
+                    for (body, written) in bodies.iter().zip(written) {
+                        going.carried += self.index.carried(body, written)?;
+                    }
+                }
+                Err(AppendError::Full) => return Ok(Turn::NothingToDo),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.cleaned.records += records.len() as u64;
+        self.cleaned.bytes += bytes;
+        if going.at < going.end {
+            self.going = Some(going);
+            return Ok(Turn::Worked);
+        }
+        let left = self.index.live_in(oldest).deliveries;
+        if left > 0 {
+            let segment = oldest;
+            return Err(CleanError::Mismatch { segment, left });
+        }
+        self.going = Some(going);
+        self.remove(log, oldest)?;
+        Ok(Turn::Worked)
+    }
+
+    fn begin(&self, oldest: u64) -> Result<Going, CleanError> {
+        let (segment, file) = self
+            .files
+            .get(oldest)
+            .ok_or_else(|| io::Error::other("a segment is missing"))?;
+        Ok(Going {
+            end: file.len()?,
+            segment,
+            file,
+            at: segment::HEADER,
+            carried: 0,
+        })
+    }
+
+    fn remove(&mut self, log: &mut Log, oldest: u64) -> Result<(), CleanError> {
+        let carried = self.going.take().map_or(0, |going| going.carried);
+        log.remove(oldest)?;
+        self.cleaned.segments += 1;
+        let (segments, bytes) = self.files.size();
+        tracing::info!(
+            segment = oldest,
+            carried,
+            segments,
+            bytes,
+            live = self.index.live().bytes,
+            "segment cleaned"
+        );
+        Ok(())
+    }
+
+    /// What is open of the message that a record holds. None: nothing, or a later record holds it.
+    fn carried(
+        &self,
+        going: &Going,
+        place: Place,
+        header: &Header,
+        envelope: &[u8],
+    ) -> Result<Option<Carrying>, CleanError> {
+        let Some((mut accepted, known)) = body::held_in(header.kind, envelope) else {
+            return Ok(None);
+        };
+        let mut body = body::Carried::default();
+        let mut open = Vec::new();
+        for site in accepted.deliveries.iter().map(|delivery| &delivery.site) {
+            let id = MessageId::try_from(&accepted.id[..]).ok();
+            let Some((message, site)) = id.zip(site.parse::<SiteName>().ok()) else {
+                continue;
+            };
+            let delivery = DeliveryId { message, site };
+            if let Some((position, entry)) = self.index.get(&delivery)?
+                && entry.place() == place
+            {
+                body.sequence = position.sequence;
+                body.start = entry.start;
+                body.states.push(entry.state(position));
+                open.push(entry.stored(&delivery.site));
+            }
+        }
+        if open.is_empty() {
+            return Ok(None);
+        }
+        accepted.deliveries = open;
+        let content = going.content(place, header)?;
+        // The checksum of the copy is right whatever it copies, so that what is bad stays known to be.
+        body.damaged =
+            known == body::Content::Damaged || crc32c::crc32c(&content) != header.content_crc;
+        body.accepted = Some(accepted);
+        let record = NewRecord {
+            kind: Kind::Carried,
+            envelope: body.encode_to_vec(),
+            content,
+        };
+        Ok(Some(Carrying { body, record }))
+    }
+}
+
+impl Going {
+    fn place(&self, header: &Header) -> Place {
+        Place {
+            segment: self.segment.number,
+            offset: self.at,
+            len: header.len(),
+        }
+    }
+
+    /// The record at `at`, or the next good one behind it, with its envelope; None where there is none.
+    fn next(&mut self) -> io::Result<Option<(Header, Vec<u8>)>> {
+        if let Some(found) = self.here()? {
+            return Ok(Some(found));
+        }
+        // What is no record has been copied to `quarantine/` by the start that found it.
+        let len = usize::try_from(self.end - self.at).map_err(io::Error::other)?;
+        let mut rest = vec![0; len];
+        read_exact_at(&*self.file, &mut rest, self.at)?;
+        self.at = replay::next_record(&rest, &self.segment, self.at).unwrap_or(self.end);
+        self.here()
+    }
+
+    fn here(&self) -> io::Result<Option<(Header, Vec<u8>)>> {
+        let mut bytes = vec![0; record::HEADER];
+        if self.file.read_at(&mut bytes, self.at)? < record::HEADER {
+            return Ok(None);
+        }
+        let Some(header) = record::unchecked(&bytes, &self.segment) else {
+            return Ok(None);
+        };
+        if self.at + header.len() > self.end {
+            return Ok(None);
+        }
+        bytes.resize(record::HEADER + header.envelope_len as usize, 0);
+        read_exact_at(
+            &*self.file,
+            &mut bytes[record::HEADER..],
+            self.at + record::HEADER as u64,
+        )?;
+        let good = record::decode(&bytes, &self.segment, self.at).is_some();
+        let envelope = bytes.split_off(record::HEADER);
+        Ok(good.then_some((header, envelope)))
+    }
+
+    fn content(&self, place: Place, header: &Header) -> io::Result<Bytes> {
+        let mut content = vec![0; header.content_len as usize];
+        let at = place.offset + place.len - content.len() as u64;
+        read_exact_at(&*self.file, &mut content, at)?;
+        Ok(Bytes::from(content))
+    }
+}

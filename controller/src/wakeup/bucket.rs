@@ -1,0 +1,124 @@
+//! Token buckets, as values: who asks and `now` in, whether there is a token out.
+//!
+//! A bucket is one point in time: the one at which it is full again. So a full bucket needs no memory, one that is not
+//! costs an entry, and a token can be given back, which what a member does rightly is not to be charged for needs.
+//!
+//! # Invariants
+//! The table is bounded. When it is full of buckets that are not, a new key gets no token: whoever can fill it has spent
+//! more than that key could.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::time::Duration;
+
+/// How much one key may do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rate {
+    /// Tokens in a full bucket.
+    pub(crate) burst: u32,
+    /// One token comes back in this time.
+    pub(crate) refill: Duration,
+}
+
+/// No token is left; there is one again after this time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Empty(pub(crate) Duration);
+
+/// A bucket for each key.
+#[derive(Debug)]
+pub(crate) struct Buckets<K> {
+    rate: Rate,
+    most: usize,
+    full_at: HashMap<K, Duration>,
+}
+
+impl<K: Hash + Eq> Buckets<K> {
+    /// At most `most` buckets that are not full.
+    pub(crate) fn new(rate: Rate, most: usize) -> Self {
+        Self {
+            rate,
+            most,
+            full_at: HashMap::new(),
+        }
+    }
+
+    /// `now` is monotonic.
+    ///
+    /// # Errors
+    /// The bucket is empty; nothing was taken.
+    pub(crate) fn take(&mut self, key: K, now: Duration) -> Result<(), Empty> {
+        let Rate { burst, refill } = self.rate;
+        if !self.full_at.contains_key(&key) && self.full_at.len() >= self.most {
+            self.full_at.retain(|_, full_at| *full_at > now);
+            if self.full_at.len() >= self.most {
+                return Err(Empty(refill));
+            }
+        }
+        let full_at = self.full_at.entry(key).or_insert(now);
+        let then = (*full_at).max(now) + refill;
+        let latest = now + refill * burst;
+        if then > latest {
+            return Err(Empty(then - latest));
+        }
+        *full_at = then;
+        Ok(())
+    }
+
+    pub(crate) fn give_back(&mut self, key: &K) {
+        if let Some(full_at) = self.full_at.get_mut(key) {
+            *full_at = full_at.saturating_sub(self.rate.refill);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn buckets(burst: u32, most: usize) -> Buckets<&'static str> {
+        let refill = at(1000);
+        Buckets::new(Rate { burst, refill }, most)
+    }
+
+    #[test]
+    fn a_burst_and_then_one_each_time_it_refills() {
+        let mut it = buckets(2, 10);
+        for (key, ms, taken) in [
+            ("a", 0, Ok(())),
+            ("a", 0, Ok(())),
+            ("a", 0, Err(Empty(at(1000)))),
+            ("b", 0, Ok(())),
+            ("a", 999, Err(Empty(at(1)))),
+            ("a", 1000, Ok(())),
+            ("a", 1000, Err(Empty(at(1000)))),
+            ("a", 9000, Ok(())),
+            ("a", 9000, Ok(())),
+            ("a", 9000, Err(Empty(at(1000)))),
+        ] {
+            assert_eq!(it.take(key, at(ms)), taken, "{key} at {ms}");
+        }
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again() {
+        let mut it = buckets(1, 10);
+        assert_eq!(it.take("a", at(0)), Ok(()));
+        it.give_back(&"a");
+        it.give_back(&"unknown");
+        assert_eq!(it.take("a", at(0)), Ok(()));
+        assert!(it.take("a", at(0)).is_err());
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_full_buckets_leave_it() {
+        let mut it = buckets(1, 2);
+        assert!(it.take("a", at(0)).is_ok() && it.take("b", at(500)).is_ok());
+        assert!(it.take("c", at(500)).is_err());
+        assert!(it.take("c", at(1000)).is_ok());
+        assert_eq!(it.full_at.len(), 2);
+    }
+}

@@ -1,0 +1,81 @@
+//! Whether the certificate a client presented is that of a site: the same chain and name, or the same fingerprint, that
+//! prove its mail server to an agent.
+//!
+//! # Invariants
+//! Where an authority is asked for, rustls's own verifier over exactly that authority and its revocation lists says yes,
+//! with the site's defined name; nothing else does.
+//!
+//! # Not here
+//! The proof `public`: its certificate is anybody's who has the name for a day; such a site uses its password.
+
+use std::sync::Arc;
+
+use dd_proto::fingerprint::Fingerprint;
+use dd_proto::site::{Certified, Proof, Site};
+use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier as _;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
+use sha2::{Digest as _, Sha256};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use crate::registry::Registry;
+
+/// What a certificate proves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proves {
+    Site,
+    Nothing,
+}
+
+/// Whether the chain speaks for the site. That the client holds the key, the handshake has shown.
+pub(super) fn is_of(
+    site: &Site,
+    chain: &[CertificateDer<'static>],
+    registry: &Registry,
+    now: UnixTime,
+) -> Proves {
+    let proved = match (&site.proof, site.proof.certified()) {
+        (Proof::Fingerprint { listed }, _) => {
+            let listed = |it: &Fingerprint| listed.contains(it);
+            prints(chain).is_some_and(|both| both.iter().any(listed))
+        }
+        (_, Some(certified)) => verify(certified, chain, registry, now).is_some(),
+        (_, None) => false,
+    };
+    match proved {
+        true => Proves::Site,
+        false => Proves::Nothing,
+    }
+}
+
+/// Of the certificate, and of its key.
+fn prints(chain: &[CertificateDer<'static>]) -> Option<[Fingerprint; 2]> {
+    let der = chain.first()?;
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let print = |bytes: &[u8]| Fingerprint(Sha256::digest(bytes).into());
+    Some([print(der), print(certificate.public_key().raw)])
+}
+
+fn verify(
+    certified: &Certified,
+    chain: &[CertificateDer<'static>],
+    registry: &Registry,
+    now: UnixTime,
+) -> Option<()> {
+    let (end_entity, intermediates) = chain.split_first()?;
+    let authority = registry.authority(&certified.authority)?;
+    let mut roots = RootCertStore::empty();
+    let anchors = authority.certificates.iter();
+    roots.add_parsable_certificates(anchors.map(|der| CertificateDer::from(der.to_vec())));
+    let lists = authority.revocation_lists.iter();
+    let lists = lists.map(|der| CertificateRevocationListDer::from(der.to_vec()));
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .with_crls(lists)
+        .build()
+        .ok()?;
+    let name = ServerName::try_from(certified.name.as_str()).ok()?;
+    let verified = verifier.verify_server_cert(end_entity, intermediates, &name, &[], now);
+    verified.ok().map(drop)
+}

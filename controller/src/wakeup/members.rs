@@ -1,0 +1,214 @@
+//! Signing in with a site's name and password, for every door that asks for them.
+//!
+//! argon2 is slow on purpose, so it is what an attacker would tire the controller out with. Three buckets stand before
+//! it: of the client's address, of its network, and of the account. Who signs in gets the tokens back, so only wrong
+//! passwords cost. One address cannot empty the bucket of its network, nor one network that of an account, for the larger
+//! one fills faster; and where an account was last signed in to from an address, guesses from elsewhere do not keep that
+//! address out.
+//!
+//! # Invariants
+//! - No password is hashed before all buckets have given a token.
+//! - Names that exist and names that do not are answered alike, take the same buckets and the same time.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use dd_proto::name::SiteName;
+use dd_proto::site::Site;
+
+use super::bucket::{Buckets, Empty, Rate};
+use super::limits::{host, network};
+use super::monotonic;
+use crate::credentials::{Match, Passwords};
+use crate::registry::Registry;
+
+const ADDRESS: Rate = Rate {
+    burst: 10,
+    refill: Duration::from_secs(10),
+};
+const NETWORK: Rate = Rate {
+    burst: 100,
+    refill: Duration::from_secs(1),
+};
+const ACCOUNT: Rate = Rate {
+    burst: 200,
+    refill: Duration::from_millis(500),
+};
+const MOST: usize = 50_000;
+/// Addresses that are remembered as an account's own.
+const MOST_KNOWN: usize = 100_000;
+
+/// What came of it.
+#[derive(Debug, Clone)]
+pub enum SignIn {
+    As(Arc<Site>),
+    /// No such site, no password set, or another one.
+    Wrong,
+    /// Too many were wrong; again after this time.
+    TooOften(Duration),
+    /// Too many at once: nothing was compared.
+    Busy,
+}
+
+/// Everybody who can sign in.
+#[derive(Debug)]
+pub struct Members {
+    registry: Registry,
+    passwords: Arc<Passwords>,
+    guesses: Mutex<Guesses>,
+    began: Instant,
+}
+
+const LOCK: &str = "no holder of this lock panics";
+
+impl Members {
+    pub(super) fn new(registry: Registry, passwords: Arc<Passwords>, began: Instant) -> Self {
+        Self {
+            registry,
+            passwords,
+            guesses: Mutex::default(),
+            began,
+        }
+    }
+
+    /// `user` is what somebody typed.
+    pub async fn sign_in(&self, user: &str, password: String, client: IpAddr) -> SignIn {
+        let account: Box<str> = user.chars().take(64).flat_map(char::to_lowercase).collect();
+        let guess = Guess::of(account, client);
+        let now = monotonic(self.began);
+        if let Err(Empty(wait)) = self.guesses.lock().expect(LOCK).take(&guess, now) {
+            return SignIn::TooOften(wait);
+        }
+        let name: Option<SiteName> = user.parse().ok();
+        let site = name.and_then(|name| self.registry.site(&name));
+        let hash = site.as_ref().and_then(|site| site.password_hash.clone());
+        match (self.passwords.verify(password, hash).await, site) {
+            (Ok(Match::Same), Some(site)) => {
+                self.guesses.lock().expect(LOCK).was_right(guess);
+                SignIn::As(site)
+            }
+            (Ok(_), _) => SignIn::Wrong,
+            (Err(_), _) => SignIn::Busy,
+        }
+    }
+}
+
+/// Who tries what, as the buckets see it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Guess {
+    account: Box<str>,
+    host: IpAddr,
+    network: IpAddr,
+}
+
+impl Guess {
+    fn of(account: Box<str>, client: IpAddr) -> Self {
+        Self {
+            account,
+            host: host(client),
+            network: network(client),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Guesses {
+    addresses: Buckets<IpAddr>,
+    networks: Buckets<IpAddr>,
+    accounts: Buckets<Box<str>>,
+    known: HashSet<(Box<str>, IpAddr)>,
+}
+
+impl Default for Guesses {
+    fn default() -> Self {
+        Self {
+            addresses: Buckets::new(ADDRESS, MOST),
+            networks: Buckets::new(NETWORK, MOST),
+            accounts: Buckets::new(ACCOUNT, MOST),
+            known: HashSet::new(),
+        }
+    }
+}
+
+impl Guesses {
+    /// The narrowest bucket comes first: what it refuses costs the wider ones nothing.
+    fn take(&mut self, guess: &Guess, now: Duration) -> Result<(), Empty> {
+        self.addresses.take(guess.host, now)?;
+        self.networks.take(guess.network, now)?;
+        match self.is_known(guess) {
+            true => Ok(()),
+            false => self.accounts.take(guess.account.clone(), now),
+        }
+    }
+
+    fn was_right(&mut self, guess: Guess) {
+        self.addresses.give_back(&guess.host);
+        self.networks.give_back(&guess.network);
+        if self.is_known(&guess) {
+            return;
+        }
+        self.accounts.give_back(&guess.account);
+        if self.known.len() >= MOST_KNOWN {
+            self.known.clear();
+        }
+        self.known.insert((guess.account, guess.host));
+    }
+
+    fn is_known(&self, guess: &Guess) -> bool {
+        self.known.contains(&(guess.account.clone(), guess.host))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guess(account: &str, client: &str) -> Guess {
+        Guess::of(account.into(), client.parse().unwrap())
+    }
+
+    fn granted(guesses: &mut Guesses, guess: &Guess, times: usize) -> usize {
+        let taken = (0..times).filter(|_| guesses.take(guess, Duration::ZERO).is_ok());
+        taken.count()
+    }
+
+    #[test]
+    fn of_ten_thousand_guesses_from_one_address_ten_are_hashed() {
+        let mut guesses = Guesses::default();
+        let stranger = guess("home", "192.0.2.9");
+        assert_eq!(granted(&mut guesses, &stranger, 10_000), 10);
+        // In the same network, for the same account, a member is not kept out.
+        assert_eq!(granted(&mut guesses, &guess("home", "192.0.2.1"), 1), 1);
+    }
+
+    #[test]
+    fn a_network_and_an_account_have_their_end_too() {
+        let mut guesses = Guesses::default();
+        let from_network = (1..=50).map(|n| guess("home", &format!("192.0.2.{n}")));
+        let in_network: usize = from_network.map(|it| granted(&mut guesses, &it, 10)).sum();
+        assert_eq!(in_network, 100);
+        let from_everywhere = (1..=50).map(|n| guess("home", &format!("198.51.{n}.1")));
+        let in_all: usize = from_everywhere
+            .map(|it| granted(&mut guesses, &it, 10))
+            .sum();
+        assert_eq!(in_all, 100);
+        assert_eq!(granted(&mut guesses, &guess("other", "203.0.113.1"), 1), 1);
+    }
+
+    #[test]
+    fn who_is_right_pays_nothing_and_is_not_kept_out_by_others() {
+        let mut guesses = Guesses::default();
+        let member = guess("home", "203.0.113.7");
+        for _ in 0..1000 {
+            assert_eq!(granted(&mut guesses, &member, 1), 1);
+            guesses.was_right(member.clone());
+        }
+        for n in 1..=50 {
+            granted(&mut guesses, &guess("home", &format!("198.51.{n}.1")), 10);
+        }
+        assert_eq!(granted(&mut guesses, &guess("home", "203.0.114.7"), 1), 0);
+        assert_eq!(granted(&mut guesses, &member, 1), 1);
+    }
+}

@@ -1,0 +1,97 @@
+//! What a member proves itself with, changed by the member.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+
+use super::client::Client;
+use super::fields::Fields;
+use super::portal::{Visitor, to_start};
+use super::session::Notice;
+use super::{Web, now};
+use crate::credentials::{PasswordError, generate_wake_secret, wake_digest};
+use crate::registry::sites::Credential;
+use crate::wakeup::members::SignIn;
+
+pub(super) async fn password(
+    State(web): State<Arc<Web>>,
+    Extension(Client(client)): Extension<Client>,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Response {
+    let visitor = match web.form(&headers, &fields) {
+        Ok(visitor) => visitor,
+        Err(answer) => return *answer,
+    };
+    let given = |name: &str| fields.get(name).unwrap_or_default().to_owned();
+    let name = visitor.site.name.as_str();
+    let signing_in = web.wakeup.members().sign_in(name, given("current"), client);
+    let notice = match signing_in.await {
+        SignIn::As(_) if given("new") != given("again") => Notice::PasswordsDiffer,
+        SignIn::As(_) => set_password(&web, &visitor, given("new")).await,
+        SignIn::Wrong => Notice::WrongPassword,
+        SignIn::TooOften(_) | SignIn::Busy => Notice::NotNow,
+    };
+    web.sessions().say(&visitor.id, notice);
+    to_start()
+}
+
+async fn set_password(web: &Web, visitor: &Visitor, password: String) -> Notice {
+    let hash = match web.passwords.hash(password).await {
+        Ok(hash) => hash,
+        Err(PasswordError::Unfit) => return Notice::UnfitPassword,
+        Err(_) => return Notice::NotNow,
+    };
+    let credential = Credential::Password(hash.clone());
+    let notice = set(web, visitor, credential, Notice::PasswordChanged).await;
+    if notice == Notice::PasswordChanged {
+        web.sessions().keep(&visitor.id, &hash);
+    }
+    notice
+}
+
+pub(super) async fn wake_secret(
+    State(web): State<Arc<Web>>,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Response {
+    let visitor = match web.form(&headers, &fields) {
+        Ok(visitor) => visitor,
+        Err(answer) => return *answer,
+    };
+    let notice = match fields.get("do") {
+        Some("revoke") => {
+            set(
+                &web,
+                &visitor,
+                Credential::NoWakeSecret,
+                Notice::WakeRevoked,
+            )
+            .await
+        }
+        _ => {
+            let secret = generate_wake_secret(&mut rand::rng());
+            let url = format!("{}/wake/{secret}", web.origin);
+            let credential = Credential::WakeSecret(wake_digest(&secret));
+            set(&web, &visitor, credential, Notice::WakeUrl(url)).await
+        }
+    };
+    web.sessions().say(&visitor.id, notice);
+    to_start()
+}
+
+async fn set(web: &Web, visitor: &Visitor, credential: Credential, done: Notice) -> Notice {
+    let name = visitor.site.name.as_str();
+    let who = visitor.who();
+    let setting = web.editor.set_credential(name, credential, &who, now());
+    match setting.await {
+        Ok(_) => done,
+        Err(error) => {
+            tracing::warn!(site = name, %error, "a member's change was not made");
+            Notice::NotNow
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! One sentence that says what a member can do, by what came of the last try.
+//!
+//! # Not here
+//! What was found, in full: that sentence comes from the agent, in English, and is shown beside this one.
+
+use super::language::Language;
+
+/// German, English.
+type Both = [&'static str; 2];
+
+const GENERIC_DOWN: Both = [
+    "Prüfen Sie, ob der Rechner läuft, ob sein DynDNS-Name auf die heutige Adresse zeigt und ob der Router den Port weiterleitet.",
+    "Check that the machine is running, that its DynDNS name points to today's address, and that the router forwards the port.",
+];
+
+const DOWN: [(&str, Both); 5] = [
+    (
+        "has no address",
+        [
+            "Der Name Ihres Servers hat im DNS keine Adresse: sehen Sie nach Ihrem DynDNS-Client.",
+            "The name of your server has no address in the DNS: look after your DynDNS client.",
+        ],
+    ),
+    (
+        "refused",
+        [
+            "Der Anschluss antwortet, aber auf diesem Port lauscht kein Mailserver: starten Sie ihn, oder prüfen Sie die Portweiterleitung.",
+            "The line answers, but no mail server listens on this port: start it, or check the port forwarding.",
+        ],
+    ),
+    (
+        "no public address",
+        [
+            "Der Name zeigt auf eine Adresse, die nicht im Internet liegt: sehen Sie nach Ihrem DynDNS-Client.",
+            "The name points to an address that is not on the Internet: look after your DynDNS client.",
+        ],
+    ),
+    (
+        "belongs to the provider",
+        [
+            "Der Name zeigt auf eine Adresse Ihres Providers: sehen Sie nach Ihrem DynDNS-Client.",
+            "The name points to an address of your provider's: look after your DynDNS client.",
+        ],
+    ),
+    ("", GENERIC_DOWN),
+];
+
+const WRONG: [(&str, Both); 21] = [
+    (
+        "NoStartTls",
+        [
+            "Was dort antwortet, bietet kein STARTTLS. Ist es Ihr Server, schalten Sie TLS ein; sonst zeigt Ihr DynDNS-Name auf eine alte Adresse.",
+            "What answers there offers no STARTTLS. If it is your server, turn TLS on; if not, your DynDNS name points to an old address.",
+        ],
+    ),
+    (
+        "UnknownIssuer",
+        [
+            "Das gezeigte Zertifikat stammt nicht von der vereinbarten Stelle. Ist es Ihr Server, installieren Sie dort das richtige Zertifikat samt Kette; sonst zeigt Ihr DynDNS-Name auf eine alte Adresse.",
+            "The certificate shown was not issued by the agreed authority. If it is your server, install the right certificate with its chain; if not, your DynDNS name points to an old address.",
+        ],
+    ),
+    (
+        "NameMismatch",
+        [
+            "Das gezeigte Zertifikat gilt für einen anderen Namen. Entweder antwortet ein fremder Rechner (prüfen Sie Ihren DynDNS-Namen), oder auf Ihrem Server ist das falsche Zertifikat installiert.",
+            "The certificate shown is for another name. Either a stranger's machine answers (check your DynDNS name), or the wrong certificate is installed on your server.",
+        ],
+    ),
+    (
+        "Expired",
+        [
+            "Ihr Zertifikat ist abgelaufen: erneuern Sie es, und laden Sie den Mailserver neu.",
+            "Your certificate has expired: renew it, and reload the mail server.",
+        ],
+    ),
+    (
+        "NotYetValid",
+        [
+            "Das Zertifikat gilt noch nicht: prüfen Sie seine Daten und die Uhr des Servers.",
+            "The certificate is not valid yet: check its dates, and the server's clock.",
+        ],
+    ),
+    (
+        "CaUsedAsEndEntity",
+        [
+            "Ihr Server zeigt das Zertifikat einer Zertifizierungsstelle statt eines eigenen: lassen Sie sich eines für den Server ausstellen.",
+            "Your server shows an authority's certificate instead of its own: have one issued for the server.",
+        ],
+    ),
+    (
+        "Revoked",
+        [
+            "Dieses Zertifikat wurde widerrufen: bitten Sie Ihren Provider um ein neues.",
+            "This certificate has been revoked: ask your provider for a new one.",
+        ],
+    ),
+    (
+        "RevocationUnknown",
+        [
+            "Ob das Zertifikat widerrufen ist, lässt sich gerade nicht feststellen: fragen Sie Ihren Provider.",
+            "Whether the certificate has been revoked cannot be told at the moment: ask your provider.",
+        ],
+    ),
+    (
+        "WeakKey",
+        [
+            "Der Schlüssel des Zertifikats ist zu kurz: stellen Sie eines mit mindestens 2048 Bit aus.",
+            "The certificate's key is too short: issue one with at least 2048 bits.",
+        ],
+    ),
+    (
+        "AnchorExpired",
+        [
+            "Die Zertifizierungsstelle selbst ist abgelaufen: fragen Sie Ihren Provider.",
+            "The authority itself has expired: ask your provider.",
+        ],
+    ),
+    (
+        "NoAnchor",
+        [
+            "Beim Provider fehlt die Zertifizierungsstelle Ihrer Site: fragen Sie ihn.",
+            "The provider lacks the authority of your site: ask there.",
+        ],
+    ),
+    (
+        "BadCertificate",
+        [
+            "Das Zertifikat ist nicht lesbar: installieren Sie es neu.",
+            "The certificate cannot be read: install it anew.",
+        ],
+    ),
+    (
+        "WrongPurpose",
+        [
+            "Das Zertifikat ist nicht für Server bestimmt: lassen Sie eines mit dem Zweck „serverAuth“ ausstellen.",
+            "The certificate is not meant for servers: have one issued for “serverAuth”.",
+        ],
+    ),
+    (
+        "TlsTooOld",
+        [
+            "Ihr Mailserver spricht nur veraltetes TLS: bringen Sie ihn auf TLS 1.2 oder neuer.",
+            "Your mail server speaks outdated TLS only: update it to TLS 1.2 or newer.",
+        ],
+    ),
+    (
+        "AddressNotListed",
+        [
+            "Die Antwort kam von einer Adresse, die für Ihre Site nicht eingetragen ist: lassen Sie sie eintragen, oder prüfen Sie den Namen.",
+            "The answer came from an address that is not listed for your site: have it listed, or check the name.",
+        ],
+    ),
+    (
+        "Fingerprint",
+        [
+            "Das gezeigte Zertifikat ist nicht das vereinbarte: lassen Sie den neuen Fingerabdruck eintragen, falls Sie es gewechselt haben.",
+            "The certificate shown is not the agreed one: have the new fingerprint entered if you have replaced it.",
+        ],
+    ),
+    (
+        "Loop",
+        [
+            "Die Verbindung kam bei uns selbst wieder an: der eingetragene Name zeigt auf den Provider.",
+            "The connection came back to ourselves: the configured name points to the provider.",
+        ],
+    ),
+    (
+        "TurnedAway",
+        [
+            "Der Server hat uns abgewiesen, bevor er sich ausweisen konnte: lassen Sie unsere Adressen (unten) durch seine Filter.",
+            "The server turned us away before it could prove itself: let our addresses (below) through its filters.",
+        ],
+    ),
+    (
+        "NotSmtp",
+        [
+            "Dort antwortet etwas, das kein Mailserver ist: prüfen Sie Port und Weiterleitung.",
+            "What answers there is no mail server: check the port and its forwarding.",
+        ],
+    ),
+    (
+        "HandshakeFailed",
+        [
+            "Die Verschlüsselung kam nicht zustande: sehen Sie in die TLS-Einstellungen und das Protokoll Ihres Mailservers.",
+            "Encryption could not be set up: look into the TLS settings and the log of your mail server.",
+        ],
+    ),
+    (
+        "",
+        [
+            "Prüfen Sie, ob Ihr DynDNS-Name auf Ihren Server zeigt und dort das richtige Zertifikat installiert ist.",
+            "Check that your DynDNS name points to your server, and that the right certificate is installed there.",
+        ],
+    ),
+];
+
+const REFUSED: Both = [
+    "Sehen Sie in das Protokoll Ihres Mailservers: er muss Mail für Ihre Domains von unseren Adressen (unten) annehmen.",
+    "Look into your mail server's log: it has to take mail for your domains from our addresses (below).",
+];
+
+const BUSY: Both = [
+    "Meist vergeht das von selbst. Hält es an, prüfen Sie Plattenplatz und Last Ihres Mailservers.",
+    "This usually passes. If it lasts, check the disk space and the load of your mail server.",
+];
+
+const DEFERRED: Both = [
+    "Die Antwort Ihres Servers steht unten bei den letzten Versuchen; oft ist es Greylisting oder ein volles Postfach.",
+    "Your server's answer stands below with the last tries; often it is greylisting or a full mailbox.",
+];
+
+/// `why` is the word for the site's state; `reason` and `detail` are what the last try found.
+pub(super) fn advice(
+    why: &str,
+    reason: &str,
+    detail: &str,
+    language: Language,
+) -> Option<&'static str> {
+    let found = |table: &[(&str, Both)], text: &str| {
+        let row = table.iter().find(|(part, _)| text.contains(part));
+        row.map(|(_, both)| *both)
+    };
+    let [german, english] = match why {
+        "down" => found(&DOWN, &detail.to_ascii_lowercase())?,
+        "wrong-host" => found(&WRONG, reason)?,
+        "refused" => REFUSED,
+        "busy" => BUSY,
+        "deferred" => DEFERRED,
+        _ => return None,
+    };
+    Some(match language {
+        Language::German => german,
+        Language::English => english,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_trouble_has_its_advice() {
+        for (why, reason, detail, says) in [
+            (
+                "down",
+                "",
+                "192.0.2.1:25 does not answer within 30 seconds",
+                "router forwards",
+            ),
+            (
+                "down",
+                "",
+                "the name a.example has no address: x",
+                "DynDNS client",
+            ),
+            (
+                "down",
+                "",
+                "192.0.2.1:25 does not answer: Connection refused",
+                "no mail server listens",
+            ),
+            ("wrong-host", "NameMismatch", "", "another name"),
+            ("wrong-host", "Expired", "", "has expired"),
+            ("wrong-host", "SomethingNew", "", "right certificate"),
+            ("refused", "", "", "log"),
+        ] {
+            let sentence = advice(why, reason, detail, Language::English).unwrap();
+            assert!(sentence.contains(says), "{sentence}");
+            assert!(advice(why, reason, detail, Language::German).is_some());
+        }
+        assert_eq!(advice("", "", "", Language::English), None);
+    }
+}

@@ -1,0 +1,67 @@
+//! What a request says in its query and, if it is a form, in its body.
+//!
+//! # Invariants
+//! A body is read to its end, which has to come soon, or the request is refused.
+
+use std::time::Duration;
+
+use axum::body::{self, Body};
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+const MAX_BODY: usize = 16 * 1024;
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Names and values, in order.
+#[derive(Debug, Default)]
+pub struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    /// The first of that name.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(it, _)| it == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    fn add(&mut self, encoded: &[u8]) {
+        let pairs = form_urlencoded::parse(encoded);
+        self.0
+            .extend(pairs.map(|(name, value)| (name.into_owned(), value.into_owned())));
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for Fields {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Response> {
+        let (parts, body) = request.into_parts();
+        let mut fields = Self::default();
+        fields.add(parts.uri.query().unwrap_or_default().as_bytes());
+        let body = whole(body).await?;
+        if is_form(&parts.headers) {
+            fields.add(&body);
+        }
+        Ok(fields)
+    }
+}
+
+async fn whole(body: Body) -> Result<body::Bytes, Response> {
+    let reading = body::to_bytes(body, MAX_BODY);
+    match tokio::time::timeout(BODY_TIMEOUT, reading).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => Err(closing(StatusCode::PAYLOAD_TOO_LARGE, "too much\n")),
+        Err(_) => Err(closing(StatusCode::REQUEST_TIMEOUT, "too slow\n")),
+    }
+}
+
+/// What is left of the body is not read.
+fn closing(status: StatusCode, says: &'static str) -> Response {
+    (status, [(header::CONNECTION, "close")], says).into_response()
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|it| it.to_str().ok()).unwrap_or_default();
+    kind.starts_with("application/x-www-form-urlencoded")
+}

@@ -1,0 +1,245 @@
+//! The members' portal, in a browser and over plain HTTP.
+
+use std::process::Command;
+
+use dd_tests::browser::{Browser, Look, Scripts};
+use dd_tests::http::{Answer, curl};
+use dd_tests::site::{At, Script, Site};
+use dd_tests::submit::message;
+use dd_tests::wait::{PATIENCE, until};
+use dd_tests::world::World;
+
+const PASSWORD: &str = "correct horse battery";
+
+#[test]
+fn deliver_now_shows_its_outcome_without_a_reload() {
+    let world = World::start();
+    let mut home = world.away("home", 2, PASSWORD);
+    let browser = Browser::start(world.path(), Look::DESKTOP);
+    browser.sign_in(&world.url("/"), "home", PASSWORD);
+    browser.says("Your server cannot be reached");
+    assert!(
+        browser.text().contains("no mail server listens"),
+        "{}",
+        browser.text()
+    );
+    // Gone if the page were loaded anew.
+    browser.run("window.unloaded = 'not yet'");
+    browser.click("#deliver");
+    browser.says("Not reached. Your mail stays here.");
+    home.resume();
+    browser.click("#deliver");
+    browser.says("2 messages delivered.");
+    browser.says("Everything delivered");
+    home.received(2);
+    assert_eq!(browser.run("return window.unloaded"), "not yet");
+    let complaints = browser
+        .run("return document.querySelectorAll('script:not([src]), [style], [onclick]').length");
+    assert_eq!(complaints, 0);
+}
+
+#[test]
+fn without_scripts_it_does_the_same() {
+    let world = World::start();
+    let mut home = world.away("home", 1, PASSWORD);
+    home.resume();
+    let look = Look {
+        scripts: Scripts::Off,
+        language: "de",
+        ..Look::DESKTOP
+    };
+    let browser = Browser::start(world.path(), look);
+    browser.sign_in(&world.url("/"), "home", PASSWORD);
+    browser.says("Ihr Server ist nicht erreichbar");
+    browser.click("#deliver");
+    browser.says("1 Nachricht zugestellt.");
+    home.received(1);
+    browser.click("a[hreflang='en']");
+    browser.says("Everything delivered");
+    browser.click("form[action='/sign-out'] button");
+    browser.says("Sign in");
+}
+
+/// Everything that a hostile home server, sender or client can make the portal show.
+#[test]
+fn what_came_over_the_network_stays_text() {
+    const PROBE: &str = "<img src=x onerror=alert(1)>\"'\u{1b}[2J";
+    let world = World::start();
+    let probe = "\"<script>alert(1)</script>\"@evil.example";
+    let script = Script::plain().says(At::Mail, &format!("550 5.7.1 {PROBE}"));
+    let home = Site::start(script);
+    let host = home.address().to_string();
+    let ip = home.address().ip().to_string();
+    let add = [
+        "site",
+        "add",
+        "home",
+        "--domain",
+        "home.example",
+        "--host",
+        &host,
+        "--proof",
+        "static-ip",
+        "--address",
+        &ip,
+        "--retry",
+        "1h",
+    ];
+    let _ = world.ddadm().run(&add).done();
+    world.set_password("home", PASSWORD);
+    world
+        .smtp()
+        .send(probe, "me@home.example", &message("<b>subject</b>"));
+    world.site_is("home", "waiting");
+    let browser = Browser::start(world.path(), Look::DESKTOP);
+    browser.sign_in(&world.url("/"), "home", PASSWORD);
+    browser.says("<script>alert(1)</script>");
+    browser.says("<img src=x onerror=alert(1)>");
+    assert!(!browser.text().contains("subject"));
+    let made =
+        browser.run("return document.querySelectorAll('main img, main script, main b').length");
+    assert_eq!(made, 0);
+    // The password stands in no log, whatever was typed.
+    let answer = sign_in(&world, "<b>home", "wrong password", &[]);
+    assert_eq!(answer.status, 403);
+    assert!(answer.body.contains("&#60;b&#62;home"), "{}", answer.body);
+}
+
+fn sign_in(world: &World, site: &str, password: &str, more: &[&str]) -> Answer {
+    let (site, password) = (format!("site={site}"), format!("password={password}"));
+    let url = world.url("/sign-in");
+    let args = [
+        "--data-urlencode",
+        &site,
+        "--data-urlencode",
+        &password,
+        &url,
+    ];
+    curl(&[more, &args].concat())
+}
+
+/// The cookie and the token of somebody who has signed in.
+fn signed_in(world: &World, site: &str) -> (String, String) {
+    let answer = sign_in(world, site, PASSWORD, &[]);
+    assert_eq!(answer.status, 303, "{answer:?}");
+    let set = answer.header("set-cookie");
+    assert!(
+        set.contains("HttpOnly") && set.contains("SameSite=Lax"),
+        "{set}"
+    );
+    let cookie = format!("Cookie: {}", set.split(';').next().expect("a pair"));
+    let page = curl(&["-H", &cookie, &world.url("/")]);
+    let (_, rest) = page
+        .body
+        .split_once("name=\"csrf\" value=\"")
+        .expect("a form");
+    let token = rest.split('"').next().expect("a token").to_owned();
+    (cookie, token)
+}
+
+#[test]
+fn a_site_cannot_see_or_touch_anothers_page() {
+    let world = World::start();
+    for name in ["home", "other"] {
+        let _ = world.home(name, &[]);
+        world.set_password(name, PASSWORD);
+    }
+    let (home, home_token) = signed_in(&world, "home");
+    let (other, other_token) = signed_in(&world, "other");
+    let page = curl(&["-H", &home, &world.url("/?site=other")]).body;
+    assert!(
+        page.contains(">home</span>") && !page.contains("other"),
+        "{page}"
+    );
+    let hold = |cookie: &str, token: &str, more: &[&str]| {
+        let data = format!("csrf={token}&until=2099-01-01&site=other");
+        let url = world.url("/resume");
+        let args = ["-H", cookie, "-d", &data, &url];
+        curl(&[more, &args].concat()).status
+    };
+    // Another session's token, none, and another site's page are refused.
+    assert_eq!(hold(&home, &other_token, &[]), 403);
+    assert_eq!(hold(&home, "", &[]), 403);
+    assert_eq!(
+        hold(&home, &home_token, &["-H", "Sec-Fetch-Site: cross-site"]),
+        403
+    );
+    assert_eq!(
+        hold(&home, &home_token, &["-H", "Origin: http://evil.example"]),
+        403
+    );
+    assert_eq!(hold(&home, &home_token, &[]), 303);
+    // An id that somebody fixed is nobody's, and is not taken over at sign-in.
+    let fixed = "Cookie: session=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    assert!(
+        curl(&["-H", fixed, &world.url("/")])
+            .body
+            .contains("id=\"password\"")
+    );
+    let answer = sign_in(&world, "home", PASSWORD, &["-H", fixed]);
+    assert!(!answer.header("set-cookie").contains("AAAAAAAA"));
+    // Signed out, the id is worth nothing.
+    let data = format!("csrf={other_token}");
+    let out = curl(&["-H", &other, "-d", &data, &world.url("/sign-out")]);
+    assert_eq!(out.status, 303);
+    assert_eq!(curl(&["-H", &other, &world.url("/live")]).status, 401);
+}
+
+#[test]
+fn a_member_pauses_changes_the_password_and_makes_a_wake_up_url() {
+    let world = World::start();
+    let _home = world.home("home", &[]);
+    world.set_password("home", PASSWORD);
+    let (cookie, token) = signed_in(&world, "home");
+    let post = |path: &str, data: &str| {
+        let data = format!("csrf={token}&{data}");
+        let answer = curl(&["-H", &cookie, "-d", &data, &world.url(path)]);
+        assert_eq!(answer.status, 303, "{answer:?}");
+        curl(&["-H", &cookie, &world.url("/")]).body
+    };
+    assert!(post("/hold", "until=2020-01-01").contains("in the future"));
+    let day = Command::new("date")
+        .args(["-d", "+3 days", "+%F"])
+        .output()
+        .expect("date");
+    let day = String::from_utf8_lossy(&day.stdout).trim().to_owned();
+    assert!(post("/hold", &format!("until={day}")).contains("Delivery is paused"));
+    world.site_is("home", "held");
+    assert!(post("/resume", "").contains("Delivery goes on."));
+    world.site_is("home", "idle");
+    let _ = world.ddadm().run(&["site", "hold", "home"]).done();
+    assert!(post("/resume", "").contains("did not work"));
+    assert_eq!(world.show("home")["state"], "held");
+    let page = post("/wake-secret", "do=new");
+    let (_, rest) = page.split_once("/wake/").expect("a URL");
+    let secret: String = rest.chars().take_while(|c| *c != '<').collect();
+    assert_eq!(curl(&[&world.url(&format!("/wake/{secret}"))]).status, 409);
+    assert!(
+        !curl(&["-H", &cookie, &world.url("/")])
+            .body
+            .contains(&secret)
+    );
+    let change = "current=wrong+password&new=battery+staple&again=battery+staple";
+    assert!(post("/password", change).contains("is not right"));
+    let (elsewhere, _) = signed_in(&world, "home");
+    let change = "current=correct+horse+battery&new=battery+staple&again=battery+staple";
+    assert!(post("/password", change).contains("has been changed"));
+    assert_eq!(curl(&["-H", &elsewhere, &world.url("/live")]).status, 401);
+    assert_eq!(sign_in(&world, "home", PASSWORD, &[]).status, 403);
+    assert_eq!(sign_in(&world, "home", "battery staple", &[]).status, 303);
+}
+
+#[test]
+fn nothing_comes_from_elsewhere_and_nothing_may_run_in_a_page() {
+    let world = World::start();
+    let answer = curl(&["-H", "Accept-Language: de", &world.url("/")]);
+    assert!(answer.body.contains("<html lang=\"de\">"));
+    let policy = answer.header("content-security-policy");
+    assert!(policy.contains("default-src 'none'") && policy.contains("script-src 'self'"));
+    assert!(!policy.contains("unsafe-inline"), "{policy}");
+    assert_eq!(answer.header("x-content-type-options"), "nosniff");
+    assert!(!answer.body.contains("://"), "{}", answer.body);
+    until("the style sheet", PATIENCE, || {
+        (curl(&[&world.url("/portal.css")]).status == 200).then_some(())
+    });
+}
