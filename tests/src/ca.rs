@@ -71,6 +71,19 @@ impl Ca {
 }
 
 impl Identity {
+    /// Whatever stands in `chain` (DER), with this key (PKCS#8): nobody looks whether they belong together.
+    pub fn of(chain: &[&[u8]], key: &[u8]) -> Self {
+        Self {
+            chain_pem: String::new(),
+            key_pem: String::new(),
+            chain: chain
+                .iter()
+                .map(|der| CertificateDer::from(der.to_vec()))
+                .collect(),
+            key: key.to_vec(),
+        }
+    }
+
     /// From files, as a mail server reads them.
     ///
     /// # Panics
