@@ -14,6 +14,7 @@ pub mod authority;
 pub mod config;
 pub mod credentials;
 pub mod dispatch;
+pub mod dsn;
 pub mod inflow;
 pub mod intake;
 pub mod metrics;
@@ -31,6 +32,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use dd_proto::id::SiteVersion;
 use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -104,6 +106,7 @@ pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunErro
     let alarm = dispatch::remembered_alarm(&store)?;
     let clock = dispatch::ClockMemory { newest, alarm };
     let registry = Registry::load(&store)?;
+    let notifier = notifier(&config, &registry, &store, started);
     let authority = ControlAuthority::open(&config.state_dir, started)?;
     let tls = authority.server(started)?;
     let audit = open_audit(&config)?;
@@ -113,10 +116,11 @@ pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunErro
 
     let mut parts = Parts::new();
     let middle = Middle {
-        dispatch: parts.dispatch(&store, clock, &registry),
+        dispatch: parts.dispatch(&store, clock, &registry, &notifier),
         store: store.clone(),
         registry,
         metrics: metrics::Metrics::default(),
+        notifier,
     };
     let passwords = Arc::new(credentials::Passwords::default());
     let wakeup = parts.wakeup(&middle, &passwords);
@@ -147,6 +151,27 @@ pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunErro
     store.close().await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Who writes to senders, and the site through which that leaves.
+fn notifier(
+    config: &Config,
+    registry: &Registry,
+    store: &Store,
+    started: Timestamp,
+) -> dsn::Notifier {
+    let version = SiteVersion(store.start_number());
+    let smarthost = config.notify.smarthost.as_ref();
+    registry.build_in(dsn::smarthost::site(smarthost, version, started));
+    let hostname = config.hostname.clone();
+    let postmaster = config.notify.postmaster.clone().unwrap_or_else(|| {
+        let postmaster = format!("postmaster@{hostname}");
+        postmaster.parse().expect("a domain makes an address")
+    });
+    dsn::Notifier::new(dsn::text::Letterhead {
+        hostname,
+        postmaster,
+    })
 }
 
 /// What the control plane calls.

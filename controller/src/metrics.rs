@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
 use crate::dispatch::Handle;
+use crate::dsn::Notifier;
 use crate::store::Store;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -30,6 +31,7 @@ pub struct Sources {
     pub metrics: Metrics,
     pub store: Store,
     pub dispatch: Handle,
+    pub notifier: Notifier,
 }
 
 /// Serves until dropped.
@@ -96,6 +98,41 @@ impl Sources {
             "Acceptances for recipients that were settled already",
             counters.duplicates,
         );
+        let written = self.notifier.counters();
+        for (name, help, value) in [
+            (
+                "dsn_failed",
+                "Reports of failures written since the start",
+                written.failed,
+            ),
+            (
+                "dsn_delayed",
+                "Reports of delays written since the start",
+                written.delayed,
+            ),
+            (
+                "dsn_relayed",
+                "Reports of success written since the start",
+                written.relayed,
+            ),
+            (
+                "dsn_capped",
+                "Reports put off because their sender had many",
+                written.capped,
+            ),
+            (
+                "dsn_undeliverable",
+                "Reports that the smarthost did not take",
+                written.undeliverable,
+            ),
+            (
+                "notices",
+                "Mails written to the contacts of sites",
+                written.notices,
+            ),
+        ] {
+            gauge(name, help, value);
+        }
         gauge(
             "agents_connected",
             "Agents that are attached",

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::credentials::Passwords;
 use crate::doors::{Certificates, WebDoor};
+use crate::dsn::Notifier;
 use crate::intake::listener::Intake;
 use crate::registry::{Editor, Registry};
 use crate::store::Store;
@@ -31,6 +32,7 @@ pub(crate) struct Middle {
     pub(crate) registry: Registry,
     pub(crate) dispatch: dispatch::Handle,
     pub(crate) metrics: metrics::Metrics,
+    pub(crate) notifier: Notifier,
 }
 
 #[derive(Debug)]
@@ -55,15 +57,18 @@ impl Parts {
         store: &Store,
         clock: dispatch::ClockMemory,
         registry: &Registry,
+        notifier: &Notifier,
     ) -> dispatch::Handle {
         let agents = registry.agents();
         let agents = agents.iter().map(|agent| agent.name.clone()).collect();
         let settings = dispatch::Settings {
             start_number: store.start_number(),
             clock,
+            notifier: notifier.clone(),
         };
-        let (dispatch, dispatching) =
-            dispatch::start(settings, store.clone(), registry.dispatched_sites(), agents);
+        let mut sites = registry.dispatched_sites();
+        sites.extend(registry.smarthost());
+        let (dispatch, dispatching) = dispatch::start(settings, store.clone(), sites, agents);
         self.running.spawn(async {
             dispatching.await;
             "dispatch"
@@ -116,6 +121,7 @@ impl Parts {
             metrics: middle.metrics.clone(),
             store: middle.store.clone(),
             dispatch: middle.dispatch.clone(),
+            notifier: middle.notifier.clone(),
         };
         self.running.spawn(async {
             report(metrics::serve(listener, sources).await);

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dd_proto::pb;
+use dd_proto::site::Site;
 use tonic::{Request, Response, Status};
 
 use super::{Context, Knowledge, now};
+use crate::dsn::smarthost;
 use crate::store::{Progress, Stage};
 
 #[derive(Debug, Clone)]
@@ -35,6 +37,13 @@ impl pb::watch_server::Watch for Watch {
         } else if connected == 0 {
             alarms.push("no agent is connected: mail waits until one is".to_owned());
         }
+        let unsent = context.store.count(&smarthost::name()).messages;
+        let held = |site: Arc<Site>| site.hold.is_some();
+        if unsent > 0 && context.registry.smarthost().is_some_and(held) {
+            alarms.push(format!(
+                "{unsent} notifications wait, for no smarthost is configured: set `smarthost` in [notify] and start again"
+            ));
+        }
         Ok(Response::new(pb::StatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             hostname: context.facts.hostname.clone(),
@@ -56,7 +65,9 @@ impl pb::watch_server::Watch for Watch {
 impl Watch {
     async fn sites_by_state(&self) -> Vec<pb::SiteCount> {
         let mut counts = BTreeMap::new();
-        for (_, view) in self.0.dispatch.site_views().await {
+        let mut views = self.0.dispatch.site_views().await;
+        views.retain(|(name, _)| name.as_str() != smarthost::NAME);
+        for (_, view) in views {
             *counts.entry(view.state).or_default() += 1;
         }
         let count = |(state, sites): (&str, u64)| pb::SiteCount {

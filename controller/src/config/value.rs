@@ -1,12 +1,12 @@
 //! Single values of the configuration: each is checked where it is read, so that its line can be named.
 
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::str::FromStr;
 use std::time::Duration;
 
-use dd_proto::domain::Domain;
+use dd_proto::site::HostName;
 use dd_proto::smtp::data::StrayCrLf;
 use dd_proto::units::{format_size, parse_duration, parse_size};
 use ipnet::IpNet;
@@ -39,7 +39,7 @@ impl<'de> Deserialize<'de> for MinFree {
 /// Where notifications leave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Smarthost {
-    pub host: Domain,
+    pub host: HostName,
     pub port: NonZeroU16,
 }
 
@@ -53,8 +53,13 @@ impl FromStr for Smarthost {
 
     fn from_str(text: &str) -> Result<Self, SmarthostError> {
         let (host, port) = text.rsplit_once(':').ok_or(SmarthostError)?;
+        let address = host.trim_start_matches('[').trim_end_matches(']');
+        let host = match address.parse::<IpAddr>() {
+            Ok(address) => HostName::Address(address),
+            Err(_) => HostName::Dns(host.parse().map_err(|_| SmarthostError)?),
+        };
         Ok(Self {
-            host: host.parse().map_err(|_| SmarthostError)?,
+            host,
             port: port.parse().map_err(|_| SmarthostError)?,
         })
     }

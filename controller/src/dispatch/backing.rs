@@ -9,8 +9,10 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::ClockAlarm;
+use crate::intake::accept::Submission;
+use crate::intake::policy::Space;
 use crate::store::{
-    Count, Head, Loaded, Note, Owing, Position, Settlement, Store, StoreError, Waiting,
+    Count, Head, Loaded, Note, Owing, Position, Settlement, Spooled, Store, StoreError, Waiting,
 };
 
 /// The store could not do it; it has said why in its own words.
@@ -52,6 +54,13 @@ pub trait Backing: Clone + Send + Sync + 'static {
         &self,
         batch: Vec<Owing<Note>>,
     ) -> impl Future<Output = Result<Vec<Waiting>, StoreFailed>> + Send;
+    /// A mail of our own, durable when Ok.
+    fn accept(
+        &self,
+        submission: Submission<Spooled>,
+    ) -> impl Future<Output = Result<Vec<Waiting>, StoreFailed>> + Send;
+    /// Whether there is room for large notifications.
+    fn space(&self) -> Space;
     fn remember_timer(&self, site: SiteName, at: Timestamp) -> impl Future<Output = ()> + Send;
     /// For the next start; None: there is no alarm any more.
     fn remember_alarm(
@@ -95,6 +104,14 @@ impl Backing for Store {
 
     async fn note(&self, batch: Vec<Owing<Note>>) -> Result<Vec<Waiting>, StoreFailed> {
         Self::note(self, batch).await.map_err(failed)
+    }
+
+    async fn accept(&self, submission: Submission<Spooled>) -> Result<Vec<Waiting>, StoreFailed> {
+        Self::accept(self, submission).await.map_err(failed)
+    }
+
+    fn space(&self) -> Space {
+        Self::space(self)
     }
 
     async fn remember_timer(&self, site: SiteName, at: Timestamp) {

@@ -224,7 +224,6 @@ pub(crate) enum By {
 
 /// A delivery is late.
 #[derive(Debug, Clone)]
-#[expect(dead_code, reason = "the results are for the notification")]
 pub(crate) struct Warn {
     pub(crate) note: Note,
     /// One for each open recipient: the last that was heard, with code 0 if that was no reply.

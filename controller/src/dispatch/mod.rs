@@ -28,6 +28,7 @@ mod judge;
 mod kept;
 mod lease;
 mod moves;
+mod notify;
 mod perform;
 mod plan;
 mod record;

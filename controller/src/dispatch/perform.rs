@@ -10,6 +10,7 @@ use dd_proto::envelope::Envelope;
 use dd_proto::id::{DeliveryId, RecipientNumber};
 use dd_proto::name::SiteName;
 use jiff::Timestamp;
+use rand::RngExt as _;
 
 use super::actions::Asked;
 use super::backing::{Backing, NotRead};
@@ -17,17 +18,18 @@ use super::cache::Cached;
 use super::clock::Clock;
 use super::event::{Assign, Effect, Event, NotLoaded, Settle, Warn};
 use super::lease::Freshness;
+use super::notify::{Pen, Pending};
 use super::release::Token;
 use super::run::{Dispatch, Done};
-use super::settled::{self, Letter};
+use super::settled;
 use super::{Assignment, AttachmentId, InHand, Order, actions, expiry};
-use crate::store::{Loaded, Note, Position, StoredContent};
+use crate::store::{Loaded, Position, StoredContent};
 
 /// Contents up to this ride in the assignment.
 pub(super) const INLINE: u64 = 64 * 1024;
 impl<S: Backing, C: Clock> Dispatch<S, C> {
     pub(super) fn perform(&mut self) {
-        let (mut settles, mut notes) = (Vec::new(), Vec::new());
+        let (mut settles, mut notes, mut warns) = (Vec::new(), Vec::new(), Vec::new());
         while !self.effects.is_empty() {
             for effect in std::mem::take(&mut self.effects) {
                 match effect {
@@ -36,7 +38,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                         settles.push(settle);
                     }
                     Effect::Note(note) => notes.push(note),
-                    Effect::Warn(warn) => notes.push(self::warned(warn)),
+                    Effect::Warn(warn) => warns.push(self.pending_warn(warn)),
                     Effect::Order(to, order) => self.send(to, order),
                     Effect::Assign(assign) => self.complete(assign),
                     other => self.perform_one(other),
@@ -46,19 +48,41 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
         if !settles.is_empty() {
             self.settle(settles);
         }
-        if !notes.is_empty() {
-            let store = self.store.clone();
-            self.done.spawn(async move {
-                let deliveries = notes.iter().map(|note| note.delivery.clone()).collect();
-                match store
-                    .note(notes.into_iter().map(Into::into).collect())
-                    .await
-                {
-                    Ok(_) => Done::Noted(deliveries),
-                    Err(error) => Done::StoreFailed(error),
-                }
-            });
+        if !notes.is_empty() || !warns.is_empty() {
+            self.done.spawn(self.pen().note(notes, warns));
         }
+    }
+
+    /// For what is written from now on.
+    fn pen(&self) -> Pen<S> {
+        Pen {
+            store: self.store.clone(),
+            notifier: self.notifier.clone(),
+            now: self.now(),
+        }
+    }
+
+    /// With what is in memory of its message.
+    fn pending<T>(&mut self, delivery: &DeliveryId, what: T) -> Pending<T> {
+        Pending {
+            what,
+            cached: self.cache.look_up(delivery).cloned(),
+            random: self.rng.random(),
+        }
+    }
+
+    fn pending_warn(&mut self, warn: Warn) -> Pending<Warn> {
+        let delivery = warn.note.delivery.clone();
+        tracing::info!(
+            target: "mail",
+            id = %delivery.message,
+            site = %delivery.site,
+            reply = warn.note.last,
+            waited = ?warn.waited,
+            until = %warn.until,
+            "late"
+        );
+        self.pending(&delivery, warn)
     }
 
     fn perform_one(&mut self, effect: Effect) {
@@ -140,12 +164,11 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                     let _ = answer.send(settled);
                 }
             }
-            Effect::TellContact { site, reply } => tracing::warn!(
-                site = %site.name,
-                contact = site.contact.as_ref().map(ToString::to_string),
-                reply,
-                "the site refuses everything: its mail waits, and whoever looks after it must be told"
-            ),
+            Effect::TellContact { site, reply } => {
+                let random = self.rng.random();
+                self.done
+                    .spawn(self.pen().tell_contact(site, reply, random));
+            }
             Effect::Settle(_)
             | Effect::Note(_)
             | Effect::Warn(_)
@@ -246,32 +269,12 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
     }
 
     fn settle(&mut self, settles: Vec<Settle>) {
-        let letters: Vec<Option<Letter>> = settles
-            .iter()
-            .map(|settle| {
-                let cached = self.cache.look_up(&settle.settlement.delivery)?;
-                Some(Letter::new(&cached.envelope, cached.content.as_deref()))
-            })
-            .collect();
-        let store = self.store.clone();
-        self.done.spawn(async move {
-            let mut batch = Vec::with_capacity(settles.len());
-            for (settle, letter) in settles.into_iter().zip(letters) {
-                let letter = match letter {
-                    Some(letter) => letter,
-                    // After the settlement nobody could be asked any more.
-                    None => read_letter(&store, &settle).await,
-                };
-                batch.push((settle, letter));
-            }
-            let settlements = batch
-                .iter()
-                .map(|(settle, _)| settle.settlement.clone().into());
-            match store.settle(settlements.collect()).await {
-                Ok(_) => Done::Settled(batch),
-                Err(error) => Done::StoreFailed(error),
-            }
+        let pending = settles.into_iter().map(|settle| {
+            let delivery = settle.settlement.delivery.clone();
+            self.pending(&delivery, settle)
         });
+        let pending = pending.collect();
+        self.done.spawn(self.pen().settle(pending));
     }
 
     /// Sends an assignment if everything it needs is in memory; else reads first.
@@ -335,35 +338,10 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
     }
 }
 
-fn warned(warn: Warn) -> Note {
-    let delivery = &warn.note.delivery;
-    tracing::info!(
-        target: "mail",
-        id = %delivery.message,
-        site = %delivery.site,
-        reply = warn.note.last,
-        waited = ?warn.waited,
-        until = %warn.until,
-        "late"
-    );
-    warn.note
-}
-
 fn in_memory(loaded: Loaded) -> (Envelope, Option<Bytes>) {
     match loaded.content {
         StoredContent::Inline(content) => (loaded.envelope, Some(content)),
         StoredContent::File(_) => (loaded.envelope, None),
-    }
-}
-
-/// For the log line of what was not in memory.
-async fn read_letter<S: Backing>(store: &S, settle: &Settle) -> Letter {
-    match store.load(settle.settlement.delivery.clone()).await {
-        Ok(Some(loaded)) => {
-            let (envelope, content) = in_memory(loaded);
-            Letter::new(&envelope, content.as_deref())
-        }
-        Ok(None) | Err(_) => Letter::default(),
     }
 }
 

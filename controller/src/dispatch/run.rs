@@ -38,6 +38,7 @@ use super::state::State;
 use super::{
     AgentEvent, Arrived, Attachment, AttachmentId, ClockMemory, Hello, InHand, Order, Released,
 };
+use crate::dsn::Notifier;
 
 /// Contents and envelopes kept in memory.
 const CACHE: usize = 64 << 20;
@@ -51,12 +52,14 @@ const INPUTS: usize = 4096;
 const BATCH: usize = 512;
 
 /// What the loop is told at the start.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// The controller's start number: the high half of every generation.
     pub start_number: u64,
     /// A wall clock that does not fit it is not believed.
     pub clock: ClockMemory,
+    /// Writes to senders and contacts.
+    pub notifier: Notifier,
 }
 
 /// Makes the loop; it runs as long as the future is polled.
@@ -102,6 +105,7 @@ pub(crate) fn start_with<S: Backing, C: Clock>(
         ),
         all_known: Some(store.all_known()),
         store,
+        notifier: settings.notifier,
         rng,
         clock,
         inputs,
@@ -130,8 +134,10 @@ pub(crate) fn start_with<S: Backing, C: Clock>(
 /// What came of an effect.
 pub(super) enum Done {
     /// Durable; the letters for their log lines.
-    Settled(Vec<(Settle, Letter)>),
-    Noted(Vec<DeliveryId>),
+    Settled(Vec<(Settle, Letter)>, Vec<Arrived>),
+    Noted(Vec<DeliveryId>, Vec<Arrived>),
+    /// Mail of our own.
+    Arrived(Vec<Arrived>),
     Loaded(
         Box<Assign>,
         Result<Option<(Envelope, Option<Bytes>)>, NotRead>,
@@ -153,6 +159,7 @@ pub(super) struct Acting {
 pub(super) struct Dispatch<S, C> {
     pub(super) state: State,
     pub(super) store: S,
+    pub(super) notifier: Notifier,
     pub(super) rng: StdRng,
     pub(super) clock: C,
     pub(super) inputs: mpsc::Receiver<Input>,
@@ -220,7 +227,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
         }
     }
 
-    fn now(&self) -> Now {
+    pub(super) fn now(&self) -> Now {
         self.clock.now()
     }
 
@@ -263,17 +270,19 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
 
     fn input(&mut self, input: Input) {
         match input {
-            Input::Arrived(mail) => {
-                for mail in mail {
-                    self.arrived(mail);
-                }
-            }
+            Input::Arrived(mail) => self.all_arrived(mail),
             Input::SiteChanged(site) => {
                 let waiting = self.store.count(&site.name).messages;
                 self.apply(Event::SiteChanged { site, waiting });
             }
             Input::Event(event) => self.apply(event),
             Input::Ask(ask) => self.ask(ask),
+        }
+    }
+
+    fn all_arrived(&mut self, mail: Vec<Arrived>) {
+        for mail in mail {
+            self.arrived(mail);
         }
     }
 
@@ -395,16 +404,19 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
 
     fn take(&mut self, done: Result<Done, tokio::task::JoinError>) {
         match done {
-            Ok(Done::Settled(batch)) => {
+            Ok(Done::Settled(batch, arrived)) => {
                 for (settle, letter) in batch {
                     self.settled(&settle, &letter);
                 }
+                self.all_arrived(arrived);
             }
-            Ok(Done::Noted(deliveries)) => {
+            Ok(Done::Noted(deliveries, arrived)) => {
                 for delivery in deliveries {
                     self.apply(Event::Written(delivery));
                 }
+                self.all_arrived(arrived);
             }
+            Ok(Done::Arrived(arrived)) => self.all_arrived(arrived),
             Ok(Done::Loaded(assign, loaded)) => self.loaded(&assign, loaded),
             Ok(Done::Event(event)) => self.apply(*event),
             Ok(Done::Nothing) => {}
@@ -418,7 +430,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
     }
 
     fn settled(&mut self, settle: &Settle, letter: &Letter) {
-        settled::log(settle, letter);
+        settled::log(settle, letter, &self.notifier);
         let delivery = &settle.settlement.delivery;
         self.tell_of(|| {
             let reply = settle.evidence.results.first();

@@ -1,14 +1,16 @@
 //! The loop over the real store, with an agent made of the test's own hands.
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use dd_proto::envelope::{Body, Encoding, Envelope, Recipient};
-use dd_proto::id::{Lease, MessageId, RecipientNumber, SessionId};
+use dd_proto::id::{Lease, MessageId, RecipientNumber, SessionId, SiteVersion};
 use dd_proto::report::{
     Delays, Disposition, Observed, Outcome, RecipientResult, Reply, Report, Told,
 };
+use dd_proto::site::HostName;
 use jiff::Timestamp;
 
 use super::simulation::site;
@@ -16,6 +18,8 @@ use super::{
     AgentEvent, Arrived, Assignment, Attachment, ClockMemory, Handle, Hello, Order, Released,
     Settings,
 };
+use crate::config::Smarthost;
+use crate::dsn::smarthost;
 use crate::intake::accept::{Content, Submission};
 use crate::store::{self, MinFree, RebuildIndex, Store};
 
@@ -39,9 +43,16 @@ async fn world() -> World {
     let settings = Settings {
         start_number: store.start_number(),
         clock: ClockMemory::default(),
+        notifier: crate::dsn::samples::notifier(),
     };
     let agents = vec!["out1".parse().unwrap()];
-    let (handle, run) = super::start(settings, store.clone(), vec![Arc::new(site(0))], agents);
+    let smarthost = Smarthost {
+        host: HostName::Address([127, 0, 0, 1].into()),
+        port: NonZeroU16::MIN,
+    };
+    let smarthost = smarthost::site(Some(&smarthost), SiteVersion(1), Timestamp::UNIX_EPOCH);
+    let sites = vec![Arc::new(site(0)), Arc::new(smarthost)];
+    let (handle, run) = super::start(settings, store.clone(), sites, agents);
     tokio::spawn(run);
     World {
         store,
@@ -52,6 +63,10 @@ async fn world() -> World {
 
 impl World {
     async fn accept(&self, n: u64) -> Arrived {
+        self.accept_from("", n).await
+    }
+
+    async fn accept_from(&self, sender: &str, n: u64) -> Arrived {
         let recipient = Recipient {
             number: RecipientNumber(0),
             path: "a@example.org".parse().unwrap(),
@@ -59,7 +74,7 @@ impl World {
             orcpt: None,
         };
         let envelope = Envelope {
-            reverse_path: "".parse().unwrap(),
+            reverse_path: sender.parse().unwrap(),
             body: Body::SevenBit,
             encoding: Encoding::Ascii,
             ret: None,
@@ -115,10 +130,14 @@ async fn next(orders: &mut Attachment) -> Order {
 }
 
 fn relayed(lease: Lease) -> AgentEvent {
+    answered(lease, 250, Disposition::Relayed)
+}
+
+fn answered(lease: Lease, code: u16, disposition: Disposition) -> AgentEvent {
     let reply = Reply {
-        code: 250,
+        code,
         enhanced: String::new(),
-        text: "ok".to_owned(),
+        text: "so it is".to_owned(),
     };
     AgentEvent::Report(Report {
         lease,
@@ -128,7 +147,7 @@ fn relayed(lease: Lease) -> AgentEvent {
         observed: Observed::default(),
         recipients: vec![RecipientResult {
             number: RecipientNumber(0),
-            disposition: Disposition::Relayed,
+            disposition,
             reply,
             told: Told::NotPassedOn,
         }],
@@ -189,4 +208,51 @@ async fn mail_that_is_not_in_memory_is_read_and_a_removed_one_is_gone() {
     assert!(assigned.fresh);
     let refused = world.handle.remove(vec![first.waiting.delivery]).await;
     assert!(refused.is_err());
+}
+
+#[tokio::test]
+async fn a_5yz_is_settled_together_with_its_report_which_then_goes_out() {
+    let world = world().await;
+    let mut agent = world.attach().await;
+    let mail = world.accept_from("sender@elsewhere.example", 1).await;
+    let delivery = mail.waiting.delivery.clone();
+    world.handle.arrived(vec![mail]).await;
+    let lease = assignment(&mut agent).await.lease;
+    let refused = answered(lease, 550, Disposition::Failed);
+    world.handle.agent_event(agent.id, refused).await;
+    let report = assignment(&mut agent).await;
+    assert_eq!(world.store.find(delivery.message).await.unwrap(), []);
+    assert_eq!(report.lease.delivery.site, smarthost::name());
+    assert_eq!(report.envelope.reverse_path.as_str(), "");
+    let to = report.envelope.recipients[0].path.as_str();
+    assert_eq!(to, "sender@elsewhere.example");
+    let text = String::from_utf8(report.content.unwrap().to_vec()).unwrap();
+    assert!(
+        text.contains("Action: failed\r\n") && text.contains("550 so it is"),
+        "{text}"
+    );
+
+    // The smarthost does not take it either: that is the end of it.
+    let refused = answered(report.lease.clone(), 554, Disposition::Failed);
+    world.handle.agent_event(agent.id, refused).await;
+    while !matches!(next(&mut agent).await, Order::Acknowledged(lease) if lease == report.lease) {}
+    let (left, _) = world.store.list(None, None, 10).await.unwrap();
+    assert_eq!(left, []);
+}
+
+#[tokio::test]
+async fn nothing_is_written_about_mail_from_nobody_or_mail_that_an_operator_removes() {
+    let world = world().await;
+    let mut agent = world.attach().await;
+    let mail = world.accept(1).await;
+    world.handle.arrived(vec![mail]).await;
+    let lease = assignment(&mut agent).await.lease;
+    let refused = answered(lease.clone(), 550, Disposition::Failed);
+    world.handle.agent_event(agent.id, refused).await;
+    while !matches!(next(&mut agent).await, Order::Acknowledged(it) if it == lease) {}
+    let removed = world.accept_from("sender@elsewhere.example", 2).await;
+    let removed = removed.waiting.delivery;
+    assert_eq!(world.handle.remove(vec![removed]).await, Ok(1));
+    let (left, _) = world.store.list(None, None, 10).await.unwrap();
+    assert_eq!(left, []);
 }

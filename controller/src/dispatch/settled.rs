@@ -5,6 +5,7 @@ use dd_proto::id::{DeliveryId, RecipientNumber};
 use dd_proto::report::Delays;
 
 use super::event::{By, Evidence, Settle};
+use crate::dsn::{Notifier, smarthost};
 use crate::intake::header::HeaderScan;
 use crate::store::Settled;
 
@@ -31,7 +32,7 @@ impl Letter {
     }
 }
 
-pub(super) fn log(settle: &Settle, letter: &Letter) {
+pub(super) fn log(settle: &Settle, letter: &Letter, notifier: &Notifier) {
     let evidence = &settle.evidence;
     let reply = evidence.results.first().map(|it| it.reply.to_string());
     let reply = reply.unwrap_or_default();
@@ -69,6 +70,14 @@ pub(super) fn log(settle: &Settle, letter: &Letter) {
             "{what}"
         ),
     }
+    if delivery.site.as_str() == smarthost::NAME && gave_up(settle) {
+        notifier.undeliverable(delivery.message);
+    }
+}
+
+fn gave_up(settle: &Settle) -> bool {
+    let mut recipients = settle.settlement.recipients.iter();
+    recipients.any(|(_, settled)| matches!(settled, Settled::Failed | Settled::Expired))
 }
 
 /// The line's word. What the site answered is settled, whatever it was.

@@ -56,6 +56,10 @@ use record::Damaged;
 pub enum ChangeError {
     #[error("there is no {kind} `{name}`")]
     Unknown { kind: &'static str, name: String },
+    #[error(
+        "`{0}` is the built-in site through which notifications leave: it is changed in [notify] of the configuration, and no other site can have its name"
+    )]
+    BuiltIn(SiteName),
     #[error("the site `{0}` exists already: change it with `ddadm site set {0}`")]
     Exists(SiteName),
     #[error(
@@ -101,6 +105,8 @@ struct Snapshot {
     /// By serial.
     issued: BTreeMap<String, Arc<Issued>>,
     keys: Keys,
+    /// The built-in site: no record, but from the configuration.
+    smarthost: Option<Arc<Site>>,
     /// Records that cannot be used, and why.
     damaged: BTreeMap<(&'static str, String), Damaged>,
 }
@@ -179,6 +185,16 @@ impl Registry {
 
     pub fn site(&self, name: &SiteName) -> Option<Arc<Site>> {
         self.read().sites.get(name).cloned()
+    }
+
+    /// The built-in site through which notifications leave. It is not among the members' sites.
+    pub fn smarthost(&self) -> Option<Arc<Site>> {
+        self.read().smarthost.clone()
+    }
+
+    /// Called once, at the start.
+    pub fn build_in(&self, smarthost: Site) {
+        self.write().smarthost = Some(Arc::new(smarthost));
     }
 
     pub fn sites(&self) -> Vec<Arc<Site>> {

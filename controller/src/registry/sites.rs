@@ -34,6 +34,7 @@ impl Editor {
     ) -> Result<Arc<Site>, ChangeError> {
         let _changing = self.changing.lock().await;
         let mut site = self.check(spec)?;
+        not_built_in(&site.name)?;
         if self.registry.site(&site.name).is_some() {
             return Err(ChangeError::Exists(site.name));
         }
@@ -204,6 +205,7 @@ impl Editor {
 
     fn existing(&self, name: &str) -> Result<Arc<Site>, ChangeError> {
         let parsed: SiteName = name.parse().map_err(|_| unknown("site", name))?;
+        not_built_in(&parsed)?;
         self.registry
             .site(&parsed)
             .ok_or_else(|| unknown("site", name))
@@ -279,4 +281,12 @@ fn named(change: &pb::SiteSpec) -> Vec<String> {
     let given = given.map(|(flag, _)| flag.to_owned());
     let cleared = change.clear.iter().map(|flag| format!("no-{flag}"));
     given.chain(cleared).collect()
+}
+
+/// The built-in site has no record, so nothing of it can be changed.
+fn not_built_in(name: &SiteName) -> Result<(), ChangeError> {
+    match name.as_str() == crate::dsn::smarthost::NAME {
+        true => Err(ChangeError::BuiltIn(name.clone())),
+        false => Ok(()),
+    }
 }

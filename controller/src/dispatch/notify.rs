@@ -1,0 +1,326 @@
+//! Settlements, delay warnings and their notifications on the way into the log.
+//!
+//! # Invariants
+//! - A report goes into the record of the settlement that owes it, or neither does.
+//! - A recipient whose sender cannot be found out is not failed: nobody could be told. It stays, and is shown, until an
+//!   operator decides.
+//! - What owes nothing costs no read beyond the one for its log line.
+//!
+//! # Not here
+//! Who is owed what, and the words: [`crate::dsn`].
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dd_proto::envelope::Envelope;
+use dd_proto::id::{DeliveryId, MessageId};
+use dd_proto::report::{RecipientResult, Told};
+use dd_proto::site::Site;
+
+use super::Arrived;
+use super::backing::Backing;
+use super::cache::Cached;
+use super::event::{By, Now, Settle, Warn};
+use super::run::Done;
+use super::settled::Letter;
+use crate::dsn::notice::{self, Language, Notice};
+use crate::dsn::whether::{self, Fate, What};
+use crate::dsn::{About, MAX_RETURNED, Moment, Notifier};
+use crate::intake::accept::Content;
+use crate::store::{Note, Notification, Owing, Settled, StoredContent, Waiting};
+
+/// What it takes to write to somebody.
+#[derive(Debug, Clone)]
+pub(super) struct Pen<S> {
+    pub(super) store: S,
+    pub(super) notifier: Notifier,
+    pub(super) now: Now,
+}
+
+/// Something that is about to be written, with what is in memory of its message and the bits for a report's id.
+#[derive(Debug)]
+pub(super) struct Pending<T> {
+    pub(super) what: T,
+    pub(super) cached: Option<Cached>,
+    pub(super) random: [u8; 10],
+}
+
+/// What is known of a message.
+enum Mail {
+    Known(Cached),
+    /// It is settled already.
+    Gone,
+    Unreadable,
+}
+
+impl<S: Backing> Pen<S> {
+    pub(super) async fn settle(self, pending: Vec<Pending<Settle>>) -> Done {
+        let mut batch = Vec::with_capacity(pending.len());
+        let mut owing = Vec::with_capacity(pending.len());
+        for Pending {
+            mut what,
+            cached,
+            random,
+        } in pending
+        {
+            let delivery = what.settlement.delivery.clone();
+            // After the settlement nobody could be asked any more.
+            let mail = self.mail(&delivery, cached).await;
+            let mut dsn = None;
+            let letter = match &mail {
+                Mail::Known(cached) => {
+                    let fates = fates(&what);
+                    let (arrived, peer) = (self.arrived(what.evidence.waited), peer(&what));
+                    dsn = self
+                        .report(&delivery, cached, &fates, arrived, peer, random)
+                        .await;
+                    Letter::new(&cached.envelope, cached.content.as_deref())
+                }
+                Mail::Gone => Letter::default(),
+                Mail::Unreadable => {
+                    give_up_nothing(&mut what);
+                    Letter::default()
+                }
+            };
+            owing.push(Owing {
+                what: what.settlement.clone(),
+                dsn,
+            });
+            batch.push((what, letter));
+        }
+        let dsns = notifications(&owing);
+        match self.store.settle(owing).await {
+            Ok(waiting) => Done::Settled(batch, arrivals(waiting, &dsns)),
+            Err(error) => Done::StoreFailed(error),
+        }
+    }
+
+    pub(super) async fn note(self, notes: Vec<Note>, warns: Vec<Pending<Warn>>) -> Done {
+        let mut owing: Vec<Owing<Note>> = notes.into_iter().map(Into::into).collect();
+        for Pending {
+            what: warn,
+            cached,
+            random,
+        } in warns
+        {
+            let delivery = warn.note.delivery.clone();
+            let dsn = match self.mail(&delivery, cached).await {
+                Mail::Known(cached) => {
+                    let fates = late(&warn);
+                    let arrived = self.arrived(warn.waited);
+                    self.report(&delivery, &cached, &fates, arrived, None, random)
+                        .await
+                }
+                Mail::Gone | Mail::Unreadable => None,
+            };
+            owing.push(Owing {
+                what: warn.note,
+                dsn,
+            });
+        }
+        let deliveries = owing.iter().map(|it| it.what.delivery.clone()).collect();
+        let dsns = notifications(&owing);
+        match self.store.note(owing).await {
+            Ok(waiting) => Done::Noted(deliveries, arrivals(waiting, &dsns)),
+            Err(error) => Done::StoreFailed(error),
+        }
+    }
+
+    /// Tells whoever looks after a site. Where nobody does, the log has to do.
+    pub(super) async fn tell_contact(
+        self,
+        site: Arc<Site>,
+        reply: String,
+        random: [u8; 10],
+    ) -> Done {
+        tracing::warn!(
+            site = %site.name,
+            contact = site.contact.as_ref().map(ToString::to_string),
+            reply,
+            "the site's own server refuses everything: its mail waits"
+        );
+        let notice = Notice {
+            language: Language::Unknown,
+            what: notice::What::RefusesEverything { reply },
+        };
+        let notice = self.notifier.notice(&site, &notice, self.now.wall, random);
+        let Some(submission) = notice else {
+            return Done::Nothing;
+        };
+        let envelope = Arc::new(submission.envelope.clone());
+        let content = match &submission.content {
+            Content::Inline(content) => Some(content.clone()),
+            Content::Spooled(_) => None,
+        };
+        match self.store.accept(submission).await {
+            Ok(waiting) => Done::Arrived(
+                waiting
+                    .into_iter()
+                    .map(|waiting| Arrived {
+                        waiting,
+                        envelope: Arc::clone(&envelope),
+                        content: content.clone(),
+                    })
+                    .collect(),
+            ),
+            Err(error) => Done::StoreFailed(error),
+        }
+    }
+
+    async fn mail(&self, delivery: &DeliveryId, cached: Option<Cached>) -> Mail {
+        if let Some(cached) = cached {
+            return Mail::Known(cached);
+        }
+        match self.store.load(delivery.clone()).await {
+            Ok(Some(loaded)) => Mail::Known(Cached {
+                envelope: Arc::new(loaded.envelope),
+                content: beginning(loaded.content).await.ok(),
+            }),
+            Ok(None) => Mail::Gone,
+            Err(error) => {
+                tracing::error!(%error, %delivery, "cannot be read: nobody can be told what becomes of it");
+                Mail::Unreadable
+            }
+        }
+    }
+
+    async fn report(
+        &self,
+        delivery: &DeliveryId,
+        mail: &Cached,
+        fates: &[Fate],
+        arrived: jiff::Timestamp,
+        peer: Option<&str>,
+        random: [u8; 10],
+    ) -> Option<Notification> {
+        if whether::owed(&mail.envelope, fates).is_empty() {
+            return None;
+        }
+        let (content, bytes) = self.content(delivery, mail).await;
+        let about = About {
+            id: delivery.message,
+            envelope: &mail.envelope,
+            arrived,
+            content: &content,
+            bytes,
+            peer,
+        };
+        let moment = Moment {
+            now: self.now.wall,
+            since_start: self.now.monotonic,
+            space: self.store.space(),
+        };
+        self.notifier.report(&about, fates, moment, random)
+    }
+
+    /// Its beginning, and how long it is in all; empty where it cannot be read.
+    async fn content(&self, delivery: &DeliveryId, mail: &Cached) -> (Bytes, u64) {
+        if let Some(content) = mail.content.clone().filter(|it| it.len() <= MAX_RETURNED) {
+            let bytes = content.len() as u64;
+            return (content, bytes);
+        }
+        let loaded = match self.store.load(delivery.clone()).await {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                tracing::error!(%error, %delivery, "the content cannot be read; the report goes without it");
+                None
+            }
+        };
+        let Some(loaded) = loaded else {
+            return (Bytes::new(), 0);
+        };
+        let content = beginning(loaded.content).await.unwrap_or_default();
+        (content, loaded.waiting.bytes)
+    }
+
+    fn arrived(&self, waited: std::time::Duration) -> jiff::Timestamp {
+        self.now
+            .wall
+            .saturating_sub(waited)
+            .unwrap_or(self.now.wall)
+    }
+}
+
+/// As much of a content as is ever returned.
+async fn beginning(content: StoredContent) -> std::io::Result<Bytes> {
+    match content {
+        StoredContent::Inline(content) => Ok(content.slice(..content.len().min(MAX_RETURNED))),
+        StoredContent::File(mut file) => file.next(MAX_RETURNED).await,
+    }
+}
+
+/// Of what cannot be read. An operator has seen it in the queue, and what they decide is done.
+fn give_up_nothing(settle: &mut Settle) {
+    if matches!(settle.evidence.by, By::Operator) {
+        return;
+    }
+    let settled = &mut settle.settlement.recipients;
+    settled.retain(|(_, what)| matches!(what, Settled::Relayed | Settled::Removed));
+}
+
+fn fates(settle: &Settle) -> Vec<Fate> {
+    let evidence = &settle.evidence;
+    let fate = |(number, settled): &(_, Settled)| {
+        let mut results = evidence.results.iter();
+        let result = results.find(|result| result.number == *number);
+        let what = match (settled, &evidence.by) {
+            (Settled::Relayed, _) => {
+                What::Relayed(result.map_or(Told::NotPassedOn, |result| result.told))
+            }
+            (Settled::Failed, By::Operator) => What::GivenUp,
+            (Settled::Failed, By::Site { .. } | By::Lifetime) => What::Failed,
+            (Settled::Expired, _) => What::Expired,
+            (Settled::Removed, _) => What::Removed,
+        };
+        Fate {
+            number: *number,
+            what,
+            reply: result.map(|result| result.reply.clone()),
+        }
+    };
+    settle.settlement.recipients.iter().map(fate).collect()
+}
+
+fn late(warn: &Warn) -> Vec<Fate> {
+    let until = warn.until;
+    let fate = |result: &RecipientResult| Fate {
+        number: result.number,
+        what: What::Delayed { until },
+        reply: Some(result.reply.clone()),
+    };
+    warn.results.iter().map(fate).collect()
+}
+
+fn peer(settle: &Settle) -> Option<&str> {
+    match &settle.evidence.by {
+        By::Site { address, .. } => Some(address.as_str()).filter(|it| !it.is_empty()),
+        By::Lifetime | By::Operator => None,
+    }
+}
+
+type Dsn = (Arc<Envelope>, Bytes);
+
+fn notifications<T>(owing: &[Owing<T>]) -> Vec<(MessageId, Dsn)> {
+    let dsns = owing.iter().filter_map(|it| it.dsn.as_ref());
+    dsns.map(|dsn| {
+        (
+            dsn.id,
+            (Arc::new(dsn.envelope.clone()), dsn.content.clone()),
+        )
+    })
+    .collect()
+}
+
+/// They go out like mail that has just come in.
+fn arrivals(waiting: Vec<Waiting>, dsns: &[(MessageId, Dsn)]) -> Vec<Arrived> {
+    let arrived = |waiting: Waiting| {
+        let mut dsns = dsns.iter();
+        let (_, (envelope, content)) = dsns.find(|(id, _)| *id == waiting.delivery.message)?;
+        Some(Arrived {
+            waiting,
+            envelope: Arc::clone(envelope),
+            content: Some(content.clone()),
+        })
+    };
+    waiting.into_iter().filter_map(arrived).collect()
+}

@@ -1,0 +1,205 @@
+//! The part of a report for programs: RFC 3464 §2.
+
+use dd_proto::report::Reply;
+use dd_proto::smtp::reply::printable;
+use dd_proto::smtp::status::Status;
+
+use super::text::{Form, Report, date};
+use super::whether::{Entry, What};
+
+/// RFC 5322 §2.1.1: lines should have no more characters.
+const WIDTH: usize = 76;
+const MAX_ENVID: usize = 300;
+const MAX_ORCPT: usize = 500;
+
+pub(super) fn of(report: &Report<'_>) -> String {
+    let form = report.form();
+    let mut out = String::new();
+    let (host, envelope) = (&report.from.hostname, report.original.envelope);
+    if let Some(envid) = &envelope.envid {
+        let envid = shown(&from_xtext(envid), MAX_ENVID, form);
+        field(&mut out, "Original-Envelope-Id", &envid);
+    }
+    field(&mut out, "Reporting-MTA", &format!("dns; {host}"));
+    field(&mut out, "Arrival-Date", &date(report.original.arrived));
+    for entry in report.entries {
+        out.push_str("\r\n");
+        recipient(&mut out, entry, report);
+    }
+    out
+}
+
+fn recipient(out: &mut String, entry: &Entry<'_>, report: &Report<'_>) {
+    let form = report.form();
+    if let Some(orcpt) = &entry.recipient.orcpt {
+        field(out, "Original-Recipient", &original(orcpt, form));
+    }
+    let path = address(entry.recipient.path.as_str(), form);
+    field(out, "Final-Recipient", &path);
+    field(out, "Action", entry.action.as_str());
+    field(out, "Status", &status(entry).to_string());
+    let reply = entry.fate.reply.as_ref();
+    if let Some(reply) = reply.filter(|reply| !reply.to_string().is_empty()) {
+        let text = shown(&said(reply), report.reply_limit(), form);
+        let kind = match reply.code {
+            0 => "x-dd",
+            _ => "smtp",
+        };
+        field(out, "Diagnostic-Code", &format!("{kind}; {text}"));
+        if let Some(peer) = report.peer.filter(|_| reply.code != 0) {
+            let ip = peer.rsplit_once(':').map_or(peer, |(ip, _)| ip);
+            let ip = ip.trim_matches(['[', ']']);
+            field(out, "Remote-MTA", &format!("dns; [{ip}]"));
+            field(out, "Last-Attempt-Date", &date(report.now));
+        }
+    }
+    if let What::Delayed { until } = entry.fate.what {
+        field(out, "Will-Retry-Until", &date(until));
+    }
+}
+
+/// RFC 3463, of the class that the action asks for.
+pub(super) fn status(entry: &Entry<'_>) -> Status {
+    let reply = entry.fate.reply.as_ref();
+    let said = reply.and_then(|reply| reply.enhanced.parse::<Status>().ok());
+    let of_class = |class: u8| said.filter(|status| status.class() == class);
+    let answered = reply.is_some_and(|reply| reply.code != 0);
+    match entry.fate.what {
+        What::Relayed(_) => of_class(2).unwrap_or(Status::new(2, 0, 0)),
+        What::Failed => of_class(5).unwrap_or(Status::new(5, 0, 0)),
+        What::GivenUp | What::Removed => Status::new(5, 0, 0),
+        // RFC 3463 §3.5: delivery time expired.
+        What::Expired => Status::new(4, 4, 7),
+        What::Delayed { .. } if answered => of_class(4).unwrap_or(Status::new(4, 0, 0)),
+        // RFC 3463 §3.5: no answer from host.
+        What::Delayed { .. } => of_class(4).unwrap_or(Status::new(4, 4, 1)),
+    }
+}
+
+/// The reply as one line; a sentence where there was none.
+pub(super) fn said(reply: &Reply) -> String {
+    match reply.code {
+        0 => reply.text.replace(['\r', '\n'], " "),
+        _ => reply.to_string(),
+    }
+}
+
+/// Printable, bounded, and within what the form can carry.
+pub(super) fn shown(text: &str, limit: usize, form: Form) -> String {
+    let text = printable(text, limit);
+    match form {
+        Form::Utf8 => text,
+        Form::Ascii | Form::Encoded => text
+            .chars()
+            .map(|c| if c.is_ascii() { c } else { '?' })
+            .collect(),
+    }
+}
+
+/// RFC 3464 §2.1.2 and RFC 6533 §3.
+fn address(path: &str, form: Form) -> String {
+    match form {
+        _ if path.is_ascii() => format!("rfc822; {path}"),
+        Form::Utf8 => format!("utf-8; {path}"),
+        Form::Ascii | Form::Encoded => format!("utf-8; {}", in_ascii(path)),
+    }
+}
+
+/// RFC 6533 §3: utf-8-addr-xtext.
+fn in_ascii(path: &str) -> String {
+    let mut out = String::new();
+    for c in path.chars() {
+        match c {
+            '!'..='~' if !matches!(c, '+' | '=' | '\\') => out.push(c),
+            c => out.push_str(&format!("\\x{{{:X}}}", u32::from(c))),
+        }
+    }
+    out
+}
+
+/// The ORCPT as it was meant: its type stays, its xtext is decoded (RFC 3461 §4.2).
+fn original(orcpt: &str, form: Form) -> String {
+    let (kind, text) = orcpt.split_once(';').unwrap_or(("rfc822", orcpt));
+    let text = match kind.eq_ignore_ascii_case("utf-8") {
+        true if form == Form::Utf8 || text.is_ascii() => text.to_owned(),
+        true => in_ascii(text),
+        false => from_xtext(text),
+    };
+    format!("{kind}; {}", shown(&text, MAX_ORCPT, form))
+}
+
+/// RFC 3461 §4. What is no xtext stays as it is.
+fn from_xtext(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let code = after.get(..2).filter(|_| *first == b'+');
+        let code = code.and_then(|two| std::str::from_utf8(two).ok());
+        match code.and_then(|two| u8::from_str_radix(two, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Writes a field, folded between words.
+fn field(out: &mut String, name: &str, value: &str) {
+    out.push_str(name);
+    out.push(':');
+    let mut column = name.len() + 1;
+    for word in value.split(' ').filter(|word| !word.is_empty()) {
+        if column + 1 + word.len() > WIDTH && column > name.len() + 1 {
+            out.push_str("\r\n");
+            column = 0;
+        }
+        out.push(' ');
+        out.push_str(word);
+        column += 1 + word.len();
+    }
+    out.push_str("\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_sender_wrote_adds_no_line() {
+        for (orcpt, expected) in [
+            ("rfc822;a+2Bb@c.d", "rfc822; a+b@c.d"),
+            (
+                "rfc822;a+0D+0AAction:+20none",
+                "rfc822; a\u{fffd}\u{fffd}Action: none",
+            ),
+            ("rfc822;a+GG+2", "rfc822; a+GG+2"),
+            ("utf-8;j\\x{F6}rg@c.d", "utf-8; j\\x{F6}rg@c.d"),
+        ] {
+            assert_eq!(original(orcpt, Form::Utf8), expected);
+            let ascii = original(orcpt, Form::Encoded);
+            assert!(ascii.is_ascii() && !ascii.contains(['\r', '\n']), "{ascii}");
+        }
+        assert_eq!(
+            address("j\u{f6}rg+x@c.d", Form::Encoded),
+            "utf-8; j\\x{F6}rg\\x{2B}x@c.d"
+        );
+    }
+
+    #[test]
+    fn a_field_is_folded_between_words() {
+        let mut out = String::new();
+        field(&mut out, "Diagnostic-Code", &"word ".repeat(40));
+        assert!(out.split("\r\n").all(|line| line.len() <= WIDTH), "{out}");
+        assert!(
+            out.split("\r\n")
+                .skip(1)
+                .all(|line| line.is_empty() || line.starts_with(' '))
+        );
+    }
+}
