@@ -1,8 +1,8 @@
 # demo: the main job on loopback, with real processes; stays until Ctrl-C, or ends by itself with ONCE=1.
 # test: everything CI runs.      deps: what the tests need besides Rust (needs root where something is missing).
 # check: formatting and lints.   fmt: format the sources.
-# crash, power-cut: the long trials behind docs/reliability.md; ARGS="--seed 7 --kills 100" changes them.
-.PHONY: bins check crash demo deps fmt power-cut test
+# crash, power-cut, measure: the long trials and the figures behind docs/reliability.md; ARGS="--seed 7 --kills 100" changes them.
+.PHONY: bins check crash demo deps fmt measure power-cut test
 
 CARGO ?= cargo
 
@@ -16,6 +16,10 @@ demo: bins
 crash: bins
 	$(CARGO) run --quiet --release --bin dd-crash --locked -- $(ARGS)
 
+measure: bins
+	$(CARGO) run --quiet --release --bin dd-measure --locked -- index
+	$(CARGO) run --quiet --release --bin dd-measure --locked -- cleaning
+
 # Needs root, loop devices and ext4.
 power-cut: bins
 	$(CARGO) run --quiet --release --bin dd-power-cut --locked -- $(ARGS)
@@ -24,9 +28,11 @@ test: deps check bins
 	$(CARGO) test --release --workspace --locked
 
 # What the tests need besides Rust and a C compiler, all from Debian: real mail servers, what the example agent in Python
-# runs on, the clients that wake sites up, and a browser.
+# runs on, the clients that wake sites up, a browser, and what breaks things: eatmydata turns syncs off, fiu-utils makes
+# them fail, faketime turns clocks.
 PACKAGES = postfix \
   fetchmail wget curl ddclient chromium chromium-driver \
+  eatmydata fiu-utils faketime e2fsprogs mount \
   python3-grpcio python3-protobuf python3-cryptography protobuf-compiler
 
 # Without a configuration Debian starts no mail server of its own; the tests bring theirs.
@@ -39,7 +45,7 @@ deps:
 	  echo "postfix postfix/main_mailer_type select No configuration" | debconf-set-selections && \
 	  apt-get update -q && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing; }
-	@test "$$(id -u)" = 0 || { echo "make test: the tests that run real mail servers need root" >&2; exit 1; }
+	@test "$$(id -u)" = 0 || { echo "make test: the tests that run real mail servers or cut the power need root" >&2; exit 1; }
 
 check:
 	$(CARGO) fmt --all --check

@@ -6,6 +6,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::wait::{PATIENCE, until};
 
 /// A running program. It is killed when this is dropped.
@@ -139,6 +141,31 @@ impl Process {
     /// `kill -9`, and waits for the end.
     pub fn kill(mut self) {
         self.end();
+    }
+
+    /// Sends SIGKILL and waits for nothing: none of its threads runs another instruction of its own, but one that is
+    /// inside the kernel, in a sync for instance, may stay there for a while.
+    ///
+    /// # Panics
+    /// It has been waited for.
+    pub fn strike(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    /// It stands still until [`thaw`](Self::thaw).
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// It goes on where it was.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        // It may have ended by itself a moment ago.
+        let _ = kill_process(pid.expect("a child has a process id"), signal);
     }
 
     /// SIGTERM; returns how it ended.

@@ -305,6 +305,13 @@ impl World {
         })
     }
 
+    /// Waits until the controller knows all that earlier starts have left.
+    pub fn all_known(&self) {
+        until("all to be known", PATIENCE, || {
+            (self.json(&["status"])["all_known"] == true).then_some(())
+        });
+    }
+
     /// Waits until nothing waits for a site any more.
     pub fn drained(&self, site: &str) -> Value {
         until(
@@ -312,7 +319,9 @@ impl World {
             PATIENCE,
             || {
                 let shown = self.show(site);
-                (shown["queued"]["messages"] == 0).then_some(shown)
+                let queued = &shown["queued"];
+                let empty = queued["messages"] == 0 && queued["complete"] != false;
+                empty.then_some(shown)
             },
         )
     }

@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 
 use super::produced::{Items, Produced};
 use super::{Context, Knowledge, at_ms, caller, now, status};
-use crate::store::Waiting;
+use crate::store::{StoreError, Waiting};
 
 const PAGE: usize = 100;
 
@@ -43,7 +43,7 @@ impl pb::queue_server::Queue for Queue {
         let mut message = pb::QueuedMessage::default();
         for (row, envelope) in rows(&self.0, waiting).await? {
             message.deliveries.push(row);
-            message.envelope = Some(envelope.into());
+            message.envelope = envelope.map(Into::into).or(message.envelope);
         }
         Ok(Response::new(message))
     }
@@ -139,22 +139,38 @@ async fn list(
     }
 }
 
-/// Whatever was settled meanwhile is left out.
+/// Whatever was settled meanwhile is left out; what is damaged is not, for somebody has to see it.
 async fn rows(
     context: &Context,
     waiting: Vec<Waiting>,
-) -> Result<Vec<(pb::QueuedDelivery, Envelope)>, Status> {
+) -> Result<Vec<(pb::QueuedDelivery, Option<Envelope>)>, Status> {
     let ids = waiting.iter().map(|it| it.delivery.clone()).collect();
     let out: HashSet<DeliveryId> = context.dispatch.is_out(ids).await.into_iter().collect();
     let mut rows = Vec::with_capacity(waiting.len());
     for it in waiting {
-        let loading = context.store.load(&it.delivery);
-        if let Some(loaded) = loading.await? {
-            let is_out = out.contains(&it.delivery);
-            rows.push((row(&it, &loaded.envelope, is_out), loaded.envelope));
+        let is_out = out.contains(&it.delivery);
+        match context.store.envelope(&it.delivery).await {
+            Ok(Some(envelope)) => rows.push((row(&it, &envelope, is_out), Some(envelope))),
+            Ok(None) => {}
+            Err(error @ StoreError::Damaged(_)) => rows.push((unreadable(&it, &error), None)),
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(rows)
+}
+
+/// A delivery whose record cannot be read: what the index knows of it, and why there is no more.
+fn unreadable(it: &Waiting, error: &StoreError) -> pb::QueuedDelivery {
+    pb::QueuedDelivery {
+        id: it.delivery.message.to_string(),
+        site: it.delivery.site.to_string(),
+        bytes: it.bytes,
+        arrived_ms: it.arrived.as_millisecond(),
+        attempts: it.attempts,
+        in_doubt: it.in_doubt,
+        last: error.to_string(),
+        ..pb::QueuedDelivery::default()
+    }
 }
 
 fn row(it: &Waiting, envelope: &Envelope, out: bool) -> pb::QueuedDelivery {

@@ -440,6 +440,14 @@ impl Store {
         self.0.load(delivery.clone()).await
     }
 
+    /// What operators are shown of a delivery; its content may be damaged. None where the delivery is settled.
+    ///
+    /// # Errors
+    /// The envelope itself is damaged, or the index failed.
+    pub async fn envelope(&self, delivery: &DeliveryId) -> Result<Option<Envelope>, StoreError> {
+        self.0.envelope(delivery.clone()).await
+    }
+
     /// The open deliveries of a message.
     ///
     /// # Errors

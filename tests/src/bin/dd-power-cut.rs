@@ -9,11 +9,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use dd_tests::trial::power::{self, Machine, Plan};
+use dd_tests::trial::power::{self, Machine, NO_SYNC, Plan};
 use dd_tests::trial::summary::Summary;
-
-/// Debian's eatmydata: every sync does nothing and says that it has done it.
-const NO_SYNC: &str = "libeatmydata.so";
 
 /// Cuts the power of a provider's machine at chosen moments while mail flows, and checks that nothing acknowledged is lost.
 #[derive(Debug, Parser)]

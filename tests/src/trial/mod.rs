@@ -41,8 +41,8 @@ use crate::world::World;
 
 /// How many sites a trial has.
 pub const SITES: usize = 6;
-/// Recipients in a hundred that are refused: none, as long as no sender can be told of it.
-const REFUSED: u32 = 0;
+/// Recipients in a hundred that are refused: their senders must be told.
+const REFUSED: u32 = 2;
 /// A drain that takes longer than this is stuck: a lease, the ten seconds after it and every deferral fit in.
 const DRAIN: Duration = Duration::from_secs(300);
 /// How often the queue is looked at while it drains.
@@ -145,6 +145,7 @@ impl Trial {
     /// The queue does not drain.
     pub fn settle(&self) -> Judgement {
         let begun = Stopwatch::start();
+        self.world.all_known();
         loop {
             let queue = self.world.json(&["queue", "list"]);
             if !queue_flows(&queue) {

@@ -11,24 +11,25 @@ use serde_json::{Value, json};
 use super::ledger::Delivery;
 
 /// Lines that are counted: the name in the summary, and what such a line holds.
-const COUNTED: [(&str, &str); 8] = [
+const COUNTED: [(&str, &str); 11] = [
     ("segments rolled", "segment rolled"),
     ("segments cleaned", "segment cleaned"),
     ("starts", "store open"),
     ("accepted", "mail: accepted"),
     ("settled", "mail: settled"),
     ("sent again in doubt", "mail: sent again in doubt"),
+    ("starts after a clean stop", "clean: true"),
+    ("starts that rebuilt the index", "clean: false"),
+    ("starts that found damage", "the log is damaged"),
     ("panics", "panicked at"),
     ("errors", " ERROR "),
 ];
 
 /// Figures of the start report: the name in the summary, the field, and what is summed.
-const REPORTED: [(&str, &str, Sum); 5] = [
-    ("starts that replayed records", "replayed", Sum::Starts),
+const REPORTED: [(&str, &str, Sum); 3] = [
     ("starts that cut a torn end", "torn_bytes", Sum::Starts),
     ("bytes cut", "torn_bytes", Sum::Values),
-    ("starts that found damage", "damaged", Sum::Starts),
-    ("damaged records", "damaged", Sum::Values),
+    ("damaged registry records", "registry_damage", Sum::Values),
 ];
 
 #[derive(Debug, Clone, Copy)]
@@ -168,13 +169,13 @@ mod tests {
     fn a_start_report_is_read_by_its_names() {
         let tally = Tally::default();
         tally.read(
-            "INFO dd_controller: store open report=StartReport { start: 3, replayed: 12, damaged: 0, torn_bytes: 77 }",
+            "INFO dd_controller: store open report=StartReport { start: 3, clean: false, registry_damage: 0, torn_bytes: 77 }",
         );
         assert_eq!(tally.count("starts"), 1);
-        assert_eq!(tally.count("starts that replayed records"), 1);
+        assert_eq!(tally.count("starts that rebuilt the index"), 1);
         assert_eq!(tally.count("starts that cut a torn end"), 1);
         assert_eq!(tally.count("bytes cut"), 77);
-        assert_eq!(tally.count("starts that found damage"), 0);
+        assert_eq!(tally.count("damaged registry records"), 0);
     }
 
     #[test]

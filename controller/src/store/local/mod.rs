@@ -50,6 +50,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
+use dd_proto::envelope::Envelope;
 use dd_proto::id::{DeliveryId, MessageId};
 use dd_proto::name::SiteName;
 use jiff::Timestamp;
@@ -72,7 +73,7 @@ use index::entry::millis;
 use index::on_sled::OnSled;
 use index::shelf::Shelves;
 use learn::{Known, Learner};
-use load::load;
+use load::{envelope, load};
 use log::{AppendError, Files};
 use meter::Meter;
 use registry::Registry;
@@ -311,6 +312,15 @@ impl Local {
     pub(crate) async fn load(&self, delivery: DeliveryId) -> Result<Option<Loaded>, StoreError> {
         let (files, contents, start) = (self.files.clone(), self.contents.clone(), self.start);
         self.look(move |index| load(index, &files, &contents, start, &delivery))
+            .await
+    }
+
+    pub(crate) async fn envelope(
+        &self,
+        delivery: DeliveryId,
+    ) -> Result<Option<Envelope>, StoreError> {
+        let files = self.files.clone();
+        self.look(move |index| envelope(index, &files, &delivery))
             .await
     }
 

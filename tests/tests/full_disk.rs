@@ -1,0 +1,152 @@
+//! A disk without room or without names: mail is put off with 452, what waits drains, and all goes on when there is room.
+
+use dd_tests::layout::Layout;
+use dd_tests::site::Site;
+use dd_tests::submit::{Client, Protocol, message};
+use dd_tests::tmpfs::Tmpfs;
+use dd_tests::wait::{PATIENCE, until};
+use dd_tests::world::World;
+
+const MIB: u64 = 1 << 20;
+
+#[test]
+fn a_full_disk_answers_452_drains_and_recovers_by_itself() {
+    let disk = Tmpfs::new(320 * MIB, 100_000);
+    let mut world = on(&disk);
+    let (mut home, before) = waiting(&world);
+    disk.fill(0);
+    refused(&mut world);
+    home.resume();
+    home.received(before);
+    world.drained("home");
+    disk.free();
+    taken(&mut world);
+    home.received(before + 1);
+}
+
+#[test]
+fn a_disk_that_is_nearly_full_answers_452_before_anything_fails() {
+    let disk = Tmpfs::new(320 * MIB, 100_000);
+    let mut world = on(&disk);
+    let (mut home, before) = waiting(&world);
+    disk.fill(32 * MIB);
+    refused(&mut world);
+    assert!(world.controller().runs());
+    home.resume();
+    home.received(before);
+    disk.free();
+    taken(&mut world);
+}
+
+#[test]
+fn a_full_disk_at_the_start_loses_nothing_either() {
+    let disk = Tmpfs::new(320 * MIB, 100_000);
+    let mut world = on(&disk);
+    let (mut home, before) = waiting(&world);
+    disk.fill(0);
+    refused(&mut world);
+    world.kill_controller();
+    world.start_controller();
+    world.attached("out1");
+    refused(&mut world);
+    home.resume();
+    home.received(before);
+    world.drained("home");
+    disk.free();
+    taken(&mut world);
+}
+
+#[test]
+fn without_names_for_files_nothing_is_lost_and_all_goes_on_when_there_are_some() {
+    let disk = Tmpfs::new(320 * MIB, 2_000);
+    let mut world = on(&disk);
+    let (mut home, before) = waiting(&world);
+    disk.fill_inodes();
+    // A large message needs a file of its own.
+    let mut client = world.smtp();
+    let sent = client.try_send("a@b.example", "me@home.example", &large());
+    assert_eq!(sent, None);
+    assert!(world.controller().runs());
+    home.resume();
+    home.received(before);
+    world.drained("home");
+    disk.free();
+    taken(&mut world);
+    let sent = world
+        .smtp()
+        .send("a@b.example", "me@home.example", &large());
+    assert!(!sent.is_empty());
+    home.received(before + 2);
+}
+
+fn on(disk: &Tmpfs) -> World {
+    let layout = Layout {
+        controller_state: Some(disk.path().join("controller")),
+        store: "segment_bytes = \"1M\"".to_owned(),
+        ..Layout::default()
+    };
+    World::laid_out(layout, 1)
+}
+
+/// A site that is away, and how many messages wait for it: enough for several segments.
+fn waiting(world: &World) -> (Site, usize) {
+    let mut home = world.home("home", &["--retry", "1s"]);
+    home.stop();
+    let mut client = world.smtp();
+    let count = 40;
+    for number in 0..count {
+        let mut content = message(&format!("number-{number}"));
+        content.extend(
+            b"0123456789012345678901234567890123456789012345678901234567890\r\n".repeat(2_000),
+        );
+        client.send("a@b.example", "me@home.example", &content);
+    }
+    (home, count)
+}
+
+fn large() -> Vec<u8> {
+    let mut content = message("large");
+    content.extend(
+        b"0123456789012345678901234567890123456789012345678901234567890\r\n".repeat(10_000),
+    );
+    content
+}
+
+/// Starts the controller again if it has ended, as the machine's service manager does.
+fn supervise(world: &mut World) {
+    if !world.controller().runs() {
+        world.start_controller();
+    }
+}
+
+/// Waits until mail is put off.
+fn refused(world: &mut World) {
+    until("intake to answer 452", PATIENCE, || {
+        supervise(world);
+        let mut client = Client::try_connect(world.listeners().smtp, Protocol::Smtp)?;
+        let codes = [
+            "MAIL FROM:<a@b.example>",
+            "RCPT TO:<me@home.example>",
+            "DATA",
+        ];
+        let refused = codes.iter().find_map(|line| {
+            let reply = client.say(line);
+            (reply.code >= 400).then_some(reply)
+        });
+        let reply = refused.unwrap_or_else(|| {
+            client.write(b"Subject: late\r\n\r\nhello\r\n.\r\n");
+            client.reply()
+        });
+        assert!(reply.code < 500, "{} {}", reply.code, reply.text);
+        (reply.code == 452).then_some(())
+    });
+}
+
+/// Waits until mail is taken again.
+fn taken(world: &mut World) {
+    until("intake to take mail again", PATIENCE, || {
+        supervise(world);
+        let mut client = Client::try_connect(world.listeners().smtp, Protocol::Smtp)?;
+        client.try_send("a@b.example", "me@home.example", &message("after"))
+    });
+}
