@@ -480,7 +480,7 @@ fn leaves(table: &mut Table) {
     });
     let lone = Shown {
         chain: vec![lone.der.clone()],
-        key: lone.key.clone(),
+        key: lone.key,
     };
     table.add("self-signed", lone, "SelfSigned");
 }
@@ -545,7 +545,7 @@ fn chains(table: &mut Table) {
         "ChainNotAllowed",
     );
     let no_sign = table.ca.below("no sign", |p| {
-        p.key_usages = vec![KeyUsagePurpose::DigitalSignature]
+        p.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     });
     table.add(
         "intermediate that may not sign",
@@ -557,7 +557,7 @@ fn chains(table: &mut Table) {
         .below("old", |p| p.not_after = date_time_ymd(2024, 1, 1));
     table.add("intermediate expired", leaf(&old).and(&[&old]), "Expired");
     let short = table.ca.below("short", |p| {
-        p.is_ca = IsCa::Ca(BasicConstraints::Constrained(0))
+        p.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     });
     let too_low = short.below("too low", nothing);
     table.add(
@@ -567,7 +567,7 @@ fn chains(table: &mut Table) {
     );
     table.add("path length kept", leaf(&short).and(&[&short]), "ok");
     let critical = table.ca.below("critical", |p| {
-        p.custom_extensions = vec![unknown_critical()]
+        p.custom_extensions = vec![unknown_critical()];
     });
     table.add(
         "intermediate with an unknown critical extension",
