@@ -126,20 +126,17 @@ pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunErro
     let wakeup = parts.wakeup(&middle, &passwords);
     parts.intake(doors.intake, &middle, &wakeup);
     let editor = editor(&middle, audit, &config);
-    if let Some(door) = doors.web {
-        let settings = web_settings(&config, &door, &facts);
-        let (store, dispatch) = (middle.store.clone(), middle.dispatch.clone());
-        let (wakeup, editor) = (wakeup.clone(), editor.clone());
-        let web = web::Web::new(settings, wakeup, editor, store, dispatch, passwords.clone());
-        parts.web(door, web);
-    }
     if let Some(listener) = doors.metrics {
         parts.metrics(listener, &middle);
     }
     parts.registry_copy(middle.registry.clone(), config.state_dir.clone());
     let dispatch = middle.dispatch.clone();
     parts.authorities(editor.clone());
-    let context = context(middle, authority, editor, facts, passwords, wakeup);
+    let context = Arc::new(context(middle, authority, editor, facts, passwords, wakeup));
+    if let Some(door) = doors.web {
+        let settings = web_settings(&config, &door, &context.facts);
+        parts.web(door, web::Web::new(settings, context.clone()));
+    }
     parts.control(context, doors.socket, doors.control, tls);
 
     tracing::info!("listening {listening}");

@@ -152,12 +152,12 @@ impl Parts {
     /// What agents and administrators call.
     pub(crate) fn control(
         &mut self,
-        context: api::Context,
+        context: Arc<api::Context>,
         socket: UnixListener,
         listener: TcpListener,
         tls: rustls::ServerConfig,
     ) {
-        let serving = api::serve(Arc::new(context), socket, listener, tls);
+        let serving = api::serve(context, socket, listener, tls);
         self.running.spawn(async {
             report(serving.await);
             "control"

@@ -16,6 +16,8 @@ pub struct Layout {
     pub agents_state: Option<PathBuf>,
     /// Lines below `[store]`; none: small segments, quickly made.
     pub store: String,
+    /// The web is served over TLS, with the certificate that intake shows.
+    pub secure_web: bool,
     /// Where DSNs leave.
     pub smarthost: Option<SocketAddr>,
     /// Variables set for the controller, such as a library to load before others.
@@ -42,7 +44,7 @@ pub(crate) fn controller(layout: &Layout, directory: &Path, listeners: &Listener
          lmtp = [\"{lmtp}\"]\n\
          trusted = [\"127.0.0.0/8\"]\n\
          max_message_bytes = 67108864\n\
-         tls = {{ certificate = \"{certificate}\", key = \"{key}\" }}\n\
+         {tls}\n\
          [store]\n\
          {store}\n\
          [control]\n\
@@ -51,6 +53,7 @@ pub(crate) fn controller(layout: &Layout, directory: &Path, listeners: &Listener
          [web]\n\
          listen = \"{web}\"\n\
          outbound_networks = [\"192.0.2.0/27\"]\n\
+         {web_tls}\n\
          [metrics]\n\
          listen = \"{metrics}\"\n\
          [notify]\n\
@@ -61,13 +64,24 @@ pub(crate) fn controller(layout: &Layout, directory: &Path, listeners: &Listener
             lines => lines,
         },
         socket = socket.display(),
-        certificate = directory.join("mail.pem").display(),
-        key = directory.join("mail.key").display(),
+        web_tls = match layout.secure_web {
+            true => tls(directory),
+            false => String::new(),
+        },
+        tls = tls(directory),
     );
     if let Some(smarthost) = layout.smarthost {
         let _ = writeln!(text, "smarthost = \"{smarthost}\"");
     }
     text
+}
+
+fn tls(directory: &Path) -> String {
+    format!(
+        "tls = {{ certificate = \"{}\", key = \"{}\" }}",
+        directory.join("mail.pem").display(),
+        directory.join("mail.key").display()
+    )
 }
 
 /// What an agent of a world in `directory` reads.

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use dd_tests::browser::{Browser, Look, Scripts};
 use dd_tests::http::{Answer, curl};
+use dd_tests::layout::Layout;
 use dd_tests::site::{At, Script, Site};
 use dd_tests::submit::message;
 use dd_tests::wait::{PATIENCE, until};
@@ -58,6 +59,22 @@ fn without_scripts_it_does_the_same() {
     browser.says("Everything delivered");
     browser.click("form[action='/sign-out'] button");
     browser.says("Sign in");
+}
+
+#[test]
+fn a_member_has_the_server_checked_from_every_outbound_address() {
+    let world = World::with_agents(2);
+    let home = world.home("home", &[]);
+    world.set_password("home", PASSWORD);
+    let browser = Browser::start(world.path(), Look::DESKTOP);
+    browser.sign_in(&world.url("/"), "home", PASSWORD);
+    browser.click("#check");
+    browser.says("through out1");
+    browser.says("through out2");
+    browser.says("Name in the certificate");
+    let proved = browser.run("return document.querySelectorAll('.check > .state.good').length");
+    assert_eq!(proved, 2);
+    assert!(home.messages().is_empty());
 }
 
 /// Everything that a hostile home server, sender or client can make the portal show.
@@ -227,6 +244,40 @@ fn a_member_pauses_changes_the_password_and_makes_a_wake_up_url() {
     assert_eq!(curl(&["-H", &elsewhere, &world.url("/live")]).status, 401);
     assert_eq!(sign_in(&world, "home", PASSWORD, &[]).status, 403);
     assert_eq!(sign_in(&world, "home", "battery staple", &[]).status, 303);
+}
+
+#[test]
+fn over_tls_the_session_is_kept_for_this_host_and_tls_alone() {
+    let world = World::laid_out(
+        Layout {
+            secure_web: true,
+            ..Layout::default()
+        },
+        1,
+    );
+    let _home = world.home("home", &[]);
+    world.set_password("home", PASSWORD);
+    let url = format!("https://{}", world.listeners().web);
+    let sign_in = format!("{url}/sign-in");
+    let form = "site=home&password=correct+horse+battery";
+    let answer = curl(&["-k", "-d", form, &sign_in]);
+    assert_eq!(answer.status, 303, "{answer:?}");
+    let set = answer.header("set-cookie");
+    assert!(
+        set.starts_with("__Host-session=") && set.ends_with("; Secure"),
+        "{set}"
+    );
+    assert!(
+        answer
+            .header("strict-transport-security")
+            .contains("max-age")
+    );
+    let cookie = format!("Cookie: {}", set.split(';').next().expect("a pair"));
+    let page = curl(&["-k", "-H", &cookie, &url]);
+    assert!(page.body.contains("Everything delivered"), "{}", page.body);
+    let login = format!("home:{PASSWORD}");
+    let etrn = curl(&["-k", "-u", &login, &format!("{url}/etrn")]);
+    assert_eq!(etrn.body, "home: nothing waiting\n");
 }
 
 #[test]

@@ -215,7 +215,8 @@ impl Wakeup {
         limits.stranger(client, now).is_ok()
     }
 
-    fn member_may(&self, client: IpAddr, site: &SiteName) -> Result<(), NotReleased> {
+    /// Whether a member may cause work for the site again.
+    pub(crate) fn member_may(&self, client: IpAddr, site: &SiteName) -> Result<(), NotReleased> {
         let now = monotonic(self.0.began);
         let mut limits = self.0.limits.lock().expect(LOCK);
         let may = limits.member_at(client, site, now);

@@ -11,6 +11,7 @@ mod access;
 mod advice;
 mod assets;
 pub mod basic;
+mod check;
 pub mod client;
 mod cookie;
 pub mod fields;
@@ -38,6 +39,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
 
+use crate::api;
 use crate::credentials::Passwords;
 use crate::dispatch::Handle;
 use crate::registry::Editor;
@@ -73,6 +75,8 @@ pub struct Web {
     store: Store,
     dispatch: Handle,
     passwords: Arc<Passwords>,
+    /// For what agents are asked, as an administrator asks them.
+    api: Arc<api::Context>,
     hostname: String,
     origin: String,
     transport: Transport,
@@ -84,21 +88,15 @@ pub struct Web {
 const LOCK: &str = "no holder of this lock panics";
 
 impl Web {
-    pub fn new(
-        settings: Settings,
-        wakeup: Wakeup,
-        editor: Editor,
-        store: Store,
-        dispatch: Handle,
-        passwords: Arc<Passwords>,
-    ) -> Self {
+    pub fn new(settings: Settings, api: Arc<api::Context>) -> Self {
         Self {
-            wakeup,
+            wakeup: api.wakeup.clone(),
             outbound_networks: settings.outbound_networks,
-            editor,
-            store,
-            dispatch,
-            passwords,
+            editor: api.editor.clone(),
+            store: api.store.clone(),
+            dispatch: api.dispatch.clone(),
+            passwords: api.passwords.clone(),
+            api,
             hostname: settings.hostname,
             origin: settings.origin,
             transport: settings.transport,
@@ -138,6 +136,7 @@ pub fn router(web: Arc<Web>) -> Router {
         .route("/sign-in", post(portal::sign_in))
         .route("/sign-out", post(portal::sign_out))
         .route("/deliver", post(portal::deliver))
+        .route("/check", post(check::check))
         .route("/hold", post(hold::hold))
         .route("/resume", post(hold::resume))
         .route("/password", post(access::password))

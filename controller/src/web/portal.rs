@@ -31,7 +31,7 @@ pub const BY_MEMBER: &str = "the member";
 /// What comes of a *deliver now* is waited for so long.
 const DELIVERY: Duration = Duration::from_secs(90);
 /// And a browser without scripts so long.
-const PATIENCE: Duration = Duration::from_secs(8);
+pub(super) const PATIENCE: Duration = Duration::from_secs(8);
 
 /// Somebody who is signed in.
 #[derive(Debug)]
@@ -159,7 +159,7 @@ pub async fn live(State(web): State<Arc<Web>>, headers: HeaderMap) -> Response {
     }
 }
 
-async fn part(web: &Web, visitor: Visitor, headers: &HeaderMap) -> Response {
+pub(super) async fn part(web: &Web, visitor: Visitor, headers: &HeaderMap) -> Response {
     let language = Language::of(headers);
     let live = web.live(&visitor.site, &visitor.signed, language, now());
     match live.await {

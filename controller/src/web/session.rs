@@ -8,11 +8,13 @@
 //! - Only digests of ids are kept.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dd_proto::name::SiteName;
+use dd_proto::pb::AgentCheck;
 use dd_proto::site::Site;
 use rand::{CryptoRng, RngExt as _};
 use sha2::{Digest as _, Sha256};
@@ -50,6 +52,14 @@ pub(super) enum Progress {
     TooOften,
 }
 
+/// How far a *check my server* is.
+#[derive(Debug, Clone)]
+pub(super) enum Looked {
+    Working,
+    /// What each agent saw.
+    Done(Arc<[AgentCheck]>),
+}
+
 /// Who uses a session: a page that looks for news by itself keeps nobody signed in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum By {
@@ -80,6 +90,7 @@ struct Session {
     began: Duration,
     used: Duration,
     delivery: Option<watch::Receiver<Progress>>,
+    check: Option<watch::Receiver<Looked>>,
     notice: Option<Notice>,
 }
 
@@ -93,6 +104,7 @@ pub(super) struct Signed {
     pub(super) site: SiteName,
     pub(super) csrf: String,
     pub(super) delivery: Option<watch::Receiver<Progress>>,
+    pub(super) check: Option<watch::Receiver<Looked>>,
 }
 
 impl Sessions {
@@ -114,6 +126,7 @@ impl Sessions {
             began: now,
             used: now,
             delivery: None,
+            check: None,
             notice: None,
         };
         self.0.insert(digest(id.as_str()), session);
@@ -138,7 +151,7 @@ impl Sessions {
         id: &str,
         now: Duration,
         by: By,
-        site: impl Fn(&SiteName) -> Option<std::sync::Arc<Site>>,
+        site: impl Fn(&SiteName) -> Option<Arc<Site>>,
     ) -> Option<Signed> {
         let key = digest(id);
         let session = self.0.get_mut(&key)?;
@@ -155,6 +168,7 @@ impl Sessions {
             site: session.site.clone(),
             csrf: session.csrf.clone(),
             delivery: session.delivery.clone(),
+            check: session.check.clone(),
         })
     }
 
@@ -172,6 +186,12 @@ impl Sessions {
     pub(super) fn deliver(&mut self, id: &str, progress: watch::Receiver<Progress>) {
         if let Some(session) = self.0.get_mut(&digest(id)) {
             session.delivery = Some(progress);
+        }
+    }
+
+    pub(super) fn look(&mut self, id: &str, looked: watch::Receiver<Looked>) {
+        if let Some(session) = self.0.get_mut(&digest(id)) {
+            session.check = Some(looked);
         }
     }
 
@@ -213,7 +233,6 @@ fn digest(text: &str) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
     use rand::SeedableRng as _;
     use rand::rngs::StdRng;

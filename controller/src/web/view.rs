@@ -11,8 +11,9 @@ use jiff::Timestamp;
 
 use super::Web;
 use super::advice::advice;
+use super::check::{self, Check};
 use super::language::Language;
-use super::session::{Progress, Signed};
+use super::session::{Looked, Progress, Signed};
 use super::words::Words;
 use crate::dispatch::{LastAttempt, SiteView};
 use crate::store::{StoreError, Waiting};
@@ -44,6 +45,8 @@ pub(super) struct Live {
     pub(super) certificate: Shown,
     pub(super) tries: Vec<Try>,
     pub(super) call: Option<LastCall>,
+    pub(super) checking: bool,
+    pub(super) checks: Option<Vec<Check>>,
     pub(super) as_of: String,
 }
 
@@ -146,6 +149,7 @@ impl Web {
         let view = view.unwrap_or_else(|| SiteView::unseen(site));
         let last = view.last_attempts.first();
         let progress = signed.delivery.as_ref().map(|it| it.borrow().clone());
+        let looked = signed.check.as_ref().map(|it| it.borrow().clone());
         let why = view.why.unwrap_or_default();
         let (reason, detail) = last.map_or(("", ""), |it| (&*it.reason, &*it.detail));
         let (tone, headline, lead) = eye.state(&view);
@@ -175,6 +179,8 @@ impl Web {
                 client: call.client.to_string(),
                 reported: call.reported.map(|it| it.to_string()),
             }),
+            checking: matches!(looked, Some(Looked::Working)),
+            checks: looked.and_then(|it| check::rows(&it, language)),
             as_of: language.moment(now),
         })
     }

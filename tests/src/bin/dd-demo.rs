@@ -20,12 +20,16 @@ struct Args {
     once: bool,
 }
 
+/// With which the member signs in to the portal.
+const PASSWORD: &str = "demo-password";
+
 fn main() {
     let args = Args::parse();
     say("Starting a provider: a controller with its embedded store, and two agents.");
     let world = World::with_agents(2);
     introduce(&world);
     let mut home = world.home("home", &["--retry", "1h"]);
+    world.set_password("home", PASSWORD);
     say(&format!(
         "A member's mail server is up at home.dyn.example:{port}. It is the site `home`: it takes mail for \
          home.example,\nand proves itself by a certificate of `{AUTHORITY}` for that name.\n",
@@ -44,8 +48,13 @@ fn introduce(world: &World) {
     let listeners = world.listeners();
     say(&format!(
         "  controller  takes mail by SMTP at {} and by LMTP at {}\n  agents      deliver from {} and {}\n  authority   \
-         `{AUTHORITY}`, the demo's own, imported with `ddadm ca import`\n",
-        listeners.smtp, listeners.lmtp, OUTBOUND[0], OUTBOUND[1]
+         `{AUTHORITY}`, the demo's own, imported with `ddadm ca import`\n  portal      \
+         {}, for the site `home` with the password `{PASSWORD}`\n",
+        listeners.smtp,
+        listeners.lmtp,
+        OUTBOUND[0],
+        OUTBOUND[1],
+        world.url("/")
     ));
 }
 
@@ -124,10 +133,12 @@ fn stay(world: &World, home: &Site) {
         "\nEverything keeps running. Send a mail of your own:\n\n  swaks --server {smtp} --to me@home.example --from \
          you@elsewhere.example\n  printf 'Subject: mine\\r\\n\\r\\nHello.\\r\\n' | curl -sS smtp://{smtp} --mail-from \
          you@elsewhere.example --mail-rcpt me@home.example -T -\n\nLook around:\n\n  {ddadm} --socket {socket} \
-         status\n\nCtrl-C ends it.",
+         status\n  {portal}  (site `home`, password `{PASSWORD}`)\n  wget -q -O - --http-user=home \
+         --http-password={PASSWORD} '{portal}etrn?wait=20'\n\nCtrl-C ends it.",
         smtp = listeners.smtp,
         ddadm = Path::display(&program("ddadm")),
         socket = listeners.socket.display(),
+        portal = world.url("/"),
     ));
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

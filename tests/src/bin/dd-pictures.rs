@@ -64,6 +64,13 @@ fn main() -> Result<()> {
             show(&world, &browser, site);
             save(&browser, &into, &format!("{name}-{state}"))?;
         }
+        show(&world, &browser, "hofmann");
+        browser.click("#check");
+        browser.says(match look.language {
+            "de" => "Name im Zertifikat",
+            _ => "Name in the certificate",
+        });
+        save(&browser, &into, &format!("{name}-checked"))?;
         show(&world, &browser, "bergmann");
         away.resume();
         browser.click("#deliver");

@@ -101,6 +101,7 @@ impl Trial {
             controller_state: setting.controller_state.clone(),
             agents_state: setting.agents_state.clone(),
             store: format!("segment_bytes = \"{}\"", setting.segment_bytes),
+            secure_web: false,
             smarthost: Some(smarthost.address()),
             environment: setting.environment.clone(),
             observer: Some(Observer::new(move |line| observing.read(line))),

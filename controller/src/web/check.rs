@@ -1,0 +1,135 @@
+//! *Check my server*: every agent looks at the site, as `ddadm site check` has them do, and the page shows what they saw.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use dd_proto::pb::check_step::Result as Step;
+use dd_proto::pb::{AgentCheck, HostCheck};
+use tokio::sync::watch;
+
+use super::Web;
+use super::client::Client;
+use super::fields::Fields;
+use super::language::Language;
+use super::portal::{PATIENCE, Visitor, part, to_start};
+use super::session::{Looked, Notice};
+use super::words::Words;
+use crate::api::check::check_site;
+
+/// What one agent saw of one host.
+#[derive(Debug)]
+pub(super) struct Check {
+    pub(super) agent: String,
+    pub(super) host: String,
+    pub(super) tone: &'static str,
+    pub(super) word: &'static str,
+    pub(super) sentence: String,
+    pub(super) steps: Vec<StepSeen>,
+}
+
+#[derive(Debug)]
+pub(super) struct StepSeen {
+    pub(super) tone: &'static str,
+    pub(super) name: String,
+    pub(super) detail: String,
+}
+
+pub(super) async fn check(
+    State(web): State<Arc<Web>>,
+    Extension(Client(client)): Extension<Client>,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Response {
+    let mut visitor = match web.form(&headers, &fields) {
+        Ok(visitor) => visitor,
+        Err(answer) => return *answer,
+    };
+    let running = visitor.signed.check.take();
+    let running = running.filter(|it| matches!(*it.borrow(), Looked::Working));
+    let mut looked = match running {
+        Some(running) => running,
+        None if web.wakeup.member_may(client, &visitor.site.name).is_err() => {
+            web.sessions().say(&visitor.id, Notice::NotNow);
+            return to_start();
+        }
+        None => start(&web, &visitor),
+    };
+    web.sessions().look(&visitor.id, looked.clone());
+    if headers.contains_key("x-live") {
+        visitor.signed.check = Some(looked);
+        return part(&web, visitor, &headers).await;
+    }
+    let through = looked.wait_for(|it| !matches!(it, Looked::Working));
+    let _ = tokio::time::timeout(PATIENCE + Duration::from_secs(4), through).await;
+    to_start()
+}
+
+fn start(web: &Web, visitor: &Visitor) -> watch::Receiver<Looked> {
+    let (sender, looked) = watch::channel(Looked::Working);
+    let (api, site) = (web.api.clone(), visitor.site.clone());
+    web.spawn(async move {
+        let seen = check_site(&api, &site, None).await;
+        sender.send_replace(Looked::Done(seen.into()));
+    });
+    looked
+}
+
+/// What there is to show; None while they look.
+pub(super) fn rows(looked: &Looked, language: Language) -> Option<Vec<Check>> {
+    let Looked::Done(agents) = looked else {
+        return None;
+    };
+    let w = language.words();
+    Some(agents.iter().flat_map(|agent| of_agent(agent, w)).collect())
+}
+
+fn of_agent(agent: &AgentCheck, w: &'static Words) -> Vec<Check> {
+    let row = |host: &str, proved: bool, sentence: &str, steps| Check {
+        agent: agent.agent.clone(),
+        host: host.to_owned(),
+        tone: if proved { "good" } else { "bad" },
+        word: if proved { w.proved } else { w.not_proved },
+        sentence: sentence.to_owned(),
+        steps,
+    };
+    match agent.hosts.is_empty() {
+        true => vec![row("", false, &agent.sentence, Vec::new())],
+        false => {
+            let of_host = |it: &HostCheck| row(&it.host, it.proved, &it.sentence, steps(it, w));
+            agent.hosts.iter().map(of_host).collect()
+        }
+    }
+}
+
+fn steps(host: &HostCheck, w: &'static Words) -> Vec<StepSeen> {
+    let seen = host.steps.iter().map(|step| StepSeen {
+        tone: match step.result() {
+            Step::Good => "good",
+            Step::Bad => "bad",
+            Step::Noted | Step::Unspecified => "warn",
+        },
+        name: name(&step.name, w),
+        detail: step.detail.clone(),
+    });
+    seen.collect()
+}
+
+fn name(step: &str, w: &'static Words) -> String {
+    let known = match step {
+        "resolve" => w.s_resolve,
+        "connect" => w.s_connect,
+        "banner" => w.s_banner,
+        "starttls" => w.s_starttls,
+        "chain" => w.s_chain,
+        "name" => w.s_name,
+        "expiry" => w.s_expiry,
+        "proof" => w.s_proof,
+        "size" => w.s_size,
+        other => other,
+    };
+    known.to_owned()
+}
