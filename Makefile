@@ -2,7 +2,7 @@
 # test: everything CI runs.      deps: what the tests need besides Rust (needs root where something is missing).
 # check: formatting and lints.   fmt: format the sources.
 # crash, power-cut, measure: the long trials and the figures behind docs/reliability.md; ARGS="--seed 7 --kills 100" changes them.
-.PHONY: bins check crash demo deps fmt measure power-cut test
+.PHONY: bins check crash demo deps fmt measure power-cut simulation test
 
 CARGO ?= cargo
 
@@ -50,6 +50,11 @@ deps:
 check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets --locked -- -D warnings
+
+# Ten thousand histories of dispatch and store on a disk that forgets; tests run a few of them.
+simulation:
+	DD_SIMULATION=$(or $(SEEDS),0..10000) $(CARGO) test --release --workspace --lib --locked -- --exact \
+	  simulation::nothing_is_lost_whatever_happens_in_whatever_order
 
 fmt:
 	$(CARGO) fmt --all

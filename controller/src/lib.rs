@@ -26,6 +26,8 @@ pub mod web;
 
 mod doors;
 mod parts;
+#[cfg(test)]
+mod simulation;
 
 use std::io;
 use std::net::SocketAddr;

@@ -119,6 +119,9 @@ impl Backing for Store {
     }
 
     async fn remember_alarm(&self, alarm: Option<ClockAlarm>) -> Result<(), StoreFailed> {
+        if alarm.is_none() {
+            self.clock_is_right();
+        }
         let words = alarm.map(|alarm| Bytes::from(alarm.to_words()));
         let put = self.put(CLOCK, ALARM, words).await;
         put.map(|_| ()).map_err(failed)

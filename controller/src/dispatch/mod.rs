@@ -38,7 +38,7 @@ mod run;
 mod run_tests;
 mod settled;
 #[cfg(test)]
-mod simulation;
+pub(crate) mod simulation;
 mod site;
 mod state;
 #[cfg(test)]
@@ -60,9 +60,15 @@ use crate::store::Waiting;
 pub use actions::Left;
 pub use alarm::{ClockAlarm, ClockJump, ClockMemory};
 pub use backing::{Backing, NotRead, StoreFailed, remembered_alarm};
+#[cfg(test)]
+pub(crate) use clock::Clock;
+#[cfg(test)]
+pub(crate) use event::Now;
 pub use handle::Handle;
 pub use happened::{Happened, What};
 pub use lease::{BEAT, LEASE};
+#[cfg(test)]
+pub(crate) use run::{Chance, start_with};
 pub use run::{Settings, start};
 pub use verdicts::AgentVerdict;
 

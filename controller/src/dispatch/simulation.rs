@@ -7,14 +7,14 @@
 //! since the start, nor while held; nobody is warned twice. What was kept fails only after another refusal. One seed gives
 //! one history.
 
-mod agent;
+pub(crate) mod agent;
 mod record;
 mod store;
 mod streams;
 mod trouble;
 mod world;
 
-pub(super) use record::site;
+pub(crate) use record::site;
 
 use world::World;
 

@@ -363,6 +363,21 @@ impl Store {
         Ok((Self(Arc::new(local)), report))
     }
 
+    /// The same without threads, for simulations: what they would do is done by [`local::steps::Steps`].
+    #[cfg(test)]
+    pub(crate) fn open_stepped(
+        on: local::On,
+        settings: &Settings,
+    ) -> Result<(Self, local::steps::Steps, StartReport), OpenError> {
+        let (local, steps, report) = local::Local::assemble(on, settings)?;
+        Ok((Self(Arc::new(local)), steps, report))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_failed(&self) -> bool {
+        self.0.has_failed()
+    }
+
     /// The number of this start, one above every earlier one.
     pub fn start_number(&self) -> u64 {
         self.0.start_number()
@@ -549,6 +564,11 @@ impl Store {
         value: Option<Bytes>,
     ) -> Result<u64, LogFailed> {
         self.0.put(family, key.to_owned(), value).await
+    }
+
+    /// Somebody has confirmed the wall clock: what it says is when mail arrives.
+    pub fn clock_is_right(&self) {
+        self.0.clock_is_right();
     }
 
     /// All records of a family.

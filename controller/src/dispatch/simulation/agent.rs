@@ -18,7 +18,7 @@ use crate::dispatch::{AgentEvent, AttachmentId, Ended, Hello, Proved};
 
 /// How a site behaves at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Behaviour {
+pub(crate) enum Behaviour {
     Up,
     /// Answers, but breaks, defers and closes now and then.
     Shaky,
@@ -31,34 +31,34 @@ pub(super) enum Behaviour {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Work {
-    pub(super) lease: Lease,
-    pub(super) open: Vec<RecipientNumber>,
-    pub(super) until: Duration,
+pub(crate) struct Work {
+    pub(crate) lease: Lease,
+    pub(crate) open: Vec<RecipientNumber>,
+    pub(crate) until: Duration,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Lane {
-    pub(super) waiting: VecDeque<Work>,
-    pub(super) session: Option<SessionId>,
+pub(crate) struct Lane {
+    pub(crate) waiting: VecDeque<Work>,
+    pub(crate) session: Option<SessionId>,
     accepted: u32,
 }
 
 #[derive(Debug)]
-pub(super) struct FakeAgent {
-    pub(super) name: AgentName,
-    pub(super) attachment: Option<AttachmentId>,
-    pub(super) lanes: BTreeMap<SiteName, Lane>,
-    pub(super) journal: BTreeMap<Lease2, Entry>,
+pub(crate) struct FakeAgent {
+    pub(crate) name: AgentName,
+    pub(crate) attachment: Option<AttachmentId>,
+    pub(crate) lanes: BTreeMap<SiteName, Lane>,
+    pub(crate) journal: BTreeMap<Lease2, Entry>,
     /// When the last answered beat was sent.
-    pub(super) renewed: Duration,
+    pub(crate) renewed: Duration,
     next_session: u64,
     /// Its process has just ended.
-    pub(super) life: Life,
+    pub(crate) life: Life,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Life {
+pub(crate) enum Life {
     Runs,
     Ended,
 }
@@ -71,16 +71,16 @@ type Lease2 = (dd_proto::id::DeliveryId, dd_proto::id::Generation);
     clippy::large_enum_variant,
     reason = "moved once or twice and gone; a box would cost more"
 )]
-pub(super) enum Entry {
+pub(crate) enum Entry {
     Dot(DotSent),
     Report(Report),
 }
 
 /// What a site has received: counted for each recipient.
-pub(super) type Received = BTreeMap<(dd_proto::id::DeliveryId, RecipientNumber), u32>;
+pub(crate) type Received = BTreeMap<(dd_proto::id::DeliveryId, RecipientNumber), u32>;
 
 impl FakeAgent {
-    pub(super) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         Self {
             name: name.parse().unwrap(),
             attachment: None,
@@ -92,7 +92,7 @@ impl FakeAgent {
         }
     }
 
-    pub(super) fn hello(&self) -> Hello {
+    pub(crate) fn hello(&self) -> Hello {
         let in_hand = self.lanes.values().flat_map(|lane| &lane.waiting);
         let entries = || self.journal.values().cloned();
         Hello {
@@ -117,7 +117,7 @@ impl FakeAgent {
         }
     }
 
-    pub(super) fn welcome(&mut self, going_on: &[Lease], sent: Duration) {
+    pub(crate) fn welcome(&mut self, going_on: &[Lease], sent: Duration) {
         self.renewed = sent;
         for lane in self.lanes.values_mut() {
             lane.waiting.retain(|work| going_on.contains(&work.lease));
@@ -127,7 +127,7 @@ impl FakeAgent {
         }
     }
 
-    pub(super) fn beat_answered(&mut self, sent: Duration, now: Duration) {
+    pub(crate) fn beat_answered(&mut self, sent: Duration, now: Duration) {
         self.renewed = sent;
         let work = self.lanes.values_mut().flat_map(|lane| &mut lane.waiting);
         for work in work.filter(|work| work.until > now) {
@@ -136,12 +136,12 @@ impl FakeAgent {
     }
 
     /// Leases that are valid by the agent's own clock.
-    pub(super) fn holds(&self, delivery: &dd_proto::id::DeliveryId, now: Duration) -> bool {
+    pub(crate) fn holds(&self, delivery: &dd_proto::id::DeliveryId, now: Duration) -> bool {
         let mut work = self.lanes.values().flat_map(|lane| &lane.waiting);
         work.any(|work| work.lease.delivery == *delivery && work.until > now)
     }
 
-    pub(super) fn close(&mut self, site: &SiteName) -> Vec<AgentEvent> {
+    pub(crate) fn close(&mut self, site: &SiteName) -> Vec<AgentEvent> {
         let Some(mut lane) = self.lanes.remove(site) else {
             return Vec::new();
         };
@@ -151,7 +151,7 @@ impl FakeAgent {
     }
 
     /// Does one thing for a site: opens a session, or hands one message over, or ends an idle session.
-    pub(super) fn step(
+    pub(crate) fn step(
         &mut self,
         site: &SiteName,
         behaviour: Behaviour,
@@ -292,12 +292,12 @@ impl FakeAgent {
         events
     }
 
-    pub(super) fn acknowledged(&mut self, lease: &Lease) -> Option<Entry> {
+    pub(crate) fn acknowledged(&mut self, lease: &Lease) -> Option<Entry> {
         self.journal.remove(&key(lease))
     }
 
     /// Sites with something to do.
-    pub(super) fn busy(&self) -> BTreeSet<SiteName> {
+    pub(crate) fn busy(&self) -> BTreeSet<SiteName> {
         let busy = self
             .lanes
             .iter()
@@ -363,7 +363,7 @@ fn reply(code: u16) -> Reply {
     }
 }
 
-pub(super) fn report(
+pub(crate) fn report(
     work: &Work,
     session: SessionId,
     outcome: Outcome,

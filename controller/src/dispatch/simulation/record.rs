@@ -7,7 +7,7 @@ use std::time::Duration;
 use dd_proto::id::SiteVersion;
 use dd_proto::site::{Host, HostName, KnownRecipients, Limits, Proof, Schedule, Site};
 
-pub(in crate::dispatch) fn site(n: u64) -> Site {
+pub(crate) fn site(n: u64) -> Site {
     Site {
         name: format!("site{n}").parse().unwrap(),
         version: SiteVersion(n),

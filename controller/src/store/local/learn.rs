@@ -108,7 +108,22 @@ enum Came {
 
 impl Learner {
     pub(crate) fn run(self) {
-        let ran = catch_unwind(AssertUnwindSafe(|| self.learn_and_write()));
+        self.told(|| self.learn_and_write());
+    }
+
+    /// Learns all at once, or else writes what is pending.
+    #[cfg(test)]
+    pub(crate) fn step(&self) {
+        let all_is_known = *self.known.all.borrow();
+        self.told(|| match all_is_known {
+            true => self.index.flush_pending().map(|_| ()),
+            false => self.learn().map(|_| ()),
+        });
+    }
+
+    /// Does some work; where it fails, the process ends.
+    fn told(&self, work: impl FnOnce() -> Result<(), StoreError>) {
+        let ran = catch_unwind(AssertUnwindSafe(work));
         let error = match ran {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error,

@@ -21,6 +21,8 @@ fn open_on(dir: &Path, shelves: &InMemory) -> Store {
         making: Making::WhenTaken,
         shelves: Arc::new(shelves.clone()),
         ballast_bytes: 0,
+        wall: Arc::new(wall::MachineWall),
+        blocking: Blocking::Threads,
     };
     Store::open_on(on, &settings(dir)).unwrap().0
 }

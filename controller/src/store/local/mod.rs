@@ -18,7 +18,7 @@ mod body;
 mod clean;
 pub(super) mod content;
 pub(crate) mod disk;
-mod index;
+pub(crate) mod index;
 mod learn;
 mod load;
 mod log;
@@ -29,7 +29,9 @@ mod replay;
 mod segment;
 pub(crate) mod spares;
 mod start;
+pub(crate) mod steps;
 mod torn;
+pub(crate) mod wall;
 mod wording;
 mod writer;
 
@@ -56,6 +58,7 @@ use dd_proto::name::SiteName;
 use jiff::Timestamp;
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinError;
 
 use crate::intake::accept::{AcceptError, Content, Submission};
 use crate::intake::policy::Space;
@@ -79,8 +82,10 @@ use meter::Meter;
 use registry::Registry;
 use spares::{Level, Making};
 use start::{Places, Started};
+use steps::Steps;
+use wall::{Floor, WallClock};
 use wording::{accepted_of, content_of, noted_of, settled_of};
-use writer::{Request, Writer, wall};
+use writer::{Request, Writer};
 
 /// Requests that may wait for the writer; beyond them callers wait.
 const REQUESTS: usize = 4096;
@@ -103,6 +108,9 @@ pub(crate) struct Local {
     known: Arc<Known>,
     failed: watch::Sender<bool>,
     threads: Mutex<Option<Threads>>,
+    wall: Arc<dyn WallClock>,
+    floor: Floor,
+    blocking: Blocking,
     /// Held for as long as the process uses the directory.
     _lock: Box<dyn Lock>,
 }
@@ -125,6 +133,33 @@ pub(crate) struct On {
     pub(crate) shelves: Arc<dyn Shelves>,
     /// Space held back for a rebuild of the index; 0: none.
     pub(crate) ballast_bytes: u64,
+    pub(crate) wall: Arc<dyn WallClock>,
+    pub(crate) blocking: Blocking,
+}
+
+/// Who waits for the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Blocking {
+    /// Threads that serve nobody else.
+    Threads,
+    /// The caller, and what [`steps::Steps`] are called for: in a simulation nothing may depend on threads.
+    #[cfg(test)]
+    Caller,
+}
+
+impl Blocking {
+    /// # Errors
+    /// The work panicked.
+    async fn run<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        match self {
+            Self::Threads => tokio::task::spawn_blocking(work).await,
+            #[cfg(test)]
+            Self::Caller => Ok(work()),
+        }
+    }
 }
 
 impl Local {
@@ -134,11 +169,34 @@ impl Local {
             making: Making::Ahead,
             shelves: Arc::new(OnSled::new(&settings.dir.join("index"))),
             ballast_bytes: BALLAST_BYTES,
+            wall: Arc::new(wall::MachineWall),
+            blocking: Blocking::Threads,
         };
         Self::open_on(on, settings)
     }
 
     pub(crate) fn open_on(on: On, settings: &Settings) -> Result<(Self, StartReport), OpenError> {
+        let (mut local, steps, report) = Self::assemble(on, settings)?;
+        let Steps {
+            writer,
+            learner,
+            end_index,
+        } = steps;
+        let places = &local.places;
+        let threads = Threads {
+            writer: spawn("log writer", places, move || writer.run())?,
+            index: spawn("index", places, move || learner.run())?,
+            end_index,
+        };
+        local.threads = Mutex::new(Some(threads));
+        Ok((local, report))
+    }
+
+    /// Everything but the threads.
+    pub(crate) fn assemble(
+        on: On,
+        settings: &Settings,
+    ) -> Result<(Self, Steps, StartReport), OpenError> {
         let Started {
             lock,
             places,
@@ -178,12 +236,8 @@ impl Local {
             requests: receiver,
             failed: failed.clone(),
             contents: contents.clone(),
+            wall: Arc::clone(&on.wall),
             start,
-        };
-        let threads = Threads {
-            writer: spawn("log writer", &places, move || writer.run())?,
-            index: spawn("index", &places, move || learner.run())?,
-            end_index,
         };
         let local = Self {
             places,
@@ -198,10 +252,18 @@ impl Local {
             registry: Arc::new(registry),
             known,
             failed,
-            threads: Mutex::new(Some(threads)),
+            threads: Mutex::new(None),
+            floor: Floor::new(report.newest, &*on.wall),
+            wall: on.wall,
+            blocking: on.blocking,
             _lock: lock,
         };
-        Ok((local, report))
+        let steps = Steps {
+            writer,
+            learner,
+            end_index,
+        };
+        Ok((local, steps, report))
     }
 
     pub(crate) fn start_number(&self) -> u64 {
@@ -213,13 +275,14 @@ impl Local {
         submission: Submission<Spooled>,
     ) -> Result<Vec<Waiting>, AcceptError> {
         let mut accepted = Box::new(accepted_of(&submission));
+        accepted.arrived_ms = millis(self.floor.arrived(submission.arrived, &*self.wall));
         let (inline, file) = match submission.content {
             Content::Inline(bytes) => {
                 accepted.bytes = bytes.len() as u64;
                 (bytes, None)
             }
             Content::Spooled(spooled) => {
-                let syncing = tokio::task::spawn_blocking(move || {
+                let syncing = self.blocking.run(move || {
                     let synced = spooled.sync();
                     (spooled, synced)
                 });
@@ -250,7 +313,8 @@ impl Local {
     pub(crate) async fn spool(&self) -> Result<Spooled, AcceptError> {
         let (contents, start) = (self.contents.clone(), self.start);
         let random = rand::random();
-        tokio::task::spawn_blocking(move || contents.spool(start, random))
+        self.blocking
+            .run(move || contents.spool(start, random))
             .await
             .map_err(|_| AcceptError::LogFailed)?
             .map_err(|error| {
@@ -356,7 +420,7 @@ impl Local {
         look: impl FnOnce(&Index) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let index = Arc::clone(&self.index);
-        let looked = tokio::task::spawn_blocking(move || look(&index)).await;
+        let looked = self.blocking.run(move || look(&index)).await;
         let result = looked.map_err(|_| StoreError::Closed)?;
         if let Err(error @ (StoreError::Index(_) | StoreError::IndexFull)) = &result {
             tracing::error!(%error, "the index failed; the next start rebuilds it");
@@ -390,8 +454,12 @@ impl Local {
     }
 
     pub(crate) async fn registry_repaired(&self) -> Result<(), LogFailed> {
-        self.change(|registry| registry.repaired(millis(wall())))
-            .await
+        let now = millis(self.wall.wall());
+        self.change(move |registry| registry.repaired(now)).await
+    }
+
+    pub(crate) fn clock_is_right(&self) {
+        self.floor.confirm(&*self.wall);
     }
 
     pub(crate) fn measures(&self) -> Measures {
@@ -442,7 +510,8 @@ impl Local {
         key: String,
         value: Option<Bytes>,
     ) -> Result<u64, LogFailed> {
-        self.change(move |registry| registry.put(family, &key, value, millis(wall())))
+        let now = millis(self.wall.wall());
+        self.change(move |registry| registry.put(family, &key, value, now))
             .await
     }
 
@@ -452,7 +521,7 @@ impl Local {
         change: impl FnOnce(&Registry) -> Result<T, AppendError> + Send + 'static,
     ) -> Result<T, LogFailed> {
         let registry = Arc::clone(&self.registry);
-        let changed = tokio::task::spawn_blocking(move || change(&registry)).await;
+        let changed = self.blocking.run(move || change(&registry)).await;
         changed.map_err(|_| LogFailed)?.map_err(|error| {
             tracing::error!(%error, "the registry's log cannot be written");
             if matches!(error, AppendError::Failed(_)) {
@@ -472,6 +541,11 @@ impl Local {
         let _ = failed.wait_for(|failed| *failed).await;
     }
 
+    #[cfg(test)]
+    pub(crate) fn has_failed(&self) -> bool {
+        *self.failed.borrow()
+    }
+
     pub(crate) async fn close(self: Arc<Self>) -> Result<(), StoreError> {
         let (answer, answered) = oneshot::channel();
         let asked = self.requests.send(Request::Close { answer }).await;
@@ -480,7 +554,8 @@ impl Local {
         if *self.failed.borrow() {
             return Err(StoreError::Closed);
         }
-        tokio::task::spawn_blocking(move || self.finish(end))
+        self.blocking
+            .run(move || self.finish(end))
             .await
             .map_err(|_| StoreError::Closed)?
     }

@@ -26,6 +26,8 @@ fn open(disk: &MemoryDisk, dir: &TempDir) -> Option<Store> {
         making: Making::WhenTaken,
         shelves: Arc::new(InMemory::default()),
         ballast_bytes: 0,
+        wall: Arc::new(wall::MachineWall),
+        blocking: Blocking::Threads,
     };
     let (store, _) = Store::open_on(on, &settings).ok()?;
     comes_to_know(&store).then_some(store)

@@ -29,6 +29,8 @@ pub(super) fn opened(settings: &Settings) -> (Store, Opened) {
         making: Making::WhenTaken,
         shelves: Arc::new(OnSled::new(&settings.dir.join("index"))),
         ballast_bytes: 0,
+        wall: Arc::new(wall::MachineWall),
+        blocking: Blocking::Threads,
     };
     let (store, report) = Store::open_on(on, settings).unwrap();
     wait_until_known(&store);

@@ -5,10 +5,10 @@
 //! - The index learns of a record before its writer's caller is answered: what was accepted can be found.
 //! - After a failed commit every request fails, and the failure is told once.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use jiff::Timestamp;
 use prost::Message as _;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -22,6 +22,7 @@ use super::log::{AppendError, Log, NewRecord, Written};
 use super::meter::Meter;
 use super::record::Kind;
 use super::spares::RESERVE;
+use super::wall::WallClock;
 use crate::intake::accept::AcceptError;
 use crate::store::{LogFailed, Waiting};
 
@@ -69,6 +70,7 @@ pub(crate) struct Writer {
     pub(crate) requests: mpsc::Receiver<Request>,
     pub(crate) failed: watch::Sender<bool>,
     pub(crate) contents: Contents,
+    pub(crate) wall: Arc<dyn WallClock>,
     pub(crate) cleaner: Cleaner,
     pub(crate) meter: Arc<Meter>,
     pub(crate) start: u64,
@@ -77,17 +79,37 @@ pub(crate) struct Writer {
 impl Writer {
     /// Until the last sender is gone, or Close.
     pub(crate) fn run(mut self) {
-        let mut group = Vec::new();
         while let Some(first) = self.next() {
-            self.gather(first, &mut group);
-            let close = group.pop_if(|last| matches!(last, Request::Close { .. }));
-            self.commit(&mut group);
-            if let Some(Request::Close { answer }) = close {
-                // Nobody may listen any more; the commit stands all the same.
-                let _ = answer.send(self.log.end());
+            if self.turn(first).is_break() {
                 return;
             }
         }
+    }
+
+    /// One commit, if anything waits for it; or else a slice of cleaning.
+    #[cfg(test)]
+    pub(crate) fn step(&mut self) {
+        match self.requests.try_recv() {
+            Ok(first) => {
+                let _ = self.turn(first);
+            }
+            Err(_) => {
+                self.clean(Press::Idle);
+            }
+        }
+    }
+
+    fn turn(&mut self, first: Request) -> ControlFlow<()> {
+        let mut group = Vec::new();
+        self.gather(first, &mut group);
+        let close = group.pop_if(|last| matches!(last, Request::Close { .. }));
+        self.commit(&mut group);
+        if let Some(Request::Close { answer }) = close {
+            // Nobody may listen any more; the commit stands all the same.
+            let _ = answer.send(self.log.end());
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
     }
 
     /// While nobody waits there is time to clean.
@@ -107,7 +129,9 @@ impl Writer {
         if *self.failed.borrow() {
             return Turn::NothingToDo;
         }
-        let turn = self.cleaner.turn(&mut self.log, press, millis(wall()));
+        let turn = self
+            .cleaner
+            .turn(&mut self.log, press, millis(self.wall.wall()));
         self.meter.cleaned(&self.cleaner);
         self.meter.rolled(self.log.rolled);
         match turn {
@@ -154,7 +178,7 @@ impl Writer {
             return group.clear();
         }
         let begun = stopwatch();
-        match self.log.append(&records, leave, millis(wall())) {
+        match self.log.append(&records, leave, millis(self.wall.wall())) {
             Ok(written) => {
                 let bytes = records.iter().map(NewRecord::len).sum();
                 self.meter
@@ -301,15 +325,6 @@ impl<T: prost::Message> Owing<T> {
             content: self.content.clone(),
         }
     }
-}
-
-/// The wall clock, once for each commit.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the writer is a loop; records carry the time of their commit"
-)]
-pub(crate) fn wall() -> Timestamp {
-    Timestamp::now()
 }
 
 #[expect(

@@ -3,7 +3,7 @@
 //! # Invariants
 //! What is counted of earlier starts can be forgotten and counted again without what this start has accepted.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use dd_proto::name::SiteName;
 
@@ -89,11 +89,11 @@ impl Counts {
         all.fold(Count::default(), |total, count| sum(total, *count))
     }
 
-    /// Sites for which mail waits.
+    /// Sites for which mail waits,
+    /// in the order of their names, for what follows must not depend on how they are kept.
     pub(super) fn sites(&self) -> Vec<SiteName> {
-        let own = self.own.keys();
-        let earlier = self.earlier.keys().filter(|it| !self.own.contains_key(*it));
-        own.chain(earlier).cloned().collect()
+        let names: BTreeSet<&SiteName> = self.own.keys().chain(self.earlier.keys()).collect();
+        names.into_iter().cloned().collect()
     }
 
     pub(super) fn live(&self, segment: u64) -> Live {

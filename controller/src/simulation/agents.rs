@@ -1,0 +1,174 @@
+//! The agents' side of a turn: they attach, take orders, beat, hand over and go.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use dd_proto::id::DeliveryId;
+use dd_proto::name::SiteName;
+use rand::RngExt as _;
+use tokio::sync::mpsc::error::TryRecvError;
+
+use super::controller::Controller;
+use super::world::World;
+use crate::dispatch::simulation::agent::{Entry, FakeAgent, Life, Work};
+use crate::dispatch::{AgentEvent, Attachment, BEAT, LEASE, Order};
+
+pub(super) struct Agent {
+    pub(super) fake: FakeAgent,
+    pub(super) stream: Option<Stream>,
+    /// Assignments that were marked in doubt.
+    pub(super) marked: BTreeMap<DeliveryId, bool>,
+}
+
+pub(super) struct Stream {
+    attachment: Attachment,
+    last_beat: Duration,
+    hello_sent: Duration,
+}
+
+impl World {
+    /// Its journal stays.
+    pub(super) fn kill_agent(&mut self, controller: &Controller) {
+        let n = self.rng.random_range(0..self.agents.len());
+        self.agents[n].fake.lanes.clear();
+        self.detach(n, controller);
+    }
+
+    pub(super) fn detach(&mut self, n: usize, controller: &Controller) {
+        if let Some(stream) = self.agents[n].stream.take() {
+            controller.handle.detached(stream.attachment.id);
+        }
+    }
+
+    pub(super) async fn agent_turn(&mut self, n: usize, controller: &Controller) {
+        let now = self.now();
+        if self.agents[n].stream.is_none() {
+            if self.rng.random_bool(0.3) {
+                let hello = self.agents[n].fake.hello();
+                let attachment = controller.handle.attach(hello).await;
+                let (last_beat, hello_sent) = (now, now);
+                self.agents[n].stream = Some(Stream {
+                    attachment,
+                    last_beat,
+                    hello_sent,
+                });
+            }
+            return;
+        }
+        if self.rng.random_bool(0.8) {
+            self.take_orders(n, controller).await;
+        }
+        self.beat(n, now, controller).await;
+        for site in self.agents[n].fake.busy() {
+            if self.rng.random_bool(0.7) {
+                self.step(n, &site, controller).await;
+            }
+        }
+    }
+
+    async fn beat(&mut self, n: usize, now: Duration, controller: &Controller) {
+        let Some(stream) = &mut self.agents[n].stream else {
+            return;
+        };
+        if now.saturating_sub(stream.last_beat) < BEAT {
+            return;
+        }
+        stream.last_beat = now;
+        let number = u64::try_from(now.as_millis()).unwrap();
+        let id = stream.attachment.id;
+        let beat = AgentEvent::Beat { number };
+        controller.handle.agent_event(id, beat).await;
+    }
+
+    async fn take_orders(&mut self, n: usize, controller: &Controller) {
+        loop {
+            let Some(stream) = &mut self.agents[n].stream else {
+                return;
+            };
+            let (id, sent) = (stream.attachment.id, stream.hello_sent);
+            let order = match stream.attachment.orders.try_recv() {
+                Ok(order) => order,
+                Err(TryRecvError::Empty) => return,
+                Err(_) => return self.detach(n, controller),
+            };
+            let agent = &mut self.agents[n];
+            match order {
+                Order::Welcome { going_on } => agent.fake.welcome(&going_on, sent),
+                Order::Assign(assignment) => {
+                    self.ledger.entries().assigned(&assignment);
+                    let delivery = assignment.lease.delivery.clone();
+                    agent.marked.insert(delivery, assignment.in_doubt);
+                    let numbers = assignment.envelope.recipients.iter();
+                    let work = Work {
+                        lease: assignment.lease,
+                        open: numbers.map(|it| it.number).collect(),
+                        until: agent.fake.renewed + LEASE,
+                    };
+                    let site = work.lease.delivery.site.clone();
+                    let lane = agent.fake.lanes.entry(site).or_default();
+                    lane.waiting.push_back(work);
+                }
+                Order::BeatAnswer { number } => {
+                    let now = self.began.elapsed();
+                    agent.fake.beat_answered(Duration::from_millis(number), now);
+                }
+                Order::Acknowledged(lease) => {
+                    let entry = agent.fake.acknowledged(&lease);
+                    if let Some(Entry::Report(report)) = entry {
+                        self.ledger.entries().told(&report);
+                    }
+                }
+                Order::CloseSite(site) => {
+                    for event in agent.fake.close(&site) {
+                        controller.handle.agent_event(id, event).await;
+                    }
+                }
+                Order::Plan(_) => {}
+            }
+        }
+    }
+
+    async fn step(&mut self, n: usize, site: &SiteName, controller: &Controller) {
+        let now = self.now();
+        let behaviour = self
+            .sites
+            .iter()
+            .find(|(it, _)| it.name == *site)
+            .unwrap()
+            .1;
+        let agent = &mut self.agents[n];
+        let front = agent
+            .fake
+            .lanes
+            .get(site)
+            .and_then(|lane| lane.waiting.front());
+        let marked =
+            front.is_some_and(|work| agent.marked.get(&work.lease.delivery) == Some(&true));
+        let events = {
+            let mut entries = self.ledger.entries();
+            let before = entries.received.clone();
+            let events =
+                agent
+                    .fake
+                    .step(site, behaviour, now, &mut entries.received, &mut self.rng);
+            entries.delivered(&before, marked);
+            for entry in agent.fake.journal.values() {
+                if let Entry::Report(report) = entry {
+                    entries.answered(report);
+                }
+            }
+            events
+        };
+        if let Some(stream) = &agent.stream {
+            let id = stream.attachment.id;
+            for event in events {
+                controller.handle.agent_event(id, event).await;
+            }
+        }
+        if self.agents[n].fake.life == Life::Ended {
+            self.agents[n].fake.life = Life::Runs;
+            self.agents[n].fake.lanes.clear();
+            self.detach(n, controller);
+        }
+    }
+}

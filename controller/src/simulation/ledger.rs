@@ -1,0 +1,174 @@
+//! What everybody was told, and what is therefore owed.
+//!
+//! Kept outside of the controller: it survives every crash.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dd_proto::id::{DeliveryId, RecipientNumber};
+use dd_proto::report::{Disposition, Report};
+
+use crate::dispatch::Assignment;
+use crate::dispatch::simulation::agent::Received;
+use crate::store::{Settled, Settlement};
+
+/// Shared by the world and by what watches the store.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ledger(Arc<Mutex<Entries>>);
+
+type To = (DeliveryId, RecipientNumber);
+
+#[derive(Debug, Default)]
+pub(super) struct Entries {
+    /// Messages whose feeder waits for its 250.
+    pub(super) coming: u32,
+    /// The feeder was told 250.
+    pub(super) acknowledged: BTreeSet<To>,
+    /// The store was asked in an earlier life, and the answer was lost with it.
+    pub(super) perhaps_settled: BTreeSet<To>,
+    settling: BTreeSet<To>,
+    /// The store said that it is durable.
+    pub(super) settled: BTreeMap<To, Settled>,
+    /// The site has it; how often.
+    pub(super) received: Received,
+    /// The site answered 5yz.
+    pub(super) refused: BTreeSet<To>,
+    /// An operator wanted it gone.
+    pub(super) given_up: BTreeSet<DeliveryId>,
+    /// Second copies, all of them from assignments that were marked.
+    pub(super) copies: u32,
+    pub(super) trace: Vec<String>,
+}
+
+impl Ledger {
+    pub(super) fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entries {
+    pub(super) fn note(&mut self, line: String) {
+        self.trace.push(line);
+    }
+
+    /// The store is asked.
+    pub(super) fn settling(&mut self, settlement: &Settlement) {
+        let numbers = settlement.recipients.iter();
+        let asked = numbers.map(|(number, _)| (settlement.delivery.clone(), *number));
+        self.settling.extend(asked);
+    }
+
+    /// A life is over, and with it who waited for answers.
+    pub(super) fn life_ended(&mut self) {
+        let asked = std::mem::take(&mut self.settling);
+        self.perhaps_settled.extend(asked);
+    }
+
+    /// The store has answered Ok.
+    pub(super) fn settled(&mut self, settlement: &Settlement) {
+        for (number, what) in &settlement.recipients {
+            let to = (settlement.delivery.clone(), *number);
+            self.note(format!("settled {} {number:?} {what:?}", to.0));
+            match what {
+                Settled::Relayed => assert!(
+                    self.received.contains_key(&to),
+                    "{} is settled, and the site never had it",
+                    to.0
+                ),
+                Settled::Failed => assert!(
+                    self.refused.contains(&to) || self.given_up.contains(&to.0),
+                    "{} is failed, and the site never refused it",
+                    to.0
+                ),
+                Settled::Removed => assert!(self.given_up.contains(&to.0), "{} removed", to.0),
+                Settled::Expired => panic!("{} is expired, within its lifetime", to.0),
+            }
+            self.settling.remove(&to);
+            self.settled.entry(to).or_insert(*what);
+        }
+    }
+
+    /// Dispatch has handed a delivery to an agent.
+    pub(super) fn assigned(&mut self, assignment: &Assignment) {
+        let delivery = &assignment.lease.delivery;
+        self.note(format!(
+            "assigned {delivery} {:?}",
+            assignment.lease.generation
+        ));
+        for recipient in &assignment.envelope.recipients {
+            let to = (delivery.clone(), recipient.number);
+            assert!(
+                !self.settled.contains_key(&to),
+                "{delivery} goes out again, and was settled durably:\n{}",
+                self.life_of(delivery)
+            );
+        }
+    }
+
+    /// A site takes a message: what came before is a copy, and copies are only made in doubt.
+    pub(super) fn delivered(&mut self, before: &Received, marked: bool) {
+        let again: Vec<To> = self
+            .received
+            .iter()
+            .filter(|(to, copies)| before.get(*to).is_some_and(|had| had < copies))
+            .map(|(to, _)| to.clone())
+            .collect();
+        for to in again {
+            assert!(
+                marked,
+                "{} is there twice, and was not in doubt:\n{}",
+                to.0,
+                self.life_of(&to.0)
+            );
+            self.copies += 1;
+        }
+    }
+
+    /// What a site has answered, told or not.
+    pub(super) fn answered(&mut self, report: &Report) {
+        let failed = report.recipients.iter();
+        let failed = failed.filter(|result| result.disposition == Disposition::Failed);
+        let to = failed.map(|result| (report.lease.delivery.clone(), result.number));
+        self.refused.extend(to);
+    }
+
+    /// An agent forgets: what its site accepted must be durable.
+    pub(super) fn told(&mut self, report: &Report) {
+        let delivery = &report.lease.delivery;
+        self.note(format!("told {delivery}"));
+        for result in &report.recipients {
+            let to = (delivery.clone(), result.number);
+            let relayed = result.disposition == Disposition::Relayed;
+            let settled = self.settled.contains_key(&to) || self.perhaps_settled.contains(&to);
+            assert!(
+                !relayed || settled || !self.acknowledged.contains(&to),
+                "{delivery} is acknowledged, and was not settled:\n{}",
+                self.life_of(delivery)
+            );
+        }
+    }
+
+    /// What the trace says of a delivery.
+    fn life_of(&self, delivery: &DeliveryId) -> String {
+        let (of_it, lives) = (delivery.to_string(), ["start", "end", "wall"]);
+        let lines = self.trace.iter().filter(|line| {
+            line.contains(&of_it) || lives.iter().any(|life| line.starts_with(life))
+        });
+        lines.cloned().collect::<Vec<_>>().join("\n")
+    }
+
+    /// When all has recovered nothing waits, and everything acknowledged has become something.
+    pub(super) fn all_is_well(&self) {
+        for to in &self.acknowledged {
+            // A settlement may be durable though nobody lived to be told.
+            let for_a_reason = self.refused.contains(to) || self.given_up.contains(&to.0);
+            assert!(
+                self.received.contains_key(to) || for_a_reason,
+                "{} {:?} was acknowledged, and is lost:\n{}",
+                to.0,
+                to.1,
+                self.life_of(&to.0)
+            );
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! What happens around the controller: mail comes, agents and sites come and go, the power fails.
+//!
+//! One turn after the other; in between the loop does all it can do. The dice say what happens in a turn.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dd_proto::envelope::{Body, Encoding, Envelope, Recipient};
+use dd_proto::id::{MessageId, RecipientNumber, SiteVersion};
+use dd_proto::name::SiteName;
+use dd_proto::site::{Hold, Site};
+use jiff::{SignedDuration, Timestamp};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::time::Instant;
+
+use super::agents::Agent;
+use super::controller::{Controller, Machine, Wall};
+use super::ledger::Ledger;
+use crate::dispatch::Arrived;
+use crate::dispatch::simulation::agent::{Behaviour, FakeAgent};
+use crate::dispatch::simulation::site;
+use crate::intake::accept::{Content, Submission};
+use crate::store::local::disk::memory::{Fault, MemoryDisk};
+use crate::store::local::index::in_memory::InMemory;
+use crate::store::local::spares::Making;
+use crate::store::local::wall::WallClock as _;
+use crate::store::local::{Blocking, On};
+use crate::store::{MinFree, RebuildIndex, Settings};
+
+const SITES: u64 = 3;
+const AGENTS: [&str; 2] = ["out1", "out2"];
+/// Messages in one history.
+const MESSAGES: u64 = 60;
+/// Turns of one life, at most.
+const TURNS: u32 = 250;
+/// Turns in which all has to recover.
+const RECOVERY: u32 = 20_000;
+
+/// How a life ended.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Killed,
+    PowerCut,
+    Stopped,
+}
+
+/// Whether bad things happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mood {
+    Trouble,
+    Recovered,
+}
+
+pub(super) struct World {
+    pub(super) rng: StdRng,
+    pub(super) began: Instant,
+    wall: Wall,
+    disk: MemoryDisk,
+    shelves: InMemory,
+    pub(super) sites: Vec<(Arc<Site>, Behaviour)>,
+    pub(super) agents: Vec<Agent>,
+    pub(super) ledger: Ledger,
+    submitted: u64,
+    version: u64,
+    mood: Mood,
+}
+
+impl World {
+    pub(super) fn new(disk: MemoryDisk, seed: u64) -> Self {
+        let agent = |name: &&str| Agent {
+            fake: FakeAgent::new(name),
+            stream: None,
+            marked: BTreeMap::new(),
+        };
+        Self {
+            rng: StdRng::seed_from_u64(seed),
+            began: Instant::now(),
+            wall: Wall::new(),
+            disk,
+            shelves: InMemory::default(),
+            sites: (0..SITES)
+                .map(|n| (Arc::new(site(n)), Behaviour::Up))
+                .collect(),
+            agents: AGENTS.iter().map(agent).collect(),
+            ledger: Ledger::default(),
+            submitted: 0,
+            version: SITES,
+            mood: Mood::Trouble,
+        }
+    }
+
+    /// Some lives in trouble, and one in which all recovers.
+    pub(super) async fn run(mut self) -> Vec<String> {
+        for _ in 0..self.rng.random_range(2..6) {
+            self.live_and_die().await;
+        }
+        self.recover().await;
+        let mut entries = self.ledger.entries();
+        entries.all_is_well();
+        std::mem::take(&mut entries.trace)
+    }
+
+    fn start(&mut self) -> Option<Controller> {
+        let machine = Machine {
+            on: On {
+                disk: Arc::new(self.disk.clone()),
+                making: Making::WhenTaken,
+                shelves: Arc::new(self.shelves.clone()),
+                ballast_bytes: 0,
+                wall: Arc::new(self.wall.clone()),
+                blocking: Blocking::Caller,
+            },
+            settings: Settings {
+                dir: PathBuf::from("/state"),
+                segment_bytes: 4 << 10,
+                min_free: MinFree::Bytes(0),
+                rebuild_index: match self.rng.random_bool(0.1) {
+                    true => RebuildIndex::Yes,
+                    false => RebuildIndex::No,
+                },
+            },
+            wall: self.wall.clone(),
+            sites: self
+                .sites
+                .iter()
+                .map(|(site, _)| Arc::clone(site))
+                .collect(),
+            agents: self.agents.iter().map(|it| it.fake.name.clone()).collect(),
+        };
+        let rng = StdRng::seed_from_u64(self.rng.random());
+        Controller::start(machine, &self.ledger, rng)
+    }
+
+    async fn live_and_die(&mut self) {
+        let end = match self.rng.random_range(0..4) {
+            0 => End::Killed,
+            1 => End::Stopped,
+            _ => End::PowerCut,
+        };
+        if matches!(end, End::PowerCut) {
+            let at = self.disk.operations() + self.rng.random_range(1..600);
+            self.disk.at(at, Fault::Cut);
+        }
+        if let Some(mut controller) = self.start() {
+            for _ in 0..self.rng.random_range(10..TURNS) {
+                if controller.has_failed() {
+                    break;
+                }
+                self.turn(&mut controller).await;
+            }
+            match end {
+                End::Stopped if !controller.has_failed() => controller.stop().await,
+                _ => controller.crash().await,
+            }
+        }
+        self.after(end);
+    }
+
+    fn after(&mut self, end: End) {
+        let mut entries = self.ledger.entries();
+        entries.note(format!("end {end:?}"));
+        entries.life_ended();
+        drop(entries);
+        self.disk = match end {
+            End::PowerCut => self.disk.power_cut(&mut self.rng),
+            End::Killed | End::Stopped => self.disk.killed(),
+        };
+        for agent in &mut self.agents {
+            agent.stream = None;
+        }
+    }
+
+    async fn recover(&mut self) {
+        self.mood = Mood::Recovered;
+        self.wall.set(0);
+        let mut controller = self.start().expect("the disk is whole");
+        controller.handle.clock_confirmed().await;
+        for n in 0..self.sites.len() {
+            self.sites[n].1 = Behaviour::Up;
+            self.hold(n, None, &controller).await;
+        }
+        let mut turns = 0;
+        while !self.is_drained(&controller) {
+            turns += 1;
+            assert!(
+                turns < RECOVERY,
+                "mail still waits: {:?}",
+                controller.store.total()
+            );
+            self.turn(&mut controller).await;
+        }
+        controller.stop().await;
+    }
+
+    fn is_drained(&self, controller: &Controller) -> bool {
+        let known = *controller.store.all_known().borrow();
+        let all_in = self.submitted >= MESSAGES && self.ledger.entries().coming == 0;
+        known && all_in && self.waiting(controller) == 0
+    }
+
+    /// Notifications are not among them: they wait for a smarthost, which this world has not got.
+    fn waiting(&self, controller: &Controller) -> u64 {
+        let sites = self.sites.iter();
+        let counts = sites.map(|(site, _)| controller.store.count(&site.name).messages);
+        counts.sum()
+    }
+
+    /// Since the world began; the clock of agents.
+    pub(super) fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    async fn turn(&mut self, controller: &mut Controller) {
+        let pause = match self.rng.random_range(0..20) {
+            0 => Duration::from_millis(self.rng.random_range(500..9_000)),
+            _ => Duration::from_millis(self.rng.random_range(1..60)),
+        };
+        tokio::time::sleep(pause).await;
+        for n in 0..self.agents.len() {
+            self.agent_turn(n, controller).await;
+        }
+        if self.rng.random_bool(0.8) {
+            controller.commit();
+        }
+        if self.rng.random_bool(0.1) {
+            controller.index();
+        }
+        self.happening(controller).await;
+    }
+
+    async fn happening(&mut self, controller: &Controller) {
+        let n = self.rng.random_range(0..self.sites.len());
+        match self.rng.random_range(0..100) {
+            0..25 => self.submit(controller),
+            25..28 => release(controller, &self.sites[n].0.name),
+            _ if self.mood == Mood::Recovered => {}
+            28..34 => self.sites[n].1 = self.behaviour(),
+            34..36 => {
+                let until =
+                    self.wall.wall() + SignedDuration::from_secs(self.rng.random_range(1..120));
+                self.hold(n, Some(until), controller).await;
+            }
+            36..38 => self.hold(n, None, controller).await,
+            38..40 => self.operate(controller),
+            40..41 => {
+                const YEAR: i64 = 365 * 86_400;
+                let by = [-YEAR, 0, 0, YEAR][self.rng.random_range(0..4)];
+                self.ledger.entries().note(format!("wall clock {by}"));
+                self.wall.set(by);
+            }
+            41..43 => self.kill_agent(controller),
+            43..45 => {
+                let n = self.rng.random_range(0..self.agents.len());
+                self.detach(n, controller);
+            }
+            _ => {}
+        }
+    }
+
+    fn behaviour(&mut self) -> Behaviour {
+        match self.rng.random_range(0..10) {
+            0..3 => Behaviour::Up,
+            3..7 => Behaviour::Shaky,
+            7 => Behaviour::Impostor,
+            8 => Behaviour::Busy,
+            _ => Behaviour::Down,
+        }
+    }
+
+    /// What the feeder does: it waits for the 250, and hands on what became ours.
+    fn submit(&mut self, controller: &Controller) {
+        if self.submitted >= MESSAGES {
+            return;
+        }
+        self.submitted += 1;
+        let submission = self.submission();
+        let envelope = Arc::new(submission.envelope.clone());
+        let (store, handle) = (controller.store.clone(), controller.handle.clone());
+        let ledger = self.ledger.clone();
+        ledger.entries().coming += 1;
+        tokio::spawn(async move {
+            let accepted = store.accept(submission).await;
+            ledger.entries().coming -= 1;
+            let Ok(accepted) = accepted else {
+                return;
+            };
+            let arrived = accepted.into_iter().map(|waiting| {
+                let mut entries = ledger.entries();
+                for number in &waiting.open {
+                    let to = (waiting.delivery.clone(), *number);
+                    entries.acknowledged.insert(to);
+                }
+                entries.note(format!("acknowledged {}", waiting.delivery));
+                Arrived {
+                    waiting,
+                    envelope: Arc::clone(&envelope),
+                    content: None,
+                }
+            });
+            let arrived: Vec<Arrived> = arrived.collect();
+            handle.arrived(arrived).await;
+        });
+    }
+
+    fn submission<S>(&mut self) -> Submission<S> {
+        let recipients: Vec<_> = (0..self.rng.random_range(1..4)).map(recipient).collect();
+        let mut deliveries: BTreeMap<SiteName, Vec<RecipientNumber>> = BTreeMap::new();
+        for recipient in &recipients {
+            let n = self.rng.random_range(0..self.sites.len());
+            let name = self.sites[n].0.name.clone();
+            deliveries.entry(name).or_default().push(recipient.number);
+        }
+        let content = vec![b'x'; self.rng.random_range(1..600)];
+        Submission {
+            id: MessageId::new(self.submitted, [0; 10]),
+            envelope: Envelope {
+                reverse_path: "a@elsewhere.example".parse().unwrap(),
+                body: Body::SevenBit,
+                encoding: Encoding::Ascii,
+                ret: None,
+                envid: None,
+                recipients,
+            },
+            deliveries: deliveries.into_iter().collect(),
+            content: Content::Inline(Bytes::from(content)),
+            arrived: self.wall.wall(),
+        }
+    }
+
+    async fn hold(&mut self, n: usize, until: Option<Timestamp>, controller: &Controller) {
+        self.version += 1;
+        let mut site = Site::clone(&self.sites[n].0);
+        site.version = SiteVersion(self.version);
+        site.hold = until.map(|until| Hold {
+            by: "x".into(),
+            until: Some(until),
+            since: self.wall.wall(),
+        });
+        let site = Arc::new(site);
+        self.sites[n].0 = Arc::clone(&site);
+        controller.handle.site_changed(site).await;
+    }
+
+    /// An operator retries, fails or removes a delivery.
+    fn operate(&mut self, controller: &Controller) {
+        let entries = self.ledger.entries();
+        let n = self.rng.random_range(0..entries.acknowledged.len().max(1));
+        let Some((delivery, _)) = entries.acknowledged.iter().nth(n).cloned() else {
+            return;
+        };
+        drop(entries);
+        let (handle, ledger) = (controller.handle.clone(), self.ledger.clone());
+        let what = self.rng.random_range(0..3);
+        tokio::spawn(async move {
+            if what > 0 {
+                ledger.entries().given_up.insert(delivery.clone());
+            }
+            let done = match what {
+                0 => handle.retry(vec![delivery.clone()]).await,
+                1 => handle.fail(vec![delivery.clone()]).await,
+                _ => handle.remove(vec![delivery.clone()]).await,
+            };
+            ledger
+                .entries()
+                .note(format!("operator {what} {delivery}: {done:?}"));
+        });
+    }
+}
+
+fn release(controller: &Controller, site: &SiteName) {
+    let (handle, site) = (controller.handle.clone(), site.clone());
+    tokio::spawn(async move { handle.release(site, None).await });
+}
+
+fn recipient(number: u16) -> Recipient {
+    Recipient {
+        number: RecipientNumber(number),
+        path: format!("r{number}@example.org").parse().unwrap(),
+        notify: None,
+        orcpt: None,
+    }
+}
