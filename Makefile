@@ -29,10 +29,10 @@ test: deps check bins
 
 # What the tests need besides Rust and a C compiler, all from Debian: real mail servers, what the example agent in Python
 # runs on, the clients that wake sites up, a browser, and what breaks things: eatmydata turns syncs off, fiu-utils makes
-# them fail, faketime turns clocks.
+# them fail, strace makes them slow, faketime turns clocks.
 PACKAGES = postfix \
   fetchmail wget curl ddclient chromium chromium-driver \
-  eatmydata fiu-utils faketime e2fsprogs mount \
+  eatmydata fiu-utils faketime strace e2fsprogs mount \
   python3-grpcio python3-protobuf python3-cryptography protobuf-compiler
 
 # Whose packages cannot be installed beside Postfix: they are only unpacked, into target/unpacked.

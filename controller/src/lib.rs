@@ -15,6 +15,7 @@ pub mod config;
 pub mod credentials;
 pub mod dispatch;
 pub mod dsn;
+pub mod events;
 pub mod inflow;
 pub mod intake;
 pub mod metrics;

@@ -146,6 +146,19 @@ commands. It holds hashes of passwords, and no private key. What it does not say
         #[command(subcommand)]
         verb: RegistryVerb,
     },
+    /// What happens from now on, one event a line; Ctrl-C ends it
+    #[command(after_help = "Examples:\n  ddadm watch\n  ddadm watch sitename --output json")]
+    Watch {
+        /// Only what concerns this site
+        site: Option<SiteName>,
+    },
+    /// Who changed what, oldest first
+    #[command(after_help = "Example:\n  ddadm audit --last 200")]
+    Audit {
+        /// The newest so many
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        last: u64,
+    },
     /// What the controller is doing, and what is wrong
     #[command(after_help = "Example:\n  ddadm status --output json")]
     Status,
@@ -175,6 +188,8 @@ pub(crate) enum QueueVerb {
     },
     /// One message: its envelope, and what became of it at each site
     Show { id: MessageId },
+    /// The message itself, on standard output; who reads it is in the audit
+    Content { id: MessageId },
     /// Make due now
     Retry(Selection),
     /// Forget, without telling the sender
@@ -289,6 +304,10 @@ mod tests {
             "agent remove out1",
             "site add a --domain a.example --host h --proof public --cert-name a.example",
             "registry export",
+            "watch",
+            "watch a",
+            "audit --last 3",
+            "queue content 0197f3a07a5b7c3e8d2f4a5b6c7d8e9f",
             "registry apply registry.toml",
         ] {
             let parsed = Args::try_parse_from(format!("ddadm {good}").split(' '));
@@ -305,7 +324,6 @@ mod tests {
             "site remove a --fail --discard",
             "site hold a --until soon",
             "site look a",
-            "watch",
             "queue show nonsense",
             "queue fail 0197f3a07a5b7c3e8d2f4a5b6c7d8e9f",
             "agent add out1",

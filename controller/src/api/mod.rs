@@ -118,7 +118,9 @@ pub async fn serve(
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(8 << 20)
-        .layer(roles::Guarded)
+        .layer(roles::Guarded {
+            editor: context.editor.clone(),
+        })
         .add_routes(services(context));
     let accepting = listener::accept(socket, tcp, Arc::new(tls), admitted);
     tokio::select! {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dd_proto::id::DeliveryId;
 use dd_proto::name::{AgentName, SiteName};
 use dd_proto::pb;
 use dd_proto::site::{Hold, Site};
@@ -13,11 +12,9 @@ use super::check::check_site;
 use super::produced::Produced;
 use super::{Context, Knowledge, at_ms, caller, from_ms, now, status};
 use crate::credentials::{generate_password, generate_wake_secret, wake_digest};
-use crate::dispatch::{LastAttempt, Released, SiteView};
+use crate::dispatch::{LastAttempt, Left, Released, SiteView};
 use crate::registry::sites::{Closing, Credential, HeldMail};
 use crate::wakeup::Asker;
-
-const PAGE: usize = 500;
 
 #[derive(Debug, Clone)]
 pub struct Sites(pub Arc<Context>);
@@ -275,44 +272,29 @@ impl Sites {
         Ok(messages)
     }
 
+    /// All that waits, a batch at a time; what is out at an agent is waited for.
     async fn settle_mail(
         &self,
         name: &SiteName,
         mail: pb::remove_site_request::Mail,
     ) -> Result<u64, Status> {
         use pb::remove_site_request::Mail;
-        let waiting = self.0.store.count(name).messages;
-        match mail {
-            _ if waiting == 0 => return Ok(0),
-            Mail::Unspecified => {
+        let left = match (mail, self.0.store.count(name).messages) {
+            (Mail::Fail, _) => Left::Fail,
+            (Mail::Discard, _) => Left::Discard,
+            (Mail::Unspecified, 0) => return Ok(0),
+            (Mail::Unspecified, waiting) => {
                 return Err(status::refused(format!(
-                    "{waiting} messages wait for the site `{name}`: add --discard to remove them without telling their senders, or wait until they are delivered"
+                    "{waiting} messages wait for the site `{name}`: add --fail to give them up and tell their senders, or --discard to remove them without telling anybody, or wait until they are delivered"
                 )));
             }
-            Mail::Fail => {
-                return Err(status::refused(
-                    "this version cannot notify senders yet: use --discard, or keep the site until its mail is delivered",
-                ));
-            }
-            Mail::Discard => {}
-        }
-        let mut removed = 0;
-        loop {
-            let (page, _) = self.0.store.list(Some(name.clone()), None, PAGE).await?;
-            if page.is_empty() {
-                return Ok(removed);
-            }
-            let ids: Vec<DeliveryId> = page.into_iter().map(|it| it.delivery).collect();
-            let settled = self.0.dispatch.remove(ids).await;
-            match settled {
-                Ok(0) => return Ok(removed),
-                Ok(more) => removed += more,
-                Err(_) => {
-                    return Err(status::refused(format!(
-                        "mail for the site `{name}` is in hand at an agent: try again in a moment"
-                    )));
-                }
-            }
+        };
+        let settled = self.0.dispatch.close_site(name.clone(), left).await;
+        match self.0.store.count(name).messages {
+            0 => Ok(settled),
+            still => Err(status::refused(format!(
+                "{settled} messages for the site `{name}` are settled, {still} are left: look into the controller's log, and remove the site again"
+            ))),
         }
     }
 }

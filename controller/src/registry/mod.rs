@@ -335,6 +335,21 @@ impl Editor {
         }
     }
 
+    /// The newest lines of the audit.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn audited(&self, last: usize) -> std::io::Result<Vec<audit::Entry>> {
+        let audit = self.audit.clone();
+        let reading = tokio::task::spawn_blocking(move || audit.last(last));
+        reading.await.map_err(std::io::Error::other)?
+    }
+
+    /// Returns when what was done so far is in the audit, on the disk.
+    pub async fn audit_synced(&self) {
+        self.audit.synced().await;
+    }
+
     /// For what changes the queue and not the registry.
     pub fn audit(&self, at: Timestamp, who: &str, what: &str) {
         self.audit.record(at, who, what);

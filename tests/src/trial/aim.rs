@@ -1,8 +1,10 @@
 //! The moments at which the power is cut, and what the cut did to the files.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use rand::RngExt as _;
@@ -10,17 +12,20 @@ use rand::rngs::StdRng;
 
 use super::registrar::Registrar;
 use super::tally::Tally;
-use crate::wait::Stopwatch;
+use crate::wait::{Stopwatch, pause};
 use crate::world::World;
 
 /// What does not happen within this is not waited for: the cut comes all the same, and does not count as a hit.
 const LATEST: Duration = Duration::from_secs(2);
 
+/// How long syncs are slow before the cut.
+const SLOWED: Duration = Duration::from_millis(250);
+
 /// A moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Aim {
     Anytime,
-    /// While a commit is being written back: the kernel may do that at any time, whole or in part.
+    /// Between the write of a commit and its sync, with a part of it written back: the kernel may do that at any time.
     Commit,
     /// A segment has just been made.
     Roll,
@@ -74,7 +79,8 @@ impl Aim {
     pub(super) fn wait(self, state: &Path, world: &mut World, registrar: &Registrar) -> bool {
         let (queue, content) = (state.join("queue"), state.join("content"));
         match self {
-            Self::Anytime | Self::Commit => true,
+            Self::Anytime => true,
+            Self::Commit => slow_syncs(world.controller().pid()),
             Self::Roll => appears(&queue),
             Self::Content => appears(&content),
             Self::Cleaning => vanishes(&queue),
@@ -86,16 +92,66 @@ impl Aim {
         }
     }
 
-    /// What is done at the last moment: for a commit, what the kernel does every few seconds.
-    pub(super) fn press(self, state: &Path) {
-        if self == Self::Commit
-            && let Some(newest) = names(&state.join("queue")).pop()
-            && let Ok(file) = File::open(newest)
-        {
-            // The file may be gone; then the cut is one at any time.
-            let _ = file.sync_data();
+    /// What the kernel does in the instant before the disk stops, when the programs have stopped: for a commit, it writes back
+    /// what lies before, or behind, a page in the end of the log.
+    pub(super) fn press(self, state: &Path, rng: &mut StdRng) {
+        if self != Self::Commit {
+            return;
+        }
+        // The newest that has records: behind it lie spares.
+        let newest = names(&state.join("queue"))
+            .into_iter()
+            .filter_map(|path| Some((written(&path)?, path)))
+            .next_back();
+        if let Some((end, path)) = newest {
+            let page = end.saturating_sub(1 << rng.random_range(0..6)) * PAGE;
+            let (from, bytes) = match rng.random_range(0..4) {
+                0 => (page, 0),
+                _ => (0, page),
+            };
+            write_back(&path, from, bytes);
         }
     }
+}
+
+const PAGE: u64 = 4_096;
+
+/// How many pages of a segment are in use; None where it is a spare.
+fn written(path: &Path) -> Option<u64> {
+    let bytes = fs::read(path).ok()?;
+    let end = bytes.iter().rposition(|byte| *byte != 0)? as u64;
+    (end > PAGE).then_some(end / PAGE + 1)
+}
+
+/// `sync_file_range` of so many bytes, 0 meaning all that follow. Rust's crates that offer it safely are none of ours.
+fn write_back(path: &Path, from: u64, bytes: u64) {
+    let script = "open(my $f, '+<', $ARGV[0]) or die $!; syscall(277, fileno($f), $ARGV[1] + 0, $ARGV[2] + 0, 7);";
+    let (from, bytes) = (from.to_string(), bytes.to_string());
+    let perl = Command::new("perl")
+        .args(["-e", script])
+        .arg(path)
+        .args([from, bytes])
+        .status();
+    assert!(
+        perl.is_ok_and(|status| status.success()),
+        "perl writes back"
+    );
+}
+
+/// Makes each sync begin late, so that the time between write and sync is most of all time; whether that could be done.
+fn slow_syncs(pid: u32) -> bool {
+    let strace = Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync"])
+        .args(["-e", "inject=fdatasync:delay_enter=30ms"])
+        .args(["-p", &pid.to_string()])
+        .stderr(Stdio::null())
+        .spawn();
+    let Ok(mut strace) = strace else { return false };
+    pause(SLOWED);
+    // It ends with the program that it looks at, unless it could not even begin.
+    let runs = matches!(strace.try_wait(), Ok(None));
+    thread::spawn(move || strace.wait());
+    runs
 }
 
 fn appears(dir: &Path) -> bool {
@@ -119,7 +175,7 @@ fn comes(mut moment: impl FnMut() -> bool) -> bool {
         if moment() {
             return true;
         }
-        std::thread::yield_now();
+        thread::yield_now();
     }
     false
 }

@@ -160,10 +160,10 @@ impl Cutting {
         let switch = self.disk.arm();
         let hit = aim.wait(&state, &mut self.trial.world, registrar);
         pause(delay);
-        aim.press(&state);
         let before = Snapshot::of(&state);
         let acknowledged = registrar.acknowledged();
         self.strike();
+        aim.press(&state, &mut self.rng);
         switch.cut();
         self.trial.tally.add("power cuts", 1);
         if hit {

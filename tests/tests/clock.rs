@@ -1,0 +1,72 @@
+//! The wall clock jumps by a year, forth and back: nothing expires, there is an alarm, and the mail is delivered.
+
+use std::fs;
+use std::path::PathBuf;
+
+use dd_tests::layout::Layout;
+use dd_tests::submit::message;
+use dd_tests::wait::{PATIENCE, until};
+use dd_tests::world::World;
+
+/// Debian's faketime.
+const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+
+#[test]
+fn a_year_forth_bounces_nothing_and_raises_an_alarm() {
+    jumps("+365d");
+}
+
+#[test]
+fn a_year_back_bounces_nothing_and_raises_an_alarm() {
+    jumps("-365d");
+}
+
+fn jumps(by: &str) {
+    let mut world = World::laid_out(Layout::default(), 1);
+    let mut home = world.home("home", &["--retry", "1s"]);
+    world.stop_controller();
+    let clock = world.path().join("clock");
+    set(&clock, "+0d");
+    world.layout.environment = [
+        ("LD_PRELOAD", LIBRARY),
+        ("FAKETIME_TIMESTAMP_FILE", clock.to_str().unwrap()),
+        ("FAKETIME_NO_CACHE", "1"),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ("DONT_FAKE_MONOTONIC", "1"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into();
+    world.start_controller();
+    world.attached("out1");
+    home.stop();
+    let mut client = world.smtp();
+    for number in 0..5 {
+        let content = message(&format!("number-{number}"));
+        client.send("a@b.example", "me@home.example", &content);
+    }
+    world.site_is("home", "waiting");
+    let before = world.show("home")["last_attempts"][0]["at"].clone();
+    set(&clock, by);
+    until("an alarm", PATIENCE, || {
+        let said = world
+            .controller()
+            .lines("nothing expires until the clock is confirmed");
+        (!said.is_empty()).then_some(())
+    });
+    until("an attempt on the new clock", PATIENCE, || {
+        let at = &world.show("home")["last_attempts"][0]["at"];
+        let year = |at: &serde_json::Value| at.as_str().map(|at| at[..4].to_owned());
+        (year(at) != year(&before)).then_some(())
+    });
+    assert_eq!(world.show("home")["queued"]["messages"], 5);
+    set(&clock, "+0d");
+    home.resume();
+    home.received(5);
+    world.drained("home");
+}
+
+fn set(clock: &PathBuf, offset: &str) {
+    let new = clock.with_extension("new");
+    fs::write(&new, format!("{offset}\n")).unwrap();
+    fs::rename(new, clock).unwrap();
+}
