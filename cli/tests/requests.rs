@@ -136,6 +136,25 @@ impl Authorities for Echo {
         }))
     }
 
+    async fn create(&self, request: Request<pb::CreateAuthorityRequest>) -> Answer<pb::Authority> {
+        let request = request.into_inner();
+        Ok(Response::new(pb::Authority {
+            name: request.name,
+            permit: request.permit,
+            own: true,
+            ..pb::Authority::default()
+        }))
+    }
+
+    async fn rollover(&self, request: Request<pb::RolloverRequest>) -> Answer<pb::Authority> {
+        let request = request.into_inner();
+        Ok(Response::new(pb::Authority {
+            name: request.name,
+            version: if request.finish { 2 } else { 1 },
+            ..pb::Authority::default()
+        }))
+    }
+
     async fn list(&self, _: Request<pb::ListAuthoritiesRequest>) -> Answer<Self::ListStream> {
         items(vec![])
     }
@@ -216,6 +235,9 @@ async fn what_is_asked_for_is_what_arrives() {
         ("agent remove out1", "out1: removed"),
         ("ca list", "no authority"),
         ("ca show member-ca", "member-ca"),
+        ("ca create own-ca --permit a.example", "a.example"),
+        ("ca rollover own-ca", "own-ca (version 1)"),
+        ("ca rollover own-ca --finish", "own-ca (version 2)"),
         ("audit", "anna  last 50"),
         ("audit --last 3", "anna  last 3"),
         ("status", "mail.example.net"),

@@ -13,6 +13,7 @@ pub mod agents;
 pub mod attached;
 pub mod authorities;
 pub mod caller;
+pub mod certificates;
 pub mod check;
 pub mod delivery;
 pub mod enrollment;
@@ -132,9 +133,9 @@ pub async fn serve(
 fn services(context: Arc<Context>) -> tonic::service::Routes {
     use pb::{
         agents_server::AgentsServer, authorities_server::AuthoritiesServer,
-        delivery_server::DeliveryServer, enrollment_server::EnrollmentServer,
-        queue_server::QueueServer, registry_server::RegistryServer, sites_server::SitesServer,
-        watch_server::WatchServer,
+        certificates_server::CertificatesServer, delivery_server::DeliveryServer,
+        enrollment_server::EnrollmentServer, queue_server::QueueServer,
+        registry_server::RegistryServer, sites_server::SitesServer, watch_server::WatchServer,
     };
     let (_, health) = tonic_health::server::health_reporter();
     let mut routes = tonic::service::Routes::builder();
@@ -167,6 +168,11 @@ fn services(context: Arc<Context>) -> tonic::service::Routes {
     add!(
         RegistryServer,
         registry::Registry(context.clone()),
+        MAX_MESSAGE_BYTES
+    );
+    add!(
+        CertificatesServer,
+        certificates::Certificates(context.clone()),
         MAX_MESSAGE_BYTES
     );
     add!(

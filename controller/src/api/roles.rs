@@ -56,6 +56,11 @@ pub const METHODS: &[(&str, &[Role])] = &[
     ("/dd.v1.Authorities/Import", ADMIN),
     ("/dd.v1.Authorities/List", ADMIN),
     ("/dd.v1.Authorities/Show", ADMIN),
+    ("/dd.v1.Authorities/Create", ADMIN),
+    ("/dd.v1.Authorities/Rollover", ADMIN),
+    ("/dd.v1.Certificates/Issue", ADMIN),
+    ("/dd.v1.Certificates/List", ADMIN),
+    ("/dd.v1.Certificates/Revoke", ADMIN),
     ("/dd.v1.Registry/Export", ADMIN),
     ("/dd.v1.Registry/Apply", ADMIN),
     ("/dd.v1.Watch/Status", ADMIN),
@@ -193,9 +198,8 @@ mod tests {
             let expected = match method.split(['.', '/']).nth(3).unwrap() {
                 "Enrollment" if method.ends_with("/Join") => [true, true, true],
                 "Enrollment" | "Delivery" => [false, true, false],
-                "Sites" | "Queue" | "Registry" | "Agents" | "Authorities" | "Watch" => {
-                    [false, false, true]
-                }
+                "Sites" | "Queue" | "Registry" | "Agents" | "Authorities" | "Certificates"
+                | "Watch" => [false, false, true],
                 other => panic!("nobody said who may call {other}"),
             };
             for (caller, allowed) in callers.iter().zip(expected) {
