@@ -35,8 +35,11 @@ PACKAGES = postfix \
   eatmydata fiu-utils faketime strace e2fsprogs mount \
   python3-grpcio python3-protobuf python3-cryptography protobuf-compiler
 
+# Whose packages cannot be installed beside Postfix: they are only unpacked, into target/unpacked.
+UNPACKED = sendmail-base
+
 # Without a configuration Debian starts no mail server of its own; the tests bring theirs.
-deps:
+deps: $(UNPACKED:%=target/unpacked/%.done)
 	@missing=$$(for package in $(PACKAGES); do \
 	    dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q "ok installed" || echo $$package; done); \
 	test -z "$$missing" || { \
@@ -46,6 +49,12 @@ deps:
 	  apt-get update -q && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing; }
 	@test "$$(id -u)" = 0 || { echo "make test: the tests that run real mail servers or cut the power need root" >&2; exit 1; }
+
+target/unpacked/%.done:
+	@mkdir -p target/unpacked
+	@echo "make deps: unpacking Debian's $*"
+	@cd target/unpacked && { apt-get download -q $* || { apt-get update -q && apt-get download -q $*; }; } && \
+	  dpkg-deb -x $*_*.deb . && rm $*_*.deb && touch $*.done
 
 check:
 	$(CARGO) fmt --all --check

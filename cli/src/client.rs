@@ -10,6 +10,7 @@ use std::time::Duration;
 use dd_proto::pb;
 use dd_proto::pb::agents_client::AgentsClient;
 use dd_proto::pb::authorities_client::AuthoritiesClient;
+use dd_proto::pb::certificates_client::CertificatesClient;
 use dd_proto::pb::queue_client::QueueClient;
 use dd_proto::pb::registry_client::RegistryClient;
 use dd_proto::pb::sites_client::SitesClient;
@@ -88,6 +89,7 @@ impl Controller {
         queue: QueueClient;
         agents: AgentsClient;
         authorities: AuthoritiesClient;
+        certificates: CertificatesClient;
         registry: RegistryClient;
         watch: WatchClient;
     }

@@ -22,19 +22,22 @@ use std::io::{Read, Write};
 
 use clap::Parser as _;
 
-use crate::args::{Args, Noun, RegistryVerb};
+use crate::args::{Args, Noun, QueueVerb, RegistryVerb};
 use crate::client::Controller;
 use crate::failure::{Exit, Failure};
 use crate::output::{Answer, Printer};
+
+pub use crate::output::Stdout;
 
 /// Runs one command line and says how it ended. Only writes what it prints to `stdout` and `stderr`.
 pub async fn run(
     arguments: impl IntoIterator<Item = OsString>,
     stdin: &mut dyn Read,
     stdout: &mut dyn Write,
+    stdout_is: Stdout,
     stderr: &mut dyn Write,
 ) -> Exit {
-    let mut printer = Printer::new(stdout, stderr);
+    let mut printer = Printer::new(stdout, stdout_is, stderr);
     let args = match Args::try_parse_from(arguments) {
         Ok(args) => args,
         Err(error) => return printer.usage(&error),
@@ -57,6 +60,10 @@ async fn carried_out(
         Noun::Registry {
             verb: RegistryVerb::Export,
         } => cmd::registry::export(&controller, printer, output).await,
+        Noun::Queue {
+            verb: QueueVerb::Content { id },
+        } => cmd::content::run(id, &controller, printer, output).await,
+        Noun::Watch { site } => cmd::watch::run(site, &controller, printer, output).await,
         noun => {
             let answer = answer(noun, &controller, stdin).await?;
             Ok(printer.answer(&answer, output))
@@ -75,7 +82,10 @@ async fn answer(
         Noun::Queue { verb } => cmd::queue::run(verb, controller).await,
         Noun::Agent { verb } => cmd::agent::run(verb, controller).await,
         Noun::Ca { verb } => cmd::ca::run(verb, controller).await,
+        Noun::Cert { verb } => cmd::cert::run(verb, controller).await,
         Noun::Registry { verb } => cmd::registry::run(verb, controller, stdin).await,
+        Noun::Watch { .. } => unreachable!("it has no end, see `carried_out`"),
+        Noun::Audit { last } => cmd::audit::run(last, controller).await,
         Noun::Status => cmd::status::run(controller).await,
     }
 }

@@ -65,12 +65,29 @@ impl Answer {
 /// Standard output and standard error.
 pub(crate) struct Printer<'a> {
     stdout: &'a mut dyn Write,
+    stdout_is: Stdout,
     stderr: &'a mut dyn Write,
 }
 
+/// Where standard output goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stdout {
+    /// To somebody's eyes: what is shown there must not act on it.
+    Terminal,
+    Pipe,
+}
+
 impl<'a> Printer<'a> {
-    pub(crate) fn new(stdout: &'a mut dyn Write, stderr: &'a mut dyn Write) -> Self {
-        Self { stdout, stderr }
+    pub(crate) fn new(
+        stdout: &'a mut dyn Write,
+        stdout_is: Stdout,
+        stderr: &'a mut dyn Write,
+    ) -> Self {
+        Self {
+            stdout,
+            stdout_is,
+            stderr,
+        }
     }
 
     pub(crate) fn answer(&mut self, answer: &Answer, output: Output) -> Exit {
@@ -98,6 +115,32 @@ impl<'a> Printer<'a> {
     pub(crate) fn raw(&mut self, bytes: &[u8]) -> Result<Taken, Failure> {
         let written = self.stdout.write_all(bytes);
         taken(written.and_then(|()| self.stdout.flush()))
+    }
+
+    /// Bytes that came from the network: as they are, unless somebody looks at them on a terminal.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub(crate) fn foreign(&mut self, bytes: &[u8]) -> Result<Taken, Failure> {
+        match self.stdout_is {
+            Stdout::Pipe => self.raw(bytes),
+            Stdout::Terminal => {
+                let text = String::from_utf8_lossy(bytes).replace("\r\n", "\n");
+                self.raw(lines_printable(&text).as_bytes())
+            }
+        }
+    }
+
+    /// One line of an answer that has no end.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn line(&mut self, line: &str, output: Output) -> Result<Taken, Failure> {
+        let shown = match output {
+            Output::Table => printable(line),
+            Output::Json => json_printable(line),
+        };
+        self.raw(format!("{shown}\n").as_bytes())
     }
 
     pub(crate) fn failure(&mut self, failure: &Failure) -> Exit {
@@ -197,7 +240,7 @@ fn lines_printable(text: &str) -> String {
 
 /// Outside of strings pretty JSON has only line ends that are hidden; within strings serde leaves DEL, C1 and formatting
 /// characters as they are.
-fn json_printable(json: &str) -> String {
+pub(crate) fn json_printable(json: &str) -> String {
     let mut shown = String::with_capacity(json.len());
     for c in json.chars() {
         if c == '\n' || !is_hidden(c) {

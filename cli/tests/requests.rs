@@ -9,6 +9,7 @@ use dd_proto::pb::agents_server::{Agents, AgentsServer};
 use dd_proto::pb::authorities_server::{Authorities, AuthoritiesServer};
 use dd_proto::pb::queue_server::{Queue, QueueServer};
 use dd_proto::pb::watch_server::{Watch, WatchServer};
+use ddadm::Stdout;
 use ddadm::failure::Exit;
 use scripted::{on_a_socket, ran};
 use tokio_stream::Stream;
@@ -61,6 +62,19 @@ impl Queue for Echo {
             "no message {} waits",
             request.into_inner().id
         )))
+    }
+
+    type ContentStream = Items<pb::ContentChunk>;
+
+    async fn content(&self, _: Request<pb::MessageId>) -> Answer<Self::ContentStream> {
+        items(vec![
+            pb::ContentChunk {
+                data: (&b"Subject: \x1b[2J\r\n"[..]).into(),
+            },
+            pb::ContentChunk {
+                data: (&b"\r\n\xff\r\n"[..]).into(),
+            },
+        ])
     }
 
     async fn retry(&self, request: Request<pb::DeliverySelection>) -> Answer<pb::Changed> {
@@ -122,6 +136,25 @@ impl Authorities for Echo {
         }))
     }
 
+    async fn create(&self, request: Request<pb::CreateAuthorityRequest>) -> Answer<pb::Authority> {
+        let request = request.into_inner();
+        Ok(Response::new(pb::Authority {
+            name: request.name,
+            permit: request.permit,
+            own: true,
+            ..pb::Authority::default()
+        }))
+    }
+
+    async fn rollover(&self, request: Request<pb::RolloverRequest>) -> Answer<pb::Authority> {
+        let request = request.into_inner();
+        Ok(Response::new(pb::Authority {
+            name: request.name,
+            version: if request.finish { 2 } else { 1 },
+            ..pb::Authority::default()
+        }))
+    }
+
     async fn list(&self, _: Request<pb::ListAuthoritiesRequest>) -> Answer<Self::ListStream> {
         items(vec![])
     }
@@ -137,6 +170,28 @@ impl Authorities for Echo {
 
 #[tonic::async_trait]
 impl Watch for Echo {
+    type EventsStream = Items<pb::LiveEvent>;
+    type AuditStream = Items<pb::AuditEntry>;
+
+    async fn events(&self, request: Request<pb::EventsRequest>) -> Answer<Self::EventsStream> {
+        let event = |what: &str| pb::LiveEvent {
+            at_ms: 1_800_000_000_000,
+            kind: "mail".into(),
+            what: what.into(),
+            ..pb::LiveEvent::default()
+        };
+        let site = request.into_inner().site;
+        items(vec![event("settled\n\x1b[2J"), event(&site)])
+    }
+
+    async fn audit(&self, request: Request<pb::AuditRequest>) -> Answer<Self::AuditStream> {
+        items(vec![pb::AuditEntry {
+            who: "anna".into(),
+            what: format!("last {}", request.into_inner().last),
+            ..pb::AuditEntry::default()
+        }])
+    }
+
     async fn status(&self, _: Request<pb::StatusRequest>) -> Answer<pb::StatusResponse> {
         Ok(Response::new(pb::StatusResponse {
             hostname: "mail.example.net".into(),
@@ -180,6 +235,11 @@ async fn what_is_asked_for_is_what_arrives() {
         ("agent remove out1", "out1: removed"),
         ("ca list", "no authority"),
         ("ca show member-ca", "member-ca"),
+        ("ca create own-ca --permit a.example", "a.example"),
+        ("ca rollover own-ca", "own-ca (version 1)"),
+        ("ca rollover own-ca --finish", "own-ca (version 2)"),
+        ("audit", "anna  last 50"),
+        ("audit --last 3", "anna  last 3"),
         ("status", "mail.example.net"),
     ] {
         let ran = ran(line, "", &["--socket", &socket]).await;
@@ -198,6 +258,50 @@ async fn a_message_in_hand_or_unknown_is_said_to_be() {
     let unknown = ran(&format!("queue show {ID}"), "", &way).await;
     assert_eq!(unknown.exit, Exit::NoSuchThing);
     assert!(unknown.stderr.contains(ID), "{}", unknown.stderr);
+}
+
+#[tokio::test]
+async fn a_message_is_printed_as_it_is_unless_somebody_looks_at_it() {
+    let (_directory, socket) = on_a_socket(everything());
+    let line = format!("queue content {ID}");
+    let printed = async |stdout_is, more: &[&str]| {
+        let mut arguments = vec!["ddadm", "--socket", &socket];
+        arguments.extend(line.split(' ').chain(more.iter().copied()));
+        let arguments = arguments.into_iter().map(std::ffi::OsString::from);
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let mut stdin = &b""[..];
+        let exit = ddadm::run(arguments, &mut stdin, &mut stdout, stdout_is, &mut stderr);
+        assert_eq!(exit.await, Exit::Done);
+        stdout
+    };
+    let raw = printed(Stdout::Pipe, &[]).await;
+    assert_eq!(raw, b"Subject: \x1b[2J\r\n\r\n\xff\r\n");
+    let seen = printed(Stdout::Terminal, &[]).await;
+    let seen = String::from_utf8(seen).unwrap();
+    assert_eq!(seen, "Subject: \\u{1b}[2J\n\n\u{fffd}\n");
+    let json = printed(Stdout::Pipe, &["--output", "json"]).await;
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(json["bytes"], raw.len());
+    assert_eq!(json["base64"], "U3ViamVjdDogG1sySg0KDQr/DQo=");
+}
+
+#[tokio::test]
+async fn live_events_are_a_line_each_until_the_controller_ends() {
+    let (_directory, socket) = on_a_socket(everything());
+    let way = ["--socket", &socket];
+    let table = ran("watch home", "", &way).await;
+    assert_eq!(table.exit, Exit::Failed);
+    let lines: Vec<_> = table.stdout.lines().collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].ends_with("settled\\n\\u{1b}[2J"), "{lines:?}");
+    assert!(lines[1].ends_with("mail  home"), "{lines:?}");
+    let json = ran("watch --output json", "", &way).await;
+    let lines = json.stdout.lines();
+    let events: Vec<serde_json::Value> = lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(events.len(), 2);
+    assert_eq!(events[0]["what"], "settled\n\u{1b}[2J");
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ pub mod config;
 pub mod credentials;
 pub mod dispatch;
 pub mod dsn;
+pub mod events;
 pub mod inflow;
 pub mod intake;
 pub mod metrics;
@@ -39,6 +40,7 @@ use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use authority::ControlAuthority;
+use authority::keys::Keys;
 use config::{Config, ConfigError};
 use doors::{Certificates, Doors, WebDoor};
 use parts::{Middle, Parts};
@@ -126,12 +128,13 @@ pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunErro
     let passwords = Arc::new(credentials::Passwords::default());
     let wakeup = parts.wakeup(&middle, &passwords);
     parts.intake(doors.intake, &middle, &wakeup);
-    let editor = editor(&middle, audit, config.site_defaults);
+    let editor = editor(&middle, audit, &config);
     if let Some(listener) = doors.metrics {
         parts.metrics(listener, &middle);
     }
     parts.registry_copy(middle.registry.clone(), config.state_dir.clone());
     let dispatch = middle.dispatch.clone();
+    parts.authorities(editor.clone());
     let context = Arc::new(context(middle, authority, editor, facts, passwords, wakeup));
     if let Some(door) = doors.web {
         let settings = web_settings(&config, &door, &context.facts);
@@ -199,13 +202,14 @@ fn context(
     }
 }
 
-fn editor(middle: &Middle, audit: Audit, defaults: config::SiteDefaults) -> Editor {
+fn editor(middle: &Middle, audit: Audit, config: &Config) -> Editor {
     Editor::new(
         middle.registry.clone(),
         middle.store.clone(),
         middle.dispatch.clone(),
-        defaults,
+        config.site_defaults,
         audit,
+        Keys::new(&config.state_dir),
     )
 }
 

@@ -15,7 +15,7 @@ use crate::credentials::Passwords;
 use crate::doors::{Certificates, WebDoor};
 use crate::dsn::Notifier;
 use crate::intake::listener::Intake;
-use crate::registry::Registry;
+use crate::registry::{Editor, Registry};
 use crate::store::Store;
 use crate::wakeup::Wakeup;
 use crate::web::{self, Web};
@@ -23,6 +23,7 @@ use crate::{RunError, Signals, api, dispatch, inflow, metrics, registry, reload}
 
 /// At most this long a stop waits for sessions to end.
 const DRAIN: Duration = Duration::from_secs(20);
+const UPKEEP: Duration = Duration::from_secs(3600);
 
 /// What the parts share.
 #[derive(Debug)]
@@ -59,7 +60,10 @@ impl Parts {
         notifier: &Notifier,
     ) -> dispatch::Handle {
         let agents = registry.agents();
-        let agents = agents.iter().map(|agent| agent.name.clone()).collect();
+        let agents = agents
+            .iter()
+            .map(|agent| (agent.name.clone(), agent.from))
+            .collect();
         let settings = dispatch::Settings {
             start_number: store.start_number(),
             clock,
@@ -133,6 +137,18 @@ impl Parts {
         self.running.spawn(async {
             registry::copy::keep(registry, state_dir).await;
             "registry copy"
+        });
+    }
+
+    /// Revocation lists are made anew before they are old, also those that a stop kept from being made.
+    pub(crate) fn authorities(&mut self, editor: Editor) {
+        self.running.spawn(async move {
+            loop {
+                if let Err(error) = editor.keep_authorities(crate::now()).await {
+                    tracing::error!(%error, "an authority's revocation list cannot be made anew; the present one still applies");
+                }
+                tokio::time::sleep(UPKEEP).await;
+            }
         });
     }
 

@@ -18,6 +18,19 @@ pub fn private_key(der: &[u8]) -> String {
     text("PRIVATE KEY", der)
 }
 
+/// The DER of the first certificate request in a PEM file (§7).
+pub fn request(file: &[u8]) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(file).ok()?;
+    let begins = [
+        "-----BEGIN CERTIFICATE REQUEST-----",
+        "-----BEGIN NEW CERTIFICATE REQUEST-----",
+    ];
+    let (_, rest) = begins.iter().find_map(|begin| text.split_once(begin))?;
+    let (body, _) = rest.split_once("-----END ")?;
+    let body: String = body.split_whitespace().collect();
+    STANDARD.decode(body).ok()
+}
+
 fn text(label: &str, der: &[u8]) -> String {
     let text = STANDARD.encode(der);
     let mut pem = format!("-----BEGIN {label}-----\n");

@@ -4,6 +4,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
+use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 /// An authority that exists as long as this value.
@@ -70,6 +71,34 @@ impl Ca {
 }
 
 impl Identity {
+    /// Whatever stands in `chain` (DER), with this key (PKCS#8): nobody looks whether they belong together.
+    pub fn of(chain: &[&[u8]], key: &[u8]) -> Self {
+        Self {
+            chain_pem: String::new(),
+            key_pem: String::new(),
+            chain: chain
+                .iter()
+                .map(|der| CertificateDer::from(der.to_vec()))
+                .collect(),
+            key: key.to_vec(),
+        }
+    }
+
+    /// From files, as a mail server reads them.
+    ///
+    /// # Panics
+    /// There is no certificate or no key in them.
+    pub fn from_pem(chain_pem: &str, key_pem: &str) -> Self {
+        let chain = CertificateDer::pem_slice_iter(chain_pem.as_bytes());
+        let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).expect("a key");
+        Self {
+            chain_pem: chain_pem.to_owned(),
+            key_pem: key_pem.to_owned(),
+            chain: chain.collect::<Result<_, _>>().expect("certificates"),
+            key: key.secret_der().to_vec(),
+        }
+    }
+
     pub fn chain_pem(&self) -> &str {
         &self.chain_pem
     }

@@ -18,6 +18,8 @@ pub struct Layout {
     pub store: String,
     /// The web is served over TLS, with the certificate that intake shows.
     pub secure_web: bool,
+    /// Where SMTP comes in; 0: any.
+    pub smtp_port: u16,
     /// Where DSNs leave.
     pub smarthost: Option<SocketAddr>,
     /// Variables set for the controller, such as a library to load before others.

@@ -90,7 +90,7 @@ impl World {
             .expect("a temporary directory");
         let address = SocketAddr::from((loopback::fresh(), 0));
         let asked = Listeners {
-            smtp: address,
+            smtp: SocketAddr::new(address.ip(), layout.smtp_port),
             lmtp: address,
             control: address,
             web: address,

@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 use std::thread;
 
 use dd_tests::http::curl;
+use dd_tests::layout::Layout;
 use dd_tests::loopback;
 use dd_tests::wait::{PATIENCE, until};
 use dd_tests::world::World;
@@ -266,6 +267,31 @@ fn fetchmail_wakes_the_site() {
         .expect("`make deps` installs fetchmail");
     let said = text(&output.stdout) + &text(&output.stderr);
     assert!(said.contains("Queuing for home.example started"), "{said}");
+    home.received(2);
+}
+
+/// The script of Debian's sendmail-base. It knows no other port than 25, and ends its lines in LF.
+#[test]
+fn sendmails_etrn_wakes_the_site() {
+    let layout = Layout {
+        smtp_port: 25,
+        ..Layout::default()
+    };
+    let world = World::laid_out(layout, 1);
+    let mut home = world.away("home", 2, PASSWORD);
+    home.resume();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/unpacked/usr/sbin/etrn");
+    assert!(script.exists(), "`make deps` unpacks sendmail-base");
+    let output = Command::new("perl")
+        .arg(&script)
+        .arg("-v")
+        .arg(world.listeners().smtp.ip().to_string())
+        .arg("home.example")
+        .output()
+        .expect("Debian has perl");
+    let said = text(&output.stdout) + &text(&output.stderr);
+    assert!(said.contains("250 2.0.0 "), "{said}");
+    assert!(output.status.success(), "{said}");
     home.received(2);
 }
 

@@ -1,7 +1,8 @@
 //! The proof `certificate`: a chain to the site's authority, and the site's defined name in the certificate.
 //!
-//! Path and name are rustls's own check ([`crate::tls`]); it leaves two things unlooked-at, which are ruled here on
-//! what was recorded: the validity of the anchor itself, and the length of an RSA key.
+//! Path and name are rustls's own check ([`crate::tls`]); it leaves three things unlooked-at, which are ruled here on
+//! what was recorded: the validity of the anchor itself, the length of an RSA key, and whether an intermediate's key
+//! usage lets it issue (RFC 5280 §4.2.1.3).
 
 use dd_proto::site::Certified;
 use jiff::Timestamp;
@@ -11,7 +12,7 @@ use x509_parser::public_key::PublicKey;
 
 use super::{Checked, Proof, Refusal, Seen, Terms, TlsSeen, TlsUp, TlsUse, Verified};
 
-const MIN_RSA_BITS: usize = 2048;
+pub(super) const MIN_RSA_BITS: usize = 2048;
 
 #[derive(Debug)]
 pub(super) struct Certificate;
@@ -42,6 +43,7 @@ pub(super) fn certified(wanted: &Certified, seen: &Seen, now: Timestamp) -> Resu
         return Err(Refusal::UnknownIssuer);
     }
     keys_are_strong(up)?;
+    issuers_may_issue(up)?;
     one_is_valid(anchors, now)
 }
 
@@ -66,6 +68,30 @@ pub(super) fn keys_are_strong(up: &TlsUp) -> Result<(), Refusal> {
         };
         if bits < MIN_RSA_BITS {
             return Err(Refusal::WeakKey { bits });
+        }
+    }
+    Ok(())
+}
+
+/// Whoever issued another certificate of the chain is meant to.
+pub(super) fn issuers_may_issue(up: &TlsUp) -> Result<(), Refusal> {
+    let chain: Vec<X509Certificate<'_>> = up
+        .chain
+        .iter()
+        .filter_map(|der| X509Certificate::from_der(der).ok().map(|(_, it)| it))
+        .collect();
+    for issuer in chain.iter().skip(1) {
+        let Ok(Some(usage)) = issuer.key_usage() else {
+            continue;
+        };
+        let issued = chain.iter().any(|it| {
+            it.issuer().as_raw() == issuer.subject().as_raw()
+                && it.tbs_certificate.as_ref() != issuer.tbs_certificate.as_ref()
+        });
+        if issued && !usage.value.key_cert_sign() {
+            return Err(Refusal::ChainNotAllowed(
+                "one that may not sign certificates issued another",
+            ));
         }
     }
     Ok(())

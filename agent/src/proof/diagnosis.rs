@@ -9,7 +9,9 @@
 use dd_proto::domain::Domain;
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::public_key::PublicKey;
 
+use super::certificate::MIN_RSA_BITS;
 use super::refusal::printable;
 use super::{Refusal, Terms};
 
@@ -36,6 +38,9 @@ fn unknown_issuer(
     chain: &[X509Certificate<'_>],
     leaf: &X509Certificate<'_>,
 ) -> Refusal {
+    if let Some(bits) = chain.iter().find_map(weak_rsa) {
+        return Refusal::WeakKey { bits };
+    }
     let same_name = |certificate: &&X509Certificate<'_>| {
         terms.anchors.iter().any(|der| {
             X509Certificate::from_der(der)
@@ -65,6 +70,14 @@ fn unknown_issuer(
         false => Refusal::ChainIncomplete {
             issuer: printable(&last.issuer().to_string()),
         },
+    }
+}
+
+/// A verifier takes no signature of such a key, and says only that it found no issuer.
+fn weak_rsa(certificate: &X509Certificate<'_>) -> Option<usize> {
+    match certificate.public_key().parsed() {
+        Ok(PublicKey::RSA(key)) => Some(key.key_size()).filter(|bits| *bits < MIN_RSA_BITS),
+        _ => None,
     }
 }
 

@@ -6,7 +6,7 @@
 use dd_proto::site;
 use jiff::Timestamp;
 
-use super::certificate::{keys_are_strong, secured};
+use super::certificate::{issuers_may_issue, keys_are_strong, secured};
 use super::{Checked, Proof, Refusal, Seen, Terms, TlsUse, Verified};
 
 #[derive(Debug)]
@@ -29,6 +29,7 @@ impl Proof for Public {
                 Checked::AgainstPublicRoots { name: checked },
             ) if wanted == checked => {
                 keys_are_strong(up)?;
+                issuers_may_issue(up)?;
                 Ok(Verified::by(self.kind()))
             }
             _ => Err(Refusal::UnknownIssuer),

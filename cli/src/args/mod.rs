@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+use dd_proto::domain::Domain;
 use dd_proto::id::MessageId;
 use dd_proto::name::{AgentName, AuthorityName, SiteName};
 use dd_proto::units::parse_duration;
@@ -122,7 +123,8 @@ Examples:
     #[command(
         after_help = "\
 Examples:
-  ddadm ca import member-ca --certificate member-ca.pem
+  ddadm ca create member-ca --permit members.example.net
+  ddadm ca import other-ca --certificate other-ca.pem --crl other-ca.crl
   ddadm ca list
   ddadm ca show member-ca",
         arg_required_else_help = true
@@ -145,6 +147,33 @@ commands. It holds hashes of passwords, and no private key. What it does not say
     Registry {
         #[command(subcommand)]
         verb: RegistryVerb,
+    },
+    /// Certificates for members' mail servers, by an authority of our own
+    #[command(
+        after_help = "\
+Examples:
+  ddadm cert issue sitename --out sitename-tls
+  ddadm cert issue sitename --csr sitename.csr --days 90 --out sitename-tls
+  ddadm cert list sitename
+  ddadm cert revoke 4a5b6c7d8e9fa0b1c2d3e4f506172839",
+        arg_required_else_help = true
+    )]
+    Cert {
+        #[command(subcommand)]
+        verb: CertVerb,
+    },
+    /// What happens from now on, one event a line; Ctrl-C ends it
+    #[command(after_help = "Examples:\n  ddadm watch\n  ddadm watch sitename --output json")]
+    Watch {
+        /// Only what concerns this site
+        site: Option<SiteName>,
+    },
+    /// Who changed what, oldest first
+    #[command(after_help = "Example:\n  ddadm audit --last 200")]
+    Audit {
+        /// The newest so many
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        last: u64,
     },
     /// What the controller is doing, and what is wrong
     #[command(after_help = "Example:\n  ddadm status --output json")]
@@ -175,6 +204,8 @@ pub(crate) enum QueueVerb {
     },
     /// One message: its envelope, and what became of it at each site
     Show { id: MessageId },
+    /// The message itself, on standard output; who reads it is in the audit
+    Content { id: MessageId },
     /// Make due now
     Retry(Selection),
     /// Forget, without telling the sender
@@ -224,7 +255,48 @@ pub(crate) enum AddressFormat {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum CertVerb {
+    /// For exactly the name in the site's record; the lines to paste are printed. Again, to renew it
+    Issue {
+        site: SiteName,
+        /// Sign the key of this request (PEM or DER) instead of making one
+        #[arg(long, value_name = "FILE")]
+        csr: Option<PathBuf>,
+        /// How long it is valid, 1 to 825 [default: 365]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=825))]
+        days: Option<u32>,
+        /// Where SITE.key (0600), SITE.pem and ca.pem are written
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// What was issued, revoked ones included
+    List {
+        /// Only this site's
+        site: Option<SiteName>,
+    },
+    /// Refuse it from the next handshake on, and end open sessions
+    Revoke {
+        /// As `cert list` shows it
+        serial: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum CaVerb {
+    /// Make an authority of our own; its key never leaves the controller
+    Create {
+        name: AuthorityName,
+        /// Certify only names at or below these domains [default: any]
+        #[arg(long, value_name = "DOMAIN", num_args = 1..)]
+        permit: Vec<Domain>,
+    },
+    /// Issue with a new key from now on; what the old one signed still counts until --finish
+    Rollover {
+        name: AuthorityName,
+        /// The old keys go: what they signed proves nothing any more
+        #[arg(long)]
+        finish: bool,
+    },
     /// Take in an authority, or the present certificates of one that is known
     Import {
         name: AuthorityName,
@@ -285,10 +357,19 @@ mod tests {
             "ca import ca --certificate a.pem b.pem",
             "ca import ca --certificate a.pem --crl a.crl",
             "ca crl ca --import a.crl",
+            "ca create ca --permit a.example b.example",
+            "ca rollover ca --finish",
+            "cert issue a --csr a.csr --days 90 --out dir",
+            "cert list",
+            "cert revoke 4a01",
             "site check a --agent out1",
             "agent remove out1",
             "site add a --domain a.example --host h --proof public --cert-name a.example",
             "registry export",
+            "watch",
+            "watch a",
+            "audit --last 3",
+            "queue content 0197f3a07a5b7c3e8d2f4a5b6c7d8e9f",
             "registry apply registry.toml",
         ] {
             let parsed = Args::try_parse_from(format!("ddadm {good}").split(' '));
@@ -305,7 +386,6 @@ mod tests {
             "site remove a --fail --discard",
             "site hold a --until soon",
             "site look a",
-            "watch",
             "queue show nonsense",
             "queue fail 0197f3a07a5b7c3e8d2f4a5b6c7d8e9f",
             "agent add out1",

@@ -34,6 +34,22 @@ pub(crate) async fn run(verb: CaVerb, controller: &Controller) -> Result<Answer,
             let imported = controller.authorities().await?.import(request).await;
             Ok(show(controller.one(imported)?))
         }
+        CaVerb::Create { name, permit } => {
+            let request = pb::CreateAuthorityRequest {
+                name: name.to_string(),
+                permit: permit.iter().map(ToString::to_string).collect(),
+            };
+            let created = controller.authorities().await?.create(request).await;
+            Ok(show(controller.one(created)?))
+        }
+        CaVerb::Rollover { name, finish } => {
+            let request = pb::RolloverRequest {
+                name: name.to_string(),
+                finish,
+            };
+            let rolled = controller.authorities().await?.rollover(request).await;
+            Ok(show(controller.one(rolled)?))
+        }
         CaVerb::Crl { name, import } if import.is_empty() => {
             let name = name.to_string();
             let authority = controller

@@ -1,9 +1,14 @@
 //! One file for each noun: arguments in, a call, an answer out.
 
 pub(crate) mod agent;
+pub(crate) mod audit;
 pub(crate) mod ca;
+pub(crate) mod cert;
+pub(crate) mod content;
 pub(crate) mod etrn;
+pub(crate) mod mta;
 pub(crate) mod queue;
 pub(crate) mod registry;
 pub(crate) mod site;
 pub(crate) mod status;
+pub(crate) mod watch;

@@ -20,6 +20,7 @@ pub(crate) async fn run(verb: QueueVerb, controller: &Controller) -> Result<Answ
             let message = queue.show(pb::MessageId { id: id.to_string() }).await;
             Ok(show(&id.to_string(), controller.one(message)?))
         }
+        QueueVerb::Content { .. } => unreachable!("it is printed as it comes, see `content`"),
         QueueVerb::Retry(selection) => {
             let changed = queue.retry(selected(&selection)).await;
             Ok(changed_answer(

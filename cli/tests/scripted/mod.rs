@@ -24,7 +24,14 @@ pub(crate) async fn ran(line: &str, stdin: &str, way: &[&str]) -> Ran {
         .chain(line.split(' '))
         .chain(way.iter().copied())
         .map(OsString::from);
-    let exit = ddadm::run(arguments, &mut stdin.as_bytes(), &mut stdout, &mut stderr).await;
+    let exit = ddadm::run(
+        arguments,
+        &mut stdin.as_bytes(),
+        &mut stdout,
+        ddadm::Stdout::Pipe,
+        &mut stderr,
+    )
+    .await;
     Ran {
         exit,
         stdout: String::from_utf8(stdout).unwrap(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dd_proto::domain::Domain;
 use dd_proto::name::AuthorityName;
 use dd_proto::pb;
 use sha2::{Digest as _, Sha256};
@@ -13,6 +14,7 @@ use super::produced::Produced;
 use super::{Context, at_ms, caller, now, status};
 use crate::registry::authorities::{Authority, Origin};
 use crate::registry::lists;
+use crate::registry::own::Rollover;
 
 #[derive(Debug, Clone)]
 pub struct Authorities(pub Arc<Context>);
@@ -41,6 +43,37 @@ impl pb::authorities_server::Authorities for Authorities {
             )
             .await?;
         Ok(Response::new(shown(&imported)))
+    }
+
+    async fn create(
+        &self,
+        request: Request<pb::CreateAuthorityRequest>,
+    ) -> Result<Response<pb::Authority>, Status> {
+        let who = caller(&request);
+        let request = request.into_inner();
+        let invalid = |error: &dyn std::fmt::Display| status::invalid(error.to_string());
+        let name = request.name.parse().map_err(|error| invalid(&error))?;
+        let permit = request.permit.iter().map(|text| text.parse());
+        let permit: Result<Vec<Domain>, _> = permit.collect();
+        let permit = permit.map_err(|error| invalid(&error))?;
+        let editor = &self.0.editor;
+        let created = editor.create_authority(name, permit, who.who(), now());
+        Ok(Response::new(shown(&*created.await?)))
+    }
+
+    async fn rollover(
+        &self,
+        request: Request<pb::RolloverRequest>,
+    ) -> Result<Response<pb::Authority>, Status> {
+        let who = caller(&request);
+        let request = request.into_inner();
+        let step = match request.finish {
+            false => Rollover::Begin,
+            true => Rollover::Finish,
+        };
+        let editor = &self.0.editor;
+        let rolled = editor.roll_over(&request.name, step, who.who(), now());
+        Ok(Response::new(shown(&*rolled.await?)))
     }
 
     type ListStream = Produced<pb::Authority>;

@@ -49,7 +49,7 @@ impl pb::delivery_server::Delivery for Delivery {
             .map_err(|_| status::too_slow("the Hello did not end in time"))??;
         let spending = self.0.editor.spend_token(&agent);
         spending.await?;
-        tracing::info!(%agent, version = hello.version, "agent attached");
+        tracing::info!(target: "agent", %agent, version = hello.version, "agent attached");
         let attachment = self.0.dispatch.attach(hello).await;
         let guard = Attached {
             id: attachment.id,
@@ -57,6 +57,11 @@ impl pb::delivery_server::Delivery for Delivery {
             dispatch: self.0.dispatch.clone(),
         };
         let seat = self.0.attached.sit(guard.agent.clone());
+        if self.0.registry.agent(&guard.agent).is_none() {
+            // It was removed while it said Hello.
+            self.0.attached.cut(&guard.agent);
+            self.0.dispatch.agent_removed(guard.agent.clone()).await;
+        }
         let mut listening = JoinSet::new();
         listening.spawn(listen(events, guard, self.0.clone()));
         Ok(Response::new(Orders {
@@ -180,7 +185,7 @@ struct Attached {
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        tracing::info!(agent = %self.agent, "agent detached");
+        tracing::info!(target: "agent", agent = %self.agent, "agent detached");
         self.dispatch.detached(self.id);
     }
 }
@@ -248,7 +253,7 @@ impl Stream for Orders {
 }
 
 /// In order and no faster than it is taken.
-async fn send(content: StoredContent, items: Items<pb::ContentChunk>) {
+pub(super) async fn send(content: StoredContent, items: Items<pb::ContentChunk>) {
     let mut file = match content {
         StoredContent::Inline(mut bytes) => {
             while !bytes.is_empty() {

@@ -13,6 +13,7 @@ pub mod agents;
 pub mod attached;
 pub mod authorities;
 pub mod caller;
+pub mod certificates;
 pub mod check;
 pub mod delivery;
 pub mod enrollment;
@@ -118,7 +119,9 @@ pub async fn serve(
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(8 << 20)
-        .layer(roles::Guarded)
+        .layer(roles::Guarded {
+            editor: context.editor.clone(),
+        })
         .add_routes(services(context));
     let accepting = listener::accept(socket, tcp, Arc::new(tls), admitted);
     tokio::select! {
@@ -130,9 +133,9 @@ pub async fn serve(
 fn services(context: Arc<Context>) -> tonic::service::Routes {
     use pb::{
         agents_server::AgentsServer, authorities_server::AuthoritiesServer,
-        delivery_server::DeliveryServer, enrollment_server::EnrollmentServer,
-        queue_server::QueueServer, registry_server::RegistryServer, sites_server::SitesServer,
-        watch_server::WatchServer,
+        certificates_server::CertificatesServer, delivery_server::DeliveryServer,
+        enrollment_server::EnrollmentServer, queue_server::QueueServer,
+        registry_server::RegistryServer, sites_server::SitesServer, watch_server::WatchServer,
     };
     let (_, health) = tonic_health::server::health_reporter();
     let mut routes = tonic::service::Routes::builder();
@@ -165,6 +168,11 @@ fn services(context: Arc<Context>) -> tonic::service::Routes {
     add!(
         RegistryServer,
         registry::Registry(context.clone()),
+        MAX_MESSAGE_BYTES
+    );
+    add!(
+        CertificatesServer,
+        certificates::Certificates(context.clone()),
         MAX_MESSAGE_BYTES
     );
     add!(

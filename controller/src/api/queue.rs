@@ -9,6 +9,7 @@ use dd_proto::name::SiteName;
 use dd_proto::pb;
 use tonic::{Request, Response, Status};
 
+use super::delivery::send;
 use super::produced::{Items, Produced};
 use super::{Context, Knowledge, at_ms, caller, now, status};
 use crate::store::{StoreError, Waiting};
@@ -46,6 +47,27 @@ impl pb::queue_server::Queue for Queue {
             message.envelope = envelope.map(Into::into).or(message.envelope);
         }
         Ok(Response::new(message))
+    }
+
+    type ContentStream = Produced<pb::ContentChunk>;
+
+    async fn content(
+        &self,
+        request: Request<pb::MessageId>,
+    ) -> Result<Response<Self::ContentStream>, Status> {
+        let who = caller(&request);
+        let id = request.into_inner().id;
+        for it in self.find(&id, None).await? {
+            // Every delivery of a message has the same content; one may be settled meanwhile.
+            if let Some(loaded) = self.0.store.load(&it.delivery).await? {
+                let what = format!("mail read: {}", it.delivery.message);
+                self.0.editor.audit(now(), who.who(), &what);
+                return Ok(Response::new(Produced::by(|items| {
+                    send(loaded.content, items)
+                })));
+            }
+        }
+        Err(status::unknown("message", &id))
     }
 
     async fn retry(

@@ -12,6 +12,7 @@ use tower::{Layer, Service};
 
 use super::caller::Caller;
 use super::status;
+use crate::registry::Editor;
 
 /// What a caller is, whatever its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,7 @@ pub const METHODS: &[(&str, &[Role])] = &[
     ("/dd.v1.Sites/Check", ADMIN),
     ("/dd.v1.Queue/List", ADMIN),
     ("/dd.v1.Queue/Show", ADMIN),
+    ("/dd.v1.Queue/Content", ADMIN),
     ("/dd.v1.Queue/Retry", ADMIN),
     ("/dd.v1.Queue/Remove", ADMIN),
     ("/dd.v1.Agents/Add", ADMIN),
@@ -54,9 +56,16 @@ pub const METHODS: &[(&str, &[Role])] = &[
     ("/dd.v1.Authorities/Import", ADMIN),
     ("/dd.v1.Authorities/List", ADMIN),
     ("/dd.v1.Authorities/Show", ADMIN),
+    ("/dd.v1.Authorities/Create", ADMIN),
+    ("/dd.v1.Authorities/Rollover", ADMIN),
+    ("/dd.v1.Certificates/Issue", ADMIN),
+    ("/dd.v1.Certificates/List", ADMIN),
+    ("/dd.v1.Certificates/Revoke", ADMIN),
     ("/dd.v1.Registry/Export", ADMIN),
     ("/dd.v1.Registry/Apply", ADMIN),
     ("/dd.v1.Watch/Status", ADMIN),
+    ("/dd.v1.Watch/Events", ADMIN),
+    ("/dd.v1.Watch/Audit", ADMIN),
     ("/grpc.health.v1.Health/Check", EVERYBODY),
     ("/grpc.health.v1.Health/Watch", EVERYBODY),
     (
@@ -89,15 +98,18 @@ pub fn rule(method: &str, caller: &Caller) -> Ruling {
     }
 }
 
-/// Puts the table before every service.
-#[derive(Debug, Clone, Copy)]
-pub struct Guarded;
+/// Puts the table before every service, and the audit before every answer to an administrator.
+#[derive(Debug, Clone)]
+pub struct Guarded {
+    pub editor: Editor,
+}
 
 impl<S> Layer<S> for Guarded {
     type Service = Guard<S>;
 
     fn layer(&self, inner: S) -> Guard<S> {
-        Guard { inner }
+        let editor = self.editor.clone();
+        Guard { inner, editor }
     }
 }
 
@@ -105,6 +117,7 @@ impl<S> Layer<S> for Guarded {
 #[derive(Debug, Clone)]
 pub struct Guard<S> {
     inner: S,
+    editor: Editor,
 }
 
 impl<S> Service<Request<Body>> for Guard<S>
@@ -126,7 +139,15 @@ where
         let caller = caller.unwrap_or(&Caller::Nobody);
         let method = request.uri().path();
         if rule(method, caller) == Ruling::Allowed {
-            return Box::pin(self.inner.call(request));
+            let is_admin = matches!(caller, Caller::Admin(_));
+            let (answering, editor) = (self.inner.call(request), self.editor.clone());
+            return Box::pin(async move {
+                let answer = answering.await;
+                if is_admin {
+                    editor.audit_synced().await;
+                }
+                answer
+            });
         }
         tracing::warn!(caller = caller.who(), method, "call denied");
         let denied = status::denied("this caller may not call this method").into_http();
@@ -177,9 +198,8 @@ mod tests {
             let expected = match method.split(['.', '/']).nth(3).unwrap() {
                 "Enrollment" if method.ends_with("/Join") => [true, true, true],
                 "Enrollment" | "Delivery" => [false, true, false],
-                "Sites" | "Queue" | "Registry" | "Agents" | "Authorities" | "Watch" => {
-                    [false, false, true]
-                }
+                "Sites" | "Queue" | "Registry" | "Agents" | "Authorities" | "Certificates"
+                | "Watch" => [false, false, true],
                 other => panic!("nobody said who may call {other}"),
             };
             for (caller, allowed) in callers.iter().zip(expected) {

@@ -7,6 +7,7 @@ use crate::authority::{AuthorityError, RequestError};
 use crate::credentials::PasswordError;
 use crate::registry::ChangeError;
 use crate::registry::apply::ApplyError;
+use crate::registry::own::OwnError;
 use crate::store::StoreError;
 
 /// The caller may not do this.
@@ -105,6 +106,10 @@ impl From<ChangeError> for Status {
             ChangeError::HeldMail(_) | ChangeError::BuiltIn(_) => Code::FailedPrecondition,
             ChangeError::NotAllKnown(_) => Code::Unavailable,
             ChangeError::Site(_) | ChangeError::Authority(_) => Code::InvalidArgument,
+            ChangeError::Own(OwnError::Request(_) | OwnError::Days) => Code::InvalidArgument,
+            ChangeError::Own(OwnError::Exists(_)) => Code::AlreadyExists,
+            ChangeError::Own(OwnError::Sign(_)) => return trouble(&error),
+            ChangeError::Own(_) => Code::FailedPrecondition,
             ChangeError::Join(_) => Code::PermissionDenied,
             ChangeError::TooMany { .. } => Code::ResourceExhausted,
             ChangeError::LogFailed(_) => return trouble(&error),

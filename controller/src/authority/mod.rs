@@ -6,9 +6,12 @@
 //! - The controller's own certificate is made anew at each start; its key is never written.
 //!
 //! # Not here
-//! CAs of members' mail servers: [`crate::registry::authorities`]. Who may do what: [`crate::api::roles`].
+//! CAs of members' mail servers: [`members`] signs, [`keys`] keeps, [`crate::registry::own`] decides. Who may do what: [`crate::api::roles`].
 
 mod files;
+pub mod keys;
+pub mod members;
+pub mod request;
 
 use std::io;
 use std::path::{Path, PathBuf};

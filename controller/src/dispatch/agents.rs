@@ -7,6 +7,8 @@ use dd_proto::id::{DeliveryId, SiteVersion};
 use dd_proto::name::{AgentName, SiteName};
 use jiff::Timestamp;
 
+use super::backoff::until;
+use super::event::Now;
 use super::lease::{GRACE, LEASE, Occupies};
 use super::{AgentView, AttachmentId, Hello};
 
@@ -21,6 +23,8 @@ pub(super) struct Agent {
     /// When some lease of it will have expired for good; may be early.
     pub(super) check: Option<Duration>,
     pub(super) registered: Registered,
+    /// It gets no work before.
+    pub(super) from: Option<Timestamp>,
     version: String,
     last_seen: Option<Timestamp>,
 }
@@ -62,6 +66,8 @@ pub(super) struct Attached {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TakesWork {
     Yes,
+    /// Its time has not come; monotonic.
+    From(Duration),
     Draining,
 }
 
@@ -91,10 +97,6 @@ impl Attached {
             }
     }
 
-    pub(super) fn probes(&self) -> u32 {
-        self.probes
-    }
-
     pub(super) fn take(&mut self, what: Occupies) {
         match what {
             Occupies::Probe => self.probing += 1,
@@ -122,6 +124,31 @@ impl Attached {
 }
 
 impl Agent {
+    pub(super) fn works_from(from: Option<Timestamp>) -> Self {
+        Self {
+            from,
+            ..Self::default()
+        }
+    }
+
+    /// Whether it takes work that is not draining.
+    pub(super) fn begins(&self, now: Now) -> TakesWork {
+        match self.from {
+            Some(from) if from > now.wall => {
+                TakesWork::From(now.monotonic.saturating_add(until(now.wall, from)))
+            }
+            _ => TakesWork::Yes,
+        }
+    }
+
+    /// When it is to be looked at again whether its time has come.
+    pub(super) fn starts_work(&self) -> Option<Duration> {
+        match self.attached.as_ref()?.work {
+            TakesWork::From(at) => Some(at),
+            TakesWork::Yes | TakesWork::Draining => None,
+        }
+    }
+
     /// When it will have been silent for too long; None where that is so already.
     pub(super) fn falls_silent(&self) -> Option<Duration> {
         let attached = self.attached.as_ref()?;

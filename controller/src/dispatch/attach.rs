@@ -10,6 +10,7 @@ use std::time::Duration;
 use dd_proto::id::{DeliveryId, Lease};
 use dd_proto::name::{AgentName, SiteName};
 use dd_proto::report::DotSent;
+use jiff::Timestamp;
 
 use super::agents::{Attached, Heard, Registered, TakesWork};
 use super::event::{Asks, Question, Turn};
@@ -34,7 +35,9 @@ impl State {
         let agent = self.agents.entry(name.clone()).or_default();
         let rebooted = !agent.boot_id.is_empty() && agent.boot_id != hello.boot_id;
         agent.introduced(&hello, turn.now.wall);
-        agent.attached = Some(Attached::new(id, &hello, turn.now.monotonic));
+        let mut attached = Attached::new(id, &hello, turn.now.monotonic);
+        attached.work = agent.begins(turn.now);
+        agent.attached = Some(attached);
         self.attachments.insert(id, name.clone());
         if self.watched == Watched::Yes {
             self.happened.push(What::AgentAttached(name.clone()));
@@ -260,6 +263,47 @@ impl State {
             }
         }
         agent.check = first;
+    }
+
+    /// An agent is new, or its date has changed.
+    pub(super) fn agent_registered(
+        &mut self,
+        name: &AgentName,
+        from: Option<Timestamp>,
+        turn: &mut Turn<'_>,
+    ) {
+        let agent = self.agents.entry(name.clone()).or_default();
+        agent.registered = Registered::Yes;
+        agent.from = from;
+        self.looks_whether_it_begins(name, turn);
+    }
+
+    /// Agents whose time has come take work.
+    pub(super) fn agents_begin(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.monotonic;
+        let due = self.agents.iter();
+        let due = due.filter(|(_, agent)| agent.starts_work().is_some_and(|at| at <= now));
+        let due: Vec<AgentName> = due.map(|(name, _)| name.clone()).collect();
+        for name in due {
+            self.looks_whether_it_begins(&name, turn);
+        }
+    }
+
+    fn looks_whether_it_begins(&mut self, name: &AgentName, turn: &mut Turn<'_>) {
+        let Some(agent) = self.agents.get_mut(name) else {
+            return;
+        };
+        let begins = agent.begins(turn.now);
+        let Some(attached) = agent.attached.as_mut() else {
+            return;
+        };
+        if attached.work == TakesWork::Draining {
+            return;
+        }
+        attached.work = begins;
+        if let TakesWork::From(_) = begins {
+            self.sites_leave(name, turn);
+        }
     }
 
     /// Sites of an agent that does not speak go to another one, though its stream stands.

@@ -13,6 +13,7 @@ use crate::intake::accept::Submission;
 use crate::intake::policy::Space;
 use crate::store::{
     Count, Head, Loaded, Note, Owing, Position, Settlement, Spooled, Store, StoreError, Waiting,
+    WithMail,
 };
 
 /// The store could not do it; it has said why in its own words.
@@ -92,7 +93,7 @@ pub trait Backing: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<Waiting>, StoreFailed>> + Send;
     /// From memory.
     fn count(&self, site: &SiteName) -> Count;
-    fn sites_with_mail(&self) -> Vec<(SiteName, Option<Timestamp>)>;
+    fn sites_with_mail(&self) -> Vec<WithMail>;
     /// Turns true once, when all mail of earlier starts is known.
     fn all_known(&self) -> watch::Receiver<bool>;
 }
@@ -160,7 +161,7 @@ impl Backing for Store {
         Self::count(self, site)
     }
 
-    fn sites_with_mail(&self) -> Vec<(SiteName, Option<Timestamp>)> {
+    fn sites_with_mail(&self) -> Vec<WithMail> {
         Self::sites_with_mail(self)
     }
 

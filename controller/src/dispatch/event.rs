@@ -14,7 +14,7 @@ use super::actions::{Asked, Left};
 use super::lease::Freshness;
 use super::release::{Token, Waiter};
 use super::{AgentEvent, AttachmentId, ClockAlarm, Hello, InHand as Refused, Order, Released};
-use crate::store::{Head, Note, Position, Settlement, Waiting};
+use crate::store::{Head, Note, Position, Settlement, Waiting, WithMail};
 
 /// One reading of both clocks.
 #[derive(Debug, Clone, Copy)]
@@ -31,8 +31,8 @@ pub(crate) struct Now {
     reason = "moved once or twice and gone; a box would cost more"
 )]
 pub(crate) enum Event {
-    /// The store knows all mail of earlier starts: the sites that have some, and their timers.
-    AllKnown(Vec<(SiteName, Option<Timestamp>)>),
+    /// The store knows all mail of earlier starts: the sites that have some.
+    AllKnown(Vec<WithMail>),
     Arrived(Waiting),
     /// `read` is the number that was asked for.
     HeadRead {
@@ -56,7 +56,8 @@ pub(crate) enum Event {
         waiting: u64,
     },
     SiteRemoved(SiteName),
-    AgentRegistered(AgentName),
+    /// It gets no work before that time.
+    AgentRegistered(AgentName, Option<Timestamp>),
     AgentRemoved(AgentName),
     Attached {
         id: AttachmentId,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use dd_proto::id::{DeliveryId, Lease};
 use dd_proto::name::{AgentName, SiteName};
 use dd_proto::site::Site;
+use jiff::Timestamp;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::actions::{Action, Left};
@@ -92,8 +93,9 @@ impl Handle {
         self.tell(Event::SiteRemoved(site)).await;
     }
 
-    pub async fn agent_registered(&self, agent: AgentName) {
-        self.tell(Event::AgentRegistered(agent)).await;
+    /// An agent is new or has changed; `from`: it gets no work before.
+    pub async fn agent_registered(&self, agent: AgentName, from: Option<Timestamp>) {
+        self.tell(Event::AgentRegistered(agent, from)).await;
     }
 
     pub async fn agent_removed(&self, agent: AgentName) {

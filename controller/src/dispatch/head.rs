@@ -12,7 +12,8 @@ use super::backoff::{later, until};
 use super::event::{Effect, Turn};
 use super::kept::{PARKED, Trust, is_parked};
 use super::site::{
-    Again, OldPlan, Pass, Phase, Progress, Queued, Reading, Rest, SiteQueue, Why, is_twice_broken,
+    Again, OldPlan, Pass, Phase, Progress, Queued, Reading, Rest, SiteQueue, Spread, Why,
+    is_twice_broken,
 };
 use super::state::State;
 use crate::store::{Head, Waiting};
@@ -265,6 +266,9 @@ impl State {
         };
         match queue.phase {
             Phase::Idle | Phase::Waiting(Why::Deferred, _) => self.wake(&name, turn),
+            Phase::Ready(_) if queue.spread == Spread::Yes => {
+                self.ready(&name, turn.now.monotonic, turn);
+            }
             _ => self.look(&name, turn),
         }
     }

@@ -62,12 +62,12 @@ pub struct Settings {
     pub notifier: Notifier,
 }
 
-/// Makes the loop; it runs as long as the future is polled.
+/// Makes the loop; it runs as long as the future is polled. Each agent with the time before which it gets no work.
 pub fn start<S: Backing>(
     settings: Settings,
     store: S,
     sites: Vec<Arc<Site>>,
-    agents: Vec<AgentName>,
+    agents: Vec<(AgentName, Option<Timestamp>)>,
 ) -> (Handle, impl Future<Output = ()> + Send + 'static) {
     let chance = Chance {
         clock: MachineClock::start(),
@@ -89,7 +89,7 @@ pub(crate) fn start_with<S: Backing, C: Clock>(
     Chance { clock, rng }: Chance<C>,
     store: S,
     sites: Vec<Arc<Site>>,
-    agents: Vec<AgentName>,
+    agents: Vec<(AgentName, Option<Timestamp>)>,
 ) -> (Handle, impl Future<Output = ()> + Send + 'static) {
     let (inputs_in, inputs) = mpsc::channel(INPUTS);
     let (ended_in, ended) = mpsc::unbounded_channel();

@@ -45,7 +45,7 @@ async fn world() -> World {
         clock: ClockMemory::default(),
         notifier: crate::dsn::samples::notifier(),
     };
-    let agents = vec!["out1".parse().unwrap()];
+    let agents = vec![("out1".parse().unwrap(), None)];
     let smarthost = Smarthost {
         host: HostName::Address([127, 0, 0, 1].into()),
         port: NonZeroU16::MIN,

@@ -157,6 +157,13 @@ pub(super) enum Queued {
     ForPlace,
 }
 
+/// Whether a start has put the site off, only because its mail is old; new mail ends that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spread {
+    No,
+    Yes,
+}
+
 /// Whether messages that broke sessions twice are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pass {
@@ -212,6 +219,7 @@ pub(super) struct SiteQueue {
     /// All that waits is being settled, for the site is removed.
     pub(super) closing: Option<Closing>,
     pub(super) kept: Kept,
+    pub(super) spread: Spread,
     pub(super) pass: Pass,
     /// What a read has left out for the next pass.
     pub(super) skipped: Progress,
@@ -257,6 +265,7 @@ impl SiteQueue {
             expiry: Expiry::default(),
             closing: None,
             kept: Kept::default(),
+            spread: Spread::No,
             pass: Pass::Sound,
             skipped: Progress::None,
             pause: Duration::ZERO,

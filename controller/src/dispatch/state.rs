@@ -23,7 +23,7 @@ use dd_proto::site::Site;
 use jiff::Timestamp;
 use rand::{Rng, RngExt as _};
 
-use super::agents::{Agent, Registered};
+use super::agents::Agent;
 use super::alarm::{WallClock, Went};
 use super::backoff::{later, until};
 use super::barrier::{Barrier, Change, Knowledge};
@@ -36,8 +36,9 @@ use super::lease::{Generations, InHand, Occupies};
 use super::moves::RECONNECT;
 use super::record::held;
 use super::release::Release;
-use super::site::{OldPlan, Phase, Progress, Rest, SiteQueue, Why};
+use super::site::{OldPlan, Phase, Progress, Rest, SiteQueue, Spread, Why};
 use super::{AttachmentId, ClockMemory, Counters, Released};
+use crate::store::{NextTry, WithMail};
 
 /// All that dispatch knows.
 #[derive(Debug)]
@@ -84,12 +85,14 @@ impl State {
         start: u64,
         memory: ClockMemory,
         sites: Vec<Arc<Site>>,
-        agents: Vec<AgentName>,
+        agents: Vec<(AgentName, Option<Timestamp>)>,
         now: Now,
     ) -> Self {
         let lifetimes = sites.iter().map(|site| site.schedule.lifetime);
         let shortest = lifetimes.min().unwrap_or(Duration::MAX);
-        let registered = agents.iter().map(|name| (name.clone(), Agent::default()));
+        let names: Vec<AgentName> = agents.iter().map(|(name, _)| name.clone()).collect();
+        let registered = agents.into_iter();
+        let registered = registered.map(|(name, from)| (name, Agent::works_from(from)));
         let mut state = Self {
             generations: Generations::new(start),
             sites: BTreeMap::new(),
@@ -99,7 +102,7 @@ impl State {
             asking: BTreeMap::new(),
             early_releases: BTreeSet::new(),
             early: Vec::new(),
-            barrier: Barrier::new(agents),
+            barrier: Barrier::new(names),
             timers: BTreeSet::new(),
             released: BTreeSet::new(),
             answering: VecDeque::new(),
@@ -143,9 +146,7 @@ impl State {
             Event::Walked { site, read, page } => self.walked(&site, read, page, turn),
             Event::SiteChanged { site, waiting } => self.site_changed(site, waiting, turn),
             Event::SiteRemoved(site) => self.site_removed(&site, turn),
-            Event::AgentRegistered(name) => {
-                self.agents.entry(name).or_default().registered = Registered::Yes;
-            }
+            Event::AgentRegistered(name, from) => self.agent_registered(&name, from, turn),
             Event::Stop => self.stop(turn),
             Event::AgentRemoved(name) => self.agent_removed(&name, turn),
             Event::Attached { id, hello } => self.attached(id, hello, turn),
@@ -200,7 +201,8 @@ impl State {
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
         let timer = self.timers.first().map(|(at, _)| *at);
         let agents = self.agents.values();
-        let leases = agents.flat_map(|agent| [agent.check, agent.falls_silent()]);
+        let leases =
+            agents.flat_map(|agent| [agent.check, agent.falls_silent(), agent.starts_work()]);
         let leases = leases.flatten().min();
         let waiters = self.released.iter().filter_map(|name| {
             let release = self.sites.get(name)?.release.as_ref()?;
@@ -216,6 +218,7 @@ impl State {
     fn time_passed(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.monotonic;
         self.silent_agents(turn);
+        self.agents_begin(turn);
         while self.timers.first().is_some_and(|(at, _)| *at <= now) {
             if let Some((_, name)) = self.timers.pop_first() {
                 self.timer_rang(&name, turn);
@@ -304,6 +307,7 @@ impl State {
             self.happened.push(What::SiteMoved { site, state, why });
         }
         queue.phase = phase;
+        queue.spread = Spread::No;
         queue.timer = phase.timer();
         if let Some(timer) = queue.timer {
             self.timers.insert((timer, name.clone()));
@@ -352,23 +356,16 @@ impl State {
         takes_work && !queue.sessions.is_empty() && queue.old_plan == OldPlan::Over
     }
 
-    fn all_known(&mut self, sites: Vec<(SiteName, Option<Timestamp>)>, turn: &mut Turn<'_>) {
+    fn all_known(&mut self, sites: Vec<WithMail>, turn: &mut Turn<'_>) {
         let now = turn.now;
         let change = self.barrier.all_known(now.monotonic);
         let mut released = std::mem::take(&mut self.early_releases);
-        released.retain(|name| sites.iter().any(|(with_mail, _)| with_mail == name));
+        released.retain(|name| sites.iter().any(|with_mail| with_mail.site == *name));
         for question in std::mem::take(&mut self.early) {
             self.ask(question, turn);
         }
-        let at_once = self
-            .agents
-            .values()
-            .filter_map(|agent| agent.attached.as_ref());
-        let mut at_once = at_once
-            .map(super::agents::Attached::probes)
-            .sum::<u32>()
-            .max(4096);
-        for (name, timer) in sites {
+        for with_mail in sites {
+            let name = with_mail.site.clone();
             let Some(queue) = self.sites.get_mut(&name) else {
                 continue;
             };
@@ -386,23 +383,13 @@ impl State {
                 self.look(&name, turn);
                 continue;
             }
-            let phase = match timer {
-                Some(at) if at > now.wall && queue.release.is_none() => {
-                    // For what reason it waited nobody knows any more.
-                    queue.kept.doubt();
-                    Phase::Waiting(Why::Down, now.monotonic + until(now.wall, at))
-                }
-                _ if at_once > 0 => {
-                    at_once -= 1;
-                    Phase::Ready(now.monotonic)
-                }
-                _ => {
-                    let interval = queue.site.schedule.retry_interval;
-                    let part = interval.mul_f64(turn.rng.random_range(0.0..1.0));
-                    Phase::Ready(now.monotonic + part)
-                }
-            };
+            let phase = after_start(queue, &with_mail, turn);
             self.set_phase(&name, phase);
+            if let (Phase::Ready(at), Some(queue)) = (phase, self.sites.get_mut(&name))
+                && at > now.monotonic
+            {
+                queue.spread = Spread::Yes;
+            }
             self.look(&name, turn);
         }
         self.nothing_waited_after_all(turn);
@@ -458,4 +445,25 @@ impl State {
 /// The wall-clock time of a monotonic one.
 pub(super) fn wall_of(now: Now, at: Duration) -> Timestamp {
     later(now.wall, at.saturating_sub(now.monotonic))
+}
+
+/// How a site with mail begins a start: by its timer; where the timers are lost, at once if something has come lately,
+/// else at some time in one interval, for ten thousand dead sites must not be tried all at once.
+fn after_start(queue: &mut SiteQueue, found: &WithMail, turn: &mut Turn<'_>) -> Phase {
+    let (now, interval) = (turn.now, queue.site.schedule.retry_interval);
+    if queue.release.is_some() {
+        return Phase::Ready(now.monotonic);
+    }
+    match found.next {
+        NextTry::At(at) if at > now.wall => {
+            // For what reason it waited nobody knows any more.
+            queue.kept.doubt();
+            Phase::Waiting(Why::Down, now.monotonic + until(now.wall, at))
+        }
+        NextTry::Unknown if later(found.newest, interval) <= now.wall => {
+            let part = interval.mul_f64(turn.rng.random_range(0.0..1.0));
+            Phase::Ready(now.monotonic + part)
+        }
+        NextTry::At(_) | NextTry::AtOnce | NextTry::Unknown => Phase::Ready(now.monotonic),
+    }
 }

@@ -15,8 +15,9 @@ mod core;
 mod expiry;
 mod kept;
 mod races;
+mod starts;
 
-use core::{Core, OUT1, OUT2, hello, name, report, result, wall, word};
+use core::{Core, OUT1, OUT2, hello, name, report, result, wall, with_mail, word};
 
 use super::event::{Effect, Event, Now};
 use super::simulation::site;
@@ -26,12 +27,15 @@ use super::{AgentEvent, AttachmentId, ClockMemory, Ended, Proved, Released};
 type StateOf = (&'static str, fn() -> Core);
 type Input = (&'static str, fn(&mut Core));
 
-const STATES: [StateOf; 6] = [
+const STATES: [StateOf; 9] = [
     ("idle", Core::idle),
     ("ready", Core::ready),
     ("proving", Core::proving),
     ("flowing", Core::flowing),
     ("waiting(down)", Core::down),
+    ("waiting(refused)", Core::refused),
+    ("waiting(busy)", Core::busy),
+    ("waiting(deferred)", Core::deferred),
     ("held", Core::held),
 ];
 
@@ -148,7 +152,10 @@ fn older_mail_waits_at_the_barrier_and_newer_does_not() {
         2,
         ClockMemory::default(),
         vec![Arc::new(site(0))],
-        vec!["out1".parse().unwrap(), "out2".parse().unwrap()],
+        vec![
+            ("out1".parse().unwrap(), None),
+            ("out2".parse().unwrap(), None),
+        ],
         Now {
             monotonic: Duration::ZERO,
             wall: wall(Duration::ZERO),
@@ -156,7 +163,7 @@ fn older_mail_waits_at_the_barrier_and_newer_does_not() {
     );
     let mut older = core.waiting();
     older.earlier_start = true;
-    core.apply(Event::AllKnown(vec![(name(), None)]));
+    core.apply(Event::AllKnown(vec![with_mail()]));
     core.attach(OUT1, "out1");
     assert!(core.assigned.is_empty());
     core.mail();
@@ -173,7 +180,7 @@ fn a_barrier_that_time_opens_leaves_doubt() {
     let mut core = Core::bare();
     let mut older = core.waiting();
     older.earlier_start = true;
-    core.apply(Event::AllKnown(vec![(name(), None)]));
+    core.apply(Event::AllKnown(vec![with_mail()]));
     core.advance(super::barrier::ENDS);
     core.attach(OUT2, "out2");
     core.read(vec![older]);

@@ -288,10 +288,13 @@ impl Session {
         while matches!(self.state, State::Commands | State::Auth(_)) {
             match self.lines.next_line() {
                 None => return,
-                Some(Err(error)) => {
-                    self.state = State::Commands;
-                    self.reject(&reply::bad_line(error));
-                }
+                Some(Err(error)) => match self.lines.take_bare_line() {
+                    Some(line) if self.is_idle() && hands_over_nothing(&line) => self.line(&line),
+                    _ => {
+                        self.state = State::Commands;
+                        self.reject(&reply::bad_line(error));
+                    }
+                },
                 Some(Ok(line)) => self.line(&line),
             }
         }
@@ -553,4 +556,12 @@ fn take(transaction: &mut Transaction, rcpt: Rcpt, directory: &dyn Directory) ->
         }
         Err(refusal) => refusal,
     }
+}
+
+/// Commands that old clients end in LF alone: sendmail's `etrn` does. They bring no mail, and no content comes before
+/// them whose end somebody else might see elsewhere.
+fn hands_over_nothing(line: &[u8]) -> bool {
+    let verb = line.split(|byte| *byte == b' ').next().unwrap_or_default();
+    let verbs: [&[u8]; 4] = [b"EHLO", b"HELO", b"ETRN", b"QUIT"];
+    verbs.iter().any(|it| verb.eq_ignore_ascii_case(it))
 }

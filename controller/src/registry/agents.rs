@@ -134,9 +134,9 @@ impl Editor {
             }),
             name,
         };
-        let name = agent.name.clone();
+        let (name, from) = (agent.name.clone(), agent.from);
         self.put_agent(agent).await?;
-        self.dispatch.agent_registered(name.clone()).await;
+        self.dispatch.agent_registered(name.clone(), from).await;
         let what = format!("agent {name} added, with a new join token");
         self.audit.record(now, who, &what);
         Ok(())
@@ -185,6 +185,7 @@ impl Editor {
         let agent = agent.ok_or_else(|| unknown("agent", name))?;
         self.store.put(record::AGENT, name, None).await?;
         self.registry.write().agents.remove(&agent.name);
+        self.dispatch.agent_removed(agent.name.clone()).await;
         self.audit
             .record(now, who, &format!("agent {} removed", agent.name));
         Ok(agent.name.clone())

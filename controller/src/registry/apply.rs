@@ -67,9 +67,9 @@ impl Editor {
             self.put_authority(authority, &what, who, now).await?;
         }
         for agent in plan.agents {
-            let name = agent.name.clone();
+            let (name, from) = (agent.name.clone(), agent.from);
             self.put_agent(agent).await?;
-            self.dispatch.agent_registered(name.clone()).await;
+            self.dispatch.agent_registered(name.clone(), from).await;
             let what = format!("agent {name} applied from a file");
             self.audit.record(now, who, &what);
         }

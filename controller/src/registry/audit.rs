@@ -1,24 +1,49 @@
-//! Who changed what: a log line and a line in `audit.log`, for every change of the registry and the queue.
+//! Who changed what: a log line and a line in `audit.log`, for every change of the registry and the queue, and for every
+//! look into a mail.
 //!
 //! # Invariants
-//! The file and its predecessor together stay under twice [`MAX_BYTES`]. A line that cannot be written is an error in
-//! the log and no reason to refuse the change, which is durable already.
+//! - The file and its predecessor together stay under twice [`MAX_BYTES`].
+//! - An administrator is answered when the lines of what was done are on the disk ([`Audit::synced`]). A line that
+//!   cannot be written or synced is an error in the log and no reason to refuse the change, which is durable already.
+//! - No password, secret or hash is in it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::mpsc;
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 const MAX_BYTES: u64 = 16 << 20;
+/// Characters of one sentence.
+const MOST: usize = 4000;
 
 /// The open `audit.log`.
 #[derive(Debug)]
 pub struct Audit {
     path: PathBuf,
-    file: Mutex<File>,
+    open: Mutex<Open>,
+    /// Lines on the disk.
+    synced: watch::Receiver<u64>,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    /// Lines since the start.
+    written: u64,
+    sync: mpsc::Sender<(File, u64)>,
+}
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub at: Timestamp,
+    pub who: String,
+    pub what: String,
 }
 
 impl Audit {
@@ -26,27 +51,126 @@ impl Audit {
     /// The file can be neither opened nor made.
     pub fn open(state_dir: &Path) -> io::Result<Self> {
         let path = state_dir.join("audit.log");
-        let file = Mutex::new(open(&path)?);
-        Ok(Self { path, file })
+        let file = open(&path)?;
+        File::open(state_dir)?.sync_all()?;
+        let (sync, to_sync) = mpsc::channel();
+        let (done, synced) = watch::channel(0);
+        std::thread::Builder::new()
+            .name("audit".to_owned())
+            .spawn(move || sync_all(&to_sync, &done))?;
+        Ok(Self {
+            path,
+            open: Mutex::new(Open {
+                file,
+                written: 0,
+                sync,
+            }),
+            synced,
+        })
     }
 
     pub fn record(&self, at: Timestamp, who: &str, what: &str) {
+        let what: String = what.chars().take(MOST).collect();
         tracing::info!(target: "audit", who, what);
-        // A line is one line, whatever a name or a sentence holds.
-        let line = format!("{at} {} {}\n", who.escape_debug(), what.escape_debug());
-        let mut file = self.file.lock().expect("no holder of this lock panics");
-        if let Err(error) = self.append(&mut file, line.as_bytes()) {
+        let mut open = self.open.lock().expect("no holder of this lock panics");
+        if let Err(error) = self.append(&mut open, line(at, who, &what).as_bytes()) {
             tracing::error!(path = %self.path.display(), %error, "the audit cannot be written");
         }
     }
 
-    fn append(&self, file: &mut File, line: &[u8]) -> io::Result<()> {
-        if file.metadata()?.len() >= MAX_BYTES {
+    fn append(&self, open: &mut Open, line: &[u8]) -> io::Result<()> {
+        if open.file.metadata()?.len() >= MAX_BYTES {
             std::fs::rename(&self.path, self.path.with_extension("log.1"))?;
-            *file = open(&self.path)?;
+            open.file = self::open(&self.path)?;
         }
-        file.write_all(line)
+        open.file.write_all(line)?;
+        open.written += 1;
+        // The thread lives as long as the sender does.
+        let _ = open.sync.send((open.file.try_clone()?, open.written));
+        Ok(())
     }
+
+    /// Returns when what was recorded before is on the disk, or could not be brought there.
+    pub async fn synced(&self) {
+        let written = self
+            .open
+            .lock()
+            .expect("no holder of this lock panics")
+            .written;
+        let mut synced = self.synced.clone();
+        let _ = synced.wait_for(|synced| *synced >= written).await;
+    }
+
+    /// The newest `last` lines, oldest first. Blocks on the disk.
+    ///
+    /// # Errors
+    /// A file is there and cannot be read.
+    pub fn last(&self, last: usize) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for path in [self.path.with_extension("log.1"), self.path.clone()] {
+            match std::fs::read_to_string(path) {
+                Ok(text) => entries.extend(text.lines().filter_map(parse)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(entries.split_off(entries.len().saturating_sub(last)))
+    }
+}
+
+/// Many lines, few syncs: what was written while one ran is covered by the next.
+fn sync_all(to_sync: &mpsc::Receiver<(File, u64)>, done: &watch::Sender<u64>) {
+    while let Ok((mut file, mut written)) = to_sync.recv() {
+        while let Ok((later, number)) = to_sync.try_recv() {
+            if !is_same(&file, &later) {
+                sync(&file);
+            }
+            (file, written) = (later, number);
+        }
+        sync(&file);
+        done.send_replace(written);
+    }
+}
+
+/// A full file was put aside between two lines.
+fn is_same(one: &File, other: &File) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let inode = |file: &File| file.metadata().map(|it| it.ino()).ok();
+    inode(one) == inode(other)
+}
+
+fn sync(file: &File) {
+    if let Err(error) = file.sync_all() {
+        tracing::error!(%error, "the audit cannot be synced");
+    }
+}
+
+/// A line is one line, whatever a name or a sentence holds; the name has no space.
+fn line(at: Timestamp, who: &str, what: &str) -> String {
+    let who = who.escape_debug().to_string().replace(' ', "\\u{20}");
+    format!("{at} {who} {}\n", visible(what))
+}
+
+/// Quotes stay as they are: it is read by people.
+fn visible(what: &str) -> String {
+    let mut shown = String::with_capacity(what.len());
+    for c in what.chars() {
+        match c {
+            '"' | '\'' => shown.push(c),
+            c => shown.extend(c.escape_debug()),
+        }
+    }
+    shown
+}
+
+fn parse(line: &str) -> Option<Entry> {
+    let (at, rest) = line.split_once(' ')?;
+    let (who, what) = rest.split_once(' ')?;
+    Some(Entry {
+        at: at.parse().ok()?,
+        who: who.to_owned(),
+        what: what.to_owned(),
+    })
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -61,18 +185,51 @@ fn open(path: &Path) -> io::Result<File> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_change_is_one_line_that_says_who_and_what() {
+    #[tokio::test]
+    async fn a_change_is_one_line_that_says_who_and_what() {
         let directory = tempfile::tempdir().unwrap();
         let at = Timestamp::from_second(1_700_000_000).unwrap();
-        for what in ["site home added", "site a\nb refused"] {
+        for (who, what) in [
+            ("anna", "site \"home\" added"),
+            ("a b", "site a\nb refused"),
+        ] {
             let audit = Audit::open(directory.path()).unwrap();
-            audit.record(at, "anna", what);
+            audit.record(at, who, what);
+            audit.synced().await;
         }
         let text = std::fs::read_to_string(directory.path().join("audit.log")).unwrap();
         assert_eq!(
             text,
-            "2023-11-14T22:13:20Z anna site home added\n2023-11-14T22:13:20Z anna site a\\nb refused\n"
+            "2023-11-14T22:13:20Z anna site \"home\" added\n\
+             2023-11-14T22:13:20Z a\\u{20}b site a\\nb refused\n"
         );
+        let audit = Audit::open(directory.path()).unwrap();
+        let last = audit.last(1).unwrap();
+        assert_eq!(last.len(), 1);
+        assert_eq!(last[0].what, "site a\\nb refused");
+        assert_eq!(audit.last(9).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_full_file_is_put_aside_and_the_one_before_it_goes() {
+        let directory = tempfile::tempdir().unwrap();
+        let audit = Audit::open(directory.path()).unwrap();
+        let long = "x".repeat(MOST);
+        let lines = 2 * usize::try_from(MAX_BYTES).unwrap() / MOST + 1000;
+        for _ in 0..lines {
+            audit
+                .append(
+                    &mut audit.open.lock().unwrap(),
+                    line(Timestamp::UNIX_EPOCH, "anna", &long).as_bytes(),
+                )
+                .unwrap();
+        }
+        let size = |name: &str| {
+            std::fs::metadata(directory.path().join(name))
+                .unwrap()
+                .len()
+        };
+        assert!(size("audit.log") + size("audit.log.1") < 2 * (MAX_BYTES + 8192));
+        assert!(audit.last(usize::MAX).unwrap().len() < lines);
     }
 }

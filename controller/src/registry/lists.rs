@@ -7,10 +7,15 @@
 //! # Not here
 //! What a list does: agents pass it to rustls with each handshake.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use x509_parser::revocation_list::CertificateRevocationList;
+
+use crate::authority::members::Revoked;
 
 /// As many as certificates.
 const MAX_LISTS: usize = 10;
@@ -99,6 +104,26 @@ pub fn merge(
         true => Err(ListError::Count),
         false => Ok(merged),
     }
+}
+
+/// Whether this certificate's key signed it.
+pub fn is_of(der: &[u8], certificate: &Bytes) -> bool {
+    parse(der).is_some_and(|list| signer(&list, std::slice::from_ref(certificate)).is_some())
+}
+
+/// Whether a list names exactly these, and will not be old before `margin` is over.
+pub fn says(der: &[u8], revoked: &[Revoked], now: Timestamp, margin: Duration) -> bool {
+    let Some(list) = parse(der) else { return false };
+    let lasts = list.next_update().map(at).is_some_and(|next| {
+        let soon = now.saturating_add(margin);
+        soon.is_ok_and(|soon| soon < next)
+    });
+    let said: BTreeSet<&[u8]> = list
+        .iter_revoked_certificates()
+        .map(x509_parser::revocation_list::RevokedCertificate::raw_serial)
+        .collect();
+    let wanted: BTreeSet<&[u8]> = revoked.iter().map(|it| it.serial.as_slice()).collect();
+    lasts && said == wanted
 }
 
 /// None where it cannot be read.

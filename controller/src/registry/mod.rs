@@ -21,7 +21,9 @@ pub mod check;
 pub mod copy;
 mod damage;
 pub mod file;
+pub mod issued;
 pub mod lists;
+pub mod own;
 pub mod record;
 pub mod sites;
 
@@ -35,6 +37,7 @@ use dd_proto::site::Site;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use crate::authority::keys::Keys as SigningKeys;
 use crate::config::SiteDefaults;
 use crate::credentials::wake_digest;
 use crate::dispatch::Handle;
@@ -44,6 +47,8 @@ use audit::Audit;
 use authorities::{Authority, AuthorityError};
 use check::SiteError;
 use damage::Keys;
+use issued::Issued;
+use own::OwnError;
 use record::Damaged;
 
 /// Why a change was not made.
@@ -70,6 +75,8 @@ pub enum ChangeError {
     #[error(transparent)]
     Authority(#[from] AuthorityError),
     #[error(transparent)]
+    Own(#[from] OwnError),
+    #[error(transparent)]
     Join(#[from] JoinError),
     #[error("at most {most} {kind} are possible")]
     TooMany { kind: &'static str, most: usize },
@@ -95,6 +102,8 @@ struct Snapshot {
     wakes: HashMap<[u8; 32], SiteName>,
     agents: BTreeMap<AgentName, Arc<AgentRecord>>,
     authorities: BTreeMap<AuthorityName, Arc<Authority>>,
+    /// By serial.
+    issued: BTreeMap<String, Arc<Issued>>,
     keys: Keys,
     /// The built-in site: no record, but from the configuration.
     smarthost: Option<Arc<Site>>,
@@ -119,6 +128,11 @@ impl Registry {
             if let Some(it) = snapshot.usable(record::AUTHORITY, &record, record::decode_authority)
             {
                 snapshot.authorities.insert(it.name.clone(), Arc::new(it));
+            }
+        }
+        for record in store.records(record::ISSUED)? {
+            if let Some(it) = snapshot.usable(record::ISSUED, &record, issued::decode) {
+                snapshot.issued.insert(record.key.clone(), Arc::new(it));
             }
         }
         for record in store.records(record::AGENT)? {
@@ -225,6 +239,15 @@ impl Registry {
         self.read().authorities.values().cloned().collect()
     }
 
+    /// By serial, as it is shown.
+    pub fn issued(&self, serial: &str) -> Option<Arc<Issued>> {
+        self.read().issued.get(serial).cloned()
+    }
+
+    pub fn all_issued(&self) -> Vec<Arc<Issued>> {
+        self.read().issued.values().cloned().collect()
+    }
+
     /// Every agent's outbound addresses, in order, each once.
     pub fn agent_addresses(&self) -> Vec<IpAddr> {
         let read = self.read();
@@ -313,6 +336,7 @@ pub struct Editor {
     dispatch: Handle,
     defaults: SiteDefaults,
     audit: Arc<Audit>,
+    keys: SigningKeys,
     /// Held over a whole change, so that dispatch hears of changes in the order in which they were stored.
     changing: Arc<tokio::sync::Mutex<()>>,
 }
@@ -324,6 +348,7 @@ impl Editor {
         dispatch: Handle,
         defaults: SiteDefaults,
         audit: Audit,
+        keys: SigningKeys,
     ) -> Self {
         Self {
             registry,
@@ -331,8 +356,24 @@ impl Editor {
             dispatch,
             defaults,
             audit: Arc::new(audit),
+            keys,
             changing: Arc::default(),
         }
+    }
+
+    /// The newest lines of the audit.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn audited(&self, last: usize) -> std::io::Result<Vec<audit::Entry>> {
+        let audit = self.audit.clone();
+        let reading = tokio::task::spawn_blocking(move || audit.last(last));
+        reading.await.map_err(std::io::Error::other)?
+    }
+
+    /// Returns when what was done so far is in the audit, on the disk.
+    pub async fn audit_synced(&self) {
+        self.audit.synced().await;
     }
 
     /// For what changes the queue and not the registry.

@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | `site` | its name | `dd.v1.Site`, its version 0: the record's own sequence is the version |
 //! | `agent` | its name | [`AgentRow`] |
+//! | `issued` | a certificate's serial | [`super::issued::Issued`] |
 //! | `authority` | its name | `dd.v1.Authority`; of certificates and lists the DER only |
 //!
 //! # Invariants
@@ -25,11 +26,12 @@ use crate::store::Record;
 pub(super) const SITE: &str = "site";
 pub(super) const AGENT: &str = "agent";
 pub(super) const AUTHORITY: &str = "authority";
+pub(super) const ISSUED: &str = "issued";
 
 /// Why a record cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Damaged(String);
+pub struct Damaged(pub(super) String);
 
 fn damaged(error: impl std::fmt::Display) -> Damaged {
     Damaged(error.to_string())

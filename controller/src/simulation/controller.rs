@@ -24,7 +24,7 @@ use crate::store::local::steps::Steps;
 use crate::store::local::wall::WallClock;
 use crate::store::{
     Count, Head, Loaded, Note, Owing, Position, Settings, Settled, Settlement, Spooled, Store,
-    Waiting,
+    Waiting, WithMail,
 };
 
 /// The wall clock of the machine, which can be set.
@@ -117,8 +117,9 @@ impl Controller {
             notifier: crate::dsn::samples::notifier(),
         };
         let chance = Chance { clock, rng };
+        let agents = machine.agents.into_iter().map(|name| (name, None));
         let (handle, run) =
-            dispatch::start_with(settings, chance, backing, machine.sites, machine.agents);
+            dispatch::start_with(settings, chance, backing, machine.sites, agents.collect());
         Some(Self {
             store,
             handle,
@@ -233,7 +234,7 @@ impl Backing for Watched {
         Backing::count(&self.store, site)
     }
 
-    fn sites_with_mail(&self) -> Vec<(SiteName, Option<Timestamp>)> {
+    fn sites_with_mail(&self) -> Vec<WithMail> {
         Backing::sites_with_mail(&self.store)
     }
 

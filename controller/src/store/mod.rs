@@ -55,6 +55,25 @@ impl Position {
     }
 }
 
+/// A site for which mail waits, as a start finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WithMail {
+    pub site: SiteName,
+    pub next: NextTry,
+    /// When the newest of its mail has come.
+    pub newest: Timestamp,
+}
+
+/// When a site was to be tried next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NextTry {
+    At(Timestamp),
+    /// Nothing was known against it.
+    AtOnce,
+    /// The index was lost, and with it all timers.
+    Unknown,
+}
+
 /// An open delivery as the index knows it: small, without envelope and content.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Waiting {
@@ -495,7 +514,7 @@ impl Store {
     }
 
     /// Sites for which mail waits, with when they were to be tried next.
-    pub fn sites_with_mail(&self) -> Vec<(SiteName, Option<Timestamp>)> {
+    pub fn sites_with_mail(&self) -> Vec<WithMail> {
         self.0.sites_with_mail()
     }
 

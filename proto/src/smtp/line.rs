@@ -33,6 +33,8 @@ pub struct LineBuffer {
     scanned: usize,
     /// The rest of a line that was given up, up to its LF, is dropped.
     skipping: bool,
+    /// The last line that ended in a bare LF.
+    bare: Option<Bytes>,
 }
 
 impl LineBuffer {
@@ -42,7 +44,13 @@ impl LineBuffer {
             limit,
             scanned: 0,
             skipping: false,
+            bare: None,
         }
+    }
+
+    /// The line that [`LineError::BareLf`] was about, for a caller that can do no harm with it.
+    pub fn take_bare_line(&mut self) -> Option<Bytes> {
+        self.bare.take()
     }
 
     pub fn push(&mut self, bytes: &[u8]) {
@@ -78,17 +86,18 @@ impl LineBuffer {
             return Some(Err(self.give_up(LineError::TooLong)));
         }
         if self.buffer[end] == b'\n' {
-            return Some(Err(self.give_up(LineError::BareLf)));
+            self.bare = Some(self.take_line(end, 1));
+            return Some(Err(LineError::BareLf));
         }
         match self.buffer.get(end + 1)? {
-            b'\n' => Some(Ok(self.take_line(end))),
+            b'\n' => Some(Ok(self.take_line(end, 2))),
             _ => Some(Err(self.give_up(LineError::BareCr))),
         }
     }
 
-    fn take_line(&mut self, end: usize) -> Bytes {
+    fn take_line(&mut self, end: usize, line_end: usize) -> Bytes {
         let line = self.buffer.split_to(end).freeze();
-        self.buffer.advance(2);
+        self.buffer.advance(line_end);
         self.scanned = 0;
         line
     }
@@ -161,6 +170,17 @@ mod tests {
         buffer.push(b"\r\nb\r\n");
         assert_eq!(buffer.next_line(), Some(Ok(Bytes::from_static(b"b"))));
         assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn a_line_with_a_bare_lf_can_be_had_once() {
+        let mut buffer = LineBuffer::new(8);
+        buffer.push(b"a\nb\r\n");
+        assert_eq!(buffer.next_line(), Some(Err(LineError::BareLf)));
+        assert_eq!(buffer.take_bare_line(), Some(Bytes::from_static(b"a")));
+        assert_eq!(buffer.take_bare_line(), None);
+        assert_eq!(buffer.next_line(), Some(Ok(Bytes::from_static(b"b"))));
+        assert_eq!(buffer.take_bare_line(), None);
     }
 
     proptest! {

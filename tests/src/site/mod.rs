@@ -17,6 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use rustls::ServerConfig;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 
 pub use self::script::{Act, At, Gate, Host, Script, Verdict};
 use crate::ca::Identity;
@@ -307,4 +309,27 @@ fn tls(identity: &Identity) -> Arc<ServerConfig> {
         .map_err(io::Error::other)
         .expect("a certificate of our own with its key");
     Arc::new(config)
+}
+
+/// The same without a look at the certificate.
+fn presenting(identity: &Identity) -> Arc<ServerConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let key = provider.key_provider.load_private_key(identity.key());
+    let certified = CertifiedKey::new(identity.chain(), key.expect("a key"));
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider serves TLS 1.2 and 1.3")
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(Always(Arc::new(certified))));
+    Arc::new(config)
+}
+
+/// One certificate for whoever asks.
+#[derive(Debug)]
+struct Always(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for Always {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
 }

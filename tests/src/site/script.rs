@@ -102,6 +102,14 @@ impl Script {
         }
     }
 
+    /// The same, whatever the certificate is: a server that does not look at its own.
+    pub fn presenting(identity: &Identity) -> Self {
+        Self {
+            tls: Some(super::presenting(identity)),
+            ..Self::default()
+        }
+    }
+
     /// The same, but this host decides on recipients and messages.
     #[must_use]
     pub fn hosted(mut self, host: Arc<dyn Host>) -> Self {

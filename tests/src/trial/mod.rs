@@ -98,6 +98,7 @@ impl Trial {
         let smarthost = Site::start(Script::plain().hosted(Arc::new(smarthost)));
         let observing = Arc::clone(&tally);
         let layout = Layout {
+            smtp_port: 0,
             controller_state: setting.controller_state.clone(),
             agents_state: setting.agents_state.clone(),
             store: format!("segment_bytes = \"{}\"", setting.segment_bytes),

@@ -1,6 +1,6 @@
 //! What goes wrong, and how it gets well again.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use crate::dispatch::actions::{Action, Asked};
 use crate::dispatch::event::Event;
 use crate::dispatch::release::Token;
 use crate::dispatch::state::State;
+use crate::store::{NextTry, WithMail};
 
 impl World {
     /// Twenty minutes of everything that goes wrong.
@@ -91,7 +92,11 @@ impl World {
         for waiting in self.mail.values_mut() {
             waiting.earlier_start = true;
         }
-        let names = self.agents.iter().map(|agent| agent.name.clone()).collect();
+        let names = self
+            .agents
+            .iter()
+            .map(|agent| (agent.name.clone(), None))
+            .collect();
         let records = self
             .sites
             .iter()
@@ -106,12 +111,18 @@ impl World {
             self.agents[n].attachment = None;
             self.soon(if n == 0 { 5_000 } else { 60_000 }, Happening::Attach(n));
         }
-        let sites: BTreeSet<_> = self
-            .mail
-            .keys()
-            .map(|delivery| delivery.site.clone())
-            .collect();
-        let sites = sites.into_iter().map(|site| (site, None)).collect();
+        let mut newest = BTreeMap::new();
+        for waiting in self.mail.values() {
+            let newest = newest.entry(waiting.delivery.site.clone());
+            let newest = newest.or_insert(waiting.arrived);
+            *newest = waiting.arrived.max(*newest);
+        }
+        let sites = newest.into_iter().map(|(site, newest)| WithMail {
+            site,
+            next: NextTry::Unknown,
+            newest,
+        });
+        let sites = sites.collect();
         self.soon(10_000, Happening::Core(Box::new(Event::AllKnown(sites))));
     }
 

@@ -114,7 +114,10 @@ impl World {
             .map(|n| (Arc::new(short_lived(n)), Behaviour::Up))
             .collect();
         let agents = vec![FakeAgent::new("out1"), FakeAgent::new("out2")];
-        let names = agents.iter().map(|agent| agent.name.clone()).collect();
+        let names = agents
+            .iter()
+            .map(|agent| (agent.name.clone(), None))
+            .collect();
         let now = Now {
             monotonic: Duration::ZERO,
             wall: wall(Duration::ZERO),

@@ -19,7 +19,7 @@ use crate::dispatch::release::{Token, Waiter};
 use crate::dispatch::simulation::site;
 use crate::dispatch::state::State;
 use crate::dispatch::{AgentEvent, AttachmentId, Ended, Hello, Order, Proved};
-use crate::store::{Head, Position, Waiting};
+use crate::store::{Head, NextTry, Position, Waiting, WithMail};
 
 pub(super) const OUT1: AttachmentId = AttachmentId(1);
 pub(super) const OUT2: AttachmentId = AttachmentId(2);
@@ -49,7 +49,7 @@ impl Core {
             monotonic: Duration::ZERO,
             wall: wall(Duration::ZERO),
         };
-        let agents = vec!["out1".parse().unwrap()];
+        let agents = vec![("out1".parse().unwrap(), None)];
         let mut core = Self {
             state: State::new(
                 2,
@@ -98,6 +98,28 @@ impl Core {
     pub(super) fn down() -> Self {
         let mut core = Self::proving();
         core.report(Outcome::Unreachable, Vec::new());
+        core
+    }
+
+    pub(super) fn refused() -> Self {
+        let mut core = Self::proving();
+        core.report(Outcome::Refused, Vec::new());
+        core
+    }
+
+    pub(super) fn busy() -> Self {
+        let mut core = Self::proving();
+        core.report(Outcome::Busy, Vec::new());
+        core
+    }
+
+    /// Its only message was put off by the site, whose session is still open.
+    pub(super) fn deferred() -> Self {
+        let mut core = Self::proving();
+        core.proved();
+        core.report(Outcome::Transacted, result(Disposition::Deferred));
+        core.all_written();
+        core.read_with(Vec::new(), Some(wall(Duration::from_secs(300))));
         core
     }
 
@@ -327,6 +349,15 @@ pub(super) fn hello(agent: &str) -> Hello {
         work_in_hand: Vec::new(),
         in_doubt: Vec::new(),
         reports: Vec::new(),
+    }
+}
+
+/// The site has mail of an earlier start, and nothing was known against it.
+pub(super) fn with_mail() -> WithMail {
+    WithMail {
+        site: name(),
+        next: NextTry::AtOnce,
+        newest: Timestamp::UNIX_EPOCH,
     }
 }
 

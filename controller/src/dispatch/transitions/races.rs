@@ -17,7 +17,10 @@ impl Core {
     /// A start after which two agents have to say Hello; nothing is known yet.
     fn two_agents() -> Self {
         let mut core = Self::bare();
-        let agents = vec!["out1".parse().unwrap(), "out2".parse().unwrap()];
+        let agents = vec![
+            ("out1".parse().unwrap(), None),
+            ("out2".parse().unwrap(), None),
+        ];
         core.state = State::new(
             2,
             ClockMemory::default(),
@@ -99,7 +102,7 @@ fn what_is_put_off_while_the_site_is_idle_is_tried_at_its_time() {
     let mut hello = hello("out1");
     hello.work_in_hand = vec![earlier.clone()];
     core.apply(Event::Attached { id: OUT1, hello });
-    core.apply(Event::AllKnown(vec![(name(), None)]));
+    core.apply(Event::AllKnown(vec![with_mail()]));
     let deferred = report(
         earlier.clone(),
         Outcome::Transacted,
@@ -131,7 +134,7 @@ fn earlier_mail_does_not_wait_for_newer_mail_that_was_deferred() {
     core.report(Outcome::Transacted, result(Disposition::Deferred));
     core.written(&core.lease().delivery);
     assert_eq!(core.phase(), "waiting(deferred)");
-    core.apply(Event::AllKnown(vec![(name(), None)]));
+    core.apply(Event::AllKnown(vec![with_mail()]));
     core.effects.clear();
     core.attach(OUT2, "out2");
     assert_eq!(core.phase(), "flowing");
@@ -238,7 +241,7 @@ fn a_site_that_comes_back_knows_what_is_still_out() {
 #[test]
 fn a_release_before_all_is_known_is_repeated_when_all_is_known() {
     let mut core = Core::two_agents();
-    let agents = vec!["out1".parse().unwrap()];
+    let agents = vec![("out1".parse().unwrap(), None)];
     core.state = State::new(
         2,
         ClockMemory::default(),
@@ -252,7 +255,7 @@ fn a_release_before_all_is_known_is_repeated_when_all_is_known() {
     assert_eq!(core.assigned.len(), 1, "new mail goes at once");
     core.report(Outcome::Unreachable, Vec::new());
     assert_eq!(core.phase(), "waiting(down)", "it absorbed the release");
-    core.apply(Event::AllKnown(vec![(name(), None)]));
+    core.apply(Event::AllKnown(vec![with_mail()]));
     assert!(!core.phase().starts_with("waiting"), "{}", core.phase());
     let mut older = core.waiting();
     older.earlier_start = true;

@@ -65,6 +65,7 @@ use crate::intake::policy::Space;
 use crate::store::{
     Count, Head, ListPosition, Loaded, LogFailed, Measures, MinFree, Note, OpenError, Owing,
     Position, Progress, Record, Settings, Settlement, Stage, StartReport, StoreError, Waiting,
+    WithMail,
 };
 
 use ballast::{BALLAST_BYTES, Ballast};
@@ -437,7 +438,7 @@ impl Local {
         self.index.total()
     }
 
-    pub(crate) fn sites_with_mail(&self) -> Vec<(SiteName, Option<Timestamp>)> {
+    pub(crate) fn sites_with_mail(&self) -> Vec<WithMail> {
         self.index.sites()
     }
 

@@ -3,7 +3,7 @@
 //! # Invariants
 //! What is counted of earlier starts can be forgotten and counted again without what this start has accepted.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use dd_proto::name::SiteName;
 
@@ -19,12 +19,20 @@ pub(crate) struct Live {
     pub(crate) bytes: u64,
 }
 
+/// What is open of one site.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally {
+    count: Count,
+    /// When the newest has come, of all that were open since something was.
+    newest_ms: u64,
+}
+
 /// The counters, in memory only: a start fills them by its scan or rebuild.
 #[derive(Debug)]
 pub(super) struct Counts {
     own_from: u64,
-    own: HashMap<SiteName, Count>,
-    earlier: HashMap<SiteName, Count>,
+    own: HashMap<SiteName, Tally>,
+    earlier: HashMap<SiteName, Tally>,
     /// By segment.
     live: BTreeMap<u64, Live>,
 }
@@ -46,9 +54,10 @@ impl Counts {
     }
 
     pub(super) fn opened(&mut self, site: &SiteName, position: Position, entry: &Entry) {
-        let count = self.of(position).entry(site.clone()).or_default();
-        count.messages += 1;
-        count.bytes += entry.bytes;
+        let tally = self.of(position).entry(site.clone()).or_default();
+        tally.newest_ms = tally.newest_ms.max(entry.arrived_ms);
+        tally.count.messages += 1;
+        tally.count.bytes += entry.bytes;
         let live = self.live.entry(entry.segment).or_default();
         live.deliveries += 1;
         live.bytes += entry.share();
@@ -56,7 +65,7 @@ impl Counts {
 
     pub(super) fn closed(&mut self, site: &SiteName, position: Position, entry: &Entry) {
         let sites = self.of(position);
-        if let Some(count) = sites.get_mut(site) {
+        if let Some(Tally { count, .. }) = sites.get_mut(site) {
             count.messages = count.messages.saturating_sub(1);
             count.bytes = count.bytes.saturating_sub(entry.bytes);
             if count.messages == 0 {
@@ -72,7 +81,7 @@ impl Counts {
         }
     }
 
-    fn of(&mut self, position: Position) -> &mut HashMap<SiteName, Count> {
+    fn of(&mut self, position: Position) -> &mut HashMap<SiteName, Tally> {
         match position.sequence >= self.own_from {
             true => &mut self.own,
             false => &mut self.earlier,
@@ -80,20 +89,24 @@ impl Counts {
     }
 
     pub(super) fn site(&self, site: &SiteName) -> Count {
-        let of = |sites: &HashMap<SiteName, Count>| sites.get(site).copied().unwrap_or_default();
-        sum(of(&self.own), of(&self.earlier))
+        let of = |sites: &HashMap<SiteName, Tally>| sites.get(site).copied().unwrap_or_default();
+        sum(of(&self.own).count, of(&self.earlier).count)
     }
 
     pub(super) fn total(&self) -> Count {
         let all = self.own.values().chain(self.earlier.values());
-        all.fold(Count::default(), |total, count| sum(total, *count))
+        all.fold(Count::default(), |total, tally| sum(total, tally.count))
     }
 
-    /// Sites for which mail waits,
+    /// Sites for which mail waits, and when the newest of it has come,
     /// in the order of their names, for what follows must not depend on how they are kept.
-    pub(super) fn sites(&self) -> Vec<SiteName> {
-        let names: BTreeSet<&SiteName> = self.own.keys().chain(self.earlier.keys()).collect();
-        names.into_iter().cloned().collect()
+    pub(super) fn sites(&self) -> BTreeMap<SiteName, u64> {
+        let mut sites = BTreeMap::new();
+        for (site, tally) in self.earlier.iter().chain(&self.own) {
+            // What has come since the start is newer, and comes later here.
+            sites.insert(site.clone(), tally.newest_ms);
+        }
+        sites
     }
 
     pub(super) fn live(&self, segment: u64) -> Live {

@@ -3,6 +3,8 @@
 //! # Not here
 //! When: the thread of the index ([`super::super::learn`]).
 
+use std::sync::atomic::Ordering;
+
 use dd_proto::name::SiteName;
 use jiff::Timestamp;
 use prost::Message as _;
@@ -11,7 +13,7 @@ use super::entry::{self, Entry, millis};
 use super::overlay::Which;
 use super::shelf::{Change, Table};
 use super::{EARLIER_IN_MEMORY, Index, OWN_IN_MEMORY, key, look};
-use crate::store::StoreError;
+use crate::store::{NextTry, StoreError, WithMail};
 
 /// Keys read at a time by a scan.
 const PAGE: usize = 4096;
@@ -26,15 +28,23 @@ impl Index {
     }
 
     /// Sites for which mail waits, and when they were to be tried next; from memory.
-    pub(crate) fn sites(&self) -> Vec<(SiteName, Option<Timestamp>)> {
+    pub(crate) fn sites(&self) -> Vec<WithMail> {
         let sites = self.counts().sites();
+        let lost = match self.has_timers.load(Ordering::Acquire) {
+            true => NextTry::AtOnce,
+            false => NextTry::Unknown,
+        };
         let timers = self.timers();
-        let timer = |site: &SiteName| timers.get(site).copied().and_then(entry::time);
+        let next = |site: &SiteName| {
+            let at = timers.get(site).copied().and_then(entry::time);
+            at.map_or(lost, NextTry::At)
+        };
         sites
             .into_iter()
-            .map(|site| {
-                let at = timer(&site);
-                (site, at)
+            .map(|(site, newest_ms)| WithMail {
+                next: next(&site),
+                newest: entry::time(newest_ms).unwrap_or(Timestamp::MAX),
+                site,
             })
             .collect()
     }
@@ -48,6 +58,7 @@ impl Index {
         loop {
             let page = self.stored_range(Table::Timers, &from, None, PAGE)?;
             let Some((last, _)) = page.last() else {
+                self.has_timers.store(true, Ordering::Release);
                 return Ok(());
             };
             from = [last.as_slice(), &[0]].concat();

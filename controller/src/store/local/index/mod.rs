@@ -67,6 +67,8 @@ pub(crate) struct Index {
     overlay: Mutex<Overlay>,
     counts: Mutex<Counts>,
     timers: Mutex<HashMap<SiteName, u64>>,
+    /// Those of the last start have been taken over.
+    has_timers: AtomicBool,
     /// None: all is known.
     aside: Mutex<Option<Aside>>,
     all_known: AtomicBool,
@@ -108,6 +110,7 @@ impl Index {
             overlay: Mutex::new(Overlay::new(own.sequence)),
             counts: Mutex::new(Counts::new(own.sequence)),
             timers: Mutex::default(),
+            has_timers: AtomicBool::new(false),
             aside: Mutex::new(Some(Aside::default())),
             all_known: AtomicBool::new(false),
             own,

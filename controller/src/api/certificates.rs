@@ -1,0 +1,79 @@
+//! `dd.v1.Certificates`: what our own authorities issue to members.
+
+use std::sync::Arc;
+
+use dd_proto::fingerprint::Fingerprint;
+use dd_proto::pb;
+use tonic::{Request, Response, Status};
+
+use super::produced::Produced;
+use super::{Context, at_ms, caller, now};
+use crate::registry::issued::Issued;
+
+#[derive(Debug, Clone)]
+pub struct Certificates(pub Arc<Context>);
+
+#[tonic::async_trait]
+impl pb::certificates_server::Certificates for Certificates {
+    async fn issue(
+        &self,
+        request: Request<pb::IssueCertificateRequest>,
+    ) -> Result<Response<pb::IssuedCertificate>, Status> {
+        let who = caller(&request);
+        let request = request.into_inner();
+        let csr = (!request.csr.is_empty()).then_some(&request.csr[..]);
+        let days = (request.days > 0).then_some(request.days);
+        let editor = &self.0.editor;
+        let issuing = editor.issue_certificate(&request.site, csr, days, who.who(), now());
+        let issue = issuing.await?;
+        Ok(Response::new(pb::IssuedCertificate {
+            summary: Some(shown(&issue.issued)),
+            chain: issue.chain,
+            anchors: issue.anchors,
+            private_key: issue.private_key.unwrap_or_default().into(),
+        }))
+    }
+
+    type ListStream = Produced<pb::CertificateSummary>;
+
+    async fn list(
+        &self,
+        request: Request<pb::ListCertificatesRequest>,
+    ) -> Result<Response<Self::ListStream>, Status> {
+        let site = request.into_inner().site;
+        let mut all = self.0.registry.all_issued();
+        all.retain(|it| site.is_empty() || it.site.as_str() == site);
+        all.sort_by(|a, b| (&a.site, a.not_before).cmp(&(&b.site, b.not_before)));
+        Ok(Response::new(Produced::by(|items| async move {
+            for issued in all {
+                if items.send(Ok(shown(&issued))).await.is_err() {
+                    return;
+                }
+            }
+        })))
+    }
+
+    async fn revoke(
+        &self,
+        request: Request<pb::CertificateSerial>,
+    ) -> Result<Response<pb::CertificateSummary>, Status> {
+        let who = caller(&request);
+        let serial = request.into_inner().serial;
+        let revoking = self.0.editor.revoke_certificate(&serial, who.who(), now());
+        Ok(Response::new(shown(&*revoking.await?)))
+    }
+}
+
+fn shown(issued: &Issued) -> pb::CertificateSummary {
+    pb::CertificateSummary {
+        serial: issued.serial_text(),
+        site: issued.site.to_string(),
+        authority: issued.authority.to_string(),
+        name: issued.name.to_string(),
+        not_before_ms: issued.not_before.as_millisecond(),
+        not_after_ms: issued.not_after.as_millisecond(),
+        revoked_ms: at_ms(issued.revoked),
+        sha256: Fingerprint(issued.sha256).to_string(),
+        spki_sha256: Fingerprint(issued.spki_sha256).to_string(),
+    }
+}

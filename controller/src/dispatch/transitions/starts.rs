@@ -1,0 +1,114 @@
+//! How sites and agents begin a start.
+
+use super::*;
+use crate::dispatch::SiteView;
+use crate::store::{NextTry, WithMail};
+
+const SITES: u64 = 40;
+
+/// Sites that have mail of an earlier start, as dispatch sees them once all is known; the second half is older than
+/// an interval.
+fn started(next: NextTry) -> (Core, Vec<SiteView>) {
+    let mut core = Core::bare();
+    core.now = Duration::from_secs(5);
+    let (now, records) = (core.clock(), (0..SITES).map(|n| Arc::new(site(n))));
+    let records: Vec<_> = records.collect();
+    let interval = records[0].schedule.retry_interval;
+    let with_mail = (0..).zip(&records).map(|(n, record)| WithMail {
+        site: record.name.clone(),
+        next,
+        newest: match n < SITES / 2 {
+            true => now.wall,
+            false => now.wall - interval,
+        },
+    });
+    let with_mail = with_mail.collect();
+    let names: Vec<_> = records.iter().map(|record| record.name.clone()).collect();
+    core.state = State::new(2, ClockMemory::default(), records, Vec::new(), now);
+    core.apply(Event::AllKnown(with_mail));
+    let views = names.iter().map(|name| core.state.site_view(name, now));
+    let views = views.map(Option::unwrap).collect();
+    (core, views)
+}
+
+#[test]
+fn without_timers_sites_with_young_mail_are_ready_at_once_and_the_rest_within_an_interval() {
+    let (core, views) = started(NextTry::Unknown);
+    let now = core.clock().wall;
+    let interval = site(0).schedule.retry_interval;
+    let (young, old) = views.split_at(views.len() / 2);
+    assert!(young.iter().all(|view| view.next_attempt == Some(now)));
+    assert!(old.iter().all(|view| view.state == "ready"));
+    let times: BTreeSet<_> = old.iter().map(|view| view.next_attempt.unwrap()).collect();
+    assert!(times.iter().all(|at| *at > now && *at < now + interval));
+    assert_eq!(times.len(), old.len(), "they do not come all at once");
+}
+
+#[test]
+fn new_mail_does_not_wait_with_the_old() {
+    let (mut core, _) = started(NextTry::Unknown);
+    let mut waiting = core.waiting();
+    waiting.delivery.site = site(SITES - 1).name;
+    core.apply(Event::Arrived(waiting.clone()));
+    let view = core.state.site_view(&waiting.delivery.site, core.clock());
+    assert_eq!(view.unwrap().next_attempt, Some(core.clock().wall));
+}
+
+#[test]
+fn with_timers_a_site_that_has_none_is_ready_at_once_however_old_its_mail() {
+    let (core, views) = started(NextTry::AtOnce);
+    let now = core.clock().wall;
+    assert!(views.iter().all(|view| view.next_attempt == Some(now)));
+    let at = now + Duration::from_secs(90);
+    let (_, views) = started(NextTry::At(at));
+    let waits = |view: &SiteView| view.state == "waiting" && view.next_attempt == Some(at);
+    assert!(views.iter().all(waits));
+}
+
+#[test]
+fn an_agent_gets_no_work_before_its_date() {
+    let mut core = Core::bare();
+    let from = Duration::from_secs(60);
+    let registered = Event::AgentRegistered("out1".parse().unwrap(), Some(wall(from)));
+    core.apply(registered);
+    core.attach(OUT1, "out1");
+    core.mail();
+    for _ in 0..2 {
+        core.advance(Duration::from_millis(29_999));
+        core.beats();
+    }
+    assert!(core.assigned.is_empty());
+    assert!(core.state.next_deadline() <= Some(from));
+    core.now = from;
+    core.apply(Event::Time);
+    assert_eq!(core.assigned.len(), 1);
+}
+
+#[test]
+fn an_agent_whose_date_is_put_off_gives_its_sites_to_another_one() {
+    let mut core = Core::flowing();
+    core.attach(OUT2, "out2");
+    let later = Some(wall(Duration::from_secs(3600)));
+    core.apply(Event::AgentRegistered("out1".parse().unwrap(), later));
+    let waiting = core.waiting();
+    core.read(vec![waiting]);
+    assert_eq!(core.assigned.last().unwrap().to, OUT2);
+}
+
+#[test]
+fn the_barrier_does_not_wait_for_an_agent_that_is_removed() {
+    let mut core = Core::bare();
+    let agents = ["out1", "out2"].map(|name| (name.parse().unwrap(), None));
+    let records = vec![Arc::new(site(0))];
+    let now = core.clock();
+    core.state = State::new(2, ClockMemory::default(), records, agents.into(), now);
+    let mut older = core.waiting();
+    older.earlier_start = true;
+    core.apply(Event::AllKnown(vec![with_mail()]));
+    core.attach(OUT1, "out1");
+    assert!(core.assigned.is_empty());
+    core.apply(Event::AgentRemoved("out2".parse().unwrap()));
+    core.read(vec![older]);
+    assert_eq!(core.assigned.len(), 1);
+    assert!(!core.assigned[0].waiting.in_doubt);
+}

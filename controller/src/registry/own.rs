@@ -1,0 +1,511 @@
+//! Authorities of our own: made, rolled over, and what they issue and revoke.
+//!
+//! # Invariants
+//! - Every certificate of an own authority has a revocation list of its own from the first moment on, so that no agent
+//!   ever has to guess.
+//! - A certificate is on record before it is given out, and a revocation before the list that tells it: after a stop in
+//!   between, [`Editor::keep_authorities`] makes the list.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dd_proto::domain::Domain;
+use dd_proto::name::{AuthorityName, SiteName};
+use jiff::Timestamp;
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
+use sha2::{Digest as _, Sha256};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::authorities::{Authority, Origin};
+use super::issued::{self, Issued};
+use super::{ChangeError, Editor, lists, record, unknown};
+use crate::authority::keys::KeyError;
+use crate::authority::members::{self, Revoked};
+use crate::authority::request::{self, RequestError};
+
+/// More certificates at once than any roll-over needs.
+const MAX_GENERATIONS: usize = 4;
+const MAX_ISSUED: usize = 200_000;
+const MAX_DAYS: u32 = 825;
+const DEFAULT_DAYS: u32 = 365;
+/// A list is made anew when this much of it is left.
+const LIST_RENEWED: Duration = Duration::from_secs(10 * 86_400);
+/// A record is kept this long after its certificate's end.
+const KEPT: Duration = Duration::from_secs(30 * 86_400);
+const SYSTEM: &str = "controller";
+
+/// Why nothing was made, issued or revoked.
+#[derive(Debug, thiserror::Error)]
+pub enum OwnError {
+    #[error(
+        "there is an authority `{0}` already: choose another name, or roll it over with `ddadm ca rollover {0}`"
+    )]
+    Exists(AuthorityName),
+    #[error(
+        "the authority `{0}` was imported: its key is elsewhere, and so is whoever issues its certificates"
+    )]
+    Imported(AuthorityName),
+    #[error(
+        "the site `{0}` does not prove itself by a certificate of a named authority: set that first with `ddadm site set {0} --proof certificate --authority CA --cert-name NAME`"
+    )]
+    NoCertificate(SiteName),
+    #[error(
+        "the authority `{authority}` may not certify `{name}`: it was made with --permit {permit}"
+    )]
+    NotPermitted {
+        authority: AuthorityName,
+        name: Domain,
+        permit: String,
+    },
+    #[error("--days must be between 1 and 825")]
+    Days,
+    #[error(
+        "the authority `{0}` is being rolled over: end that first with `ddadm ca rollover {0} --finish`"
+    )]
+    RollingOver(AuthorityName),
+    #[error("the authority `{0}` is not being rolled over")]
+    NotRollingOver(AuthorityName),
+    #[error(
+        "{count} certificates of the old key are still the newest of their site ({sites}): issue new ones with `ddadm cert issue`, or revoke them"
+    )]
+    StillUsed { count: usize, sites: String },
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error("it cannot be signed: {0}")]
+    Sign(#[from] rcgen::Error),
+}
+
+/// What is given out, once.
+#[derive(Debug, Clone)]
+pub struct Issue {
+    pub issued: Arc<Issued>,
+    /// DER; its own, then the authority's that signed it.
+    pub chain: Vec<Bytes>,
+    /// Every certificate of the authority.
+    pub anchors: Vec<Bytes>,
+    /// PKCS#8; None where a request was signed.
+    pub private_key: Option<Vec<u8>>,
+}
+
+/// Signed, not yet on record.
+struct Made {
+    signed: members::Signed,
+    public_key: Vec<u8>,
+    private_key: Option<Vec<u8>>,
+}
+
+/// What becomes of the old certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rollover {
+    /// They serve beside a new one.
+    Begin,
+    /// They go.
+    Finish,
+}
+
+impl Editor {
+    /// # Errors
+    /// There is such an authority, or its key cannot be kept.
+    pub async fn create_authority(
+        &self,
+        name: AuthorityName,
+        permit: Vec<Domain>,
+        who: &str,
+        now: Timestamp,
+    ) -> Result<Arc<Authority>, ChangeError> {
+        let _changing = self.changing.lock().await;
+        if self.registry.authority(&name).is_some() {
+            return Err(OwnError::Exists(name).into());
+        }
+        let (certificate, list) = self.new_generation(&name, 1, &permit, now)?;
+        let authority = Authority {
+            name: name.clone(),
+            version: 0,
+            certificates: vec![certificate],
+            revocation_lists: vec![list],
+            origin: Origin::Own { permit },
+        };
+        let what = format!("authority {name} created");
+        self.put_authority(authority, &what, who, now).await
+    }
+
+    /// # Errors
+    /// The authority is not ours, or not at this point of a roll-over.
+    pub async fn roll_over(
+        &self,
+        name: &str,
+        step: Rollover,
+        who: &str,
+        now: Timestamp,
+    ) -> Result<Arc<Authority>, ChangeError> {
+        let _changing = self.changing.lock().await;
+        let (old, permit) = self.own_authority(name)?;
+        let mut authority = (*old).clone();
+        let what = match step {
+            Rollover::Begin => {
+                if authority.certificates.len() >= MAX_GENERATIONS {
+                    return Err(OwnError::RollingOver(authority.name).into());
+                }
+                let number = members::number_of(&authority.certificates[0]) + 1;
+                let (certificate, list) =
+                    self.new_generation(&authority.name, number, &permit, now)?;
+                authority.certificates.insert(0, certificate);
+                authority.revocation_lists.insert(0, list);
+                format!("authority {name} rolls over: a new key issues from now on")
+            }
+            Rollover::Finish => {
+                if authority.certificates.len() == 1 {
+                    return Err(OwnError::NotRollingOver(authority.name).into());
+                }
+                self.old_key_is_not_used(&authority, now)?;
+                authority.certificates.truncate(1);
+                authority.revocation_lists =
+                    lists::merge(&authority.revocation_lists, &[], &authority.certificates)
+                        .map_err(super::authorities::AuthorityError::List)?;
+                format!("authority {name} rolled over: the old keys prove nothing any more")
+            }
+        };
+        let stored = self.put_authority(authority, &what, who, now).await?;
+        if step == Rollover::Finish {
+            for gone in &old.certificates[1..] {
+                self.keys.remove(&old.name, gone).map_err(OwnError::Key)?;
+            }
+        }
+        Ok(stored)
+    }
+
+    /// A certificate for the site's own name, with the key of a request or with a new one.
+    ///
+    /// # Errors
+    /// The site has no authority of ours, or the request is refused.
+    pub async fn issue_certificate(
+        &self,
+        site: &str,
+        csr: Option<&[u8]>,
+        days: Option<u32>,
+        who: &str,
+        now: Timestamp,
+    ) -> Result<Issue, ChangeError> {
+        let _changing = self.changing.lock().await;
+        let parsed: Option<SiteName> = site.parse().ok();
+        let site = parsed
+            .and_then(|name| self.registry.site(&name))
+            .ok_or_else(|| unknown("site", site))?;
+        let certified = site
+            .proof
+            .certified()
+            .ok_or_else(|| OwnError::NoCertificate(site.name.clone()))?;
+        let (authority, permit) = self.own_authority(certified.authority.as_str())?;
+        permitted(&authority.name, &permit, &certified.name)?;
+        let days = days.unwrap_or(DEFAULT_DAYS);
+        if !(1..=MAX_DAYS).contains(&days) {
+            return Err(OwnError::Days.into());
+        }
+        if self.registry.read().issued.len() >= MAX_ISSUED {
+            return Err(ChangeError::TooMany {
+                kind: "certificates",
+                most: MAX_ISSUED,
+            });
+        }
+        let until = now
+            .saturating_add(Duration::from_secs(u64::from(days) * 86_400))
+            .unwrap_or(Timestamp::MAX);
+        let made = self.sign(&authority, &certified.name, csr, until, now)?;
+        let Made {
+            signed,
+            public_key,
+            private_key,
+        } = made;
+        let signer = &authority.certificates[0];
+        let issued = Issued {
+            serial: signed.serial,
+            site: site.name.clone(),
+            authority: authority.name.clone(),
+            signed_by: key_digest(signer),
+            name: certified.name.clone(),
+            not_before: signed.not_before,
+            not_after: signed.not_after,
+            revoked: None,
+            sha256: Sha256::digest(&signed.der).into(),
+            spki_sha256: Sha256::digest(&public_key).into(),
+        };
+        let what = format!(
+            "certificate {} issued to site {} for {} until {}",
+            issued.serial_text(),
+            issued.site,
+            issued.name,
+            issued.not_after
+        );
+        let issued = self.put_issued(issued).await?;
+        self.audit.record(now, who, &what);
+        Ok(Issue {
+            issued,
+            chain: vec![signed.der, signer.clone()],
+            anchors: authority.certificates.clone(),
+            private_key,
+        })
+    }
+
+    /// # Errors
+    /// There is no such certificate.
+    pub async fn revoke_certificate(
+        &self,
+        serial: &str,
+        who: &str,
+        now: Timestamp,
+    ) -> Result<Arc<Issued>, ChangeError> {
+        let _changing = self.changing.lock().await;
+        let known = issued::serial(serial)
+            .and_then(|serial| self.registry.issued(&issued::serial_text(&serial)))
+            .ok_or_else(|| unknown("certificate", serial))?;
+        if known.revoked.is_some() {
+            return Ok(known);
+        }
+        let mut revoked = (*known).clone();
+        revoked.revoked = Some(now);
+        let what = format!(
+            "certificate {} of site {} revoked",
+            revoked.serial_text(),
+            revoked.site
+        );
+        let revoked = self.put_issued(revoked).await?;
+        self.audit.record(now, who, &what);
+        if let Some(authority) = self.registry.authority(&revoked.authority) {
+            self.renew_lists(&authority, who, now).await?;
+        }
+        Ok(revoked)
+    }
+
+    /// What time does: lists are made anew before they are old, and records of certificates that ended long ago go.
+    ///
+    /// # Errors
+    /// A key is missing, or the change cannot be made durable.
+    pub async fn keep_authorities(&self, now: Timestamp) -> Result<(), ChangeError> {
+        let _changing = self.changing.lock().await;
+        for authority in self.registry.authorities() {
+            if authority.origin != Origin::Imported {
+                self.renew_lists(&authority, SYSTEM, now).await?;
+            }
+        }
+        for issued in self.registry.all_issued() {
+            let until = issued.not_after.saturating_add(KEPT);
+            if until.is_ok_and(|until| until < now) {
+                let key = issued.serial_text();
+                self.store.put(record::ISSUED, &key, None).await?;
+                self.registry.write().issued.remove(&key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Under the lock of a change: each list that lacks a revocation, or is soon old, is made anew.
+    async fn renew_lists(
+        &self,
+        authority: &Authority,
+        who: &str,
+        now: Timestamp,
+    ) -> Result<(), ChangeError> {
+        let mut lists = Vec::new();
+        let mut news = Vec::new();
+        for certificate in &authority.certificates {
+            let digest = key_digest(certificate);
+            let revoked: Vec<Revoked> = self
+                .registry
+                .all_issued()
+                .iter()
+                .filter(|it| it.authority == authority.name && it.signed_by == digest)
+                .filter_map(|it| it.revocation(now))
+                .collect();
+            let present = authority
+                .revocation_lists
+                .iter()
+                .find(|der| lists::is_of(der, certificate));
+            match present.filter(|der| lists::says(der, &revoked, now, LIST_RENEWED)) {
+                Some(present) => lists.push(present.clone()),
+                None => {
+                    let key = self.keys.of(&authority.name, certificate);
+                    let key = key.map_err(OwnError::Key)?;
+                    let list = members::revocation_list(certificate, key, &revoked, now);
+                    lists.push(list.map_err(OwnError::Sign)?);
+                    news.push(revoked.len());
+                }
+            }
+        }
+        if news.is_empty() {
+            return Ok(());
+        }
+        let mut changed = authority.clone();
+        changed.revocation_lists = lists;
+        let what = format!("authority {}: new revocation list", authority.name);
+        self.put_authority(changed, &what, who, now).await?;
+        Ok(())
+    }
+
+    fn own_authority(&self, name: &str) -> Result<(Arc<Authority>, Vec<Domain>), ChangeError> {
+        let parsed: Option<AuthorityName> = name.parse().ok();
+        let authority = parsed
+            .and_then(|name| self.registry.authority(&name))
+            .ok_or_else(|| unknown("authority", name))?;
+        match authority.origin.clone() {
+            Origin::Own { permit } => Ok((authority, permit)),
+            Origin::Imported => Err(OwnError::Imported(authority.name.clone()).into()),
+        }
+    }
+
+    fn new_generation(
+        &self,
+        name: &AuthorityName,
+        number: u32,
+        permit: &[Domain],
+        now: Timestamp,
+    ) -> Result<(Bytes, Bytes), OwnError> {
+        let key = self.keys.make(name)?;
+        let certificate = members::root(name, number, permit, &key, now)?;
+        let list = members::revocation_list(&certificate, key, &[], now)?;
+        Ok((certificate, list))
+    }
+
+    fn sign(
+        &self,
+        authority: &Authority,
+        name: &Domain,
+        csr: Option<&[u8]>,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<Made, OwnError> {
+        let signer = &authority.certificates[0];
+        let signing = self.keys.of(&authority.name, signer)?;
+        // Nothing outlives the certificate that signed it.
+        let until = not_after(signer).map_or(until, |end| end.min(until));
+        match csr {
+            Some(csr) => {
+                let key = request::key_of(csr, name)?;
+                let public = key.subject_public_key_info();
+                let signed = members::leaf(signer, signing, name, &key, until, now)?;
+                Ok(Made {
+                    signed,
+                    public_key: public,
+                    private_key: None,
+                })
+            }
+            None => {
+                let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+                let public = key.subject_public_key_info();
+                let signed = members::leaf(signer, signing, name, &key, until, now)?;
+                Ok(Made {
+                    signed,
+                    public_key: public,
+                    private_key: Some(key.serialize_der()),
+                })
+            }
+        }
+    }
+
+    /// No site's newest certificate was signed by a key that is about to go.
+    fn old_key_is_not_used(&self, authority: &Authority, now: Timestamp) -> Result<(), OwnError> {
+        let newest = key_digest(&authority.certificates[0]);
+        let mut of_site = std::collections::BTreeMap::<SiteName, Arc<Issued>>::new();
+        for issued in self.registry.all_issued() {
+            if issued.authority != authority.name
+                || issued.revoked.is_some()
+                || issued.not_after < now
+            {
+                continue;
+            }
+            let later = of_site
+                .get(&issued.site)
+                .is_none_or(|known| issued.not_before >= known.not_before);
+            // Of two of the same second the new key's counts.
+            if later || issued.signed_by == newest {
+                of_site.insert(issued.site.clone(), issued);
+            }
+        }
+        let old: Vec<String> = of_site
+            .values()
+            .filter(|it| it.signed_by != newest)
+            .map(|it| it.site.to_string())
+            .collect();
+        match old.is_empty() {
+            true => Ok(()),
+            false => Err(OwnError::StillUsed {
+                count: old.len(),
+                sites: old.iter().take(5).cloned().collect::<Vec<_>>().join(", "),
+            }),
+        }
+    }
+
+    async fn put_issued(&self, issued: Issued) -> Result<Arc<Issued>, ChangeError> {
+        let key = issued.serial_text();
+        let value = issued::encode(&issued);
+        self.store.put(record::ISSUED, &key, Some(value)).await?;
+        let issued = Arc::new(issued);
+        self.registry.write().issued.insert(key, issued.clone());
+        Ok(issued)
+    }
+}
+
+/// RFC 5280 §4.2.1.10: a name is permitted if it is one of the domains or lies below one.
+fn permitted(authority: &AuthorityName, permit: &[Domain], name: &Domain) -> Result<(), OwnError> {
+    let below = |domain: &Domain| {
+        name == domain
+            || name
+                .as_str()
+                .strip_suffix(domain.as_str())
+                .is_some_and(|rest| rest.ends_with('.'))
+    };
+    match permit.is_empty() || permit.iter().any(below) {
+        true => Ok(()),
+        false => Err(OwnError::NotPermitted {
+            authority: authority.clone(),
+            name: name.clone(),
+            permit: permit
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(" "),
+        }),
+    }
+}
+
+/// Of the public key; nothing has the digest of a certificate that cannot be read.
+fn key_digest(certificate: &[u8]) -> [u8; 32] {
+    match X509Certificate::from_der(certificate) {
+        Ok((_, parsed)) => Sha256::digest(parsed.public_key().raw).into(),
+        Err(_) => [0; 32],
+    }
+}
+
+fn not_after(certificate: &[u8]) -> Option<Timestamp> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_at_or_below_a_permitted_domain_are_certified() {
+        let authority = "member-ca".parse().unwrap();
+        let permit: Vec<Domain> = vec!["members.example".parse().unwrap()];
+        for (name, allowed) in [
+            ("members.example", true),
+            ("a.members.example", true),
+            ("b.a.members.example", true),
+            ("amembers.example", false),
+            ("members.example.net", false),
+            ("example", false),
+        ] {
+            let name = name.parse().unwrap();
+            assert_eq!(
+                permitted(&authority, &permit, &name).is_ok(),
+                allowed,
+                "{name}"
+            );
+            assert!(permitted(&authority, &[], &name).is_ok());
+        }
+    }
+}
