@@ -1,7 +1,7 @@
 //! What a member pastes into the configuration of his mail server.
 //!
 //! # Invariants
-//! These lines and the files they name are all it takes; a test runs each of the four servers with nothing else.
+//! These lines and the files they name are all it takes.
 
 use std::fmt::Write as _;
 
