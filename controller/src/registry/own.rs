@@ -6,6 +6,7 @@
 //! - A certificate is on record before it is given out, and a revocation before the list that tells it: after a stop in
 //!   between, [`Editor::keep_authorities`] makes the list.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -404,30 +405,20 @@ impl Editor {
         }
     }
 
-    /// No site's newest certificate was signed by a key that is about to go.
+    /// Every site with a certificate of a key that is about to go has one of the new key as well. Which of two is the
+    /// newer says that and no date: since the roll-over began only the new key signs, and dates have whole seconds.
     fn old_key_is_not_used(&self, authority: &Authority, now: Timestamp) -> Result<(), OwnError> {
-        let newest = key_digest(&authority.certificates[0]);
-        let mut of_site = std::collections::BTreeMap::<SiteName, Arc<Issued>>::new();
-        for issued in self.registry.all_issued() {
-            if issued.authority != authority.name
-                || issued.revoked.is_some()
-                || issued.not_after < now
-            {
-                continue;
-            }
-            let later = of_site
-                .get(&issued.site)
-                .is_none_or(|known| issued.not_before >= known.not_before);
-            // Of two of the same second the new key's counts.
-            if later || issued.signed_by == newest {
-                of_site.insert(issued.site.clone(), issued);
-            }
+        let new_key = key_digest(&authority.certificates[0]);
+        let issued = self.registry.all_issued();
+        let valid = issued.iter().filter(|it| {
+            it.authority == authority.name && it.revoked.is_none() && it.not_after >= now
+        });
+        let (new, old): (Vec<_>, Vec<_>) = valid.partition(|it| it.signed_by == new_key);
+        let mut of_old: BTreeSet<&SiteName> = old.iter().map(|it| &it.site).collect();
+        for issued in new {
+            of_old.remove(&issued.site);
         }
-        let old: Vec<String> = of_site
-            .values()
-            .filter(|it| it.signed_by != newest)
-            .map(|it| it.site.to_string())
-            .collect();
+        let old: Vec<String> = of_old.into_iter().map(SiteName::to_string).collect();
         match old.is_empty() {
             true => Ok(()),
             false => Err(OwnError::StillUsed {
