@@ -87,11 +87,5 @@ async fn set(web: &Web, visitor: &Visitor, credential: Credential, done: Notice)
     let name = visitor.site.name.as_str();
     let who = visitor.who();
     let setting = web.editor.set_credential(name, credential, &who, now());
-    match setting.await {
-        Ok(_) => done,
-        Err(error) => {
-            tracing::warn!(site = name, %error, "a member's change was not made");
-            Notice::NotNow
-        }
-    }
+    visitor.told(setting.await, done)
 }

@@ -64,13 +64,7 @@ async fn change(web: &Web, visitor: &Visitor, hold: Option<Hold>, done: Notice) 
     let name = visitor.site.name.as_str();
     let who = visitor.who();
     let changing = web.editor.hold_site(name, hold, &who, now);
-    match changing.await {
-        Ok(_) => done,
-        Err(error) => {
-            tracing::warn!(site = name, %error, "a member's change was not made");
-            Notice::NotNow
-        }
-    }
+    visitor.told(changing.await, done)
 }
 
 /// What an operator has paused, only an operator resumes.
@@ -92,13 +86,6 @@ pub(super) fn tomorrow(now: Timestamp) -> String {
     let today = now.to_zoned_datetime(TimeZone::system()).date();
     let next = today.checked_add(1.day()).unwrap_or(today);
     next.to_string()
-}
-
-impl Visitor {
-    /// For the audit.
-    pub(super) fn who(&self) -> String {
-        format!("member of {}", self.site.name)
-    }
 }
 
 #[cfg(test)]

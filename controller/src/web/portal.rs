@@ -19,8 +19,9 @@ use super::fields::Fields;
 use super::language::Language;
 use super::outbound::Outbound;
 use super::page::{self, Banner, Frame, HomePage, LivePart, MessagePage, Pause, SignInPage};
-use super::session::{By, Progress, Signed};
+use super::session::{By, Notice, Progress, Signed};
 use super::{Web, cookie, now};
+use crate::registry::ChangeError;
 use crate::wakeup::members::SignIn;
 use crate::wakeup::outcome::Outcome;
 use crate::wakeup::{Asker, Door};
@@ -39,6 +40,24 @@ pub(super) struct Visitor {
     pub(super) id: String,
     pub(super) signed: Signed,
     pub(super) site: Arc<Site>,
+}
+
+impl Visitor {
+    /// For the audit.
+    pub(super) fn who(&self) -> String {
+        format!("member of {}", self.site.name)
+    }
+
+    /// What to say of a change of the member's own record.
+    pub(super) fn told(&self, changed: Result<Arc<Site>, ChangeError>, done: Notice) -> Notice {
+        match changed {
+            Ok(_) => done,
+            Err(error) => {
+                tracing::warn!(site = %self.site.name, %error, "a member's change was not made");
+                Notice::NotNow
+            }
+        }
+    }
 }
 
 impl Web {
