@@ -25,6 +25,7 @@ pub mod tls;
 pub mod wakeup;
 pub mod web;
 
+mod boottime;
 mod doors;
 mod parts;
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::event::Now;
+use crate::boottime::boottime;
 
 /// What the loop reads the time from.
 pub(crate) trait Clock: Send + 'static {
@@ -33,13 +34,6 @@ impl Clock for MachineClock {
             wall: wall(),
         }
     }
-}
-
-/// Goes on while the machine sleeps, as leases do.
-fn boottime() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 #[expect(

@@ -9,33 +9,13 @@ use tempfile::TempDir;
 
 use super::disk::Disk as _;
 use super::disk::memory::{Fault, Lie, MemoryDisk};
-use super::index::in_memory::InMemory;
-use super::tests::{comes_to_know, far, id, inline, settlement, site, submission, to};
+use super::power_cut_tests::{SEGMENT, open};
+use super::tests::{far, id, inline, settlement, site, submission, to};
 use super::*;
 use crate::intake::accept::Spool as _;
-use crate::store::{RebuildIndex, Store, StoredContent};
+use crate::store::{Store, StoredContent};
 
 const SITES: [&str; 2] = ["a", "b"];
-const SEGMENT: u64 = 2 << 10;
-
-fn open(disk: &MemoryDisk, dir: &TempDir) -> Option<Store> {
-    let settings = Settings {
-        dir: dir.path().to_owned(),
-        segment_bytes: SEGMENT,
-        min_free: MinFree::Bytes(0),
-        rebuild_index: RebuildIndex::Yes,
-    };
-    let on = On {
-        disk: Arc::new(disk.clone()),
-        making: Making::WhenTaken,
-        shelves: Arc::new(InMemory::default()),
-        ballast_bytes: 0,
-        wall: Arc::new(wall::MachineWall),
-        blocking: Blocking::Threads,
-    };
-    let (store, _) = Store::open_on(on, &settings).ok()?;
-    comes_to_know(&store).then_some(store)
-}
 
 /// What somebody was told about a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,22 +9,16 @@ use tempfile::TempDir;
 use super::index::in_memory::InMemory;
 use super::index::shelf::{ShelfError, Shelves as _};
 use super::tests::{
-    far, id, inline, killed, note, opened, settings, settlement, site, submission, to,
+    far, id, inline, killed, note, opened, settings, settlement, site, stood, submission, to,
     wait_until_known, waiting,
 };
 use super::*;
 use crate::store::{NextTry, Progress, Store};
 
 fn open_on(dir: &Path, shelves: &InMemory) -> Store {
-    let on = On {
-        disk: Arc::new(RealDisk),
-        making: Making::WhenTaken,
-        shelves: Arc::new(shelves.clone()),
-        ballast_bytes: 0,
-        wall: Arc::new(wall::MachineWall),
-        blocking: Blocking::Threads,
-    };
-    Store::open_on(on, &settings(dir)).unwrap().0
+    Store::open_on(stood(RealDisk, shelves.clone()), &settings(dir))
+        .unwrap()
+        .0
 }
 
 async fn accept(store: &Store, numbers: std::ops::RangeInclusive<u8>) {

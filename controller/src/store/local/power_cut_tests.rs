@@ -8,27 +8,23 @@ use tempfile::TempDir;
 
 use super::disk::memory::{Fault, Lie, MemoryDisk};
 use super::index::in_memory::InMemory;
-use super::tests::{comes_to_know, id, inline, settlement, submission, to, waiting};
+use super::tests::{comes_to_know, id, inline, settlement, stood, submission, to, waiting};
 use super::*;
 use crate::intake::accept::Spool as _;
 use crate::store::{RebuildIndex, Store};
 
+/// Bytes of a segment: few, so that there are many.
+pub(super) const SEGMENT: u64 = 2 << 10;
+
 /// The index lies in a directory of its own, and is as if it had been deleted.
-fn open(disk: &MemoryDisk, dir: &TempDir) -> Option<Store> {
+pub(super) fn open(disk: &MemoryDisk, dir: &TempDir) -> Option<Store> {
     let settings = Settings {
         dir: dir.path().to_owned(),
-        segment_bytes: 2 << 10,
+        segment_bytes: SEGMENT,
         min_free: MinFree::Bytes(0),
         rebuild_index: RebuildIndex::Yes,
     };
-    let on = On {
-        disk: Arc::new(disk.clone()),
-        making: Making::WhenTaken,
-        shelves: Arc::new(InMemory::default()),
-        ballast_bytes: 0,
-        wall: Arc::new(wall::MachineWall),
-        blocking: Blocking::Threads,
-    };
+    let on = stood(disk.clone(), InMemory::default());
     let (store, _) = Store::open_on(on, &settings).ok()?;
     comes_to_know(&store).then_some(store)
 }

@@ -22,16 +22,22 @@ pub(super) fn settings(dir: &Path) -> Settings {
     }
 }
 
-/// A store whose earlier mail is known, and how it came to know.
-pub(super) fn opened(settings: &Settings) -> (Store, Opened) {
-    let on = On {
-        disk: Arc::new(RealDisk),
+/// What the stores of tests stand on: no segment is made before it is needed, and no space is held back.
+pub(super) fn stood(disk: impl disk::Disk + 'static, shelves: impl Shelves + 'static) -> On {
+    On {
+        disk: Arc::new(disk),
         making: Making::WhenTaken,
-        shelves: Arc::new(OnSled::new(&settings.dir.join("index"))),
+        shelves: Arc::new(shelves),
         ballast_bytes: 0,
         wall: Arc::new(wall::MachineWall),
         blocking: Blocking::Threads,
-    };
+    }
+}
+
+/// A store whose earlier mail is known, and how it came to know.
+pub(super) fn opened(settings: &Settings) -> (Store, Opened) {
+    let shelves = OnSled::new(&settings.dir.join("index"));
+    let on = stood(RealDisk, shelves);
     let (store, report) = Store::open_on(on, settings).unwrap();
     wait_until_known(&store);
     let progress = store.progress();

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::boottime::boottime;
+
 pub(crate) trait WallClock: Debug + Send + Sync {
     fn wall(&self) -> Timestamp;
 
@@ -33,9 +35,7 @@ impl WallClock for MachineWall {
     }
 
     fn monotonic(&self) -> Duration {
-        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-        Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
+        boottime()
     }
 }
 
