@@ -18,6 +18,7 @@ mod world;
 
 use world::World;
 
+use crate::dispatch::simulation::seeds;
 use crate::store::local::disk::memory::{Lie, MemoryDisk};
 
 /// Seeds that once failed stay here.
@@ -37,23 +38,9 @@ fn run_on(disk: MemoryDisk, seed: u64) -> Vec<String> {
     runtime.block_on(async { World::new(disk, seed).run().await })
 }
 
-/// `DD_SIMULATION=FIRST..END` runs those seeds instead; `make simulation` runs ten thousand.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "which seeds are run is for whoever runs the test"
-)]
-fn seeds() -> Vec<u64> {
-    let asked = std::env::var("DD_SIMULATION").ok();
-    let Some((first, end)) = asked.as_deref().and_then(|range| range.split_once("..")) else {
-        return PINNED.into_iter().chain(1000..1030).collect();
-    };
-    let bound = |text: &str| text.parse::<u64>().expect("DD_SIMULATION=FIRST..END");
-    (bound(first)..bound(end)).collect()
-}
-
 #[test]
 fn nothing_is_lost_whatever_happens_in_whatever_order() {
-    for seed in seeds() {
+    for seed in seeds(&PINNED, 1000..1030) {
         let ran = std::panic::catch_unwind(|| run(seed));
         assert!(ran.is_ok(), "seed {seed}");
     }

@@ -134,11 +134,16 @@ impl State {
         self.look(&delivery.site, turn);
     }
 
+    /// What the store is asked about comes back with the last answer.
     fn put_back(&mut self, waiting: Waiting, turn: &mut Turn<'_>) {
         let name = waiting.delivery.site.clone();
         let Some(queue) = self.sites.get_mut(&name) else {
             return;
         };
+        if self.asking.contains_key(&waiting.delivery) {
+            queue.rest = super::site::Rest::More;
+            return;
+        }
         queue.put_back(waiting);
         if matches!(queue.phase, Phase::Idle | Phase::Waiting(Why::Deferred, _)) {
             self.wake(&name, turn);

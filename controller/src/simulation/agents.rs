@@ -1,9 +1,7 @@
 //! The agents' side of a turn: they attach, take orders, beat, hand over and go.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use dd_proto::id::DeliveryId;
 use dd_proto::name::SiteName;
 use rand::RngExt as _;
 use tokio::sync::mpsc::error::TryRecvError;
@@ -11,13 +9,12 @@ use tokio::sync::mpsc::error::TryRecvError;
 use super::controller::Controller;
 use super::world::World;
 use crate::dispatch::simulation::agent::{Entry, FakeAgent, Life, Work};
-use crate::dispatch::{AgentEvent, Attachment, BEAT, LEASE, Order};
+use crate::dispatch::{AgentEvent, Attachment, BEAT, Hello, LEASE, Order};
+use dd_proto::id::Lease;
 
 pub(super) struct Agent {
     pub(super) fake: FakeAgent,
     pub(super) stream: Option<Stream>,
-    /// Assignments that were marked in doubt.
-    pub(super) marked: BTreeMap<DeliveryId, bool>,
 }
 
 pub(super) struct Stream {
@@ -30,7 +27,7 @@ impl World {
     /// Its journal stays.
     pub(super) fn kill_agent(&mut self, controller: &Controller) {
         let n = self.rng.random_range(0..self.agents.len());
-        self.agents[n].fake.lanes.clear();
+        self.agents[n].fake.ends();
         self.detach(n, controller);
     }
 
@@ -45,6 +42,7 @@ impl World {
         if self.agents[n].stream.is_none() {
             if self.rng.random_bool(0.3) {
                 let hello = self.agents[n].fake.hello();
+                self.note_hello(&hello);
                 let attachment = controller.handle.attach(hello).await;
                 let (last_beat, hello_sent) = (now, now);
                 self.agents[n].stream = Some(Stream {
@@ -63,6 +61,27 @@ impl World {
             if self.rng.random_bool(0.7) {
                 self.step(n, &site, controller).await;
             }
+        }
+    }
+
+    fn note_hello(&mut self, hello: &Hello) {
+        let mut entries = self.ledger.entries();
+        let now = self.began.elapsed();
+        let mut note = |what: &str, lease: &Lease| {
+            let (of, generation) = (&lease.delivery, lease.generation);
+            entries.note(format!(
+                "{now:?} {} has {what} {of} {generation:?}",
+                hello.agent
+            ));
+        };
+        for lease in &hello.work_in_hand {
+            note("in hand", lease);
+        }
+        for dot in &hello.in_doubt {
+            note("a dot of", &dot.lease);
+        }
+        for report in &hello.reports {
+            note("a report of", &report.lease);
         }
     }
 
@@ -93,16 +112,18 @@ impl World {
             };
             let agent = &mut self.agents[n];
             match order {
-                Order::Welcome { going_on } => agent.fake.welcome(&going_on, sent),
+                Order::Welcome { going_on } => {
+                    let now = self.began.elapsed();
+                    agent.fake.welcome(&going_on, sent, now);
+                }
                 Order::Assign(assignment) => {
                     self.ledger.entries().assigned(&assignment);
-                    let delivery = assignment.lease.delivery.clone();
-                    agent.marked.insert(delivery, assignment.in_doubt);
                     let numbers = assignment.envelope.recipients.iter();
                     let work = Work {
                         lease: assignment.lease,
                         open: numbers.map(|it| it.number).collect(),
                         until: agent.fake.renewed + LEASE,
+                        in_doubt: assignment.in_doubt,
                     };
                     let site = work.lease.delivery.site.clone();
                     let lane = agent.fake.lanes.entry(site).or_default();
@@ -112,6 +133,8 @@ impl World {
                     let now = self.began.elapsed();
                     agent.fake.beat_answered(Duration::from_millis(number), now);
                 }
+                // Now and then its process ends before it has noted that.
+                Order::Acknowledged(_) if self.rng.random_bool(0.1) => {}
                 Order::Acknowledged(lease) => {
                     let entry = agent.fake.acknowledged(&lease);
                     if let Some(Entry::Report(report)) = entry {
@@ -137,21 +160,32 @@ impl World {
             .unwrap()
             .1;
         let agent = &mut self.agents[n];
-        let front = agent
-            .fake
-            .lanes
-            .get(site)
-            .and_then(|lane| lane.waiting.front());
-        let marked =
-            front.is_some_and(|work| agent.marked.get(&work.lease.delivery) == Some(&true));
         let events = {
             let mut entries = self.ledger.entries();
-            let before = entries.received.clone();
             let events =
                 agent
                     .fake
                     .step(site, behaviour, now, &mut entries.received, &mut self.rng);
-            entries.delivered(&before, marked);
+            entries.copies_are_marked();
+            for event in &events {
+                let said = match event {
+                    AgentEvent::DotSent(dot) => ("dot", &dot.lease),
+                    AgentEvent::Report(report) => ("report", &report.lease),
+                    AgentEvent::GivenBack { lease, .. } => ("given back", lease),
+                    _ => continue,
+                };
+                let (
+                    name,
+                    Lease {
+                        delivery,
+                        generation,
+                    },
+                ) = (&agent.fake.name, said.1);
+                entries.note(format!(
+                    "{now:?} {name} says {} {delivery} {generation:?}",
+                    said.0
+                ));
+            }
             for entry in agent.fake.journal.values() {
                 if let Entry::Report(report) = entry {
                     entries.answered(report);
@@ -166,8 +200,7 @@ impl World {
             }
         }
         if self.agents[n].fake.life == Life::Ended {
-            self.agents[n].fake.life = Life::Runs;
-            self.agents[n].fake.lanes.clear();
+            self.agents[n].fake.ends();
             self.detach(n, controller);
         }
     }

@@ -9,7 +9,7 @@ use dd_proto::id::{DeliveryId, RecipientNumber};
 use dd_proto::report::{Disposition, Report};
 
 use crate::dispatch::Assignment;
-use crate::dispatch::simulation::agent::Received;
+use crate::dispatch::simulation::received::Received;
 use crate::store::{Settled, Settlement};
 
 /// Shared by the world and by what watches the store.
@@ -29,14 +29,12 @@ pub(super) struct Entries {
     settling: BTreeSet<To>,
     /// The store said that it is durable.
     pub(super) settled: BTreeMap<To, Settled>,
-    /// The site has it; how often.
+    /// The sites have it.
     pub(super) received: Received,
     /// The site answered 5yz.
     pub(super) refused: BTreeSet<To>,
     /// An operator wanted it gone.
     pub(super) given_up: BTreeSet<DeliveryId>,
-    /// Second copies, all of them from assignments that were marked.
-    pub(super) copies: u32,
     pub(super) trace: Vec<String>,
 }
 
@@ -71,7 +69,7 @@ impl Entries {
             self.note(format!("settled {} {number:?} {what:?}", to.0));
             match what {
                 Settled::Relayed => assert!(
-                    self.received.contains_key(&to),
+                    self.received.has(&to),
                     "{} is settled, and the site never had it",
                     to.0
                 ),
@@ -105,22 +103,13 @@ impl Entries {
         }
     }
 
-    /// A site takes a message: what came before is a copy, and copies are only made in doubt.
-    pub(super) fn delivered(&mut self, before: &Received, marked: bool) {
-        let again: Vec<To> = self
-            .received
-            .iter()
-            .filter(|(to, copies)| before.get(*to).is_some_and(|had| had < copies))
-            .map(|(to, _)| to.clone())
-            .collect();
-        for to in again {
-            assert!(
-                marked,
-                "{} is there twice, and was not in doubt:\n{}",
-                to.0,
-                self.life_of(&to.0)
+    /// Copies are only made in doubt.
+    pub(super) fn copies_are_marked(&self) {
+        if let Some(delivery) = &self.received.unmarked {
+            panic!(
+                "{delivery} is there twice, and was not in doubt:\n{}",
+                self.life_of(delivery)
             );
-            self.copies += 1;
         }
     }
 
@@ -163,7 +152,7 @@ impl Entries {
             // A settlement may be durable though nobody lived to be told.
             let for_a_reason = self.refused.contains(to) || self.given_up.contains(&to.0);
             assert!(
-                self.received.contains_key(to) || for_a_reason,
+                self.received.has(to) || for_a_reason,
                 "{} {:?} was acknowledged, and is lost:\n{}",
                 to.0,
                 to.1,

@@ -74,7 +74,6 @@ impl World {
         let agent = |name: &&str| Agent {
             fake: FakeAgent::new(name),
             stream: None,
-            marked: BTreeMap::new(),
         };
         Self {
             rng: StdRng::seed_from_u64(seed),

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
+use super::received::Received;
 use crate::dispatch::lease::LEASE;
 use crate::dispatch::{AgentEvent, AttachmentId, Ended, Hello, Proved};
 
@@ -35,13 +36,45 @@ pub(crate) struct Work {
     pub(crate) lease: Lease,
     pub(crate) open: Vec<RecipientNumber>,
     pub(crate) until: Duration,
+    /// As the assignment was marked.
+    pub(crate) in_doubt: bool,
+}
+
+/// A message whose dot is out.
+#[derive(Debug)]
+pub(crate) struct Handing {
+    work: Work,
+    /// What it will report.
+    report: Report,
+}
+
+/// When a session is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Closes {
+    #[default]
+    WithoutWork,
+    AfterTheReply,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Lane {
     pub(crate) waiting: VecDeque<Work>,
     pub(crate) session: Option<SessionId>,
+    handing: Option<Handing>,
+    closes: Closes,
     accepted: u32,
+}
+
+impl Lane {
+    /// Leases that the agent names in its Hello.
+    fn in_hand(&self) -> impl Iterator<Item = &Work> {
+        let handing = self.handing.iter().map(|handing| &handing.work);
+        self.waiting.iter().chain(handing)
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.handing.is_none()
+    }
 }
 
 #[derive(Debug)]
@@ -76,9 +109,6 @@ pub(crate) enum Entry {
     Report(Report),
 }
 
-/// What a site has received: counted for each recipient.
-pub(crate) type Received = BTreeMap<(dd_proto::id::DeliveryId, RecipientNumber), u32>;
-
 impl FakeAgent {
     pub(crate) fn new(name: &str) -> Self {
         Self {
@@ -93,7 +123,7 @@ impl FakeAgent {
     }
 
     pub(crate) fn hello(&self) -> Hello {
-        let in_hand = self.lanes.values().flat_map(|lane| &lane.waiting);
+        let in_hand = self.lanes.values().flat_map(Lane::in_hand);
         let entries = || self.journal.values().cloned();
         Hello {
             agent: self.name.clone(),
@@ -117,19 +147,30 @@ impl FakeAgent {
         }
     }
 
-    pub(crate) fn welcome(&mut self, going_on: &[Lease], sent: Duration) {
+    pub(crate) fn welcome(&mut self, going_on: &[Lease], sent: Duration, now: Duration) {
         self.renewed = sent;
         for lane in self.lanes.values_mut() {
             lane.waiting.retain(|work| going_on.contains(&work.lease));
-            for work in &mut lane.waiting {
-                work.until = sent + LEASE;
+            let handing = lane.handing.iter_mut().map(|handing| &mut handing.work);
+            for work in lane.waiting.iter_mut().chain(handing) {
+                // The attempt goes on, for its dot is out; its lease may not.
+                let goes_on = going_on.contains(&work.lease) && work.until > now;
+                work.until = if goes_on {
+                    sent + LEASE
+                } else {
+                    Duration::ZERO
+                };
             }
         }
     }
 
     pub(crate) fn beat_answered(&mut self, sent: Duration, now: Duration) {
         self.renewed = sent;
-        let work = self.lanes.values_mut().flat_map(|lane| &mut lane.waiting);
+        let lanes = self.lanes.values_mut();
+        let work = lanes.flat_map(|lane| {
+            let handing = lane.handing.iter_mut().map(|handing| &mut handing.work);
+            lane.waiting.iter_mut().chain(handing)
+        });
         for work in work.filter(|work| work.until > now) {
             work.until = work.until.max(sent + LEASE);
         }
@@ -137,20 +178,32 @@ impl FakeAgent {
 
     /// Leases that are valid by the agent's own clock.
     pub(crate) fn holds(&self, delivery: &dd_proto::id::DeliveryId, now: Duration) -> bool {
-        let mut work = self.lanes.values().flat_map(|lane| &lane.waiting);
+        let mut work = self.lanes.values().flat_map(Lane::in_hand);
         work.any(|work| work.lease.delivery == *delivery && work.until > now)
     }
 
+    /// Ends the session after the transaction in hand.
     pub(crate) fn close(&mut self, site: &SiteName) -> Vec<AgentEvent> {
-        let Some(mut lane) = self.lanes.remove(site) else {
+        let Some(lane) = self.lanes.get_mut(site) else {
             return Vec::new();
         };
-        let mut events = give_back(&mut lane, GivenBack::Closing);
-        events.extend(closed(site, &mut lane, Ended::InOrder));
+        let mut events = give_back(lane, GivenBack::Closing);
+        if lane.handing.is_some() {
+            lane.closes = Closes::AfterTheReply;
+        } else {
+            events.extend(closed(site, lane, Ended::InOrder));
+            self.lanes.remove(site);
+        }
         events
     }
 
-    /// Does one thing for a site: opens a session, or hands one message over, or ends an idle session.
+    /// Its process ends; its journal stays.
+    pub(crate) fn ends(&mut self) {
+        self.lanes.clear();
+        self.life = Life::Runs;
+    }
+
+    /// Does one thing for a site: opens a session, hands one message over, hears the reply, or ends an idle session.
     pub(crate) fn step(
         &mut self,
         site: &SiteName,
@@ -160,10 +213,12 @@ impl FakeAgent {
         rng: &mut StdRng,
     ) -> Vec<AgentEvent> {
         let mut events = Vec::new();
-        let next_session = &mut self.next_session;
         let Some(lane) = self.lanes.get_mut(site) else {
             return events;
         };
+        if let Some(handing) = lane.handing.take() {
+            return self.reply_comes(site, handing, rng);
+        }
         while lane.waiting.front().is_some_and(|work| work.until <= now) {
             let lease = lane.waiting.pop_front().unwrap().lease;
             events.push(AgentEvent::GivenBack {
@@ -172,122 +227,116 @@ impl FakeAgent {
             });
         }
         let Some(session) = lane.session else {
-            let Some(canary) = lane.waiting.front().cloned() else {
-                return events;
-            };
-            *next_session += 1;
-            let session = SessionId(*next_session);
-            let outcome = match behaviour {
-                Behaviour::Up | Behaviour::Shaky | Behaviour::NotSetUp => {
-                    lane.session = Some(session);
-                    events.push(AgentEvent::Proved {
-                        site: site.clone(),
-                        session,
-                        observed: Observed::default(),
-                    });
-                    return events;
-                }
-                Behaviour::Down => Outcome::Unreachable,
-                Behaviour::Impostor => Outcome::WrongHost,
-                Behaviour::Busy => Outcome::Busy,
-                Behaviour::Refuses => Outcome::Refused,
-            };
-            lane.waiting.pop_front();
-            let report = report(&canary, session, outcome, Vec::new());
-            self.journal
-                .insert(key(&canary.lease), Entry::Report(report.clone()));
-            events.push(AgentEvent::Report(report));
-            events.push(AgentEvent::SessionClosed {
-                site: site.clone(),
-                session,
-                proved: Proved::No,
-                accepted: 0,
-                ended: Ended::Lost,
-                detail: "not proved".to_owned(),
-            });
-            events.extend(give_back(lane, GivenBack::SessionEnded));
+            events.extend(self.opens(site, behaviour));
             return events;
         };
         let Some(work) = lane.waiting.pop_front() else {
             events.extend(closed(site, lane, Ended::InOrder));
             return events;
         };
-        let answers = [Behaviour::Up, Behaviour::Shaky, Behaviour::NotSetUp];
-        let ends = !answers.contains(&behaviour);
-        let dice = if ends {
-            0
-        } else if behaviour == Behaviour::Up {
-            99
-        } else if behaviour == Behaviour::NotSetUp {
-            9
-        } else {
-            rng.random_range(0..20)
+        events.extend(self.hands_over(site, session, work, (behaviour, received), rng));
+        events
+    }
+
+    fn opens(&mut self, site: &SiteName, behaviour: Behaviour) -> Vec<AgentEvent> {
+        let mut events = Vec::new();
+        let lane = self.lanes.get_mut(site).unwrap();
+        let Some(canary) = lane.waiting.front().cloned() else {
+            return events;
         };
-        let (outcome, results) = match dice {
-            0 => (Outcome::Broken, Vec::new()),
-            1 => (Outcome::InDoubt, Vec::new()),
-            2 => (Outcome::Busy, Vec::new()),
-            3..6 => (
-                Outcome::Transacted,
-                results(&work, Disposition::Deferred, None),
-            ),
-            6..8 => (
-                Outcome::Transacted,
-                results(&work, Disposition::Relayed, Some(Disposition::Deferred)),
-            ),
-            8 => (Outcome::AgentTrouble, Vec::new()),
-            9 => (
-                Outcome::Transacted,
-                results(&work, Disposition::Failed, None),
-            ),
-            10 => (
-                Outcome::Transacted,
-                results(&work, Disposition::Relayed, Some(Disposition::Failed)),
-            ),
-            _ => (
-                Outcome::Transacted,
-                results(&work, Disposition::Relayed, None),
-            ),
+        self.next_session += 1;
+        let session = SessionId(self.next_session);
+        let outcome = match behaviour {
+            Behaviour::Up | Behaviour::Shaky | Behaviour::NotSetUp => {
+                lane.session = Some(session);
+                events.push(AgentEvent::Proved {
+                    site: site.clone(),
+                    session,
+                    observed: Observed::default(),
+                });
+                return events;
+            }
+            Behaviour::Down => Outcome::Unreachable,
+            Behaviour::Impostor => Outcome::WrongHost,
+            Behaviour::Busy => Outcome::Busy,
+            Behaviour::Refuses => Outcome::Refused,
         };
+        lane.waiting.pop_front();
+        let report = report(&canary, session, outcome, Vec::new());
+        self.journal
+            .insert(key(&canary.lease), Entry::Report(report.clone()));
+        events.push(AgentEvent::Report(report));
+        events.push(AgentEvent::SessionClosed {
+            site: site.clone(),
+            session,
+            proved: Proved::No,
+            accepted: 0,
+            ended: Ended::Lost,
+            detail: "not proved".to_owned(),
+        });
+        events.extend(give_back(lane, GivenBack::SessionEnded));
+        events
+    }
+
+    /// What the site will answer. If a dot goes out, the site has what it accepts before anybody hears of it.
+    fn hands_over(
+        &mut self,
+        site: &SiteName,
+        session: SessionId,
+        work: Work,
+        (behaviour, received): (Behaviour, &mut Received),
+        rng: &mut StdRng,
+    ) -> Vec<AgentEvent> {
+        let (outcome, results) = answers(&work, behaviour, rng);
         let arrives = outcome == Outcome::InDoubt && rng.random_bool(0.5);
         for number in &work.open {
             let relayed = results
                 .iter()
                 .any(|r| r.number == *number && r.disposition == Disposition::Relayed);
             if relayed || arrives {
-                *received
-                    .entry((work.lease.delivery.clone(), *number))
-                    .or_default() += 1;
+                received.comes((work.lease.delivery.clone(), *number), &work);
             }
         }
-        let accepted = results
-            .iter()
-            .any(|it| it.disposition == Disposition::Relayed);
-        lane.accepted += u32::from(accepted);
         let report = report(&work, session, outcome, results);
-        // Now and then the agent ends between dot and report; its journal has only the dot then.
-        let only_dot = outcome == Outcome::InDoubt && rng.random_bool(0.3);
+        let handing = Handing { work, report };
+        if !handing.report.dot_sent {
+            return self.reply_comes(site, handing, rng);
+        }
         let dot = DotSent {
-            lease: work.lease.clone(),
-            recipients: work.open.clone(),
+            lease: handing.work.lease.clone(),
+            recipients: handing.work.open.clone(),
         };
-        let entry = if only_dot {
-            Entry::Dot(dot.clone())
-        } else {
-            Entry::Report(report.clone())
-        };
-        self.journal.insert(key(&work.lease), entry);
-        if report.dot_sent {
-            events.push(AgentEvent::DotSent(dot));
-        }
-        if only_dot {
+        let entry = Entry::Dot(dot.clone());
+        self.journal.insert(key(&handing.work.lease), entry);
+        self.lanes.get_mut(site).unwrap().handing = Some(handing);
+        vec![AgentEvent::DotSent(dot)]
+    }
+
+    fn reply_comes(
+        &mut self,
+        site: &SiteName,
+        Handing { work, report }: Handing,
+        rng: &mut StdRng,
+    ) -> Vec<AgentEvent> {
+        if report.dot_sent && rng.random_bool(0.03) {
+            // It ends with nothing but the dot in its journal.
             self.life = Life::Ended;
-        } else {
-            events.push(AgentEvent::Report(report));
+            return Vec::new();
         }
+        let lane = self.lanes.get_mut(site).unwrap();
+        let mut results = report.recipients.iter();
+        let accepted = results.any(|it| it.disposition == Disposition::Relayed);
+        lane.accepted += u32::from(accepted);
+        let outcome = report.outcome;
+        let entry = Entry::Report(report.clone());
+        self.journal.insert(key(&work.lease), entry);
+        let mut events = vec![AgentEvent::Report(report)];
+        let closes = std::mem::take(&mut lane.closes);
         if matches!(outcome, Outcome::Broken | Outcome::InDoubt | Outcome::Busy) {
             events.extend(closed(site, lane, Ended::Lost));
             events.extend(give_back(lane, GivenBack::SessionEnded));
+        } else if closes == Closes::AfterTheReply {
+            events.extend(closed(site, lane, Ended::InOrder));
         }
         events
     }
@@ -301,7 +350,7 @@ impl FakeAgent {
         let busy = self
             .lanes
             .iter()
-            .filter(|(_, lane)| lane.session.is_some() || !lane.waiting.is_empty());
+            .filter(|(_, lane)| lane.session.is_some() || !lane.is_idle());
         busy.map(|(site, _)| site.clone()).collect()
     }
 }
@@ -331,6 +380,32 @@ fn closed(site: &SiteName, lane: &mut Lane, ended: Ended) -> Option<AgentEvent> 
         ended,
         detail: "over".to_owned(),
     })
+}
+
+/// What becomes of a message at a site.
+fn answers(work: &Work, behaviour: Behaviour, rng: &mut StdRng) -> (Outcome, Vec<RecipientResult>) {
+    let dice = match behaviour {
+        Behaviour::Up => 99,
+        Behaviour::NotSetUp => 9,
+        Behaviour::Shaky => rng.random_range(0..20),
+        Behaviour::Down | Behaviour::Impostor | Behaviour::Busy | Behaviour::Refuses => 0,
+    };
+    let results = |first, others| results(work, first, others);
+    let (relayed, deferred) = (Disposition::Relayed, Disposition::Deferred);
+    match dice {
+        0 => (Outcome::Broken, Vec::new()),
+        1 => (Outcome::InDoubt, Vec::new()),
+        2 => (Outcome::Busy, Vec::new()),
+        3..6 => (Outcome::Transacted, results(deferred, None)),
+        6..8 => (Outcome::Transacted, results(relayed, Some(deferred))),
+        8 => (Outcome::AgentTrouble, Vec::new()),
+        9 => (Outcome::Transacted, results(Disposition::Failed, None)),
+        10 => {
+            let failed = Some(Disposition::Failed);
+            (Outcome::Transacted, results(relayed, failed))
+        }
+        _ => (Outcome::Transacted, results(relayed, None)),
+    }
 }
 
 fn results(work: &Work, first: Disposition, others: Option<Disposition>) -> Vec<RecipientResult> {

@@ -52,7 +52,7 @@ impl World {
             let operator = matches!(settle.evidence.by, By::Operator);
             match settled {
                 Settled::Relayed => {
-                    let received = self.received.contains_key(&(delivery.clone(), *number));
+                    let received = self.received.has(&(delivery.clone(), *number));
                     assert!(received, "settled, and the site never had it");
                     self.relayed += 1;
                 }

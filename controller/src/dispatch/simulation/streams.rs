@@ -88,13 +88,16 @@ impl World {
         }
         match order {
             Order::Welcome { going_on } => {
-                self.agents[n].welcome(&going_on, sent - Duration::from_millis(40).min(sent));
+                let hello_sent = sent - Duration::from_millis(40).min(sent);
+                self.agents[n].welcome(&going_on, hello_sent, self.now);
                 self.soon(10_000, Happening::Beat(n, id));
             }
             Order::BeatAnswer { number } => {
                 let beat_sent = Duration::from_millis(number);
                 self.agents[n].beat_answered(beat_sent, self.now);
             }
+            // Now and then its process ends before it has noted that.
+            Order::Acknowledged(_) if self.is_troubled(0.1) => {}
             Order::Acknowledged(lease) => {
                 let entry = self.agents[n].acknowledged(&lease);
                 if let Some(Entry::Report(report)) = entry {
@@ -169,15 +172,14 @@ impl World {
         let behaviour = self.sites.iter().find(|(s, _)| s.name == *site).unwrap().1;
         let (now, received, rng) = (self.now, &mut self.received, &mut self.rng);
         let events = self.agents[n].step(site, behaviour, now, received, rng);
+        let unmarked = self.received.unmarked.as_ref();
+        assert_eq!(unmarked, None, "there twice, and not in doubt");
         self.tell(n, events);
         if self.agents[n].life == Life::Ended {
-            // Its sessions and its work go with it; its journal stays.
-            self.agents[n].life = Life::Runs;
-            self.agents[n].lanes.clear();
-            return self.disconnect(n);
+            return self.kill(n);
         }
         if self.agents[n].busy().contains(site) {
-            let idle = self.agents[n].lanes[site].waiting.is_empty();
+            let idle = self.agents[n].lanes[site].is_idle();
             self.soon(
                 if idle { 20_000 } else { 2_000 },
                 Happening::Step(n, site.clone()),
@@ -208,6 +210,12 @@ impl World {
         self.apply(Event::Attached { id, hello });
     }
 
+    /// Its sessions and its work go with it; its journal stays.
+    pub(super) fn kill(&mut self, n: usize) {
+        self.agents[n].ends();
+        self.disconnect(n);
+    }
+
     pub(super) fn disconnect(&mut self, n: usize) {
         if let Some(id) = self.agents[n].attachment.take() {
             let name = self.agents[n].name.clone();
@@ -215,6 +223,6 @@ impl World {
             self.canaries.retain(|(agent, _), _| *agent != name);
             self.apply(Event::Detached(id));
         }
-        self.soon(60_000, Happening::Attach(n));
+        self.attaches_soon(n);
     }
 }

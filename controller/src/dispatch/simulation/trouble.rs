@@ -38,7 +38,11 @@ impl World {
             let agent = self.rng.random_range(0..2);
             self.soon(end, Happening::Disconnect(agent));
         }
-        for _ in 0..3 {
+        for _ in 0..6 {
+            let agent = self.rng.random_range(0..2);
+            self.soon(end, Happening::Kill(agent));
+        }
+        for _ in 0..6 {
             self.soon(end, Happening::Restart);
         }
         for action in [Action::Retry, Action::Retry, Action::Fail, Action::Remove] {
@@ -62,6 +66,10 @@ impl World {
         for n in 0..5 {
             self.sites[n].1 = Behaviour::Up;
             self.set_hold(n, None);
+        }
+        // What it has not noted is told again.
+        for n in 0..2 {
+            self.disconnect(n);
         }
         self.run_until(self.now + Duration::from_secs(3 * 3600));
     }
@@ -109,7 +117,7 @@ impl World {
         self.state = State::new(self.start, memory, records, names, self.clock());
         for n in 0..2 {
             self.agents[n].attachment = None;
-            self.soon(if n == 0 { 5_000 } else { 60_000 }, Happening::Attach(n));
+            self.attaches_soon(n);
         }
         let mut newest = BTreeMap::new();
         for waiting in self.mail.values() {

@@ -12,7 +12,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::Ran;
-use super::agent::{Behaviour, FakeAgent, Received, Work};
+use super::agent::{Behaviour, FakeAgent, Work};
+use super::received::Received;
 use super::record::site;
 use crate::dispatch::actions::{Action, Asked};
 use crate::dispatch::event::{Effect, Event, Now, Question, Settle, Warn};
@@ -51,6 +52,7 @@ pub(super) enum Happening {
     Beat(usize, AttachmentId),
     Attach(usize),
     Disconnect(usize),
+    Kill(usize),
     Arrive,
     Change(usize),
     Release(usize),
@@ -135,7 +137,7 @@ impl World {
             mail: BTreeMap::new(),
             sites,
             agents,
-            received: BTreeMap::new(),
+            received: Received::default(),
             streams: BTreeMap::new(),
             last_on: BTreeMap::new(),
             proved: BTreeSet::new(),
@@ -173,6 +175,17 @@ impl World {
     pub(super) fn soon(&mut self, max_ms: u64, happening: Happening) {
         let delay = Duration::from_millis(self.rng.random_range(0..=max_ms));
         self.at(self.now + delay, happening);
+    }
+
+    /// With so much probability, while there is trouble.
+    pub(super) fn is_troubled(&mut self, probability: f64) -> bool {
+        self.mood == Mood::Trouble && self.rng.random_bool(probability)
+    }
+
+    /// Mostly within its seconds, now and then too late for the barrier.
+    pub(super) fn attaches_soon(&mut self, n: usize) {
+        let within = [5_000, 5_000, 60_000][self.rng.random_range(0..3)];
+        self.soon(within, Happening::Attach(n));
     }
 
     fn answer(&mut self, event: Event) {
@@ -278,6 +291,7 @@ impl World {
             Happening::Beat(agent, id) => self.beat(agent, id),
             Happening::Attach(agent) => self.attach(agent),
             Happening::Disconnect(agent) => self.disconnect(agent),
+            Happening::Kill(agent) => self.kill(agent),
             Happening::Arrive => self.arrive(),
             Happening::Change(site) => self.change(site),
             Happening::Release(n) => {
@@ -332,6 +346,7 @@ impl World {
                     lease: assign.lease,
                     open: assign.waiting.open,
                     until: Duration::ZERO,
+                    in_doubt: assign.waiting.in_doubt,
                 };
                 self.send(assign.to, Order::BeatAnswer { number: 0 }, Some(work));
             }

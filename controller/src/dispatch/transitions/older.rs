@@ -3,6 +3,7 @@
 use super::races::lease;
 use super::*;
 use crate::dispatch::Order;
+use crate::dispatch::event::Question;
 use crate::store::Waiting;
 use dd_proto::id::RecipientNumber;
 use dd_proto::report::{DotSent, RecipientResult, Report};
@@ -74,6 +75,13 @@ impl Core {
     }
 }
 
+fn question(effect: &Effect) -> Option<Question> {
+    match effect {
+        Effect::Find(question) => Some(question.clone()),
+        _ => None,
+    }
+}
+
 fn doubts(effect: &Effect) -> Option<bool> {
     match effect {
         Effect::Note(note) => Some(note.in_doubt),
@@ -119,6 +127,26 @@ fn an_older_report_does_not_free_what_goes_on_under_a_newer_lease() {
         core.read(vec![older]);
         assert!(core.assigned.is_empty(), "{news:?}: it is out already");
     }
+}
+
+#[test]
+fn what_the_store_is_still_asked_about_does_not_go_out() {
+    let mut core = Core::two_agents();
+    let older = core.older();
+    core.apply(Event::AllKnown(vec![with_mail()]));
+    core.attach(OUT1, "out1");
+    core.effects.clear();
+    let accepted = report(second(), Outcome::Transacted, result(Disposition::Relayed));
+    core.says_hello(OUT2, &[], &[], &[first(), accepted]);
+    let asked: Vec<_> = core.effects.iter().filter_map(question).collect();
+    assert_eq!(asked.len(), 2);
+    for question in asked {
+        let waiting = Some(older.clone());
+        core.apply(Event::Found { question, waiting });
+    }
+    core.finds(&older);
+    assert!(core.assigned.is_empty(), "the second attempt was accepted");
+    assert!(core.words().contains(&"Settle".to_owned()));
 }
 
 #[test]
