@@ -63,7 +63,8 @@ check:
 # Ten thousand histories of dispatch and store on a disk that forgets; tests run a few of them.
 simulation:
 	DD_SIMULATION=$(or $(SEEDS),0..10000) $(CARGO) test --release --workspace --lib --locked -- --exact \
-	  simulation::nothing_is_lost_whatever_happens_in_whatever_order
+	  simulation::nothing_is_lost_whatever_happens_in_whatever_order \
+	  dispatch::simulation::all_mail_is_relayed_once_sites_answer
 
 fmt:
 	$(CARGO) fmt --all

@@ -39,6 +39,20 @@ pub(crate) struct Asked {
     pub(crate) token: Token,
     pub(crate) action: Action,
     pub(crate) deliveries: Vec<DeliveryId>,
+    /// Which time it is asked.
+    pub(super) number: u64,
+}
+
+impl Asked {
+    pub(crate) fn new(token: Token, action: Action, deliveries: Vec<DeliveryId>) -> Self {
+        let number = 0;
+        Self {
+            token,
+            action,
+            deliveries,
+            number,
+        }
+    }
 }
 
 /// What becomes of a site's mail when the site is removed.
@@ -65,10 +79,11 @@ enum Reading {
 }
 
 impl State {
-    pub(super) fn act(&mut self, asked: Asked, turn: &mut Turn<'_>) {
+    pub(super) fn act(&mut self, mut asked: Asked, turn: &mut Turn<'_>) {
         if self.refused(&asked, turn) {
             return;
         }
+        asked.number = self.number();
         for delivery in &asked.deliveries {
             if let Some(queue) = self.sites.get_mut(&delivery.site) {
                 queue.drop_from_head(delivery.message);
@@ -93,7 +108,7 @@ impl State {
     pub(super) fn looked(&mut self, asked: Asked, found: Vec<Waiting>, turn: &mut Turn<'_>) {
         let mut stale = false;
         for delivery in &asked.deliveries {
-            stale |= self.answered(delivery);
+            stale |= self.answered(delivery, asked.number);
         }
         if stale {
             return self.act(asked, turn);

@@ -240,6 +240,8 @@ pub(crate) struct Warn {
 pub(crate) struct Question {
     pub(crate) agent: AgentName,
     pub(crate) asks: Asks,
+    /// Which time it is asked; what left the hand later, the answer may not know.
+    pub(super) number: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -268,6 +270,15 @@ pub(crate) enum Standing {
 }
 
 impl Question {
+    pub(super) fn new(agent: AgentName, asks: Asks) -> Self {
+        let number = 0;
+        Self {
+            agent,
+            asks,
+            number,
+        }
+    }
+
     pub(super) fn lease(&self) -> &Lease {
         match &self.asks {
             Asks::Report(report, _) => &report.lease,

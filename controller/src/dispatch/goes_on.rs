@@ -136,7 +136,7 @@ impl State {
             Some(waiting) if doubtful => self.mark_in_doubt(&agent, waiting, turn),
             None if doubtful => {
                 let asks = Asks::Dot(lease.clone(), Telling::NotAll);
-                self.ask(Question { agent, asks }, turn);
+                self.ask(Question::new(agent, asks), turn);
             }
             _ => self.returns(leased, &lease),
         }
@@ -163,10 +163,7 @@ impl State {
         match waiting {
             Some(waiting) => self.doubt(agent, &lease, telling, waiting, turn),
             None => self.ask(
-                Question {
-                    agent: agent.clone(),
-                    asks: Asks::Dot(lease, telling),
-                },
+                Question::new(agent.clone(), Asks::Dot(lease, telling)),
                 turn,
             ),
         }

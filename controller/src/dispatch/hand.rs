@@ -18,15 +18,8 @@ use crate::store::{Note, Waiting};
 #[derive(Debug, Default)]
 pub(super) struct AskedFor {
     times: u32,
-    left_hand: LeftHand,
-}
-
-/// Whether it was in hand, and left it, since it was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum LeftHand {
-    #[default]
-    Not,
-    Since,
+    /// It left the hand after this number was given: answers to what was asked before may not know it.
+    left_hand: u64,
 }
 
 impl State {
@@ -117,8 +110,9 @@ impl State {
                 queue.cursor = None;
             }
         }
+        let last = self.last_number();
         if let Some(asked) = self.asking.get_mut(delivery) {
-            asked.left_hand = LeftHand::Since;
+            asked.left_hand = last;
         }
         if in_hand.questions.is_empty() {
             if let Some(waiting) = in_hand.back {
@@ -159,7 +153,7 @@ impl State {
     }
 
     /// Asks what only the store knows. Until it has answered, the delivery is not assigned.
-    pub(super) fn ask(&mut self, question: Question, turn: &mut Turn<'_>) {
+    pub(super) fn ask(&mut self, mut question: Question, turn: &mut Turn<'_>) {
         let delivery = question.lease().delivery.clone();
         if self.is_early(question.lease().generation) {
             self.early.push(question);
@@ -184,22 +178,36 @@ impl State {
             }
         }
         self.asking_for(&delivery);
+        question.number = self.number();
         turn.effect(Effect::Find(question));
     }
 
     pub(super) fn asking_for(&mut self, delivery: &DeliveryId) {
+        if !self.asking.contains_key(delivery)
+            && let Some(queue) = self.sites.get_mut(&delivery.site)
+        {
+            queue.asked += 1;
+        }
         self.asking.entry(delivery.clone()).or_default().times += 1;
     }
 
     /// The store has answered; true if the answer may not know what became of the delivery since.
-    pub(super) fn answered(&mut self, delivery: &DeliveryId) -> bool {
+    pub(super) fn answered(&mut self, delivery: &DeliveryId, number: u64) -> bool {
         let Some(asked) = self.asking.get_mut(delivery) else {
             return false;
         };
         asked.times -= 1;
-        let stale = asked.left_hand == LeftHand::Since;
+        let stale = number <= asked.left_hand;
         if asked.times == 0 {
             self.asking.remove(delivery);
+            if let Some(queue) = self.sites.get_mut(&delivery.site) {
+                queue.asked = queue.asked.saturating_sub(1);
+                // A read may have passed it by.
+                queue.rest = super::site::Rest::More;
+                if let Some(reading) = &mut queue.reading {
+                    reading.again = Again::Yes;
+                }
+            }
         }
         stale
     }

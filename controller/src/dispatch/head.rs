@@ -66,7 +66,7 @@ impl State {
             }
             return;
         }
-        if queue.in_hand == 0 && queue.head.is_empty() {
+        if queue.in_hand == 0 && queue.asked == 0 && queue.head.is_empty() {
             self.nothing_due(name, turn);
         }
     }

@@ -80,7 +80,7 @@ impl State {
     ) {
         let asks = Asks::Report(Box::new(report), standing);
         let agent = agent.clone();
-        self.ask(Question { agent, asks }, turn);
+        self.ask(Question::new(agent, asks), turn);
     }
 
     /// The store has said whether the delivery is open.
@@ -91,7 +91,7 @@ impl State {
         turn: &mut Turn<'_>,
     ) {
         let lease = question.lease().clone();
-        let stale = self.answered(&lease.delivery);
+        let stale = self.answered(&lease.delivery, question.number);
         let Some(waiting) = waiting else {
             if let Asks::Report(report, _) = &question.asks {
                 self.counters.duplicates += u64::from(accepted_some(report));
@@ -367,7 +367,7 @@ impl State {
         }
         let agent = agent.clone();
         let asks = Asks::Dot(lease.clone(), Telling::NotAll);
-        self.ask(Question { agent, asks }, turn);
+        self.ask(Question::new(agent, asks), turn);
     }
 
     pub(super) fn given_back(

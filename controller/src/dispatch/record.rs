@@ -50,6 +50,8 @@ impl State {
             queue.in_hand += 1;
             queue.out += u32::from(hand.leased.is_some());
         }
+        let asked = self.asking.keys().filter(|it| it.site == name).count();
+        queue.asked = u32::try_from(asked).unwrap_or(u32::MAX);
         self.sites.insert(name, queue);
     }
 

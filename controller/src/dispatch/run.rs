@@ -322,11 +322,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                     left,
                 };
                 self.actions.insert(token, acting);
-                self.apply(Event::Act(Asked {
-                    token,
-                    action,
-                    deliveries,
-                }));
+                self.apply(Event::Act(Asked::new(token, action, deliveries)));
             }
             Ask::CloseSite(site, left, answer) => {
                 let token = Token(self.number());

@@ -204,6 +204,8 @@ pub(super) struct SiteQueue {
     /// Deliveries leased, and all that are in hand.
     pub(super) out: u32,
     pub(super) in_hand: u32,
+    /// Deliveries the store is asked about.
+    pub(super) asked: u32,
     pub(super) progress: Progress,
     pub(super) deferred_in_row: u32,
     /// When it last became Ready after a session ended.
@@ -254,6 +256,7 @@ impl SiteQueue {
             canary: None,
             out: 0,
             in_hand: 0,
+            asked: 0,
             progress: Progress::None,
             deferred_in_row: 0,
             reconnected: None,

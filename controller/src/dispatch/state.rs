@@ -64,7 +64,7 @@ pub(crate) struct State {
     pub(super) counters: Counters,
     pub(super) walks: Walks,
     pub(super) clock: WallClock,
-    /// The newest number of a read.
+    /// The newest number of a read or a question.
     last_read: u64,
     pub(super) watched: Watched,
     /// For those who watch; taken out by the loop.
@@ -426,7 +426,11 @@ impl State {
         }
     }
 
-    /// Numbers a read.
+    pub(super) fn last_number(&self) -> u64 {
+        self.last_read
+    }
+
+    /// Numbers a read, or a question.
     pub(super) fn number(&mut self) -> u64 {
         self.last_read += 1;
         self.last_read

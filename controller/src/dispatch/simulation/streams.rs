@@ -172,8 +172,9 @@ impl World {
         let behaviour = self.sites.iter().find(|(s, _)| s.name == *site).unwrap().1;
         let (now, received, rng) = (self.now, &mut self.received, &mut self.rng);
         let events = self.agents[n].step(site, behaviour, now, received, rng);
-        let unmarked = self.received.unmarked.as_ref();
-        assert_eq!(unmarked, None, "there twice, and not in doubt");
+        if let Some(twice) = &self.received.unmarked {
+            panic!("there twice, and not in doubt:\n{}", self.life_of(twice));
+        }
         self.tell(n, events);
         if self.agents[n].life == Life::Ended {
             return self.kill(n);

@@ -154,11 +154,7 @@ impl World {
         let deliveries: Vec<_> = self.mail.keys().skip(skip).take(3).cloned().collect();
         self.number += 1;
         let token = Token(self.number);
-        self.apply(Event::Act(Asked {
-            token,
-            action,
-            deliveries,
-        }));
+        self.apply(Event::Act(Asked::new(token, action, deliveries)));
     }
 
     pub(super) fn set_hold(&mut self, n: usize, until: Option<Timestamp>) {

@@ -188,6 +188,13 @@ impl World {
         self.soon(within, Happening::Attach(n));
     }
 
+    /// What the trace says of a delivery.
+    pub(super) fn life_of(&self, delivery: &DeliveryId) -> String {
+        let of_it = delivery.message.to_string();
+        let lines = self.trace.iter().filter(|line| line.contains(&of_it));
+        lines.cloned().collect::<Vec<_>>().join("\n")
+    }
+
     fn answer(&mut self, event: Event) {
         self.soon(30, Happening::Core(Box::new(event)));
     }
@@ -199,7 +206,9 @@ impl World {
             .values()
             .filter(|waiting| !waiting.failed)
             .collect();
-        assert!(left.is_empty(), "not relayed: {left:#?}\n{:#?}", self.state);
+        for waiting in left {
+            panic!("not relayed:\n{}", self.life_of(&waiting.delivery));
+        }
         for agent in &self.agents {
             assert!(
                 agent.journal.is_empty(),

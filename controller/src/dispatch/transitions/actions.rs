@@ -6,10 +6,18 @@ use crate::dispatch::release::Token;
 use crate::store::{Settled, Waiting};
 
 fn asked(action: Action, waiting: &[Waiting]) -> Asked {
-    Asked {
-        token: Token(1),
-        action,
-        deliveries: waiting.iter().map(|it| it.delivery.clone()).collect(),
+    let deliveries = waiting.iter().map(|it| it.delivery.clone());
+    Asked::new(Token(1), action, deliveries.collect())
+}
+
+impl Core {
+    /// What the store is asked for on an operator's behalf.
+    fn looks(&self) -> Asked {
+        let asked = self.effects.iter().rev().find_map(|effect| match effect {
+            Effect::Look(asked) => Some(asked.clone()),
+            _ => None,
+        });
+        asked.expect("the store was asked")
     }
 }
 
@@ -31,7 +39,8 @@ fn what_is_asked_for_is_not_sent_meanwhile_and_what_was_settled_is_not_sent_agai
     let waiting = core.waiting();
     core.apply(Event::Arrived(waiting.clone()));
     let asked = asked(Action::Retry, std::slice::from_ref(&waiting));
-    core.apply(Event::Act(asked.clone()));
+    core.apply(Event::Act(asked));
+    let asked = core.looks();
     core.attach(OUT1, "out1");
     core.proved();
     core.read(vec![waiting.clone()]);
@@ -56,13 +65,14 @@ fn what_is_asked_for_is_not_sent_meanwhile_and_what_was_settled_is_not_sent_agai
     });
     core.all_written();
     core.apply(Event::Looked {
-        asked: asked.clone(),
+        asked,
         found: vec![waiting],
     });
     assert!(
         core.words().contains(&"Look".to_owned()),
         "it is looked at again"
     );
+    let asked = core.looks();
     core.effects.clear();
     core.apply(Event::Looked {
         asked,

@@ -150,6 +150,28 @@ fn what_the_store_is_still_asked_about_does_not_go_out() {
 }
 
 #[test]
+fn answers_about_one_mail_come_to_an_end_however_often_it_is_told_of() {
+    let mut core = Core::two_agents();
+    let older = core.older();
+    core.apply(Event::AllKnown(vec![with_mail()]));
+    core.attach(OUT1, "out1");
+    core.effects.clear();
+    core.says_hello(OUT2, &[], &[], &[first(), first(), first()]);
+    for answers in 0.. {
+        let asked: Vec<_> = core.effects.iter().filter_map(question).collect();
+        core.effects.clear();
+        if asked.is_empty() {
+            return;
+        }
+        assert!(answers < 10, "it is asked again and again");
+        for question in asked {
+            let waiting = Some(older.clone());
+            core.apply(Event::Found { question, waiting });
+        }
+    }
+}
+
+#[test]
 fn of_two_leases_that_are_named_the_greater_goes_on() {
     let older = first().lease;
     let mut core = Core::two_agents();

@@ -96,7 +96,7 @@ fn a_read_before_the_note_is_written_does_not_forget_when_the_message_is_due() {
 }
 
 #[test]
-fn what_is_put_off_while_the_site_is_idle_is_tried_at_its_time() {
+fn a_site_is_not_idle_while_the_store_is_asked_about_its_mail() {
     let mut core = Core::two_agents();
     let earlier = lease(1, 1);
     let mut hello = hello("out1");
@@ -115,7 +115,7 @@ fn what_is_put_off_while_the_site_is_idle_is_tried_at_its_time() {
     for _ in 0..3 {
         core.read(Vec::new());
     }
-    assert_eq!(core.phase(), "idle");
+    assert_eq!(core.phase(), "ready");
     let mut waiting = core.waiting();
     waiting.delivery = earlier.delivery.clone();
     core.apply(Event::Found {
@@ -123,6 +123,9 @@ fn what_is_put_off_while_the_site_is_idle_is_tried_at_its_time() {
         waiting: Some(waiting),
     });
     core.written(&earlier.delivery);
+    for _ in 0..3 {
+        core.read_with(Vec::new(), Some(wall(Duration::from_secs(300))));
+    }
     assert_eq!(core.phase(), "waiting(deferred)");
 }
 
