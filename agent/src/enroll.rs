@@ -67,7 +67,7 @@ impl Enroll {
             match self.regain(ended.as_ref()).await {
                 Ok(identity) => return Ok(identity),
                 Err(error @ (IdentityError::Unreachable { .. } | IdentityError::Unanswered(_))) => {
-                    tracing::warn!(error = chain(&error), "no certificate yet")
+                    tracing::warn!(error = chain(&error), "no certificate yet");
                 }
                 Err(error) => return Err(error).context("there is no certificate to be had"),
             }
