@@ -201,12 +201,8 @@ impl World {
 
     pub(super) fn finish(self) -> Ran {
         assert!(self.accepted >= 250 && self.relayed > 0 && self.answers > 0);
-        let left: Vec<_> = self
-            .mail
-            .values()
-            .filter(|waiting| !waiting.failed)
-            .collect();
-        for waiting in left {
+        let mut left = self.mail.values().filter(|waiting| !waiting.failed);
+        if let Some(waiting) = left.next() {
             panic!("not relayed:\n{}", self.life_of(&waiting.delivery));
         }
         for agent in &self.agents {
