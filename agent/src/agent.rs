@@ -79,9 +79,10 @@ impl Agent {
     /// # Errors
     /// It could not be noted: the dot must not go out.
     pub async fn dot_goes_out(&self, dot: DotSent) -> Result<(), JournalError> {
-        let told = pb::DotSent::from(dot.clone());
-        self.note(move |journal| journal.dot_sent(&dot)).await?;
-        self.tell(Event::DotSent(told));
+        let lease = dot.lease.clone();
+        let (dot, noted) = self.note(lease, dot.into(), Journal::dot_sent).await;
+        noted?;
+        self.tell(Event::DotSent(dot));
         Ok(())
     }
 
@@ -89,12 +90,14 @@ impl Agent {
     pub async fn report(&self, report: Report) {
         log(&report);
         let lease = report.lease.clone();
-        let told = pb::Report::from(report.clone());
-        if let Err(error) = self.note(move |journal| journal.report(&report)).await {
+        let (report, noted) = self
+            .note(lease.clone(), report.into(), Journal::report)
+            .await;
+        if let Err(error) = noted {
             tracing::error!(%error, "a report is not in the journal");
         }
         self.leases.done(&lease);
-        self.tell(Event::Report(told));
+        self.tell(Event::Report(report));
     }
 
     /// Gives an assignment back untried.
@@ -114,16 +117,23 @@ impl Agent {
     }
 
     /// A sync takes milliseconds, so it does not run where sessions do.
-    async fn note<F>(&self, write: F) -> Result<(), JournalError>
-    where
-        F: FnOnce(&Journal) -> Result<(), JournalError> + Send + 'static,
-    {
+    async fn note<T: Send + 'static>(
+        &self,
+        lease: Lease,
+        entry: T,
+        write: fn(&Journal, &Lease, &T) -> Result<(), JournalError>,
+    ) -> (T, Result<(), JournalError>) {
         if self.journal.sync() == Sync::Written {
-            return write(&self.journal);
+            let noted = write(&self.journal, &lease, &entry);
+            return (entry, noted);
         }
         let journal = Arc::clone(&self.journal);
-        match tokio::task::spawn_blocking(move || write(&journal)).await {
-            Ok(result) => result,
+        let writing = move || {
+            let noted = write(&journal, &lease, &entry);
+            (entry, noted)
+        };
+        match tokio::task::spawn_blocking(writing).await {
+            Ok(written) => written,
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         }
     }

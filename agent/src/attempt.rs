@@ -257,7 +257,7 @@ pub async fn settle(
             session: id,
             outcome: ended.outcome,
             detail,
-            observed: live.session.seen().to_observed(live.session.proof(), None),
+            observed: live.observed.clone(),
             recipients: ended.recipients,
             dot_sent: ended.dot_sent,
             reply: ended.reply,

@@ -298,6 +298,7 @@ impl Control {
                 _ = stream.beat.tick() => stream.beat()?,
                 _ = look.tick() => {
                     self.watch_the_debt()?;
+                    self.agent.journal.write_notes()?;
                     if drained_told && self.agent.leases.is_empty() && self.agent.journal.is_empty() {
                         return Ok(Stream::Drained);
                     }

@@ -5,6 +5,8 @@
 //! # Invariants
 //! - What [`Journal::dot_sent`] and [`Journal::report`] have returned from survives the end of this process; while
 //!   [`Sync::EachRecord`] is set (the controller is away, or owes an acknowledgement) it survives a power cut too.
+//! - What [`Journal::forget`] has returned from may come back after the end of this process: the note of it is written
+//!   with the next record, or by [`Journal::write_notes`]. Telling a report twice loses nothing.
 //! - A torn or damaged end is cut at open; what stood before it is kept.
 //! - Compaction writes a new file, syncs it, renames it over the old one and syncs the directory: a crash leaves one
 //!   of the two, whole.
@@ -17,7 +19,6 @@ use std::sync::{Mutex, PoisonError};
 
 use dd_proto::id::Lease;
 use dd_proto::pb;
-use dd_proto::report::{DotSent, Report};
 use prost::Message as _;
 
 const FILE: &str = "journal";
@@ -26,8 +27,10 @@ const MAGIC: &[u8; 8] = b"ddjrnl1\n";
 const FRAME: usize = 4 + 1 + 4;
 /// A report names every recipient with a reply; this is far above what intake accepts.
 const MAX_RECORD: usize = 64 << 20;
-/// Forgotten bytes from which on compaction is worth its syncs.
-const COMPACT_FROM: u64 = 1 << 20;
+/// Forgotten bytes from which on compaction is worth its syncs: some ten thousand messages.
+const COMPACT_FROM: u64 = 8 << 20;
+/// Notes of what is forgotten that wait for a record to be written with.
+const FORGOTTEN_BYTES: usize = 64 << 10;
 
 /// Why the journal cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -51,11 +54,11 @@ pub enum Sync {
     EachRecord,
 }
 
-/// What is known of one lease.
-#[derive(Debug, Clone, Default)]
+/// What is known of one lease: messages as they are in the file.
+#[derive(Debug, Default)]
 struct Entry {
-    dot_sent: Option<pb::DotSent>,
-    report: Option<pb::Report>,
+    dot_sent: Option<Vec<u8>>,
+    report: Option<Vec<u8>>,
     bytes: u64,
     /// Place in the order of the file.
     order: u64,
@@ -72,6 +75,8 @@ struct Inner {
     directory: PathBuf,
     path: PathBuf,
     file: File,
+    /// Records to be written; between two calls only notes of what is forgotten.
+    unwritten: Vec<u8>,
     bytes: u64,
     live: u64,
     next: u64,
@@ -122,6 +127,7 @@ impl Journal {
             directory: directory.to_owned(),
             path: path.clone(),
             file,
+            unwritten: Vec::new(),
             bytes: MAGIC.len() as u64,
             live: 0,
             next: 0,
@@ -151,31 +157,28 @@ impl Journal {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that the final dot is about to go out.
+    /// Notes that the final dot of this lease's delivery is about to go out.
     ///
     /// # Errors
     /// It is not noted: the dot must not go out.
-    pub fn dot_sent(&self, dot: &DotSent) -> Result<(), JournalError> {
-        let message = pb::DotSent::from(dot.clone());
-        let mut inner = self.lock();
-        let bytes = inner.append(Kind::DotSent, &message.encode_to_vec())?;
-        inner.add(dot.lease.clone(), bytes, |entry| {
-            entry.dot_sent = Some(message);
-        });
-        Ok(())
+    pub fn dot_sent(&self, lease: &Lease, dot: &pb::DotSent) -> Result<(), JournalError> {
+        self.add(lease, Kind::DotSent, dot.encode_to_vec())
     }
 
-    /// Notes what came of an attempt.
+    /// Notes what came of the attempt under this lease.
     ///
     /// # Errors
     /// It is not noted; it may be sent all the same.
-    pub fn report(&self, report: &Report) -> Result<(), JournalError> {
-        let message = pb::Report::from(report.clone());
+    pub fn report(&self, lease: &Lease, report: &pb::Report) -> Result<(), JournalError> {
+        self.add(lease, Kind::Report, report.encode_to_vec())
+    }
+
+    fn add(&self, lease: &Lease, kind: Kind, payload: Vec<u8>) -> Result<(), JournalError> {
         let mut inner = self.lock();
-        let bytes = inner.append(Kind::Report, &message.encode_to_vec())?;
-        inner.add(report.lease.clone(), bytes, |entry| {
-            entry.report = Some(message);
-        });
+        frame(&mut inner.unwritten, kind, &payload);
+        inner.write()?;
+        let bytes = (payload.len() + FRAME) as u64;
+        inner.add(lease.clone(), bytes, kind, payload);
         Ok(())
     }
 
@@ -190,8 +193,27 @@ impl Journal {
         };
         inner.live -= entry.bytes;
         let message = pb::Lease::from(lease.clone());
-        inner.append(Kind::Forgotten, &message.encode_to_vec())?;
+        frame(
+            &mut inner.unwritten,
+            Kind::Forgotten,
+            &message.encode_to_vec(),
+        );
+        if inner.unwritten.len() >= FORGOTTEN_BYTES {
+            inner.write()?;
+        }
         inner.compact_if_worth_it()
+    }
+
+    /// Writes what [`Journal::forget`] has left to be written.
+    ///
+    /// # Errors
+    /// It is not written; those entries are sent again after a restart.
+    pub fn write_notes(&self) -> Result<(), JournalError> {
+        let mut inner = self.lock();
+        match inner.unwritten.is_empty() {
+            true => Ok(()),
+            false => inner.write(),
+        }
     }
 
     /// What the controller has not acknowledged, oldest first.
@@ -199,12 +221,7 @@ impl Journal {
         let inner = self.lock();
         let mut entries: Vec<&Entry> = inner.entries.values().collect();
         entries.sort_by_key(|entry| entry.order);
-        let told = |entry: &Entry| match (&entry.report, &entry.dot_sent) {
-            (Some(report), _) => Some(pb::journaled::Entry::Report(report.clone())),
-            (None, Some(dot)) => Some(pb::journaled::Entry::DotSent(dot.clone())),
-            (None, None) => None,
-        };
-        entries.into_iter().filter_map(told).collect()
+        entries.into_iter().filter_map(Entry::told).collect()
     }
 
     /// Whether anything waits for an acknowledgement.
@@ -231,35 +248,65 @@ impl Journal {
     }
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // At worst the next start tells what was told.
+        let _ = self.write();
+    }
+}
+
+impl Entry {
+    fn told(&self) -> Option<pb::journaled::Entry> {
+        // What was encoded here, or decoded at open, can be decoded.
+        match (&self.report, &self.dot_sent) {
+            (Some(report), _) => {
+                let report = pb::Report::decode(report.as_slice()).ok()?;
+                Some(pb::journaled::Entry::Report(report))
+            }
+            (None, Some(dot)) => {
+                let dot = pb::DotSent::decode(dot.as_slice()).ok()?;
+                Some(pb::journaled::Entry::DotSent(dot))
+            }
+            (None, None) => None,
+        }
+    }
+}
+
 impl Inner {
     fn error(&self, what: &'static str) -> impl FnOnce(std::io::Error) -> JournalError + use<> {
         let path = self.path.clone();
         move |source| JournalError::Io { path, what, source }
     }
 
-    fn append(&mut self, kind: Kind, payload: &[u8]) -> Result<u64, JournalError> {
-        let record = frame(kind, payload);
-        if let Err(source) = self.file.write_all(&record) {
+    fn write(&mut self) -> Result<(), JournalError> {
+        let records = std::mem::take(&mut self.unwritten);
+        if let Err(source) = self.file.write_all(&records) {
             // Half a record would hide everything behind it.
             let _ = self.file.set_len(self.bytes);
             let _ = self.file.seek(SeekFrom::Start(self.bytes));
             return Err(self.error("written")(source));
         }
-        self.bytes += record.len() as u64;
+        self.bytes += records.len() as u64;
+        self.unwritten = records;
+        self.unwritten.clear();
         if self.sync == Sync::EachRecord {
             self.file.sync_data().map_err(self.error("synced"))?;
         }
-        Ok(record.len() as u64)
+        Ok(())
     }
 
-    fn add(&mut self, lease: Lease, bytes: u64, set: impl FnOnce(&mut Entry)) {
+    fn add(&mut self, lease: Lease, bytes: u64, kind: Kind, payload: Vec<u8>) {
         let order = self.next;
         self.next += 1;
         let entry = self.entries.entry(lease).or_insert_with(|| Entry {
             order,
             ..Entry::default()
         });
-        set(entry);
+        match kind {
+            Kind::DotSent => entry.dot_sent = Some(payload),
+            Kind::Report => entry.report = Some(payload),
+            Kind::Forgotten => {}
+        }
         entry.bytes += bytes;
         self.live += bytes;
     }
@@ -281,13 +328,16 @@ impl Inner {
         match kind {
             Kind::DotSent => {
                 let dot = pb::DotSent::decode(payload).ok()?;
-                let lease = dot.lease.clone()?.try_into().ok()?;
-                self.add(lease, bytes, |entry| entry.dot_sent = Some(dot));
+                self.add(dot.lease?.try_into().ok()?, bytes, kind, payload.to_vec());
             }
             Kind::Report => {
                 let report = pb::Report::decode(payload).ok()?;
-                let lease = report.lease.clone()?.try_into().ok()?;
-                self.add(lease, bytes, |entry| entry.report = Some(report));
+                self.add(
+                    report.lease?.try_into().ok()?,
+                    bytes,
+                    kind,
+                    payload.to_vec(),
+                );
             }
             Kind::Forgotten => {
                 let lease: Lease = pb::Lease::decode(payload).ok()?.try_into().ok()?;
@@ -300,7 +350,7 @@ impl Inner {
     }
 
     fn compact_if_worth_it(&mut self) -> Result<(), JournalError> {
-        let forgotten = self.bytes - self.live;
+        let forgotten = self.bytes.saturating_sub(self.live);
         if forgotten < COMPACT_FROM || forgotten < self.live {
             return Ok(());
         }
@@ -309,16 +359,18 @@ impl Inner {
         entries.sort_by_key(|entry| entry.order);
         for entry in entries {
             if let Some(dot) = &entry.dot_sent {
-                content.extend(frame(Kind::DotSent, &dot.encode_to_vec()));
+                frame(&mut content, Kind::DotSent, dot);
             }
             if let Some(report) = &entry.report {
-                content.extend(frame(Kind::Report, &report.encode_to_vec()));
+                frame(&mut content, Kind::Report, report);
             }
         }
         let file =
             replace(&self.directory, &self.path, &content).map_err(self.error("compacted"))?;
         self.file = file;
         self.bytes = content.len() as u64;
+        // What is forgotten is not in the new file.
+        self.unwritten.clear();
         Ok(())
     }
 }
@@ -344,15 +396,14 @@ pub(crate) fn sync_directory(directory: &Path) -> std::io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-fn frame(kind: Kind, payload: &[u8]) -> Vec<u8> {
+fn frame(records: &mut Vec<u8>, kind: Kind, payload: &[u8]) {
+    let from = records.len();
     let length = u32::try_from(payload.len()).expect("a record is far smaller than 4 GiB");
-    let mut record = Vec::with_capacity(payload.len() + FRAME);
-    record.extend_from_slice(&length.to_le_bytes());
-    record.push(kind as u8);
-    record.extend_from_slice(payload);
-    let crc = crc32c::crc32c(&record);
-    record.extend_from_slice(&crc.to_le_bytes());
-    record
+    records.extend_from_slice(&length.to_le_bytes());
+    records.push(kind as u8);
+    records.extend_from_slice(payload);
+    let crc = crc32c::crc32c(&records[from..]);
+    records.extend_from_slice(&crc.to_le_bytes());
 }
 
 /// The record at `at`, and where it ends; None where there is none that is whole and sound.
@@ -381,17 +432,18 @@ mod tests {
     use super::*;
     use crate::lease::tests::lease;
     use dd_proto::id::{RecipientNumber, SessionId};
-    use dd_proto::report::{Delays, Observed, Outcome};
+    use dd_proto::report::{Delays, DotSent, Observed, Outcome, Report};
 
-    fn dot(counter: u64) -> DotSent {
-        DotSent {
+    fn dot(journal: &Journal, counter: u64) {
+        let dot = DotSent {
             lease: lease(counter),
             recipients: vec![RecipientNumber(0)],
-        }
+        };
+        journal.dot_sent(&lease(counter), &dot.into()).unwrap();
     }
 
-    fn report(counter: u64) -> Report {
-        Report {
+    fn report(journal: &Journal, counter: u64) {
+        let report = Report {
             lease: lease(counter),
             session: SessionId(1),
             outcome: Outcome::Transacted,
@@ -402,7 +454,8 @@ mod tests {
             reply: None,
             delays: Delays::default(),
             at: jiff::Timestamp::UNIX_EPOCH,
-        }
+        };
+        journal.report(&lease(counter), &report.into()).unwrap();
     }
 
     fn kinds(journal: &Journal) -> String {
@@ -417,10 +470,10 @@ mod tests {
     fn what_was_noted_is_told_after_a_restart() {
         let directory = tempfile::tempdir().unwrap();
         let journal = Journal::open(directory.path()).unwrap();
-        journal.dot_sent(&dot(1)).unwrap();
-        journal.dot_sent(&dot(2)).unwrap();
-        journal.report(&report(2)).unwrap();
-        journal.report(&report(3)).unwrap();
+        dot(&journal, 1);
+        dot(&journal, 2);
+        report(&journal, 2);
+        report(&journal, 3);
         journal.forget(&lease(3)).unwrap();
         drop(journal);
         let journal = Journal::open(directory.path()).unwrap();
@@ -428,13 +481,30 @@ mod tests {
     }
 
     #[test]
+    fn what_was_forgotten_is_written_with_the_next_record_or_when_asked() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::open(directory.path()).unwrap();
+        let after_a_kill = || kinds(&Journal::open(directory.path()).unwrap());
+        for counter in 1..4 {
+            report(&journal, counter);
+        }
+        journal.forget(&lease(1)).unwrap();
+        assert_eq!(after_a_kill(), "report report report ");
+        dot(&journal, 4);
+        assert_eq!(after_a_kill(), "report report dot ");
+        journal.forget(&lease(2)).unwrap();
+        journal.write_notes().unwrap();
+        assert_eq!(after_a_kill(), "report dot ");
+    }
+
+    #[test]
     fn a_torn_end_costs_only_itself() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(FILE);
         let journal = Journal::open(directory.path()).unwrap();
-        journal.dot_sent(&dot(1)).unwrap();
+        dot(&journal, 1);
         let whole = std::fs::metadata(&path).unwrap().len();
-        journal.report(&report(1)).unwrap();
+        report(&journal, 1);
         drop(journal);
         let content = std::fs::read(&path).unwrap();
         for cut in usize::try_from(whole).unwrap()..content.len() {
@@ -450,16 +520,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let journal = Journal::open(directory.path()).unwrap();
         journal.set_sync(Sync::Written).unwrap();
-        journal.dot_sent(&dot(0)).unwrap();
-        for counter in 1..2000 {
-            journal.report(&report(counter)).unwrap();
+        dot(&journal, 0);
+        for counter in 1..8000 {
+            report(&journal, counter);
             journal.forget(&lease(counter)).unwrap();
         }
         let length = std::fs::metadata(directory.path().join(FILE))
             .unwrap()
             .len();
         assert!(length < 2 * COMPACT_FROM, "{length}");
-        journal.report(&report(0)).unwrap();
+        report(&journal, 0);
         drop(journal);
         assert_eq!(kinds(&Journal::open(directory.path()).unwrap()), "report ");
     }

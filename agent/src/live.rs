@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use dd_proto::report::Observed;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -36,6 +37,8 @@ enum Stream {
 pub struct Live {
     pub wire: Wire,
     pub session: Established,
+    /// What was seen, as reports tell it: made once, for it takes a certificate apart.
+    pub observed: Observed,
     /// A handoff is under way, or just was.
     pub slot: Option<OwnedSemaphorePermit>,
     pub connected: Instant,
@@ -151,9 +154,11 @@ pub async fn open(
     drop(probe);
     let session = opening.finish()?;
     let wire = wire.expect("an established session has its connection");
+    let observed = session.seen().to_observed(session.proof(), None);
     Ok(Live {
         wire,
         session,
+        observed,
         slot,
         connected,
         proved: now(),

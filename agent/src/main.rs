@@ -55,7 +55,9 @@ fn start() -> anyhow::Result<()> {
         .with_ansi(false)
         .init();
     let token = token(&args)?;
-    tokio::runtime::Builder::new_multi_thread()
+    // One thread: stream, control loop and sessions pass each message on several times, and between threads each time
+    // costs a wake-up. docs/decisions/0044-an-agent-is-one-thread.md
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("the runtime cannot start")?

@@ -375,11 +375,10 @@ impl Shared {
     }
 
     fn tell_proved(&self, id: SessionId, live: &Live) {
-        let observed = live.session.seen().to_observed(live.session.proof(), None);
         self.agent.tell(Event::Proved(pb::Proved {
             site: self.plan.site.to_string(),
             session: id.0,
-            observed: Some(observed.into()),
+            observed: Some(live.observed.clone().into()),
         }));
     }
 
