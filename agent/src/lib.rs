@@ -27,7 +27,7 @@ pub mod targets;
 pub mod tls;
 
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -71,6 +71,7 @@ pub async fn run(
         slots: Arc::new(Semaphore::new(config.slots as usize)),
         probes: Arc::new(Semaphore::new(config.probes as usize)),
         leases: lease::Leases::default(),
+        trouble: Mutex::default(),
         journal,
         controller: watch::Sender::new(None),
         events,

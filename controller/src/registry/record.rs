@@ -21,6 +21,7 @@ use prost::Message as _;
 use super::agents::{AgentRecord, Token};
 use super::authorities::{self, Authority, Origin};
 use super::lists;
+use crate::dispatch::Drain;
 use crate::store::Record;
 
 pub(super) const SITE: &str = "site";
@@ -64,6 +65,9 @@ pub(super) struct AgentRow {
     from_ms: i64,
     #[prost(message, optional, tag = "3")]
     token: Option<TokenRow>,
+    /// 0: it works; 1: an operator drains it.
+    #[prost(uint32, tag = "5")]
+    drain: u32,
     /// Always [`FORMAT`]: without it, a value whose bytes are lost would be an agent without addresses.
     #[prost(uint32, tag = "15")]
     format: u32,
@@ -88,6 +92,10 @@ pub(super) fn encode_agent(agent: &AgentRecord) -> Bytes {
     AgentRow {
         addresses: agent.addresses.iter().map(ToString::to_string).collect(),
         from_ms: agent.from.map_or(0, Timestamp::as_millisecond),
+        drain: match agent.drain {
+            Drain::Works => 0,
+            Drain::Drains => 1,
+        },
         token: agent.token.as_ref().map(|token| TokenRow {
             secret: token.secret.to_vec().into(),
             expires_ms: token.expires.as_millisecond(),
@@ -127,6 +135,11 @@ pub(super) fn decode_agent(record: &Record) -> Result<AgentRecord, Damaged> {
         from: match row.from_ms {
             0 => None,
             ms => Some(at(ms)?),
+        },
+        drain: match row.drain {
+            0 => Drain::Works,
+            1 => Drain::Drains,
+            other => return Err(Damaged(format!("its drain is {other}"))),
         },
         token: row.token.map(token).transpose()?,
     })
@@ -199,6 +212,7 @@ mod tests {
             name: "out1".parse().unwrap(),
             addresses: vec!["192.0.2.1".parse().unwrap()],
             from: None,
+            drain: Drain::Works,
             token: None,
         };
         let mut joining = plain.clone();
@@ -209,6 +223,7 @@ mod tests {
         });
         let mut joined = joining.clone();
         joined.token.as_mut().unwrap().key = Some([2; 32]);
+        joined.drain = Drain::Drains;
         joined.from = Some(Timestamp::from_second(1_600_000_000).unwrap());
         for agent in [plain, joining, joined] {
             let stored = record("out1", encode_agent(&agent));

@@ -39,6 +39,7 @@ use dd_proto::site::Hold;
 use jiff::Timestamp;
 
 use super::authorities::Origin;
+use crate::dispatch::Drain;
 
 pub use read::read;
 pub use write::{site_keys, write};
@@ -75,6 +76,7 @@ pub struct AgentEntry {
     /// Empty: what it has stays.
     pub addresses: Vec<std::net::IpAddr>,
     pub from: Option<Timestamp>,
+    pub drain: Option<Drain>,
 }
 
 /// What a file says of an authority, all of it public.
