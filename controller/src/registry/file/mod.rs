@@ -39,6 +39,7 @@ use dd_proto::site::Hold;
 use jiff::Timestamp;
 
 use super::authorities::Origin;
+use crate::authority::client::AgentKey;
 use crate::dispatch::Drain;
 
 pub use read::read;
@@ -77,6 +78,8 @@ pub struct AgentEntry {
     pub addresses: Vec<std::net::IpAddr>,
     pub from: Option<Timestamp>,
     pub drain: Option<Drain>,
+    /// Counts only where the registry's own record is damaged: a file that is older than a removal must not undo it.
+    pub key: Option<AgentKey>,
 }
 
 /// What a file says of an authority, all of it public.

@@ -26,6 +26,7 @@ use toml::Spanned;
 mod proof;
 
 use super::{AgentEntry, AuthorityEntry, Entry, File, FileError, SiteEntry};
+use crate::authority::client::AgentKey;
 use crate::dispatch::Drain;
 use crate::registry::authorities::Origin;
 
@@ -81,11 +82,12 @@ struct HoldTable {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct AgentTable {
     address: Option<Many<IpAddr>>,
     from: Option<One<Timestamp>>,
     drain: Option<bool>,
+    key_hash: Option<Digest>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -118,6 +120,7 @@ pub fn read(text: &str) -> Result<File, FileError> {
                     true => Drain::Drains,
                     false => Drain::Works,
                 }),
+                key: table.key_hash.map(|it| AgentKey(it.0)),
             })
         })?,
         authorities: entries(tables.authority, at, |_, table: AuthorityTable| {

@@ -183,6 +183,9 @@ fn agent_keys(agent: &AgentRecord) -> Keys {
     if agent.drain == Drain::Drains {
         keys.push(("drain", "true".to_owned()));
     }
+    if let Some(key) = agent.key {
+        keys.push(("key-hash", text(&hex(&key.0))));
+    }
     keys
 }
 
