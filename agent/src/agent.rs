@@ -8,7 +8,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
 use dd_proto::id::{Lease, SessionId};
@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tonic::transport::Channel;
 
+use crate::connect::first_bound;
 use crate::journal::{Journal, JournalError, Sync};
 use crate::lease::Leases;
 use crate::resolve::Resolver;
@@ -43,6 +44,8 @@ pub struct Agent {
     pub probes: Arc<Semaphore>,
     pub leases: Leases,
     pub journal: Arc<Journal>,
+    /// What keeps the agent from working, as it was last told; empty: nothing.
+    pub trouble: Mutex<String>,
     /// The controller, while attached.
     pub controller: watch::Sender<Option<Channel>>,
     pub events: mpsc::UnboundedSender<Event>,
@@ -67,6 +70,27 @@ impl Agent {
 
     pub fn set_rules(&self, rules: TargetRules) {
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+    }
+
+    /// Looks whether any of its own addresses can be bound, and tells it where that has changed: without one the agent
+    /// can do nothing. Returns what keeps it from working.
+    pub fn look_at_addresses(&self) -> String {
+        let trouble = match first_bound(&self.sources) {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        };
+        let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known != trouble {
+            match trouble.as_str() {
+                "" => tracing::info!("its addresses can be bound again"),
+                trouble => tracing::warn!(trouble, "gets no work"),
+            }
+            known.clone_from(&trouble);
+            self.tell(Event::Health(pb::Health {
+                trouble: trouble.clone(),
+            }));
+        }
+        trouble
     }
 
     /// Tells the controller, if it listens. What must not be lost is in the journal.

@@ -98,6 +98,8 @@ async fn one_host(
         Ok(connection) => connection,
         Err(error) => {
             let cause = if error.is_own_trouble() {
+                // Told before the report, so that nothing more comes here.
+                agent.look_at_addresses();
                 Cause::Own
             } else {
                 Cause::Closed

@@ -79,39 +79,42 @@ pub async fn connect(
             Err(error) => failure = Some(error),
         }
     }
-    let Some(&(_, first)) = targets.first() else {
+    let Some((_, first)) = targets.first() else {
         return Err(failure.expect("a resolved host has at least one address"));
     };
+    let first = *first;
     match tokio::time::timeout(CONNECT_TIMEOUT, race(targets)).await {
         Ok(result) => result,
         Err(_) => Err(ConnectError::TimedOut(first)),
     }
 }
 
-/// Source and destination, if the destination is permitted and a source of its family exists.
+/// Sources and destination, if the destination is permitted and a source of its family exists.
 fn target(
     sources: &[IpAddr],
     address: IpAddr,
     port: NonZeroU16,
     rules: &TargetRules,
     site_allows: &[IpNet],
-) -> Result<(IpAddr, SocketAddr), ConnectError> {
+) -> Result<(Vec<IpAddr>, SocketAddr), ConnectError> {
     let address = address.to_canonical();
     rules.check(address, site_allows)?;
-    let source = sources
-        .iter()
-        .find(|source| source.is_ipv4() == address.is_ipv4())
-        .ok_or(ConnectError::NoSource(address))?;
-    Ok((*source, SocketAddr::new(address, port.get())))
+    let of_family = sources.iter().copied();
+    let of_family = of_family.filter(|source| source.is_ipv4() == address.is_ipv4());
+    let of_family: Vec<IpAddr> = of_family.collect();
+    if of_family.is_empty() {
+        return Err(ConnectError::NoSource(address));
+    }
+    Ok((of_family, SocketAddr::new(address, port.get())))
 }
 
-async fn race(targets: Vec<(IpAddr, SocketAddr)>) -> Result<Connection, ConnectError> {
+async fn race(targets: Vec<(Vec<IpAddr>, SocketAddr)>) -> Result<Connection, ConnectError> {
     let mut failure = None;
     let mut connecting = JoinSet::new();
     let mut waiting = targets.into_iter();
     loop {
-        if let Some((source, peer)) = waiting.next() {
-            connecting.spawn(one(source, peer));
+        if let Some((sources, peer)) = waiting.next() {
+            connecting.spawn(one(sources, peer));
         } else if connecting.is_empty() {
             return Err(failure.expect("at least one target was tried"));
         }
@@ -138,25 +141,41 @@ async fn race(targets: Vec<(IpAddr, SocketAddr)>) -> Result<Connection, ConnectE
     }
 }
 
-async fn one(source: IpAddr, peer: SocketAddr) -> Result<Connection, ConnectError> {
-    let bind = |error| ConnectError::Bind {
-        address: source,
-        source: error,
-    };
-    let socket = match source {
-        IpAddr::V4(_) => TcpSocket::new_v4(),
-        IpAddr::V6(_) => TcpSocket::new_v6(),
-    }
-    .map_err(bind)?;
-    socket.bind(SocketAddr::new(source, 0)).map_err(bind)?;
+async fn one(sources: Vec<IpAddr>, peer: SocketAddr) -> Result<Connection, ConnectError> {
+    let (local, socket) = first_bound(&sources)?;
     let refused = |source| ConnectError::Connect { peer, source };
     let stream = socket.connect(peer).await.map_err(refused)?;
     stream.set_nodelay(true).map_err(refused)?;
     Ok(Connection {
         stream,
         peer,
-        local: source,
+        local,
     })
+}
+
+/// A socket on the first of the sources that can be bound.
+///
+/// # Errors
+/// None can; why the first one cannot.
+pub fn first_bound(sources: &[IpAddr]) -> Result<(IpAddr, TcpSocket), ConnectError> {
+    let mut failure = None;
+    for &source in sources {
+        match bound(source) {
+            Ok(socket) => return Ok((source, socket)),
+            Err(error) => failure = failure.or(Some((source, error))),
+        }
+    }
+    let (address, source) = failure.expect("an agent has at least one address");
+    Err(ConnectError::Bind { address, source })
+}
+
+fn bound(source: IpAddr) -> std::io::Result<TcpSocket> {
+    let socket = match source {
+        IpAddr::V4(_) => TcpSocket::new_v4(),
+        IpAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.bind(SocketAddr::new(source, 0))?;
+    Ok(socket)
 }
 
 #[cfg(test)]
@@ -197,6 +216,15 @@ mod tests {
             .await
             .unwrap_err();
         assert!(error.is_own_trouble(), "{error}");
+    }
+
+    #[tokio::test]
+    async fn another_source_of_the_family_stands_in_for_one_that_cannot_be_bound() {
+        let sources = ["192.0.2.1", "127.0.0.78"].map(|it| it.parse().unwrap());
+        let (source, _socket) = first_bound(&sources).unwrap();
+        assert_eq!(source, sources[1]);
+        let error = first_bound(&sources[..1]).unwrap_err();
+        assert!(error.to_string().contains("192.0.2.1"), "{error}");
     }
 
     #[tokio::test]

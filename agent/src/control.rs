@@ -27,6 +27,7 @@ use tonic::{Code, Streaming};
 
 use crate::agent::{Agent, now, wall};
 use crate::config::{Config, Targets};
+use crate::connect::first_bound;
 use crate::deliver::KINDS;
 use crate::enroll::Enroll;
 use crate::identity::{Identity, IdentityError};
@@ -42,6 +43,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(5);
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(30);
 /// An acknowledgement owed for longer than this makes the journal sync.
 const OWED: Duration = Duration::from_secs(1);
+/// So often it is looked whether the outbound addresses can be bound.
+const ADDRESSES: Duration = Duration::from_secs(1);
 /// At most this long a drain takes.
 pub const DRAIN: Duration = Duration::from_secs(20);
 
@@ -215,15 +218,19 @@ impl Control {
         // What was told while nobody listened is in the journal, or void.
         while self.events.try_recv().is_ok() {}
         let in_hand = self.agent.leases.in_hand();
+        let trouble = self.agent.look_at_addresses();
+        let sources = self.agent.sources.iter();
+        let bindable = sources.filter(|source| first_bound(&[**source]).is_ok());
         let hello = pb::Hello {
             name: self.config.name.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            addresses: self.agent.sources.iter().map(ToString::to_string).collect(),
+            addresses: bindable.map(ToString::to_string).collect(),
             kinds: KINDS.iter().map(|kind| kind.kind().to_owned()).collect(),
             slots: self.config.slots,
             probes: self.config.probes,
             boot_id: boot_id(),
             work_in_hand: in_hand.iter().cloned().map(Into::into).collect(),
+            trouble,
         };
         send(up, Event::Hello(hello));
         let mut replayed = HashSet::new();
@@ -276,6 +283,7 @@ impl Control {
 
     async fn serve(&mut self, mut stream: Attached) -> Result<Stream, StreamError> {
         let mut look = tokio::time::interval(Duration::from_millis(250));
+        let mut addresses = tokio::time::interval(ADDRESSES);
         let mut draining = self.draining.clone();
         let mut drained_told = false;
         let mut renew_at = now() + self.identity.renew_in(wall());
@@ -303,6 +311,9 @@ impl Control {
                         return Ok(Stream::Drained);
                     }
                 }
+                _ = addresses.tick() => {
+                    self.agent.look_at_addresses();
+                }
                 _ = draining.wait_for(|draining| *draining), if !drained_told => {
                     drained_told = true;
                     send(&stream.up, Event::Draining(pb::Draining {}));
@@ -316,7 +327,12 @@ impl Control {
     }
 
     fn obey(&mut self, order: pb::Order, stream: &mut Attached) -> Result<(), StreamError> {
-        match order.order.ok_or(OrderError("kind"))? {
+        let Some(order) = order.order else {
+            // Of a newer controller: an agent is sent nothing that it has to understand without having said that it does.
+            tracing::debug!("an order of a kind that this version does not know");
+            return Ok(());
+        };
+        match order {
             Order::Welcome(welcome) => {
                 self.welcomed(&welcome, Boottime::now())?;
             }

@@ -29,7 +29,7 @@ pub mod targets;
 pub mod tls;
 
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use dd_proto::token::JoinToken;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -74,6 +74,7 @@ pub async fn run(
         slots: Arc::new(Semaphore::new(config.slots as usize)),
         probes: Arc::new(Semaphore::new(config.probes as usize)),
         leases: lease::Leases::default(),
+        trouble: Mutex::default(),
         journal,
         controller: watch::Sender::new(None),
         events,

@@ -128,6 +128,7 @@ fn bench() -> Bench {
         probes: Arc::new(Semaphore::new(4)),
         leases: Leases::default(),
         journal: Arc::new(Journal::open(state.path()).unwrap()),
+        trouble: Default::default(),
         controller: watch::Sender::new(None),
         events,
         work,

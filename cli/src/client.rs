@@ -11,6 +11,7 @@ use dd_proto::pb;
 use dd_proto::pb::agents_client::AgentsClient;
 use dd_proto::pb::authorities_client::AuthoritiesClient;
 use dd_proto::pb::certificates_client::CertificatesClient;
+use dd_proto::pb::clock_client::ClockClient;
 use dd_proto::pb::queue_client::QueueClient;
 use dd_proto::pb::registry_client::RegistryClient;
 use dd_proto::pb::sites_client::SitesClient;
@@ -90,6 +91,7 @@ impl Controller {
         agents: AgentsClient;
         authorities: AuthoritiesClient;
         certificates: CertificatesClient;
+        clock: ClockClient;
         registry: RegistryClient;
         watch: WatchClient;
     }

@@ -83,6 +83,7 @@ async fn answer(
         Noun::Agent { verb } => cmd::agent::run(verb, controller).await,
         Noun::Ca { verb } => cmd::ca::run(verb, controller).await,
         Noun::Cert { verb } => cmd::cert::run(verb, controller).await,
+        Noun::Clock { verb } => cmd::clock::run(verb, controller).await,
         Noun::Registry { verb } => cmd::registry::run(verb, controller, stdin).await,
         Noun::Watch { .. } => unreachable!("it has no end, see `carried_out`"),
         Noun::Audit { last } => cmd::audit::run(last, controller).await,

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use dd_proto::pb;
 use dd_proto::pb::agents_server::{Agents, AgentsServer};
 use dd_proto::pb::authorities_server::{Authorities, AuthoritiesServer};
+use dd_proto::pb::clock_server::{Clock, ClockServer};
 use dd_proto::pb::queue_server::{Queue, QueueServer};
 use dd_proto::pb::watch_server::{Watch, WatchServer};
 use ddadm::Stdout;
@@ -81,6 +82,10 @@ impl Queue for Echo {
         changed(&request.into_inner())
     }
 
+    async fn fail(&self, request: Request<pb::DeliverySelection>) -> Answer<pb::Changed> {
+        changed(&request.into_inner())
+    }
+
     async fn remove(&self, request: Request<pb::DeliverySelection>) -> Answer<pb::Changed> {
         changed(&request.into_inner())
     }
@@ -107,6 +112,24 @@ impl Agents for Echo {
         Ok(Response::new(pb::AddressesResponse {
             addresses: vec!["192.0.2.10".into()],
             networks: vec![],
+        }))
+    }
+
+    async fn drain(&self, request: Request<pb::AgentName>) -> Answer<pb::AgentStatus> {
+        Ok(Response::new(pb::AgentStatus {
+            name: request.into_inner().name,
+            state: "draining".into(),
+            in_flight: 2,
+            drain: true,
+            ..pb::AgentStatus::default()
+        }))
+    }
+
+    async fn resume(&self, request: Request<pb::AgentName>) -> Answer<pb::AgentStatus> {
+        Ok(Response::new(pb::AgentStatus {
+            name: request.into_inner().name,
+            state: "connected".into(),
+            ..pb::AgentStatus::default()
         }))
     }
 
@@ -169,6 +192,15 @@ impl Authorities for Echo {
 }
 
 #[tonic::async_trait]
+impl Clock for Echo {
+    async fn confirm(&self, _: Request<pb::ConfirmClockRequest>) -> Answer<pb::ClockConfirmed> {
+        Ok(Response::new(pb::ClockConfirmed {
+            alarm: "it jumped".into(),
+        }))
+    }
+}
+
+#[tonic::async_trait]
 impl Watch for Echo {
     type EventsStream = Items<pb::LiveEvent>;
     type AuditStream = Items<pb::AuditEntry>;
@@ -204,6 +236,7 @@ fn everything() -> Routes {
     Routes::new(QueueServer::new(Echo))
         .add_service(AgentsServer::new(Echo))
         .add_service(AuthoritiesServer::new(Echo))
+        .add_service(ClockServer::new(Echo))
         .add_service(WatchServer::new(Echo))
 }
 
@@ -226,12 +259,16 @@ async fn what_is_asked_for_is_what_arrives() {
             "agent add out1 --address 192.0.2.10 --from 2027-01-15T08:00:00Z",
             "192.0.2.10 from 1800000000000\n",
         ),
+        (&format!("queue fail {ID}"), "2 deliveries failed"),
+        ("clock confirm", "the alarm was: it jumped"),
         ("agent list", "no agent"),
         ("agent addresses", "192.0.2.10\n"),
         (
             "agent addresses --format nft",
             "define dd_outbound_v4 = { 192.0.2.10/32 }\n",
         ),
+        ("agent drain out1", "out1: draining; 2 deliveries in hand"),
+        ("agent resume out1", "out1: gets work again"),
         ("agent remove out1", "out1: removed"),
         ("ca list", "no authority"),
         ("ca show member-ca", "member-ca"),

@@ -75,6 +75,7 @@ pub(crate) fn closed(domain: &Domain) -> Site {
         closing: true,
         contact: None,
         allow_targets: Vec::new(),
+        agents: Default::default(),
         password_hash: None,
         wake_hash: None,
     }

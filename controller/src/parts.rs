@@ -62,7 +62,7 @@ impl Parts {
         let agents = registry.agents();
         let agents = agents
             .iter()
-            .map(|agent| (agent.name.clone(), agent.from))
+            .map(|agent| (agent.name.clone(), agent.terms()))
             .collect();
         let settings = dispatch::Settings {
             start_number: store.start_number(),

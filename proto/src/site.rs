@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use crate::domain::Domain;
 use crate::fingerprint::Fingerprint;
 use crate::id::SiteVersion;
-use crate::name::{AuthorityName, SiteName};
+use crate::name::{AgentName, AuthorityName, SiteName};
 use crate::path::Mailbox;
 
 /// A site as the registry has it, complete and checked.
@@ -32,10 +32,19 @@ pub struct Site {
     pub contact: Option<Mailbox>,
     /// Networks its hosts may lie in although the built-in rules forbid them.
     pub allow_targets: Vec<IpNet>,
+    /// Only these carry its mail; empty: any agent does.
+    pub agents: BTreeSet<AgentName>,
     /// argon2id (PHC string) of the wake-up password.
     pub password_hash: Option<String>,
     /// SHA-256 of the secret in its wake-up URL.
     pub wake_hash: Option<[u8; 32]>,
+}
+
+impl Site {
+    /// Whether its mail may go through this agent.
+    pub fn may_go_through(&self, agent: &AgentName) -> bool {
+        self.agents.is_empty() || self.agents.contains(agent)
+    }
 }
 
 /// Which recipients a site has.

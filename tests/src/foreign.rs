@@ -34,6 +34,16 @@ impl ForeignAgent {
     /// # Panics
     /// Something does not start; the panic says what.
     pub fn start(world: &World, name: &str, address: Ipv4Addr, program: &str) -> Self {
+        let agent = Self::introduce(world, name, address, program);
+        world.attached(name);
+        agent
+    }
+
+    /// The same without waiting.
+    ///
+    /// # Panics
+    /// Something does not start; the panic says what.
+    pub fn introduce(world: &World, name: &str, address: Ipv4Addr, program: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let generated = directory.path().join("generated");
         generate(&generated);
@@ -62,8 +72,15 @@ impl ForeignAgent {
             directory,
         };
         agent.run();
-        world.attached(name);
         agent
+    }
+
+    /// Waits for the first line of its log that holds `text`.
+    ///
+    /// # Panics
+    /// It does not run, or there is no such line.
+    pub fn log_line(&mut self, text: &str) -> String {
+        self.process.as_mut().expect("it runs").log_line(text)
     }
 
     /// `kill -9`.

@@ -176,6 +176,12 @@ impl World {
 
     /// Registers an agent, starts it with its token, and waits until it is attached.
     pub fn add_agent(&mut self, name: &str, address: Ipv4Addr) {
+        self.introduce_agent(name, address);
+        self.attached(name);
+    }
+
+    /// The same without waiting.
+    pub fn introduce_agent(&mut self, name: &str, address: Ipv4Addr) {
         let token = self.token(name, address);
         let config = self.agent_config(name, address);
         let path = self.directory.path().join(format!("{name}.toml"));
@@ -187,7 +193,6 @@ impl World {
         });
         let index = self.agents.len() - 1;
         self.run_agent(index, &["--join", &token]);
-        self.attached(name);
     }
 
     /// A join token for an agent.
@@ -234,6 +239,17 @@ impl World {
     pub fn kill_agent(&mut self, name: &str) {
         let index = self.index(name);
         self.agents[index].process.take().expect("it runs").kill();
+    }
+
+    /// SIGTERM to an agent.
+    ///
+    /// # Panics
+    /// It does not run, or does not end well.
+    pub fn stop_agent(&mut self, name: &str) {
+        let index = self.index(name);
+        let process = self.agents[index].process.take().expect("it runs");
+        let status = process.terminate();
+        assert!(status.success(), "{name} ended with {status}");
     }
 
     /// # Panics

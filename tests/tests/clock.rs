@@ -1,4 +1,5 @@
-//! The wall clock jumps by a year, forth and back: nothing expires, there is an alarm, and the mail is delivered.
+//! The wall clock jumps by a year, forth and back: nothing expires, there is an alarm until it is
+//! confirmed, and the mail is delivered.
 
 use std::fs;
 use std::path::PathBuf;
@@ -50,6 +51,13 @@ fn jumps(by: &str) {
     });
     assert_eq!(world.show("home")["queued"]["messages"], 5);
     set(&clock, "+0d");
+    let confirmed = world.json(&["clock", "confirm"]);
+    let alarm = confirmed["alarm"].as_str().unwrap_or_default();
+    assert!(alarm.contains("the wall clock went"), "{confirmed}");
+    let again = world.json(&["clock", "confirm"]);
+    assert_eq!(again["alarm"], serde_json::Value::Null);
+    let audit = world.ddadm().run(&["audit"]).done().stdout;
+    assert!(audit.contains("clock confirmed"), "{audit}");
     home.resume();
     home.received(5);
     world.drained("home");

@@ -150,6 +150,44 @@ fn a_site_with_mail_is_removed_with_word_to_the_senders_or_without() {
     assert_eq!(place.world.json(&["queue", "list"]), serde_json::json!([]));
 }
 
+#[test]
+fn mail_that_an_operator_gives_up_is_told_to_its_sender_once() {
+    let place = Place::start();
+    let (mut one, mut two) = (
+        place.world.home("one", &["--retry", "1h"]),
+        place.world.home("two", &["--retry", "1h"]),
+    );
+    one.stop();
+    two.stop();
+    let from = format!("<{SENDER}>");
+    place.send(&from, &["<me@one.example>", "<me@two.example>"], "given up");
+    for site in ["one", "two"] {
+        place.world.site_is(site, "waiting");
+    }
+    let listed = place.world.json(&["queue", "list", "one"]);
+    let id = listed[0]["id"].as_str().unwrap().to_owned();
+    let fail = |more: &[&str]| {
+        let args = [&["queue", "fail", &id], more].concat();
+        place.world.ddadm().run(&args)
+    };
+    let _ = fail(&["--site", "one"]).done();
+    let dsn = place.smarthost.received(1).remove(0);
+    let text = String::from_utf8_lossy(&dsn.content).into_owned();
+    assert!(
+        text.contains("Final-Recipient: rfc822; me@one.example"),
+        "{text}"
+    );
+    assert!(!text.contains("me@two.example"), "{text}");
+    assert!(text.contains("given up by the operator"), "{text}");
+    assert_eq!(place.world.show("two")["queued"]["messages"], 1);
+    let _ = fail(&[]).done();
+    fail(&[]).refused(4, &id);
+    place.world.drained("smarthost");
+    place.smarthost.received(2);
+    let audit = place.world.ddadm().run(&["audit"]).done().stdout;
+    assert!(audit.contains(&format!("mail failed: {id}")), "{audit}");
+}
+
 /// Whether a DSN says that these have failed with what the home answered, and speaks of no others.
 fn about(dsn: &Received, recipients: &[&str]) {
     let text = String::from_utf8_lossy(&dsn.content);

@@ -3,7 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use dd_tests::acceptance::{self, Ours, foreign_world};
-use dd_tests::world::World;
+use dd_tests::foreign::ForeignAgent;
+use dd_tests::world::{OUTBOUND, World};
 
 const EXAMPLE: &str = "docs/examples/python-agent/agent.py";
 
@@ -87,4 +88,25 @@ fn one_that_sends_on_an_expired_lease_is_caught_by_the_controller() {
         },
     );
     assert_eq!(status["duplicates"], 1);
+}
+
+#[test]
+fn one_of_an_earlier_version_works() {
+    let (world, agent) = foreign_world("tests/foreign/older.py");
+    acceptance::delivers_to_a_site_that_proves_itself(&world, &agent);
+}
+
+#[test]
+fn one_of_a_version_to_come_works_and_what_is_not_known_of_it_is_passed_over() {
+    let (world, agent) = foreign_world("tests/foreign/newer.py");
+    acceptance::delivers_to_a_site_that_proves_itself(&world, &agent);
+}
+
+#[test]
+fn one_that_serves_no_kind_that_a_site_has_is_told_so() {
+    let world = World::start();
+    let program = "tests/foreign/other_kind.py";
+    let mut agent = ForeignAgent::introduce(&world, "out9", OUTBOUND[1], program);
+    let line = agent.log_line("FAILED_PRECONDITION");
+    assert!(line.contains("the agent serves teleport"), "{line}");
 }

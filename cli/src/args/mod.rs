@@ -98,7 +98,8 @@ Examples:
   ddadm queue list
   ddadm queue list sitename
   ddadm queue show 0197f3a07a5b7c3e8d2f4a5b6c7d8e9f
-  ddadm queue retry 0197f3a07a5b7c3e8d2f4a5b6c7d8e9f --site sitename",
+  ddadm queue retry 0197f3a07a5b7c3e8d2f4a5b6c7d8e9f --site sitename
+  ddadm queue fail 0197f3a07a5b7c3e8d2f4a5b6c7d8e9f",
         arg_required_else_help = true
     )]
     Queue {
@@ -112,6 +113,7 @@ Examples:
   ddadm agent add out1 --address 192.0.2.10 2001:db8::10
   ddadm agent add out2 --address 192.0.2.11 --from 2026-12-24
   ddadm agent list
+  ddadm agent drain out1
   ddadm agent addresses --format nft",
         arg_required_else_help = true
     )]
@@ -162,6 +164,15 @@ Examples:
         #[command(subcommand)]
         verb: CertVerb,
     },
+    /// The wall clock, by which mail expires
+    #[command(
+        after_help = "Example:\n  ddadm clock confirm",
+        arg_required_else_help = true
+    )]
+    Clock {
+        #[command(subcommand)]
+        verb: ClockVerb,
+    },
     /// What happens from now on, one event a line; Ctrl-C ends it
     #[command(after_help = "Examples:\n  ddadm watch\n  ddadm watch sitename --output json")]
     Watch {
@@ -208,6 +219,8 @@ pub(crate) enum QueueVerb {
     Content { id: MessageId },
     /// Make due now
     Retry(Selection),
+    /// Give up, and tell the sender
+    Fail(Selection),
     /// Forget, without telling the sender
     Remove(Selection),
 }
@@ -219,6 +232,12 @@ pub(crate) struct Selection {
     /// Only the delivery to this site
     #[arg(long, value_name = "NAME")]
     pub(crate) site: Option<SiteName>,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum ClockVerb {
+    /// After an alarm: it is right, and mail may expire again
+    Confirm,
 }
 
 #[derive(Debug, Subcommand)]
@@ -235,6 +254,10 @@ pub(crate) enum AgentVerb {
     },
     /// State, load and addresses of each
     List,
+    /// Give it no new work, over restarts too, until it is resumed; its sites go on through other agents
+    Drain { name: AgentName },
+    /// Give it work again
+    Resume { name: AgentName },
     /// End its stream at once and let it in no more; what it had in hand goes to others
     Remove { name: AgentName },
     /// What members open their firewalls to
@@ -364,11 +387,18 @@ mod tests {
             "cert revoke 4a01",
             "site check a --agent out1",
             "agent remove out1",
+            "agent drain out1",
+            "agent resume out1",
+            "site set a --agent out1,out2",
+            "site set a --agent out1 --agent out2",
+            "site set a --clear agent",
             "site add a --domain a.example --host h --proof public --cert-name a.example",
             "registry export",
             "watch",
             "watch a",
             "audit --last 3",
+            "queue fail 0197f3a07a5b7c3e8d2f4a5b6c7d8e9f --site a",
+            "clock confirm",
             "queue content 0197f3a07a5b7c3e8d2f4a5b6c7d8e9f",
             "registry apply registry.toml",
         ] {
@@ -387,7 +417,9 @@ mod tests {
             "site hold a --until soon",
             "site look a",
             "queue show nonsense",
-            "queue fail 0197f3a07a5b7c3e8d2f4a5b6c7d8e9f",
+            "queue fail nonsense",
+            "clock",
+            "clock set",
             "agent add out1",
             "agent add out1 --address out1.example",
             "ca import ca",

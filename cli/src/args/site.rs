@@ -173,6 +173,9 @@ pub(crate) struct SiteFlags {
     /// Networks its hosts may lie in although the built-in rules forbid them
     #[arg(long, value_name = "NET", num_args = 1.., value_parser = network)]
     pub(crate) allow_target: Vec<IpNet>,
+    /// Only these agents carry its mail [default: any does]
+    #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
+    pub(crate) agent: Vec<AgentName>,
 }
 
 /// The proofs a site can have.
@@ -200,4 +203,5 @@ pub(crate) enum Clear {
     Password,
     Contact,
     AllowTarget,
+    Agent,
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::args::{AddressFormat, AgentVerb};
 use crate::client::Controller;
 use crate::failure::Failure;
-use crate::output::{Answer, Table, present, time, time_shown};
+use crate::output::{Answer, Table, count, present, time, time_shown};
 
 pub(crate) async fn run(verb: AgentVerb, controller: &Controller) -> Result<Answer, Failure> {
     let mut agents = controller.agents().await?;
@@ -30,6 +30,21 @@ pub(crate) async fn run(verb: AgentVerb, controller: &Controller) -> Result<Answ
         AgentVerb::List => {
             let all = agents.list(pb::ListAgentsRequest {}).await;
             Ok(list(controller.all(all).await?))
+        }
+        AgentVerb::Drain { name } => {
+            let name = name.to_string();
+            let drained = agents.drain(pb::AgentName { name }).await;
+            Ok(drained_answer(controller.one(drained)?))
+        }
+        AgentVerb::Resume { name } => {
+            let name = name.to_string();
+            let resumed = agents.resume(pb::AgentName { name }).await;
+            let agent = controller.one(resumed)?;
+            let text = match agent.trouble.as_str() {
+                "" => format!("{}: gets work again\n", agent.name),
+                trouble => format!("{}: gets work again once it can: {trouble}\n", agent.name),
+            };
+            Ok(Answer::new(&Agent::from(agent), text))
         }
         AgentVerb::Remove { name } => {
             let name = name.to_string();
@@ -75,6 +90,46 @@ struct Agent {
     in_flight: u32,
     last_seen: Option<String>,
     version: Option<String>,
+    /// What keeps it from working, as it says itself.
+    trouble: Option<String>,
+    /// An operator drains it, connected or not.
+    drain: bool,
+}
+
+impl From<pb::AgentStatus> for Agent {
+    fn from(it: pb::AgentStatus) -> Self {
+        Self {
+            name: it.name,
+            addresses: it.addresses,
+            state: it.state,
+            slots: it.slots,
+            in_flight: it.in_flight,
+            last_seen: time(it.last_seen_ms),
+            version: present(it.version),
+            trouble: present(it.trouble),
+            drain: it.drain,
+        }
+    }
+}
+
+fn drained_answer(agent: pb::AgentStatus) -> Answer {
+    let name = &agent.name;
+    let text = match agent.in_flight {
+        0 => format!("{name}: drained; it has nothing in hand, and gets nothing\n"),
+        n => {
+            let in_hand = count(n.into(), "delivery", "deliveries");
+            format!("{name}: draining; {in_hand} in hand are finished, and it gets nothing more\n")
+        }
+    };
+    Answer::new(&Agent::from(agent), text)
+}
+
+/// The state's word; with a drain that another state would hide.
+fn state(it: &pb::AgentStatus) -> String {
+    match it.drain && it.state != "draining" {
+        true => format!("{}, draining", it.state),
+        false => it.state.clone(),
+    }
 }
 
 fn list(agents: Vec<pb::AgentStatus>) -> Answer {
@@ -89,7 +144,7 @@ fn list(agents: Vec<pb::AgentStatus>) -> Answer {
     for it in &agents {
         table.row([
             it.name.clone(),
-            it.state.clone(),
+            state(it),
             format!("{}/{}", it.in_flight, it.slots),
             time_shown(it.last_seen_ms),
             if it.version.is_empty() {
@@ -100,19 +155,11 @@ fn list(agents: Vec<pb::AgentStatus>) -> Answer {
             it.addresses.join(" "),
         ]);
     }
-    let text = table.text("no agent: `ddadm agent add NAME --address IP` announces one");
-    let view: Vec<Agent> = agents
-        .into_iter()
-        .map(|it| Agent {
-            name: it.name,
-            addresses: it.addresses,
-            state: it.state,
-            slots: it.slots,
-            in_flight: it.in_flight,
-            last_seen: time(it.last_seen_ms),
-            version: present(it.version),
-        })
-        .collect();
+    let mut text = table.text("no agent: `ddadm agent add NAME --address IP` announces one");
+    for it in agents.iter().filter(|it| !it.trouble.is_empty()) {
+        text.push_str(&format!("{}: {}\n", it.name, it.trouble));
+    }
+    let view: Vec<Agent> = agents.into_iter().map(Agent::from).collect();
     Answer::new(&view, text)
 }
 
@@ -197,16 +244,41 @@ mod tests {
                 in_flight: 3,
                 last_seen_ms: 1_800_000_000_123,
                 version: "0.1.0".into(),
+                ..pb::AgentStatus::default()
             },
             pb::AgentStatus {
                 name: "out2".into(),
                 addresses: vec!["192.0.2.11".into()],
                 state: "disconnected".into(),
+                drain: true,
+                ..pb::AgentStatus::default()
+            },
+            pb::AgentStatus {
+                name: "out3".into(),
+                addresses: vec!["192.0.2.12".into()],
+                state: "unhealthy".into(),
+                slots: 64,
+                trouble: "the outbound address 192.0.2.12 cannot be bound".into(),
                 ..pb::AgentStatus::default()
             },
         ];
         insta::assert_snapshot!(list(agents).both());
         insta::assert_snapshot!("no_agents", list(vec![]).both());
+    }
+
+    #[test]
+    fn a_drain_says_what_is_still_in_hand() {
+        for (in_flight, says) in [(0, "out1: drained"), (3, "draining; 3 deliveries in hand")] {
+            let agent = pb::AgentStatus {
+                name: "out1".into(),
+                state: "draining".into(),
+                in_flight,
+                drain: true,
+                ..pb::AgentStatus::default()
+            };
+            let both = drained_answer(agent).both();
+            assert!(both.contains(says), "{both}");
+        }
     }
 
     #[test]

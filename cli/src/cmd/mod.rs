@@ -4,6 +4,7 @@ pub(crate) mod agent;
 pub(crate) mod audit;
 pub(crate) mod ca;
 pub(crate) mod cert;
+pub(crate) mod clock;
 pub(crate) mod content;
 pub(crate) mod etrn;
 pub(crate) mod mta;

@@ -29,6 +29,11 @@ pub(crate) async fn run(verb: QueueVerb, controller: &Controller) -> Result<Answ
                 "due now",
             ))
         }
+        QueueVerb::Fail(selection) => {
+            let changed = queue.fail(selected(&selection)).await;
+            let what = "failed; the sender is told";
+            Ok(changed_answer(&selection, controller.one(changed)?, what))
+        }
         QueueVerb::Remove(selection) => {
             let changed = queue.remove(selected(&selection)).await;
             Ok(changed_answer(

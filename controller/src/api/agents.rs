@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status};
 
 use super::produced::Produced;
 use super::{Context, at_ms, caller, from_ms, now, status};
-use crate::dispatch::AgentView;
+use crate::dispatch::{AgentView, Drain};
 use crate::registry::agents::AgentRecord;
 
 #[derive(Debug, Clone)]
@@ -85,6 +85,20 @@ impl pb::agents_server::Agents for Agents {
         Ok(Response::new(pb::RemoveAgentResponse {}))
     }
 
+    async fn drain(
+        &self,
+        request: Request<pb::AgentName>,
+    ) -> Result<Response<pb::AgentStatus>, Status> {
+        self.set_drain(request, Drain::Drains).await
+    }
+
+    async fn resume(
+        &self,
+        request: Request<pb::AgentName>,
+    ) -> Result<Response<pb::AgentStatus>, Status> {
+        self.set_drain(request, Drain::Works).await
+    }
+
     async fn addresses(
         &self,
         _: Request<pb::AddressesRequest>,
@@ -95,6 +109,22 @@ impl pb::agents_server::Agents for Agents {
             addresses: addresses.iter().map(ToString::to_string).collect(),
             networks: networks.iter().map(ToString::to_string).collect(),
         }))
+    }
+}
+
+impl Agents {
+    async fn set_drain(
+        &self,
+        request: Request<pb::AgentName>,
+        drain: Drain,
+    ) -> Result<Response<pb::AgentStatus>, Status> {
+        let who = caller(&request);
+        let name = request.into_inner().name;
+        let changing = self.0.editor.drain_agent(&name, drain, who.who(), now());
+        let agent = changing.await?;
+        let mut views = self.0.dispatch.agent_views().await.into_iter();
+        let view = views.find(|view| view.name == agent.name);
+        Ok(Response::new(shown(&agent, view)))
     }
 }
 
@@ -113,6 +143,7 @@ fn addresses(texts: &[String]) -> Result<Vec<IpAddr>, Status> {
 fn shown(agent: &AgentRecord, view: Option<AgentView>) -> pb::AgentStatus {
     let addresses = agent.addresses.iter().map(ToString::to_string).collect();
     let name = agent.name.to_string();
+    let drain = agent.drain == Drain::Drains;
     match view {
         Some(view) => pb::AgentStatus {
             name,
@@ -122,11 +153,14 @@ fn shown(agent: &AgentRecord, view: Option<AgentView>) -> pb::AgentStatus {
             in_flight: view.in_flight,
             last_seen_ms: at_ms(view.last_seen),
             version: view.version,
+            trouble: view.trouble,
+            drain,
         },
         None => pb::AgentStatus {
             name,
             addresses,
             state: "disconnected".to_owned(),
+            drain,
             ..pb::AgentStatus::default()
         },
     }

@@ -134,12 +134,14 @@ async fn hello(events: &mut Streaming<pb::AgentEvent>, agent: &AgentName) -> Res
             "the certificate is for the agent `{agent}`: use that name in its configuration, or join again"
         )));
     }
+    can_work(&first)?;
     let mut hello = Hello {
         agent: agent.clone(),
         version: first.version.chars().take(80).collect(),
         slots: first.slots,
         probes: first.probes,
         boot_id: first.boot_id,
+        trouble: order::trouble(&first.trouble),
         work_in_hand: first
             .work_in_hand
             .into_iter()
@@ -171,11 +173,39 @@ async fn hello(events: &mut Streaming<pb::AgentEvent>, agent: &AgentName) -> Res
     Err(status::too_much("the journal in the Hello is too long"))
 }
 
+/// Whether a Hello is one of an agent that this controller can give work.
+///
+/// # Errors
+/// It is not; what the agent, of whatever version, lacks.
+fn can_work(hello: &pb::Hello) -> Result<(), Status> {
+    if !hello.kinds.iter().any(|kind| kind == order::KIND) {
+        let kinds = match hello.kinds.is_empty() {
+            true => "no kind of delivery".to_owned(),
+            false => hello.kinds.join(", ").chars().take(80).collect(),
+        };
+        return Err(status::refused(format!(
+            "the agent serves {kinds}, and this controller has work of the kind `{}` only: use an agent that serves it",
+            order::KIND
+        )));
+    }
+    if hello.slots == 0 || hello.probes == 0 {
+        return Err(status::invalid(
+            "the agent has no slots or no probes, so it can do nothing: it needs one of each at least",
+        ));
+    }
+    Ok(())
+}
+
+/// The next event that this version knows; None at the end. What a newer agent says beyond that is passed over.
 async fn next(
     events: &mut Streaming<pb::AgentEvent>,
 ) -> Result<Option<pb::agent_event::Event>, Status> {
-    let event = events.message().await?;
-    Ok(event.and_then(|event| event.event))
+    while let Some(event) = events.message().await? {
+        if let Some(event) = event.event {
+            return Ok(Some(event));
+        }
+    }
+    Ok(None)
 }
 
 /// Tells dispatch that the agent is gone, however its stream ends.
@@ -199,12 +229,12 @@ async fn listen(
     context: Arc<Context>,
 ) -> Option<Status> {
     loop {
-        let event = match events.message().await {
+        let event = match next(&mut events).await {
             Ok(Some(event)) => event,
             Ok(None) => return None,
             Err(error) => return Some(error),
         };
-        if let Some(pb::agent_event::Event::Checked(checked)) = event.event {
+        if let pb::agent_event::Event::Checked(checked) = event {
             context.attached.answered(&attached.agent, checked);
             continue;
         }
@@ -277,6 +307,49 @@ pub(super) async fn send(content: StoredContent, items: Items<pb::ContentChunk>)
         let last = item.is_err();
         if items.send(item).await.is_err() || last {
             return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic::Code;
+
+    #[test]
+    fn an_agent_that_can_do_nothing_here_is_told_why() {
+        let hello = |kinds: &[&str], slots, probes| pb::Hello {
+            kinds: kinds.iter().map(|kind| (*kind).to_owned()).collect(),
+            slots,
+            probes,
+            ..pb::Hello::default()
+        };
+        for (hello, expected) in [
+            (hello(&["smtp"], 1, 1), None),
+            // A newer one that serves more.
+            (hello(&["lmtp", "smtp"], 1, 1), None),
+            (
+                hello(&["lmtp"], 1, 1),
+                Some((Code::FailedPrecondition, "serves lmtp")),
+            ),
+            (
+                hello(&[], 1, 1),
+                Some((Code::FailedPrecondition, "no kind of delivery")),
+            ),
+            (
+                hello(&["smtp"], 0, 1),
+                Some((Code::InvalidArgument, "no slots")),
+            ),
+            (
+                hello(&["smtp"], 1, 0),
+                Some((Code::InvalidArgument, "no probes")),
+            ),
+        ] {
+            let refused = can_work(&hello).err();
+            assert_eq!(refused.as_ref().map(Status::code), expected.map(|it| it.0));
+            if let (Some(refused), Some((_, says))) = (refused, expected) {
+                assert!(refused.message().contains(says), "{}", refused.message());
+            }
         }
     }
 }

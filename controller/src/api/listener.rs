@@ -1,7 +1,8 @@
 //! The two doors of the control plane: a local socket, and TCP with mutual TLS.
 //!
 //! # Invariants
-//! Connections, and handshakes at once, are bounded, and a handshake has ten seconds. One that fails costs only itself.
+//! Connections, and handshakes at once, are bounded for each caller and together ([`super::seats`]), and a handshake has
+//! ten seconds. One that fails costs only itself, and accepting never waits for any of them.
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
@@ -13,15 +14,15 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tonic::transport::server::Connected;
 
 use super::caller::Caller;
 use super::now;
+use super::seats::{Seat, Seats, Who};
 
-const MAX_CONNECTIONS: usize = 2048;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Where no more sockets can be had, accepting pauses.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -72,22 +73,21 @@ pub(super) async fn accept(
     admitted: mpsc::Sender<Connection>,
 ) {
     let tls = TlsAcceptor::from(tls);
-    let seats = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let seats = Seats::default();
     let mut handshakes = JoinSet::new();
     loop {
-        let Ok(seat) = seats.clone().acquire_owned().await else {
-            return;
-        };
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted.map(|(stream, _)| {
                 let uid = stream.peer_cred().map(|peer| peer.uid());
                 let caller = uid.map_or(Caller::Nobody, Caller::of_user);
-                let connection = Connection { io: Box::pin(stream), caller, _seat: seat };
+                let seat = seats.take(Who::Known(caller.who().to_owned()));
+                let connection = Connection { io: Box::pin(stream), caller, seat };
                 let admitted = admitted.clone();
                 handshakes.spawn(async move { let _ = admitted.send(connection).await; });
             }),
             accepted = tcp.accept() => accepted.map(|(stream, peer)| {
                 let (tls, admitted) = (tls.clone(), admitted.clone());
+                let seat = seats.take(Who::at(peer.ip()));
                 handshakes.spawn(async move {
                     match shake_hands(tls, stream, seat).await {
                         Ok(connection) => { let _ = admitted.send(connection).await; }
@@ -107,19 +107,34 @@ pub(super) async fn accept(
 async fn shake_hands(
     tls: TlsAcceptor,
     stream: TcpStream,
-    seat: OwnedSemaphorePermit,
+    mut seat: Seat,
 ) -> io::Result<Connection> {
     stream.set_nodelay(true)?;
-    let stream = tokio::time::timeout(HANDSHAKE, tls.accept(stream))
-        .await
-        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let shaking = tokio::time::timeout(HANDSHAKE, tls.accept(stream));
+    let stream = tokio::select! {
+        shaken = shaking => shaken.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??,
+        () = seat.over() => return Err(made_room()),
+    };
     let chain = stream.get_ref().1.peer_certificates();
     let caller = chain.and_then(|chain| chain.first());
+    let caller = caller.map_or(Caller::Nobody, |leaf| Caller::of_certificate(leaf, now()));
+    if caller != Caller::Nobody {
+        // By its key too: whoever bore the name before pushes out nobody.
+        seat.belongs_to(&format!("{caller:?}"));
+    }
     Ok(Connection {
-        caller: caller.map_or(Caller::Nobody, |leaf| Caller::of_certificate(leaf, now())),
+        caller,
         io: Box::pin(stream),
-        _seat: seat,
+        seat,
     })
+}
+
+/// Too many like it: newer ones have taken its place.
+fn made_room() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::ConnectionAborted,
+        "it had to make room for newer connections",
+    )
 }
 
 trait Io: AsyncRead + AsyncWrite + Send {}
@@ -129,7 +144,7 @@ impl<T: AsyncRead + AsyncWrite + Send> Io for T {}
 pub(super) struct Connection {
     io: Pin<Box<dyn Io>>,
     caller: Caller,
-    _seat: OwnedSemaphorePermit,
+    seat: Seat,
 }
 
 impl Connected for Connection {
@@ -146,6 +161,9 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.seat.poll_over(context).is_ready() {
+            return Poll::Ready(Err(made_room()));
+        }
         self.io.as_mut().poll_read(context, buffer)
     }
 }

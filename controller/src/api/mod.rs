@@ -15,6 +15,7 @@ pub mod authorities;
 pub mod caller;
 pub mod certificates;
 pub mod check;
+pub mod clock;
 pub mod delivery;
 pub mod enrollment;
 pub mod listener;
@@ -23,6 +24,7 @@ pub mod produced;
 pub mod queue;
 pub mod registry;
 pub mod roles;
+mod seats;
 pub mod sites;
 mod status;
 pub mod watch;
@@ -54,6 +56,9 @@ const MAX_MESSAGE_BYTES: usize = 1 << 20;
 /// A report has a reply of 2,000 bytes for each of at most 1,000 recipients.
 const MAX_EVENT_BYTES: usize = 4 << 20;
 const MAX_STREAMS: u32 = 256;
+const MAX_HEADER_BYTES: u32 = 16 << 10;
+/// Streams opened and reset before they were served: one more ends the connection.
+const RESET_STREAMS: usize = 32;
 
 /// What the services call.
 #[derive(Debug)]
@@ -117,6 +122,8 @@ pub async fn serve(
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .max_concurrent_streams(MAX_STREAMS)
+        .http2_max_header_list_size(MAX_HEADER_BYTES)
+        .http2_max_pending_accept_reset_streams(Some(RESET_STREAMS))
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(8 << 20)
         .layer(roles::Guarded {
@@ -134,9 +141,10 @@ pub async fn serve(
 fn services(context: Arc<Context>) -> tonic::service::Routes {
     use pb::{
         agents_server::AgentsServer, authorities_server::AuthoritiesServer,
-        certificates_server::CertificatesServer, delivery_server::DeliveryServer,
-        enrollment_server::EnrollmentServer, queue_server::QueueServer,
-        registry_server::RegistryServer, sites_server::SitesServer, watch_server::WatchServer,
+        certificates_server::CertificatesServer, clock_server::ClockServer,
+        delivery_server::DeliveryServer, enrollment_server::EnrollmentServer,
+        queue_server::QueueServer, registry_server::RegistryServer, sites_server::SitesServer,
+        watch_server::WatchServer,
     };
     let (_, health) = tonic_health::server::health_reporter();
     let mut routes = tonic::service::Routes::builder();
@@ -174,6 +182,11 @@ fn services(context: Arc<Context>) -> tonic::service::Routes {
     add!(
         CertificatesServer,
         certificates::Certificates(context.clone()),
+        MAX_MESSAGE_BYTES
+    );
+    add!(
+        ClockServer,
+        clock::Clock(context.clone()),
         MAX_MESSAGE_BYTES
     );
     add!(

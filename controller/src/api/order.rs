@@ -12,16 +12,18 @@ use ipnet::IpNet;
 use super::{Context, Facts};
 use crate::dispatch::{AgentEvent, Assignment, BEAT, Ended, LEASE, Order, Proved};
 
+/// So much of what an agent says is in its way is kept.
+const TROUBLE: usize = 300;
 /// The kind of delivery every site has.
-const KIND: &str = "smtp";
+pub(super) const KIND: &str = "smtp";
 
 /// What an attached agent says after its Hello.
 ///
 /// # Errors
 /// Something is missing or malformed, or belongs into the Hello.
-pub(super) fn event(event: pb::AgentEvent) -> Result<AgentEvent, ConvertError> {
+pub(super) fn event(event: pb::agent_event::Event) -> Result<AgentEvent, ConvertError> {
     use pb::agent_event::Event;
-    Ok(match event.event.ok_or(ConvertError("event"))? {
+    Ok(match event {
         Event::Hello(_) => return Err(ConvertError("hello")),
         Event::Journaled(_) => return Err(ConvertError("journaled")),
         Event::HelloEnd(_) => return Err(ConvertError("hello_end")),
@@ -54,9 +56,18 @@ pub(super) fn event(event: pb::AgentEvent) -> Result<AgentEvent, ConvertError> {
             detail: it.detail,
         },
         Event::Draining(_) => AgentEvent::Draining,
+        Event::Health(it) => AgentEvent::Health {
+            trouble: trouble(&it.trouble),
+        },
         // Not dispatch's: whoever asked has taken it out before.
         Event::Checked(_) => return Err(ConvertError("checked")),
     })
+}
+
+/// One line for people, whatever the agent wrote.
+pub(super) fn trouble(said: &str) -> String {
+    let printable = |c: char| if c.is_control() { ' ' } else { c };
+    said.chars().take(TROUBLE).map(printable).collect()
 }
 
 /// What an attached agent is told.

@@ -9,9 +9,11 @@ use dd_proto::name::SiteName;
 use dd_proto::pb;
 use tonic::{Request, Response, Status};
 
+use super::caller::Caller;
 use super::delivery::send;
 use super::produced::{Items, Produced};
 use super::{Context, Knowledge, at_ms, caller, now, status};
+use crate::dispatch::InHand;
 use crate::store::{StoreError, Waiting};
 
 const PAGE: usize = 100;
@@ -86,12 +88,18 @@ impl pb::queue_server::Queue for Queue {
     ) -> Result<Response<pb::Changed>, Status> {
         let who = caller(&request);
         let ids = self.selected(request.into_inner()).await?;
-        let shown: Vec<String> = ids.iter().map(ToString::to_string).collect();
-        let removed = self.0.dispatch.remove(ids).await;
-        let deliveries = removed.map_err(|_| in_hand())?;
-        let what = format!("mail removed: {}", shown.join(", "));
-        self.0.editor.audit(now(), who.who(), &what);
-        Ok(Response::new(pb::Changed { deliveries }))
+        let removed = self.0.dispatch.remove(ids.clone()).await;
+        self.changed(&who, "removed", &ids, removed)
+    }
+
+    async fn fail(
+        &self,
+        request: Request<pb::DeliverySelection>,
+    ) -> Result<Response<pb::Changed>, Status> {
+        let who = caller(&request);
+        let ids = self.selected(request.into_inner()).await?;
+        let failed = self.0.dispatch.fail(ids.clone()).await;
+        self.changed(&who, "failed", &ids, failed)
     }
 }
 
@@ -110,6 +118,21 @@ impl Queue {
             (true, Knowledge::Complete) => Err(status::unknown("message", id)),
             (true, Knowledge::Partial) => Err(status::not_all_known()),
         }
+    }
+
+    /// The answer to a change that ended deliveries, and its line in the audit.
+    fn changed(
+        &self,
+        who: &Caller,
+        what: &str,
+        ids: &[DeliveryId],
+        done: Result<u64, InHand>,
+    ) -> Result<Response<pb::Changed>, Status> {
+        let deliveries = done.map_err(|_| in_hand())?;
+        let shown: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        let what = format!("mail {what}: {}", shown.join(", "));
+        self.0.editor.audit(now(), who.who(), &what);
+        Ok(Response::new(pb::Changed { deliveries }))
     }
 
     async fn selected(&self, selection: pb::DeliverySelection) -> Result<Vec<DeliveryId>, Status> {

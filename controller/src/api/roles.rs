@@ -71,10 +71,13 @@ pub const METHODS: &[(&str, &[Role])] = &[
     ("/dd.v1.Queue/Content", ADMIN),
     ("/dd.v1.Queue/Retry", ADMIN),
     ("/dd.v1.Queue/Remove", ADMIN),
+    ("/dd.v1.Queue/Fail", ADMIN),
     ("/dd.v1.Agents/Add", ADMIN),
     ("/dd.v1.Agents/List", ADMIN),
     ("/dd.v1.Agents/Addresses", ADMIN),
     ("/dd.v1.Agents/Remove", ADMIN),
+    ("/dd.v1.Agents/Drain", ADMIN),
+    ("/dd.v1.Agents/Resume", ADMIN),
     ("/dd.v1.Authorities/Import", ADMIN),
     ("/dd.v1.Authorities/List", ADMIN),
     ("/dd.v1.Authorities/Show", ADMIN),
@@ -85,6 +88,7 @@ pub const METHODS: &[(&str, &[Role])] = &[
     ("/dd.v1.Certificates/Revoke", ADMIN),
     ("/dd.v1.Registry/Export", ADMIN),
     ("/dd.v1.Registry/Apply", ADMIN),
+    ("/dd.v1.Clock/Confirm", ADMIN),
     ("/dd.v1.Watch/Status", ADMIN),
     ("/dd.v1.Watch/Events", ADMIN),
     ("/dd.v1.Watch/Audit", ADMIN),
@@ -235,7 +239,7 @@ mod tests {
                 "Enrollment" => [false, true, true, false],
                 "Delivery" => [false, false, true, false],
                 "Sites" | "Queue" | "Registry" | "Agents" | "Authorities" | "Certificates"
-                | "Watch" => [false, false, false, true],
+                | "Clock" | "Watch" => [false, false, false, true],
                 other => panic!("nobody said who may call {other}"),
             };
             for (role, allowed) in roles.into_iter().zip(expected) {

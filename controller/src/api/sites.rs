@@ -319,6 +319,7 @@ fn shown(context: &Context, site: &Site, view: Option<SiteView>) -> pb::SiteStat
         sessions: view.sessions,
         has_password: site.password_hash.is_some(),
         has_wake_secret: site.wake_hash.is_some(),
+        no_agent: view.no_agent,
     }
 }
 

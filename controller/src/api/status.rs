@@ -108,7 +108,9 @@ impl From<ChangeError> for Status {
         let code = match &error {
             ChangeError::Unknown { .. } => Code::NotFound,
             ChangeError::Exists(_) => Code::AlreadyExists,
-            ChangeError::HeldMail(_) | ChangeError::BuiltIn(_) => Code::FailedPrecondition,
+            ChangeError::HeldMail(_) | ChangeError::BuiltIn(_) | ChangeError::Pinned { .. } => {
+                Code::FailedPrecondition
+            }
             ChangeError::NotAllKnown(_) => Code::Unavailable,
             ChangeError::Site(_) | ChangeError::Authority(_) => Code::InvalidArgument,
             ChangeError::Own(OwnError::Request(_) | OwnError::Days) => Code::InvalidArgument,

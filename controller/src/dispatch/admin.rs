@@ -159,6 +159,10 @@ impl State {
             last_attempts: queue.attempts.iter().rev().cloned().collect(),
             agents_differ: queue.verdicts.difference(),
             refuses_all: queue.kept.trust == Trust::Misconfigured,
+            no_agent: match phase {
+                Phase::Ready(_) | Phase::Waiting(..) => self.no_agent_for(&queue.site),
+                _ => String::new(),
+            },
         })
     }
 
@@ -177,6 +181,7 @@ impl State {
             let attached = agent.attached.as_ref();
             if attached.is_some_and(|attached| attached.answered + LEASE <= now.monotonic) {
                 view.state = "unhealthy";
+                view.trouble = "it is attached and has not been heard for 30 seconds".to_owned();
             }
             view
         });

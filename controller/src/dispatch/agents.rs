@@ -7,9 +7,8 @@ use dd_proto::id::{DeliveryId, SiteVersion};
 use dd_proto::name::{AgentName, SiteName};
 use jiff::Timestamp;
 
-use super::backoff::until;
-use super::event::Now;
 use super::lease::{GRACE, LEASE, Occupies};
+use super::standing::{Leaves, Terms};
 use super::{AgentView, AttachmentId, Hello};
 
 /// Deliveries out for each session of a site; and for each slot of an agent, for a session takes a slot.
@@ -23,8 +22,7 @@ pub(super) struct Agent {
     /// When some lease of it will have expired for good; may be early.
     pub(super) check: Option<Duration>,
     pub(super) registered: Registered,
-    /// It gets no work before.
-    pub(super) from: Option<Timestamp>,
+    pub(super) terms: Terms,
     version: String,
     last_seen: Option<Timestamp>,
 }
@@ -50,6 +48,10 @@ pub(super) enum Heard {
 pub(super) struct Attached {
     pub(super) id: AttachmentId,
     pub(super) work: TakesWork,
+    /// It has said that it is about to end.
+    pub(super) leaves: Leaves,
+    /// What keeps it from working, in its own words; empty: nothing.
+    pub(super) trouble: String,
     /// When it was last answered; monotonic.
     pub(super) answered: Duration,
     pub(super) heard: Heard,
@@ -69,13 +71,18 @@ pub(super) enum TakesWork {
     /// Its time has not come; monotonic.
     From(Duration),
     Draining,
+    /// Something of its own is in the way.
+    Unhealthy,
 }
 
 impl Attached {
     pub(super) fn new(id: AttachmentId, hello: &Hello, now: Duration) -> Self {
         Self {
             id,
+            // Weighed before anything is assigned.
             work: TakesWork::Yes,
+            leaves: Leaves::No,
+            trouble: hello.trouble.clone(),
             answered: now,
             heard: Heard::Lately,
             plans: BTreeMap::new(),
@@ -112,6 +119,13 @@ impl Attached {
         *count = count.saturating_sub(1);
     }
 
+    /// How full it is, handoffs before probes; each as a part of what it can do.
+    pub(super) fn load(&self) -> (u64, u64) {
+        let part = |used: u32, of: u32| u64::from(used) * 1_000_000 / u64::from(of.max(1));
+        let places = self.slots.saturating_mul(WINDOW);
+        (part(self.places, places), part(self.probing, self.probes))
+    }
+
     /// Whether it has spoken lately enough to hold a lease.
     pub(super) fn is_heard(&self, now: Duration) -> bool {
         self.lease_until() > now
@@ -124,28 +138,23 @@ impl Attached {
 }
 
 impl Agent {
-    pub(super) fn works_from(from: Option<Timestamp>) -> Self {
+    pub(super) fn on(terms: Terms) -> Self {
         Self {
-            from,
+            terms,
             ..Self::default()
         }
     }
 
-    /// Whether it takes work that is not draining.
-    pub(super) fn begins(&self, now: Now) -> TakesWork {
-        match self.from {
-            Some(from) if from > now.wall => {
-                TakesWork::From(now.monotonic.saturating_add(until(now.wall, from)))
-            }
-            _ => TakesWork::Yes,
-        }
+    /// Of one that is not attached, none.
+    pub(super) fn load(&self) -> (u64, u64) {
+        self.attached.as_ref().map_or((0, 0), Attached::load)
     }
 
     /// When it is to be looked at again whether its time has come.
     pub(super) fn starts_work(&self) -> Option<Duration> {
         match self.attached.as_ref()?.work {
             TakesWork::From(at) => Some(at),
-            TakesWork::Yes | TakesWork::Draining => None,
+            TakesWork::Yes | TakesWork::Draining | TakesWork::Unhealthy => None,
         }
     }
 
@@ -174,9 +183,13 @@ impl Agent {
     pub(super) fn view(&self, name: &AgentName) -> AgentView {
         let state = match &self.attached {
             None => "disconnected",
-            Some(attached) if attached.work == TakesWork::Draining => "draining",
-            Some(_) => "connected",
+            Some(attached) => match attached.work {
+                TakesWork::Draining => "draining",
+                TakesWork::Unhealthy => "unhealthy",
+                TakesWork::Yes | TakesWork::From(_) => "connected",
+            },
         };
+        let trouble = self.attached.as_ref().map(|it| it.trouble.clone());
         AgentView {
             name: name.clone(),
             state,
@@ -184,6 +197,7 @@ impl Agent {
             in_flight: u32::try_from(self.leases.len()).unwrap_or(u32::MAX),
             last_seen: self.last_seen,
             version: self.version.clone(),
+            trouble: trouble.unwrap_or_default(),
         }
     }
 }

@@ -10,9 +10,8 @@ use std::time::Duration;
 use dd_proto::id::Lease;
 use dd_proto::name::{AgentName, SiteName};
 use dd_proto::report::DotSent;
-use jiff::Timestamp;
 
-use super::agents::{Attached, Heard, Registered, TakesWork};
+use super::agents::{Attached, Heard, Registered};
 use super::event::{Telling, Turn};
 use super::goes_on::Doubt;
 use super::happened::{Watched, What};
@@ -20,6 +19,7 @@ use super::judge::Came;
 use super::lease::GRACE;
 use super::moves::Closed;
 use super::site::{Phase, Queued};
+use super::standing::takes_work;
 use super::state::State;
 use super::{AgentEvent, AttachmentId, Hello, Order};
 
@@ -37,7 +37,7 @@ impl State {
         let rebooted = !agent.boot_id.is_empty() && agent.boot_id != hello.boot_id;
         agent.introduced(&hello, turn.now.wall);
         let mut attached = Attached::new(id, &hello, turn.now.monotonic);
-        attached.work = agent.begins(turn.now);
+        attached.work = takes_work(agent.terms, &attached, turn.now);
         agent.attached = Some(attached);
         self.attachments.insert(id, name.clone());
         if self.watched == Watched::Yes {
@@ -101,13 +101,8 @@ impl State {
                 };
                 self.session_closed(&name, &site, &closed, turn);
             }
-            AgentEvent::Draining => {
-                let agent = self.agents.get_mut(&name);
-                if let Some(attached) = agent.and_then(|agent| agent.attached.as_mut()) {
-                    attached.work = TakesWork::Draining;
-                }
-                self.sites_leave(&name, turn);
-            }
+            AgentEvent::Draining => self.agent_leaves(&name, turn),
+            AgentEvent::Health { trouble } => self.agent_health(&name, trouble, turn),
         }
     }
 
@@ -134,47 +129,6 @@ impl State {
             }
         }
         agent.check = first;
-    }
-
-    /// An agent is new, or its date has changed.
-    pub(super) fn agent_registered(
-        &mut self,
-        name: &AgentName,
-        from: Option<Timestamp>,
-        turn: &mut Turn<'_>,
-    ) {
-        let agent = self.agents.entry(name.clone()).or_default();
-        agent.registered = Registered::Yes;
-        agent.from = from;
-        self.looks_whether_it_begins(name, turn);
-    }
-
-    /// Agents whose time has come take work.
-    pub(super) fn agents_begin(&mut self, turn: &mut Turn<'_>) {
-        let now = turn.now.monotonic;
-        let due = self.agents.iter();
-        let due = due.filter(|(_, agent)| agent.starts_work().is_some_and(|at| at <= now));
-        let due: Vec<AgentName> = due.map(|(name, _)| name.clone()).collect();
-        for name in due {
-            self.looks_whether_it_begins(&name, turn);
-        }
-    }
-
-    fn looks_whether_it_begins(&mut self, name: &AgentName, turn: &mut Turn<'_>) {
-        let Some(agent) = self.agents.get_mut(name) else {
-            return;
-        };
-        let begins = agent.begins(turn.now);
-        let Some(attached) = agent.attached.as_mut() else {
-            return;
-        };
-        if attached.work == TakesWork::Draining {
-            return;
-        }
-        attached.work = begins;
-        if let TakesWork::From(_) = begins {
-            self.sites_leave(name, turn);
-        }
     }
 
     /// Sites of an agent that does not speak go to another one, though its stream stands.
@@ -254,7 +208,7 @@ impl State {
     }
 
     /// What the agent holds stays leased; the rest of its sites' mail goes through another at once.
-    fn sites_leave(&mut self, name: &AgentName, turn: &mut Turn<'_>) {
+    pub(super) fn sites_leave(&mut self, name: &AgentName, turn: &mut Turn<'_>) {
         let mine = self
             .sites
             .iter()

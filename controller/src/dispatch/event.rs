@@ -13,6 +13,7 @@ use rand::Rng;
 use super::actions::{Asked, Left};
 use super::lease::Freshness;
 use super::release::{Token, Waiter};
+use super::standing::Terms;
 use super::{AgentEvent, AttachmentId, ClockAlarm, Hello, InHand as Refused, Order, Released};
 use crate::store::{Head, Note, Position, Settlement, Waiting, WithMail};
 
@@ -56,8 +57,8 @@ pub(crate) enum Event {
         waiting: u64,
     },
     SiteRemoved(SiteName),
-    /// It gets no work before that time.
-    AgentRegistered(AgentName, Option<Timestamp>),
+    /// It is new, or its terms have changed.
+    AgentRegistered(AgentName, Terms),
     AgentRemoved(AgentName),
     Attached {
         id: AttachmentId,

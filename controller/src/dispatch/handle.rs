@@ -9,7 +9,6 @@ use std::time::Duration;
 use dd_proto::id::{DeliveryId, Lease};
 use dd_proto::name::{AgentName, SiteName};
 use dd_proto::site::Site;
-use jiff::Timestamp;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::actions::{Action, Left};
@@ -17,7 +16,7 @@ use super::event::{Event, NotLoaded};
 use super::happened::Happened;
 use super::{
     AgentEvent, AgentView, Arrived, Attachment, AttachmentId, ClockAlarm, Counters, Hello, InHand,
-    LeaseHeld, Released, SiteView,
+    LeaseHeld, Released, SiteView, Terms,
 };
 
 /// What the loop is told.
@@ -93,9 +92,9 @@ impl Handle {
         self.tell(Event::SiteRemoved(site)).await;
     }
 
-    /// An agent is new or has changed; `from`: it gets no work before.
-    pub async fn agent_registered(&self, agent: AgentName, from: Option<Timestamp>) {
-        self.tell(Event::AgentRegistered(agent, from)).await;
+    /// An agent is new, or its terms have changed.
+    pub async fn agent_registered(&self, agent: AgentName, terms: Terms) {
+        self.tell(Event::AgentRegistered(agent, terms)).await;
     }
 
     pub async fn agent_removed(&self, agent: AgentName) {

@@ -279,7 +279,7 @@ impl State {
             return;
         };
         match queue.phase {
-            Phase::Ready(_) if queue.queued != Queued::ForProbe => {
+            Phase::Ready(_) if !matches!(queue.queued, Queued::ForProbe | Queued::ForAgent) => {
                 queue.queued = Queued::ForProbe;
                 match queue.answered {
                     Progress::Some => self.answering.push_back(name.clone()),

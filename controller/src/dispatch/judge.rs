@@ -390,8 +390,10 @@ impl State {
             attached.plans.remove(&lease.delivery.site);
         }
         self.returns(leased, lease);
-        if let Some(queue) = self.sites.get_mut(&lease.delivery.site) {
-            // Whatever made it come back is not over in the same moment.
+        if let Some(queue) = self.sites.get_mut(&lease.delivery.site)
+            && queue.carrier.as_ref() == Some(agent)
+        {
+            // Whatever made it come back is not over in the same moment; at another agent it is nothing to wait for.
             queue.pause = turn.now.monotonic + RECONNECT;
         }
         if was_canary {

@@ -41,6 +41,7 @@ mod settled;
 #[cfg(test)]
 pub(crate) mod simulation;
 mod site;
+mod standing;
 mod state;
 #[cfg(test)]
 mod transitions;
@@ -71,6 +72,7 @@ pub use lease::{BEAT, LEASE};
 #[cfg(test)]
 pub(crate) use run::{Chance, start_with};
 pub use run::{Settings, start};
+pub use standing::{Drain, Terms};
 pub use verdicts::AgentVerdict;
 
 /// One stream of an agent; never reused.
@@ -118,6 +120,8 @@ pub struct Hello {
     pub slots: u32,
     pub probes: u32,
     pub boot_id: String,
+    /// What keeps it from working; empty: nothing.
+    pub trouble: String,
     pub work_in_hand: Vec<Lease>,
     /// Entries of its journal that were never acknowledged.
     pub in_doubt: Vec<DotSent>,
@@ -154,6 +158,10 @@ pub enum AgentEvent {
         detail: String,
     },
     Draining,
+    /// What keeps it from working; empty: nothing.
+    Health {
+        trouble: String,
+    },
 }
 
 /// Whether a session had proved itself.
@@ -264,6 +272,8 @@ pub struct SiteView {
     pub agents_differ: Vec<AgentVerdict>,
     /// The home refuses everything: the mail that was kept for it waits behind a probe.
     pub refuses_all: bool,
+    /// Why no agent may try it, though mail waits; empty: one may.
+    pub no_agent: String,
 }
 
 impl SiteView {
@@ -303,6 +313,8 @@ pub struct AgentView {
     pub in_flight: u32,
     pub last_seen: Option<jiff::Timestamp>,
     pub version: String,
+    /// What keeps it from working, as it says itself; empty: nothing.
+    pub trouble: String,
 }
 
 /// Whether a lease is held, and by whom: what FetchContent asks.

@@ -18,6 +18,7 @@ use super::kept::Trust;
 use super::lease::{Freshness, Leased, Occupies};
 use super::site::{DEFERRED_IN_ROW, OldPlan, Phase, Progress, Rest, Why};
 use super::state::{State, wall_of};
+use super::verdicts::Turns;
 use super::{Ended, LastAttempt, Proved, Released};
 
 /// The site's sessions are reopened at most so often.
@@ -106,8 +107,12 @@ impl State {
             }
             Outcome::Broken | Outcome::InDoubt => {}
             Outcome::AgentTrouble => {
+                let wait = match queue.verdicts.troubled(agent) {
+                    Turns::ToAnother => Duration::ZERO,
+                    Turns::HadBefore => TROUBLE,
+                };
                 if matches!(queue.phase, Phase::Proving | Phase::Flowing) {
-                    self.ready(name, turn.now.monotonic + TROUBLE, turn);
+                    self.ready(name, turn.now.monotonic + wait, turn);
                 }
             }
         }

@@ -1,10 +1,11 @@
 //! What goes to whom: which agent tries a site, and whose turn it is.
 //!
 //! # Invariants
-//! - One site belongs to one agent at a time.
+//! - One site belongs to one agent at a time, and to none that its record does not name where it names some.
 //! - A site that is not proved gets one canary, which occupies a probe; a proved one gets its window, in turn with
 //!   the agent's other sites, so a site with a million messages takes its window and not the agent.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dd_proto::id::Lease;
@@ -31,6 +32,7 @@ impl State {
     /// Sites that answered when they were last tried go first.
     fn assign_canaries(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.monotonic;
+        self.pinned_may_try(turn);
         for _ in 0..self.answering.len() + self.silent.len() {
             if self.with_room(now).next().is_none() {
                 return;
@@ -59,7 +61,7 @@ impl State {
                     self.look(&name, turn);
                 }
                 Pick::Agent(agent) => self.begin_probe(&name, &agent, turn),
-                Pick::Later => self.look(&name, turn),
+                Pick::Later => self.queues_again(&name, turn),
             }
         }
     }
@@ -71,16 +73,16 @@ impl State {
         })
     }
 
-    /// Not the one that failed last; one that reached the site rather than one that did not; the least loaded.
+    /// Not the one that failed last, nor one that did not reach the site where another may; of these the least loaded.
     fn best_for(&self, queue: &SiteQueue, now: Duration) -> Option<AgentName> {
         let release = queue.release.as_ref();
         let rank = |name: &AgentName| match release {
             Some(release) if release.was_tried_by(name) => u8::MAX,
             _ => queue.verdicts.rank(name),
         };
-        let best = self
-            .with_room(now)
-            .min_by_key(|(name, agent)| (rank(name), agent.leases.len()));
+        let eligible = self.with_room(now);
+        let eligible = eligible.filter(|(name, _)| queue.site.may_go_through(name));
+        let best = eligible.min_by_key(|(name, agent)| (rank(name), agent.load()));
         best.map(|(name, _)| name.clone())
     }
 
@@ -89,10 +91,11 @@ impl State {
         let Some(release) = &queue.release else {
             return false;
         };
-        let mut agents = self.agents.iter().filter(|(_, agent)| {
+        let agents = self.agents.iter().filter(|(_, agent)| {
             let attached = agent.attached.as_ref();
             attached.is_some_and(|it| it.work == TakesWork::Yes && it.heard == Heard::Lately)
         });
+        let mut agents = agents.filter(|(name, _)| queue.site.may_go_through(name));
         agents.any(|(name, _)| !release.was_tried_by(name))
     }
 
@@ -104,7 +107,8 @@ impl State {
         if self.session_is_open(queue) {
             return Pick::ProvedAlready;
         }
-        let carrier = queue.carrier.as_ref().filter(|_| queue.out > 0);
+        let carrier = queue.carrier.as_ref();
+        let carrier = carrier.filter(|it| queue.out > 0 && queue.site.may_go_through(it));
         let attached = carrier.and_then(|c| self.agents.get(c)?.attached.as_ref());
         match (carrier, attached) {
             (Some(carrier), Some(attached)) if attached.has_room_for(Occupies::Probe, now) => {
@@ -216,6 +220,51 @@ impl State {
         }));
     }
 }
+
+impl State {
+    /// Nobody has room for it. One that is pinned waits for its own agents: in the common queue it would be looked at
+    /// again whenever any other one has room.
+    fn queues_again(&mut self, name: &SiteName, turn: &mut Turn<'_>) {
+        let Some(queue) = self.sites.get_mut(name) else {
+            return;
+        };
+        if queue.site.agents.is_empty() {
+            return self.look(name, turn);
+        }
+        queue.queued = Queued::ForAgent;
+        for agent in &queue.site.agents {
+            let waiting = self.pinned.entry(agent.clone()).or_default();
+            waiting.insert(name.clone());
+        }
+    }
+
+    /// Pinned sites whose agent has room again are queued with the others.
+    fn pinned_may_try(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.monotonic;
+        let has_room = |name: &&AgentName| {
+            let attached = self.agents.get(*name).and_then(|it| it.attached.as_ref());
+            attached.is_some_and(|attached| attached.has_room_for(Occupies::Probe, now))
+        };
+        let with_room: Vec<AgentName> = self.pinned.keys().filter(has_room).cloned().collect();
+        for agent in with_room {
+            for _ in 0..PINNED_AT_ONCE {
+                let waiting = self.pinned.get_mut(&agent);
+                let Some(name) = waiting.and_then(BTreeSet::pop_first) else {
+                    self.pinned.remove(&agent);
+                    break;
+                };
+                let queue = self.sites.get_mut(&name);
+                if let Some(queue) = queue.filter(|queue| queue.queued == Queued::ForAgent) {
+                    queue.queued = Queued::No;
+                    self.look(&name, turn);
+                }
+            }
+        }
+    }
+}
+
+/// Pinned sites that are queued in one go.
+const PINNED_AT_ONCE: usize = 64;
 
 enum Pick {
     /// A proved session is open.

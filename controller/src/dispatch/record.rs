@@ -11,7 +11,7 @@ use dd_proto::site::Site;
 
 use super::backoff::until;
 use super::event::{Effect, Now, Turn};
-use super::site::{OldPlan, Phase, Rest, SiteQueue};
+use super::site::{OldPlan, Phase, Queued, Rest, SiteQueue};
 use super::state::State;
 use super::{Order, Released};
 
@@ -23,6 +23,9 @@ impl State {
             Some(queue) => {
                 queue.site = site;
                 queue.kept.record_changed();
+                if queue.queued == Queued::ForAgent {
+                    queue.queued = Queued::No;
+                }
                 false
             }
             None => {

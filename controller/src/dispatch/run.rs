@@ -34,6 +34,7 @@ use super::happened::{self, Happened, Watched, What};
 use super::perform::INLINE;
 use super::release::{Token, Waiter};
 use super::settled::{self, Letter};
+use super::standing::Terms;
 use super::state::State;
 use super::{
     AgentEvent, Arrived, Attachment, AttachmentId, ClockMemory, Hello, InHand, Order, Released,
@@ -62,12 +63,12 @@ pub struct Settings {
     pub notifier: Notifier,
 }
 
-/// Makes the loop; it runs as long as the future is polled. Each agent with the time before which it gets no work.
+/// Makes the loop; it runs as long as the future is polled. Each agent with its terms.
 pub fn start<S: Backing>(
     settings: Settings,
     store: S,
     sites: Vec<Arc<Site>>,
-    agents: Vec<(AgentName, Option<Timestamp>)>,
+    agents: Vec<(AgentName, Terms)>,
 ) -> (Handle, impl Future<Output = ()> + Send + 'static) {
     let chance = Chance {
         clock: MachineClock::start(),
@@ -89,7 +90,7 @@ pub(crate) fn start_with<S: Backing, C: Clock>(
     Chance { clock, rng }: Chance<C>,
     store: S,
     sites: Vec<Arc<Site>>,
-    agents: Vec<(AgentName, Option<Timestamp>)>,
+    agents: Vec<(AgentName, Terms)>,
 ) -> (Handle, impl Future<Output = ()> + Send + 'static) {
     let (inputs_in, inputs) = mpsc::channel(INPUTS);
     let (ended_in, ended) = mpsc::unbounded_channel();

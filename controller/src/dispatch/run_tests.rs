@@ -45,7 +45,7 @@ async fn world() -> World {
         clock: ClockMemory::default(),
         notifier: crate::dsn::samples::notifier(),
     };
-    let agents = vec![("out1".parse().unwrap(), None)];
+    let agents = vec![("out1".parse().unwrap(), super::Terms::default())];
     let smarthost = Smarthost {
         host: HostName::Address([127, 0, 0, 1].into()),
         port: NonZeroU16::MIN,
@@ -104,6 +104,7 @@ impl World {
             slots: 4,
             probes: 4,
             boot_id: "boot".to_owned(),
+            trouble: String::new(),
             work_in_hand: Vec::new(),
             in_doubt: Vec::new(),
             reports: Vec::new(),

@@ -155,6 +155,8 @@ pub(super) enum Queued {
     No,
     ForProbe,
     ForPlace,
+    /// For one of the agents it is pinned to.
+    ForAgent,
 }
 
 /// Whether a start has put the site off, only because its mail is old; new mail ends that.

@@ -37,6 +37,7 @@ use super::moves::RECONNECT;
 use super::record::held;
 use super::release::Release;
 use super::site::{OldPlan, Phase, Progress, Rest, SiteQueue, Spread, Why};
+use super::standing::Terms;
 use super::{AttachmentId, ClockMemory, Counters, Released};
 use crate::store::{NextTry, WithMail};
 
@@ -61,6 +62,8 @@ pub(crate) struct State {
     /// Ready sites: those that answered when last tried, and the others.
     pub(super) answering: VecDeque<SiteName>,
     pub(super) silent: VecDeque<SiteName>,
+    /// Ready sites that are pinned to agents which cannot take them now, under each of these.
+    pub(super) pinned: BTreeMap<AgentName, BTreeSet<SiteName>>,
     pub(super) counters: Counters,
     pub(super) walks: Walks,
     pub(super) clock: WallClock,
@@ -85,14 +88,14 @@ impl State {
         start: u64,
         memory: ClockMemory,
         sites: Vec<Arc<Site>>,
-        agents: Vec<(AgentName, Option<Timestamp>)>,
+        agents: Vec<(AgentName, Terms)>,
         now: Now,
     ) -> Self {
         let lifetimes = sites.iter().map(|site| site.schedule.lifetime);
         let shortest = lifetimes.min().unwrap_or(Duration::MAX);
         let names: Vec<AgentName> = agents.iter().map(|(name, _)| name.clone()).collect();
         let registered = agents.into_iter();
-        let registered = registered.map(|(name, from)| (name, Agent::works_from(from)));
+        let registered = registered.map(|(name, terms)| (name, Agent::on(terms)));
         let mut state = Self {
             generations: Generations::new(start),
             sites: BTreeMap::new(),
@@ -107,6 +110,7 @@ impl State {
             released: BTreeSet::new(),
             answering: VecDeque::new(),
             silent: VecDeque::new(),
+            pinned: BTreeMap::new(),
             counters: Counters::default(),
             walks: Walks::default(),
             clock: WallClock::new(now, memory, shortest),
@@ -146,7 +150,7 @@ impl State {
             Event::Walked { site, read, page } => self.walked(&site, read, page, turn),
             Event::SiteChanged { site, waiting } => self.site_changed(site, waiting, turn),
             Event::SiteRemoved(site) => self.site_removed(&site, turn),
-            Event::AgentRegistered(name, from) => self.agent_registered(&name, from, turn),
+            Event::AgentRegistered(name, terms) => self.agent_registered(&name, terms, turn),
             Event::Stop => self.stop(turn),
             Event::AgentRemoved(name) => self.agent_removed(&name, turn),
             Event::Attached { id, hello } => self.attached(id, hello, turn),

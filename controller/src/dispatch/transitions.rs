@@ -23,7 +23,7 @@ use core::{Core, OUT1, OUT2, hello, name, report, result, wall, with_mail, word}
 use super::event::{Effect, Event, Now};
 use super::simulation::site;
 use super::state::State;
-use super::{AgentEvent, AttachmentId, ClockMemory, Ended, Proved, Released};
+use super::{AgentEvent, AttachmentId, ClockMemory, Ended, Proved, Released, Terms};
 
 type StateOf = (&'static str, fn() -> Core);
 type Input = (&'static str, fn(&mut Core));
@@ -40,7 +40,7 @@ const STATES: [StateOf; 9] = [
     ("held", Core::held),
 ];
 
-const INPUTS: [Input; 23] = [
+const INPUTS: [Input; 25] = [
     ("mail", Core::mail),
     ("proved", Core::proved),
     ("relayed", |core| {
@@ -83,6 +83,8 @@ const INPUTS: [Input; 23] = [
     }),
     ("agent gone", |core| core.apply(Event::Detached(OUT1))),
     ("agent draining", |core| core.said(AgentEvent::Draining)),
+    ("agent drained by an operator", |core| core.drain("out1")),
+    ("agent unhealthy", |core| core.unhealthy("it cannot bind")),
     ("time", |core| core.advance(Duration::from_secs(70))),
     ("release", Core::release),
     ("hold", |core| core.hold(None)),
@@ -154,8 +156,8 @@ fn older_mail_waits_at_the_barrier_and_newer_does_not() {
         ClockMemory::default(),
         vec![Arc::new(site(0))],
         vec![
-            ("out1".parse().unwrap(), None),
-            ("out2".parse().unwrap(), None),
+            ("out1".parse().unwrap(), Terms::default()),
+            ("out2".parse().unwrap(), Terms::default()),
         ],
         Now {
             monotonic: Duration::ZERO,

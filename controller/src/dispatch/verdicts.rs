@@ -26,6 +26,14 @@ pub(super) struct Verdicts {
     failed_last: Option<AgentName>,
 }
 
+/// Whether the next try may come at once, for it goes through another agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turns {
+    ToAnother,
+    /// Another one has failed just before.
+    HadBefore,
+}
+
 const REACHED: &str = "reached";
 
 impl Verdicts {
@@ -39,6 +47,14 @@ impl Verdicts {
             self.failed_last = Some(agent.clone());
         }
         self.put(agent, at, why.as_str(), detail.to_owned());
+    }
+
+    /// The agent had trouble of its own: that says nothing about the site, but another has its turn.
+    pub(super) fn troubled(&mut self, agent: &AgentName) -> Turns {
+        match self.failed_last.replace(agent.clone()) {
+            None => Turns::ToAnother,
+            Some(_) => Turns::HadBefore,
+        }
     }
 
     fn put(&mut self, agent: &AgentName, at: Timestamp, found: &'static str, detail: String) {
@@ -60,16 +76,16 @@ impl Verdicts {
         self.by_agent.retain(|verdict| verdict.agent != *agent);
     }
 
-    /// Smaller is better: who reached it, who has not tried, who did not reach it, who failed just now.
+    /// Smaller is better: whoever is not known not to reach it, who did not reach it, who failed just now. One that
+    /// reached it is no better than one that has not tried, or sites would never spread to an agent that is added.
     pub(super) fn rank(&self, agent: &AgentName) -> u8 {
         if self.failed_last.as_ref() == Some(agent) {
-            return 3;
+            return 2;
         }
         let known = self.by_agent.iter().find(|it| it.agent == *agent);
         match known.map(|verdict| verdict.found) {
-            Some(REACHED) => 0,
-            None => 1,
-            Some(_) => 2,
+            Some(REACHED) | None => 0,
+            Some(_) => 1,
         }
     }
 

@@ -4,6 +4,7 @@
 //! It is in no registry, so nobody can add, change or remove it; its name is taken. It is known to dispatch from the
 //! start, and held where the configuration names no smarthost: notifications wait then.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
@@ -69,6 +70,7 @@ pub fn site(smarthost: Option<&Smarthost>, version: SiteVersion, now: Timestamp)
         allow_targets: ["0.0.0.0/0", "::/0"]
             .map(|all| all.parse().expect("it is a network"))
             .to_vec(),
+        agents: BTreeSet::new(),
         password_hash: None,
         wake_hash: None,
     }

@@ -18,6 +18,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::{ChangeError, Editor, record, unknown};
 use crate::authority::client::AgentKey;
+use crate::dispatch::{Drain, Terms};
 
 const TOKEN_LIFE: Duration = Duration::from_secs(3600);
 pub(super) const MAX_AGENTS: usize = 1000;
@@ -31,6 +32,8 @@ pub struct AgentRecord {
     pub addresses: Vec<IpAddr>,
     /// Published before it works; None: it works at once.
     pub from: Option<Timestamp>,
+    /// What an operator wants of it; stands until it is taken back.
+    pub drain: Drain,
     pub token: Option<Token>,
     /// What it is known by; None: it has not joined.
     pub key: Option<AgentKey>,
@@ -72,8 +75,17 @@ impl AgentRecord {
             name,
             addresses: Vec::new(),
             from: None,
+            drain: Drain::Works,
             token: None,
             key: None,
+        }
+    }
+
+    /// As dispatch is told.
+    pub fn terms(&self) -> Terms {
+        Terms {
+            from: self.from,
+            drain: self.drain,
         }
     }
 
@@ -135,6 +147,7 @@ impl Editor {
                 false => addresses,
             },
             from: from.or_else(|| old.as_ref().and_then(|old| old.from)),
+            drain: old.as_ref().map_or(Drain::Works, |old| old.drain),
             key: old.and_then(|old| old.key),
             token: Some(Token {
                 secret: digest(secret),
@@ -143,9 +156,9 @@ impl Editor {
             }),
             name,
         };
-        let (name, from) = (agent.name.clone(), agent.from);
+        let (name, terms) = (agent.name.clone(), agent.terms());
         self.put_agent(agent).await?;
-        self.dispatch.agent_registered(name.clone(), from).await;
+        self.dispatch.agent_registered(name.clone(), terms).await;
         let what = format!("agent {name} added, with a new join token");
         self.audit.record(now, who, &what);
         Ok(())
@@ -181,7 +194,7 @@ impl Editor {
     /// Removes an agent: its certificate lets it do nothing any more.
     ///
     /// # Errors
-    /// There is no such agent.
+    /// There is no such agent, or a site is pinned to it.
     pub async fn remove_agent(
         &self,
         name: &str,
@@ -192,12 +205,52 @@ impl Editor {
         let parsed: Option<AgentName> = name.parse().ok();
         let agent = parsed.and_then(|name| self.registry.agent(&name));
         let agent = agent.ok_or_else(|| unknown("agent", name))?;
+        let mut sites = self.registry.sites().into_iter();
+        if let Some(site) = sites.find(|site| site.agents.contains(&agent.name)) {
+            return Err(ChangeError::Pinned {
+                agent: agent.name.clone(),
+                site: site.name.clone(),
+            });
+        }
         self.store.put(record::AGENT, name, None).await?;
         self.registry.write().agents.remove(&agent.name);
         self.dispatch.agent_removed(agent.name.clone()).await;
         self.audit
             .record(now, who, &format!("agent {} removed", agent.name));
         Ok(agent.name.clone())
+    }
+
+    /// Drains an agent, or lets it work again; durable when it returns. Once more changes nothing.
+    ///
+    /// # Errors
+    /// There is no such agent.
+    pub async fn drain_agent(
+        &self,
+        name: &str,
+        drain: Drain,
+        who: &str,
+        now: Timestamp,
+    ) -> Result<Arc<AgentRecord>, ChangeError> {
+        let _changing = self.changing.lock().await;
+        let parsed: Option<AgentName> = name.parse().ok();
+        let agent = parsed.and_then(|name| self.registry.agent(&name));
+        let agent = agent.ok_or_else(|| unknown("agent", name))?;
+        if agent.drain == drain {
+            return Ok(agent);
+        }
+        let mut changed = (*agent).clone();
+        changed.drain = drain;
+        let terms = changed.terms();
+        self.put_agent(changed.clone()).await?;
+        let name = changed.name.clone();
+        self.dispatch.agent_registered(name, terms).await;
+        let what = match drain {
+            Drain::Drains => "drained: it gets no new work",
+            Drain::Works => "resumed",
+        };
+        self.audit
+            .record(now, who, &format!("agent {} {what}", changed.name));
+        Ok(Arc::new(changed))
     }
 
     /// The agent attached: a token that was used is spent.
@@ -248,6 +301,7 @@ mod tests {
             name: "out1".parse().unwrap(),
             addresses: Vec::new(),
             from: None,
+            drain: Drain::Works,
             token: Some(Token {
                 secret: digest(b"secret"),
                 expires: at(3600),

@@ -67,9 +67,9 @@ impl Editor {
             self.put_authority(authority, &what, who, now).await?;
         }
         for agent in plan.agents {
-            let (name, from) = (agent.name.clone(), agent.from);
+            let (name, terms) = (agent.name.clone(), agent.terms());
             self.put_agent(agent).await?;
-            self.dispatch.agent_registered(name.clone(), from).await;
+            self.dispatch.agent_registered(name.clone(), terms).await;
             let what = format!("agent {name} applied from a file");
             self.audit.record(now, who, &what);
         }
@@ -103,6 +103,9 @@ impl Editor {
             defaults: self.defaults,
             has_authority: &|name| {
                 file.authorities.contains_key(name) || self.registry.authority(name).is_some()
+            },
+            has_agent: &|name| {
+                file.agents.contains_key(name) || self.registry.agent(name).is_some()
             },
             owner: &|domain| owners.get(domain).cloned(),
         };
@@ -311,6 +314,7 @@ fn plan_agents(file: &File, registry: &Registry, plan: &mut Plan) -> Result<(), 
             agent.addresses.clone_from(&entry.value.addresses);
         }
         agent.from = entry.value.from.or(agent.from);
+        agent.drain = entry.value.drain.unwrap_or(agent.drain);
         if agent.addresses.is_empty() {
             return Err(FileError {
                 line: entry.line,

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use dd_proto::domain::Domain;
 use dd_proto::id::SiteVersion;
-use dd_proto::name::{AuthorityName, SiteName};
+use dd_proto::name::{AgentName, AuthorityName, SiteName};
 use dd_proto::path::Mailbox;
 use dd_proto::pb;
 use dd_proto::site::{Host, HostName, KnownRecipients, Limits, Schedule, Site};
@@ -56,6 +56,10 @@ pub enum SiteError {
     )]
     UnknownAuthority(AuthorityName),
     #[error(
+        "there is no agent `{0}`: `ddadm agent list` shows them, `ddadm agent add` announces one"
+    )]
+    UnknownAgent(AgentName),
+    #[error(
         "the proof `configured` is the smarthost's own: choose certificate, public, fingerprint, static-ip or port"
     )]
     Configured,
@@ -81,6 +85,7 @@ pub enum SiteError {
 pub struct Surroundings<'a> {
     pub defaults: SiteDefaults,
     pub has_authority: &'a dyn Fn(&AuthorityName) -> bool,
+    pub has_agent: &'a dyn Fn(&AgentName) -> bool,
     /// The site a domain belongs to now.
     pub owner: &'a dyn Fn(&Domain) -> Option<SiteName>,
 }
@@ -116,12 +121,27 @@ pub fn check(spec: &pb::SiteSpec, around: &Surroundings<'_>) -> Result<Site, Sit
                 )
             })
         })?,
+        agents: agents(spec, around)?,
         password_hash: None,
         wake_hash: None,
         name,
         domains,
         hosts,
     })
+}
+
+/// Those that carry its mail, where not every agent does.
+fn agents(
+    spec: &pb::SiteSpec,
+    around: &Surroundings<'_>,
+) -> Result<BTreeSet<AgentName>, SiteError> {
+    let agents: BTreeSet<AgentName> = each("--agent", &spec.agents, 100, |text| {
+        text.parse().map_err(|error| format!("{error}"))
+    })?;
+    match agents.iter().find(|name| !(around.has_agent)(name)) {
+        Some(unknown) => Err(SiteError::UnknownAgent(unknown.clone())),
+        None => Ok(agents),
+    }
 }
 
 /// What a site was, with what `change` clears and sets.
@@ -140,6 +160,7 @@ pub fn merge(mut base: pb::SiteSpec, change: &pb::SiteSpec) -> Result<pb::SiteSp
     list(&mut base.domains, &change.domains);
     list(&mut base.recipients, &change.recipients);
     list(&mut base.allow_targets, &change.allow_targets);
+    list(&mut base.agents, &change.agents);
     if !change.hosts.is_empty() {
         base.hosts.clone_from(&change.hosts);
     }
@@ -169,6 +190,7 @@ fn clear(spec: &mut pb::SiteSpec, flag: &str) -> Result<(), SiteError> {
         "host" => spec.hosts.clear(),
         "recipient" => spec.recipients.clear(),
         "allow-target" => spec.allow_targets.clear(),
+        "agent" => spec.agents.clear(),
         // What is remembered of the site's certificate; it is no part of a specification.
         "shown" => {}
         "address" => {

@@ -79,6 +79,10 @@ pub enum ChangeError {
     Own(#[from] OwnError),
     #[error(transparent)]
     Join(#[from] JoinError),
+    #[error(
+        "the site `{site}` is pinned to the agent `{agent}`: name others with `ddadm site set {site} --agent NAME`, or any with `--clear agent`, first"
+    )]
+    Pinned { agent: AgentName, site: SiteName },
     #[error("at most {most} {kind} are possible")]
     TooMany { kind: &'static str, most: usize },
     #[error("the change could not be made durable")]
@@ -410,6 +414,7 @@ mod tests {
         let around = check::Surroundings {
             defaults: SiteDefaults::default(),
             has_authority: &|_| true,
+            has_agent: &|_| true,
             owner: &|_| None,
         };
         let spec = dd_proto::pb::SiteSpec {

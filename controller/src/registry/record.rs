@@ -22,6 +22,7 @@ use super::agents::{AgentRecord, Token};
 use super::authorities::{self, Authority, Origin};
 use super::lists;
 use crate::authority::client::AgentKey;
+use crate::dispatch::Drain;
 use crate::store::Record;
 
 pub(super) const SITE: &str = "site";
@@ -65,6 +66,9 @@ pub(super) struct AgentRow {
     from_ms: i64,
     #[prost(message, optional, tag = "3")]
     token: Option<TokenRow>,
+    /// 0: it works; 1: an operator drains it.
+    #[prost(uint32, tag = "5")]
+    drain: u32,
     /// SHA-256 of the public key that joined last; empty: none has.
     #[prost(bytes = "bytes", tag = "4")]
     key: Bytes,
@@ -92,6 +96,10 @@ pub(super) fn encode_agent(agent: &AgentRecord) -> Bytes {
     AgentRow {
         addresses: agent.addresses.iter().map(ToString::to_string).collect(),
         from_ms: agent.from.map_or(0, Timestamp::as_millisecond),
+        drain: match agent.drain {
+            Drain::Works => 0,
+            Drain::Drains => 1,
+        },
         token: agent.token.as_ref().map(|token| TokenRow {
             secret: token.secret.to_vec().into(),
             expires_ms: token.expires.as_millisecond(),
@@ -137,6 +145,11 @@ pub(super) fn decode_agent(record: &Record) -> Result<AgentRecord, Damaged> {
         from: match row.from_ms {
             0 => None,
             ms => Some(at(ms)?),
+        },
+        drain: match row.drain {
+            0 => Drain::Works,
+            1 => Drain::Drains,
+            other => return Err(Damaged(format!("its drain is {other}"))),
         },
         token: row.token.map(token).transpose()?,
         key: key(&row.key)?,
@@ -210,6 +223,7 @@ mod tests {
             name: "out1".parse().unwrap(),
             addresses: vec!["192.0.2.1".parse().unwrap()],
             from: None,
+            drain: Drain::Works,
             token: None,
             key: None,
         };
@@ -220,6 +234,7 @@ mod tests {
             key: None,
         });
         let mut joined = joining.clone();
+        joined.drain = Drain::Drains;
         joined.token.as_mut().unwrap().key = Some(AgentKey([2; 32]));
         joined.key = Some(AgentKey([2; 32]));
         joined.from = Some(Timestamp::from_second(1_600_000_000).unwrap());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dd_proto::domain::Domain;
 use dd_proto::id::SiteVersion;
-use dd_proto::name::{AuthorityName, SiteName};
+use dd_proto::name::{AgentName, AuthorityName, SiteName};
 use dd_proto::pb;
 use dd_proto::site::{Hold, Site};
 use jiff::Timestamp;
@@ -214,9 +214,11 @@ impl Editor {
     fn check(&self, spec: &pb::SiteSpec) -> Result<Site, SiteError> {
         let owner = |domain: &Domain| Some(self.registry.site_for(domain)?.name.clone());
         let has_authority = |name: &AuthorityName| self.registry.authority(name).is_some();
+        let has_agent = |name: &AgentName| self.registry.agent(name).is_some();
         let around = Surroundings {
             defaults: self.defaults,
             has_authority: &has_authority,
+            has_agent: &has_agent,
             owner: &owner,
         };
         check::check(spec, &around)
@@ -275,6 +277,7 @@ fn named(change: &pb::SiteSpec) -> Vec<String> {
         ("--quota-bytes", change.quota_bytes.is_some()),
         ("--contact", change.contact.is_some()),
         ("--allow-target", !change.allow_targets.is_empty()),
+        ("--agent", !change.agents.is_empty()),
         ("--password", change.password.is_some()),
     ];
     let given = given.into_iter().filter(|(_, given)| *given);

@@ -117,7 +117,8 @@ impl Controller {
             notifier: crate::dsn::samples::notifier(),
         };
         let chance = Chance { clock, rng };
-        let agents = machine.agents.into_iter().map(|name| (name, None));
+        let agents = machine.agents.into_iter();
+        let agents = agents.map(|name| (name, dispatch::Terms::default()));
         let (handle, run) =
             dispatch::start_with(settings, chance, backing, machine.sites, agents.collect());
         Some(Self {

@@ -64,6 +64,7 @@ fn site(name: &str, domain: &Domain) -> Site {
         closing: false,
         contact: None,
         allow_targets: Vec::new(),
+        agents: Default::default(),
         password_hash: None,
         wake_hash: None,
     }

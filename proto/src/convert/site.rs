@@ -111,6 +111,7 @@ impl From<&Site> for pb::SiteSpec {
             quota_bytes: site.limits.quota_bytes,
             contact: site.contact.as_ref().map(|it| it.as_str().to_owned()),
             allow_targets: site.allow_targets.iter().map(ToString::to_string).collect(),
+            agents: site.agents.iter().map(ToString::to_string).collect(),
             password: None,
             clear: Vec::new(),
         }
@@ -195,6 +196,7 @@ impl TryFrom<pb::Site> for Site {
                 Some(text) => Some(text.parse().map_err(|_| ConvertError("contact"))?),
             },
             allow_targets: each(&spec.allow_targets, "allow_targets")?,
+            agents: each(&spec.agents, "agents")?,
             password_hash: present(stored.password_hash),
             wake_hash: match stored.wake_hash.is_empty() {
                 true => None,
@@ -251,6 +253,7 @@ mod tests {
             closing: true,
             contact: Some("owner@example.net".parse().unwrap()),
             allow_targets: vec!["127.0.0.0/8".parse().unwrap()],
+            agents: ["out1".parse().unwrap(), "out2".parse().unwrap()].into(),
             password_hash: Some("$argon2id$x".to_owned()),
             wake_hash: Some([7; 32]),
         }

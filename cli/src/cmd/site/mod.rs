@@ -247,6 +247,7 @@ mod tests {
             sessions: 0,
             has_password: true,
             has_wake_secret: false,
+            no_agent: "no agent works: out1 is draining".into(),
         }
     }
 

@@ -17,6 +17,9 @@ pub(super) fn page(status: &pb::SiteStatus) -> String {
     if status.next_attempt_ms != 0 {
         page.line("Next attempt", &time_shown(status.next_attempt_ms));
     }
+    if !status.no_agent.is_empty() {
+        page.line("Not tried", &status.no_agent);
+    }
     page.line("Queued", &queued(status));
     if status.out > 0 || status.sessions > 0 {
         let sessions = count(status.sessions.into(), "session", "sessions");
@@ -155,6 +158,7 @@ fn settings(page: &mut Page, spec: &pb::SiteSpec) {
         "Allowed targets",
         spec.allow_targets.iter().map(String::as_str),
     );
+    page.lines("Agents", spec.agents.iter().map(String::as_str));
 }
 
 fn attempts(page: &mut Page, attempts: &[pb::LastAttempt]) {

@@ -36,6 +36,7 @@ pub(super) fn plain(name: &SiteName, flags: &SiteFlags) -> pb::SiteSpec {
         quota_bytes: flags.quota_bytes,
         contact: flags.contact.as_ref().map(ToString::to_string),
         allow_targets: texts(&flags.allow_target),
+        agents: texts(&flags.agent),
         ..pb::SiteSpec::default()
     }
 }

@@ -34,6 +34,10 @@ pub(super) struct SiteView {
     quota_bytes: Option<u64>,
     contact: Option<String>,
     allow_targets: Vec<String>,
+    /// Only these carry its mail; empty: any does.
+    agents: Vec<String>,
+    /// Why no agent may try it now.
+    no_agent: Option<String>,
     /// Whether there is one; neither is ever shown.
     password: bool,
     wake_secret: bool,
@@ -124,6 +128,8 @@ impl From<pb::SiteStatus> for SiteView {
             quota_bytes: spec.quota_bytes,
             contact: spec.contact,
             allow_targets: spec.allow_targets,
+            agents: spec.agents,
+            no_agent: present(status.no_agent),
             password: status.has_password,
             wake_secret: status.has_wake_secret,
         }

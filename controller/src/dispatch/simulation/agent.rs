@@ -131,6 +131,7 @@ impl FakeAgent {
             slots: 4,
             probes: 8,
             boot_id: "boot".to_owned(),
+            trouble: String::new(),
             work_in_hand: in_hand.map(|work| work.lease.clone()).collect(),
             in_doubt: entries()
                 .filter_map(|entry| match entry {

@@ -33,6 +33,7 @@ pub(crate) fn site(n: u64) -> Site {
         closing: false,
         contact: None,
         allow_targets: Vec::new(),
+        agents: Default::default(),
         password_hash: None,
         wake_hash: None,
     }

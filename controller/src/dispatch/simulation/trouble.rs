@@ -103,7 +103,7 @@ impl World {
         let names = self
             .agents
             .iter()
-            .map(|agent| (agent.name.clone(), None))
+            .map(|agent| (agent.name.clone(), crate::dispatch::Terms::default()))
             .collect();
         let records = self
             .sites

@@ -118,7 +118,7 @@ impl World {
         let agents = vec![FakeAgent::new("out1"), FakeAgent::new("out2")];
         let names = agents
             .iter()
-            .map(|agent| (agent.name.clone(), None))
+            .map(|agent| (agent.name.clone(), crate::dispatch::Terms::default()))
             .collect();
         let now = Now {
             monotonic: Duration::ZERO,

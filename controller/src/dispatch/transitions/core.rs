@@ -18,7 +18,7 @@ use crate::dispatch::event::{Assign, Effect, Event, Now};
 use crate::dispatch::release::{Token, Waiter};
 use crate::dispatch::simulation::site;
 use crate::dispatch::state::State;
-use crate::dispatch::{AgentEvent, AttachmentId, Ended, Hello, Order, Proved};
+use crate::dispatch::{AgentEvent, AttachmentId, Ended, Hello, Order, Proved, Terms};
 use crate::store::{Head, NextTry, Position, Waiting, WithMail};
 
 pub(super) const OUT1: AttachmentId = AttachmentId(1);
@@ -49,7 +49,7 @@ impl Core {
             monotonic: Duration::ZERO,
             wall: wall(Duration::ZERO),
         };
-        let agents = vec![("out1".parse().unwrap(), None)];
+        let agents = vec![("out1".parse().unwrap(), Terms::default())];
         let mut core = Self {
             state: State::new(
                 2,
@@ -346,6 +346,7 @@ pub(super) fn hello(agent: &str) -> Hello {
         slots: 4,
         probes: 4,
         boot_id: "boot".to_owned(),
+        trouble: String::new(),
         work_in_hand: Vec::new(),
         in_doubt: Vec::new(),
         reports: Vec::new(),

@@ -18,8 +18,8 @@ impl Core {
     pub(super) fn two_agents() -> Self {
         let mut core = Self::bare();
         let agents = vec![
-            ("out1".parse().unwrap(), None),
-            ("out2".parse().unwrap(), None),
+            ("out1".parse().unwrap(), Terms::default()),
+            ("out2".parse().unwrap(), Terms::default()),
         ];
         core.state = State::new(
             2,
@@ -244,7 +244,7 @@ fn a_site_that_comes_back_knows_what_is_still_out() {
 #[test]
 fn a_release_before_all_is_known_is_repeated_when_all_is_known() {
     let mut core = Core::two_agents();
-    let agents = vec![("out1".parse().unwrap(), None)];
+    let agents = vec![("out1".parse().unwrap(), Terms::default())];
     core.state = State::new(
         2,
         ClockMemory::default(),

@@ -69,7 +69,7 @@ fn with_timers_a_site_that_has_none_is_ready_at_once_however_old_its_mail() {
 fn an_agent_gets_no_work_before_its_date() {
     let mut core = Core::bare();
     let from = Duration::from_secs(60);
-    let registered = Event::AgentRegistered("out1".parse().unwrap(), Some(wall(from)));
+    let registered = Event::AgentRegistered("out1".parse().unwrap(), terms(wall(from)));
     core.apply(registered);
     core.attach(OUT1, "out1");
     core.mail();
@@ -88,7 +88,7 @@ fn an_agent_gets_no_work_before_its_date() {
 fn an_agent_whose_date_is_put_off_gives_its_sites_to_another_one() {
     let mut core = Core::flowing();
     core.attach(OUT2, "out2");
-    let later = Some(wall(Duration::from_secs(3600)));
+    let later = terms(wall(Duration::from_secs(3600)));
     core.apply(Event::AgentRegistered("out1".parse().unwrap(), later));
     let waiting = core.waiting();
     core.read(vec![waiting]);
@@ -98,7 +98,7 @@ fn an_agent_whose_date_is_put_off_gives_its_sites_to_another_one() {
 #[test]
 fn the_barrier_does_not_wait_for_an_agent_that_is_removed() {
     let mut core = Core::bare();
-    let agents = ["out1", "out2"].map(|name| (name.parse().unwrap(), None));
+    let agents = ["out1", "out2"].map(|name| (name.parse().unwrap(), Terms::default()));
     let records = vec![Arc::new(site(0))];
     let now = core.clock();
     core.state = State::new(2, ClockMemory::default(), records, agents.into(), now);
@@ -111,4 +111,11 @@ fn the_barrier_does_not_wait_for_an_agent_that_is_removed() {
     core.read(vec![older]);
     assert_eq!(core.assigned.len(), 1);
     assert!(!core.assigned[0].waiting.in_doubt);
+}
+
+fn terms(from: jiff::Timestamp) -> Terms {
+    Terms {
+        from: Some(from),
+        ..Terms::default()
+    }
 }

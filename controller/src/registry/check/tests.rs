@@ -81,6 +81,7 @@ fn checked(spec: &pb::SiteSpec) -> Result<Site, SiteError> {
         &Surroundings {
             defaults: SiteDefaults::default(),
             has_authority: &|name| name.as_str() == "member-ca",
+            has_agent: &|name| name.as_str() != "nobody",
             owner: &owner,
         },
     )
@@ -216,4 +217,26 @@ fn a_change_leaves_alone_what_it_does_not_name() {
         ..pb::SiteSpec::default()
     };
     assert!(matches!(merge(base, &unknown), Err(SiteError::Clear(_))));
+}
+
+#[test]
+fn a_site_is_pinned_to_agents_that_there_are() {
+    let pinned = |agents: &[&str]| pb::SiteSpec {
+        agents: agents.iter().map(|it| (*it).to_owned()).collect(),
+        ..spec()
+    };
+    assert!(checked(&pinned(&[])).unwrap().agents.is_empty());
+    let both = checked(&pinned(&["out2", "out1"])).unwrap().agents;
+    assert_eq!(
+        both.iter().map(|it| it.as_str()).collect::<Vec<_>>(),
+        ["out1", "out2"]
+    );
+    let unknown = checked(&pinned(&["out1", "nobody"]));
+    assert_eq!(
+        unknown,
+        Err(SiteError::UnknownAgent("nobody".parse().unwrap()))
+    );
+    let mut change = spec();
+    change.clear = vec!["agent".to_owned()];
+    assert!(merge(pinned(&["out1"]), &change).unwrap().agents.is_empty());
 }

@@ -40,6 +40,7 @@ use jiff::Timestamp;
 
 use super::authorities::Origin;
 use crate::authority::client::AgentKey;
+use crate::dispatch::Drain;
 
 pub use read::read;
 pub use write::{site_keys, write};
@@ -76,6 +77,7 @@ pub struct AgentEntry {
     /// Empty: what it has stays.
     pub addresses: Vec<std::net::IpAddr>,
     pub from: Option<Timestamp>,
+    pub drain: Option<Drain>,
     /// Counts only where the registry's own record is damaged: a file that is older than a removal must not undo it.
     pub key: Option<AgentKey>,
 }

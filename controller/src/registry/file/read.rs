@@ -9,7 +9,7 @@ use std::str::FromStr;
 use bytes::Bytes;
 use dd_proto::domain::Domain;
 use dd_proto::fingerprint::Fingerprint;
-use dd_proto::name::AuthorityName;
+use dd_proto::name::{AgentName, AuthorityName};
 use dd_proto::path::Mailbox;
 use dd_proto::pb;
 use dd_proto::site::{Hold, HostName};
@@ -27,6 +27,7 @@ mod proof;
 
 use super::{AgentEntry, AuthorityEntry, Entry, File, FileError, SiteEntry};
 use crate::authority::client::AgentKey;
+use crate::dispatch::Drain;
 use crate::registry::authorities::Origin;
 
 /// RFC 5321 §4.5.4.2: where SMTP listens.
@@ -64,6 +65,7 @@ struct SiteTable {
     quota_bytes: Option<Size>,
     contact: Option<One<Mailbox>>,
     allow_target: Option<Many<IpNet>>,
+    agent: Option<Many<AgentName>>,
     password_hash: Option<PasswordHash>,
     wake_secret_hash: Option<Digest>,
     hold: Option<HoldTable>,
@@ -84,6 +86,7 @@ struct HoldTable {
 struct AgentTable {
     address: Option<Many<IpAddr>>,
     from: Option<One<Timestamp>>,
+    drain: Option<bool>,
     key_hash: Option<Digest>,
 }
 
@@ -113,6 +116,10 @@ pub fn read(text: &str) -> Result<File, FileError> {
             Ok(AgentEntry {
                 addresses: table.address.map(|it| it.0).unwrap_or_default(),
                 from: table.from.map(|it| it.0),
+                drain: table.drain.map(|drains| match drains {
+                    true => Drain::Drains,
+                    false => Drain::Works,
+                }),
                 key: table.key_hash.map(|it| AgentKey(it.0)),
             })
         })?,
@@ -188,6 +195,7 @@ fn site(name: &str, table: SiteTable) -> Result<SiteEntry, String> {
         quota_bytes: table.quota_bytes.map(|it| it.0),
         contact: table.contact.map(|it| it.0.as_str().to_owned()),
         allow_targets: texts(table.allow_target),
+        agents: texts(table.agent),
         ..pb::SiteSpec::default()
     };
     Ok(SiteEntry {
@@ -236,6 +244,7 @@ expected! {
     HostPort: "HOST or HOST:PORT, an IPv6 address with a port in brackets";
     IpAddr: "an IP address such as 192.0.2.1";
     AuthorityName: "the name of an authority";
+    AgentName: "the name of an agent";
     Fingerprint: "a SHA-256 of 64 hexadecimal digits";
     Mailbox: "a full address such as user@example.net";
     IpNet: "a network such as 192.0.2.0/24";

@@ -55,6 +55,7 @@ fn site() -> Site {
         closing: false,
         contact: Some("owner@example.net".parse().unwrap()),
         allow_targets: vec!["127.0.0.0/8".parse().unwrap()],
+        agents: ["out1".parse().unwrap(), "out2".parse().unwrap()].into(),
         password_hash: Some(HASH.to_owned()),
         wake_hash: Some([0x7a; 32]),
     }

@@ -10,6 +10,7 @@ use dd_proto::pem;
 use dd_proto::site::{Certified, Hold, KnownRecipients, Proof, Site};
 use dd_proto::units::{format_duration, format_size};
 
+use crate::dispatch::Drain;
 use crate::registry::agents::AgentRecord;
 use crate::registry::authorities::{Authority, Origin};
 
@@ -118,6 +119,10 @@ fn all_site_keys(site: &Site) -> Keys {
             "allow-target",
             (!site.allow_targets.is_empty()).then(|| list(&site.allow_targets)),
         ),
+        (
+            "agent",
+            (!site.agents.is_empty()).then(|| list(&site.agents)),
+        ),
         ("password-hash", site.password_hash.as_ref().map(text)),
         (
             "wake-secret-hash",
@@ -174,6 +179,9 @@ fn agent_keys(agent: &AgentRecord) -> Keys {
     let mut keys = vec![("address", list(&agent.addresses))];
     if let Some(from) = agent.from {
         keys.push(("from", text(&from)));
+    }
+    if agent.drain == Drain::Drains {
+        keys.push(("drain", "true".to_owned()));
     }
     if let Some(key) = agent.key {
         keys.push(("key-hash", text(&hex(&key.0))));

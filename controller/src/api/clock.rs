@@ -1,0 +1,29 @@
+//! `dd.v1.Clock`.
+
+use std::sync::Arc;
+
+use dd_proto::pb;
+use tonic::{Request, Response, Status};
+
+use super::{Context, caller, now};
+
+#[derive(Debug, Clone)]
+pub struct Clock(pub Arc<Context>);
+
+#[tonic::async_trait]
+impl pb::clock_server::Clock for Clock {
+    async fn confirm(
+        &self,
+        request: Request<pb::ConfirmClockRequest>,
+    ) -> Result<Response<pb::ClockConfirmed>, Status> {
+        let who = caller(&request);
+        let Some(alarm) = self.0.dispatch.clock_alarm().await else {
+            return Ok(Response::new(pb::ClockConfirmed::default()));
+        };
+        self.0.dispatch.clock_confirmed().await;
+        let alarm = alarm.to_string();
+        let what = format!("clock confirmed; the alarm was: {alarm}");
+        self.0.editor.audit(now(), who.who(), &what);
+        Ok(Response::new(pb::ClockConfirmed { alarm }))
+    }
+}

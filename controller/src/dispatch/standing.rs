@@ -1,0 +1,155 @@
+//! Whether an agent gets work, and what becomes of its sites once it gets none.
+//!
+//! Four things keep an agent from work: its date has not come, an operator drains it, it drains itself because it is
+//! about to end, or it is in trouble of its own (it cannot bind its address). They are weighed in one place, whichever
+//! of them changes.
+//!
+//! # Invariants
+//! - An agent that gets no work keeps no site: what is not in hand goes on through another one at once.
+//! - What it has in hand it finishes and reports. Its sessions end after the transaction in hand, and what still waits
+//!   for a session comes back untried.
+//!
+//! # Not here
+//! Its stream and its leases ([`super::attach`]); what outlives the controller (the agent's record in the registry).
+
+use dd_proto::name::AgentName;
+use dd_proto::site::Site;
+use jiff::Timestamp;
+
+use super::Order;
+use super::agents::{Attached, Heard, Registered, TakesWork};
+use super::backoff::until;
+use super::event::{Now, Turn};
+use super::state::State;
+
+/// On what terms an agent gets work, as its record says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Terms {
+    /// Nothing before; None: at once.
+    pub from: Option<Timestamp>,
+    pub drain: Drain,
+}
+
+/// What an operator wants of an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Drain {
+    #[default]
+    Works,
+    /// No new work, until it is resumed.
+    Drains,
+}
+
+impl State {
+    /// An agent is new, or its terms have changed.
+    pub(super) fn agent_registered(&mut self, name: &AgentName, terms: Terms, turn: &mut Turn<'_>) {
+        let agent = self.agents.entry(name.clone()).or_default();
+        agent.registered = Registered::Yes;
+        agent.terms = terms;
+        self.weigh(name, turn);
+    }
+
+    /// Agents whose time has come take work.
+    pub(super) fn agents_begin(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.monotonic;
+        let due = self.agents.iter();
+        let due = due.filter(|(_, agent)| agent.starts_work().is_some_and(|at| at <= now));
+        let due: Vec<AgentName> = due.map(|(name, _)| name.clone()).collect();
+        for name in due {
+            self.weigh(&name, turn);
+        }
+    }
+
+    /// It is about to end.
+    pub(super) fn agent_leaves(&mut self, name: &AgentName, turn: &mut Turn<'_>) {
+        if let Some(attached) = self.attached_mut(name) {
+            attached.leaves = Leaves::Yes;
+        }
+        self.weigh(name, turn);
+    }
+
+    /// It says what keeps it from working; nothing: it can work.
+    pub(super) fn agent_health(&mut self, name: &AgentName, trouble: String, turn: &mut Turn<'_>) {
+        if let Some(attached) = self.attached_mut(name) {
+            attached.trouble = trouble;
+        }
+        self.weigh(name, turn);
+    }
+
+    fn attached_mut(&mut self, name: &AgentName) -> Option<&mut Attached> {
+        self.agents.get_mut(name)?.attached.as_mut()
+    }
+
+    /// Decides anew whether it gets work.
+    pub(super) fn weigh(&mut self, name: &AgentName, turn: &mut Turn<'_>) {
+        let Some(agent) = self.agents.get_mut(name) else {
+            return;
+        };
+        let Some(attached) = &mut agent.attached else {
+            return;
+        };
+        attached.work = takes_work(agent.terms, attached, turn.now);
+        if attached.work != TakesWork::Yes {
+            self.sessions_end(name, turn);
+            self.sites_leave(name, turn);
+        }
+    }
+
+    /// Every plan it was sent is taken back; with the plan go the site's sessions, after the transaction in hand.
+    fn sessions_end(&mut self, name: &AgentName, turn: &mut Turn<'_>) {
+        let Some(attached) = self.attached_mut(name) else {
+            return;
+        };
+        let id = attached.id;
+        for site in std::mem::take(&mut attached.plans).into_keys() {
+            turn.order(id, Order::CloseSite(site));
+        }
+    }
+}
+
+impl State {
+    /// Why no agent may try a site now, for people; empty where one may.
+    pub(super) fn no_agent_for(&self, site: &Site) -> String {
+        let registered = self.agents.iter();
+        let registered = registered.filter(|(_, agent)| agent.registered == Registered::Yes);
+        let eligible = registered.filter(|(name, _)| site.may_go_through(name));
+        let mut why = Vec::new();
+        for (name, agent) in eligible {
+            match agent.attached.as_ref().map(|it| (it.work, it.heard)) {
+                Some((TakesWork::Yes, Heard::Lately)) => return String::new(),
+                Some((TakesWork::Yes, Heard::Silent)) => why.push(format!("{name} is silent")),
+                Some((TakesWork::Draining, _)) => why.push(format!("{name} is draining")),
+                Some((TakesWork::Unhealthy, _)) => why.push(format!("{name} is unhealthy")),
+                Some((TakesWork::From(_), _)) => why.push(format!("{name} works from later on")),
+                None => why.push(format!("{name} is not connected")),
+            }
+        }
+        match (why.is_empty(), site.agents.is_empty()) {
+            (true, true) => "no agent is registered".to_owned(),
+            (true, false) => "the agents it is pinned to are not registered".to_owned(),
+            (false, true) => format!("no agent works: {}", why.join(", ")),
+            (false, false) => format!("it is pinned, and {}", why.join(", ")),
+        }
+    }
+}
+
+/// Whether an agent has said that it is about to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leaves {
+    No,
+    Yes,
+}
+
+pub(super) fn takes_work(terms: Terms, attached: &Attached, now: Now) -> TakesWork {
+    if attached.leaves == Leaves::Yes || terms.drain == Drain::Drains {
+        return TakesWork::Draining;
+    }
+    if !attached.trouble.is_empty() {
+        return TakesWork::Unhealthy;
+    }
+    match terms.from {
+        Some(from) if from > now.wall => {
+            TakesWork::From(now.monotonic.saturating_add(until(now.wall, from)))
+        }
+        _ => TakesWork::Yes,
+    }
+}
