@@ -10,11 +10,10 @@ mod config;
 
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::ca::Identity;
 use crate::loopback;
 use crate::process::Process;
 use crate::wait::{PATIENCE, until};
@@ -36,19 +35,16 @@ pub struct Postfix {
 #[derive(Debug, Clone, Copy)]
 enum Role<'a> {
     /// A member's mail server: takes mail for `domain` and keeps it.
-    Home {
-        domain: &'a str,
-        identity: &'a Identity,
-    },
+    Home { domain: &'a str, tls: &'a str },
     /// The provider's MX: takes mail for `domain` and hands it over by LMTP.
     Feeder { domain: &'a str, lmtp: SocketAddr },
 }
 
 impl Postfix {
-    /// A mail server at home, below `world`: offers STARTTLS with this certificate and puts mail for `domain` into a
-    /// mailbox.
-    pub fn home(world: &Path, domain: &str, identity: &Identity) -> Self {
-        Self::start(world.join("home"), Role::Home { domain, identity })
+    /// A mail server at home, below `world`: puts mail for `domain` into a mailbox. `tls` is all its configuration says
+    /// about TLS.
+    pub fn home(world: &Path, domain: &str, tls: &str) -> Self {
+        Self::start(world.join("home"), Role::Home { domain, tls })
     }
 
     /// A feeder, below `world`: takes mail for `domain` by SMTP and hands it on by LMTP.
@@ -70,12 +66,6 @@ impl Postfix {
         let config = directory.join("config");
         write(&config.join("main.cf"), &config::main(&directory, role));
         write(&config.join("master.cf"), &config::master(address));
-        if let Role::Home { identity, .. } = role {
-            write(&config.join("chain.pem"), identity.chain_pem());
-            write(&config.join("key.pem"), identity.key_pem());
-            let secret = fs::Permissions::from_mode(0o600);
-            fs::set_permissions(config.join("key.pem"), secret).expect("our own file");
-        }
         let mut command = Command::new(PROGRAM);
         command.arg("-c").arg(&config).arg("start-fg");
         let mut postfix = Self {
