@@ -119,7 +119,9 @@ fn postfix_feeds_by_lmtp_and_keeps_mail_at_home() {
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .tempdir()
         .unwrap();
-    let home = Postfix::home(directory.path(), "home.example", "");
+    let ca = Ca::new("test");
+    let identity = ca.identity(&["home.example"]);
+    let home = Postfix::home(directory.path(), "home.example", &identity);
     let mut client = Client::connect(home.address(), Protocol::Smtp);
     client.send("a@b.example", "me@home.example", &message("direct"));
     assert!(home.received(1)[0].contains("Subject: direct"));

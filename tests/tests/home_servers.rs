@@ -15,7 +15,7 @@ const OWN: &str = "own-ca";
 fn mail_from_a_feeding_postfix_reaches_the_postfix_at_home_over_tls_from_the_agents_address() {
     let (world, printed) = issued();
     let lines = printed.below("Postfix, main.cf");
-    let home = Postfix::home(world.path(), "home.example", &lines);
+    let home = Postfix::set_up(world.path(), "home.example", &lines);
     listens_at(&world, home.address());
     let feeder = Postfix::feeder(world.path(), "home.example", world.listeners().lmtp);
 

@@ -10,10 +10,11 @@ mod config;
 
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::ca::Identity;
 use crate::loopback;
 use crate::process::Process;
 use crate::wait::{PATIENCE, until};
@@ -41,9 +42,27 @@ enum Role<'a> {
 }
 
 impl Postfix {
-    /// A mail server at home, below `world`: puts mail for `domain` into a mailbox. `tls` is all its configuration says
-    /// about TLS.
-    pub fn home(world: &Path, domain: &str, tls: &str) -> Self {
+    /// A mail server at home, below `world`: offers STARTTLS with this certificate and puts mail for `domain` into a
+    /// mailbox.
+    pub fn home(world: &Path, domain: &str, identity: &Identity) -> Self {
+        let certificate = world.join("postfix.pem");
+        let key = world.join("postfix.key");
+        write(&certificate, identity.chain_pem());
+        write(&key, identity.key_pem());
+        let secret = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(&key, secret).expect("our own file");
+        let tls = format!(
+            "smtpd_tls_security_level = may\n\
+             smtpd_tls_cert_file = {}\n\
+             smtpd_tls_key_file = {}\n",
+            certificate.display(),
+            key.display()
+        );
+        Self::set_up(world, domain, &tls)
+    }
+
+    /// The same, with all that its configuration says about TLS.
+    pub fn set_up(world: &Path, domain: &str, tls: &str) -> Self {
         Self::start(world.join("home"), Role::Home { domain, tls })
     }
 
