@@ -35,17 +35,18 @@ test: deps check bins
 # What the tests need besides Rust and a C compiler, all from Debian: real mail servers, what the example agent in Python
 # runs on, the clients that wake sites up, a browser, and what breaks things: eatmydata turns syncs off, fiu-utils makes
 # them fail, strace makes them slow, faketime turns clocks.
-PACKAGES = postfix \
+PACKAGES = postfix m4 ca-certificates \
   fetchmail wget curl ddclient chromium chromium-driver \
   eatmydata fiu-utils faketime strace e2fsprogs mount \
   python3-grpcio python3-protobuf python3-cryptography protobuf-compiler
 
-# Whose packages cannot be installed beside Postfix: they are only unpacked, into target/unpacked.
-UNPACKED = sendmail-base
+# Whose packages cannot be installed beside Postfix: they are only unpacked, into target/unpacked. Their libraries are
+# installed.
+UNPACKED = exim4-config exim4-daemon-light opensmtpd sendmail-base sendmail-bin sendmail-cf
 
 # Without a configuration Debian starts no mail server of its own; the tests bring theirs.
 deps: $(UNPACKED:%=target/unpacked/%.done)
-	@missing=$$(for package in $(PACKAGES); do \
+	@missing=$$(for package in $(PACKAGES) $$(cat target/unpacked/*.needs); do \
 	    dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q "ok installed" || echo $$package; done); \
 	test -z "$$missing" || { \
 	  test "$$(id -u)" = 0 || { echo "make deps: installing" $$missing "needs root; run it as root once" >&2; exit 1; }; \
@@ -55,11 +56,9 @@ deps: $(UNPACKED:%=target/unpacked/%.done)
 	  DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing; }
 	@test "$$(id -u)" = 0 || { echo "make test: the tests that run real mail servers or cut the power need root" >&2; exit 1; }
 
-target/unpacked/%.done:
-	@mkdir -p target/unpacked
+target/unpacked/%.done: tests/unpack.sh
 	@echo "make deps: unpacking Debian's $*"
-	@cd target/unpacked && { apt-get download -q $* || { apt-get update -q && apt-get download -q $*; }; } && \
-	  dpkg-deb -x $*_*.deb . && rm $*_*.deb && touch $*.done
+	@tests/unpack.sh $*
 
 check:
 	$(CARGO) fmt --all --check

@@ -3,7 +3,8 @@
 //! [`world::World`] starts the controller, agents and name service on loopback addresses of its own and administers
 //! them with `ddadm`, as an operator would. Around it stand a home mail server that does what a test tells it
 //! ([`site::Site`]), a line with a delay ([`line::Line`]), a throw-away authority ([`ca::Ca`]), a client that can misbehave ([`submit::Client`]) and, where
-//! only the real thing proves anything, Debian's Postfix ([`postfix::Postfix`]).
+//! only the real thing proves anything, Debian's Postfix ([`postfix::Postfix`]), Exim, OpenSMTPD and Sendmail
+//! ([`home_server::HomeServer`]).
 //!
 //! # Invariants
 //! - A test waits only in [`wait::until`], for a condition and with a deadline.
@@ -22,6 +23,7 @@ pub mod ddadm;
 pub mod dns;
 pub mod faketime;
 pub mod foreign;
+pub mod home_server;
 pub mod http;
 pub mod layout;
 pub mod line;

@@ -280,7 +280,8 @@ fn sendmails_etrn_wakes_the_site() {
     let world = World::laid_out(layout, 1);
     let mut home = world.away("home", 2, PASSWORD);
     home.resume();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/unpacked/usr/sbin/etrn");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../target/unpacked/sendmail-base/usr/sbin/etrn");
     assert!(script.exists(), "`make deps` unpacks sendmail-base");
     let output = Command::new("perl")
         .arg(&script)

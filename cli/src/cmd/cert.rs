@@ -195,11 +195,13 @@ fn issued_answer(issued: &pb::IssuedCertificate, files: &Files) -> Answer {
         .key
         .as_ref()
         .map_or_else(|| "/the/key/of/the/request.key".to_owned(), shown);
+    let directory = files.ca.parent().unwrap_or(&files.ca);
     let lines = mta::Lines::new(
         &summary.name,
         &key,
         &shown(&files.certificate),
         &shown(&files.ca),
+        &directory.display().to_string(),
     );
     let text = format!("{}\n{}", page.into_text(), lines.text());
     let view = IssuedView {

@@ -1,7 +1,8 @@
-//! What a member pastes into the configuration of his mail server.
+//! What a member does with the files for his mail server.
 //!
 //! # Invariants
-//! These lines and the files they name are all it takes.
+//! What is printed for a server, and the files it names, are all it takes: the tests set each of them up so, and with
+//! nothing else about TLS.
 
 use std::fmt::Write as _;
 
@@ -11,19 +12,30 @@ use serde::Serialize;
 #[derive(Debug, Serialize)]
 pub(crate) struct Lines {
     postfix: String,
+    /// Debian's package: commands, then a line for its macros.
+    exim_debian_commands: String,
+    exim_debian: String,
     exim: String,
     opensmtpd: String,
     sendmail: String,
 }
 
 impl Lines {
-    pub(crate) fn new(name: &str, key: &str, certificate: &str, ca: &str) -> Self {
+    /// `directory` is where the files lie; all are whole paths.
+    pub(crate) fn new(name: &str, key: &str, certificate: &str, ca: &str, directory: &str) -> Self {
         Self {
             postfix: format!(
                 "smtpd_tls_security_level = may\n\
                  smtpd_tls_cert_file = {certificate}\n\
                  smtpd_tls_key_file = {key}\n"
             ),
+            // Exim reads its key as its own user, which may not even enter a directory that is root's.
+            exim_debian_commands: format!(
+                "install -o root -g Debian-exim -m 640 {key} /etc/exim4/exim.key\n\
+                 install -o root -g Debian-exim -m 644 {certificate} /etc/exim4/exim.crt\n"
+            ),
+            // Debian's configuration has the rest, behind this macro.
+            exim_debian: "MAIN_TLS_ENABLE = yes\n".to_owned(),
             exim: format!(
                 "tls_advertise_hosts = *\n\
                  tls_certificate = {certificate}\n\
@@ -31,10 +43,13 @@ impl Lines {
             ),
             opensmtpd: format!(
                 "pki {name} cert \"{certificate}\"\n\
-                 pki {name} key \"{key}\"\n"
+                 pki {name} key \"{key}\"\n\
+                 listen on all tls pki {name}\n"
             ),
+            // Without a path of authorities Sendmail offers no STARTTLS at all.
             sendmail: format!(
-                "define(`confCACERT', `{ca}')dnl\n\
+                "define(`confCACERT_PATH', `{directory}')dnl\n\
+                 define(`confCACERT', `{ca}')dnl\n\
                  define(`confSERVER_CERT', `{certificate}')dnl\n\
                  define(`confSERVER_KEY', `{key}')dnl\n"
             ),
@@ -42,19 +57,28 @@ impl Lines {
     }
 
     pub(crate) fn text(&self) -> String {
-        let mut text =
-            String::from("Paste into the mail server's configuration, then reload it:\n");
+        let mut text = String::from(
+            "For one of these mail servers; restart it afterwards, for some read a key only then:\n",
+        );
         for (server, lines) in [
             ("Postfix, main.cf", &self.postfix),
+            ("Exim on Debian, as root", &self.exim_debian_commands),
             (
-                "Exim, exim4.conf.localmacros or the main section; the key must be readable for Exim's user",
+                "Exim on Debian, exim4.conf.localmacros, or conf.d/main/000_localmacros where it is split",
+                &self.exim_debian,
+            ),
+            (
+                "Exim elsewhere, main section; Exim's user must be able to read the files",
                 &self.exim,
             ),
             (
-                "OpenSMTPD, smtpd.conf; and `tls pki NAME` behind `listen on …`",
+                "OpenSMTPD, smtpd.conf, in place of its `listen on`; Debian 12: from backports, its 6.8 fails with any key",
                 &self.opensmtpd,
             ),
-            ("Sendmail, sendmail.mc", &self.sendmail),
+            (
+                "Sendmail, sendmail.mc, before MAILER_DEFINITIONS",
+                &self.sendmail,
+            ),
         ] {
             let _ = write!(text, "\n{server}:\n");
             for line in lines.lines() {

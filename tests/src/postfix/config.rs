@@ -8,18 +8,16 @@ use super::{NOBODY, Role};
 pub(super) fn main(directory: &Path, role: Role<'_>) -> String {
     let directory = directory.display();
     let specific = match role {
-        Role::Home { domain, .. } => format!(
+        Role::Home { domain, tls } => format!(
             "virtual_mailbox_domains = {domain}\n\
              virtual_mailbox_base = {directory}/mail\n\
              virtual_mailbox_maps = static:inbox/\n\
              virtual_uid_maps = static:{NOBODY}\n\
              virtual_gid_maps = static:{NOBODY}\n\
              virtual_mailbox_limit = 0\n\
-             smtpd_tls_security_level = may\n\
-             smtpd_tls_cert_file = {directory}/config/chain.pem\n\
-             smtpd_tls_key_file = {directory}/config/key.pem\n\
              smtpd_tls_loglevel = 1\n\
-             smtpd_tls_received_header = yes\n"
+             smtpd_tls_received_header = yes\n\
+             {tls}"
         ),
         Role::Feeder { domain, lmtp } => format!(
             "relay_domains = {domain}\n\

@@ -36,10 +36,7 @@ pub struct Postfix {
 #[derive(Debug, Clone, Copy)]
 enum Role<'a> {
     /// A member's mail server: takes mail for `domain` and keeps it.
-    Home {
-        domain: &'a str,
-        identity: &'a Identity,
-    },
+    Home { domain: &'a str, tls: &'a str },
     /// The provider's MX: takes mail for `domain` and hands it over by LMTP.
     Feeder { domain: &'a str, lmtp: SocketAddr },
     /// Does our work: takes mail for `domain` and hands it to `to`, which has to show a certificate of this authority for
@@ -55,7 +52,25 @@ impl Postfix {
     /// A mail server at home, below `world`: offers STARTTLS with this certificate and puts mail for `domain` into a
     /// mailbox.
     pub fn home(world: &Path, domain: &str, identity: &Identity) -> Self {
-        Self::start(world.join("home"), Role::Home { domain, identity })
+        let certificate = world.join("postfix.pem");
+        let key = world.join("postfix.key");
+        write(&certificate, identity.chain_pem());
+        write(&key, identity.key_pem());
+        let secret = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(&key, secret).expect("our own file");
+        let tls = format!(
+            "smtpd_tls_security_level = may\n\
+             smtpd_tls_cert_file = {}\n\
+             smtpd_tls_key_file = {}\n",
+            certificate.display(),
+            key.display()
+        );
+        Self::set_up(world, domain, &tls)
+    }
+
+    /// The same, with all that its configuration says about TLS.
+    pub fn set_up(world: &Path, domain: &str, tls: &str) -> Self {
+        Self::start(world.join("home"), Role::Home { domain, tls })
     }
 
     /// A feeder, below `world`: takes mail for `domain` by SMTP and hands it on by LMTP.
@@ -88,12 +103,6 @@ impl Postfix {
         let config = directory.join("config");
         write(&config.join("main.cf"), &config::main(&directory, role));
         write(&config.join("master.cf"), &config::master(address));
-        if let Role::Home { identity, .. } = role {
-            write(&config.join("chain.pem"), identity.chain_pem());
-            write(&config.join("key.pem"), identity.key_pem());
-            let secret = fs::Permissions::from_mode(0o600);
-            fs::set_permissions(config.join("key.pem"), secret).expect("our own file");
-        }
         if let Role::Relay {
             authority: Some(pem),
             ..

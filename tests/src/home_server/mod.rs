@@ -1,0 +1,138 @@
+//! Debian's Exim, OpenSMTPD and Sendmail as members' mail servers, set up as a member would with what
+//! `ddadm cert issue` printed.
+//!
+//! They cannot be installed beside each other nor beside Postfix: `make deps` unpacks them, and each runs in a root of
+//! its own ([`root`]) with the accounts, queue and mailbox its package would have.
+//!
+//! # Invariants
+//! All that a configuration says about TLS is what was printed. A server ends with its value.
+//!
+//! # Not here
+//! Postfix, which is installed: [`crate::postfix`].
+
+mod exim;
+mod opensmtpd;
+mod printed;
+mod root;
+mod sendmail;
+
+use std::fs;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::process::Process;
+use crate::wait::{PATIENCE, until};
+use root::Root;
+
+pub use printed::Printed;
+
+/// Whose mailbox all servers keep, as `me@` their domain.
+const MEMBER: &str = "me";
+const MEMBER_ID: u32 = 2000;
+
+/// A running server.
+#[derive(Debug)]
+pub struct HomeServer {
+    address: SocketAddr,
+    process: Process,
+    inbox: Inbox,
+    /// Where it logs, besides standard error.
+    log: Option<PathBuf>,
+}
+
+/// Where a server puts mail.
+#[derive(Debug)]
+enum Inbox {
+    Maildir(PathBuf),
+    /// One file, in which each message begins with a `From ` line.
+    Mbox(PathBuf),
+}
+
+impl HomeServer {
+    /// Debian's configuration of Exim, for `domain`.
+    pub fn exim(directory: &Path, domain: &str, printed: &Printed) -> Self {
+        exim::start(directory, domain, printed)
+    }
+
+    /// Debian's configuration of OpenSMTPD, for `domain`.
+    pub fn opensmtpd(directory: &Path, domain: &str, printed: &Printed) -> Self {
+        opensmtpd::start(directory, domain, printed)
+    }
+
+    /// Sendmail for `domain`, from Debian's macros.
+    pub fn sendmail(directory: &Path, domain: &str, printed: &Printed) -> Self {
+        sendmail::start(directory, domain, printed)
+    }
+
+    fn start(
+        root: &Root,
+        address: SocketAddr,
+        command: &[&str],
+        inbox: Inbox,
+        log: Option<PathBuf>,
+    ) -> Self {
+        let mut chroot = Command::new("chroot");
+        chroot.arg(root.path()).args(command);
+        let mut server = Self {
+            address,
+            process: Process::start(command[0], &mut chroot),
+            inbox,
+            log,
+        };
+        until("a home server to listen", PATIENCE, || {
+            assert!(server.process.runs(), "{}", server.log());
+            TcpStream::connect(server.address).ok().map(drop)
+        });
+        server
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it has said so far.
+    pub fn log(&self) -> String {
+        let log = self.log.as_ref().map(fs::read_to_string);
+        let log = log.and_then(Result::ok).unwrap_or_default();
+        format!("{}{log}", self.process.tail())
+    }
+
+    /// Waits until as many messages lie in the mailbox.
+    pub fn received(&self, count: usize) -> Vec<String> {
+        until(&format!("{count} messages at home"), PATIENCE, || {
+            let mailbox = self.inbox.messages();
+            (mailbox.len() >= count).then_some(mailbox)
+        })
+    }
+}
+
+impl Inbox {
+    fn messages(&self) -> Vec<String> {
+        match self {
+            Self::Maildir(new) => fs::read_dir(new)
+                .into_iter()
+                .flatten()
+                .filter_map(Result::ok)
+                .filter_map(|entry| fs::read_to_string(entry.path()).ok())
+                .collect(),
+            Self::Mbox(path) => {
+                let all = format!("\n{}", fs::read_to_string(path).unwrap_or_default());
+                let messages = all.split("\nFrom ").skip(1);
+                messages.map(str::to_owned).collect()
+            }
+        }
+    }
+}
+
+impl Drop for HomeServer {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            crate::world::show(&self.log());
+        } else if self.process.runs() {
+            // Its root is about to be deleted: let it and its helpers come to their end first.
+            self.process.ask_to_end();
+            self.process.ended();
+        }
+    }
+}
