@@ -18,7 +18,7 @@ use dd_proto::report::{Disposition, GivenBack, RecipientResult};
 use tokio::sync::Notify;
 
 use super::{Deliver, Lane};
-use crate::agent::{Agent, now, wall};
+use crate::agent::{Agent, now};
 use crate::attempt::{self, Earlier};
 use crate::lease::{Boottime, Standing};
 use crate::live::{self, Live};
@@ -78,12 +78,12 @@ struct Queue {
     tls_before: TlsBefore,
 }
 
-/// Whether the site has shown a valid certificate, here or to any agent.
+/// Whether the site has shown TLS when it proved itself, here or to any agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum TlsBefore {
     #[default]
     Never,
-    Valid,
+    Shown,
 }
 
 /// What a session finds when it asks for work.
@@ -121,7 +121,7 @@ impl Lane for SmtpLane {
         let shared = &self.0;
         let mut queue = shared.lock();
         if assignment.tls == AskTls::Expected {
-            queue.tls_before = TlsBefore::Valid;
+            queue.tls_before = TlsBefore::Shown;
         }
         if queue.closed {
             drop(queue);
@@ -189,7 +189,7 @@ impl Shared {
         let id = self.agent.next_session();
         let freshness = canary.as_ref().map_or(Freshness::Cached, |c| c.freshness);
         let tls = match self.lock().tls_before {
-            TlsBefore::Valid => AskTls::Expected,
+            TlsBefore::Shown => AskTls::Expected,
             TlsBefore::Never => AskTls::WhereOffered,
         };
         let opened = Box::pin(attempt::open(&self.agent, &self.plan, freshness, tls)).await;
@@ -208,8 +208,8 @@ impl Shared {
                 }
             }
             Ok(live) => {
-                if live.session.seen().shows_valid_certificate(wall()) {
-                    self.lock().tls_before = TlsBefore::Valid;
+                if live.session.seen().is_secured() {
+                    self.lock().tls_before = TlsBefore::Shown;
                 }
                 self.tell_proved(id, &live);
                 self.proved(round);

@@ -200,4 +200,6 @@ pub(crate) enum Clear {
     Password,
     Contact,
     AllowTarget,
+    /// What it has shown: without TLS it is refused no more, and its next key is no news
+    Shown,
 }

@@ -45,6 +45,7 @@ use crate::authority::ControlAuthority;
 use crate::credentials::Passwords;
 use crate::dispatch::Handle;
 use crate::registry::{Editor, Registry};
+use crate::sights::Sights;
 use crate::store::Store;
 use crate::wakeup::Wakeup;
 use caller::Caller;
@@ -66,6 +67,7 @@ pub struct Context {
     pub attached: attached::Attached,
     pub passwords: Arc<Passwords>,
     pub wakeup: Wakeup,
+    pub sights: Sights,
     pub facts: Facts,
 }
 

@@ -263,6 +263,15 @@ pub struct SiteView {
     pub agents_differ: Vec<AgentVerdict>,
     /// The home refuses everything: the mail that was kept for it waits behind a probe.
     pub refuses_all: bool,
+    pub refusal: Option<Box<LastRefusal>>,
+}
+
+/// Who was refused last for want of a proof, with what was wanted and what was seen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LastRefusal {
+    pub at: jiff::Timestamp,
+    pub agent: AgentName,
+    pub observed: Observed,
 }
 
 impl SiteView {

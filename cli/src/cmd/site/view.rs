@@ -6,6 +6,7 @@ use dd_proto::units::format_duration;
 use serde::Serialize;
 use std::time::Duration;
 
+use super::evidence::{Peer, Refusal, Shown};
 use crate::output::{present, time};
 
 #[derive(Debug, Serialize)]
@@ -37,6 +38,8 @@ pub(super) struct SiteView {
     /// Whether there is one; neither is ever shown.
     password: bool,
     wake_secret: bool,
+    refusal: Option<Refusal>,
+    shown: Option<Shown>,
 }
 
 #[derive(Debug, Serialize)]
@@ -69,14 +72,6 @@ struct Attempt {
     outcome: String,
     detail: String,
     peer: Option<Peer>,
-}
-
-#[derive(Debug, Serialize)]
-struct Peer {
-    subject: String,
-    issuer: String,
-    names: Vec<String>,
-    sha256: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -126,6 +121,8 @@ impl From<pb::SiteStatus> for SiteView {
             allow_targets: spec.allow_targets,
             password: status.has_password,
             wake_secret: status.has_wake_secret,
+            refusal: status.refusal.map(Refusal::from),
+            shown: status.shown.map(Shown::from),
         }
     }
 }
@@ -201,12 +198,7 @@ impl From<pb::LastAttempt> for Attempt {
             address: it.address,
             outcome: it.outcome,
             detail: it.detail,
-            peer: it.peer.map(|peer| Peer {
-                subject: peer.subject,
-                issuer: peer.issuer,
-                names: peer.names,
-                sha256: peer.sha256,
-            }),
+            peer: it.peer.map(Peer::from),
         }
     }
 }
