@@ -6,12 +6,11 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use dd_proto::name::SiteName;
-use dd_proto::{pb, pem};
+use dd_proto::{mta, pb, pem};
 use serde::Serialize;
 
 use crate::args::CertVerb;
 use crate::client::Controller;
-use crate::cmd::mta;
 use crate::failure::Failure;
 use crate::output::{Answer, Page, Table, time, time_shown};
 

@@ -26,6 +26,7 @@ pub mod issued;
 pub mod lists;
 pub mod own;
 pub mod record;
+mod revoked;
 pub mod shown;
 pub mod sites;
 

@@ -182,6 +182,7 @@ impl Editor {
         if self.registry.site(name).is_none() && !self.registry.is_damaged_site(name) {
             return Err(unknown("site", name));
         }
+        self.revoke_all_of(name, who, now).await?;
         self.store.put(record::SITE, name.as_str(), None).await?;
         self.forget_shown(name).await?;
         self.forget_told(name).await?;

@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 /// For each server, whole lines.
-#[derive(Debug, Serialize)]
-pub(crate) struct Lines {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Lines {
     postfix: String,
     exim: String,
     opensmtpd: String,
@@ -17,7 +17,8 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    pub(crate) fn new(name: &str, key: &str, certificate: &str, ca: &str) -> Self {
+    /// For a certificate with this name; the others are paths of files.
+    pub fn new(name: &str, key: &str, certificate: &str, ca: &str) -> Self {
         Self {
             postfix: format!(
                 "smtpd_tls_security_level = may\n\
@@ -41,7 +42,8 @@ impl Lines {
         }
     }
 
-    pub(crate) fn text(&self) -> String {
+    /// All of them, with where each belongs.
+    pub fn text(&self) -> String {
         let mut text =
             String::from("Paste into the mail server's configuration, then reload it:\n");
         for (server, lines) in [
