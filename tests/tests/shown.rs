@@ -3,13 +3,11 @@
 use std::fs;
 use std::path::Path;
 
+use dd_tests::faketime;
 use dd_tests::site::{Script, Site};
 use dd_tests::submit::message;
 use dd_tests::wait::{PATIENCE, until};
 use dd_tests::world::World;
-
-/// Debian's faketime.
-const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 
 #[test]
 fn another_key_is_told_where_the_proof_does_not_rest_on_it_and_mail_goes_on() {
@@ -71,16 +69,12 @@ fn the_contact_is_written_to_thirty_fourteen_and_three_days_before_once_each() {
     let out = out.to_str().unwrap();
     let issue = ["cert", "issue", "home", "--days", "35", "--out", out];
     let _ = world.ddadm().run(&issue).done();
-    world.layout.environment = [
-        ("LD_PRELOAD", LIBRARY),
-        ("FAKETIME_TIMESTAMP_FILE", clock.to_str().unwrap()),
-        ("FAKETIME_NO_CACHE", "1"),
-        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-        ("DONT_FAKE_MONOTONIC", "1"),
-        ("RUST_LOG", "info,dd_controller::ends=debug"),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .into();
+    world.layout.environment = faketime::told_by(clock.to_str().unwrap());
+    let log = (
+        "RUST_LOG".to_owned(),
+        "info,dd_controller::ends=debug".to_owned(),
+    );
+    world.layout.environment.push(log);
     let mut written = 0;
     // Day, and whether there is news.
     for (day, news) in [
