@@ -107,14 +107,16 @@ pub(super) struct Card {
     pub(super) expired: bool,
     pub(super) soon: bool,
     pub(super) until: String,
-    /// Since when the key is another one than before, where the proof does not rest on it.
-    pub(super) changed: Option<When>,
 }
 
 /// The site's own certificate, as it was last seen.
 #[derive(Debug)]
 pub(super) enum Shown {
-    Seen(Box<Card>),
+    Seen {
+        card: Box<Card>,
+        /// Since when the key is another one than before, where the proof does not rest on it.
+        changed: Option<When>,
+    },
     Unseen,
     NotNeeded,
 }
@@ -333,10 +335,10 @@ impl Eye {
                 let peer = sight.certificate.as_ref().expect("it was looked for");
                 let before = |it: &&Sight| it.host == sight.host && it.key() != sight.key();
                 let changed = key_is_no_proof(&site.proof) && sights.iter().any(|it| before(&it));
-                Shown::Seen(Box::new(Card {
+                Shown::Seen {
+                    card: Box::new(self.card(peer)),
                     changed: changed.then(|| self.when(sight.first)),
-                    ..self.card(peer)
-                }))
+                }
             }
             (None, Proof::StaticIp { .. } | Proof::Port | Proof::Configured) => Shown::NotNeeded,
             (None, _) => Shown::Unseen,
@@ -360,7 +362,6 @@ impl Eye {
             expired,
             soon,
             until: self.language.date(peer.not_after),
-            changed: None,
         }
     }
 
