@@ -18,7 +18,7 @@ use crate::plan::{Assignment, Plan};
 use crate::proof::{Refusal, Seen, proof_for, reason_for};
 use crate::resolve::Freshness;
 use crate::session::outcome::{Cause, Phase, Standing as Proved, Verdict, verdict};
-use crate::session::{After, AskTls, Ended, Opening, Transaction, TransactionWant, Unproved};
+use crate::session::{After, AskTls, Ended, Opening, TransactionWant, Unproved};
 
 /// No host of the site gave a proved session.
 #[derive(Debug, Clone)]
@@ -119,10 +119,18 @@ async fn one_host(
     .map_err(|unproved| missed(plan, *unproved))
 }
 
-/// Hands one message over on a proved session.
-pub async fn hand_over(agent: &Agent, live: &mut Live, assignment: &Assignment) -> Handed {
+/// Hands one message over on a proved session. `next` is asked, at most once, for the message whose envelope goes out
+/// together with this one's dot; the caller has to hand that over next, or to end the session.
+pub async fn hand_over<'n>(
+    agent: &Agent,
+    live: &mut Live,
+    assignment: &Assignment,
+    next: impl FnOnce() -> Option<&'n Assignment>,
+) -> Handed {
     let Live { wire, session, .. } = live;
     let mut transaction = session.begin(&assignment.envelope, assignment.content_bytes);
+    let mut next = Some(next);
+    let mut since = now();
     loop {
         match transaction.want() {
             TransactionWant::Content => {
@@ -132,7 +140,7 @@ pub async fn hand_over(agent: &Agent, live: &mut Live, assignment: &Assignment) 
                 // A 250 that came before the dot does not answer it.
                 if let Some(early) = wire.read_now().await {
                     match early {
-                        Ok(bytes) => transaction.received(bytes),
+                        Ok(bytes) => _ = transaction.received(bytes),
                         Err(lost) => transaction.lost(lost),
                     }
                     continue;
@@ -140,32 +148,36 @@ pub async fn hand_over(agent: &Agent, live: &mut Live, assignment: &Assignment) 
                 if agent.leases.standing(&assignment.lease, Boottime::now()) != Standing::Held {
                     return Handed::LeaseOver;
                 }
-                note_dot(agent, assignment, &mut transaction).await;
+                let dot = DotSent {
+                    lease: assignment.lease.clone(),
+                    recipients: transaction.accepted().to_vec(),
+                };
+                match agent.dot_goes_out(dot).await {
+                    Ok(()) => {
+                        let next = next.take().and_then(|next| next());
+                        transaction.send_dot(next.map(Assignment::to_be_sent));
+                    }
+                    Err(error) => transaction.give_up(&error.to_string()),
+                }
             }
             TransactionWant::Bytes(limit) => {
                 let out = transaction.take_output();
-                if let Err(lost) = wire.write(&out, transaction.write_timeout()).await {
-                    transaction.lost(lost);
-                    continue;
+                if !out.is_empty() {
+                    if let Err(lost) = wire.write(&out, transaction.write_timeout()).await {
+                        transaction.lost(lost);
+                        continue;
+                    }
+                    since = now();
                 }
-                match wire.read(now() + limit).await {
-                    Ok(bytes) => transaction.received(bytes),
+                // One deadline for each reply, however slowly its bytes come.
+                match wire.read(since + limit).await {
+                    Ok(bytes) if transaction.received(bytes) > 0 => since = now(),
+                    Ok(_) => {}
                     Err(lost) => transaction.lost(lost),
                 }
             }
             TransactionWant::Nothing => return Handed::Ended(transaction.finish()),
         }
-    }
-}
-
-async fn note_dot(agent: &Agent, assignment: &Assignment, transaction: &mut Transaction<'_>) {
-    let dot = DotSent {
-        lease: assignment.lease.clone(),
-        recipients: transaction.accepted().to_vec(),
-    };
-    match agent.dot_goes_out(dot).await {
-        Ok(()) => transaction.send_dot(),
-        Err(error) => transaction.give_up(&error.to_string()),
     }
 }
 
@@ -191,26 +203,46 @@ pub async fn report_missed(agent: &Agent, id: SessionId, assignment: &Assignment
         .await;
 }
 
+/// How a message's envelope came to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// As the first on its session.
+    First,
+    /// When everything before it was answered.
+    InTurn,
+    /// Together with the dot of the message before.
+    Ahead,
+}
+
+/// Where a session stands behind a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Onward {
+    Usable,
+    /// Close it.
+    Spent,
+    /// The same; and what was sent ahead may be why, so for a while nothing is.
+    SpentAhead,
+}
+
 /// Reports a message, or gives it back; says whether the session can go on.
 pub async fn settle(
     agent: &Agent,
     id: SessionId,
     live: &Live,
     assignment: &Assignment,
-    earlier: Earlier,
+    sent: Sent,
     handed: Handed,
-) -> (After, Vec<RecipientResult>) {
+) -> (Onward, Vec<RecipientResult>) {
     let ended = match handed {
         Handed::Ended(ended) => ended,
         Handed::LeaseOver => {
             agent.give_back(&assignment.lease, GivenBack::LeaseExpired);
-            return (After::Spent, Vec::new());
+            return (Onward::Spent, Vec::new());
         }
     };
-    // The site ended a kept session between two messages: nothing was tried.
-    if ended.outcome == Outcome::Broken && ended.phase == Phase::Mail && earlier == Earlier::Some {
+    if let Some(onward) = untried(sent, &ended) {
         agent.give_back(&assignment.lease, GivenBack::SessionEnded);
-        return (After::Spent, Vec::new());
+        return (onward, Vec::new());
     }
     let since =
         |instant: std::time::Instant| instant.saturating_duration_since(assignment.received);
@@ -237,14 +269,22 @@ pub async fn settle(
             at: wall(),
         })
         .await;
-    (ended.after, recipients)
+    let onward = match ended.after {
+        After::Usable => Onward::Usable,
+        After::Spent => Onward::Spent,
+    };
+    (onward, recipients)
 }
 
-/// Whether a message went over this session before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Earlier {
-    None,
-    Some,
+/// Whether the end says nothing about the message, so that it goes back as if it had not been tried.
+fn untried(sent: Sent, ended: &Ended) -> Option<Onward> {
+    match (sent, ended.phase, ended.outcome) {
+        // The site ended a kept session between two messages.
+        (Sent::InTurn, Phase::Mail, Outcome::Broken) => Some(Onward::Spent),
+        // Or it does not bear an envelope behind a dot, drops it or refuses it; asked in turn, it says what it means.
+        (Sent::Ahead, Phase::Mail, Outcome::Broken | Outcome::Refused) => Some(Onward::SpentAhead),
+        _ => None,
+    }
 }
 
 fn unreached(

@@ -196,8 +196,11 @@ async fn handshake(
 }
 
 impl Live {
-    /// Says goodbye; whether it is heard does not matter.
+    /// Says goodbye, where that cannot be taken for content; whether it is heard does not matter.
     pub async fn quit(mut self) {
+        if self.session.is_ahead() {
+            return;
+        }
         let goodbye = BytesMut::from(dd_proto::smtp::compose::QUIT);
         let limit = Duration::from_secs(2);
         if self.wire.write(&goodbye, limit).await.is_ok() {

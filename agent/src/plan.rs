@@ -14,7 +14,7 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 
 use crate::proof::Terms;
 use crate::resolve::Freshness;
-use crate::session::AskTls;
+use crate::session::{AskTls, Next};
 
 /// An order that this agent does not understand. The controller is newer, or broken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,7 +41,8 @@ pub struct Plan {
 pub struct Assignment {
     pub lease: Lease,
     pub version: SiteVersion,
-    pub envelope: Envelope,
+    /// Shared with the session, which may send it ahead.
+    pub envelope: Arc<Envelope>,
     pub content_bytes: u64,
     pub content: Content,
     pub freshness: Freshness,
@@ -104,7 +105,7 @@ impl Assignment {
         Ok(Self {
             lease: lease.try_into().map_err(|_| OrderError("lease"))?,
             version: SiteVersion(assignment.site_version),
-            envelope: envelope.try_into().map_err(|_| OrderError("envelope"))?,
+            envelope: Arc::new(envelope.try_into().map_err(|_| OrderError("envelope"))?),
             content_bytes: assignment.content_bytes,
             content: match assignment.content {
                 Some(content) => Content::Inline(content),
@@ -117,5 +118,13 @@ impl Assignment {
             tls: AskTls::of_order(assignment.tls_expected),
             received,
         })
+    }
+
+    /// What a session needs to send the envelope ahead.
+    pub fn to_be_sent(&self) -> Next<'_> {
+        Next {
+            envelope: &self.envelope,
+            content_bytes: self.content_bytes,
+        }
     }
 }

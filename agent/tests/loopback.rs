@@ -184,7 +184,7 @@ async fn attempt(authority: &Authority, site: Site) -> (pb::Report, Vec<String>)
     lane.assign(Assignment {
         lease,
         version: SiteVersion(1),
-        envelope: envelope("a@b.example -> c@home.example"),
+        envelope: Arc::new(envelope("a@b.example -> c@home.example")),
         content_bytes: CONTENT.len() as u64,
         content: Content::Inline(CONTENT.into()),
         tls: dd_agent::session::AskTls::WhereOffered,

@@ -73,7 +73,7 @@ fn run(proof: &str, inputs: &[Input]) -> (String, bool) {
         written.extend_from_slice(&opening.take_output());
     }
     if let Ok(mut established) = opening.finish() {
-        let envelope = envelope("a@b.example -> c@home.example");
+        let envelope = Arc::new(envelope("a@b.example -> c@home.example"));
         written.extend_from_slice(&established.begin(&envelope, 10).take_output());
     }
     (

@@ -3,11 +3,12 @@
 //! ```text
 //! proof certificate            certificate, port, static-ip (listed) or configured
 //! message a@b.example -> c@d.example, e@d.example     one line for each message; `8bit`, `utf8`, `dsn` in front as needed
+//! ahead                        the next message waits already when the dot of one goes out
 //! S: 220 home                  the server's lines; lines without others in between arrive at once
 //! C: EHLO out1.example.net     what the session must have written
 //! T: ok                        the handshake: ok, ok-unchecked, or the refusal's word
 //! S! closed                    the connection is lost: closed or silent
-//! = …                          what it comes to; one for the opening that fails, or for each message
+//! = …                          what it comes to; one for the opening that fails, or for each message begun
 //! ```
 
 mod support;
@@ -17,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dd_agent::session::{
-    AskTls, Established, Lost, Opening, OpeningWant, Transaction, TransactionWant,
+    After, AskTls, Established, Lost, Next, Opening, OpeningWant, Transaction, TransactionWant,
 };
 use dd_proto::envelope::Envelope;
 use dd_proto::report::Told;
@@ -121,7 +122,7 @@ impl Script {
         }
     }
 
-    fn transact(&mut self, mut transaction: Transaction<'_>) {
+    fn transact(&mut self, mut transaction: Transaction<'_>, next: Option<Next<'_>>) -> After {
         loop {
             match transaction.want() {
                 TransactionWant::Content => {
@@ -136,7 +137,7 @@ impl Script {
                         transaction.received(format!("{}\r\n", early[2..].trim()).as_bytes());
                     }
                 }
-                TransactionWant::Dot => transaction.send_dot(),
+                TransactionWant::Dot => transaction.send_dot(next),
                 TransactionWant::Bytes(_) => {
                     let out = transaction.take_output();
                     self.wrote(&out);
@@ -169,19 +170,22 @@ impl Script {
             text += " dot";
         }
         self.ends_with(&format!("{text} {:?}", ended.after));
+        ended.after
     }
 }
 
 fn run(path: &Path) {
     let text = std::fs::read_to_string(path).unwrap();
     let mut proof = "";
-    let mut messages: Vec<Envelope> = Vec::new();
+    let mut messages: Vec<Arc<Envelope>> = Vec::new();
+    let mut ahead = false;
     let mut lines = VecDeque::new();
     for line in text.lines().map(str::trim_end) {
         match line.split_once(' ') {
             _ if line.is_empty() || line.starts_with('#') => {}
             Some(("proof", kind)) => proof = kind,
-            Some(("message", message)) => messages.push(envelope(message)),
+            Some(("message", message)) => messages.push(Arc::new(envelope(message))),
+            None if line == "ahead" => ahead = true,
             _ => lines.push_back(line.to_owned()),
         }
     }
@@ -197,8 +201,17 @@ fn run(path: &Path) {
         seen(),
     );
     if let Some(mut established) = script.open(opening) {
-        for message in &messages {
-            script.transact(established.begin(message, CONTENT.len() as u64));
+        for (index, message) in messages.iter().enumerate() {
+            let next = messages.get(index + 1).filter(|_| ahead);
+            let next = next.map(|envelope| Next {
+                envelope,
+                content_bytes: CONTENT.len() as u64,
+            });
+            let transaction = established.begin(message, CONTENT.len() as u64);
+            // What was sent ahead on a session that ends is not begun.
+            if script.transact(transaction, next) == After::Spent && established.is_ahead() {
+                break;
+            }
         }
     }
     assert!(

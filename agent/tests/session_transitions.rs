@@ -8,10 +8,14 @@ mod support;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use dd_agent::session::{AskTls, Established, Lost, Opening, Transaction, TransactionWant};
+use dd_agent::session::{AskTls, Established, Lost, Next, Opening, Transaction, TransactionWant};
+use dd_proto::envelope::Envelope;
 use support::{HELO, NOW, envelope, handshake, seen, terms};
+
+static MESSAGE: LazyLock<Arc<Envelope>> =
+    LazyLock::new(|| Arc::new(envelope("a@b.example -> c@home.example, d@home.example")));
 
 /// One thing that happens to a session. A bare code is a one-line reply.
 type Input = &'static str;
@@ -36,7 +40,7 @@ const OPENING_ONLY: &[Input] = &[
     "TLS ok-other-name",
     "TLS UnknownIssuer",
 ];
-const TRANSACTION_ONLY: &[Input] = &["content", "content ended", "dot", "give up"];
+const TRANSACTION_ONLY: &[Input] = &["content", "content ended", "dot", "dot ahead", "give up"];
 
 /// (Proof, what leads to the state.)
 const OPENINGS: &[(&str, &[Input])] = &[
@@ -95,6 +99,14 @@ const TRANSACTIONS: &[(&str, &[Input])] = &[
     ("PIPELINING", &[]),
     ("PIPELINING", &["250", "554", "450"]),
     ("PIPELINING", &["250", "554", "450", "354"]),
+    ("PIPELINING", &["250", "250", "250", "354", "content ended"]),
+    (
+        "PIPELINING",
+        &["250", "250", "250", "354", "content ended", "dot ahead"],
+    ),
+    ("sent ahead", &[]),
+    ("sent ahead", &["250", "554"]),
+    ("sent ahead", &["250", "554", "450"]),
     ("a message before", &[]),
 ];
 
@@ -150,7 +162,8 @@ fn step_opening(opening: &mut Opening, input: Input) {
 
 fn step_transaction(transaction: &mut Transaction<'_>, input: Input) {
     if let Some(bytes) = bytes(input, transaction.state_name()) {
-        return transaction.received(&bytes);
+        transaction.received(&bytes);
+        return;
     }
     if let Some(lost) = lost(input) {
         return transaction.lost(lost);
@@ -158,7 +171,11 @@ fn step_transaction(transaction: &mut Transaction<'_>, input: Input) {
     match input {
         "content" => transaction.content(b"(content)\r\n"),
         "content ended" => transaction.content_ended(),
-        "dot" => transaction.send_dot(),
+        "dot" => transaction.send_dot(None),
+        "dot ahead" => transaction.send_dot(Some(Next {
+            envelope: &MESSAGE,
+            content_bytes: 100,
+        })),
         "give up" => transaction.give_up("stopped"),
         other => panic!("{other}"),
     }
@@ -210,17 +227,16 @@ impl Table {
     }
 
     fn transactions(&mut self) {
-        let message = envelope("a@b.example -> c@home.example, d@home.example");
         for (offer, path) in TRANSACTIONS {
             let mut established = established(offer);
             self.head(
                 offer,
                 path,
-                at(established.begin(&message, 100), path).state_name(),
+                at(established.begin(&MESSAGE, 100), path).state_name(),
             );
             for input in FROM_THE_SERVER.iter().chain(TRANSACTION_ONLY) {
                 let mut established = self::established(offer);
-                let mut transaction = at(established.begin(&message, 100), path);
+                let mut transaction = at(established.begin(&MESSAGE, 100), path);
                 step_transaction(&mut transaction, input);
                 let next = transaction.state_name();
                 let sent = verbs(&transaction.take_output());
@@ -243,7 +259,7 @@ fn opening_at(proof: &str, path: &[Input]) -> Opening {
 
 fn established(offer: &str) -> Established {
     let mut opening = opening_at("port", &["220"]);
-    let ehlo = if offer == "PIPELINING" {
+    let ehlo = if ["PIPELINING", "sent ahead"].contains(&offer) {
         "250-home\r\n250 PIPELINING\r\n"
     } else {
         "250 home\r\n"
@@ -251,8 +267,13 @@ fn established(offer: &str) -> Established {
     opening.received(ehlo.as_bytes(), NOW());
     let mut established = opening.finish().unwrap();
     if offer == "a message before" {
-        let message = envelope("a@b.example -> c@home.example");
+        let message = Arc::new(envelope("a@b.example -> c@home.example"));
         at(established.begin(&message, 100), &["250", "554"]).finish();
+    }
+    if offer == "sent ahead" {
+        let message = Arc::new(envelope("a@b.example -> c@home.example"));
+        let path = ["250", "250", "354", "content ended", "dot ahead", "250"];
+        at(established.begin(&message, 100), &path).finish();
     }
     established
 }

@@ -44,10 +44,10 @@ struct Shared {
 /// What travels: bytes until the end of the stream.
 type Piece = (Due, Vec<u8>);
 
-/// One connection, and who spoke last on it.
 struct Connection {
     shared: Arc<Shared>,
-    far_end_spoke: AtomicBool,
+    /// Something has reached the near end since it last spoke.
+    spoken_to: AtomicBool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl Line {
         self.address
     }
 
-    /// How often the near end spoke after the far end had: each time it had waited for an answer.
+    /// How often the near end spoke after something had reached it: each time it had waited for an answer.
     pub fn turns(&self) -> usize {
         self.shared.turns.load(Ordering::Relaxed)
     }
@@ -131,7 +131,7 @@ fn join(near: TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
         .extend([near.try_clone()?, far.try_clone()?]);
     let connection = Arc::new(Connection {
         shared: Arc::clone(shared),
-        far_end_spoke: AtomicBool::new(false),
+        spoken_to: AtomicBool::new(false),
     });
     let (near_again, far_again) = (near.try_clone()?, far.try_clone()?);
     carry(Way::Out, near, far, Arc::clone(&connection));
@@ -142,14 +142,17 @@ fn join(near: TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
 /// Two threads: one takes bytes in as they come, one puts them out when they are due.
 fn carry(way: Way, from: TcpStream, to: TcpStream, connection: Arc<Connection>) {
     let (send, receive) = sync_channel(ON_THE_WAY);
+    let other = Arc::clone(&connection);
     thread::spawn(move || take_in(way, from, &send, &connection));
-    thread::spawn(move || put_out(to, &receive));
+    thread::spawn(move || put_out(way, to, &receive, &other));
 }
 
 fn take_in(way: Way, mut from: TcpStream, line: &SyncSender<Piece>, connection: &Connection) {
     let mut buffer = vec![0; PIECE_BYTES];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
-        connection.spoke(way);
+        if way == Way::Out {
+            connection.near_end_speaks();
+        }
         let due = Due::after(connection.shared.one_way);
         if line.send((due, buffer[..count].to_vec())).is_err() {
             // The other side of this direction is closed: the sender shall know.
@@ -161,9 +164,12 @@ fn take_in(way: Way, mut from: TcpStream, line: &SyncSender<Piece>, connection: 
 }
 
 /// An empty piece is the end.
-fn put_out(mut to: TcpStream, line: &Receiver<Piece>) {
+fn put_out(way: Way, mut to: TcpStream, line: &Receiver<Piece>, connection: &Connection) {
     while let Ok((due, piece)) = line.recv() {
         due.wait();
+        if way == Way::Back && !piece.is_empty() {
+            connection.spoken_to.store(true, Ordering::Relaxed);
+        }
         if piece.is_empty() || to.write_all(&piece).is_err() {
             break;
         }
@@ -172,14 +178,9 @@ fn put_out(mut to: TcpStream, line: &Receiver<Piece>) {
 }
 
 impl Connection {
-    fn spoke(&self, way: Way) {
-        match way {
-            Way::Back => self.far_end_spoke.store(true, Ordering::Relaxed),
-            Way::Out => {
-                if self.far_end_spoke.swap(false, Ordering::Relaxed) {
-                    self.shared.turns.fetch_add(1, Ordering::Relaxed);
-                }
-            }
+    fn near_end_speaks(&self) {
+        if self.spoken_to.swap(false, Ordering::Relaxed) {
+            self.shared.turns.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

@@ -10,6 +10,9 @@
 //!               each of them ─▶ Ended
 //! ```
 //!
+//! With the dot may travel MAIL, RCPT… and DATA of the message that comes next ([`established`]); its transaction then
+//! begins at Mail, with those written and perhaps answered.
+//!
 //! Every state with every input stands in `tests/golden/session-transitions.txt`.
 //!
 //! # Invariants
@@ -21,6 +24,7 @@
 //! # Not here
 //! What a failure means ([`outcome`]), sockets ([`crate::deliver::smtp`]), the proofs ([`crate::proof`]).
 
+mod established;
 mod opening;
 pub mod outcome;
 mod transaction;
@@ -29,8 +33,9 @@ use std::time::Duration;
 
 use dd_proto::report::Reply;
 
+pub use established::{Established, Next};
 pub use opening::{AskTls, Opening, OpeningWant};
-pub use transaction::{After, Ended, Established, Transaction, TransactionWant};
+pub use transaction::{After, Ended, Transaction, TransactionWant};
 
 use crate::proof::{Refusal, Seen};
 use outcome::{Cause, Phase, Verdict};

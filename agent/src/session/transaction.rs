@@ -1,40 +1,22 @@
 //! One mail transaction on a proved session.
+//!
+//! # Not here
+//! What goes out together with the final dot ([`super::established`]).
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use dd_proto::envelope::{Encoding, Envelope};
 use dd_proto::id::RecipientNumber;
 use dd_proto::report::{Disposition, Outcome, RecipientResult, Reply, Told};
-use dd_proto::smtp::compose;
 use dd_proto::smtp::data::Stuffer;
-use dd_proto::smtp::extensions::{Extensions, SizeOffer};
+use dd_proto::smtp::extensions::Extensions;
 use dd_proto::smtp::reply::ReplyParser;
 
+use super::established::{Ahead, MAX_UNANSWERED, Next, Reset, Step};
 use super::outcome::{Cause, Phase, Standing, Verdict, cause_of, verdict};
-use super::{BLOCK_TIMEOUT, COMMAND_TIMEOUT, DATA_TIMEOUT, END_OF_DATA_TIMEOUT, Lost};
-use crate::proof::{Seen, Verified};
-
-/// Commands that may be unanswered at once. RFC 2920 §3.1: more could fill both ends' buffers and block for ever.
-const MAX_UNANSWERED: usize = 100;
-
-/// A session that has proved to end at the site.
-#[derive(Debug)]
-pub struct Established {
-    verified: Verified,
-    offered: Extensions,
-    replies: ReplyParser,
-    seen: Seen,
-    reset: Reset,
-}
-
-/// Whether an unfinished transaction lies behind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reset {
-    Clean,
-    Needed,
-}
+use super::{BLOCK_TIMEOUT, COMMAND_TIMEOUT, DATA_TIMEOUT, END_OF_DATA_TIMEOUT, Established, Lost};
+use crate::proof::Verified;
 
 /// Whether the session can go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,8 +47,8 @@ pub struct Transaction<'s> {
     offered: Extensions,
     replies: &'s mut ReplyParser,
     reset: &'s mut Reset,
-    envelope: &'s Envelope,
-    content_bytes: u64,
+    ahead: &'s mut Option<Ahead>,
+    message: Next<'s>,
     unsent: VecDeque<Step>,
     unanswered: VecDeque<Step>,
     results: Vec<RecipientResult>,
@@ -75,15 +57,6 @@ pub struct Transaction<'s> {
     out: BytesMut,
     state: State,
     dot_sent: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    Reset,
-    Mail,
-    /// Index into the envelope's recipients.
-    Rcpt(usize),
-    Data,
 }
 
 #[derive(Debug)]
@@ -111,66 +84,54 @@ pub enum TransactionWant {
     Nothing,
 }
 
-impl Established {
+impl<'s> Transaction<'s> {
     pub(super) fn new(
-        verified: Verified,
-        offered: Extensions,
-        replies: ReplyParser,
-        seen: Seen,
+        session: &'s mut Established,
+        message: Next<'s>,
+        steps: VecDeque<Step>,
+    ) -> Self {
+        let mut transaction = Self::with(session, message, steps, VecDeque::new());
+        match message.unmet(&transaction.offered) {
+            Some(reply) => transaction.fail_all_unsent(&reply),
+            None => transaction.send_more(),
+        }
+        transaction
+    }
+
+    /// One whose first commands went out with the dot before. Some answers may have come already.
+    pub(super) fn sent_ahead(
+        session: &'s mut Established,
+        message: Next<'s>,
+        unsent: VecDeque<Step>,
+        unanswered: VecDeque<Step>,
+    ) -> Self {
+        let mut transaction = Self::with(session, message, unsent, unanswered);
+        transaction.received(&[]);
+        transaction
+    }
+
+    fn with(
+        session: &'s mut Established,
+        message: Next<'s>,
+        unsent: VecDeque<Step>,
+        unanswered: VecDeque<Step>,
     ) -> Self {
         Self {
-            verified,
-            offered,
-            replies,
-            seen,
-            reset: Reset::Clean,
-        }
-    }
-
-    pub fn seen(&self) -> &Seen {
-        &self.seen
-    }
-
-    /// What the EHLO behind the proof said.
-    pub fn offered(&self) -> &Extensions {
-        &self.offered
-    }
-
-    /// The kind of the proof that ruled.
-    pub fn proof(&self) -> &'static str {
-        self.verified.proof()
-    }
-
-    /// Begins a transaction. What the server's EHLO rules out ends at once, without a byte.
-    pub fn begin<'s>(&'s mut self, envelope: &'s Envelope, content_bytes: u64) -> Transaction<'s> {
-        let mut unsent = VecDeque::new();
-        if self.reset == Reset::Needed {
-            unsent.push_back(Step::Reset);
-        }
-        unsent.push_back(Step::Mail);
-        unsent.extend((0..envelope.recipients.len()).map(Step::Rcpt));
-        unsent.push_back(Step::Data);
-        let mut transaction = Transaction {
-            proof: &self.verified,
-            offered: self.offered,
-            replies: &mut self.replies,
-            reset: &mut self.reset,
-            envelope,
-            content_bytes,
+            proof: &session.verified,
+            offered: session.offered,
+            replies: &mut session.replies,
+            reset: &mut session.reset,
+            ahead: &mut session.ahead,
+            message,
             unsent,
-            unanswered: VecDeque::new(),
+            unanswered,
             results: Vec::new(),
             accepted: Vec::new(),
             stuffer: Stuffer::new(),
             out: BytesMut::new(),
             state: State::Commands,
             dot_sent: false,
-        };
-        match transaction.unmet() {
-            Some(reply) => transaction.fail_all_unsent(&reply),
-            None => transaction.send_more(),
         }
-        transaction
     }
 }
 
@@ -222,18 +183,28 @@ impl Transaction<'_> {
         &self.accepted
     }
 
-    pub fn received(&mut self, bytes: &[u8]) {
+    /// Bytes have come. Returns how many replies they complete.
+    pub fn received(&mut self, bytes: &[u8]) -> usize {
         self.replies.push(bytes);
+        let mut replies = 0;
         while !matches!(self.state, State::Ended(_)) {
             match self.replies.next_reply() {
-                Ok(None) => return self.send_more(),
-                Ok(Some(reply)) => self.answered(&reply),
+                Ok(None) => {
+                    self.send_more();
+                    return replies;
+                }
+                Ok(Some(reply)) => {
+                    replies += 1;
+                    self.answered(&reply);
+                }
                 Err(error) => self.fail(Cause::Nonsense, None, &error.to_string()),
             }
         }
-        if !self.replies.is_empty() {
+        // What lies behind the last answer is unasked for, unless an envelope was sent ahead: then it answers that.
+        if !self.replies.is_empty() && self.ahead.is_none() {
             self.spend();
         }
+        replies
     }
 
     /// Part of the content.
@@ -249,14 +220,16 @@ impl Transaction<'_> {
         }
     }
 
-    /// Writes the final dot. From here on only an answer tells what became of the message.
-    pub fn send_dot(&mut self) {
+    /// Writes the final dot, and with it what of the `next` message may travel along. From here on only an answer tells
+    /// what became of this one.
+    pub fn send_dot(&mut self, next: Option<Next<'_>>) {
         if matches!(self.state, State::Dot) {
             // The beginning of a reply that came before the dot is no answer to it.
             if !self.replies.is_empty() {
                 return self.fail(Cause::Nonsense, None, "spoke before the final dot");
             }
             self.out.extend_from_slice(self.stuffer.end());
+            *self.ahead = next.and_then(|next| Ahead::write(next, &self.offered, &mut self.out));
             self.dot_sent = true;
             self.state = State::EndOfData;
         }
@@ -280,34 +253,14 @@ impl Transaction<'_> {
         }
     }
 
-    /// What the message needs and the server does not offer, as the reply that it amounts to.
-    fn unmet(&self) -> Option<Reply> {
-        let reply = |code, enhanced: &str, text: &str| {
-            Some(Reply {
-                code,
-                enhanced: enhanced.to_owned(),
-                text: text.to_owned(),
-            })
-        };
-        // RFC 6531 §3.5: no downgrade in flight. RFC 6152 §3 asks the same for 8-bit content and is not followed: like
-        // Exim and qmail, the agent sends it as it is. Old servers pass eight bits whether they say so or not, a bounce
-        // would lose the mail for certain, and a conversion would break its signatures.
-        if self.envelope.encoding == Encoding::Utf8 && !self.offered.smtputf8 {
-            let text = "the site's server does not offer SMTPUTF8, which the message needs";
-            return reply(553, "5.6.7", text);
-        }
-        match self.offered.size {
-            // RFC 1870 §6.1: asked before the content travels.
-            SizeOffer::AtMost(limit) if self.content_bytes > limit => {
-                let text = format!("the message is larger than the {limit} bytes the site takes");
-                reply(552, "5.3.4", &text)
-            }
-            _ => None,
-        }
-    }
-
     fn fail_all_unsent(&mut self, reply: &Reply) {
-        self.accepted = self.envelope.recipients.iter().map(|r| r.number).collect();
+        self.accepted = self
+            .message
+            .envelope
+            .recipients
+            .iter()
+            .map(|r| r.number)
+            .collect();
         self.settle_accepted(Disposition::Failed, reply);
         let detail = format!("not sent: {reply}");
         self.end(Outcome::Transacted, None, &detail, After::Usable);
@@ -329,17 +282,8 @@ impl Transaction<'_> {
             }
             self.unsent.pop_front();
             self.unanswered.push_back(step);
-            let line = self.line(step);
+            let line = self.message.line(step, &self.offered);
             self.out.extend_from_slice(line.as_bytes());
-        }
-    }
-
-    fn line(&self, step: Step) -> String {
-        match step {
-            Step::Reset => compose::RSET.to_owned(),
-            Step::Mail => compose::mail(self.envelope, self.content_bytes, &self.offered),
-            Step::Rcpt(index) => compose::rcpt(&self.envelope.recipients[index], &self.offered),
-            Step::Data => compose::DATA.to_owned(),
         }
     }
 
@@ -374,7 +318,8 @@ impl Transaction<'_> {
             Step::Reset | Step::Mail if reply.is_positive() => *self.reset = Reset::Clean,
             Step::Reset => self.fail(Cause::Nonsense, None, "refused RSET"),
             Step::Rcpt(index) if reply.is_positive() => {
-                self.accepted.push(self.envelope.recipients[index].number);
+                self.accepted
+                    .push(self.message.envelope.recipients[index].number);
             }
             Step::Data if reply.code == 354 && self.accepted.is_empty() => {
                 self.out.extend_from_slice(b".\r\n");
@@ -395,7 +340,7 @@ impl Transaction<'_> {
     fn recipient_refused(&mut self, index: usize, reply: &Reply) {
         match verdict(Phase::Rcpt, cause_of(reply), Standing::Proved) {
             Verdict::Recipients(disposition) => self.results.push(RecipientResult {
-                number: self.envelope.recipients[index].number,
+                number: self.message.envelope.recipients[index].number,
                 disposition,
                 reply: reply.clone(),
                 told: self.told(),
@@ -434,7 +379,13 @@ impl Transaction<'_> {
             (Verdict::Recipients(disposition), Some(reply)) => {
                 let after = self.after_refusal(phase, cause);
                 if phase == Phase::Mail {
-                    self.accepted = self.envelope.recipients.iter().map(|r| r.number).collect();
+                    self.accepted = self
+                        .message
+                        .envelope
+                        .recipients
+                        .iter()
+                        .map(|r| r.number)
+                        .collect();
                 }
                 self.settle_accepted(disposition, reply);
                 let detail = format!("the site answered `{reply}`");

@@ -1,4 +1,7 @@
 //! One connection of a scripted site: a plain, strict SMTP server.
+//!
+//! RFC 2920 §3.2: commands are taken one after the other however they come, and the answers to a group leave together,
+//! when there is nothing left to answer.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -18,6 +21,7 @@ pub(super) fn serve(
     let mut dialogue = Dialogue {
         wire: Wire::Clear(socket),
         buffer: Vec::new(),
+        unsent: Vec::new(),
         script,
         shared,
         number,
@@ -29,13 +33,15 @@ pub(super) fn serve(
             break;
         }
     }
-    Ok(())
+    dialogue.flush()
 }
 
 struct Dialogue<'a> {
     wire: Wire,
     /// Read and not yet understood.
     buffer: Vec<u8>,
+    /// Answered and not yet written.
+    unsent: Vec<u8>,
     script: &'a Script,
     shared: &'a Shared,
     number: usize,
@@ -117,6 +123,7 @@ impl Dialogue<'_> {
             return self.write("502 5.5.1 no STARTTLS here");
         };
         self.write("220 2.0.0 go")?;
+        self.flush()?;
         let Wire::Clear(mut socket) = std::mem::replace(&mut self.wire, Wire::Closed) else {
             return Err(io::Error::other("STARTTLS inside TLS"));
         };
@@ -162,7 +169,9 @@ impl Dialogue<'_> {
         self.write("250 2.0.0 taken")
     }
 
+    /// What was answered before is heard.
     fn cut(&mut self) -> io::Result<()> {
+        self.flush()?;
         self.socket()?.shutdown(Shutdown::Both)?;
         Err(io::ErrorKind::ConnectionAborted.into())
     }
@@ -210,6 +219,7 @@ impl Dialogue<'_> {
             Some(Act::Break) => self.cut().map(|()| Taken::No),
             Some(Act::Hang) => self.hang(),
             Some(Act::Wait(gate)) => {
+                self.flush()?;
                 gate.wait();
                 Ok(Taken::Yes)
             }
@@ -237,6 +247,7 @@ impl Dialogue<'_> {
 
     /// Reads once, into the record and the buffer. 0 is the end.
     fn fill(&mut self) -> io::Result<usize> {
+        self.flush()?;
         let mut chunk = [0; 16 * 1024];
         let (count, secured) = match &mut self.wire {
             Wire::Clear(socket) => (socket.read(&mut chunk)?, false),
@@ -259,11 +270,20 @@ impl Dialogue<'_> {
     }
 
     fn write(&mut self, reply: &str) -> io::Result<()> {
-        let bytes = format!("{reply}\r\n");
+        self.unsent.extend_from_slice(reply.as_bytes());
+        self.unsent.extend_from_slice(b"\r\n");
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let unsent = std::mem::take(&mut self.unsent);
+        if unsent.is_empty() {
+            return Ok(());
+        }
         match &mut self.wire {
-            Wire::Clear(socket) => socket.write_all(bytes.as_bytes()),
+            Wire::Clear(socket) => socket.write_all(&unsent),
             Wire::Secured(stream) => {
-                stream.write_all(bytes.as_bytes())?;
+                stream.write_all(&unsent)?;
                 stream.flush()
             }
             Wire::Closed => Err(io::ErrorKind::NotConnected.into()),

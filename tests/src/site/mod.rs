@@ -238,7 +238,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>, sockets: &Sockets) {
         let Ok(copy) = socket.try_clone() else {
             return;
         };
-        // Replies to a pipelined group go out one by one; they shall not wait for the acknowledgement of the first.
+        // What goes out shall not wait for the acknowledgement of what went before.
         let _ = socket.set_nodelay(true);
         let script = locked(&shared.script).clone();
         let number = shared.opened(peer.ip(), &script);

@@ -6,10 +6,13 @@
 //! # Invariants
 //! - Every assignment taken is reported or given back, whatever becomes of the sessions.
 //! - Nothing waits without a session: when the last one ends, what waits is given back.
+//! - A message whose envelope was sent ahead is the next one on its session, or the session ends.
+
+mod queue;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dd_proto::id::{Lease, SessionId};
 use dd_proto::pb;
@@ -17,22 +20,21 @@ use dd_proto::pb::agent_event::Event;
 use dd_proto::report::{Disposition, GivenBack, RecipientResult};
 use tokio::sync::Notify;
 
+use self::queue::{Next, Queue, TlsBefore};
 use super::{Deliver, Lane};
 use crate::agent::{Agent, now};
-use crate::attempt::{self, Earlier};
+use crate::attempt::{self, Onward, Sent};
 use crate::lease::{Boottime, Standing};
 use crate::live::{self, Live};
 use crate::plan::{Assignment, Plan};
 use crate::resolve::Freshness;
-use crate::session::{After, AskTls};
+use crate::session::AskTls;
 
 /// How long a session is kept without work.
 const IDLE: Duration = Duration::from_secs(10);
 /// How long, and for how many messages, a session lives at most.
 const MAX_AGE: Duration = Duration::from_secs(600);
 const MAX_MESSAGES: u32 = 1000;
-/// A further session that came to nothing is not tried again before.
-const FURTHER: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub struct Smtp;
@@ -61,38 +63,6 @@ struct Shared {
     plan: Arc<Plan>,
     queue: Mutex<Queue>,
     work_came: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    waiting: VecDeque<Assignment>,
-    /// Sessions of the current round, opening ones included.
-    sessions: usize,
-    proved: usize,
-    idle: usize,
-    /// No further session is opened before.
-    further_from: Option<Instant>,
-    /// Counts releases: sessions of an earlier round end after the transaction in hand.
-    round: u64,
-    closed: bool,
-    tls_before: TlsBefore,
-}
-
-/// Whether the site has shown TLS when it proved itself, here or to any agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum TlsBefore {
-    #[default]
-    Never,
-    Shown,
-}
-
-/// What a session finds when it asks for work.
-enum Next {
-    Work(Box<Assignment>),
-    /// There is none at the moment.
-    Wait,
-    /// The lane is closed, or a release has begun a new round.
-    Retire,
 }
 
 /// How a session ended, for people and for the controller.
@@ -131,10 +101,7 @@ impl Lane for SmtpLane {
         }
         if assignment.freshness == Freshness::Fresh {
             // The first attempt after a release: a new connection, to where the name points now.
-            queue.round += 1;
-            queue.sessions = 0;
-            queue.proved = 0;
-            queue.idle = 0;
+            queue.begin_round();
             shared.work_came.notify_waiters();
             return shared.begin(&mut queue, Some(assignment));
         }
@@ -174,12 +141,8 @@ impl Shared {
             .start(async move { shared.session(round, canary).await });
     }
 
-    /// Another session, where one is proved, all are busy, and work waits.
     fn begin_further(self: &Arc<Self>, queue: &mut Queue) {
-        let opening = queue.sessions - queue.proved;
-        let backlog = queue.waiting.len() > queue.idle + opening;
-        let may = queue.further_from.is_none_or(|from| from <= now());
-        if may && queue.proved > 0 && backlog && queue.sessions < self.plan.connections {
+        if queue.wants_further(self.plan.connections, now()) {
             self.begin(queue, None);
         }
     }
@@ -244,9 +207,7 @@ impl Shared {
         let (manner, detail) = loop {
             let assignment = match next.take() {
                 Some(assignment) => assignment,
-                None if now().saturating_duration_since(live.proved) >= MAX_AGE => {
-                    break (Manner::Orderly, "at its age limit");
-                }
+                None if is_old(&live) => break (Manner::Orderly, "at its age limit"),
                 None if messages >= MAX_MESSAGES => {
                     break (Manner::Orderly, "at its limit of messages");
                 }
@@ -256,22 +217,43 @@ impl Shared {
                 },
             };
             if !self.may_go_out(&assignment.lease) {
-                continue;
+                match live.session.is_ahead() {
+                    true => break (Manner::Lost, "ended by a lease that was over"),
+                    false => continue,
+                }
             }
-            let earlier = if messages == 0 {
-                Earlier::None
-            } else {
-                Earlier::Some
+            let sent = match messages {
+                0 => Sent::First,
+                _ if live.session.is_ahead() => Sent::Ahead,
+                _ => Sent::InTurn,
             };
             messages += 1;
-            let handed = attempt::hand_over(&self.agent, &mut live, &assignment).await;
-            let settling = attempt::settle(&self.agent, id, &live, &assignment, earlier, handed);
-            let (after, recipients) = settling.await;
+            let more = messages < MAX_MESSAGES && !is_old(&live);
+            let may_send_ahead = more && live.session.offered().pipelining;
+            let place = &mut next;
+            let from_the_queue = move || {
+                let place = place;
+                *place = may_send_ahead.then(|| self.next_ahead(round)).flatten();
+                place.as_deref()
+            };
+            let agent = &self.agent;
+            let handed = attempt::hand_over(agent, &mut live, &assignment, from_the_queue).await;
+            let settling = attempt::settle(agent, id, &live, &assignment, sent, handed);
+            let (onward, recipients) = settling.await;
             accepted += u32::from(recipients.iter().any(is_relayed));
-            if after == After::Spent {
-                break (Manner::Lost, "ended by what became of a message");
+            match onward {
+                Onward::Usable if next.is_some() && self.lock().is_over(round) => {
+                    break (Manner::Orderly, "closed by the controller");
+                }
+                Onward::Usable => continue,
+                Onward::Spent => {}
+                Onward::SpentAhead => self.lock().send_in_turn(now()),
             }
+            break (Manner::Lost, "ended by what became of a message");
         };
+        if let Some(untried) = next {
+            self.take_back(untried);
+        }
         if manner == Manner::Orderly {
             live.quit().await;
         }
@@ -293,7 +275,8 @@ impl Shared {
         loop {
             // Made before the look into the queue, so that work that comes in between is not missed.
             let came = self.work_came.notified();
-            match self.next(round) {
+            let next = self.lock().next(round);
+            match next {
                 Next::Work(assignment) => {
                     if live.slot.is_none() {
                         live.slot = Some(live::take_slot(&self.agent.slots).await);
@@ -317,14 +300,24 @@ impl Shared {
         }
     }
 
-    fn next(&self, round: u64) -> Next {
-        let mut queue = self.lock();
-        if queue.closed || queue.round != round {
-            return Next::Retire;
+    /// The message whose envelope may go out before the one in hand is answered.
+    fn next_ahead(&self, round: u64) -> Option<Box<Assignment>> {
+        loop {
+            let next = self.lock().next_ahead(round, now())?;
+            if self.may_go_out(&next.lease) {
+                return Some(next);
+            }
         }
-        match queue.waiting.pop_front() {
-            Some(assignment) => Next::Work(Box::new(assignment)),
-            None => Next::Wait,
+    }
+
+    /// A session ends behind which a message's envelope was sent ahead: another one sees to it, or it goes back.
+    fn take_back(&self, assignment: Box<Assignment>) {
+        let left = self.lock().take_back(assignment);
+        match left {
+            None => self.work_came.notify_one(),
+            Some(assignment) => self
+                .agent
+                .give_back(&assignment.lease, GivenBack::SessionEnded),
         }
     }
 
@@ -368,7 +361,7 @@ impl Shared {
                 queue.proved -= 1;
             }
             if close.proved == Proved::No {
-                queue.further_from = Some(now() + FURTHER);
+                queue.put_off_further(now());
             }
             match queue.sessions {
                 0 => std::mem::take(&mut queue.waiting),
@@ -404,4 +397,8 @@ impl Shared {
 
 fn is_relayed(result: &RecipientResult) -> bool {
     result.disposition == Disposition::Relayed
+}
+
+fn is_old(live: &Live) -> bool {
+    now().saturating_duration_since(live.proved) >= MAX_AGE
 }

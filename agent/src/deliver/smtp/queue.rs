@@ -1,0 +1,105 @@
+//! A lane's assignments, and the account of its sessions.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::plan::Assignment;
+
+/// A further session that came to nothing is not tried again before.
+const FURTHER: Duration = Duration::from_secs(60);
+/// A site that does not bear an envelope behind a dot gets each in its turn for that long.
+const IN_TURN: Duration = Duration::from_secs(3600);
+
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    pub(super) waiting: VecDeque<Assignment>,
+    /// Sessions of the current round, opening ones included.
+    pub(super) sessions: usize,
+    pub(super) proved: usize,
+    pub(super) idle: usize,
+    /// No further session is opened before.
+    further_from: Option<Instant>,
+    /// No envelope is sent ahead before.
+    ahead_from: Option<Instant>,
+    /// Counts releases: sessions of an earlier round end after the transaction in hand.
+    pub(super) round: u64,
+    pub(super) closed: bool,
+    pub(super) tls_before: TlsBefore,
+}
+
+/// Whether the site has shown TLS when it proved itself, here or to any agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum TlsBefore {
+    #[default]
+    Never,
+    Shown,
+}
+
+/// What a session finds when it asks for work.
+pub(super) enum Next {
+    Work(Box<Assignment>),
+    /// There is none at the moment.
+    Wait,
+    /// The lane is closed, or a release has begun a new round.
+    Retire,
+}
+
+impl Queue {
+    /// A release: sessions that are open are of an earlier round.
+    pub(super) fn begin_round(&mut self) {
+        self.round += 1;
+        self.sessions = 0;
+        self.proved = 0;
+        self.idle = 0;
+    }
+
+    pub(super) fn next(&mut self, round: u64) -> Next {
+        if self.is_over(round) {
+            return Next::Retire;
+        }
+        match self.waiting.pop_front() {
+            Some(assignment) => Next::Work(Box::new(assignment)),
+            None => Next::Wait,
+        }
+    }
+
+    /// One whose envelope may be sent before the message in hand is answered. What an idle session can have waits for
+    /// nobody.
+    pub(super) fn next_ahead(&mut self, round: u64, now: Instant) -> Option<Box<Assignment>> {
+        let may = self.ahead_from.is_none_or(|from| from <= now);
+        if self.is_over(round) || !may || self.waiting.len() <= self.idle {
+            return None;
+        }
+        self.waiting.pop_front().map(Box::new)
+    }
+
+    /// Nothing came of sending it ahead. Returned where no session is left that could take it.
+    pub(super) fn take_back(&mut self, assignment: Box<Assignment>) -> Option<Box<Assignment>> {
+        if self.closed || self.sessions == 0 {
+            return Some(assignment);
+        }
+        self.waiting.push_front(*assignment);
+        None
+    }
+
+    /// Whether sessions of this round end after the transaction in hand.
+    pub(super) fn is_over(&self, round: u64) -> bool {
+        self.closed || self.round != round
+    }
+
+    /// Whether there is reason for another session: one is proved, all are busy, and work waits.
+    pub(super) fn wants_further(&self, connections: usize, now: Instant) -> bool {
+        let opening = self.sessions - self.proved;
+        let backlog = self.waiting.len() > self.idle + opening;
+        let may = self.further_from.is_none_or(|from| from <= now);
+        may && self.proved > 0 && backlog && self.sessions < connections
+    }
+
+    pub(super) fn put_off_further(&mut self, now: Instant) {
+        self.further_from = Some(now + FURTHER);
+    }
+
+    pub(super) fn send_in_turn(&mut self, now: Instant) {
+        self.ahead_from = Some(now + IN_TURN);
+    }
+}

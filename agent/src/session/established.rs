@@ -1,0 +1,199 @@
+//! A session that has proved to end at the site, and what of the next message is on its way already.
+//!
+//! Where the server offers PIPELINING, the final dot of one message and MAIL, RCPT and DATA of the next travel
+//! together, so that a message costs one round trip (RFC 2920 §3.1: the end of the content may be the first command of
+//! a group, DATA has to be the last).
+//!
+//! # Invariants
+//! - What was sent ahead is the envelope of the message that is begun next; of its content nothing is sent before
+//!   every command ahead of it, the dot of the message before included, is answered.
+//! - An envelope sent ahead is never in doubt: only its own dot could make it so.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use dd_proto::envelope::{Encoding, Envelope};
+use dd_proto::report::Reply;
+use dd_proto::smtp::compose;
+use dd_proto::smtp::extensions::{Extensions, SizeOffer};
+use dd_proto::smtp::reply::ReplyParser;
+
+use super::Transaction;
+use crate::proof::{Seen, Verified};
+
+/// Commands that may be unanswered at once. RFC 2920 §3.1: more could fill both ends' buffers and block for ever.
+pub(super) const MAX_UNANSWERED: usize = 100;
+
+/// A session that has proved to end at the site.
+#[derive(Debug)]
+pub struct Established {
+    pub(super) verified: Verified,
+    pub(super) offered: Extensions,
+    pub(super) replies: ReplyParser,
+    seen: Seen,
+    pub(super) reset: Reset,
+    pub(super) ahead: Option<Ahead>,
+}
+
+/// Whether an unfinished transaction lies behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reset {
+    Clean,
+    Needed,
+}
+
+/// The message that comes next, for what of it travels with the dot of this one.
+#[derive(Debug, Clone, Copy)]
+pub struct Next<'m> {
+    pub envelope: &'m Arc<Envelope>,
+    pub content_bytes: u64,
+}
+
+/// The envelope that went out with the last dot, as far as it did.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    envelope: Arc<Envelope>,
+    unsent: VecDeque<Step>,
+    unanswered: VecDeque<Step>,
+}
+
+/// One command of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Reset,
+    Mail,
+    /// Index into the envelope's recipients.
+    Rcpt(usize),
+    Data,
+}
+
+impl Established {
+    pub(super) fn new(
+        verified: Verified,
+        offered: Extensions,
+        replies: ReplyParser,
+        seen: Seen,
+    ) -> Self {
+        Self {
+            verified,
+            offered,
+            replies,
+            seen,
+            reset: Reset::Clean,
+            ahead: None,
+        }
+    }
+
+    pub fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
+    /// What the EHLO behind the proof said.
+    pub fn offered(&self) -> &Extensions {
+        &self.offered
+    }
+
+    /// The kind of the proof that ruled.
+    pub fn proof(&self) -> &'static str {
+        self.verified.proof()
+    }
+
+    /// Whether an envelope was sent ahead and its transaction has not begun. Its DATA may be answered at any moment, so
+    /// what would be said now, a goodbye too, could be taken for content.
+    pub fn is_ahead(&self) -> bool {
+        self.ahead.is_some()
+    }
+
+    /// Begins a transaction. What the server's EHLO rules out ends at once, without a byte.
+    ///
+    /// # Panics
+    /// The envelope of another message was sent ahead: its commands would get this one's content.
+    pub fn begin<'s>(
+        &'s mut self,
+        envelope: &'s Arc<Envelope>,
+        content_bytes: u64,
+    ) -> Transaction<'s> {
+        let next = Next {
+            envelope,
+            content_bytes,
+        };
+        if let Some(ahead) = self.ahead.take() {
+            let same = Arc::ptr_eq(&ahead.envelope, envelope);
+            assert!(same, "the envelope sent ahead is that of the next message");
+            return Transaction::sent_ahead(self, next, ahead.unsent, ahead.unanswered);
+        }
+        let mut steps = VecDeque::new();
+        if self.reset == Reset::Needed {
+            steps.push_back(Step::Reset);
+        }
+        steps.extend(next.steps());
+        Transaction::new(self, next, steps)
+    }
+}
+
+impl Ahead {
+    /// Writes as much of the next envelope as may go out behind a dot: nothing where the server offers no PIPELINING,
+    /// or not what the message needs.
+    pub(super) fn write(next: Next<'_>, offered: &Extensions, out: &mut BytesMut) -> Option<Self> {
+        if !offered.pipelining || next.unmet(offered).is_some() {
+            return None;
+        }
+        let mut unsent: VecDeque<Step> = next.steps().collect();
+        // The dot is unanswered too.
+        let behind = unsent.split_off(unsent.len().min(MAX_UNANSWERED - 1));
+        let unanswered = std::mem::replace(&mut unsent, behind);
+        for step in &unanswered {
+            out.extend_from_slice(next.line(*step, offered).as_bytes());
+        }
+        Some(Self {
+            envelope: Arc::clone(next.envelope),
+            unsent,
+            unanswered,
+        })
+    }
+}
+
+impl Next<'_> {
+    fn steps(&self) -> impl Iterator<Item = Step> + use<> {
+        let recipients = self.envelope.recipients.len();
+        std::iter::once(Step::Mail)
+            .chain((0..recipients).map(Step::Rcpt))
+            .chain(std::iter::once(Step::Data))
+    }
+
+    pub(super) fn line(&self, step: Step, offered: &Extensions) -> String {
+        match step {
+            Step::Reset => compose::RSET.to_owned(),
+            Step::Mail => compose::mail(self.envelope, self.content_bytes, offered),
+            Step::Rcpt(index) => compose::rcpt(&self.envelope.recipients[index], offered),
+            Step::Data => compose::DATA.to_owned(),
+        }
+    }
+
+    /// What the message needs and the server does not offer, as the reply that it amounts to.
+    pub(super) fn unmet(&self, offered: &Extensions) -> Option<Reply> {
+        let reply = |code, enhanced: &str, text: &str| {
+            Some(Reply {
+                code,
+                enhanced: enhanced.to_owned(),
+                text: text.to_owned(),
+            })
+        };
+        // RFC 6531 §3.5: no downgrade in flight. RFC 6152 §3 asks the same for 8-bit content and is not followed: like
+        // Exim and qmail, the agent sends it as it is. Old servers pass eight bits whether they say so or not, a bounce
+        // would lose the mail for certain, and a conversion would break its signatures.
+        if self.envelope.encoding == Encoding::Utf8 && !offered.smtputf8 {
+            let text = "the site's server does not offer SMTPUTF8, which the message needs";
+            return reply(553, "5.6.7", text);
+        }
+        match offered.size {
+            // RFC 1870 §6.1: asked before the content travels.
+            SizeOffer::AtMost(limit) if self.content_bytes > limit => {
+                let text = format!("the message is larger than the {limit} bytes the site takes");
+                reply(552, "5.3.4", &text)
+            }
+            _ => None,
+        }
+    }
+}
