@@ -2,7 +2,8 @@
 # test: everything CI runs.      deps: what the tests need besides Rust (needs root where something is missing).
 # check: formatting and lints.   fmt: format the sources.
 # crash, power-cut, measure: the long trials and the figures behind docs/reliability.md; ARGS="--seed 7 --kills 100" changes them.
-.PHONY: bins check crash demo deps fmt measure power-cut simulation test
+# bench: what a message costs, beside Postfix; QUICK=1 in under three minutes; figures also in target/bench.json.
+.PHONY: bench bins check crash demo deps fmt measure power-cut simulation test
 
 CARGO ?= cargo
 
@@ -19,6 +20,10 @@ crash: bins
 measure: bins
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- index
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- cleaning
+
+# Needs root, for Postfix; the state lies below TMPDIR, which must be a disk.
+bench: deps bins
+	$(CARGO) run --quiet --release --bin dd-bench --locked -- table $(if $(QUICK),--quick) --json target/bench.json
 
 # Needs root, loop devices and ext4.
 power-cut: bins

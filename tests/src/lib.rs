@@ -15,6 +15,7 @@
 //! Tests of one crate's parts: they lie in that crate.
 
 pub mod acceptance;
+pub mod bench;
 pub mod browser;
 pub mod ca;
 pub mod ddadm;

@@ -42,6 +42,13 @@ enum Role<'a> {
     },
     /// The provider's MX: takes mail for `domain` and hands it over by LMTP.
     Feeder { domain: &'a str, lmtp: SocketAddr },
+    /// Does our work: takes mail for `domain` and hands it to `to`, which has to show a certificate of this authority for
+    /// that name, or may not have any.
+    Relay {
+        domain: &'a str,
+        to: SocketAddr,
+        authority: Option<&'a str>,
+    },
 }
 
 impl Postfix {
@@ -54,6 +61,17 @@ impl Postfix {
     /// A feeder, below `world`: takes mail for `domain` by SMTP and hands it on by LMTP.
     pub fn feeder(world: &Path, domain: &str, lmtp: SocketAddr) -> Self {
         Self::start(world.join("feeder"), Role::Feeder { domain, lmtp })
+    }
+
+    /// A relay in our place, below `world`: takes mail for `domain` by SMTP and hands it to `to`; with an `authority` (PEM)
+    /// only where it sees a certificate of that for the domain.
+    pub fn relay(world: &Path, domain: &str, to: SocketAddr, authority: Option<&str>) -> Self {
+        let role = Role::Relay {
+            domain,
+            to,
+            authority,
+        };
+        Self::start(world.join(format!("relay-{domain}")), role)
     }
 
     fn start(directory: PathBuf, role: Role<'_>) -> Self {
@@ -76,6 +94,13 @@ impl Postfix {
             let secret = fs::Permissions::from_mode(0o600);
             fs::set_permissions(config.join("key.pem"), secret).expect("our own file");
         }
+        if let Role::Relay {
+            authority: Some(pem),
+            ..
+        } = role
+        {
+            write(&config.join("authority.pem"), pem);
+        }
         let mut command = Command::new(PROGRAM);
         command.arg("-c").arg(&config).arg("start-fg");
         let mut postfix = Self {
@@ -97,6 +122,32 @@ impl Postfix {
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The process that all its others descend from.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Makes everything in its queue due.
+    ///
+    /// # Panics
+    /// It does not run.
+    pub fn flush(&self) {
+        let flushed = Command::new(PROGRAM)
+            .arg("-c")
+            .arg(self.directory.join("config"))
+            .arg("flush")
+            .status();
+        assert!(
+            flushed.is_ok_and(|status| status.success()),
+            "postfix flush"
+        );
+    }
+
+    /// How many messages lie in one of its queues, such as `deferred`.
+    pub fn queued(&self, queue: &str) -> usize {
+        files(&self.directory.join("queue").join(queue))
     }
 
     /// Its log so far.
@@ -155,6 +206,18 @@ impl Drop for Postfix {
             self.process.ended();
         }
     }
+}
+
+/// All files below a directory, some of which may go meanwhile.
+fn files(directory: &Path) -> usize {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.file_type() {
+            Ok(kind) if kind.is_dir() => files(&entry.path()),
+            Ok(_) => 1,
+            Err(_) => 0,
+        })
+        .sum()
 }
 
 fn write(path: &Path, text: &str) {

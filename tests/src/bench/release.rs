@@ -1,0 +1,124 @@
+//! A site that was away comes back: how soon its first message is there, and how fast the rest follows.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::generator::{Generator, Load, Pace};
+use super::relay::{BYTES, SESSIONS, all_there};
+use super::server::{Bench, Ours, System, Theirs};
+use super::sink::{Row, Sink};
+use crate::wait::{PATIENCE, until};
+
+#[derive(Debug, Clone, Copy)]
+pub struct Released {
+    pub waiting: u64,
+    /// From the release to the first message that is there as a whole.
+    pub first: Duration,
+    /// From there to the last.
+    pub per_second: f64,
+}
+
+/// # Panics
+/// Something is lost, or arrives twice.
+pub fn ours(ours: &mut Ours, row: &Row, waiting: u64) -> Released {
+    let security = super::server::Security::Verified;
+    let bench = ours.bench(security);
+    let letters = fill(&bench, row, waiting);
+    let shown = ours.world.site_is(security.site(), "waiting");
+    assert_eq!(shown["queued"]["messages"], waiting, "{shown}");
+    let mut asker = Asker::connect(bench.smtp);
+    let sink = ours.sink(security, row);
+    let released = letters.now();
+    asker.etrn(security.site());
+    drained(&letters, released, waiting, sink)
+}
+
+/// # Panics
+/// Something is lost, or arrives twice.
+pub fn theirs(world: &crate::world::World, theirs: &Theirs, row: &Row, waiting: u64) -> Released {
+    let bench = theirs.bench();
+    assert_eq!(bench.system, System::Postfix);
+    let letters = fill(&bench, row, waiting);
+    theirs.deferred(waiting);
+    let sink = theirs.sink(world, row);
+    let released = letters.now();
+    theirs.postfix.flush();
+    drained(&letters, released, waiting, sink)
+}
+
+/// Hands in so many, with nobody at the sink's place.
+fn fill(bench: &Bench, row: &Row, waiting: u64) -> Arc<super::letters::Letters> {
+    let letters = row.begin();
+    let load = Load {
+        to: bench.smtp,
+        recipient: bench.recipient.clone(),
+        sessions: SESSIONS,
+        bytes: BYTES,
+        most: waiting,
+        pace: Pace::Free,
+    };
+    let generator = Generator::start(load, Arc::clone(&letters));
+    let patience = PATIENCE * 20;
+    until("all to be handed in", patience, || {
+        generator.is_done().then_some(())
+    });
+    generator.stop();
+    letters
+}
+
+fn drained(
+    letters: &super::letters::Letters,
+    released: Duration,
+    waiting: u64,
+    sink: Sink,
+) -> Released {
+    all_there(letters);
+    drop(sink);
+    let arrivals = letters.arrivals();
+    let first = arrivals.first().copied().unwrap_or_default();
+    let span = arrivals.last().copied().unwrap_or_default() - first;
+    Released {
+        waiting,
+        first: first.saturating_sub(released),
+        per_second: waiting as f64 / span.as_secs_f64(),
+    }
+}
+
+/// Asks for a release by ETRN, without the time a program takes to start.
+struct Asker(BufReader<TcpStream>);
+
+impl Asker {
+    fn connect(server: SocketAddr) -> Self {
+        let stream = TcpStream::connect(server).expect("the controller listens");
+        let mut asker = Self(BufReader::new(stream));
+        asker.reply("220");
+        asker.say("EHLO home.example", "250");
+        asker
+    }
+
+    fn etrn(&mut self, site: &str) {
+        self.say(&format!("ETRN {site}.example"), "25");
+    }
+
+    fn say(&mut self, line: &str, code: &str) {
+        let written = self.0.get_mut().write_all(format!("{line}\r\n").as_bytes());
+        written.expect("the controller reads");
+        self.reply(code);
+    }
+
+    fn reply(&mut self, code: &str) {
+        loop {
+            let mut line = String::new();
+            self.0.read_line(&mut line).expect("the controller answers");
+            if line.as_bytes().get(3) != Some(&b'-') {
+                assert!(
+                    line.starts_with(code),
+                    "{code} wanted, and there came {line}"
+                );
+                return;
+            }
+        }
+    }
+}
