@@ -208,8 +208,8 @@ const WRONG: [(&str, Both); 34] = [
     (
         "ChainIncomplete",
         [
-            "In der Zertifikatsdatei Ihres Servers fehlt das Zwischenzertifikat: installieren Sie die ganze Kette.",
-            "The intermediate certificate is missing in your server's file: install the whole chain.",
+            "Wer das gezeigte Zertifikat ausgestellt hat, sagt der Server nicht. Ist es Ihr Server, installieren Sie dort das vereinbarte Zertifikat mit der ganzen Kette; sonst zeigt Ihr DynDNS-Name auf eine alte Adresse.",
+            "The server does not send the certificate of whoever issued the one it shows. If it is your server, install the agreed certificate with its whole chain; if not, your DynDNS name points to an old address.",
         ],
     ),
     (
