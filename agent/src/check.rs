@@ -32,12 +32,12 @@ use crate::session::{AskTls, Opening, Unproved};
 /// For one host, whatever it does.
 const LIMIT: Duration = Duration::from_secs(40);
 
-/// Every host of the plan, side by side, in the plan's order.
-pub async fn all_hosts(agent: &Arc<Agent>, plan: &Plan) -> Vec<pb::HostCheck> {
+/// Every host of the plan, side by side, in the plan's order; asking for TLS as an attempt would.
+pub async fn all_hosts(agent: &Arc<Agent>, plan: &Plan, tls: AskTls) -> Vec<pb::HostCheck> {
     let mut looking = JoinSet::new();
     for (index, host) in plan.hosts.iter().cloned().enumerate() {
         let (agent, plan) = (Arc::clone(agent), plan.clone());
-        looking.spawn(async move { (index, one_host(&agent, &plan, &host).await) });
+        looking.spawn(async move { (index, one_host(&agent, &plan, &host, tls).await) });
     }
     let mut hosts = Vec::new();
     while let Some(ended) = looking.join_next().await {
@@ -50,9 +50,9 @@ pub async fn all_hosts(agent: &Arc<Agent>, plan: &Plan) -> Vec<pb::HostCheck> {
     hosts.into_iter().map(|(_, check)| check).collect()
 }
 
-async fn one_host(agent: &Agent, plan: &Plan, host: &Host) -> pb::HostCheck {
+async fn one_host(agent: &Agent, plan: &Plan, host: &Host, tls: AskTls) -> pb::HostCheck {
     let mut look = Look::new(host, now());
-    if tokio::time::timeout(LIMIT, look.take(agent, plan, host))
+    if tokio::time::timeout(LIMIT, look.take(agent, plan, host, tls))
         .await
         .is_err()
     {
@@ -103,7 +103,7 @@ impl Look {
         self.check
     }
 
-    async fn take(&mut self, agent: &Agent, plan: &Plan, host: &Host) {
+    async fn take(&mut self, agent: &Agent, plan: &Plan, host: &Host, tls: AskTls) {
         let resolving = agent.resolver.addresses(&host.name, Freshness::Fresh);
         let addresses = match resolving.await {
             Ok(addresses) => addresses,
@@ -111,7 +111,7 @@ impl Look {
         };
         let listed: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         self.step("resolve", Step::Good, listed.join(", "));
-        let mut ask_tls = AskTls::WhereOffered;
+        let mut ask_tls = tls;
         loop {
             let rules = agent.rules();
             let allowed = &plan.allow_targets;
@@ -120,7 +120,7 @@ impl Look {
                 Ok(connection) => connection,
                 Err(error) => return self.step("connect", Step::Bad, error.to_string()),
             };
-            if ask_tls == AskTls::WhereOffered {
+            if ask_tls != AskTls::Not {
                 let ends = format!("{} from {}", connection.peer, connection.local);
                 self.step("connect", Step::Good, ends);
             }

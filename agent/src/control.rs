@@ -34,6 +34,7 @@ use crate::identity::{Identity, IdentityError};
 use crate::journal::{JournalError, Sync};
 use crate::lease::Boottime;
 use crate::plan::{Assignment, OrderError, Plan};
+use crate::session::AskTls;
 use crate::targets::TargetRules;
 use lanes::Lanes;
 
@@ -361,9 +362,10 @@ impl Control {
             }
             Order::Check(check) => {
                 let plan = Plan::try_from(check.plan.ok_or(OrderError("plan"))?)?;
+                let tls = AskTls::of_order(check.tls_expected);
                 let agent = Arc::clone(&self.agent);
                 self.agent.start(async move {
-                    let hosts = crate::check::all_hosts(&agent, &plan).await;
+                    let hosts = crate::check::all_hosts(&agent, &plan, tls).await;
                     let number = check.number;
                     agent.tell(Event::Checked(pb::Checked { number, hosts }));
                 });

@@ -46,7 +46,7 @@ pub struct Assignment {
     pub content_bytes: u64,
     pub content: Content,
     pub freshness: Freshness,
-    /// Whether the site has shown a valid certificate before.
+    /// Whether the site has shown TLS before.
     pub tls: AskTls,
     /// When it came.
     pub received: Instant,
@@ -115,10 +115,7 @@ impl Assignment {
                 true => Freshness::Fresh,
                 false => Freshness::Cached,
             },
-            tls: match assignment.tls_expected {
-                true => AskTls::Expected,
-                false => AskTls::WhereOffered,
-            },
+            tls: AskTls::of_order(assignment.tls_expected),
             received,
         })
     }

@@ -53,6 +53,16 @@
     plan();
   });
 
+  // A file is read into the field above it, so that the form itself stays text.
+  for (const part of document.querySelectorAll("[data-file]")) {
+    const [field, input] = [document.getElementById(part.dataset.file), part.querySelector("input")];
+    part.hidden = false;
+    input.addEventListener("change", async () => {
+      const file = input.files[0];
+      if (file && file.size <= field.maxLength) field.value = await file.text();
+    });
+  }
+
   document.addEventListener("visibilitychange", () => document.hidden || look());
   plan();
 })();

@@ -15,11 +15,13 @@ pub mod config;
 pub mod credentials;
 pub mod dispatch;
 pub mod dsn;
+pub mod ends;
 pub mod events;
 pub mod inflow;
 pub mod intake;
 pub mod metrics;
 pub mod registry;
+pub mod sights;
 pub mod store;
 pub mod tls;
 pub mod wakeup;
@@ -136,7 +138,10 @@ pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunErro
     parts.registry_copy(middle.registry.clone(), config.state_dir.clone());
     let dispatch = middle.dispatch.clone();
     parts.authorities(editor.clone());
-    let context = Arc::new(context(middle, authority, editor, facts, passwords, wakeup));
+    let sights = parts.certificates(&middle, &editor);
+    let context = Arc::new(context(
+        middle, authority, editor, facts, passwords, wakeup, sights,
+    ));
     if let Some(door) = doors.web {
         let settings = web_settings(&config, &door, &context.facts);
         parts.web(door, web::Web::new(settings, context.clone()));
@@ -183,6 +188,7 @@ fn context(
     facts: api::Facts,
     passwords: Arc<credentials::Passwords>,
     wakeup: wakeup::Wakeup,
+    sights: sights::Sights,
 ) -> api::Context {
     let Middle {
         store,
@@ -199,6 +205,7 @@ fn context(
         attached: api::attached::Attached::default(),
         passwords,
         wakeup,
+        sights,
         facts,
     }
 }

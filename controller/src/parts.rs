@@ -8,14 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::credentials::Passwords;
 use crate::doors::{Certificates, WebDoor};
 use crate::dsn::Notifier;
+use crate::ends::Ends;
 use crate::intake::listener::Intake;
 use crate::registry::{Editor, Registry};
+use crate::sights::Sights;
 use crate::store::Store;
 use crate::wakeup::Wakeup;
 use crate::web::{self, Web};
@@ -150,6 +152,30 @@ impl Parts {
                 tokio::time::sleep(UPKEEP).await;
             }
         });
+    }
+
+    /// What sites show is remembered, and whoever looks after one is told before its certificate ends.
+    pub(crate) fn certificates(&mut self, middle: &Middle, editor: &Editor) -> Sights {
+        let learnt = Arc::new(Notify::new());
+        let registry = middle.registry.clone();
+        let (sights, learning) = Sights::new(registry.clone(), editor.clone(), learnt.clone());
+        let ends = Ends {
+            registry: registry.clone(),
+            editor: editor.clone(),
+            store: middle.store.clone(),
+            dispatch: middle.dispatch.clone(),
+            notifier: middle.notifier.clone(),
+            learnt,
+        };
+        self.running.spawn(async {
+            learning.serve(registry).await;
+            "memory of what sites show"
+        });
+        self.running.spawn(async {
+            ends.watch(crate::now).await;
+            "watch over certificates"
+        });
+        sights
     }
 
     /// What agents and administrators call.

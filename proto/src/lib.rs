@@ -12,6 +12,7 @@ pub mod domain;
 pub mod envelope;
 pub mod fingerprint;
 pub mod id;
+pub mod mta;
 pub mod name;
 pub mod path;
 pub mod pem;

@@ -122,6 +122,47 @@ pub fn refuses_the_wrong_host(world: &World) {
     world.drained("home");
 }
 
+/// A site whose proof needs no TLS, and that has shown TLS, gets nothing without: over restarts of both ends, until an
+/// administrator says that it is meant.
+///
+/// # Panics
+/// The agent does not do it.
+pub fn does_not_fall_back_to_plaintext(world: &mut World, agent: &mut impl Agent) {
+    let home = world.home("home", &["--retry", "1h"]);
+    let _ = world
+        .ddadm()
+        .run(&["site", "set", "home", "--proof", "port"])
+        .done();
+    send(world, "inside TLS");
+    home.received(1);
+    until("the site to be remembered", PATIENCE, || {
+        (world.show("home")["shown"]["tls"] == true).then_some(())
+    });
+    agent.kill(world);
+    world.stop_controller();
+    world.start_controller();
+    agent.start_again(world);
+    world.attached(agent.name());
+    home.behave(Script::plain());
+    home.forget();
+    send(world, "not in the clear");
+    let shown = world.site_is("home", "waiting");
+    assert_eq!(shown["why"], "wrong-host", "{shown}");
+    assert_eq!(shown["refusal"]["reason"], "TlsFellAway", "{shown}");
+    let seen = home.saw("the agent to hang up", |seen| seen.ended);
+    let clear = String::from_utf8_lossy(&seen.clear);
+    assert!(
+        !clear.contains("MAIL"),
+        "a host without TLS was told {clear}"
+    );
+    let _ = world
+        .ddadm()
+        .run(&["site", "set", "home", "--clear", "shown"])
+        .done();
+    home.received(1);
+    world.drained("home");
+}
+
 /// Killed before the dot: delivered once. Killed behind it: in doubt, and shown so.
 ///
 /// # Panics

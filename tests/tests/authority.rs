@@ -297,3 +297,21 @@ fn what_was_issued_and_revoked_is_known_after_a_kill() {
         .send("a@b.example", "me@home.example", &message("after"));
     site.received(1);
 }
+
+#[test]
+fn a_removed_sites_certificates_are_revoked_with_it() {
+    let site = Site::start(Script::plain());
+    let world = world(&site);
+    let (_, first) = issue(&world);
+    let (_, second) = issue(&world);
+    let revoked =
+        |of: &str| world.json(&["ca", "show", of])["revocation_lists"][0]["revoked"].clone();
+    assert_eq!(revoked(OWN), 0);
+    let _ = world.ddadm().run(&["site", "remove", "home"]).done();
+    assert_eq!(revoked(OWN), 2);
+    let listed = world.json(&["cert", "list"]);
+    for issued in listed.as_array().unwrap() {
+        assert!(issued["revoked"].is_string(), "{listed}");
+        assert!([&first["serial"], &second["serial"]].contains(&&issued["serial"]));
+    }
+}

@@ -29,6 +29,17 @@ fn ours_reports_what_the_site_said() {
 }
 
 #[test]
+fn ours_does_not_fall_back_to_plaintext() {
+    acceptance::does_not_fall_back_to_plaintext(&mut World::start(), &mut Ours);
+}
+
+#[test]
+fn one_in_python_does_not_fall_back_to_plaintext() {
+    let (mut world, mut agent) = foreign_world(EXAMPLE);
+    acceptance::does_not_fall_back_to_plaintext(&mut world, &mut agent);
+}
+
+#[test]
 fn one_in_python_delivers_to_a_site_that_proves_itself() {
     let (world, agent) = foreign_world(EXAMPLE);
     acceptance::delivers_to_a_site_that_proves_itself(&world, &agent);

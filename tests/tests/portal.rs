@@ -9,6 +9,7 @@ use dd_tests::site::{At, Script, Site};
 use dd_tests::submit::message;
 use dd_tests::wait::{PATIENCE, until};
 use dd_tests::world::World;
+use rcgen::{CertificateParams, KeyPair};
 
 const PASSWORD: &str = "correct horse battery";
 
@@ -293,4 +294,165 @@ fn nothing_comes_from_elsewhere_and_nothing_may_run_in_a_page() {
     until("the style sheet", PATIENCE, || {
         (curl(&[&world.url("/portal.css")]).status == 200).then_some(())
     });
+}
+
+/// A request for these names, as a member's `openssl` makes it.
+fn request(names: &[&str]) -> String {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let params = CertificateParams::new(names).unwrap();
+    let key = KeyPair::generate().unwrap();
+    params.serialize_request(&key).unwrap().pem().unwrap()
+}
+
+/// A world with an authority of its own, which the site `home` proves itself by.
+fn certified() -> (World, Site) {
+    let world = World::start();
+    let home = world.home("home", &[]);
+    world.set_password("home", PASSWORD);
+    let _ = world.ddadm().run(&["ca", "create", "own-ca"]).done();
+    let _ = world
+        .ddadm()
+        .run(&["site", "set", "home", "--authority", "own-ca"])
+        .done();
+    (world, home)
+}
+
+#[test]
+fn a_member_gets_a_certificate_for_a_request_and_downloads_it() {
+    let (world, _home) = certified();
+    for (language, done, lines) in [
+        (
+            "en",
+            "The certificate has been issued.",
+            "What goes into the configuration",
+        ),
+        (
+            "de",
+            "Das Zertifikat ist ausgestellt.",
+            "Was in die Konfiguration gehört",
+        ),
+    ] {
+        let look = Look {
+            language,
+            ..Look::DESKTOP
+        };
+        let browser = Browser::start(world.path(), look);
+        browser.sign_in(&world.url("/"), "home", PASSWORD);
+        let file = world.path().join("home.csr");
+        std::fs::write(&file, request(&["home.example"])).unwrap();
+        // Chosen as a file, it is read into the field.
+        browser.fill("#csr-file", file.to_str().unwrap());
+        until("the file in the field", PATIENCE, || {
+            let read = browser.run("return document.getElementById('csr').value.length");
+            (read.as_u64()? > 100).then_some(())
+        });
+        browser.click("#issue form button");
+        browser.says(done);
+        browser.click("#issue summary");
+        browser.says(lines);
+        browser.says("smtpd_tls_cert_file = /etc/ssl/mail/home.pem");
+    }
+    let listed = world.json(&["cert", "list", "home"]);
+    assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");
+    let audit = world.json(&["audit"]).to_string();
+    assert!(audit.contains("member:home"), "{audit}");
+
+    let (cookie, token) = signed_in(&world, "home");
+    let nothing = curl(&["-H", &cookie, &world.url("/certificate.pem")]);
+    assert_eq!(nothing.status, 303, "another session was given nothing");
+    let (csr, token) = (format!("csr={}", request(&[])), format!("csrf={token}"));
+    let url = world.url("/certificate");
+    let args = [
+        "-H",
+        &cookie,
+        "--data-urlencode",
+        &csr,
+        "--data-urlencode",
+        &token,
+        &url,
+    ];
+    assert_eq!(curl(&args).status, 303);
+    let chain = curl(&["-H", &cookie, &world.url("/certificate.pem")]);
+    assert_eq!(
+        chain.body.matches("BEGIN CERTIFICATE").count(),
+        2,
+        "{chain:?}"
+    );
+    let disposition = chain.header("content-disposition");
+    assert!(disposition.contains("home.pem"), "{disposition}");
+    let ca = curl(&["-H", &cookie, &world.url("/ca.pem")]);
+    assert_eq!(ca.body.matches("BEGIN CERTIFICATE").count(), 1, "{ca:?}");
+}
+
+#[test]
+fn a_request_is_looked_at_as_that_of_an_operator_and_only_so_often() {
+    let (world, _home) = certified();
+    let (cookie, token) = signed_in(&world, "home");
+    let token = format!("csrf={token}");
+    let url = world.url("/certificate");
+    let post = |csr: &str, token: &str| {
+        let csr = format!("csr={csr}");
+        let data = ["--data-urlencode", &csr, "--data-urlencode", token, &url];
+        curl(&[&["-H", cookie.as_str()][..], &data].concat()).status
+    };
+    let says = || curl(&["-H", &cookie, &world.url("/")]).body;
+    assert_eq!(post(&request(&["home.example"]), "csrf=wrong"), 403);
+    for (csr, answer) in [
+        (request(&["other.example"]), "asks for another name"),
+        ("no request".to_owned(), "This is no certificate request"),
+        (
+            request(&["home.example"]).replacen("A", "B", 40),
+            "certificate request",
+        ),
+    ] {
+        assert_eq!(post(&csr, &token), 303);
+        assert!(says().contains(answer), "{answer}");
+    }
+    assert_eq!(post(&"A".repeat(20_000), &token), 413);
+    assert_eq!(
+        world
+            .json(&["cert", "list", "home"])
+            .as_array()
+            .unwrap()
+            .len(),
+        0
+    );
+    for _ in 0..7 {
+        assert_eq!(post(&request(&["home.example"]), &token), 303);
+    }
+    assert!(says().contains("has been issued"));
+    assert_eq!(post(&request(&["home.example"]), &token), 303);
+    assert!(says().contains("too many certificates"));
+    assert_eq!(
+        world
+            .json(&["cert", "list", "home"])
+            .as_array()
+            .unwrap()
+            .len(),
+        7
+    );
+}
+
+#[test]
+fn a_site_of_another_authority_is_offered_none() {
+    let world = World::start();
+    let _home = world.home("home", &[]);
+    world.set_password("home", PASSWORD);
+    let (cookie, token) = signed_in(&world, "home");
+    let page = curl(&["-H", &cookie, &world.url("/")]).body;
+    assert!(!page.contains("action=\"/certificate\""), "{page}");
+    let (csr, token) = (format!("csr={}", request(&[])), format!("csrf={token}"));
+    let url = world.url("/certificate");
+    let args = [
+        "-H",
+        &cookie,
+        "--data-urlencode",
+        &csr,
+        "--data-urlencode",
+        &token,
+        &url,
+    ];
+    assert_eq!(curl(&args).status, 303);
+    let page = curl(&["-H", &cookie, &world.url("/")]).body;
+    assert!(page.contains("did not work"), "{page}");
 }

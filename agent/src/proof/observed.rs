@@ -83,12 +83,8 @@ impl Seen {
         }
     }
 
-    /// TLS is up, and the certificate is within its validity; by whom it was issued does not matter.
-    pub fn shows_valid_certificate(&self, now: Timestamp) -> bool {
-        let TlsSeen::Up(up) = &self.tls else {
-            return false;
-        };
-        describe(&up.chain).is_some_and(|it| it.not_before <= now && now <= it.not_after)
+    pub fn is_secured(&self) -> bool {
+        matches!(self.tls, TlsSeen::Up(_))
     }
 
     /// As it travels in a report.

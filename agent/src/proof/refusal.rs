@@ -72,7 +72,7 @@ pub enum Refusal {
         key: Fingerprint,
     },
     #[error(
-        "the site has shown a valid certificate before, and now there is no TLS ({0}); turn it on again, or say `ddadm site set NAME --clear shown` if that is meant"
+        "the site has shown TLS before, and now there is none ({0}); turn it on again, or say `ddadm site set NAME --clear shown` if that is meant"
     )]
     TlsFellAway(String),
     #[error("the certificate has expired; renew it")]

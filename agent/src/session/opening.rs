@@ -20,8 +20,18 @@ pub enum AskTls {
     WhereOffered,
     /// A handshake with this host failed, and its proof does not rest on TLS.
     Not,
-    /// The proof does not rest on TLS, but the site has shown a valid certificate before: without it, it is refused.
+    /// The proof does not rest on TLS, but the site has shown TLS before: without, it is refused.
     Expected,
+}
+
+impl AskTls {
+    /// As an order says it.
+    pub fn of_order(tls_expected: bool) -> Self {
+        match tls_expected {
+            true => Self::Expected,
+            false => Self::WhereOffered,
+        }
+    }
 }
 
 /// A session that has not proved itself yet.

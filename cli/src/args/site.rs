@@ -204,4 +204,6 @@ pub(crate) enum Clear {
     Contact,
     AllowTarget,
     Agent,
+    /// What it has shown: without TLS it is refused no more, and its next key is no news
+    Shown,
 }

@@ -6,12 +6,11 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use dd_proto::name::SiteName;
-use dd_proto::{pb, pem};
+use dd_proto::{mta, pb, pem};
 use serde::Serialize;
 
 use crate::args::CertVerb;
 use crate::client::Controller;
-use crate::cmd::mta;
 use crate::failure::Failure;
 use crate::output::{Answer, Page, Table, time, time_shown};
 
@@ -198,10 +197,12 @@ fn issued_answer(issued: &pb::IssuedCertificate, files: &Files) -> Answer {
     let directory = files.ca.parent().unwrap_or(&files.ca);
     let lines = mta::Lines::new(
         &summary.name,
-        &key,
-        &shown(&files.certificate),
-        &shown(&files.ca),
-        &directory.display().to_string(),
+        mta::Files {
+            directory: &directory.display().to_string(),
+            key: &key,
+            certificate: &shown(&files.certificate),
+            ca: &shown(&files.ca),
+        },
     );
     let text = format!("{}\n{}", page.into_text(), lines.text());
     let view = IssuedView {

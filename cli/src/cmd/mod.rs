@@ -7,7 +7,6 @@ pub(crate) mod cert;
 pub(crate) mod clock;
 pub(crate) mod content;
 pub(crate) mod etrn;
-pub(crate) mod mta;
 pub(crate) mod queue;
 pub(crate) mod registry;
 pub(crate) mod site;

@@ -93,8 +93,9 @@ impl Attached {
         agents
     }
 
-    /// Asks an agent to look at a site. None where it is not attached, or does not take its orders.
-    pub(super) fn ask(&self, agent: &AgentName, plan: pb::RoutePlan) -> Option<Asked> {
+    /// Asks an agent to look at a site; the number is given here. None where it is not attached, or does not take its
+    /// orders.
+    pub(super) fn ask(&self, agent: &AgentName, check: pb::Check) -> Option<Asked> {
         let mut inner = self.lock();
         inner.next += 1;
         let number = inner.next;
@@ -106,10 +107,7 @@ impl Attached {
             .collect();
         seats.sort_by_key(|(id, _)| **id);
         let (_, (_, orders)) = seats.last()?;
-        let check = pb::Check {
-            number,
-            plan: Some(plan),
-        };
+        let check = pb::Check { number, ..check };
         let order = pb::order::Order::Check(check);
         orders.try_send(pb::Order { order: Some(order) }).ok()?;
         let (sender, answer) = oneshot::channel();
@@ -188,7 +186,7 @@ mod tests {
         let (one, two): (AgentName, AgentName) = ("one".parse().unwrap(), "two".parse().unwrap());
         let mut seat = attached.sit(with_key(&one, 1));
         let _other = attached.sit(with_key(&two, 2));
-        let asked = attached.ask(&one, pb::RoutePlan::default()).unwrap();
+        let asked = attached.ask(&one, pb::Check::default()).unwrap();
         let order = std::future::poll_fn(|context| seat.poll_order(context)).await;
         let Some(pb::order::Order::Check(check)) = order.unwrap().order else {
             panic!("another order");
@@ -222,13 +220,13 @@ mod tests {
     async fn an_agent_that_is_cut_off_or_gone_answers_nothing() {
         let attached = Attached::default();
         let one: AgentName = "one".parse().unwrap();
-        assert!(attached.ask(&one, pb::RoutePlan::default()).is_none());
+        assert!(attached.ask(&one, pb::Check::default()).is_none());
         let mut seat = attached.sit(with_key(&one, 1));
         assert_eq!(attached.agents(), std::slice::from_ref(&one));
         attached.cut(&one);
         let order = std::future::poll_fn(|context| seat.poll_order(context)).await;
         assert_eq!(order, None);
-        assert!(attached.ask(&one, pb::RoutePlan::default()).is_none());
+        assert!(attached.ask(&one, pb::Check::default()).is_none());
         let again = attached.sit(with_key(&one, 1));
         drop(seat);
         assert_eq!(attached.agents(), [one]);

@@ -28,7 +28,12 @@ pub async fn check_site(
     };
     let mut looking = JoinSet::new();
     for agent in agents {
-        let asked = context.attached.ask(&agent, order::plan(context, site));
+        let check = pb::Check {
+            number: 0,
+            plan: Some(order::plan(context, site)),
+            tls_expected: context.registry.expects_tls(&site.name),
+        };
+        let asked = context.attached.ask(&agent, check);
         looking.spawn(async move {
             let Some(asked) = asked else {
                 return row(&agent, Vec::new(), "the agent is not connected");

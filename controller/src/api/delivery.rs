@@ -21,8 +21,8 @@ use tonic::{Request, Response, Status, Streaming};
 use super::attached::Seat;
 use super::caller::{AgentId, Caller};
 use super::produced::{Items, Produced};
-use super::{Context, Knowledge, caller, order, status};
-use crate::dispatch::{AttachmentId, Handle, Hello, Order};
+use super::{Context, Knowledge, caller, now, order, status};
+use crate::dispatch::{AgentEvent, AttachmentId, Handle, Hello, Order};
 use crate::store::{StoreError, StoredContent};
 
 /// For the whole Hello, journal included.
@@ -239,6 +239,12 @@ async fn listen(
             continue;
         }
         match order::event(event) {
+            Ok(event @ AgentEvent::Proved { .. }) => {
+                if let AgentEvent::Proved { site, observed, .. } = &event {
+                    context.sights.saw(&attached.agent, site, observed, now());
+                }
+                attached.dispatch.agent_event(attached.id, event).await;
+            }
             Ok(event) => attached.dispatch.agent_event(attached.id, event).await,
             Err(error) => {
                 tracing::warn!(agent = %attached.agent, %error, "an agent says what cannot be understood");

@@ -47,6 +47,7 @@ use crate::authority::ControlAuthority;
 use crate::credentials::Passwords;
 use crate::dispatch::Handle;
 use crate::registry::{Editor, Registry};
+use crate::sights::Sights;
 use crate::store::Store;
 use crate::wakeup::Wakeup;
 use caller::Caller;
@@ -71,6 +72,7 @@ pub struct Context {
     pub attached: attached::Attached,
     pub passwords: Arc<Passwords>,
     pub wakeup: Wakeup,
+    pub sights: Sights,
     pub facts: Facts,
 }
 

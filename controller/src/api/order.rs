@@ -76,7 +76,7 @@ pub(super) fn order(context: &Context, order: Order) -> pb::Order {
     let order = match order {
         Order::Welcome { going_on } => Wire::Welcome(welcome(context, going_on)),
         Order::Plan(site) => Wire::RoutePlan(plan(context, &site)),
-        Order::Assign(assignment) => Wire::Assignment(assign(assignment)),
+        Order::Assign(assignment) => Wire::Assignment(assign(context, assignment)),
         Order::BeatAnswer { number } => Wire::BeatAnswer(pb::BeatAnswer { number }),
         Order::Acknowledged(lease) => Wire::Acknowledged(pb::Acknowledged {
             lease: Some(lease.into()),
@@ -127,8 +127,9 @@ pub(super) fn plan(context: &Context, site: &Site) -> pb::RoutePlan {
     }
 }
 
-fn assign(it: Assignment) -> pb::Assignment {
+fn assign(context: &Context, it: Assignment) -> pb::Assignment {
     pb::Assignment {
+        tls_expected: context.registry.expects_tls(&it.lease.delivery.site),
         lease: Some(it.lease.into()),
         site_version: it.version.0,
         envelope: Some(it.envelope.into()),
@@ -136,7 +137,6 @@ fn assign(it: Assignment) -> pb::Assignment {
         content: it.content,
         in_doubt: it.in_doubt,
         fresh: it.fresh,
-        tls_expected: false,
     }
 }
 

@@ -12,7 +12,7 @@ use super::check::check_site;
 use super::produced::Produced;
 use super::{Context, Knowledge, at_ms, caller, from_ms, now, status};
 use crate::credentials::{generate_password, generate_wake_secret, wake_digest};
-use crate::dispatch::{LastAttempt, Left, Released, SiteView};
+use crate::dispatch::{LastAttempt, LastRefusal, Left, Released, SiteView};
 use crate::registry::sites::{Closing, Credential, HeldMail};
 use crate::wakeup::Asker;
 
@@ -320,6 +320,16 @@ fn shown(context: &Context, site: &Site, view: Option<SiteView>) -> pb::SiteStat
         has_password: site.password_hash.is_some(),
         has_wake_secret: site.wake_hash.is_some(),
         no_agent: view.no_agent,
+        refusal: view.refusal.map(|it| refusal(*it)),
+        shown: context.registry.shown(&site.name).map(|it| (&*it).into()),
+    }
+}
+
+fn refusal(it: LastRefusal) -> pb::LastRefusal {
+    pb::LastRefusal {
+        at_ms: it.at.as_millisecond(),
+        agent: it.agent.to_string(),
+        observed: Some(it.observed.into()),
     }
 }
 

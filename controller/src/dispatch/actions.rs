@@ -9,6 +9,7 @@
 use dd_proto::id::DeliveryId;
 use dd_proto::name::SiteName;
 use dd_proto::report::{RecipientResult, Reply};
+use dd_proto::smtp::status::Status;
 
 use super::InHand;
 use super::event::{By, Effect, Turn};
@@ -278,9 +279,13 @@ fn given_up(waiting: &Waiting) -> Vec<RecipientResult> {
                 "" => String::new(),
                 last => format!("; what was heard last: {last}"),
             };
+            // Where a proof was withheld its status says so.
+            let status = result.reply.enhanced.parse::<Status>().ok();
+            let status = status.filter(|status| result.reply.code == 0 && status.is_security());
+            let status = status.map_or(Status::new(5, 0, 0), Status::permanent);
             result.reply = Reply {
                 code: 0,
-                enhanced: "5.0.0".to_owned(),
+                enhanced: status.to_string(),
                 text: format!("given up by the operator{last}"),
             };
         }

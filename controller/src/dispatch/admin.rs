@@ -163,6 +163,7 @@ impl State {
                 Phase::Ready(_) | Phase::Waiting(..) => self.no_agent_for(&queue.site),
                 _ => String::new(),
             },
+            refusal: queue.refusal.clone(),
         })
     }
 

@@ -18,6 +18,7 @@ use std::time::Duration;
 use dd_proto::id::MessageId;
 use dd_proto::name::SiteName;
 use dd_proto::report::{Disposition, RecipientResult, Reply, Told};
+use dd_proto::smtp::status::Status;
 use jiff::Timestamp;
 
 use super::backoff::{later, until};
@@ -418,19 +419,55 @@ fn shown(last: &str) -> Reply {
     let (code, rest) = last.split_at_checked(3).unwrap_or_default();
     let code = code.parse().ok().filter(|code| (200..600).contains(code));
     let Some(code) = code.filter(|_| rest.is_empty() || rest.starts_with(' ')) else {
+        // No reply of the site; one that a proof was withheld for begins with its status.
+        let status = last.split_once(' ');
+        let status = status.filter(|(first, _)| first.parse::<Status>().is_ok());
+        let (enhanced, text) = status.unwrap_or(("", last));
         return Reply {
             code: 0,
-            enhanced: String::new(),
-            text: last.to_owned(),
+            enhanced: enhanced.to_owned(),
+            text: text.to_owned(),
         };
     };
     let rest = rest.trim_start();
     let first = rest.split(' ').next().unwrap_or_default();
-    let enhanced = Some(first).filter(|it| it.parse::<dd_proto::smtp::status::Status>().is_ok());
+    let enhanced = Some(first).filter(|it| it.parse::<Status>().is_ok());
     let enhanced = enhanced.unwrap_or_default();
     Reply {
         code,
         enhanced: enhanced.to_owned(),
         text: rest[enhanced.len()..].trim_start().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_heard_last_is_taken_apart_again() {
+        for (last, code, enhanced, text) in [
+            ("450 4.2.1 later", 450, "4.2.1", "later"),
+            ("450 later", 450, "", "later"),
+            (
+                "4.7.5 the certificate has expired",
+                0,
+                "4.7.5",
+                "the certificate has expired",
+            ),
+            (
+                "192.0.2.1:25 does not answer",
+                0,
+                "",
+                "192.0.2.1:25 does not answer",
+            ),
+            ("", 0, "", ""),
+        ] {
+            let reply = shown(last);
+            assert_eq!(
+                (reply.code, reply.enhanced.as_str(), reply.text.as_str()),
+                (code, enhanced, text)
+            );
+        }
     }
 }

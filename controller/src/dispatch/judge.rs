@@ -26,6 +26,7 @@ use super::moves::RECONNECT;
 use super::release::Fate;
 use super::site::Rest;
 use super::state::State;
+use crate::dsn::refused;
 use crate::store::{Settled, Settlement, Waiting};
 
 /// What cannot be read for a reason that passes is tried again so much later.
@@ -249,10 +250,7 @@ impl State {
             Outcome::Unreachable | Outcome::WrongHost | Outcome::Refused | Outcome::Busy => {}
         }
         waiting.attempts += 1;
-        waiting.last = match &report.reply {
-            Some(reply) => reply.to_string(),
-            None => report.detail.clone(),
-        };
+        waiting.last = heard(report);
     }
 
     fn deferred(&mut self, report: &Report, waiting: &mut Waiting, turn: &mut Turn<'_>) {
@@ -448,6 +446,19 @@ impl State {
             self.probe_is_off(&lease.delivery.site, turn.now.monotonic, turn);
         }
         self.let_go(&lease.delivery, turn);
+    }
+}
+
+/// What is remembered of an attempt that ended for the whole site.
+fn heard(report: &Report) -> String {
+    let refusal = report.observed.refusal.as_ref();
+    match (&report.reply, refusal) {
+        // What a stranger answers is no reply of the site.
+        (_, Some(refusal)) if report.outcome == Outcome::WrongHost => {
+            format!("{} {}", refused::status(&refusal.reason), report.detail)
+        }
+        (Some(reply), _) => reply.to_string(),
+        (None, _) => report.detail.clone(),
     }
 }
 

@@ -274,6 +274,15 @@ pub struct SiteView {
     pub refuses_all: bool,
     /// Why no agent may try it, though mail waits; empty: one may.
     pub no_agent: String,
+    pub refusal: Option<Box<LastRefusal>>,
+}
+
+/// Who was refused last for want of a proof, with what was wanted and what was seen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LastRefusal {
+    pub at: jiff::Timestamp,
+    pub agent: AgentName,
+    pub observed: Observed,
 }
 
 impl SiteView {

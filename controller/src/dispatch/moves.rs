@@ -19,7 +19,7 @@ use super::lease::{Freshness, Leased, Occupies};
 use super::site::{DEFERRED_IN_ROW, OldPlan, Phase, Progress, Rest, Why};
 use super::state::{State, wall_of};
 use super::verdicts::Turns;
-use super::{Ended, LastAttempt, Proved, Released};
+use super::{Ended, LastAttempt, LastRefusal, Proved, Released};
 
 /// The site's sessions are reopened at most so often.
 pub(super) const RECONNECT: Duration = Duration::from_secs(1);
@@ -56,6 +56,13 @@ impl State {
             self.happened.push(What::Attempted { delivery, attempt });
         }
         queue.remember(attempt);
+        if report.observed.refusal.is_some() {
+            queue.refusal = Some(Box::new(LastRefusal {
+                at: turn.now.wall,
+                agent: agent.clone(),
+                observed: report.observed.clone(),
+            }));
+        }
         if report.outcome != Outcome::AgentTrouble && !accepted_all(report) {
             self.attempt_failed(name, turn);
         }

@@ -27,7 +27,6 @@ use dd_proto::name::AgentName;
 use dd_proto::site::Site;
 use jiff::Timestamp;
 
-use super::LastAttempt;
 use super::actions::Closing;
 use super::agents::WINDOW;
 use super::backoff::until;
@@ -37,6 +36,7 @@ use super::expiry::Expiry;
 use super::kept::{Kept, PARKED, Parked, Trust};
 use super::release::Release;
 use super::verdicts::Verdicts;
+use super::{LastAttempt, LastRefusal};
 use crate::store::{Position, Waiting};
 
 /// Messages of a flowing site that are in memory beside what is in hand.
@@ -232,6 +232,7 @@ pub(super) struct SiteQueue {
     /// A session that ended over a message that has broken others before.
     pub(super) spared: Option<SessionId>,
     pub(super) verdicts: Verdicts,
+    pub(super) refusal: Option<Box<LastRefusal>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -276,6 +277,7 @@ impl SiteQueue {
             pause: Duration::ZERO,
             spared: None,
             verdicts: Verdicts::default(),
+            refusal: None,
         }
     }
 

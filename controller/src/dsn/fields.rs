@@ -67,9 +67,13 @@ pub(super) fn status(entry: &Entry<'_>) -> Status {
     match entry.fate.what {
         What::Relayed(_) => of_class(2).unwrap_or(Status::new(2, 0, 0)),
         What::Failed => of_class(5).unwrap_or(Status::new(5, 0, 0)),
+        What::GivenUp if !answered => of_class(5).unwrap_or(Status::new(5, 0, 0)),
         What::GivenUp | What::Removed => Status::new(5, 0, 0),
-        // RFC 3463 §3.5: delivery time expired.
-        What::Expired => Status::new(4, 4, 7),
+        // RFC 3463 §3.5: delivery time expired; where nobody proved to be the site, that is why.
+        What::Expired => {
+            let withheld = of_class(4).filter(|status| !answered && status.is_security());
+            withheld.unwrap_or(Status::new(4, 4, 7))
+        }
         What::Delayed { .. } if answered => of_class(4).unwrap_or(Status::new(4, 0, 0)),
         // RFC 3463 §3.5: no answer from host.
         What::Delayed { .. } => of_class(4).unwrap_or(Status::new(4, 4, 1)),

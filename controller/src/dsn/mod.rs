@@ -18,6 +18,7 @@
 mod cap;
 mod fields;
 pub mod notice;
+pub mod refused;
 pub mod smarthost;
 pub mod text;
 pub mod whether;
@@ -176,8 +177,18 @@ impl Notifier {
         now: Timestamp,
         random: [u8; 10],
     ) -> Option<Submission<Spooled>> {
+        self.notice_as(new_id(now, random), site, notice, now)
+    }
+
+    /// The same, with an id that was made before.
+    pub fn notice_as(
+        &self,
+        id: MessageId,
+        site: &Site,
+        notice: &Notice,
+        now: Timestamp,
+    ) -> Option<Submission<Spooled>> {
         let contact = site.contact.as_ref()?;
-        let id = new_id(now, random);
         let composed = notice::compose(&self.0.letterhead, id, now, site, contact, notice);
         self.0.written.notices.fetch_add(1, Ordering::Relaxed);
         Some(Submission {
@@ -232,7 +243,8 @@ impl Notifier {
     }
 }
 
-fn new_id(now: Timestamp, random: [u8; 10]) -> MessageId {
+/// Of a mail of our own.
+pub fn new_id(now: Timestamp, random: [u8; 10]) -> MessageId {
     MessageId::new(u64::try_from(now.as_millisecond()).unwrap_or(0), random)
 }
 

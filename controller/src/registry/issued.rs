@@ -40,6 +40,11 @@ impl Issued {
         serial_text(&self.serial)
     }
 
+    /// SHA-256 of the certificate, lower-case hexadecimal.
+    pub fn sha256_text(&self) -> String {
+        serial_text(&self.sha256)
+    }
+
     /// For the list of whoever signed it, as long as the certificate itself does not end.
     pub fn revocation(&self, now: Timestamp) -> Option<Revoked> {
         let at = self.revoked?;
@@ -50,6 +55,7 @@ impl Issued {
     }
 }
 
+/// Lower-case hexadecimal.
 pub fn serial_text(serial: &[u8]) -> String {
     serial.iter().map(|byte| format!("{byte:02x}")).collect()
 }

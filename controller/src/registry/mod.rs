@@ -20,11 +20,14 @@ pub mod authorities;
 pub mod check;
 pub mod copy;
 mod damage;
+pub mod ends;
 pub mod file;
 pub mod issued;
 pub mod lists;
 pub mod own;
 pub mod record;
+mod revoked;
+pub mod shown;
 pub mod sites;
 
 use std::collections::{BTreeMap, HashMap};
@@ -48,9 +51,11 @@ use audit::Audit;
 use authorities::{Authority, AuthorityError};
 use check::SiteError;
 use damage::Keys;
+use ends::Told;
 use issued::Issued;
 use own::OwnError;
 use record::Damaged;
+use shown::Shown;
 
 /// Why a change was not made.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +114,10 @@ struct Snapshot {
     authorities: BTreeMap<AuthorityName, Arc<Authority>>,
     /// By serial.
     issued: BTreeMap<String, Arc<Issued>>,
+    /// What each site showed when it had proved itself.
+    shown: BTreeMap<SiteName, Arc<Shown>>,
+    /// Whose contact was told of the end of which certificate.
+    told_of_end: HashMap<SiteName, Told>,
     keys: Keys,
     /// The built-in site: no record, but from the configuration.
     smarthost: Option<Arc<Site>>,
@@ -138,6 +147,18 @@ impl Registry {
         for record in store.records(record::ISSUED)? {
             if let Some(it) = snapshot.usable(record::ISSUED, &record, issued::decode) {
                 snapshot.issued.insert(record.key.clone(), Arc::new(it));
+            }
+        }
+        for record in store.records(record::SHOWN)? {
+            let shown = snapshot.usable(record::SHOWN, &record, shown::decode);
+            if let (Some(it), Ok(site)) = (shown, record.key.parse()) {
+                snapshot.shown.insert(site, Arc::new(it));
+            }
+        }
+        for record in store.records(record::TOLD)? {
+            // Without it somebody is told once more.
+            if let (Ok(told), Ok(site)) = (ends::decode(&record), record.key.parse()) {
+                snapshot.told_of_end.insert(site, told);
             }
         }
         for record in store.records(record::AGENT)? {
@@ -281,8 +302,14 @@ impl Registry {
 
     /// What is wrong and what to do, one sentence each.
     pub fn alarms(&self) -> Vec<String> {
-        let sentence = |((family, name), damage): (&(&'static str, String), &Damaged)| {
-            format!("the record of the {family} `{name}` is damaged ({damage}): add it again")
+        let sentence = |((family, name), damage): (&(&'static str, String), &Damaged)| match *family
+        {
+            record::SHOWN => format!(
+                "what the site `{name}` showed before cannot be read ({damage}), so it gets nothing without TLS: say `ddadm site set {name} --clear shown` if that is meant"
+            ),
+            family => {
+                format!("the record of the {family} `{name}` is damaged ({damage}): add it again")
+            }
         };
         self.read().damaged.iter().map(sentence).collect()
     }

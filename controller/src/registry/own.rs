@@ -303,7 +303,7 @@ impl Editor {
     }
 
     /// Under the lock of a change: each list that lacks a revocation, or is soon old, is made anew.
-    async fn renew_lists(
+    pub(super) async fn renew_lists(
         &self,
         authority: &Authority,
         who: &str,
@@ -428,7 +428,7 @@ impl Editor {
         }
     }
 
-    async fn put_issued(&self, issued: Issued) -> Result<Arc<Issued>, ChangeError> {
+    pub(super) async fn put_issued(&self, issued: Issued) -> Result<Arc<Issued>, ChangeError> {
         let key = issued.serial_text();
         let value = issued::encode(&issued);
         self.store.put(record::ISSUED, &key, Some(value)).await?;

@@ -5,6 +5,8 @@
 //! | `site` | its name | `dd.v1.Site`, its version 0: the record's own sequence is the version |
 //! | `agent` | its name | [`AgentRow`] |
 //! | `issued` | a certificate's serial | [`super::issued::Issued`] |
+//! | `shown` | a site's name | `dd.v1.Shown`: what the site showed, see [`super::shown`] |
+//! | `told` | a site's name | [`super::ends::Told`] |
 //! | `authority` | its name | `dd.v1.Authority`; of certificates and lists the DER only |
 //!
 //! # Invariants
@@ -29,6 +31,8 @@ pub(super) const SITE: &str = "site";
 pub(super) const AGENT: &str = "agent";
 pub(super) const AUTHORITY: &str = "authority";
 pub(super) const ISSUED: &str = "issued";
+pub(super) const SHOWN: &str = "shown";
+pub(super) const TOLD: &str = "told";
 
 /// Why a record cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -80,6 +80,9 @@ impl Editor {
             ..self.check(&merged)?
         };
         let what = format!("site {} set: {}", site.name, named(change).join(" "));
+        if change.clear.iter().any(|flag| flag == "shown") {
+            self.forget_shown(&site.name).await?;
+        }
         self.put_site(site, who, &what, now).await
     }
 
@@ -179,7 +182,10 @@ impl Editor {
         if self.registry.site(name).is_none() && !self.registry.is_damaged_site(name) {
             return Err(unknown("site", name));
         }
+        self.revoke_all_of(name, who, now).await?;
         self.store.put(record::SITE, name.as_str(), None).await?;
+        self.forget_shown(name).await?;
+        self.forget_told(name).await?;
         self.registry.write().remove_site(name);
         self.dispatch.site_removed(name.clone()).await;
         self.audit.record(now, who, &format!("site {name} removed"));

@@ -7,6 +7,7 @@
 //!
 //! # Not here
 //! The proof `public`: its certificate is anybody's who has the name for a day; such a site uses its password.
+//! docs/decisions/0037-certificates-in-the-portal.md
 
 use std::sync::Arc;
 

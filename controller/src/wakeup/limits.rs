@@ -18,6 +18,8 @@ const STRANGER: Rate = rate(64, 16);
 const STRANGER_AT_SITE: Rate = rate(1, 1000);
 const MEMBER: Rate = rate(400, 50);
 const MEMBER_AT_SITE: Rate = rate(100, 200);
+/// What is issued stays on record for as long as it is valid.
+const CERTIFIED: Rate = rate(10, 6 * 3600 * 1000);
 
 const fn rate(burst: u32, refill_ms: u64) -> Rate {
     Rate {
@@ -33,6 +35,7 @@ pub(super) struct Limits {
     strangers_at_sites: Buckets<(IpAddr, SiteName)>,
     members: Buckets<IpAddr>,
     members_at_sites: Buckets<SiteName>,
+    certified: Buckets<SiteName>,
 }
 
 impl Default for Limits {
@@ -42,6 +45,7 @@ impl Default for Limits {
             strangers_at_sites: Buckets::new(STRANGER_AT_SITE, MOST_PAIRS),
             members: Buckets::new(MEMBER, MOST_CLIENTS),
             members_at_sites: Buckets::new(MEMBER_AT_SITE, MOST_PAIRS),
+            certified: Buckets::new(CERTIFIED, MOST_PAIRS),
         }
     }
 }
@@ -70,6 +74,17 @@ impl Limits {
     ) -> Result<(), Empty> {
         self.members.take(host(client), now)?;
         self.members_at_sites.take(site.clone(), now)
+    }
+
+    /// A member asks for a certificate.
+    pub(super) fn certified(
+        &mut self,
+        client: IpAddr,
+        site: &SiteName,
+        now: Duration,
+    ) -> Result<(), Empty> {
+        self.member_at(client, site, now)?;
+        self.certified.take(site.clone(), now)
     }
 }
 

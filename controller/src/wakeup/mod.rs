@@ -223,6 +223,21 @@ impl Wakeup {
         may.map_err(|Empty(wait)| NotReleased::TooOften(wait))
     }
 
+    /// Whether a member may have a certificate issued now.
+    ///
+    /// # Errors
+    /// That was too often.
+    pub(crate) fn member_may_be_certified(
+        &self,
+        client: IpAddr,
+        site: &SiteName,
+    ) -> Result<(), NotReleased> {
+        let now = monotonic(self.0.began);
+        let mut limits = self.0.limits.lock().expect(LOCK);
+        let may = limits.certified(client, site, now);
+        may.map_err(|Empty(wait)| NotReleased::TooOften(wait))
+    }
+
     /// What waits for a site.
     pub fn count(&self, site: &SiteName) -> Count {
         self.0.store.count(site)

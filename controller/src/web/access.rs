@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::response::Response;
 
 use super::client::Client;
-use super::fields::Fields;
 use super::portal::{Visitor, to_start};
+use super::sent::Sent;
 use super::session::Notice;
 use super::{Web, now};
 use crate::credentials::{PasswordError, generate_wake_secret, wake_digest};
@@ -19,13 +18,10 @@ use crate::wakeup::members::SignIn;
 pub(super) async fn password(
     State(web): State<Arc<Web>>,
     Extension(Client(client)): Extension<Client>,
-    headers: HeaderMap,
-    fields: Fields,
+    Sent {
+        visitor, fields, ..
+    }: Sent,
 ) -> Response {
-    let visitor = match web.form(&headers, &fields) {
-        Ok(visitor) => visitor,
-        Err(answer) => return *answer,
-    };
     let given = |name: &str| fields.get(name).unwrap_or_default().to_owned();
     let name = visitor.site.name.as_str();
     let signing_in = web.wakeup.members().sign_in(name, given("current"), client);
@@ -55,13 +51,10 @@ async fn set_password(web: &Web, visitor: &Visitor, password: String) -> Notice 
 
 pub(super) async fn wake_secret(
     State(web): State<Arc<Web>>,
-    headers: HeaderMap,
-    fields: Fields,
+    Sent {
+        visitor, fields, ..
+    }: Sent,
 ) -> Response {
-    let visitor = match web.form(&headers, &fields) {
-        Ok(visitor) => visitor,
-        Err(answer) => return *answer,
-    };
     let notice = match fields.get("do") {
         Some("revoke") => {
             set(

@@ -45,7 +45,12 @@ const DOWN: [(&str, Both); 5] = [
     ("", GENERIC_DOWN),
 ];
 
-const WRONG: [(&str, Both); 21] = [
+const ISSUE_ANEW: Both = [
+    "Dieses Zertifikat entspricht nicht den Regeln: lassen Sie es neu ausstellen.",
+    "This certificate breaks the rules: have it issued anew.",
+];
+
+const WRONG: [(&str, Both); 34] = [
     (
         "NoStartTls",
         [
@@ -152,7 +157,7 @@ const WRONG: [(&str, Both); 21] = [
         ],
     ),
     (
-        "Fingerprint",
+        "FingerprintNotListed",
         [
             "Das gezeigte Zertifikat ist nicht das vereinbarte: lassen Sie den neuen Fingerabdruck eintragen, falls Sie es gewechselt haben.",
             "The certificate shown is not the agreed one: have the new fingerprint entered if you have replaced it.",
@@ -187,6 +192,73 @@ const WRONG: [(&str, Both); 21] = [
         ],
     ),
     (
+        "SelfSigned",
+        [
+            "Das gezeigte Zertifikat hat sich der Server selbst ausgestellt. Ist es Ihr Server, installieren Sie dort das vereinbarte; sonst zeigt Ihr DynDNS-Name auf eine alte Adresse.",
+            "The certificate shown was issued by the server to itself. If it is your server, install the agreed one; if not, your DynDNS name points to an old address.",
+        ],
+    ),
+    (
+        "SameNameOtherKey",
+        [
+            "Das Zertifikat stammt von einer Stelle, die nur so heißt wie die vereinbarte: lassen Sie sich von Ihrem Provider ein neues ausstellen.",
+            "The certificate comes from an authority that only has the name of the agreed one: have your provider issue a new one.",
+        ],
+    ),
+    (
+        "ChainIncomplete",
+        [
+            "Wer das gezeigte Zertifikat ausgestellt hat, sagt der Server nicht. Ist es Ihr Server, installieren Sie dort das vereinbarte Zertifikat mit der ganzen Kette; sonst zeigt Ihr DynDNS-Name auf eine alte Adresse.",
+            "The server does not send the certificate of whoever issued the one it shows. If it is your server, install the agreed certificate with its whole chain; if not, your DynDNS name points to an old address.",
+        ],
+    ),
+    (
+        "NameOnlyInCn",
+        [
+            "Der Name steht nur im „Common Name“, der nicht mehr zählt: lassen Sie ein Zertifikat mit dem Namen als „Subject Alternative Name“ ausstellen.",
+            "The name stands in the common name only, which does not count any more: have a certificate issued with it as subject alternative name.",
+        ],
+    ),
+    (
+        "TlsFellAway",
+        [
+            "Ihr Server konnte bisher TLS und bietet es jetzt nicht mehr an: schalten Sie es wieder ein. Ist das gewollt, sagen Sie es Ihrem Provider.",
+            "Your server has had TLS until now and does not offer it any more: turn it on again. If that is meant, tell your provider.",
+        ],
+    ),
+    (
+        "StartTlsRefused",
+        [
+            "Ihr Server bietet STARTTLS an und lehnt es dann ab: sehen Sie in seine TLS-Einstellungen.",
+            "Your server offers STARTTLS and then refuses it: look into its TLS settings.",
+        ],
+    ),
+    (
+        "AnchorNotYetValid",
+        [
+            "Die Zertifizierungsstelle selbst gilt noch nicht: fragen Sie Ihren Provider.",
+            "The authority itself is not valid yet: ask your provider.",
+        ],
+    ),
+    (
+        "BadRevocationList",
+        [
+            "Die Sperrliste der Zertifizierungsstelle ist nicht brauchbar: fragen Sie Ihren Provider.",
+            "The authority's revocation list cannot be used: ask your provider.",
+        ],
+    ),
+    (
+        "PortIsPublic",
+        [
+            "Für Ihre Site ist Port 25 eingetragen, der als Nachweis nicht reicht: fragen Sie Ihren Provider.",
+            "Your site is configured with port 25, which proves nothing: ask your provider.",
+        ],
+    ),
+    ("NameNotPermitted", ISSUE_ANEW),
+    ("ChainNotAllowed", ISSUE_ANEW),
+    ("UnsafeSignature", ISSUE_ANEW),
+    ("CriticalExtension", ISSUE_ANEW),
+    (
         "",
         [
             "Prüfen Sie, ob Ihr DynDNS-Name auf Ihren Server zeigt und dort das richtige Zertifikat installiert ist.",
@@ -210,20 +282,24 @@ const DEFERRED: Both = [
     "Your server's answer stands below with the last tries; often it is greylisting or a full mailbox.",
 ];
 
-/// `why` is the word for the site's state; `reason` and `detail` are what the last try found.
+const IN_DOUBT: Both = [
+    "Die Verbindung brach ab, als die Mail schon ganz übertragen war: Ihr Server hat sie vielleicht, und bekommt sie noch einmal.",
+    "The connection broke when the mail had been sent whole: your server may have it, and gets it again.",
+];
+
+/// `why` is the word for the site's state, or for what came of a try; `reason` and `detail` are what was found.
 pub(super) fn advice(
     why: &str,
     reason: &str,
     detail: &str,
     language: Language,
 ) -> Option<&'static str> {
-    let found = |table: &[(&str, Both)], text: &str| {
-        let row = table.iter().find(|(part, _)| text.contains(part));
-        row.map(|(_, both)| *both)
-    };
+    let holds = |text: &str| DOWN.iter().find(|(part, _)| text.contains(part));
+    let is = |word: &str| WRONG.iter().find(|(it, _)| *it == word || it.is_empty());
     let [german, english] = match why {
-        "down" => found(&DOWN, &detail.to_ascii_lowercase())?,
-        "wrong-host" => found(&WRONG, reason)?,
+        "down" | "unreachable" => holds(&detail.to_ascii_lowercase())?.1,
+        "wrong-host" => is(reason)?.1,
+        "in-doubt" => IN_DOUBT,
         "refused" => REFUSED,
         "busy" => BUSY,
         "deferred" => DEFERRED,
@@ -238,6 +314,21 @@ pub(super) fn advice(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_refusal_of_our_agent_has_its_advice() {
+        let manual = include_str!("../../../docs/verification.md");
+        let (_, table) = manual.split_once("\n## Refusals\n").unwrap();
+        let (table, _) = table.split_once("\n## ").unwrap();
+        let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
+        let words = rows.flat_map(|row| {
+            let (cell, _) = row.split_once(" | ").unwrap();
+            cell.split([',', '`', ' ']).filter(|it| !it.is_empty())
+        });
+        let advised = |word: &str| WRONG.iter().any(|(it, _)| *it == word);
+        let without: Vec<&str> = words.filter(|word| !advised(word)).collect();
+        assert_eq!(without, [""; 0]);
+    }
 
     #[test]
     fn each_trouble_has_its_advice() {
@@ -261,7 +352,8 @@ mod tests {
                 "no mail server listens",
             ),
             ("wrong-host", "NameMismatch", "", "another name"),
-            ("wrong-host", "Expired", "", "has expired"),
+            ("wrong-host", "Expired", "", "Your certificate has expired"),
+            ("wrong-host", "AnchorExpired", "", "authority itself"),
             ("wrong-host", "SomethingNew", "", "right certificate"),
             ("refused", "", "", "log"),
         ] {

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::response::Response;
 use dd_proto::pb::check_step::Result as Step;
 use dd_proto::pb::{AgentCheck, HostCheck};
@@ -13,9 +12,9 @@ use tokio::sync::watch;
 
 use super::Web;
 use super::client::Client;
-use super::fields::Fields;
 use super::language::Language;
 use super::portal::{PATIENCE, Visitor, part, to_start};
+use super::sent::Sent;
 use super::session::{Looked, Notice};
 use super::words::Words;
 use crate::api::check::check_site;
@@ -41,13 +40,12 @@ pub(super) struct StepSeen {
 pub(super) async fn check(
     State(web): State<Arc<Web>>,
     Extension(Client(client)): Extension<Client>,
-    headers: HeaderMap,
-    fields: Fields,
+    Sent {
+        mut visitor,
+        headers,
+        ..
+    }: Sent,
 ) -> Response {
-    let mut visitor = match web.form(&headers, &fields) {
-        Ok(visitor) => visitor,
-        Err(answer) => return *answer,
-    };
     let running = visitor.signed.check.take();
     let running = running.filter(|it| matches!(*it.borrow(), Looked::Working));
     let mut looked = match running {

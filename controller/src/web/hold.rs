@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::response::Response;
 use dd_proto::site::{Hold, Site};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 
-use super::fields::Fields;
 use super::portal::{BY_MEMBER, Visitor, to_start};
+use super::sent::Sent;
 use super::session::Notice;
 use super::{Web, now};
 
@@ -19,13 +18,10 @@ const MOST_DAYS: i64 = 366;
 
 pub(super) async fn hold(
     State(web): State<Arc<Web>>,
-    headers: HeaderMap,
-    fields: Fields,
+    Sent {
+        visitor, fields, ..
+    }: Sent,
 ) -> Response {
-    let visitor = match web.form(&headers, &fields) {
-        Ok(visitor) => visitor,
-        Err(answer) => return *answer,
-    };
     let now = now();
     let notice = match start_of(fields.get("until").unwrap_or_default(), now) {
         None => Notice::BadDate,
@@ -42,15 +38,7 @@ pub(super) async fn hold(
     to_start()
 }
 
-pub(super) async fn resume(
-    State(web): State<Arc<Web>>,
-    headers: HeaderMap,
-    fields: Fields,
-) -> Response {
-    let visitor = match web.form(&headers, &fields) {
-        Ok(visitor) => visitor,
-        Err(answer) => return *answer,
-    };
+pub(super) async fn resume(State(web): State<Arc<Web>>, Sent { visitor, .. }: Sent) -> Response {
     let notice = change(&web, &visitor, None, Notice::Resumed).await;
     web.sessions().say(&visitor.id, notice);
     to_start()

@@ -11,6 +11,7 @@ mod access;
 mod advice;
 mod assets;
 pub mod basic;
+mod certificate;
 mod check;
 pub mod client;
 mod cookie;
@@ -21,6 +22,7 @@ pub mod listener;
 pub mod outbound;
 mod page;
 pub mod portal;
+mod sent;
 mod session;
 mod view;
 mod words;
@@ -141,6 +143,9 @@ pub fn router(web: Arc<Web>) -> Router {
         .route("/resume", post(hold::resume))
         .route("/password", post(access::password))
         .route("/wake-secret", post(access::wake_secret))
+        .route("/certificate", post(certificate::issue))
+        .route("/certificate.pem", get(certificate::chain))
+        .route("/ca.pem", get(certificate::anchors))
         .route("/language/{code}", get(portal::language))
         .route("/portal.css", get(assets::style))
         .route("/portal.js", get(assets::script))

@@ -7,12 +7,14 @@ use dd_proto::site::Site;
 use jiff::Timestamp;
 
 use super::Web;
+use super::certificate::Offer;
 use super::language::Language;
 use super::outbound::Outbound;
 use super::portal::BY_MEMBER;
 use super::session::Notice;
 use super::view::{Live, Shown, Who};
 use super::words::Words;
+use crate::authority::request::RequestError;
 
 /// What every page has.
 #[derive(Debug)]
@@ -78,6 +80,15 @@ pub(super) struct HomePage {
     pub(super) origin: String,
     pub(super) outbound: Outbound,
     pub(super) tomorrow: String,
+    pub(super) offer: Option<Offer>,
+    pub(super) issued: Option<Given>,
+}
+
+/// A certificate that waits to be downloaded.
+#[derive(Debug)]
+pub(super) struct Given {
+    pub(super) until: String,
+    pub(super) lines: String,
 }
 
 /// What is said once, above everything.
@@ -85,7 +96,8 @@ pub(super) struct HomePage {
 pub(super) struct Banner {
     pub(super) tone: &'static str,
     pub(super) text: &'static str,
-    pub(super) url: Option<String>,
+    /// As it is to be copied.
+    pub(super) code: Option<String>,
 }
 
 /// Whether delivery is paused, and by whom.
@@ -113,7 +125,7 @@ impl Pause {
 
 impl Banner {
     pub(super) fn of(notice: Notice, w: &'static Words) -> Self {
-        let mut url = None;
+        let mut code = None;
         let (tone, text) = match notice {
             Notice::Held => ("good", w.held_done),
             Notice::Resumed => ("good", w.resumed_done),
@@ -124,12 +136,32 @@ impl Banner {
             Notice::PasswordsDiffer => ("bad", w.passwords_differ),
             Notice::WakeRevoked => ("good", w.wake_url_gone),
             Notice::NotNow => ("bad", w.not_now),
+            Notice::TooOften => ("bad", w.too_many_certificates),
+            Notice::Issued => ("good", w.issued_done),
+            Notice::Request(error) => {
+                if let RequestError::OtherName { asked, .. } = &error {
+                    code = Some(asked.clone());
+                }
+                ("bad", refused(&error, w))
+            }
             Notice::WakeUrl(it) => {
-                url = Some(it);
+                code = Some(it);
                 ("good", w.wake_url_once)
             }
         };
-        Self { tone, text, url }
+        Self { tone, text, code }
+    }
+}
+
+/// Why a certificate request was refused.
+fn refused(error: &RequestError, w: &'static Words) -> &'static str {
+    match error {
+        RequestError::Unreadable => w.csr_unreadable,
+        RequestError::NotItsKey => w.csr_not_its_key,
+        RequestError::RsaBits(_) => w.csr_bits,
+        RequestError::KeyKind => w.csr_kind,
+        RequestError::OtherName { .. } => w.csr_other_name,
+        RequestError::Authority => w.csr_authority,
     }
 }
 

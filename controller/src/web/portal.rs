@@ -14,11 +14,13 @@ use axum::response::{IntoResponse, Response};
 use dd_proto::site::Site;
 use tokio::sync::watch;
 
+use super::certificate::Offer;
 use super::client::Client;
 use super::fields::Fields;
 use super::language::Language;
 use super::outbound::Outbound;
-use super::page::{self, Banner, Frame, HomePage, LivePart, MessagePage, Pause, SignInPage};
+use super::page::{self, Banner, Frame, Given, HomePage, LivePart, MessagePage, Pause, SignInPage};
+use super::sent::{Sent, came_from_elsewhere, expired};
 use super::session::{By, Notice, Progress, Signed};
 use super::{Web, cookie, now};
 use crate::registry::ChangeError;
@@ -45,7 +47,7 @@ pub(super) struct Visitor {
 impl Visitor {
     /// For the audit.
     pub(super) fn who(&self) -> String {
-        format!("member of {}", self.site.name)
+        format!("member:{}", self.site.name)
     }
 
     /// What to say of a change of the member's own record.
@@ -74,34 +76,6 @@ impl Web {
         })
     }
 
-    /// # Errors
-    /// The form came from elsewhere, or nobody is signed in: the answer.
-    pub(super) fn form(
-        &self,
-        headers: &HeaderMap,
-        fields: &Fields,
-    ) -> Result<Visitor, Box<Response>> {
-        if came_from_elsewhere(headers) {
-            return Err(Box::new(self.expired(headers)));
-        }
-        let Some(visitor) = self.visitor(headers, By::Person) else {
-            return Err(Box::new(to_start()));
-        };
-        match visitor.signed.sent(fields.get("csrf").unwrap_or_default()) {
-            true => Ok(visitor),
-            false => Err(Box::new(self.expired(headers))),
-        }
-    }
-
-    fn expired(&self, headers: &HeaderMap) -> Response {
-        let language = Language::of(headers);
-        let page = MessagePage {
-            f: Frame::new(self, language),
-            text: language.words().expired_form,
-        };
-        page::show(StatusCode::FORBIDDEN, &page)
-    }
-
     fn sign_in_page(
         &self,
         status: StatusCode,
@@ -115,18 +89,6 @@ impl Web {
             error,
         };
         page::show(status, &page)
-    }
-}
-
-/// A browser says where a form came from; what says nothing is no browser, and carries no session by itself.
-fn came_from_elsewhere(headers: &HeaderMap) -> bool {
-    let text = |name: &str| headers.get(name).and_then(|it| it.to_str().ok());
-    if let Some(site) = text("sec-fetch-site") {
-        return !matches!(site, "same-origin" | "none");
-    }
-    match (text("origin"), text("host")) {
-        (Some(origin), Some(host)) => origin.split_once("://").map(|(_, it)| it) != Some(host),
-        _ => false,
     }
 }
 
@@ -166,6 +128,11 @@ pub async fn home(State(web): State<Arc<Web>>, headers: HeaderMap) -> Response {
         origin: web.origin.clone(),
         outbound: Outbound::of(&web),
         tomorrow: super::hold::tomorrow(now),
+        offer: Offer::of(web.wakeup.registry(), &visitor.site),
+        issued: visitor.signed.issued.map(|it| Given {
+            until: language.date(it.until),
+            lines: it.lines.clone(),
+        }),
     };
     page::show(StatusCode::OK, &page)
 }
@@ -207,7 +174,7 @@ pub async fn sign_in(
 ) -> Response {
     let language = Language::of(&headers);
     if came_from_elsewhere(&headers) {
-        return web.expired(&headers);
+        return expired(&web, &headers);
     }
     let user = fields.get("site").unwrap_or_default().trim();
     let password = fields.get("password").unwrap_or_default().to_owned();
@@ -227,14 +194,9 @@ pub async fn sign_in(
     }
 }
 
-pub async fn sign_out(State(web): State<Arc<Web>>, headers: HeaderMap, fields: Fields) -> Response {
-    match web.form(&headers, &fields) {
-        Err(answer) => *answer,
-        Ok(visitor) => {
-            web.sessions().end(&visitor.id);
-            to_start_with(cookie::no_session(web.transport))
-        }
-    }
+pub(super) async fn sign_out(State(web): State<Arc<Web>>, sent: Sent) -> Response {
+    web.sessions().end(&sent.visitor.id);
+    to_start_with(cookie::no_session(web.transport))
 }
 
 pub async fn language(State(web): State<Arc<Web>>, Path(code): Path<String>) -> Response {
@@ -244,16 +206,15 @@ pub async fn language(State(web): State<Arc<Web>>, Path(code): Path<String>) -> 
     }
 }
 
-pub async fn deliver(
+pub(super) async fn deliver(
     State(web): State<Arc<Web>>,
     Extension(Client(client)): Extension<Client>,
-    headers: HeaderMap,
-    fields: Fields,
+    Sent {
+        mut visitor,
+        headers,
+        ..
+    }: Sent,
 ) -> Response {
-    let mut visitor = match web.form(&headers, &fields) {
-        Ok(visitor) => visitor,
-        Err(answer) => return *answer,
-    };
     let running = visitor.signed.delivery.take();
     let running = running.filter(|it| matches!(*it.borrow(), Progress::Working));
     let mut progress = running.unwrap_or_else(|| start(&web, &visitor, client));
@@ -291,35 +252,4 @@ pub async fn nothing(State(web): State<Arc<Web>>, headers: HeaderMap) -> Respons
         text: language.words().no_page,
     };
     page::show(StatusCode::NOT_FOUND, &page)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_form_of_another_page_is_known_by_what_the_browser_says() {
-        for (pairs, elsewhere) in [
-            (&[("sec-fetch-site", "same-origin")][..], false),
-            (&[("sec-fetch-site", "none")], false),
-            (&[("sec-fetch-site", "cross-site")], true),
-            (&[("sec-fetch-site", "same-site")], true),
-            (
-                &[("origin", "https://a.example"), ("host", "a.example")],
-                false,
-            ),
-            (
-                &[("origin", "https://b.example"), ("host", "a.example")],
-                true,
-            ),
-            (&[("origin", "null"), ("host", "a.example")], true),
-            (&[("host", "a.example")], false),
-        ] {
-            let mut headers = HeaderMap::new();
-            for (name, value) in pairs {
-                headers.insert(*name, value.parse().unwrap());
-            }
-            assert_eq!(came_from_elsewhere(&headers), elsewhere, "{pairs:?}");
-        }
-    }
 }

@@ -21,6 +21,8 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tokio::sync::watch;
 
+use super::certificate::Issued;
+use crate::authority::request::RequestError;
 use crate::wakeup::outcome::Outcome;
 
 const IDLE: Duration = Duration::from_secs(30 * 60);
@@ -79,6 +81,10 @@ pub(super) enum Notice {
     PasswordsDiffer,
     WakeUrl(String),
     WakeRevoked,
+    Issued,
+    /// A certificate request was refused.
+    Request(RequestError),
+    TooOften,
     NotNow,
 }
 
@@ -91,6 +97,7 @@ struct Session {
     used: Duration,
     delivery: Option<watch::Receiver<Progress>>,
     check: Option<watch::Receiver<Looked>>,
+    issued: Option<Arc<Issued>>,
     notice: Option<Notice>,
 }
 
@@ -105,6 +112,7 @@ pub(super) struct Signed {
     pub(super) csrf: String,
     pub(super) delivery: Option<watch::Receiver<Progress>>,
     pub(super) check: Option<watch::Receiver<Looked>>,
+    pub(super) issued: Option<Arc<Issued>>,
 }
 
 impl Sessions {
@@ -127,6 +135,7 @@ impl Sessions {
             used: now,
             delivery: None,
             check: None,
+            issued: None,
             notice: None,
         };
         self.0.insert(digest(id.as_str()), session);
@@ -169,6 +178,7 @@ impl Sessions {
             csrf: session.csrf.clone(),
             delivery: session.delivery.clone(),
             check: session.check.clone(),
+            issued: session.issued.clone(),
         })
     }
 
@@ -192,6 +202,13 @@ impl Sessions {
     pub(super) fn look(&mut self, id: &str, looked: watch::Receiver<Looked>) {
         if let Some(session) = self.0.get_mut(&digest(id)) {
             session.check = Some(looked);
+        }
+    }
+
+    /// A certificate, to be downloaded.
+    pub(super) fn give(&mut self, id: &str, issued: Arc<Issued>) {
+        if let Some(session) = self.0.get_mut(&digest(id)) {
+            session.issued = Some(issued);
         }
     }
 

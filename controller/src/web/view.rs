@@ -16,6 +16,7 @@ use super::language::Language;
 use super::session::{Looked, Progress, Signed};
 use super::words::Words;
 use crate::dispatch::{LastAttempt, SiteView};
+use crate::registry::shown::{Shown as Remembered, Sight, key_is_no_proof};
 use crate::store::{StoreError, Waiting};
 use crate::wakeup::outcome::Outcome;
 
@@ -24,8 +25,8 @@ const ROWS: usize = 8;
 /// How far the oldest is looked for.
 const LOOKED_AT: usize = 200;
 const TRIES: usize = 6;
-/// A certificate that is about to expire.
-const SOON_DAYS: i64 = 21;
+/// A certificate that is about to expire; the contact is written to as well.
+const SOON_DAYS: i64 = 30;
 
 /// The part of the page that changes by itself.
 #[derive(Debug)]
@@ -111,7 +112,11 @@ pub(super) struct Card {
 /// The site's own certificate, as it was last seen.
 #[derive(Debug)]
 pub(super) enum Shown {
-    Seen(Box<Card>),
+    Seen {
+        card: Box<Card>,
+        /// Since when the key is another one than before, where the proof does not rest on it.
+        changed: Option<When>,
+    },
     Unseen,
     NotNeeded,
 }
@@ -123,7 +128,12 @@ pub(super) struct Try {
     pub(super) word: &'static str,
     pub(super) agent: String,
     pub(super) address: String,
+    /// What it means, and what to do, in the language of the page.
+    pub(super) advice: Option<&'static str>,
+    /// What our agent found, in full; in English.
     pub(super) detail: String,
+    /// What the member's own server answered.
+    pub(super) answer: Option<String>,
 }
 
 #[derive(Debug)]
@@ -166,7 +176,7 @@ impl Web {
             said: progress.and_then(|it| eye.said(it)),
             waiting: self.waiting(site, eye).await?,
             who: last.map_or(Who::NotTried, |it| eye.who(it)),
-            certificate: eye.certificate(site, &view.last_attempts),
+            certificate: eye.certificate(site, self.wakeup.registry().shown(&site.name).as_deref()),
             tries: view
                 .last_attempts
                 .iter()
@@ -315,11 +325,21 @@ impl Eye {
         }
     }
 
-    fn certificate(self, site: &Site, attempts: &[LastAttempt]) -> Shown {
-        let proved = attempts.iter().filter(|it| is_proved(it));
-        let seen = proved.filter_map(|it| it.peer.as_deref()).next();
+    fn certificate(self, site: &Site, shown: Option<&Remembered>) -> Shown {
+        let hosts: Vec<String> = site.hosts.iter().map(ToString::to_string).collect();
+        let sights = shown.map(|it| it.sights.as_slice()).unwrap_or_default();
+        let of_hosts = |it: &&Sight| hosts.contains(&it.host) && it.certificate.is_some();
+        let seen = sights.iter().find(of_hosts);
         match (seen, &site.proof) {
-            (Some(peer), _) => Shown::Seen(Box::new(self.card(peer))),
+            (Some(sight), _) => {
+                let peer = sight.certificate.as_ref().expect("it was looked for");
+                let before = |it: &&Sight| it.host == sight.host && it.key() != sight.key();
+                let changed = key_is_no_proof(&site.proof) && sights.iter().any(|it| before(&it));
+                Shown::Seen {
+                    card: Box::new(self.card(peer)),
+                    changed: changed.then(|| self.when(sight.first)),
+                }
+            }
             (None, Proof::StaticIp { .. } | Proof::Port | Proof::Configured) => Shown::NotNeeded,
             (None, _) => Shown::Unseen,
         }
@@ -363,9 +383,26 @@ impl Eye {
             word,
             agent: it.agent.to_string(),
             address: it.address.clone(),
+            advice: match it.outcome {
+                "unreachable" | "wrong-host" | "in-doubt" => {
+                    advice(it.outcome, &it.reason, &it.detail, self.language)
+                }
+                _ => None,
+            },
+            answer: answer(&it.detail).filter(|_| tone != "good"),
             detail: it.detail.clone(),
         }
     }
+}
+
+/// The server's own words, where an agent's sentence is nothing else.
+fn answer(detail: &str) -> Option<String> {
+    let quoted = detail.strip_prefix("the site answered `");
+    let reply = quoted.and_then(|it| Some(it.rsplit_once('`')?.0));
+    let reply = reply.unwrap_or(detail);
+    let code = reply.split(' ').next().unwrap_or_default();
+    let is_code = code.len() == 3 && code.bytes().all(|it| it.is_ascii_digit());
+    is_code.then(|| reply.to_owned())
 }
 
 fn is_proved(it: &LastAttempt) -> bool {

@@ -269,7 +269,7 @@ class Lane:
 
         try:
             content = self._agent.content(assignment)
-            self._prove(assignment.fresh)
+            self._prove(assignment.fresh, assignment.tls_expected)
             results = self._session.transact(assignment.envelope, content, before_dot)
             report.outcome = pb.OUTCOME_TRANSACTED
             report.recipients.extend(results)
@@ -288,13 +288,13 @@ class Lane:
             raise
         self._tell(report, dots, began)
 
-    def _prove(self, fresh):
+    def _prove(self, fresh, tls_expected):
         if fresh and self._session is not None:
             self._hang_up()
         if self._session is not None:
             return
         self._number = self._agent.number_of_session()
-        self._session = Session.open(self._plan, self._agent, self._observed)
+        self._session = Session.open(self._plan, self._agent, self._observed, tls_expected)
         proved = pb.Proved(site=self._plan.site, session=self._number, observed=self._observed)
         self._agent.tell(proved=proved)
 

@@ -4,6 +4,8 @@ Nothing of an envelope is sent before the proof is given (`Session.open`), and n
 ends an attempt is an `Ended`, with the outcome that the controller is told.
 """
 
+import datetime
+import hashlib
 import ipaddress
 import re
 import smtplib
@@ -51,8 +53,11 @@ class Session:
     """A session that has proved itself; only `open` makes one."""
 
     @classmethod
-    def open(cls, plan, place, observed):
-        """Tries the plan's hosts in order. `place` says who we are; `observed` is filled with what was seen."""
+    def open(cls, plan, place, observed, tls_expected):
+        """Tries the plan's hosts in order. `place` says who we are; `observed` is filled with what was seen.
+
+        `tls_expected`: the site has shown TLS before, so without it is not the site, whatever its proof asks for.
+        """
         last = Ended(pb.OUTCOME_UNREACHABLE, "the site has no host")
         for host in plan.hosts:
             try:
@@ -64,12 +69,12 @@ class Session:
                 observed.Clear()
                 observed.host = f"{host.host}:{host.port}"
                 try:
-                    return cls(plan, place, address, host.port, observed)
+                    return cls(plan, place, address, host.port, observed, tls_expected)
                 except Ended as ended:
                     last = ended
         raise last
 
-    def __init__(self, plan, place, address, port, observed):
+    def __init__(self, plan, place, address, port, observed, tls_expected):
         _check_target(address, plan, place)
         proof = plan.proof.WhichOneof("kind")
         observed.proof = proof.replace("_", "-")
@@ -83,7 +88,7 @@ class Session:
             raise Ended(pb.OUTCOME_UNREACHABLE, f"{observed.peer}: {error}")
         try:
             self._smtp.sock.settimeout(COMMAND_S)
-            self._prove(plan, proof, address, observed)
+            self._prove(plan, proof, address, observed, tls_expected)
         except (OSError, smtplib.SMTPException) as error:
             self._smtp.close()
             raise _withheld(observed, "NoTls", f"{observed.peer}: {error}")
@@ -91,13 +96,15 @@ class Session:
             self.quit()
             raise
 
-    def _prove(self, plan, proof, address, observed):
+    def _prove(self, plan, proof, address, observed, tls_expected):
         code, text = self._smtp.ehlo()
         if code != 250:
             raise _unproved(code, text, "EHLO")
         offers_tls = self._smtp.has_extn("starttls")
         if proof == "certificate" and not offers_tls:
             raise _withheld(observed, "NoStartTls", "the host does not offer STARTTLS")
+        if tls_expected and not offers_tls:
+            raise _withheld(observed, "TlsFellAway", "the site has shown TLS before, and now the host does not offer it")
         if offers_tls:
             try:
                 self._smtp.starttls(context=_context(plan, proof))
@@ -139,6 +146,12 @@ class Session:
         seen.issuer = certificate.issuer.rfc4514_string()
         seen.names.extend(names)
         seen.sha256 = certificate.fingerprint(hashes.SHA256()).hex()
+        key = certificate.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        seen.spki_sha256 = hashlib.sha256(key).hexdigest()
+        seen.not_before_ms = _unix_ms(certificate.not_valid_before)
+        seen.not_after_ms = _unix_ms(certificate.not_valid_after)
 
     def transact(self, envelope, content, before_dot):
         """Hands one message over. Calls `before_dot` with the accepted numbers; returns a result for each recipient."""
@@ -219,6 +232,10 @@ class Session:
     def drop(self):
         """Ends it without another word: used before a dot that must not go."""
         self._smtp.close()
+
+
+def _unix_ms(time):
+    return int(time.replace(tzinfo=datetime.timezone.utc).timestamp() * 1000)
 
 
 def _context(plan, proof):

@@ -32,6 +32,16 @@ impl Status {
     pub fn class(self) -> u8 {
         self.class
     }
+
+    /// RFC 3463 §3.8: security or policy status.
+    pub fn is_security(self) -> bool {
+        self.subject == 7
+    }
+
+    /// The same, of the class *permanent*.
+    pub fn permanent(self) -> Self {
+        Self { class: 5, ..self }
+    }
 }
 
 impl fmt::Display for Status {

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use dd_tests::browser::{Browser, Look, Scheme};
-use dd_tests::ca::Ca;
+use dd_tests::ca::{Ca, Identity};
 use dd_tests::site::{Script, Site};
 use dd_tests::submit::message;
 use dd_tests::world::World;
@@ -92,9 +92,21 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// A site that has had some mail.
+/// A site that has had some mail, with a certificate of the provider's own authority.
 fn well(world: &World) -> Site {
     let home = world.home("hofmann", &[]);
+    let (out, site) = (world.path().join("issued"), "hofmann");
+    let out = out.to_str().expect("temporary paths are UTF-8");
+    for args in [
+        &["ca", "create", "members"][..],
+        &["site", "set", site, "--authority", "members"],
+        &["cert", "issue", site, "--out", out],
+    ] {
+        let _ = world.ddadm().run(args).done();
+    }
+    let read = |name: &str| fs::read_to_string(Path::new(out).join(name)).expect("a file");
+    let identity = Identity::from_pem(&read("hofmann.pem"), &read("hofmann.key"));
+    home.behave(Script::with(&identity));
     let mut client = world.smtp();
     for sender in &SENDERS[..3] {
         client.send(sender, "post@hofmann.example", &message("hello"));

@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 
 use self::queue::{Next, Queue, TlsBefore};
 use super::{Deliver, Lane};
-use crate::agent::{Agent, now, wall};
+use crate::agent::{Agent, now};
 use crate::attempt::{self, Onward, Sent};
 use crate::lease::{Boottime, Standing};
 use crate::live::{self, Live};
@@ -91,7 +91,7 @@ impl Lane for SmtpLane {
         let shared = &self.0;
         let mut queue = shared.lock();
         if assignment.tls == AskTls::Expected {
-            queue.tls_before = TlsBefore::Valid;
+            queue.tls_before = TlsBefore::Shown;
         }
         if queue.closed {
             drop(queue);
@@ -152,7 +152,7 @@ impl Shared {
         let id = self.agent.next_session();
         let freshness = canary.as_ref().map_or(Freshness::Cached, |c| c.freshness);
         let tls = match self.lock().tls_before {
-            TlsBefore::Valid => AskTls::Expected,
+            TlsBefore::Shown => AskTls::Expected,
             TlsBefore::Never => AskTls::WhereOffered,
         };
         let opened = Box::pin(attempt::open(&self.agent, &self.plan, freshness, tls)).await;
@@ -171,8 +171,8 @@ impl Shared {
                 }
             }
             Ok(live) => {
-                if live.session.seen().shows_valid_certificate(wall()) {
-                    self.lock().tls_before = TlsBefore::Valid;
+                if live.session.seen().is_secured() {
+                    self.lock().tls_before = TlsBefore::Shown;
                 }
                 self.tell_proved(id, &live);
                 self.proved(round);

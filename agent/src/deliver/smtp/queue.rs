@@ -27,12 +27,12 @@ pub(super) struct Queue {
     pub(super) tls_before: TlsBefore,
 }
 
-/// Whether the site has shown a valid certificate, here or to any agent.
+/// Whether the site has shown TLS when it proved itself, here or to any agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum TlsBefore {
     #[default]
     Never,
-    Valid,
+    Shown,
 }
 
 /// What a session finds when it asks for work.

@@ -2,6 +2,7 @@
 
 mod check;
 mod credential;
+mod evidence;
 mod page;
 mod password;
 mod spec;
@@ -248,6 +249,65 @@ mod tests {
             has_password: true,
             has_wake_secret: false,
             no_agent: "no agent works: out1 is draining".into(),
+            refusal: Some(refusal()),
+            shown: Some(shown()),
+        }
+    }
+
+    fn certificate() -> pb::PeerCertificate {
+        pb::PeerCertificate {
+            subject: "CN=home".into(),
+            issuer: "CN=member-ca G1".into(),
+            names: vec!["home.example".into()],
+            sha256: "cd".repeat(32),
+            not_before_ms: 1_790_000_000_000,
+            not_after_ms: 1_810_000_000_000,
+            chain_length: 2,
+            spki_sha256: "ef".repeat(32),
+        }
+    }
+
+    fn shown() -> pb::Shown {
+        let sight = |host: &str, certificate| pb::Sight {
+            host: host.into(),
+            address: "192.0.2.7:25".into(),
+            proof: "certificate".into(),
+            tls_version: "TLSv1.3".into(),
+            certificate,
+            first_ms: 1_799_000_000_000,
+            last_ms: 1_800_000_000_000,
+            agent: "out1".into(),
+        };
+        let plain = pb::Sight {
+            tls_version: String::new(),
+            proof: "port".into(),
+            ..sight("[2001:db8::25]:2525", None)
+        };
+        pb::Shown {
+            tls: true,
+            sights: vec![sight("home.dyndns.example:25", Some(certificate())), plain],
+        }
+    }
+
+    fn refusal() -> pb::LastRefusal {
+        pb::LastRefusal {
+            at_ms: 1_800_000_000_000,
+            agent: "out1".into(),
+            observed: Some(pb::Observed {
+                host: "home.dyndns.example:25".into(),
+                peer: "203.0.113.9:25".into(),
+                tls_version: "TLSv1.3".into(),
+                certificate: Some(certificate()),
+                refusal: Some(pb::Refusal {
+                    reason: "NameMismatch".into(),
+                    sentence: "the certificate is for other.example, not for home.example".into(),
+                    wanted: "a certificate for home.example issued by the authority `member-ca`"
+                        .into(),
+                    seen: "203.0.113.9:25 with TLSv1.3 with the certificate\x1b[2J of another"
+                        .into(),
+                }),
+                ..pb::Observed::default()
+            }),
         }
     }
 

@@ -6,6 +6,7 @@ use dd_proto::pb;
 use dd_proto::pb::proof::Kind;
 use dd_proto::units::{format_duration, format_size};
 
+use crate::cmd::site::evidence;
 use crate::cmd::site::view::kind_word;
 use crate::output::{Page, Table, bytes_shown, count, time_shown};
 
@@ -43,6 +44,12 @@ pub(super) fn page(status: &pb::SiteStatus) -> String {
     let wakes: Vec<&str> = wakes.iter().filter(|it| it.0).map(|it| it.1).collect();
     if !wakes.is_empty() {
         page.line("Wakes up by", &wakes.join(", "));
+    }
+    if let Some(it) = &status.shown {
+        evidence::shown(&mut page, &spec.name, it);
+    }
+    if let Some(it) = &status.refusal {
+        evidence::refusal(&mut page, it);
     }
     attempts(&mut page, &status.last_attempts);
     page.into_text()

@@ -267,7 +267,7 @@ fn every_flag_arrives_in_the_record() {
     };
     assert_eq!(plain(&add.name, &add.flags), expected);
     assert_eq!(
-        cleared(&[Clear::QuotaBytes, Clear::Password]),
-        ["quota-bytes", "password"]
+        cleared(&[Clear::QuotaBytes, Clear::Password, Clear::Shown]),
+        ["quota-bytes", "password", "shown"]
     );
 }

@@ -6,6 +6,7 @@ use dd_proto::units::format_duration;
 use serde::Serialize;
 use std::time::Duration;
 
+use super::evidence::{Peer, Refusal, Shown};
 use crate::output::{present, time};
 
 #[derive(Debug, Serialize)]
@@ -41,6 +42,8 @@ pub(super) struct SiteView {
     /// Whether there is one; neither is ever shown.
     password: bool,
     wake_secret: bool,
+    refusal: Option<Refusal>,
+    shown: Option<Shown>,
 }
 
 #[derive(Debug, Serialize)]
@@ -73,14 +76,6 @@ struct Attempt {
     outcome: String,
     detail: String,
     peer: Option<Peer>,
-}
-
-#[derive(Debug, Serialize)]
-struct Peer {
-    subject: String,
-    issuer: String,
-    names: Vec<String>,
-    sha256: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -132,6 +127,8 @@ impl From<pb::SiteStatus> for SiteView {
             no_agent: present(status.no_agent),
             password: status.has_password,
             wake_secret: status.has_wake_secret,
+            refusal: status.refusal.map(Refusal::from),
+            shown: status.shown.map(Shown::from),
         }
     }
 }
@@ -207,12 +204,7 @@ impl From<pb::LastAttempt> for Attempt {
             address: it.address,
             outcome: it.outcome,
             detail: it.detail,
-            peer: it.peer.map(|peer| Peer {
-                subject: peer.subject,
-                issuer: peer.issuer,
-                names: peer.names,
-                sha256: peer.sha256,
-            }),
+            peer: it.peer.map(Peer::from),
         }
     }
 }

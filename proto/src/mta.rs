@@ -9,8 +9,8 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 /// For each server, whole lines.
-#[derive(Debug, Serialize)]
-pub(crate) struct Lines {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Lines {
     postfix: String,
     /// Debian's package: commands, then a line for its macros.
     exim_debian_commands: String,
@@ -20,9 +20,27 @@ pub(crate) struct Lines {
     sendmail: String,
 }
 
+/// Where the member has what he needs; whole paths.
+#[derive(Debug, Clone, Copy)]
+pub struct Files<'a> {
+    /// In which the others lie.
+    pub directory: &'a str,
+    pub key: &'a str,
+    /// With the rest of its chain.
+    pub certificate: &'a str,
+    /// The authority's.
+    pub ca: &'a str,
+}
+
 impl Lines {
-    /// `directory` is where the files lie; all are whole paths.
-    pub(crate) fn new(name: &str, key: &str, certificate: &str, ca: &str, directory: &str) -> Self {
+    /// For a certificate with this name.
+    pub fn new(name: &str, files: Files<'_>) -> Self {
+        let Files {
+            directory,
+            key,
+            certificate,
+            ca,
+        } = files;
         Self {
             postfix: format!(
                 "smtpd_tls_security_level = may\n\
@@ -56,7 +74,8 @@ impl Lines {
         }
     }
 
-    pub(crate) fn text(&self) -> String {
+    /// All of them, with where each belongs.
+    pub fn text(&self) -> String {
         let mut text = String::from(
             "For one of these mail servers; restart it afterwards, for some read a key only then:\n",
         );

@@ -1,0 +1,173 @@
+//! What a site showed: the certificates that are remembered of it, and who was refused in its place. As JSON and for
+//! people.
+
+use dd_proto::pb;
+use serde::Serialize;
+
+use crate::output::{Page, present, time, time_shown};
+
+/// A certificate.
+#[derive(Debug, Serialize)]
+pub(super) struct Peer {
+    subject: String,
+    issuer: String,
+    names: Vec<String>,
+    sha256: String,
+    spki_sha256: String,
+    not_before: Option<String>,
+    not_after: Option<String>,
+}
+
+/// Who was refused last, and why.
+#[derive(Debug, Serialize)]
+pub(super) struct Refusal {
+    at: Option<String>,
+    agent: String,
+    host: String,
+    address: String,
+    reason: String,
+    sentence: String,
+    wanted: String,
+    seen: String,
+    tls_version: Option<String>,
+    peer: Option<Peer>,
+}
+
+/// What is remembered.
+#[derive(Debug, Serialize)]
+pub(super) struct Shown {
+    /// Without TLS it gets nothing any more.
+    tls: bool,
+    sights: Vec<Sight>,
+}
+
+#[derive(Debug, Serialize)]
+struct Sight {
+    host: String,
+    address: String,
+    proof: String,
+    tls_version: Option<String>,
+    certificate: Option<Peer>,
+    first: Option<String>,
+    last: Option<String>,
+    agent: String,
+}
+
+impl From<pb::PeerCertificate> for Peer {
+    fn from(it: pb::PeerCertificate) -> Self {
+        Self {
+            subject: it.subject,
+            issuer: it.issuer,
+            names: it.names,
+            sha256: it.sha256,
+            spki_sha256: it.spki_sha256,
+            not_before: time(it.not_before_ms),
+            not_after: time(it.not_after_ms),
+        }
+    }
+}
+
+impl From<pb::LastRefusal> for Refusal {
+    fn from(it: pb::LastRefusal) -> Self {
+        let observed = it.observed.unwrap_or_default();
+        let refusal = observed.refusal.unwrap_or_default();
+        Self {
+            at: time(it.at_ms),
+            agent: it.agent,
+            host: observed.host,
+            address: observed.peer,
+            reason: refusal.reason,
+            sentence: refusal.sentence,
+            wanted: refusal.wanted,
+            seen: refusal.seen,
+            tls_version: present(observed.tls_version),
+            peer: observed.certificate.map(Peer::from),
+        }
+    }
+}
+
+impl From<pb::Shown> for Shown {
+    fn from(it: pb::Shown) -> Self {
+        let sight = |it: pb::Sight| Sight {
+            host: it.host,
+            address: it.address,
+            proof: it.proof,
+            tls_version: present(it.tls_version),
+            certificate: it.certificate.map(Peer::from),
+            first: time(it.first_ms),
+            last: time(it.last_ms),
+            agent: it.agent,
+        };
+        Self {
+            tls: it.tls,
+            sights: it.sights.into_iter().map(sight).collect(),
+        }
+    }
+}
+
+pub(super) fn refusal(page: &mut Page, it: &pb::LastRefusal) {
+    let observed = it.observed.clone().unwrap_or_default();
+    let refusal = observed.refusal.unwrap_or_default();
+    page.line("", "");
+    let at = time_shown(it.at_ms);
+    let whom = format!("{at} {} via {}", observed.peer, it.agent);
+    page.line("Last refused", &format!("{whom} ({})", refusal.reason));
+    page.line("", &refusal.sentence);
+    page.line("", &format!("wanted: {}", refusal.wanted));
+    page.line("", &format!("seen: {}", refusal.seen));
+    if let Some(peer) = &observed.certificate {
+        certificate(page, peer);
+    }
+}
+
+pub(super) fn shown(page: &mut Page, site: &str, it: &pb::Shown) {
+    page.line("", "");
+    let mut label = "Has shown";
+    for sight in &it.sights {
+        let tls = match sight.tls_version.as_str() {
+            "" => "no TLS",
+            version => version,
+        };
+        let times = format!(
+            "from {} to {}",
+            time_shown(sight.first_ms),
+            time_shown(sight.last_ms)
+        );
+        page.line(
+            label,
+            &format!("{}: {tls}, by {}, {times}", sight.host, sight.proof),
+        );
+        if let Some(peer) = &sight.certificate {
+            certificate(page, peer);
+        }
+        label = "";
+    }
+    if it.tls {
+        page.line(
+            "",
+            &format!(
+                "without TLS it is refused from now on; `ddadm site set {site} --clear shown` ends that"
+            ),
+        );
+    }
+}
+
+fn certificate(page: &mut Page, peer: &pb::PeerCertificate) {
+    let names = match peer.names.is_empty() {
+        true => "no name".to_owned(),
+        false => peer.names.join(" "),
+    };
+    let subject = format!("{} for {names}, issued by {}", peer.subject, peer.issuer);
+    page.line("", &format!("certificate: {subject}"));
+    if peer.not_after_ms != 0 {
+        let (from, until) = (
+            time_shown(peer.not_before_ms),
+            time_shown(peer.not_after_ms),
+        );
+        page.line("", &format!("valid: {from} to {until}"));
+    }
+    page.line("", &format!("sha256: {}", peer.sha256));
+    if !peer.spki_sha256.is_empty() {
+        page.line("", &format!("key: {}", peer.spki_sha256));
+    }
+}
