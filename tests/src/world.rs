@@ -292,6 +292,23 @@ impl World {
         let _ = self.ddadm().run(&args).done();
     }
 
+    /// What answers at `address` is the site `name` from now on, which is registered where it was not.
+    ///
+    /// # Panics
+    /// It is refused.
+    pub fn home_moves(&self, name: &str, address: SocketAddr) {
+        if self.ddadm().run(&["site", "show", name]).code == 4 {
+            return self.add_home(name, address, &[]);
+        }
+        let host = format!("{name}.dyn.example");
+        self.dns.set(&host, &[address.ip()]);
+        let host = format!("{host}:{}", address.port());
+        let _ = self
+            .ddadm()
+            .run(&["site", "set", name, "--host", &host])
+            .done();
+    }
+
     /// `ddadm site show`.
     pub fn show(&self, site: &str) -> Value {
         self.json(&["site", "show", site])
