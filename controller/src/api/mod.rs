@@ -24,6 +24,7 @@ pub mod queue;
 pub mod registry;
 pub mod roles;
 pub mod sites;
+mod standing;
 mod status;
 pub mod watch;
 

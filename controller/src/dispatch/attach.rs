@@ -113,6 +113,7 @@ impl State {
             agent: name.clone(),
             attachment: id,
             waiting: None,
+            since: now,
             until: now + LEASE,
             occupies: Occupies::Place,
             dot: Dot::NotSeen,

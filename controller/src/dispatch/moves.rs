@@ -50,6 +50,7 @@ impl State {
             return;
         };
         let attempt = last_attempt(agent, report, turn.now.wall);
+        self.measured.attempted(attempt.outcome);
         if self.watched == Watched::Yes {
             let (delivery, attempt) = (report.lease.delivery.clone(), attempt.clone());
             self.happened.push(What::Attempted { delivery, attempt });
@@ -243,6 +244,8 @@ impl State {
                 .and_then(|hand| hand.leased.as_mut());
             if let Some(leased) = leased {
                 leased.occupies = Occupies::Place;
+                let took = turn.now.monotonic.saturating_sub(leased.since);
+                self.measured.proved.observe_time(took);
                 let agent = self.agents.get_mut(agent);
                 if let Some(attached) = agent.and_then(|agent| agent.attached.as_mut()) {
                     attached.free(Occupies::Probe);

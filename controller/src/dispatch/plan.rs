@@ -12,6 +12,7 @@ use dd_proto::name::{AgentName, SiteName};
 
 use super::Order;
 use super::agents::{Agent, Heard, TakesWork};
+use super::backoff::until as until_now;
 use super::event::{Assign, Effect, Turn};
 use super::lease::{Dot, Freshness, Leased, Occupies};
 use super::release::Begun;
@@ -189,12 +190,17 @@ impl State {
         waiting.in_doubt |= self.barrier.casts_doubt_on(&waiting);
         let freshness = begin(queue);
         queue.out += 1;
+        if waiting.attempts == 0 {
+            let waited = until_now(waiting.arrived, turn.now.wall);
+            self.measured.assigned.observe_time(waited);
+        }
         let generation = self.generations.next();
         let leased = Leased {
             generation,
             agent: name.clone(),
             attachment: id,
             waiting: Some(waiting.clone()),
+            since: turn.now.monotonic,
             until,
             occupies,
             dot: Dot::NotSeen,

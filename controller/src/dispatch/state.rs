@@ -33,6 +33,7 @@ use super::hand::AskedFor;
 use super::happened::{Watched, What};
 use super::kept::Parked;
 use super::lease::{Generations, InHand, Occupies};
+use super::measured::Measured;
 use super::moves::RECONNECT;
 use super::record::held;
 use super::release::Release;
@@ -62,6 +63,7 @@ pub(crate) struct State {
     pub(super) answering: VecDeque<SiteName>,
     pub(super) silent: VecDeque<SiteName>,
     pub(super) counters: Counters,
+    pub(super) measured: Arc<Measured>,
     pub(super) walks: Walks,
     pub(super) clock: WallClock,
     /// The newest number of a read.
@@ -108,6 +110,7 @@ impl State {
             answering: VecDeque::new(),
             silent: VecDeque::new(),
             counters: Counters::default(),
+            measured: Arc::default(),
             walks: Walks::default(),
             clock: WallClock::new(now, memory, shortest),
             last_read: 0,

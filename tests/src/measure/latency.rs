@@ -19,6 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const UNCOUNTED: usize = 1;
 
 /// A stream of messages to a site of its own that is up.
+#[derive(Debug)]
 pub struct Stream {
     stop: Arc<AtomicBool>,
     feeding: JoinHandle<Vec<Stopwatch>>,
