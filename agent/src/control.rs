@@ -93,7 +93,7 @@ struct Attached {
     next_beat: u64,
     beats: HashMap<u64, Boottime>,
     heard: Instant,
-    /// Reported from the journal on this stream; the live event is not sent again.
+    /// Reported from the journal on this stream; the live events are not sent again.
     replayed: HashSet<Lease>,
 }
 
@@ -219,13 +219,16 @@ impl Control {
         };
         send(up, Event::Hello(hello));
         let mut replayed = HashSet::new();
-        for entry in self.agent.journal.entries(&in_hand) {
+        for entry in self.agent.journal.entries() {
             let (lease, is_report) = match &entry {
                 pb::journaled::Entry::Report(report) => (report.lease.clone(), true),
                 pb::journaled::Entry::DotSent(dot) => (dot.lease.clone(), false),
             };
             if let Some(lease) = lease.and_then(|lease| Lease::try_from(lease).ok()) {
-                self.owed.insert(lease.clone(), now());
+                // The dot of an attempt that still runs: its report is what is acknowledged.
+                if is_report || !in_hand.contains(&lease) {
+                    self.owed.insert(lease.clone(), now());
+                }
                 if is_report {
                     replayed.insert(lease);
                 }
@@ -349,15 +352,16 @@ impl Control {
     }
 
     fn pass_on(&mut self, event: Event, stream: &Attached) {
-        if let Event::Report(report) = &event {
-            let lease = report
-                .lease
-                .clone()
-                .and_then(|lease| Lease::try_from(lease).ok());
-            if let Some(lease) = lease {
-                if stream.replayed.contains(&lease) {
-                    return;
-                }
+        let lease = match &event {
+            Event::Report(report) => report.lease.clone(),
+            Event::DotSent(dot) => dot.lease.clone(),
+            _ => None,
+        };
+        if let Some(lease) = lease.and_then(|lease| Lease::try_from(lease).ok()) {
+            if stream.replayed.contains(&lease) {
+                return;
+            }
+            if let Event::Report(_) = &event {
                 self.owed.insert(lease, now());
             }
         }

@@ -194,18 +194,15 @@ impl Journal {
         inner.compact_if_worth_it()
     }
 
-    /// What the controller has not acknowledged, oldest first. An attempt that still runs (`in_hand`) speaks for itself
-    /// later, unless it has reported.
-    pub fn entries(&self, in_hand: &[Lease]) -> Vec<pb::journaled::Entry> {
+    /// What the controller has not acknowledged, oldest first.
+    pub fn entries(&self) -> Vec<pb::journaled::Entry> {
         let inner = self.lock();
-        let mut entries: Vec<(&Lease, &Entry)> = inner.entries.iter().collect();
-        entries.sort_by_key(|(_, entry)| entry.order);
-        let told = |(lease, entry): (&Lease, &Entry)| match (&entry.report, &entry.dot_sent) {
+        let mut entries: Vec<&Entry> = inner.entries.values().collect();
+        entries.sort_by_key(|entry| entry.order);
+        let told = |entry: &Entry| match (&entry.report, &entry.dot_sent) {
             (Some(report), _) => Some(pb::journaled::Entry::Report(report.clone())),
-            (None, Some(dot)) if !in_hand.contains(lease) => {
-                Some(pb::journaled::Entry::DotSent(dot.clone()))
-            }
-            (None, _) => None,
+            (None, Some(dot)) => Some(pb::journaled::Entry::DotSent(dot.clone())),
+            (None, None) => None,
         };
         entries.into_iter().filter_map(told).collect()
     }
@@ -413,7 +410,7 @@ mod tests {
             pb::journaled::Entry::DotSent(_) => "dot ",
             pb::journaled::Entry::Report(_) => "report ",
         };
-        journal.entries(&[]).into_iter().map(word).collect()
+        journal.entries().into_iter().map(word).collect()
     }
 
     #[test]
@@ -428,7 +425,6 @@ mod tests {
         drop(journal);
         let journal = Journal::open(directory.path()).unwrap();
         assert_eq!(kinds(&journal), "dot report ");
-        assert_eq!(journal.entries(&[lease(1)]).len(), 1);
     }
 
     #[test]

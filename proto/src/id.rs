@@ -83,7 +83,7 @@ pub struct Generation {
 }
 
 /// A delivery that an agent holds, and under which generation.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lease {
     pub delivery: DeliveryId,
     pub generation: Generation,

@@ -7,16 +7,17 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use dd_proto::id::{DeliveryId, Lease};
+use dd_proto::id::Lease;
 use dd_proto::name::{AgentName, SiteName};
 use dd_proto::report::DotSent;
 use jiff::Timestamp;
 
 use super::agents::{Attached, Heard, Registered, TakesWork};
-use super::event::{Asks, Question, Turn};
+use super::event::{Telling, Turn};
+use super::goes_on::Doubt;
 use super::happened::{Watched, What};
 use super::judge::Came;
-use super::lease::{Dot, Freshness, GRACE, LEASE, Leased, Occupies, lease_of};
+use super::lease::GRACE;
 use super::moves::Closed;
 use super::site::{Phase, Queued};
 use super::state::State;
@@ -50,9 +51,16 @@ impl State {
             },
         );
         self.drop_what_it_lost(&name, &hello, rebooted, turn);
-        for dot in hello.in_doubt {
-            if !going_on.contains(&dot.lease) {
-                self.dot_in_journal(&name, dot, turn);
+        let runs: BTreeSet<Lease> = hello.work_in_hand.into_iter().collect();
+        for DotSent { lease, .. } in hello.in_doubt {
+            if going_on.contains(&lease) {
+                self.dot_sent(&name, &lease, turn);
+            } else {
+                let telling = match runs.contains(&lease) {
+                    true => Telling::NotAll,
+                    false => Telling::All,
+                };
+                self.dot_in_journal(&name, lease, telling, turn);
             }
         }
         for report in hello.reports {
@@ -60,144 +68,6 @@ impl State {
         }
         let change = self.barrier.heard(&name, turn.now.monotonic);
         self.barrier_changed(change, turn);
-    }
-
-    /// Takes over what still runs there: our own leases that have not expired, and those of an earlier start while
-    /// nothing of it can have gone elsewhere.
-    fn going_on(
-        &mut self,
-        id: AttachmentId,
-        name: &AgentName,
-        in_hand: &[Lease],
-        now: Duration,
-    ) -> Vec<Lease> {
-        let mut going_on = Vec::new();
-        for lease in in_hand {
-            let ours = self
-                .current(lease, name)
-                .is_some_and(|leased| leased.until > now);
-            if ours || self.adopt(id, name, lease, now) {
-                going_on.push(lease.clone());
-            }
-        }
-        for lease in &going_on {
-            if let Some(leased) = self.current(lease, name) {
-                leased.attachment = id;
-                leased.until = now + LEASE;
-                leased.occupies = Occupies::Place;
-                if let Some(agent) = self.agents.get_mut(name) {
-                    agent.holds(lease.delivery.clone(), now + LEASE);
-                    if let Some(attached) = &mut agent.attached {
-                        attached.take(Occupies::Place);
-                    }
-                }
-            }
-        }
-        going_on
-    }
-
-    /// A lease of an earlier start goes on while the barrier keeps its delivery from everybody else.
-    fn adopt(&mut self, id: AttachmentId, name: &AgentName, lease: &Lease, now: Duration) -> bool {
-        let earlier = lease.generation.start < self.generations.start();
-        let untouched =
-            !self.hand.contains_key(&lease.delivery) && !self.asking.contains_key(&lease.delivery);
-        if !earlier || self.barrier.is_open() || !untouched {
-            return false;
-        }
-        let Some(queue) = self.sites.get_mut(&lease.delivery.site) else {
-            return false;
-        };
-        queue.out += 1;
-        let leased = Leased {
-            generation: lease.generation,
-            agent: name.clone(),
-            attachment: id,
-            waiting: None,
-            since: now,
-            until: now + LEASE,
-            occupies: Occupies::Place,
-            dot: Dot::NotSeen,
-            freshness: Freshness::Any,
-        };
-        self.take_in_hand(&lease.delivery).leased = Some(leased);
-        true
-    }
-
-    /// What it held and does not name any more was not finished; its journal says where a dot went, unless the machine
-    /// went down and may have taken the journal's end along.
-    fn drop_what_it_lost(
-        &mut self,
-        name: &AgentName,
-        hello: &Hello,
-        rebooted: bool,
-        turn: &mut Turn<'_>,
-    ) {
-        let journal = hello.in_doubt.iter().map(|dot| &dot.lease);
-        let journal = journal.chain(hello.reports.iter().map(|report| &report.lease));
-        let named: BTreeSet<&DeliveryId> = journal
-            .chain(&hello.work_in_hand)
-            .map(|lease| &lease.delivery)
-            .collect();
-        let held = self.agents.get(name).map(|agent| agent.leases.clone());
-        for delivery in held.unwrap_or_default() {
-            if named.contains(&delivery) {
-                continue;
-            }
-            let doubt = if rebooted {
-                Doubt::Always
-            } else {
-                Doubt::IfDotSeen
-            };
-            self.lease_lost(&delivery, doubt, turn);
-        }
-    }
-
-    /// The delivery is nobody's any more and may go elsewhere.
-    fn lease_lost(&mut self, delivery: &DeliveryId, doubt: Doubt, turn: &mut Turn<'_>) {
-        let Some(leased) = self
-            .hand
-            .get(delivery)
-            .and_then(|hand| hand.leased.as_ref())
-        else {
-            return;
-        };
-        let lease = lease_of(delivery, leased);
-        let was_canary = self.is_canary(&lease);
-        let Some(leased) = self.end_lease(delivery) else {
-            return;
-        };
-        let agent = leased.agent.clone();
-        let doubtful = doubt == Doubt::Always || leased.dot == Dot::Sent;
-        match leased.waiting {
-            Some(waiting) if doubtful => self.mark_in_doubt(&agent, waiting, turn),
-            _ => self.returns(leased, &lease),
-        }
-        if was_canary {
-            self.probe_is_off(&delivery.site, turn.now.monotonic, turn);
-        }
-        self.let_go(delivery, turn);
-    }
-
-    fn dot_in_journal(&mut self, agent: &AgentName, dot: DotSent, turn: &mut Turn<'_>) {
-        let lease = dot.lease.clone();
-        let is_current = self.current(&lease, agent).is_some();
-        let waiting = if is_current {
-            self.end_lease(&lease.delivery)
-                .and_then(|leased| leased.waiting)
-        } else {
-            None
-        };
-        match waiting {
-            Some(waiting) => self.doubt(agent, &lease, waiting, turn),
-            None => self.ask(
-                Question {
-                    agent: agent.clone(),
-                    asks: Asks::Dot(dot),
-                },
-                turn,
-            ),
-        }
-        self.let_go(&lease.delivery, turn);
     }
 
     pub(super) fn said(&mut self, id: AttachmentId, event: AgentEvent, turn: &mut Turn<'_>) {
@@ -211,7 +81,7 @@ impl State {
         match event {
             AgentEvent::Beat { number } => self.beat(&name, number, turn),
             AgentEvent::Proved { site, session, .. } => self.proved(&name, &site, session, turn),
-            AgentEvent::DotSent(dot) => self.dot_sent(&name, &dot),
+            AgentEvent::DotSent(dot) => self.dot_sent(&name, &dot.lease, turn),
             AgentEvent::Report(report) => self.report(&name, report, Came::Live, turn),
             AgentEvent::GivenBack { lease, why } => self.given_back(&name, &lease, why, turn),
             AgentEvent::SessionClosed {
@@ -436,11 +306,4 @@ impl State {
             self.agents.remove(name);
         }
     }
-}
-
-/// When a lost lease leaves its delivery in doubt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Doubt {
-    IfDotSeen,
-    Always,
 }

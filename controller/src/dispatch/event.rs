@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dd_proto::id::{DeliveryId, Lease, RecipientNumber, SiteVersion};
 use dd_proto::name::{AgentName, SiteName};
-use dd_proto::report::{Delays, DotSent, RecipientResult, Report};
+use dd_proto::report::{Delays, RecipientResult, Report};
 use dd_proto::site::Site;
 use jiff::Timestamp;
 use rand::Rng;
@@ -249,7 +249,16 @@ pub(crate) enum Asks {
     /// A report whose lease is not the one in hand.
     Report(Box<Report>, Standing),
     /// A dot that may have been sent under a lease that is not in hand.
-    Dot(DotSent),
+    Dot(Lease, Telling),
+}
+
+/// Whether the agent has said its last word about the attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Telling {
+    /// Its journal holds nothing else: it waits for the acknowledgement.
+    All,
+    /// The attempt runs on, or nobody knows: its report is what is acknowledged.
+    NotAll,
 }
 
 /// What a report may do beside settling what was accepted.
@@ -264,8 +273,13 @@ impl Question {
     pub(super) fn lease(&self) -> &Lease {
         match &self.asks {
             Asks::Report(report, _) => &report.lease,
-            Asks::Dot(dot) => &dot.lease,
+            Asks::Dot(lease, _) => lease,
         }
+    }
+
+    /// Whether the agent waits for the acknowledgement of what is asked about.
+    pub(super) fn is_owed(&self) -> bool {
+        !matches!(self.asks, Asks::Dot(_, Telling::NotAll))
     }
 }
 

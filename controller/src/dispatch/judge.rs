@@ -11,12 +11,14 @@ use std::time::Duration;
 
 use dd_proto::id::Lease;
 use dd_proto::name::AgentName;
-use dd_proto::report::{Disposition, DotSent, GivenBack, Outcome, RecipientResult, Report};
+use dd_proto::report::{Disposition, GivenBack, Outcome, RecipientResult, Report};
 use jiff::Timestamp;
 
 use super::LastAttempt;
 use super::backoff::{after_break, after_deferral, later};
-use super::event::{Asks, By, Effect, Evidence, NotLoaded, Question, Settle, Standing, Turn};
+use super::event::{
+    Asks, By, Effect, Evidence, NotLoaded, Question, Settle, Standing, Telling, Turn,
+};
 use super::hand::note;
 use super::kept::{Trust, park};
 use super::lease::{Dot, Leased};
@@ -96,7 +98,9 @@ impl State {
             if let Asks::Report(report, _) = &question.asks {
                 self.counters.duplicates += u64::from(accepted_some(report));
             }
-            self.acknowledge(&question.agent, lease.clone(), turn);
+            if question.is_owed() {
+                self.acknowledge(&question.agent, lease.clone(), turn);
+            }
             return self.look(&lease.delivery.site, turn);
         };
         if stale || self.hand.contains_key(&lease.delivery) {
@@ -107,7 +111,9 @@ impl State {
             Asks::Report(report, standing) => {
                 self.judge(&question.agent, report, *standing, waiting, turn);
             }
-            Asks::Dot(_) => self.doubt(&question.agent, &lease, waiting, turn),
+            Asks::Dot(_, telling) => {
+                self.doubt(&question.agent, &lease, *telling, waiting, turn);
+            }
         }
         self.let_go(&lease.delivery, turn);
     }
@@ -286,10 +292,16 @@ impl State {
         &mut self,
         agent: &AgentName,
         lease: &Lease,
+        telling: Telling,
         waiting: Waiting,
         turn: &mut Turn<'_>,
     ) {
-        self.owe(agent, lease);
+        if telling == Telling::All {
+            self.owe(agent, lease);
+        } else if waiting.in_doubt {
+            // It was told before.
+            return self.goes_back(waiting, turn.now.wall);
+        }
         self.mark_in_doubt(agent, waiting, turn);
     }
 
@@ -329,13 +341,15 @@ impl State {
         turn: &mut Turn<'_>,
     ) {
         let delivery = waiting.delivery.clone();
-        self.owe(&question.agent, question.lease());
+        if question.is_owed() {
+            self.owe(&question.agent, question.lease());
+        }
         let in_doubt = match &question.asks {
             Asks::Report(report, _) => {
                 self.settle(&question.agent, report, Fails::NotNow, &mut waiting, turn);
                 report.outcome == Outcome::InDoubt
             }
-            Asks::Dot(_) => true,
+            Asks::Dot(..) => true,
         };
         if in_doubt && !waiting.in_doubt {
             waiting.in_doubt = true;
@@ -348,10 +362,15 @@ impl State {
         self.let_go(&delivery, turn);
     }
 
-    pub(super) fn dot_sent(&mut self, agent: &AgentName, dot: &DotSent) {
-        if let Some(leased) = self.current(&dot.lease, agent) {
+    /// A dot goes out. Under a lease that is not the one in hand, what may go out again is in doubt.
+    pub(super) fn dot_sent(&mut self, agent: &AgentName, lease: &Lease, turn: &mut Turn<'_>) {
+        if let Some(leased) = self.current(lease, agent) {
             leased.dot = Dot::Sent;
+            return;
         }
+        let agent = agent.clone();
+        let asks = Asks::Dot(lease.clone(), Telling::NotAll);
+        self.ask(Question { agent, asks }, turn);
     }
 
     pub(super) fn given_back(

@@ -20,6 +20,7 @@ mod cache;
 mod clock;
 mod event;
 mod expiry;
+mod goes_on;
 mod hand;
 mod handle;
 mod happened;

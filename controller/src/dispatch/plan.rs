@@ -210,7 +210,9 @@ impl State {
             delivery: delivery.clone(),
             generation,
         };
-        self.take_in_hand(&delivery).leased = Some(leased);
+        let in_hand = self.take_in_hand(&delivery);
+        assert!(in_hand.leased.is_none(), "{delivery} is out already");
+        in_hand.leased = Some(leased);
         turn.effect(Effect::Assign(Assign {
             to: id,
             lease,

@@ -14,6 +14,7 @@ mod breaks;
 mod core;
 mod expiry;
 mod kept;
+mod older;
 mod races;
 mod starts;
 

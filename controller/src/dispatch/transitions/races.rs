@@ -15,7 +15,7 @@ fn now() -> Now {
 
 impl Core {
     /// A start after which two agents have to say Hello; nothing is known yet.
-    fn two_agents() -> Self {
+    pub(super) fn two_agents() -> Self {
         let mut core = Self::bare();
         let agents = vec![
             ("out1".parse().unwrap(), None),
@@ -31,7 +31,7 @@ impl Core {
         core
     }
 
-    fn asked(&self) -> Question {
+    pub(super) fn asked(&self) -> Question {
         let asked = self.effects.iter().rev().find_map(|effect| match effect {
             Effect::Find(question) => Some(question.clone()),
             _ => None,
@@ -39,12 +39,12 @@ impl Core {
         asked.expect("the store was asked")
     }
 
-    fn written(&mut self, delivery: &DeliveryId) {
+    pub(super) fn written(&mut self, delivery: &DeliveryId) {
         self.apply(Event::Written(delivery.clone()));
     }
 }
 
-fn lease(message: u64, start: u64) -> Lease {
+pub(super) fn lease(message: u64, start: u64) -> Lease {
     Lease {
         delivery: DeliveryId {
             message: MessageId::new(message, [0; 10]),

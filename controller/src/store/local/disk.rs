@@ -79,6 +79,14 @@ pub(crate) trait DiskFile: Debug + Send + Sync {
     fn sync_all(&self) -> io::Result<()>;
 }
 
+/// Whether there is no room, or none left for us.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
 /// # Errors
 /// The disk's; `UnexpectedEof` where the file ends before the buffer is full.
 pub(crate) fn read_exact_at(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<()> {

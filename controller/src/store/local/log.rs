@@ -16,7 +16,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 
-use super::disk::{SharedDisk, SharedFile, read_exact_at};
+use super::disk::{self, SharedDisk, SharedFile, read_exact_at};
 use super::record::{self, Commit, Header, Kind, NewHeader};
 use super::segment::{self, Segment};
 use super::spares::{Making, RESERVE, Spares};
@@ -87,7 +87,7 @@ pub(crate) struct Segments {
 }
 
 impl Log {
-    /// Begins this start's own segment, synced with its directory.
+    /// Begins this start's own segment, synced with its directory. No other is made before [`Self::make_ahead`].
     ///
     /// # Errors
     /// The disk's: there is not even room for one segment, or it cannot be written.
@@ -98,10 +98,9 @@ impl Log {
         tail: Segment,
         files: Files,
     ) -> io::Result<Self> {
-        let mut spares = Spares::open(disk, dir, segments.bytes, tail.start, segments.making)?;
+        let spares = Spares::open(disk, dir, segments.bytes, tail.start, segments.making)?;
         let spare = spares.take_own()?;
         tail.take_over(&**disk, dir, &spare)?;
-        spares.make_ahead()?;
         files.add(tail, Arc::clone(&spare.file), spare.len);
         Ok(Self {
             disk: Arc::clone(disk),
@@ -117,6 +116,14 @@ impl Log {
             failed: false,
             rolled: 0,
         })
+    }
+
+    /// From now on the next segment is there before it is needed, where the log's segments are made ahead.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub(crate) fn make_ahead(&mut self) -> io::Result<()> {
+        self.spares.make_ahead()
     }
 
     /// Writes the records and syncs them: one commit for each segment that they reach into. A crash before it returns
@@ -222,9 +229,9 @@ impl Log {
     /// of it stays allocated, so that its removal makes room for exactly one more.
     fn roll(&mut self, bytes: u64, leave: usize) -> Result<(), AppendError> {
         let spare = self.spares.take(segment::HEADER + bytes, leave);
-        let spare = spare.map_err(|error| match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => AppendError::Full,
-            _ => AppendError::Failed(error),
+        let spare = spare.map_err(|error| match disk::is_full(&error) {
+            true => AppendError::Full,
+            false => AppendError::Failed(error),
         })?;
         let next = Segment {
             number: self.tail.number + 1,

@@ -5,6 +5,9 @@
 //! at the last segment only, so a start is as quick with a million messages as with none
 //! (docs/decisions/0009-the-index-is-rebuilt-in-the-background.md).
 //!
+//! A start on a full disk finds room: the queue's own segment is a spare, the registry's fits where its old end was cut,
+//! and the ballast goes before either fails. So nothing is made ahead until both logs have begun.
+//!
 //! # Not here
 //! What waits from earlier starts: [`super::learn`] reads it while intake is open.
 
@@ -14,6 +17,7 @@ use std::sync::Arc;
 
 use prost::Message as _;
 
+use super::ballast::Ballast;
 use super::body;
 use super::content::Contents;
 use super::disk::{self, DiskFile, Lock, SharedDisk};
@@ -137,21 +141,16 @@ pub(crate) fn start(
     let registry_end = cut(&old_registry, &places.registry)?;
     let files = Files::default();
     let tail = own_segment(&old_queue, start, &queue_end);
-    let queue = Log::begin(
-        disk,
-        &places.queue,
-        Segments {
-            bytes: settings.segment_bytes,
-            making,
-        },
-        tail,
-        files.clone(),
-    )
-    .map_err(at(&places.queue))?;
+    let segments = Segments {
+        bytes: settings.segment_bytes,
+        making,
+    };
+    let mut queue = begin(&places, &places.queue, segments, tail, &files)?;
     let registry_tail = own_segment(&old_registry, start, &registry_end);
     remove_empty(disk, &places.queue, &mut old_queue)?;
     remove_empty(disk, &places.registry, &mut old_registry)?;
     let registry = registry(&places, settings, &old_registry, registry_tail)?;
+    queue.make_ahead().map_err(at(&places.queue))?;
 
     readable(disk, &old_queue, &files)?;
     let clean_stop = marker
@@ -184,6 +183,25 @@ pub(crate) fn start(
     })
 }
 
+/// Begins a log's own segment, with the ballast's room where there is no other.
+fn begin(
+    places: &Places,
+    dir: &Path,
+    segments: Segments,
+    tail: Segment,
+    files: &Files,
+) -> Result<Log, OpenError> {
+    let begin = || Log::begin(&places.disk, dir, segments, tail, files.clone());
+    let begun = match begin() {
+        Err(error) if disk::is_full(&error) && Ballast::new(&places.root, 0).give_up() => {
+            tracing::warn!("the disk is full: what was held back for the index is used");
+            begin()
+        }
+        result => result,
+    };
+    begun.map_err(at(dir))
+}
+
 /// Replays the registry's log, and goes on with a segment of its own.
 fn registry(
     places: &Places,
@@ -198,17 +216,11 @@ fn registry(
     });
     replaying.ends(&was.map_err(at(&places.registry))?);
     let files = Files::default();
-    let log = Log::begin(
-        &places.disk,
-        &places.registry,
-        Segments {
-            bytes: REGISTRY_SEGMENT_BYTES.min(settings.segment_bytes),
-            making: Making::WhenTaken,
-        },
-        tail,
-        files.clone(),
-    )
-    .map_err(at(&places.registry))?;
+    let segments = Segments {
+        bytes: REGISTRY_SEGMENT_BYTES.min(settings.segment_bytes),
+        making: Making::WhenTaken,
+    };
+    let log = begin(places, &places.registry, segments, tail, &files)?;
     readable(&places.disk, old, &files)?;
     Ok(Registry::new(log, files, replaying))
 }
@@ -312,4 +324,32 @@ fn content_is_whole(contents: &Contents, found: &Found<'_>) -> bool {
         return true;
     }
     contents.open(&accepted).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::local::disk::memory::MemoryDisk;
+    use crate::store::local::tests::settings;
+
+    #[test]
+    fn what_is_held_back_goes_before_a_start_fails_for_want_of_room() {
+        let held_back = tempfile::TempDir::new().unwrap();
+        let ballast = Ballast::new(held_back.path(), 1 << 10);
+        ballast.make();
+        let disk = MemoryDisk::default();
+        disk.set_capacity(20 << 10);
+        // Room for the queue's own segment, and none for the registry's.
+        let failed = start(
+            Arc::new(disk),
+            Making::WhenTaken,
+            &settings(held_back.path()),
+        );
+        let Err(OpenError::Disk { path, source }) = failed else {
+            panic!("{failed:?}");
+        };
+        assert!(disk::is_full(&source), "{source}");
+        assert!(path.ends_with("registry"), "{}", path.display());
+        assert!(!ballast.give_up(), "it was given up before");
+    }
 }

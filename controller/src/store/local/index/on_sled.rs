@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::shelf::{Change, Pair, Shelf, ShelfError, Shelves, Table};
+use crate::store::local::disk;
 
 /// 48 MiB: measured enough for a million entries.
 const CACHE_BYTES: u64 = 48 << 20;
@@ -206,9 +207,9 @@ fn bytes_below(dir: &Path) -> u64 {
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn from_io(error: io::Error) -> ShelfError {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ShelfError::Full,
-        _ => ShelfError::Failed(error.to_string()),
+    match disk::is_full(&error) {
+        true => ShelfError::Full,
+        false => ShelfError::Failed(error.to_string()),
     }
 }
 
