@@ -2,7 +2,7 @@
 //!
 //! [`world::World`] starts the controller, agents and name service on loopback addresses of its own and administers
 //! them with `ddadm`, as an operator would. Around it stand a home mail server that does what a test tells it
-//! ([`site::Site`]), a throw-away authority ([`ca::Ca`]), a client that can misbehave ([`submit::Client`]) and, where
+//! ([`site::Site`]), a line with a delay ([`line::Line`]), a throw-away authority ([`ca::Ca`]), a client that can misbehave ([`submit::Client`]) and, where
 //! only the real thing proves anything, Debian's Postfix ([`postfix::Postfix`]).
 //!
 //! # Invariants
@@ -22,6 +22,7 @@ pub mod dns;
 pub mod foreign;
 pub mod http;
 pub mod layout;
+pub mod line;
 pub mod loopback;
 pub mod measure;
 pub mod postfix;

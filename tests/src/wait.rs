@@ -33,6 +33,21 @@ pub fn pause(time: Duration) {
     thread::sleep(time);
 }
 
+/// A point in time that something is held back for.
+#[derive(Debug, Clone, Copy)]
+pub struct Due(Instant);
+
+impl Due {
+    pub fn after(delay: Duration) -> Self {
+        Self(now() + delay)
+    }
+
+    /// Returns then; at once if it is past.
+    pub fn wait(self) {
+        thread::sleep(self.0.saturating_duration_since(now()));
+    }
+}
+
 /// A clock for what is measured.
 #[derive(Debug, Clone, Copy)]
 pub struct Stopwatch(Instant);
