@@ -111,6 +111,8 @@ impl World {
         world.write(&world.path().join("mail.pem"), identity.chain_pem());
         world.write(&world.path().join("mail.key"), identity.key_pem());
         world.start_controller();
+        // A site is added only when it is known that no mail waits under its name.
+        world.all_known();
         world.import(AUTHORITY, &world.ca);
         for address in &OUTBOUND[..count] {
             world.add_agent(&format!("out{}", address.octets()[3] - 1), *address);

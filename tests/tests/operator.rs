@@ -1,5 +1,6 @@
 //! What operators and their machines are shown: figures, readiness, how things stand.
 
+use dd_tests::ddadm::Watching;
 use dd_tests::http::{Answer, curl};
 use dd_tests::layout::Layout;
 use dd_tests::scrape::Scrape;
@@ -7,6 +8,7 @@ use dd_tests::submit::message;
 use dd_tests::tmpfs::Tmpfs;
 use dd_tests::wait::{PATIENCE, until};
 use dd_tests::world::World;
+use serde_json::Value;
 
 const MIB: u64 = 1 << 20;
 
@@ -127,4 +129,139 @@ fn status_names_full_quotas_and_reports_that_wait() {
     assert_eq!(status["notifications_waiting"], 4, "{status}");
     let alarms = status["alarms"].to_string();
     assert!(alarms.contains("no smarthost is configured"), "{alarms}");
+}
+
+#[test]
+fn watch_shows_what_happens_to_a_site_and_to_no_other() {
+    let world = World::start();
+    let _home = world.home("home", &[]);
+    let _office = world.home("office", &[]);
+    let watching = world.ddadm().start(&["--output", "json", "watch", "home"]);
+    is_live(&world, &watching);
+    let mut client = world.smtp();
+    client.send("a@b.example", "me@office.example", &message("other"));
+    let id = client.send("a@b.example", "me@home.example", &message("watched"));
+    let events = until("the last event of a message", PATIENCE, || {
+        let events = events(&watching);
+        let settled = |event: &Value| event["what"] == "settled";
+        events.iter().any(settled).then_some(events)
+    });
+    let mail: Vec<&Value> = events.iter().filter(|it| it["kind"] == "mail").collect();
+    let words: Vec<&str> = mail.iter().filter_map(|it| it["what"].as_str()).collect();
+    assert_eq!(words, ["accepted", "settled"], "{events:?}");
+    assert!(mail.iter().all(|it| it["fields"]["id"] == *id), "{mail:?}");
+    assert_eq!(mail[1]["fields"]["agent"], "out1", "{mail:?}");
+    assert!(events.iter().all(|it| it["lost"] == 0), "{events:?}");
+}
+
+#[test]
+fn a_controller_that_stops_waits_for_no_watcher() {
+    let mut world = World::start();
+    let _home = world.home("home", &[]);
+    let mut watching = world.ddadm().start(&["--output", "json", "watch"]);
+    is_live(&world, &watching);
+    world.controller().ask_to_end();
+    assert!(world.controller().ended().success());
+    let late = world.controller().lines("not everything ended in time");
+    assert!(late.is_empty(), "{late:?}");
+    // A script sees that it has missed something from here on.
+    assert_ne!(watching.ended(), 0);
+}
+
+#[test]
+fn queue_content_is_the_message_as_it_came_and_who_read_it_is_known() {
+    let world = World::start();
+    let mut home = world.home("home", &["--retry", "1h"]);
+    home.stop();
+    let mut large = message("large");
+    while large.len() < 400 << 10 {
+        large.extend_from_slice(b"..a line of a message that is kept in a file of its own\r\n");
+    }
+    for content in [message("small"), large] {
+        let id = world
+            .smtp()
+            .send("a@b.example", "me@home.example", &content);
+        let shown = world.ddadm().run(&["queue", "content", &id]).done();
+        let content = String::from_utf8(content).unwrap();
+        let (received, rest) = shown.stdout.split_at(shown.stdout.len() - content.len());
+        assert!(rest == content, "the content of {id} is another one");
+        assert!(received.starts_with("Received: from "), "{received}");
+        assert!(received.contains(&id), "{received}");
+        let read = audited(&world, &format!("mail read: {id}"));
+        assert_eq!(read.len(), 1, "{read:?}");
+    }
+    let unknown = "0123456789abcdef0123456789abcdef";
+    let outcome = world.ddadm().run(&["queue", "content", unknown]);
+    assert_eq!(outcome.code, 4, "{outcome}");
+}
+
+#[test]
+fn the_audit_says_who_did_what_and_what_was_there_before() {
+    const PASSWORD: &str = "correct horse battery";
+    let world = World::start();
+    let mut home = world.home("home", &["--retry", "1h"]);
+    world.set_password("home", PASSWORD);
+    home.stop();
+    let id = world
+        .smtp()
+        .send("a@b.example", "me@home.example", &message("kept"));
+    world.site_is("home", "waiting");
+    let run = |args: &[&str]| world.ddadm().run(args).done();
+    run(&["site", "set", "home", "--retry", "2h", "--connections", "5"]);
+    run(&["site", "set", "home", "--quota-messages", "10"]);
+    let args = ["site", "set", "home", "--password-stdin"];
+    let _ = world.ddadm().run_with(&args, "another horse battery");
+    let _ = world.ddadm().run(&["etrn", "home"]);
+    until("the site to be at rest again", PATIENCE, || {
+        let outcome = world.ddadm().run(&["queue", "retry", &id]);
+        (outcome.code == 0).then_some(())
+    });
+    run(&["site", "hold", "home"]);
+    run(&["site", "resume", "home"]);
+    for what in [
+        "site home added: ",
+        "site home has a new password",
+        "site home set: connections 2 → 5; retry \"1h\" → \"2h\"",
+        "site home set: quota-messages none → 10",
+        "site home set: password changed",
+        "site home released",
+        &format!("mail retried: {id}"),
+        "site home held",
+        "site home resumed",
+    ] {
+        let entries = audited(&world, what);
+        assert_eq!(entries.len(), 1, "{what}: {:#?}", audited(&world, ""));
+        assert_eq!(entries[0]["who"], "root", "{what}");
+    }
+    for entry in audited(&world, "") {
+        let entry = entry.to_string();
+        for secret in [PASSWORD, "another horse", "$argon2"] {
+            assert!(!entry.contains(secret), "{entry}");
+        }
+    }
+}
+
+/// The entries of the audit that begin so.
+fn audited(world: &World, begin: &str) -> Vec<Value> {
+    let entries = world.json(&["audit", "--last", "1000"]);
+    let entries = entries.as_array().expect("a list").iter();
+    let wanted = |entry: &&Value| {
+        let what = entry["what"].as_str();
+        what.is_some_and(|what| what.starts_with(begin))
+    };
+    entries.filter(wanted).cloned().collect()
+}
+
+fn events(watching: &Watching) -> Vec<Value> {
+    let lines = watching.lines();
+    let event = |line: &String| serde_json::from_str(line).expect("each line is JSON");
+    lines.iter().map(event).collect()
+}
+
+/// Whoever watches is told nothing at first: something is done until it is seen.
+fn is_live(world: &World, watching: &Watching) {
+    until("the watch to be live", PATIENCE, || {
+        let _ = world.ddadm().run(&["site", "resume", "home"]).done();
+        (!watching.lines().is_empty()).then_some(())
+    });
 }

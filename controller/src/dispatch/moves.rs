@@ -16,7 +16,7 @@ use super::happened::{Watched, What};
 use super::judge::{accepted_all, accepted_some};
 use super::kept::Trust;
 use super::lease::{Freshness, Leased, Occupies};
-use super::site::{DEFERRED_IN_ROW, OldPlan, Phase, Progress, Rest, Why};
+use super::site::{DEFERRED_IN_ROW, OldPlan, Phase, Progress, Rest, Seems, Why};
 use super::state::{State, wall_of};
 use super::{Ended, LastAttempt, Proved, Released};
 
@@ -186,7 +186,7 @@ impl State {
         let wait = after_failure(queue.site.schedule.retry_interval, turn.rng);
         let at = now.monotonic + wait;
         queue.progress = Progress::None;
-        queue.answered = Progress::None;
+        queue.seems = Seems::Silent;
         queue.deferred_in_row = 0;
         if matches!(why, Why::Down | Why::WrongHost | Why::Refused) {
             queue.kept.doubt();
@@ -232,7 +232,7 @@ impl State {
             return;
         }
         queue.sessions.insert(session);
-        queue.answered = Progress::Some;
+        queue.seems = Seems::Up;
         queue.verdicts.reached(agent, turn.now.wall);
         if queue.phase != Phase::Proving {
             return;

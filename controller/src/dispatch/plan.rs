@@ -16,7 +16,7 @@ use super::backoff::until as until_now;
 use super::event::{Assign, Effect, Turn};
 use super::lease::{Dot, Freshness, Leased, Occupies};
 use super::release::Begun;
-use super::site::{OldPlan, Phase, Progress, Queued, SiteQueue};
+use super::site::{OldPlan, Phase, Progress, Queued, Seems, SiteQueue};
 use super::state::State;
 use crate::store::Waiting;
 
@@ -29,24 +29,28 @@ impl State {
         }
     }
 
-    /// Sites that answered when they were last tried go first.
+    /// Sites that seem to be up go first, and some probes are theirs alone.
     fn assign_canaries(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.monotonic;
         for _ in 0..self.answering.len() + self.silent.len() {
-            if self.with_room(now).next().is_none() {
-                return;
-            }
-            let Some(name) = self
-                .answering
-                .pop_front()
-                .or_else(|| self.silent.pop_front())
-            else {
+            let (seems, queue) = match self.answering.is_empty() {
+                false => (Seems::Up, &mut self.answering),
+                true => (Seems::Silent, &mut self.silent),
+            };
+            let Some(name) = queue.pop_front() else {
                 return;
             };
+            if self.with_probe_for(seems, now).next().is_none() {
+                match seems {
+                    Seems::Up => self.answering.push_front(name),
+                    Seems::Silent => self.silent.push_front(name),
+                }
+                return;
+            }
             let Some(queue) = self.sites.get_mut(&name) else {
                 continue;
             };
-            if queue.queued == Queued::ForProbe {
+            if queue.queued == Queued::ForProbe(seems) {
                 queue.queued = Queued::No;
             }
             let may_be_tried = matches!(queue.phase, Phase::Ready(from) if from <= now)
@@ -65,10 +69,14 @@ impl State {
         }
     }
 
-    fn with_room(&self, now: Duration) -> impl Iterator<Item = (&AgentName, &Agent)> {
+    fn with_probe_for(
+        &self,
+        seems: Seems,
+        now: Duration,
+    ) -> impl Iterator<Item = (&AgentName, &Agent)> {
         self.agents.iter().filter(move |(_, agent)| {
             let attached = agent.attached.as_ref();
-            attached.is_some_and(|attached| attached.has_room_for(Occupies::Probe, now))
+            attached.is_some_and(|attached| attached.has_probe_for(seems, now))
         })
     }
 
@@ -80,7 +88,7 @@ impl State {
             _ => queue.verdicts.rank(name),
         };
         let best = self
-            .with_room(now)
+            .with_probe_for(queue.seems(), now)
             .min_by_key(|(name, agent)| (rank(name), agent.leases.len()));
         best.map(|(name, _)| name.clone())
     }
@@ -108,7 +116,7 @@ impl State {
         let carrier = queue.carrier.as_ref().filter(|_| queue.out > 0);
         let attached = carrier.and_then(|c| self.agents.get(c)?.attached.as_ref());
         match (carrier, attached) {
-            (Some(carrier), Some(attached)) if attached.has_room_for(Occupies::Probe, now) => {
+            (Some(carrier), Some(attached)) if attached.has_probe_for(queue.seems(), now) => {
                 Pick::Agent(carrier.clone())
             }
             (Some(_), Some(_)) => Pick::Later,
@@ -137,7 +145,7 @@ impl State {
         let now = turn.now.monotonic;
         loop {
             let attached = self.agents.get_mut(agent).and_then(|a| a.attached.as_mut());
-            let Some(attached) = attached.filter(|a| a.has_room_for(Occupies::Place, now)) else {
+            let Some(attached) = attached.filter(|a| a.has_place(now)) else {
                 return;
             };
             let Some(name) = attached.turns.pop_front() else {

@@ -37,7 +37,7 @@ use super::measured::Measured;
 use super::moves::RECONNECT;
 use super::record::held;
 use super::release::Release;
-use super::site::{OldPlan, Phase, Progress, Rest, SiteQueue, Spread, Why};
+use super::site::{OldPlan, Phase, Progress, Rest, Seems, SiteQueue, Spread, Why};
 use super::{AttachmentId, ClockMemory, Counters, Released};
 use crate::store::{NextTry, WithMail};
 
@@ -59,7 +59,7 @@ pub(crate) struct State {
     pub(super) timers: BTreeSet<(Duration, SiteName)>,
     /// Sites with a release that somebody waits for.
     pub(super) released: BTreeSet<SiteName>,
-    /// Ready sites: those that answered when last tried, and the others.
+    /// Ready sites: those that seem to be up, and the others.
     pub(super) answering: VecDeque<SiteName>,
     pub(super) silent: VecDeque<SiteName>,
     pub(super) counters: Counters,
@@ -456,6 +456,9 @@ fn after_start(queue: &mut SiteQueue, found: &WithMail, turn: &mut Turn<'_>) -> 
     let (now, interval) = (turn.now, queue.site.schedule.retry_interval);
     if queue.release.is_some() {
         return Phase::Ready(now.monotonic);
+    }
+    if found.next != NextTry::AtOnce {
+        queue.seems = Seems::Silent;
     }
     match found.next {
         NextTry::At(at) if at > now.wall => {

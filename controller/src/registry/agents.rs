@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::{ChangeError, Editor, record, unknown};
+use super::{ChangeError, Editor, changed, record, unknown};
 
 const TOKEN_LIFE: Duration = Duration::from_secs(3600);
 pub(super) const MAX_AGENTS: usize = 1000;
@@ -126,7 +126,7 @@ impl Editor {
                 true => kept.unwrap_or_default(),
                 false => addresses,
             },
-            from: from.or_else(|| old.and_then(|old| old.from)),
+            from: from.or_else(|| old.as_ref().and_then(|old| old.from)),
             token: Some(Token {
                 secret: digest(secret),
                 expires: now.saturating_add(TOKEN_LIFE).unwrap_or(Timestamp::MAX),
@@ -135,9 +135,13 @@ impl Editor {
             name,
         };
         let (name, from) = (agent.name.clone(), agent.from);
+        let changes = changed::agent(old.as_deref(), &agent);
         self.put_agent(agent).await?;
         self.dispatch.agent_registered(name.clone(), from).await;
-        let what = format!("agent {name} added, with a new join token");
+        let what = match changes.as_str() {
+            "" => format!("agent {name} has a new join token"),
+            changes => format!("agent {name} added, with a new join token: {changes}"),
+        };
         self.audit.record(now, who, &what);
         Ok(())
     }

@@ -38,8 +38,8 @@ pub struct Size {
     /// Messages that wait for each dead site.
     #[arg(long, default_value_t = 1)]
     pub each: usize,
-    /// How long each figure is taken.
-    #[arg(long, default_value_t = 120)]
+    /// How long each figure is taken: a dead site is tried every 180 to 198 seconds, and in waves after its first try.
+    #[arg(long, default_value_t = 198)]
     pub seconds: u64,
     /// Messages a second for the live site.
     #[arg(long, default_value_t = 20)]
