@@ -6,7 +6,7 @@
 //! - Plans are forgotten when the stream ends: an assignment whose plan was not sent on *this* stream goes back.
 //!
 //! # Not here
-//! The attempts ([`crate::attempt`]), the certificate ([`crate::identity`]).
+//! The attempts ([`crate::attempt`]), the certificate ([`crate::identity`]) and how it is come by ([`crate::enroll`]).
 
 mod lanes;
 
@@ -23,11 +23,12 @@ use dd_proto::report::GivenBack;
 use ipnet::IpNet;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::Streaming;
+use tonic::{Code, Streaming};
 
 use crate::agent::{Agent, now, wall};
 use crate::config::{Config, Targets};
 use crate::deliver::KINDS;
+use crate::enroll::Enroll;
 use crate::identity::{Identity, IdentityError};
 use crate::journal::{JournalError, Sync};
 use crate::lease::Boottime;
@@ -51,6 +52,8 @@ pub enum StreamError {
     Identity(#[from] IdentityError),
     #[error("the controller ended the stream: {0}")]
     Ended(String),
+    #[error("the controller does not take this agent's certificate: {0}")]
+    Unrecognized(String),
     #[error("the controller is silent")]
     Silent,
     #[error("the controller sent what this agent does not understand: {0}")]
@@ -72,6 +75,7 @@ pub struct Control {
     pub agent: Arc<Agent>,
     pub config: Config,
     pub identity: Identity,
+    pub enroll: Enroll,
     pub events: mpsc::UnboundedReceiver<Event>,
     /// Turns true once, when the agent shall end.
     pub draining: watch::Receiver<bool>,
@@ -102,6 +106,7 @@ impl Control {
         agent: Arc<Agent>,
         config: Config,
         identity: Identity,
+        enroll: Enroll,
         events: mpsc::UnboundedReceiver<Event>,
         draining: watch::Receiver<bool>,
         targets: watch::Receiver<Targets>,
@@ -111,6 +116,7 @@ impl Control {
             agent,
             config,
             identity,
+            enroll,
             events,
             draining,
             targets,
@@ -154,6 +160,9 @@ impl Control {
                 backoff = FIRST_BACKOFF;
             }
             tracing::warn!(error = cause, again_in = ?backoff, "not attached to the controller");
+            if let StreamError::Unrecognized(_) = error {
+                self.regain().await;
+            }
             tokio::time::sleep(backoff).await;
             backoff = (backoff * 2).min(MAX_BACKOFF);
         }
@@ -167,17 +176,16 @@ impl Control {
         let sent = Boottime::now();
         let replayed = self.say_hello(&up);
         let mut client = DeliveryClient::new(channel).max_decoding_message_size(4 << 20);
-        let ended = |status: tonic::Status| StreamError::Ended(status.message().to_owned());
         let attaching = client.attach(UnboundedReceiverStream::new(events));
         let mut down = tokio::time::timeout(WELCOME_TIMEOUT, attaching)
             .await
             .map_err(|_| StreamError::Silent)?
-            .map_err(ended)?
+            .map_err(|status| ended(&status))?
             .into_inner();
         let first = tokio::time::timeout(WELCOME_TIMEOUT, down.message())
             .await
             .map_err(|_| StreamError::Silent)?
-            .map_err(ended)?;
+            .map_err(|status| ended(&status))?;
         let Some(pb::Order {
             order: Some(Order::Welcome(welcome)),
         }) = first
@@ -274,7 +282,7 @@ impl Control {
         loop {
             tokio::select! {
                 order = stream.down.message() => {
-                    let order = order.map_err(|s| StreamError::Ended(s.message().to_owned()))?;
+                    let order = order.map_err(|status| ended(&status))?;
                     let Some(order) = order else {
                         return Err(StreamError::Ended("closed".to_owned()));
                     };
@@ -381,6 +389,16 @@ impl Control {
         Ok(())
     }
 
+    /// The certificate lets nobody in any more: has it another one, before the next try.
+    async fn regain(&mut self) {
+        let regaining = self.enroll.regain(Some(&self.identity));
+        match tokio::time::timeout(WELCOME_TIMEOUT, regaining).await {
+            Ok(Ok(identity)) => self.identity = identity,
+            Ok(Err(error)) => tracing::warn!(error = chain(&error), "no other certificate"),
+            Err(_) => tracing::warn!("no other certificate: the controller is silent"),
+        }
+    }
+
     /// Renews the certificate; returns when to look again.
     async fn renew(&mut self) -> Duration {
         let Some(channel) = self.agent.controller.borrow().clone() else {
@@ -421,6 +439,14 @@ impl Attached {
 fn send(up: &mpsc::UnboundedSender<pb::AgentEvent>, event: Event) {
     // The receiver goes away with the stream, which the loop sees on its other half.
     let _ = up.send(pb::AgentEvent { event: Some(event) });
+}
+
+fn ended(status: &tonic::Status) -> StreamError {
+    let message = status.message().to_owned();
+    match status.code() {
+        Code::Unauthenticated => StreamError::Unrecognized(message),
+        _ => StreamError::Ended(message),
+    }
 }
 
 /// The machine's boot id; empty where the kernel has none.

@@ -15,6 +15,7 @@ pub mod connect;
 pub mod content;
 pub mod control;
 pub mod deliver;
+pub mod enroll;
 pub mod identity;
 pub mod journal;
 pub mod lease;
@@ -23,14 +24,13 @@ pub mod plan;
 pub mod proof;
 pub mod resolve;
 pub mod session;
+pub mod state_dir;
 pub mod targets;
 pub mod tls;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
 
-use anyhow::Context as _;
 use dd_proto::token::JoinToken;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -38,9 +38,10 @@ use tokio::task::JoinSet;
 use agent::{Agent, Work};
 use config::{Config, Targets};
 use control::Control;
-use identity::{Identity, IdentityError, StateDir};
+use enroll::Enroll;
 use journal::Journal;
 use resolve::Resolver;
+use state_dir::StateDir;
 use targets::TargetRules;
 
 /// Runs the agent until `draining` turns true and it is drained. A change of `targets` takes effect at the next connect.
@@ -56,7 +57,9 @@ pub async fn run(
     let state = StateDir::lock(&config.state_dir)?;
     let journal = Arc::new(Journal::open(state.path())?);
     let resolver = Resolver::new(&config.dns.servers, config.dns.max_ttl)?;
-    let identity = identify(&config, token, draining.clone()).await?;
+    let mut enroll = Enroll::new(&config, token);
+    let identifying = enroll.identify(agent::wall(), draining.clone());
+    let identity = Box::pin(identifying).await?;
     let (events, told) = mpsc::unbounded_channel();
     let (work, started) = mpsc::unbounded_channel();
     let agent = Arc::new(Agent {
@@ -84,7 +87,7 @@ pub async fn run(
         addresses = ?config.addresses,
         "dd-agent starts"
     );
-    let control = Control::new(agent, config, identity, told, draining, targets);
+    let control = Control::new(agent, config, identity, enroll, told, draining, targets);
     tokio::select! {
         () = Box::pin(control.run()) => Ok(()),
         error = crew(started) => Err(error),
@@ -104,45 +107,6 @@ async fn crew(mut started: mpsc::UnboundedReceiver<Work>) -> anyhow::Error {
                     return anyhow::Error::new(error).context("a task ended unexpectedly");
                 }
             }
-        }
-    }
-}
-
-/// The kept certificate, or one that a token brings. A token is ignored while the certificate is valid.
-async fn identify(
-    config: &Config,
-    token: Option<JoinToken>,
-    mut draining: watch::Receiver<bool>,
-) -> anyhow::Result<Identity> {
-    let kept = match Identity::load(&config.state_dir) {
-        Ok(kept) => kept,
-        Err(error) if token.is_some() => {
-            tracing::warn!(%error, "joining anew");
-            None
-        }
-        Err(error) => return Err(error.into()),
-    };
-    if let Some(identity) = kept.filter(|identity| identity.is_valid(agent::wall())) {
-        return Ok(identity);
-    }
-    let Some(token) = token else {
-        return Err(IdentityError::NotJoined(config.name.clone()).into());
-    };
-    loop {
-        let joining = Identity::join(&config.state_dir, &config.controller, &config.name, &token);
-        match joining.await {
-            Ok(identity) => {
-                tracing::info!(name = %config.name, "joined");
-                return Ok(identity);
-            }
-            Err(error @ IdentityError::Unreachable { .. }) => {
-                tracing::warn!(error = control::chain(&error), "not joined yet");
-            }
-            Err(error) => return Err(error).context("joining failed"),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(Duration::from_secs(2)) => {}
-            _ = draining.wait_for(|draining| *draining) => anyhow::bail!("ended before it had joined"),
         }
     }
 }

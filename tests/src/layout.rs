@@ -24,6 +24,8 @@ pub struct Layout {
     pub smarthost: Option<SocketAddr>,
     /// Variables set for the controller, such as a library to load before others.
     pub environment: Vec<(String, String)>,
+    /// Variables set for each agent.
+    pub agent_environment: Vec<(String, String)>,
     /// Is told every line that a program of this world logs.
     pub observer: Option<Observer>,
 }
@@ -115,7 +117,7 @@ impl Layout {
         self.controller_state.clone().unwrap_or_else(usual)
     }
 
-    fn agent_state(&self, directory: &Path, name: &str) -> PathBuf {
+    pub(crate) fn agent_state(&self, directory: &Path, name: &str) -> PathBuf {
         let parent = self.agents_state.as_deref().unwrap_or(directory);
         parent.join(format!("{name}-state"))
     }

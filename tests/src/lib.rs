@@ -19,6 +19,7 @@ pub mod browser;
 pub mod ca;
 pub mod ddadm;
 pub mod dns;
+pub mod faketime;
 pub mod foreign;
 pub mod http;
 pub mod layout;

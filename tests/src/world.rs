@@ -215,8 +215,18 @@ impl World {
 
     /// Starts an agent that was killed; it needs no token any more.
     pub fn start_agent(&mut self, name: &str) {
+        self.start_agent_with(name, &[]);
+    }
+
+    /// The same, with more on its command line.
+    pub fn start_agent_with(&mut self, name: &str, more: &[&str]) {
         let index = self.index(name);
-        self.run_agent(index, &[]);
+        self.run_agent(index, more);
+    }
+
+    /// Where an agent keeps its certificate and journal.
+    pub fn agent_state(&self, name: &str) -> PathBuf {
+        self.layout.agent_state(self.directory.path(), name)
     }
 
     /// `kill -9` of an agent.
@@ -391,6 +401,7 @@ impl World {
         let agent = &mut self.agents[index];
         let mut command = Command::new(program("dd-agent"));
         command.arg("--config").arg(&agent.config).args(more);
+        command.envs(self.layout.agent_environment.iter().cloned());
         let observer = self.layout.observer.clone();
         agent.process = Some(Process::observed(&agent.name, &mut command, observer));
     }

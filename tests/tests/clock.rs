@@ -3,13 +3,11 @@
 use std::fs;
 use std::path::PathBuf;
 
+use dd_tests::faketime;
 use dd_tests::layout::Layout;
 use dd_tests::submit::message;
 use dd_tests::wait::{PATIENCE, until};
 use dd_tests::world::World;
-
-/// Debian's faketime.
-const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 
 #[test]
 fn a_year_forth_bounces_nothing_and_raises_an_alarm() {
@@ -27,15 +25,7 @@ fn jumps(by: &str) {
     world.stop_controller();
     let clock = world.path().join("clock");
     set(&clock, "+0d");
-    world.layout.environment = [
-        ("LD_PRELOAD", LIBRARY),
-        ("FAKETIME_TIMESTAMP_FILE", clock.to_str().unwrap()),
-        ("FAKETIME_NO_CACHE", "1"),
-        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-        ("DONT_FAKE_MONOTONIC", "1"),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .into();
+    world.layout.environment = faketime::told_by(clock.to_str().unwrap());
     world.start_controller();
     world.attached("out1");
     home.stop();

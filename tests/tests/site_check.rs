@@ -97,5 +97,5 @@ fn an_agent_that_is_removed_is_cut_off_at_once() {
     // It goes on trying, and is told why not.
     world
         .agent("out1")
-        .log_line("is not registered: run `ddadm agent add out1`");
+        .log_line("the agent `out1` is not registered");
 }

@@ -15,6 +15,9 @@ use dd_proto::name::AgentName;
 use dd_proto::pb;
 use tokio::sync::{mpsc, oneshot};
 
+use super::caller::AgentId;
+use crate::authority::client::AgentKey;
+
 /// Orders beside dispatch's that may wait for a slow agent.
 const AHEAD: usize = 64;
 
@@ -25,7 +28,7 @@ pub struct Attached(Arc<Mutex<Inner>>);
 #[derive(Debug, Default)]
 struct Inner {
     next: u64,
-    seats: HashMap<u64, (AgentName, mpsc::Sender<pb::Order>)>,
+    seats: HashMap<u64, (AgentId, mpsc::Sender<pb::Order>)>,
     asked: HashMap<u64, (AgentName, oneshot::Sender<Vec<pb::HostCheck>>)>,
 }
 
@@ -50,7 +53,7 @@ impl Attached {
         self.0.lock().expect("no holder of this lock panics")
     }
 
-    pub(super) fn sit(&self, agent: AgentName) -> Seat {
+    pub(super) fn sit(&self, agent: AgentId) -> Seat {
         let (sender, orders) = mpsc::channel(AHEAD);
         let mut inner = self.lock();
         inner.next += 1;
@@ -63,14 +66,28 @@ impl Attached {
         }
     }
 
-    /// Ends every stream of the agent.
-    pub(super) fn cut(&self, agent: &AgentName) {
-        self.lock().seats.retain(|_, (name, _)| name != agent);
+    /// Ends every stream under this name.
+    pub(super) fn cut(&self, name: &AgentName) {
+        self.lock()
+            .seats
+            .retain(|_, (agent, _)| agent.name != *name);
+    }
+
+    /// Ends every stream under this name with another key.
+    pub(super) fn cut_others(&self, name: &AgentName, key: AgentKey) {
+        let mut inner = self.lock();
+        inner
+            .seats
+            .retain(|_, (agent, _)| agent.name != *name || agent.key == key);
     }
 
     pub(super) fn agents(&self) -> Vec<AgentName> {
         let inner = self.lock();
-        let mut agents: Vec<_> = inner.seats.values().map(|(name, _)| name.clone()).collect();
+        let mut agents: Vec<_> = inner
+            .seats
+            .values()
+            .map(|(it, _)| it.name.clone())
+            .collect();
         agents.sort_unstable();
         agents.dedup();
         agents
@@ -85,7 +102,7 @@ impl Attached {
         let mut seats: Vec<_> = inner
             .seats
             .iter()
-            .filter(|(_, (name, _))| name == agent)
+            .filter(|(_, (it, _))| it.name == *agent)
             .collect();
         seats.sort_by_key(|(id, _)| **id);
         let (_, (_, orders)) = seats.last()?;
@@ -118,6 +135,11 @@ impl Attached {
 }
 
 impl Seat {
+    /// Ends this stream.
+    pub(super) fn cut(&mut self) {
+        self.attached.lock().seats.remove(&self.id);
+    }
+
     /// The next order that is not dispatch's; None where the agent was cut off.
     pub(super) fn poll_order(&mut self, context: &mut Context<'_>) -> Poll<Option<pb::Order>> {
         self.orders.poll_recv(context)
@@ -126,7 +148,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.attached.lock().seats.remove(&self.id);
+        self.cut();
     }
 }
 
@@ -146,6 +168,13 @@ impl Drop for Asked {
 mod tests {
     use super::*;
 
+    fn with_key(name: &AgentName, key: u8) -> AgentId {
+        AgentId {
+            name: name.clone(),
+            key: AgentKey([key; 32]),
+        }
+    }
+
     fn hosts(sentence: &str) -> Vec<pb::HostCheck> {
         vec![pb::HostCheck {
             sentence: sentence.to_owned(),
@@ -157,8 +186,8 @@ mod tests {
     async fn an_answer_counts_only_from_the_agent_that_was_asked() {
         let attached = Attached::default();
         let (one, two): (AgentName, AgentName) = ("one".parse().unwrap(), "two".parse().unwrap());
-        let mut seat = attached.sit(one.clone());
-        let _other = attached.sit(two.clone());
+        let mut seat = attached.sit(with_key(&one, 1));
+        let _other = attached.sit(with_key(&two, 2));
         let asked = attached.ask(&one, pb::RoutePlan::default()).unwrap();
         let order = std::future::poll_fn(|context| seat.poll_order(context)).await;
         let Some(pb::order::Order::Check(check)) = order.unwrap().order else {
@@ -176,17 +205,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_bore_the_name_before_is_cut_off_and_who_bears_it_now_is_not() {
+        let attached = Attached::default();
+        let one: AgentName = "one".parse().unwrap();
+        let mut old = attached.sit(with_key(&one, 1));
+        let _new = attached.sit(with_key(&one, 2));
+        let two: AgentName = "two".parse().unwrap();
+        let _other = attached.sit(with_key(&two, 1));
+        attached.cut_others(&one, AgentKey([2; 32]));
+        let order = std::future::poll_fn(|context| old.poll_order(context)).await;
+        assert_eq!(order, None);
+        assert_eq!(attached.agents(), [one, two]);
+    }
+
+    #[tokio::test]
     async fn an_agent_that_is_cut_off_or_gone_answers_nothing() {
         let attached = Attached::default();
         let one: AgentName = "one".parse().unwrap();
         assert!(attached.ask(&one, pb::RoutePlan::default()).is_none());
-        let mut seat = attached.sit(one.clone());
+        let mut seat = attached.sit(with_key(&one, 1));
         assert_eq!(attached.agents(), std::slice::from_ref(&one));
         attached.cut(&one);
         let order = std::future::poll_fn(|context| seat.poll_order(context)).await;
         assert_eq!(order, None);
         assert!(attached.ask(&one, pb::RoutePlan::default()).is_none());
-        let again = attached.sit(one.clone());
+        let again = attached.sit(with_key(&one, 1));
         drop(seat);
         assert_eq!(attached.agents(), [one]);
         drop(again);

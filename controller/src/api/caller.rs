@@ -1,41 +1,42 @@
 //! Who calls: what the connection proves about its other end.
 
 use dd_proto::name::AgentName;
-use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+use jiff::Timestamp;
 
-use crate::authority::{ADMIN_URI, AGENT_URI};
+use crate::authority::client::{AgentKey, Client, Subject};
 
 /// The other end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caller {
     /// Without a certificate.
     Nobody,
-    Agent(AgentName),
+    Agent(AgentId),
+    /// An agent whose certificate had ended when it connected.
+    Lapsed(AgentId),
     /// By certificate, or over the local socket; the name is for the audit.
     Admin(String),
 }
 
+/// An agent as its certificate says: the name it bears, and the key it has. Only the key tells it from another that
+/// bore the name before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentId {
+    pub name: AgentName,
+    pub key: AgentKey,
+}
+
 impl Caller {
-    /// By a certificate that chains to the control plane's authority, which TLS has checked. Whatever names neither
-    /// an agent nor an administrator, or several, is nobody's.
-    pub fn of_certificate(der: &[u8]) -> Self {
-        let Ok((_, certificate)) = X509Certificate::from_der(der) else {
+    /// By a certificate that TLS has checked. Whatever names neither an agent nor an administrator is nobody's.
+    pub fn of_certificate(der: &[u8], now: Timestamp) -> Self {
+        let Some(client) = Client::read(der) else {
             return Self::Nobody;
         };
-        let Ok(Some(names)) = certificate.subject_alternative_name() else {
-            return Self::Nobody;
-        };
-        let [GeneralName::URI(uri)] = names.value.general_names[..] else {
-            return Self::Nobody;
-        };
-        let agent = uri
-            .strip_prefix(AGENT_URI)
-            .and_then(|name| name.parse().ok());
-        let admin = uri.strip_prefix(ADMIN_URI).filter(|name| !name.is_empty());
-        match (agent, admin) {
-            (Some(agent), _) => Self::Agent(agent),
-            (_, Some(admin)) => Self::Admin(admin.to_owned()),
-            _ => Self::Nobody,
+        let has_ended = now > client.not_after;
+        match client.subject {
+            Subject::Agent { name, key } if has_ended => Self::Lapsed(AgentId { name, key }),
+            Subject::Agent { name, key } => Self::Agent(AgentId { name, key }),
+            Subject::Admin(_) if has_ended => Self::Nobody,
+            Subject::Admin(name) => Self::Admin(name),
         }
     }
 
@@ -49,7 +50,7 @@ impl Caller {
     pub fn who(&self) -> &str {
         match self {
             Self::Nobody => "nobody",
-            Self::Agent(name) => name.as_str(),
+            Self::Agent(agent) | Self::Lapsed(agent) => agent.name.as_str(),
             Self::Admin(name) => name,
         }
     }
@@ -69,28 +70,29 @@ mod tests {
     use rcgen::{CertificateParams, KeyPair, SanType};
 
     #[test]
-    fn a_certificate_speaks_for_the_one_name_it_carries() {
-        let uri = |text: &str| SanType::URI(text.try_into().unwrap());
-        let agent = Caller::Agent("out1".parse().unwrap());
-        for (names, expected) in [
-            (vec![uri("dd:agent:out1")], agent),
-            (vec![uri("dd:admin:anna")], Caller::Admin("anna".to_owned())),
-            (vec![uri("dd:admin:")], Caller::Nobody),
-            (vec![uri("dd:agent:a b")], Caller::Nobody),
-            (vec![uri("https://out1.example")], Caller::Nobody),
-            (
-                vec![uri("dd:agent:out1"), uri("dd:admin:anna")],
-                Caller::Nobody,
-            ),
-            (vec![], Caller::Nobody),
-        ] {
+    fn an_agent_lapses_with_its_certificate_and_an_administrator_is_nobody() {
+        let end = Timestamp::from_second(1_800_000_000).unwrap();
+        let read = |uri: &str, second| {
             let mut params = CertificateParams::new(Vec::new()).unwrap();
-            params.subject_alt_names = names;
+            params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
+            params.not_after = time::OffsetDateTime::from_unix_timestamp(end.as_second()).unwrap();
             let key = KeyPair::generate().unwrap();
             let certificate = params.self_signed(&key).unwrap();
-            assert_eq!(Caller::of_certificate(certificate.der()), expected);
-        }
-        assert_eq!(Caller::of_certificate(b"nothing"), Caller::Nobody);
+            Caller::of_certificate(
+                certificate.der(),
+                Timestamp::from_second(end.as_second() + second).unwrap(),
+            )
+        };
+        assert!(
+            matches!(read("dd:agent:out1", 0), Caller::Agent(it) if it.name.as_str() == "out1")
+        );
+        assert!(
+            matches!(read("dd:agent:out1", 1), Caller::Lapsed(it) if it.name.as_str() == "out1")
+        );
+        assert_eq!(read("dd:admin:anna", 0), Caller::Admin("anna".to_owned()));
+        assert_eq!(read("dd:admin:anna", 1), Caller::Nobody);
+        assert_eq!(read("https://out1.example", 0), Caller::Nobody);
+        assert_eq!(Caller::of_certificate(b"nothing", end), Caller::Nobody);
     }
 
     #[test]

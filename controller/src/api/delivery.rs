@@ -19,7 +19,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::attached::Seat;
-use super::caller::Caller;
+use super::caller::{AgentId, Caller};
 use super::produced::{Items, Produced};
 use super::{Context, Knowledge, caller, order, status};
 use crate::dispatch::{AttachmentId, Handle, Hello, Order};
@@ -42,25 +42,27 @@ impl pb::delivery_server::Delivery for Delivery {
         &self,
         request: Request<Streaming<pb::AgentEvent>>,
     ) -> Result<Response<Orders>, Status> {
-        let agent = self.agent(&request)?;
+        let agent = Self::agent(&request)?;
         let mut events = request.into_inner();
-        let hello = tokio::time::timeout(HELLO, hello(&mut events, &agent))
+        let hello = tokio::time::timeout(HELLO, hello(&mut events, &agent.name))
             .await
             .map_err(|_| status::too_slow("the Hello did not end in time"))??;
-        let spending = self.0.editor.spend_token(&agent);
+        let spending = self.0.editor.spend_token(&agent.name);
         spending.await?;
-        tracing::info!(target: "agent", %agent, version = hello.version, "agent attached");
+        tracing::info!(target: "agent", agent = %agent.name, version = hello.version, "agent attached");
         let attachment = self.0.dispatch.attach(hello).await;
         let guard = Attached {
             id: attachment.id,
-            agent,
+            agent: agent.name.clone(),
             dispatch: self.0.dispatch.clone(),
         };
-        let seat = self.0.attached.sit(guard.agent.clone());
-        if self.0.registry.agent(&guard.agent).is_none() {
-            // It was removed while it said Hello.
-            self.0.attached.cut(&guard.agent);
-            self.0.dispatch.agent_removed(guard.agent.clone()).await;
+        let mut seat = self.0.attached.sit(agent.clone());
+        if !self.0.registry.recognizes(&agent.name, agent.key) {
+            // It was removed while it said Hello, or its name has joined with another key.
+            seat.cut();
+            if self.0.registry.agent(&agent.name).is_none() {
+                self.0.dispatch.agent_removed(agent.name).await;
+            }
         }
         let mut listening = JoinSet::new();
         listening.spawn(listen(events, guard, self.0.clone()));
@@ -78,14 +80,15 @@ impl pb::delivery_server::Delivery for Delivery {
         &self,
         request: Request<pb::FetchContentRequest>,
     ) -> Result<Response<Self::FetchContentStream>, Status> {
-        let agent = self.agent(&request)?;
+        let agent = Self::agent(&request)?;
         let lease = request.into_inner().lease;
         let lease: Lease = lease
             .ok_or(ConvertError("lease"))
             .and_then(TryInto::try_into)
             .map_err(status::malformed)?;
         let held = self.0.dispatch.lease_held(lease.delivery.clone()).await;
-        if !held.is_some_and(|held| held.agent == agent && held.generation == lease.generation) {
+        if !held.is_some_and(|held| held.agent == agent.name && held.generation == lease.generation)
+        {
             return Err(status::denied("the agent does not hold this lease"));
         }
         let loading = self.0.store.load(&lease.delivery);
@@ -108,14 +111,13 @@ impl pb::delivery_server::Delivery for Delivery {
 }
 
 impl Delivery {
-    /// The registered agent that calls.
-    fn agent<T>(&self, request: &Request<T>) -> Result<AgentName, Status> {
+    /// The agent that calls; `roles` has let only a registered one with its own key come as far as this.
+    fn agent<T>(request: &Request<T>) -> Result<AgentId, Status> {
         match caller(request) {
-            Caller::Agent(name) if self.0.registry.agent(&name).is_some() => Ok(name),
-            Caller::Agent(name) => Err(status::denied(format!(
-                "the agent `{name}` is not registered: run `ddadm agent add {name}`"
-            ))),
-            Caller::Nobody | Caller::Admin(_) => Err(status::denied("only an agent may do this")),
+            Caller::Agent(agent) => Ok(agent),
+            Caller::Nobody | Caller::Lapsed(_) | Caller::Admin(_) => {
+                Err(status::denied("only an agent may do this"))
+            }
         }
     }
 }
@@ -235,8 +237,8 @@ impl Stream for Orders {
         match self.seat.poll_order(context) {
             Poll::Ready(Some(order)) => return Poll::Ready(Some(Ok(order))),
             Poll::Ready(None) => {
-                let removed = "the agent has been removed: run `ddadm agent add` to have it back";
-                return Poll::Ready(Some(Err(status::denied(removed))));
+                let removed = "the agent has been removed, or has joined anew elsewhere: run `ddadm agent add` to have it back";
+                return Poll::Ready(Some(Err(status::unrecognized(removed))));
             }
             Poll::Pending => {}
         }

@@ -25,11 +25,12 @@ impl pb::enrollment_server::Enrollment for Enrollment {
         let using = self
             .0
             .editor
-            .use_token(&request.name, &request.secret, &key, now());
+            .use_token(&request.name, &request.secret, key, now());
         let name = using.await.map_err(|error| {
             tracing::warn!(agent = request.name.escape_debug().to_string(), %error, "join refused");
             Status::from(error)
         })?;
+        self.0.attached.cut_others(&name, key);
         self.issue(&csr, &name)
     }
 
@@ -37,17 +38,18 @@ impl pb::enrollment_server::Enrollment for Enrollment {
         &self,
         request: Request<pb::RenewRequest>,
     ) -> Result<Response<pb::Credentials>, Status> {
-        let Caller::Agent(name) = caller(&request) else {
+        // One whose certificate has ended comes as far as this, and no further: see `roles`.
+        let (Caller::Agent(agent) | Caller::Lapsed(agent)) = caller(&request) else {
             return Err(status::denied("only an agent renews its certificate"));
         };
-        if self.0.registry.agent(&name).is_none() {
-            return Err(status::denied(format!(
-                "the agent `{name}` is not registered any more"
-            )));
-        }
         let csr = authority::Request::parse(&request.into_inner().csr)?;
-        tracing::info!(agent = %name, "certificate renewed");
-        self.issue(&csr, &name)
+        if csr.key() != agent.key {
+            return Err(status::invalid(
+                "a renewal is for the key the agent has: for another one, join with a token of `ddadm agent add`",
+            ));
+        }
+        tracing::info!(agent = %agent.name, "certificate renewed");
+        self.issue(&csr, &agent.name)
     }
 }
 

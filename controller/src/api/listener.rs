@@ -19,6 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use tonic::transport::server::Connected;
 
 use super::caller::Caller;
+use super::now;
 
 const MAX_CONNECTIONS: usize = 2048;
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -115,7 +116,7 @@ async fn shake_hands(
     let chain = stream.get_ref().1.peer_certificates();
     let caller = chain.and_then(|chain| chain.first());
     Ok(Connection {
-        caller: caller.map_or(Caller::Nobody, |leaf| Caller::of_certificate(leaf)),
+        caller: caller.map_or(Caller::Nobody, |leaf| Caller::of_certificate(leaf, now())),
         io: Box::pin(stream),
         _seat: seat,
     })

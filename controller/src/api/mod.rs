@@ -121,6 +121,7 @@ pub async fn serve(
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(8 << 20)
         .layer(roles::Guarded {
+            registry: context.registry.clone(),
             editor: context.editor.clone(),
         })
         .add_routes(services(context));

@@ -1,36 +1,58 @@
 //! Who may call what: one table, and everything that is not in it is denied to everybody.
 //!
+//! # Invariants
+//! An agent is known by its key, asked at every call: one that was removed, or whose name has joined with another key,
+//! has the rights of a stranger from then on.
+//!
 //! # Not here
 //! Whether an agent asks for its own work only: that needs the message, see [`super::delivery`].
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
 use tower::{Layer, Service};
 
-use super::caller::Caller;
+use super::caller::{AgentId, Caller};
 use super::status;
-use crate::registry::Editor;
+use crate::registry::{Editor, Registry};
 
 /// What a caller is, whatever its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     Nobody,
+    /// A registered agent whose certificate has ended.
+    Lapsed,
     Agent,
     Admin,
 }
 
-const EVERYBODY: &[Role] = &[Role::Nobody, Role::Agent, Role::Admin];
+impl Role {
+    /// An agent is one only with the key that joined last under its name: whoever bore the name before is nobody.
+    fn of(caller: &Caller, registry: &Registry) -> Self {
+        let is_known = |agent: &AgentId| registry.recognizes(&agent.name, agent.key);
+        match caller {
+            Caller::Agent(agent) if is_known(agent) => Self::Agent,
+            Caller::Lapsed(agent) if is_known(agent) => Self::Lapsed,
+            Caller::Agent(_) | Caller::Lapsed(_) | Caller::Nobody => Self::Nobody,
+            Caller::Admin(_) => Self::Admin,
+        }
+    }
+}
+
+const EVERYBODY: &[Role] = &[Role::Nobody, Role::Lapsed, Role::Agent, Role::Admin];
 const KNOWN: &[Role] = &[Role::Agent, Role::Admin];
 const AGENT: &[Role] = &[Role::Agent];
+/// Also one whose certificate has ended, for [`GRACE`](crate::authority::client::GRACE).
+const RENEWING: &[Role] = &[Role::Lapsed, Role::Agent];
 const ADMIN: &[Role] = &[Role::Admin];
 
 /// Method → roles.
 pub const METHODS: &[(&str, &[Role])] = &[
     ("/dd.v1.Enrollment/Join", EVERYBODY),
-    ("/dd.v1.Enrollment/Renew", AGENT),
+    ("/dd.v1.Enrollment/Renew", RENEWING),
     ("/dd.v1.Delivery/Attach", AGENT),
     ("/dd.v1.Delivery/FetchContent", AGENT),
     ("/dd.v1.Sites/Add", ADMIN),
@@ -85,12 +107,7 @@ pub enum Ruling {
     Denied,
 }
 
-pub fn rule(method: &str, caller: &Caller) -> Ruling {
-    let role = match caller {
-        Caller::Nobody => Role::Nobody,
-        Caller::Agent(_) => Role::Agent,
-        Caller::Admin(_) => Role::Admin,
-    };
+pub fn rule(method: &str, role: Role) -> Ruling {
     let row = METHODS.iter().find(|(name, _)| *name == method);
     match row {
         Some((_, roles)) if roles.contains(&role) => Ruling::Allowed,
@@ -98,9 +115,26 @@ pub fn rule(method: &str, caller: &Caller) -> Ruling {
     }
 }
 
+/// Why a call does not go through, told to its caller.
+fn denial(caller: &Caller, role: Role) -> Status {
+    match (caller, role) {
+        (Caller::Agent(agent) | Caller::Lapsed(agent), Role::Nobody) => {
+            let name = &agent.name;
+            status::unrecognized(format!(
+                "the agent `{name}` is not registered, or its key is not the one that joined last under this name: run `ddadm agent add {name}`, and start it with --join TOKEN"
+            ))
+        }
+        (_, Role::Lapsed) => {
+            status::unrecognized("the certificate of this agent has ended: renew it")
+        }
+        _ => status::denied("this caller may not call this method"),
+    }
+}
+
 /// Puts the table before every service, and the audit before every answer to an administrator.
 #[derive(Debug, Clone)]
 pub struct Guarded {
+    pub registry: Registry,
     pub editor: Editor,
 }
 
@@ -108,8 +142,11 @@ impl<S> Layer<S> for Guarded {
     type Service = Guard<S>;
 
     fn layer(&self, inner: S) -> Guard<S> {
-        let editor = self.editor.clone();
-        Guard { inner, editor }
+        Guard {
+            inner,
+            registry: self.registry.clone(),
+            editor: self.editor.clone(),
+        }
     }
 }
 
@@ -117,6 +154,7 @@ impl<S> Layer<S> for Guarded {
 #[derive(Debug, Clone)]
 pub struct Guard<S> {
     inner: S,
+    registry: Registry,
     editor: Editor,
 }
 
@@ -138,8 +176,9 @@ where
         let caller = request.extensions().get::<Caller>();
         let caller = caller.unwrap_or(&Caller::Nobody);
         let method = request.uri().path();
-        if rule(method, caller) == Ruling::Allowed {
-            let is_admin = matches!(caller, Caller::Admin(_));
+        let role = Role::of(caller, &self.registry);
+        if rule(method, role) == Ruling::Allowed {
+            let is_admin = role == Role::Admin;
             let (answering, editor) = (self.inner.call(request), self.editor.clone());
             return Box::pin(async move {
                 let answer = answering.await;
@@ -150,7 +189,7 @@ where
             });
         }
         tracing::warn!(caller = caller.who(), method, "call denied");
-        let denied = status::denied("this caller may not call this method").into_http();
+        let denied = denial(caller, role).into_http();
         Box::pin(std::future::ready(Ok(denied)))
     }
 }
@@ -188,30 +227,26 @@ mod tests {
     }
 
     #[test]
-    fn nobody_an_agent_and_an_administrator_get_what_is_theirs() {
-        let callers = [
-            Caller::Nobody,
-            Caller::Agent("out1".parse().unwrap()),
-            Caller::Admin("anna".to_owned()),
-        ];
+    fn everybody_gets_what_is_theirs() {
+        let roles = [Role::Nobody, Role::Lapsed, Role::Agent, Role::Admin];
         for method in methods(pb::DESCRIPTORS) {
             let expected = match method.split(['.', '/']).nth(3).unwrap() {
-                "Enrollment" if method.ends_with("/Join") => [true, true, true],
-                "Enrollment" | "Delivery" => [false, true, false],
+                "Enrollment" if method.ends_with("/Join") => [true, true, true, true],
+                "Enrollment" => [false, true, true, false],
+                "Delivery" => [false, false, true, false],
                 "Sites" | "Queue" | "Registry" | "Agents" | "Authorities" | "Certificates"
-                | "Watch" => [false, false, true],
+                | "Watch" => [false, false, false, true],
                 other => panic!("nobody said who may call {other}"),
             };
-            for (caller, allowed) in callers.iter().zip(expected) {
-                let ruling = rule(&method, caller) == Ruling::Allowed;
-                assert_eq!(ruling, allowed, "{method} by {caller:?}");
+            for (role, allowed) in roles.into_iter().zip(expected) {
+                let ruling = rule(&method, role) == Ruling::Allowed;
+                assert_eq!(ruling, allowed, "{method} by {role:?}");
             }
         }
     }
 
     #[test]
     fn what_is_not_in_the_table_is_denied_to_everybody() {
-        let admin = Caller::Admin("anna".to_owned());
         for method in [
             "",
             "/",
@@ -219,7 +254,7 @@ mod tests {
             "/dd.v1.Sites/add",
             "/dd.v2.Sites/Add",
         ] {
-            assert_eq!(rule(method, &admin), Ruling::Denied, "{method}");
+            assert_eq!(rule(method, Role::Admin), Ruling::Denied, "{method}");
         }
     }
 }

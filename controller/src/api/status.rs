@@ -15,6 +15,11 @@ pub(super) fn denied(sentence: impl Into<String>) -> Status {
     Status::new(Code::PermissionDenied, sentence)
 }
 
+/// The caller's certificate does not make it who it says.
+pub(super) fn unrecognized(sentence: impl Into<String>) -> Status {
+    Status::new(Code::Unauthenticated, sentence)
+}
+
 /// What was asked for is malformed.
 pub(super) fn invalid(sentence: impl Into<String>) -> Status {
     Status::new(Code::InvalidArgument, sentence)

@@ -6,8 +6,9 @@
 //! - The controller's own certificate is made anew at each start; its key is never written.
 //!
 //! # Not here
-//! CAs of members' mail servers: [`members`] signs, [`keys`] keeps, [`crate::registry::own`] decides. Who may do what: [`crate::api::roles`].
+//! Who a client is, and what TLS lets in: [`client`]. CAs of members' mail servers: [`members`] signs, [`keys`] keeps, [`crate::registry::own`] decides. Who may do what: [`crate::api::roles`].
 
+pub mod client;
 mod files;
 pub mod keys;
 pub mod members;
@@ -28,8 +29,11 @@ use rcgen::{
     PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
 };
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
+
+use client::AgentKey;
 
 /// The name in the controller's certificate, whatever host it runs on.
 pub const SERVER_NAME: &str = "dd-controller.control.invalid";
@@ -39,7 +43,8 @@ pub const ADMIN_URI: &str = "dd:admin:";
 
 const DAY: Duration = Duration::from_secs(86_400);
 const AUTHORITY_LIFE: Duration = Duration::from_secs(3650 * 86_400);
-const AGENT_LIFE: Duration = Duration::from_secs(30 * 86_400);
+/// Renewed after two thirds of it; after its end it may still be renewed for [`client::GRACE`].
+const AGENT_LIFE: Duration = Duration::from_secs(7 * 86_400);
 /// A clock that runs a little behind must not find a new certificate not yet valid.
 const BACKDATED: Duration = Duration::from_secs(3600);
 
@@ -94,9 +99,9 @@ impl Request {
             .map_err(RequestError)
     }
 
-    /// The key it is for, DER.
-    pub fn key(&self) -> Vec<u8> {
-        self.0.public_key.subject_public_key_info()
+    /// The key it is for.
+    pub fn key(&self) -> AgentKey {
+        AgentKey::of(&self.0.public_key.subject_public_key_info())
     }
 }
 
@@ -170,21 +175,23 @@ impl ControlAuthority {
         params.subject_alt_names = vec![SanType::DnsName(SERVER_NAME.try_into()?)];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let certificate = params.signed_by(&key, &self.issuer)?.der().clone();
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(self.certificate.clone())?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let verifier =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-                .allow_unauthenticated()
-                .build()?;
         let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
         let chain = vec![certificate, self.certificate.clone()];
-        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        let mut config = rustls::ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-            .with_client_cert_verifier(verifier)
+            .with_client_cert_verifier(self.verifier()?)
             .with_single_cert(chain, key)?;
         config.alpn_protocols = vec![b"h2".to_vec()];
         Ok(config)
+    }
+
+    fn verifier(&self) -> Result<Arc<dyn ClientCertVerifier>, AuthorityError> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.certificate.clone())?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+            .allow_unauthenticated()
+            .build()?;
+        Ok(Arc::new(client::Verifier(verifier)))
     }
 
     /// A certificate for an agent, and what it chains to; DER.
@@ -220,6 +227,10 @@ impl ControlAuthority {
         write(&directory.join("admin.key"), &key.serialize_pem())?;
         write(&path, &certificate.pem())
     }
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
 fn params(name: &str, life: Duration, now: Timestamp) -> Result<CertificateParams, AuthorityError> {

@@ -2,6 +2,10 @@
 //!
 //! A token works for one key: with the same one again (a join that was cut off strands nobody), with another never. It
 //! is spent at the first attach, and dead after an hour.
+//!
+//! # Invariants
+//! An agent is its key, not its name: [`AgentRecord::key`] is the one that joined last, and nobody else is let in under
+//! the name. One that was removed left no key behind, whoever bears its name afterwards.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::{ChangeError, Editor, changed, record, unknown};
+use crate::authority::client::AgentKey;
 
 const TOKEN_LIFE: Duration = Duration::from_secs(3600);
 pub(super) const MAX_AGENTS: usize = 1000;
@@ -27,6 +32,8 @@ pub struct AgentRecord {
     /// Published before it works; None: it works at once.
     pub from: Option<Timestamp>,
     pub token: Option<Token>,
+    /// What it is known by; None: it has not joined.
+    pub key: Option<AgentKey>,
 }
 
 /// A join token that is not spent.
@@ -35,8 +42,8 @@ pub struct Token {
     /// SHA-256 of the secret.
     pub secret: [u8; 32],
     pub expires: Timestamp,
-    /// SHA-256 of the key it was used with.
-    pub key: Option<[u8; 32]>,
+    /// What it was used with.
+    pub key: Option<AgentKey>,
 }
 
 impl std::fmt::Debug for Token {
@@ -66,6 +73,7 @@ impl AgentRecord {
             addresses: Vec::new(),
             from: None,
             token: None,
+            key: None,
         }
     }
 
@@ -73,7 +81,7 @@ impl AgentRecord {
     ///
     /// # Errors
     /// Why not; nothing is told to whoever does not have the secret.
-    pub fn admits(&self, secret: &[u8], key: &[u8; 32], now: Timestamp) -> Result<(), JoinError> {
+    pub fn admits(&self, secret: &[u8], key: AgentKey, now: Timestamp) -> Result<(), JoinError> {
         let token = self.token.as_ref().ok_or(JoinError::Wrong)?;
         if !bool::from(digest(secret).ct_eq(&token.secret)) {
             return Err(JoinError::Wrong);
@@ -81,7 +89,7 @@ impl AgentRecord {
         if now >= token.expires {
             return Err(JoinError::Expired);
         }
-        match &token.key {
+        match token.key {
             Some(used) if used != key => Err(JoinError::OtherKey),
             _ => Ok(()),
         }
@@ -127,6 +135,7 @@ impl Editor {
                 false => addresses,
             },
             from: from.or_else(|| old.as_ref().and_then(|old| old.from)),
+            key: old.as_ref().and_then(|old| old.key),
             token: Some(Token {
                 secret: digest(secret),
                 expires: now.saturating_add(TOKEN_LIFE).unwrap_or(Timestamp::MAX),
@@ -146,7 +155,7 @@ impl Editor {
         Ok(())
     }
 
-    /// Ties the token to the key, durably, before a certificate is made for it.
+    /// Ties the token, and the agent, to the key, durably, before a certificate is made for it.
     ///
     /// # Errors
     /// The token does not let this key join.
@@ -154,18 +163,18 @@ impl Editor {
         &self,
         name: &str,
         secret: &[u8],
-        key: &[u8],
+        key: AgentKey,
         now: Timestamp,
     ) -> Result<AgentName, ChangeError> {
         let _changing = self.changing.lock().await;
         let parsed: Option<AgentName> = name.parse().ok();
         let agent = parsed.and_then(|name| self.registry.agent(&name));
         let agent = agent.ok_or(JoinError::Wrong)?;
-        let key = digest(key);
-        agent.admits(secret, &key, now)?;
+        agent.admits(secret, key, now)?;
         let mut joining = (*agent).clone();
         if let Some(token) = joining.token.as_mut().filter(|token| token.key.is_none()) {
             token.key = Some(key);
+            joining.key = Some(key);
             self.put_agent(joining).await?;
         }
         let what = format!("agent {} joined with its token", agent.name);
@@ -238,7 +247,7 @@ mod tests {
     #[test]
     fn a_token_lets_one_key_join_for_an_hour() {
         let at = |second| Timestamp::from_second(second).unwrap();
-        let (key, other) = ([1; 32], [2; 32]);
+        let (key, other) = (AgentKey([1; 32]), AgentKey([2; 32]));
         let agent = |used| AgentRecord {
             name: "out1".parse().unwrap(),
             addresses: Vec::new(),
@@ -248,6 +257,7 @@ mod tests {
                 expires: at(3600),
                 key: used,
             }),
+            key: used,
         };
         for (used, secret, by, second, expected) in [
             (None, &b"secret"[..], key, 0, Ok(())),
@@ -257,12 +267,12 @@ mod tests {
             (None, b"another", key, 0, Err(JoinError::Wrong)),
             (None, b"another", key, 3600, Err(JoinError::Wrong)),
         ] {
-            assert_eq!(agent(used).admits(secret, &by, at(second)), expected);
+            assert_eq!(agent(used).admits(secret, by, at(second)), expected);
         }
         let mut attached = agent(Some(key));
         attached.token = None;
         assert_eq!(
-            attached.admits(b"secret", &key, at(0)),
+            attached.admits(b"secret", key, at(0)),
             Err(JoinError::Wrong)
         );
     }

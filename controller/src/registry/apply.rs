@@ -306,9 +306,13 @@ fn plan_agents(file: &File, registry: &Registry, plan: &mut Plan) -> Result<(), 
     check_count(&known, &file.agents, "agents", MAX_AGENTS)?;
     for (name, entry) in &file.agents {
         let old = known.get(name).map(|old| (***old).clone());
-        let mut agent = old
-            .clone()
-            .unwrap_or_else(|| AgentRecord::new(name.clone()));
+        let mut agent = old.clone().unwrap_or_else(|| AgentRecord {
+            key: entry
+                .value
+                .key
+                .filter(|_| registry.agent_may_be_damaged(name)),
+            ..AgentRecord::new(name.clone())
+        });
         if !entry.value.addresses.is_empty() {
             agent.addresses.clone_from(&entry.value.addresses);
         }

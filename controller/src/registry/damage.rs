@@ -8,11 +8,11 @@
 
 use std::sync::Arc;
 
-use dd_proto::name::SiteName;
+use dd_proto::name::{AgentName, SiteName};
 use dd_proto::site::{Hold, Site};
 use jiff::Timestamp;
 
-use super::{ChangeError, Editor, Registry};
+use super::{ChangeError, Editor, Registry, record};
 
 /// Who holds everybody.
 const DAMAGE: &str = "damage in the registry";
@@ -44,6 +44,15 @@ impl Registry {
     /// Whether a site of this name may have been there, and its record be among what cannot be read.
     pub(super) fn may_be_damaged(&self, name: &SiteName) -> bool {
         self.read().keys == Keys::Lost || self.is_damaged_site(name)
+    }
+
+    /// Whether this agent's record is, or may be, among what cannot be read.
+    pub(super) fn agent_may_be_damaged(&self, name: &AgentName) -> bool {
+        let read = self.read();
+        read.keys == Keys::Lost
+            || read
+                .damaged
+                .contains_key(&(record::AGENT, name.to_string()))
     }
 
     /// All sites as dispatch has to treat them.

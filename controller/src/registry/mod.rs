@@ -38,6 +38,7 @@ use dd_proto::site::Site;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use crate::authority::client::AgentKey;
 use crate::authority::keys::Keys as SigningKeys;
 use crate::config::SiteDefaults;
 use crate::credentials::wake_digest;
@@ -226,6 +227,12 @@ impl Registry {
 
     pub fn agent(&self, name: &AgentName) -> Option<Arc<AgentRecord>> {
         self.read().agents.get(name).cloned()
+    }
+
+    /// Whether this key is the one that joined last under this name.
+    pub fn recognizes(&self, name: &AgentName, key: AgentKey) -> bool {
+        let read = self.read();
+        read.agents.get(name).is_some_and(|it| it.key == Some(key))
     }
 
     pub fn agents(&self) -> Vec<Arc<AgentRecord>> {

@@ -21,6 +21,7 @@ use prost::Message as _;
 use super::agents::{AgentRecord, Token};
 use super::authorities::{self, Authority, Origin};
 use super::lists;
+use crate::authority::client::AgentKey;
 use crate::store::Record;
 
 pub(super) const SITE: &str = "site";
@@ -64,6 +65,9 @@ pub(super) struct AgentRow {
     from_ms: i64,
     #[prost(message, optional, tag = "3")]
     token: Option<TokenRow>,
+    /// SHA-256 of the public key that joined last; empty: none has.
+    #[prost(bytes = "bytes", tag = "4")]
+    key: Bytes,
     /// Always [`FORMAT`]: without it, a value whose bytes are lost would be an agent without addresses.
     #[prost(uint32, tag = "15")]
     format: u32,
@@ -91,12 +95,17 @@ pub(super) fn encode_agent(agent: &AgentRecord) -> Bytes {
         token: agent.token.as_ref().map(|token| TokenRow {
             secret: token.secret.to_vec().into(),
             expires_ms: token.expires.as_millisecond(),
-            key: token.key.map(|key| key.to_vec().into()).unwrap_or_default(),
+            key: key_bytes(token.key),
         }),
+        key: key_bytes(agent.key),
         format: FORMAT,
     }
     .encode_to_vec()
     .into()
+}
+
+fn key_bytes(key: Option<AgentKey>) -> Bytes {
+    key.map(|key| key.0.to_vec().into()).unwrap_or_default()
 }
 
 pub(super) fn decode_agent(record: &Record) -> Result<AgentRecord, Damaged> {
@@ -107,14 +116,15 @@ pub(super) fn decode_agent(record: &Record) -> Result<AgentRecord, Damaged> {
     let name: AgentName = record.key.parse().map_err(damaged)?;
     let at = |ms| Timestamp::from_millisecond(ms).map_err(damaged);
     let digest = |bytes: &Bytes| bytes[..].try_into().map_err(damaged);
+    let key = |bytes: &Bytes| match bytes.is_empty() {
+        true => Ok(None),
+        false => digest(bytes).map(AgentKey).map(Some),
+    };
     let token = |row: TokenRow| {
         Ok(Token {
             secret: digest(&row.secret)?,
             expires: at(row.expires_ms)?,
-            key: match row.key.is_empty() {
-                true => None,
-                false => Some(digest(&row.key)?),
-            },
+            key: key(&row.key)?,
         })
     };
     Ok(AgentRecord {
@@ -129,6 +139,7 @@ pub(super) fn decode_agent(record: &Record) -> Result<AgentRecord, Damaged> {
             ms => Some(at(ms)?),
         },
         token: row.token.map(token).transpose()?,
+        key: key(&row.key)?,
     })
 }
 
@@ -200,6 +211,7 @@ mod tests {
             addresses: vec!["192.0.2.1".parse().unwrap()],
             from: None,
             token: None,
+            key: None,
         };
         let mut joining = plain.clone();
         joining.token = Some(Token {
@@ -208,7 +220,8 @@ mod tests {
             key: None,
         });
         let mut joined = joining.clone();
-        joined.token.as_mut().unwrap().key = Some([2; 32]);
+        joined.token.as_mut().unwrap().key = Some(AgentKey([2; 32]));
+        joined.key = Some(AgentKey([2; 32]));
         joined.from = Some(Timestamp::from_second(1_600_000_000).unwrap());
         for agent in [plain, joining, joined] {
             let stored = record("out1", encode_agent(&agent));

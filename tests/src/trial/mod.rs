@@ -105,6 +105,7 @@ impl Trial {
             secure_web: false,
             smarthost: Some(smarthost.address()),
             environment: setting.environment.clone(),
+            agent_environment: Vec::new(),
             observer: Some(Observer::new(move |line| observing.read(line))),
         };
         let world = World::laid_out(layout, 2);

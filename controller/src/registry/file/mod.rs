@@ -39,6 +39,7 @@ use dd_proto::site::Hold;
 use jiff::Timestamp;
 
 use super::authorities::Origin;
+use crate::authority::client::AgentKey;
 
 pub use read::read;
 pub use write::{agent_fields, site_keys, write};
@@ -75,6 +76,8 @@ pub struct AgentEntry {
     /// Empty: what it has stays.
     pub addresses: Vec<std::net::IpAddr>,
     pub from: Option<Timestamp>,
+    /// Counts only where the registry's own record is damaged: a file that is older than a removal must not undo it.
+    pub key: Option<AgentKey>,
 }
 
 /// What a file says of an authority, all of it public.

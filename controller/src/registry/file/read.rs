@@ -26,6 +26,7 @@ use toml::Spanned;
 mod proof;
 
 use super::{AgentEntry, AuthorityEntry, Entry, File, FileError, SiteEntry};
+use crate::authority::client::AgentKey;
 use crate::registry::authorities::Origin;
 
 /// RFC 5321 §4.5.4.2: where SMTP listens.
@@ -79,10 +80,11 @@ struct HoldTable {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct AgentTable {
     address: Option<Many<IpAddr>>,
     from: Option<One<Timestamp>>,
+    key_hash: Option<Digest>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -111,6 +113,7 @@ pub fn read(text: &str) -> Result<File, FileError> {
             Ok(AgentEntry {
                 addresses: table.address.map(|it| it.0).unwrap_or_default(),
                 from: table.from.map(|it| it.0),
+                key: table.key_hash.map(|it| AgentKey(it.0)),
             })
         })?,
         authorities: entries(tables.authority, at, |_, table: AuthorityTable| {

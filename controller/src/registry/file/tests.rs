@@ -8,6 +8,7 @@ use dd_proto::site::{Certified, Host, HostName, KnownRecipients, Limits, Proof, 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 
 use super::*;
+use crate::authority::client::AgentKey;
 use crate::registry::agents::AgentRecord;
 use crate::registry::authorities::{Authority, Origin};
 
@@ -83,6 +84,7 @@ fn what_is_written_reads_back_as_the_same() {
     let agent = AgentRecord {
         addresses: vec!["192.0.2.10".parse().unwrap()],
         from: Some(Timestamp::from_second(1_800_000_000).unwrap()),
+        key: Some(AgentKey([7; 32])),
         ..AgentRecord::new("out1".parse().unwrap())
     };
     let authority = Authority {
@@ -139,6 +141,7 @@ fn what_is_written_reads_back_as_the_same() {
     }
     let said = &file.agents[&agent.name].value;
     assert_eq!((&said.addresses, said.from), (&agent.addresses, agent.from));
+    assert_eq!(said.key, agent.key);
     let said = &file.authorities[&authority.name].value;
     assert_eq!(said.certificates, authority.certificates);
     assert_eq!(said.origin, authority.origin);

@@ -180,6 +180,9 @@ fn agent_keys(agent: &AgentRecord) -> Keys {
     if let Some(from) = agent.from {
         keys.push(("from", text(&from)));
     }
+    if let Some(key) = agent.key {
+        keys.push(("key-hash", text(&hex(&key.0))));
+    }
     keys
 }
 

@@ -1,14 +1,15 @@
 //! The agent's certificate for the control plane: joined once, kept, renewed.
 //!
 //! # Invariants
-//! - The key lies in the state directory (0600) before it is first used, so a join that is cut off works again with
-//!   the same key.
-//! - Credentials are one file, replaced whole: there is never a certificate beside another one's authority.
+//! - Credentials are one file, replaced whole: there is never a certificate beside another one's authority, nor beside
+//!   a key that is not its own.
 //! - The controller is verified against exactly one authority: the token's, then the one the credentials name.
+//!
+//! # Not here
+//! The files and keys ([`files`]); when to join and when to renew ([`enroll`](crate::enroll)).
 
-use std::fs::{File, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+mod files;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,28 +19,16 @@ use dd_proto::token::JoinToken;
 use dd_proto::{pb, pem};
 use jiff::Timestamp;
 use prost::Message as _;
-use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
+use tonic::Code;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity as TlsIdentity};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::journal::sync_directory;
+use files::Keys;
 
 /// The name in the controller's certificate, whatever host it runs on.
 pub const SERVER_NAME: &str = "dd-controller.control.invalid";
-const KEY_FILE: &str = "agent.key";
-const CREDENTIALS_FILE: &str = "credentials";
-
-/// Why the agent has no place to keep its state.
-#[derive(Debug, thiserror::Error)]
-pub enum StateDirError {
-    #[error("the state directory {path} cannot be used: {source}", path = path.display())]
-    Io {
-        path: PathBuf,
-        source: std::io::Error,
-    },
-    #[error("another dd-agent uses the state directory {path}; stop it first", path = path.display())]
-    InUse { path: PathBuf },
-}
+/// For so long after its end the controller takes a certificate to renew it.
+const GRACE: Duration = Duration::from_secs(30 * 86_400);
 
 /// Why the agent has no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -67,54 +56,10 @@ pub enum IdentityError {
     },
     #[error("the controller refused: {0}")]
     Refused(String),
+    #[error("the controller does not answer: {0}")]
+    Unanswered(String),
     #[error("the controller's answer holds no usable certificate")]
     BadAnswer,
-}
-
-/// The state directory, locked for as long as this lives.
-#[derive(Debug)]
-pub struct StateDir {
-    path: PathBuf,
-    _lock: File,
-}
-
-impl StateDir {
-    /// Creates it if absent (0700) and locks it.
-    ///
-    /// # Errors
-    /// It cannot be made or written, or another process holds it.
-    pub fn lock(path: &Path) -> Result<Self, StateDirError> {
-        let error = |source| StateDirError::Io {
-            path: path.to_owned(),
-            source,
-        };
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(error)?;
-        let lock = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path.join("lock"))
-            .map_err(error)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self {
-                path: path.to_owned(),
-                _lock: lock,
-            }),
-            Err(std::fs::TryLockError::WouldBlock) => Err(StateDirError::InUse {
-                path: path.to_owned(),
-            }),
-            Err(std::fs::TryLockError::Error(source)) => Err(error(source)),
-        }
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
 }
 
 /// A certificate, its key, and the authority both ends trust.
@@ -139,16 +84,18 @@ impl Identity {
     /// # Errors
     /// A file cannot be read, or is damaged.
     pub fn load(directory: &Path) -> Result<Option<Self>, IdentityError> {
-        let path = directory.join(CREDENTIALS_FILE);
-        let damaged = || IdentityError::Damaged { path: path.clone() };
-        let Some(bytes) = read(&path)? else {
+        let Some(bytes) = files::credentials(directory)? else {
             return Ok(None);
         };
-        let Some(key) = read(&directory.join(KEY_FILE))? else {
-            return Ok(None);
+        let damaged = || IdentityError::Damaged {
+            path: directory.join(files::CREDENTIALS),
         };
         let credentials = pb::Credentials::decode(&*bytes).map_err(|_| damaged())?;
-        let key_pem = String::from_utf8(key).map_err(|_| damaged())?;
+        let leaf = credentials.chain.first().ok_or_else(damaged)?;
+        let (_, certificate) = X509Certificate::from_der(leaf).map_err(|_| damaged())?;
+        let key_pem = Keys(directory)
+            .of_certificate(certificate.public_key().raw)?
+            .ok_or_else(damaged)?;
         Self::new(key_pem, credentials)
             .map(Some)
             .map_err(|_| damaged())
@@ -175,6 +122,12 @@ impl Identity {
         now < self.not_after
     }
 
+    /// Whether the controller takes it for a renewal, ended or not.
+    pub fn is_renewable(&self, now: Timestamp) -> bool {
+        let last = self.not_after.saturating_add(GRACE);
+        last.is_ok_and(|last| now <= last)
+    }
+
     /// Two thirds of its life.
     pub fn renew_at(&self) -> Timestamp {
         let life = self
@@ -191,7 +144,7 @@ impl Identity {
         Duration::try_from(self.renew_at().duration_since(now)).unwrap_or_default()
     }
 
-    /// Joins with a token and keeps what it brings.
+    /// Joins with a token and keeps what it brings. Each join has a key of its own.
     ///
     /// # Errors
     /// The token is for another name, or the controller is away or refuses; the key is kept for the next try.
@@ -207,24 +160,27 @@ impl Identity {
                 config: name.clone(),
             });
         }
-        let key_pem = key(directory)?;
+        let keys = Keys(directory);
+        let key_pem = keys.to_join_with()?;
         let tls = tls(&token.authority, None);
         let channel = connect(controller, tls).await?;
         let request = pb::JoinRequest {
             name: name.to_string(),
             secret: token.secret.clone().into(),
-            csr: request(&key_pem)?.into(),
+            csr: files::request(&key_pem)?.into(),
         };
         let answer = EnrollmentClient::new(channel).join(request).await;
-        Self::keep(directory, key_pem, answer)
+        let identity = Self::keep(directory, key_pem, answer)?;
+        keys.joined()?;
+        Ok(identity)
     }
 
-    /// Renews over an attached channel and keeps what it brings.
+    /// Renews over a channel that this certificate opened, and keeps what it brings.
     ///
     /// # Errors
     /// The controller is away or refuses.
     pub async fn renew(&self, directory: &Path, channel: Channel) -> Result<Self, IdentityError> {
-        let csr = request(&self.key_pem)?.into();
+        let csr = files::request(&self.key_pem)?.into();
         let answer = EnrollmentClient::new(channel)
             .renew(pb::RenewRequest { csr })
             .await;
@@ -236,12 +192,10 @@ impl Identity {
         key_pem: String,
         answer: Result<tonic::Response<pb::Credentials>, tonic::Status>,
     ) -> Result<Self, IdentityError> {
-        let credentials = answer
-            .map_err(|status| IdentityError::Refused(status.message().to_owned()))?
-            .into_inner();
+        let credentials = answer.map_err(|status| refusal(&status))?.into_inner();
         let bytes = credentials.encode_to_vec();
         let identity = Self::new(key_pem, credentials)?;
-        write(directory, CREDENTIALS_FILE, &bytes)?;
+        files::keep_credentials(directory, &bytes)?;
         Ok(identity)
     }
 
@@ -258,6 +212,19 @@ impl Identity {
             .collect();
         let identity = TlsIdentity::from_pem(chain, &self.key_pem);
         connect(controller, tls(&self.credentials.authority, Some(identity))).await
+    }
+}
+
+/// What the controller has decided is final; what went wrong is not.
+fn refusal(status: &tonic::Status) -> IdentityError {
+    let message = status.message().to_owned();
+    match status.code() {
+        Code::PermissionDenied
+        | Code::Unauthenticated
+        | Code::InvalidArgument
+        | Code::NotFound
+        | Code::Unimplemented => IdentityError::Refused(message),
+        _ => IdentityError::Unanswered(message),
     }
 }
 
@@ -290,88 +257,4 @@ async fn connect(controller: &str, tls: ClientTlsConfig) -> Result<Channel, Iden
         .connect()
         .await
         .map_err(unreachable)
-}
-
-/// The kept key, made first where there is none.
-fn key(directory: &Path) -> Result<String, IdentityError> {
-    let path = directory.join(KEY_FILE);
-    if let Some(bytes) = read(&path)? {
-        return String::from_utf8(bytes).map_err(|_| IdentityError::Damaged { path });
-    }
-    let pem = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?.serialize_pem();
-    write(directory, KEY_FILE, pem.as_bytes())?;
-    Ok(pem)
-}
-
-fn request(key_pem: &str) -> Result<Vec<u8>, IdentityError> {
-    let key = KeyPair::from_pem(key_pem)?;
-    let request = CertificateParams::new(Vec::new())?.serialize_request(&key)?;
-    Ok(request.der().to_vec())
-}
-
-fn read(path: &Path) -> Result<Option<Vec<u8>>, IdentityError> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(IdentityError::Io {
-            path: path.to_owned(),
-            what: "read",
-            source,
-        }),
-    }
-}
-
-/// Whole or not at all: a temporary file, synced, renamed, and the directory synced.
-fn write(directory: &Path, name: &str, content: &[u8]) -> Result<(), IdentityError> {
-    let path = directory.join(name);
-    let temporary = directory.join(format!("{name}.new"));
-    let steps = || {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, &path)?;
-        sync_directory(directory)
-    };
-    steps().map_err(|source| IdentityError::Io {
-        path: path.clone(),
-        what: "written",
-        source,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_second_process_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("state");
-        let first = StateDir::lock(&path).unwrap();
-        assert!(matches!(
-            StateDir::lock(&path),
-            Err(StateDirError::InUse { .. })
-        ));
-        drop(first);
-        assert!(StateDir::lock(&path).is_ok());
-    }
-
-    #[test]
-    fn a_key_is_made_once_and_lies_there_for_its_owner_only() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let directory = tempfile::tempdir().unwrap();
-        let first = key(directory.path()).unwrap();
-        assert_eq!(key(directory.path()).unwrap(), first);
-        assert!(!request(&first).unwrap().is_empty());
-        let mode = std::fs::metadata(directory.path().join(KEY_FILE))
-            .unwrap()
-            .permissions()
-            .mode();
-        assert_eq!(mode & 0o777, 0o600);
-    }
 }
