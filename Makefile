@@ -1,9 +1,10 @@
 # demo: the main job on loopback, with real processes; stays until Ctrl-C, or ends by itself with ONCE=1.
 # test: everything CI runs.      deps: what the tests need besides Rust (needs root where something is missing).
 # check: formatting and lints.   fmt: format the sources.
-# crash, power-cut, measure: the long trials and the figures behind docs/reliability.md; ARGS="--seed 7 --kills 100" changes them.
+# crash, power-cut, measure: the long trials and the figures behind docs/reliability.md; ARGS="--seed 7 --kills 100" changes them,
+# DEAD="--each 100" what measure does with dead sites. reliability: all of them.
 # bench: what a message costs, beside Postfix; QUICK=1 in under three minutes; figures also in target/bench.json.
-.PHONY: bench bins check crash demo deps fmt measure power-cut simulation test
+.PHONY: bench bins check crash demo deps fmt measure power-cut reliability simulation test
 
 CARGO ?= cargo
 
@@ -20,6 +21,16 @@ crash: bins
 measure: bins
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- index
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- cleaning
+	$(CARGO) run --quiet --release --bin dd-measure --locked -- dead-sites $(DEAD)
+
+# Everything behind docs/reliability.md, one after the other. Hours; needs a quiet machine and what power-cut needs.
+reliability: bins
+	$(MAKE) crash ARGS="--seed 2026 --round 100 --gap-ms 2 --feeders 8 --longest-ms 600"
+	$(MAKE) power-cut ARGS="--seed 2027 --gap-ms 4 --longest-ms 300"
+	$(MAKE) power-cut ARGS=--without-sync
+	$(MAKE) simulation
+	$(MAKE) measure
+	$(MAKE) measure DEAD="--each 100"
 
 # Needs root, for Postfix; the state lies below TMPDIR, which must be a disk.
 bench: deps bins

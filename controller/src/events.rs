@@ -49,6 +49,8 @@ impl Happened {
     /// Whether it concerns a site.
     pub fn is_about(&self, site: &str) -> bool {
         self.fields.iter().any(|(key, value)| match *key {
+            // `site NAME …`: what was done to it.
+            "what" if self.kind == "audit" => value.split(' ').nth(1) == Some(site),
             "site" => value == site,
             "sites" => value.split(',').any(|it| it == site),
             _ => false,
@@ -181,6 +183,7 @@ mod tests {
             ("sites", "office,homely", false),
             ("site", "homely", false),
             ("reply", "home", false),
+            ("what", "site home held", false),
         ] {
             assert_eq!(
                 about(key, value).is_about("home"),
@@ -188,5 +191,9 @@ mod tests {
                 "{key}={value}"
             );
         }
+        let mut done = about("what", "site home held until tomorrow");
+        done.kind = "audit";
+        assert!(done.is_about("home"));
+        assert!(!done.is_about("held"));
     }
 }

@@ -98,7 +98,9 @@ impl Acceptor for Entrance {
             Content::Inline(bytes) => Some(bytes.clone()),
             Content::Spooled(_) => None,
         };
+        let begun = stopwatch();
         let accepted = self.store.accept(submission).await?;
+        self.metrics.synced.observe_time(begun.elapsed());
         self.metrics.accepted.inc();
         let arrived = accepted.into_iter().map(|waiting| Arrived {
             waiting,
@@ -112,4 +114,12 @@ impl Acceptor for Entrance {
     async fn spool(&self) -> Result<Spooled, AcceptError> {
         self.store.spool().await
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a commit keeps a client waiting is measured where it waits"
+)]
+fn stopwatch() -> std::time::Instant {
+    std::time::Instant::now()
 }

@@ -22,6 +22,7 @@ pub mod intake;
 pub mod metrics;
 pub mod registry;
 pub mod sights;
+pub mod spread;
 pub mod store;
 pub mod tls;
 pub mod wakeup;
@@ -125,7 +126,7 @@ pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunErro
         dispatch: parts.dispatch(&store, clock, &registry, &notifier),
         store: store.clone(),
         registry,
-        metrics: metrics::Metrics::default(),
+        metrics: metrics::Metrics::new(doors.intake.refusals()),
         notifier,
     };
     let passwords = Arc::new(credentials::Passwords::default());
@@ -133,7 +134,7 @@ pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunErro
     parts.intake(doors.intake, &middle, &wakeup);
     let editor = editor(&middle, audit, &config);
     if let Some(listener) = doors.metrics {
-        parts.metrics(listener, &middle);
+        parts.metrics(listener, &middle, started);
     }
     parts.registry_copy(middle.registry.clone(), config.state_dir.clone());
     let dispatch = middle.dispatch.clone();

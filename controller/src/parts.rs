@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -121,15 +122,18 @@ impl Parts {
         self.intake.spawn(serving);
     }
 
-    pub(crate) fn metrics(&mut self, listener: TcpListener, middle: &Middle) {
+    pub(crate) fn metrics(&mut self, listener: TcpListener, middle: &Middle, started: Timestamp) {
         let sources = metrics::Sources {
             metrics: middle.metrics.clone(),
             store: middle.store.clone(),
+            registry: middle.registry.clone(),
             dispatch: middle.dispatch.clone(),
             notifier: middle.notifier.clone(),
+            started,
+            stopping: self.stop.subscribe(),
         };
         self.running.spawn(async {
-            report(metrics::serve(listener, sources).await);
+            report(metrics::door::serve(listener, sources).await);
             "metrics"
         });
     }

@@ -156,6 +156,7 @@ impl<'a> Run<'a> {
         let around = Arc::new(Surroundings {
             settings: Arc::new(settings),
             directory: Arc::new(Registry(dialogue.space)),
+            refusals: Arc::default(),
         });
         let entropy = StdRng::seed_from_u64(1);
         Self {

@@ -1,12 +1,15 @@
 //! `ddadm`, as a script calls it.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use serde_json::Value;
 
 use crate::process::program;
+use crate::wait::{PATIENCE, until};
 
 /// `ddadm` for one controller, over its socket.
 #[derive(Debug, Clone)]
@@ -127,5 +130,63 @@ impl std::fmt::Display for Outcome {
             "`ddadm {}` (exit {}): {}{}",
             self.command, self.code, self.stdout, self.stderr
         )
+    }
+}
+
+/// A command that goes on, line after line. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Watching {
+    child: std::process::Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Ddadm {
+    /// Starts a command that goes on until its reader has enough.
+    ///
+    /// # Panics
+    /// There is no such program.
+    pub fn start(&self, args: &[&str]) -> Watching {
+        let mut command = Command::new(program("ddadm"));
+        command.arg("--socket").arg(&self.socket).args(args);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        let mut child = child.expect("ddadm can be run");
+        let stdout = child.stdout.take().expect("standard output is a pipe");
+        let lines = Arc::<Mutex<Vec<String>>>::default();
+        let told = Arc::clone(&lines);
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                told.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(line);
+            }
+        });
+        Watching { child, lines }
+    }
+}
+
+impl Watching {
+    /// What it has said so far.
+    pub fn lines(&self) -> Vec<String> {
+        let lines = self.lines.lock();
+        lines.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until it ends by itself; its exit code.
+    ///
+    /// # Panics
+    /// It does not end, or is killed.
+    pub fn ended(&mut self) -> i32 {
+        let status = until("ddadm to end", PATIENCE, || {
+            self.child.try_wait().ok().flatten()
+        });
+        status.code().expect("nobody killed it")
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        // Errors here mean that it has already ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

@@ -31,6 +31,7 @@ pub mod loopback;
 pub mod measure;
 pub mod postfix;
 pub mod process;
+pub mod scrape;
 pub mod secure;
 pub mod site;
 pub mod submit;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -37,6 +38,9 @@ impl std::fmt::Debug for Observer {
         f.write_str("Observer")
     }
 }
+
+/// What `/proc` counts processor time in: USER_HZ is 100 on Linux.
+const TICK_MS: u64 = 10;
 
 /// How many lines of an observed program are kept, at least.
 const KEPT: usize = 1_000;
@@ -127,15 +131,41 @@ impl Process {
     /// # Panics
     /// It has ended.
     pub fn peak_memory(&self) -> u64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    /// The memory it has resident, in bytes.
+    ///
+    /// # Panics
+    /// It has ended.
+    pub fn memory(&self) -> u64 {
+        self.status_bytes("VmRSS:")
+    }
+
+    fn status_bytes(&self, field: &str) -> u64 {
         let path = PathBuf::from(format!("/proc/{}/status", self.pid()));
         let status = std::fs::read_to_string(&path).expect("the process runs");
         let kilobytes: u64 = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .find_map(|line| line.strip_prefix(field))
             .and_then(|rest| rest.trim().strip_suffix(" kB"))
             .and_then(|number| number.trim().parse().ok())
-            .expect("a process has a VmHWM");
+            .unwrap_or_else(|| panic!("a process has a {field}"));
         kilobytes * 1024
+    }
+
+    /// The processor time it has used, in all its threads.
+    ///
+    /// # Panics
+    /// It has ended.
+    pub fn processor_time(&self) -> Duration {
+        let path = PathBuf::from(format!("/proc/{}/stat", self.pid()));
+        let stat = std::fs::read_to_string(&path).expect("the process runs");
+        // proc_pid_stat(5): the name, in brackets, may hold anything; utime and stime are fields 14 and 15.
+        let (_, fields) = stat.rsplit_once(')').expect("the name is in brackets");
+        let fields = fields.split_whitespace().skip(11).take(2);
+        let ticks: u64 = fields.filter_map(|field| field.parse::<u64>().ok()).sum();
+        Duration::from_millis(ticks * TICK_MS)
     }
 
     /// `kill -9`, and waits for the end.

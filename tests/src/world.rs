@@ -111,6 +111,8 @@ impl World {
         world.write(&world.path().join("mail.pem"), identity.chain_pem());
         world.write(&world.path().join("mail.key"), identity.key_pem());
         world.start_controller();
+        // A site is added only when it is known that no mail waits under its name.
+        world.all_known();
         world.import(AUTHORITY, &world.ca);
         for address in &OUTBOUND[..count] {
             world.add_agent(&format!("out{}", address.octets()[3] - 1), *address);
@@ -316,6 +318,23 @@ impl World {
         args.extend(["--cert-name", &domain]);
         args.extend(more);
         let _ = self.ddadm().run(&args).done();
+    }
+
+    /// What answers at `address` is the site `name` from now on, which is registered where it was not.
+    ///
+    /// # Panics
+    /// It is refused.
+    pub fn home_moves(&self, name: &str, address: SocketAddr) {
+        if self.ddadm().run(&["site", "show", name]).code == 4 {
+            return self.add_home(name, address, &[]);
+        }
+        let host = format!("{name}.dyn.example");
+        self.dns.set(&host, &[address.ip()]);
+        let host = format!("{host}:{}", address.port());
+        let _ = self
+            .ddadm()
+            .run(&["site", "set", name, "--host", &host])
+            .done();
     }
 
     /// `ddadm site show`.

@@ -24,12 +24,41 @@ struct View {
     /// How far it is, while not all is known.
     reading: Option<Reading>,
     queued: Queued,
+    disk: Disk,
     /// Sites in each state.
     sites: BTreeMap<String, u64>,
     agents_connected: u32,
+    /// Agents in each state.
+    agents: BTreeMap<String, u32>,
+    /// Sites that one agent reaches and another does not.
+    agents_differ: Vec<String>,
+    /// Sites whose refused mail is kept.
+    keeps_refused: Vec<String>,
+    /// Sites that have used most of a quota, fullest first.
+    quotas: Vec<QuotaUse>,
+    notifications_waiting: u64,
     in_doubt: u64,
     duplicates: u64,
     alarms: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Disk {
+    free_bytes: u64,
+    min_free_bytes: u64,
+    log_bytes: u64,
+    live_bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct QuotaUse {
+    site: String,
+    percent: u32,
+    messages: u64,
+    /// Without one there is none.
+    quota_messages: Option<u64>,
+    bytes: u64,
+    quota_bytes: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -52,6 +81,8 @@ struct Reading {
 struct Queued {
     messages: u64,
     bytes: u64,
+    /// When the oldest of it has come.
+    oldest: Option<String>,
 }
 
 fn answer(status: pb::StatusResponse) -> Answer {
@@ -61,6 +92,7 @@ fn answer(status: pb::StatusResponse) -> Answer {
 
 fn view(status: pb::StatusResponse) -> View {
     let listeners = status.listeners.unwrap_or_default();
+    let disk = status.disk.unwrap_or_default();
     View {
         version: status.version,
         hostname: status.hostname,
@@ -81,6 +113,13 @@ fn view(status: pb::StatusResponse) -> View {
         queued: Queued {
             messages: status.queued_messages,
             bytes: status.queued_bytes,
+            oldest: time(status.oldest_ms),
+        },
+        disk: Disk {
+            free_bytes: disk.free_bytes,
+            min_free_bytes: disk.min_free_bytes,
+            log_bytes: disk.log_bytes,
+            live_bytes: disk.live_bytes,
         },
         sites: status
             .sites
@@ -88,9 +127,30 @@ fn view(status: pb::StatusResponse) -> View {
             .map(|it| (it.state, it.sites))
             .collect(),
         agents_connected: status.agents_connected,
+        agents: status
+            .agents
+            .into_iter()
+            .map(|it| (it.state, it.agents))
+            .collect(),
+        agents_differ: status.agents_differ,
+        keeps_refused: status.keeps_refused,
+        quotas: status.quotas.into_iter().map(quota).collect(),
+        notifications_waiting: status.notifications_waiting,
         in_doubt: status.in_doubt,
         duplicates: status.duplicates,
         alarms: status.alarms,
+    }
+}
+
+fn quota(used: pb::QuotaUse) -> QuotaUse {
+    let given = |quota: u64| (quota > 0).then_some(quota);
+    QuotaUse {
+        site: used.site,
+        percent: used.percent,
+        messages: used.messages,
+        quota_messages: given(used.quota_messages),
+        bytes: used.bytes,
+        quota_bytes: given(used.quota_bytes),
     }
 }
 
@@ -102,6 +162,12 @@ fn page(status: &pb::StatusResponse) -> String {
     page.lines("ALARM", status.alarms.iter().map(String::as_str));
     page.line("Started", &time_shown(status.started_ms));
     page.line("Queued", &queued(status));
+    if let Some(oldest) = time(status.oldest_ms) {
+        page.line("Oldest", &format!("of {oldest}"));
+    }
+    if let Some(disk) = &status.disk {
+        page.line("Disk", &room(disk));
+    }
     let sites: Vec<String> = status
         .sites
         .iter()
@@ -116,7 +182,21 @@ fn page(status: &pb::StatusResponse) -> String {
             sites.join(", ")
         },
     );
-    page.line("Agents", &format!("{} connected", status.agents_connected));
+    page.line("Agents", &agents(status));
+    for (label, sites) in [
+        ("Agents differ", &status.agents_differ),
+        ("Refused, kept", &status.keeps_refused),
+    ] {
+        if !sites.is_empty() {
+            page.line(label, &sites.join(", "));
+        }
+    }
+    let quotas: Vec<String> = status.quotas.iter().map(quota_line).collect();
+    page.lines("Quota", quotas.iter().map(String::as_str));
+    if status.notifications_waiting > 0 {
+        let waiting = count(status.notifications_waiting, "report", "reports");
+        page.line("Smarthost", &format!("{waiting} to senders waiting"));
+    }
     page.line("In doubt", &status.in_doubt.to_string());
     page.line("Duplicates", &status.duplicates.to_string());
     let off = pb::Listeners::default();
@@ -139,6 +219,49 @@ fn page(status: &pb::StatusResponse) -> String {
         );
     }
     page.into_text()
+}
+
+fn room(disk: &pb::Disk) -> String {
+    format!(
+        "{} free, mail is taken down to {}; the log has {}, of which {} wait",
+        bytes_shown(disk.free_bytes),
+        bytes_shown(disk.min_free_bytes),
+        bytes_shown(disk.log_bytes),
+        bytes_shown(disk.live_bytes),
+    )
+}
+
+fn agents(status: &pb::StatusResponse) -> String {
+    let states = status.agents.iter().filter(|it| it.agents > 0);
+    let states: Vec<String> = states
+        .map(|it| format!("{} {}", it.agents, it.state))
+        .collect();
+    match states.is_empty() {
+        true => format!("{} connected", status.agents_connected),
+        false => states.join(", "),
+    }
+}
+
+fn quota_line(used: &pb::QuotaUse) -> String {
+    let of = |used: String, quota: u64, shown: String| match quota {
+        0 => used,
+        _ => format!("{used} of {shown}"),
+    };
+    format!(
+        "{}: {} % ({}, {})",
+        used.site,
+        used.percent,
+        of(
+            count(used.messages, "message", "messages"),
+            used.quota_messages,
+            used.quota_messages.to_string()
+        ),
+        of(
+            bytes_shown(used.bytes),
+            used.quota_bytes,
+            bytes_shown(used.quota_bytes)
+        ),
+    )
 }
 
 fn queued(status: &pb::StatusResponse) -> String {
@@ -200,6 +323,34 @@ mod tests {
                 },
             ],
             agents_connected: 2,
+            agents: vec![
+                pb::AgentCount {
+                    state: "connected".into(),
+                    agents: 2,
+                },
+                pb::AgentCount {
+                    state: "unhealthy".into(),
+                    agents: 1,
+                },
+            ],
+            disk: Some(pb::Disk {
+                free_bytes: 40 << 30,
+                min_free_bytes: 1 << 30,
+                log_bytes: 128 << 20,
+                live_bytes: 4_600_000,
+            }),
+            oldest_ms: 1_799_000_000_000,
+            agents_differ: vec!["home".into()],
+            keeps_refused: vec!["office".into(), "shop".into()],
+            quotas: vec![pb::QuotaUse {
+                site: "office".into(),
+                percent: 95,
+                messages: 95,
+                quota_messages: 100,
+                bytes: 4_000_000,
+                quota_bytes: 0,
+            }],
+            notifications_waiting: 3,
             in_doubt: 1,
             duplicates: 0,
             alarms: vec![

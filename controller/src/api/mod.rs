@@ -26,6 +26,7 @@ pub mod registry;
 pub mod roles;
 mod seats;
 pub mod sites;
+mod standing;
 mod status;
 pub mod watch;
 

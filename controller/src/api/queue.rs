@@ -76,9 +76,13 @@ impl pb::queue_server::Queue for Queue {
         &self,
         request: Request<pb::DeliverySelection>,
     ) -> Result<Response<pb::Changed>, Status> {
+        let who = caller(&request);
         let ids = self.selected(request.into_inner()).await?;
+        let shown: Vec<String> = ids.iter().map(ToString::to_string).collect();
         let retried = self.0.dispatch.retry(ids).await;
         let deliveries = retried.map_err(|_| in_hand())?;
+        let what = format!("mail retried: {}", shown.join(", "));
+        self.0.editor.audit(now(), who.who(), &what);
         Ok(Response::new(pb::Changed { deliveries }))
     }
 

@@ -160,13 +160,17 @@ impl pb::sites_server::Sites for Sites {
         &self,
         request: Request<pb::ReleaseRequest>,
     ) -> Result<Response<pb::ReleaseOutcome>, Status> {
-        let asker = Asker::Operator(caller(&request).who().to_owned());
+        let who = caller(&request).who().to_owned();
+        let asker = Asker::Operator(who.clone());
         let request = request.into_inner();
         let site = self.any_site(&request.name)?;
         let wait = match request.wait_ms {
             0 => None,
             ms => Some(Duration::from_millis(ms)),
         };
+        // Before it is waited for what comes of it.
+        let what = format!("site {} released", site.name);
+        self.0.editor.audit(now(), &who, &what);
         let released = self.0.wakeup.release(&site.name, &asker, wait).await;
         released
             .map(|released| Response::new(outcome(released)))

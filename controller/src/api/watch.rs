@@ -1,20 +1,16 @@
 //! `dd.v1.Watch`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dd_proto::name::SiteName;
 use dd_proto::pb;
-use dd_proto::site::Site;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
 
 use super::produced::{Items, Produced};
-use super::{Context, Knowledge, now, status};
-use crate::dsn::smarthost;
+use super::{Context, now, status};
 use crate::events::{self, Happened};
-use crate::store::{Progress, Stage};
 
 /// Entries where nobody says how many.
 const AUDIT_SHOWN: usize = 50;
@@ -76,45 +72,7 @@ impl pb::watch_server::Watch for Watch {
         &self,
         _: Request<pb::StatusRequest>,
     ) -> Result<Response<pb::StatusResponse>, Status> {
-        let context = &self.0;
-        let total = context.store.total();
-        let counters = context.dispatch.counters().await;
-        let agents = context.dispatch.agent_views().await;
-        let connected = agents.iter().filter(|it| it.state != "disconnected");
-        let connected = u32::try_from(connected.count()).unwrap_or(u32::MAX);
-        let mut alarms = context.registry.alarms();
-        let authorities = context.registry.authorities();
-        alarms.extend(authorities.iter().flat_map(|it| it.alarms(now())));
-        alarms.extend(context.store.alarms());
-        alarms.extend(context.facts.alarms.iter().cloned());
-        if context.registry.agents().is_empty() {
-            alarms
-                .push("no agent is registered: run `ddadm agent add NAME --address IP`".to_owned());
-        } else if connected == 0 {
-            alarms.push("no agent is connected: mail waits until one is".to_owned());
-        }
-        let unsent = context.store.count(&smarthost::name()).messages;
-        let held = |site: Arc<Site>| site.hold.is_some();
-        if unsent > 0 && context.registry.smarthost().is_some_and(held) {
-            alarms.push(format!(
-                "{unsent} notifications wait, for no smarthost is configured: set `smarthost` in [notify] and start again"
-            ));
-        }
-        Ok(Response::new(pb::StatusResponse {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            hostname: context.facts.hostname.clone(),
-            listeners: Some(context.facts.listeners.clone()),
-            all_known: context.knows_all() == Knowledge::Complete,
-            queued_messages: total.messages,
-            queued_bytes: total.bytes,
-            started_ms: context.facts.started.as_millisecond(),
-            sites: self.sites_by_state().await,
-            agents_connected: connected,
-            in_doubt: counters.in_doubt,
-            duplicates: counters.duplicates,
-            alarms,
-            reading: reading(context.store.progress()),
-        }))
+        Ok(Response::new(super::standing::look(&self.0, now()).await))
     }
 }
 
@@ -159,35 +117,4 @@ fn shown(event: &Happened) -> pb::LiveEvent {
         fields: event.fields.iter().map(field).collect(),
         lost: 0,
     }
-}
-
-impl Watch {
-    async fn sites_by_state(&self) -> Vec<pb::SiteCount> {
-        let mut counts = BTreeMap::new();
-        let mut views = self.0.dispatch.site_views().await;
-        views.retain(|(name, _)| name.as_str() != smarthost::NAME);
-        for (_, view) in views {
-            *counts.entry(view.state).or_default() += 1;
-        }
-        let count = |(state, sites): (&str, u64)| pb::SiteCount {
-            state: state.to_owned(),
-            sites,
-        };
-        counts.into_iter().map(count).collect()
-    }
-}
-
-/// What is being done until all is known; None then.
-fn reading(progress: Progress) -> Option<pb::Reading> {
-    let what = match progress.stage {
-        Stage::Opening | Stage::Checking => "checking",
-        Stage::Rebuilding => "rebuilding",
-        Stage::NoRoom { .. } => "no-room",
-        Stage::Done => return None,
-    };
-    Some(pb::Reading {
-        what: what.to_owned(),
-        percent: u32::try_from(progress.percent()).unwrap_or(100),
-        records: progress.records,
-    })
 }

@@ -11,12 +11,14 @@ use dd_proto::name::{AgentName, SiteName};
 use super::agents::Registered;
 use super::event::{Effect, Now, Turn};
 use super::happened::{Watched, What};
-use super::kept::Trust;
+use super::kept::{Parked, Trust};
 use super::lease::LEASE;
 use super::release::{Release, Waiter};
 use super::site::{Again, Phase};
 use super::state::{State, wall_of};
-use super::{AgentView, AttachmentId, ClockAlarm, Counters, LeaseHeld, Released, SiteView};
+use super::{
+    AgentView, AttachmentId, ClockAlarm, Counters, LeaseHeld, Released, SiteState, SiteView,
+};
 
 impl State {
     pub(super) fn release(
@@ -138,13 +140,33 @@ impl State {
         self.clock.alarm(shortest.unwrap_or(Duration::MAX))
     }
 
+    /// Phases that are not quite what people are told.
+    fn shown(&self, phase: Phase, now: Duration) -> Phase {
+        match phase {
+            // Nobody knows yet that nothing waits.
+            Phase::Idle if !self.knows_all() => Phase::Ready(now),
+            phase => phase,
+        }
+    }
+
+    pub(super) fn site_states(&self) -> Vec<SiteState> {
+        let sites = self.sites.iter().map(|(name, queue)| {
+            let (state, why) = self.shown(queue.phase, Duration::ZERO).words();
+            SiteState {
+                site: name.clone(),
+                state,
+                why,
+                agents_differ: queue.verdicts.differ(),
+                keeps_refused: queue.kept.parked == Parked::Maybe,
+                refuses_all: queue.kept.trust == Trust::Misconfigured,
+            }
+        });
+        sites.collect()
+    }
+
     pub(super) fn site_view(&self, name: &SiteName, now: Now) -> Option<SiteView> {
         let queue = self.sites.get(name)?;
-        let phase = match queue.phase {
-            // Nobody knows yet that nothing waits.
-            Phase::Idle if !self.knows_all() => Phase::Ready(now.monotonic),
-            phase => phase,
-        };
+        let phase = self.shown(queue.phase, now.monotonic);
         let (state, why) = phase.words();
         let at = match phase {
             Phase::Waiting(_, at) | Phase::Ready(at) => Some(at),

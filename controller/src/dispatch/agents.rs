@@ -8,11 +8,16 @@ use dd_proto::name::{AgentName, SiteName};
 use jiff::Timestamp;
 
 use super::lease::{GRACE, LEASE, Occupies};
+use super::site::Seems;
 use super::standing::{Leaves, Terms};
 use super::{AgentView, AttachmentId, Hello};
 
 /// Deliveries out for each session of a site; and for each slot of an agent, for a session takes a slot.
 pub(super) const WINDOW: u32 = 16;
+
+/// One probe in so many is kept for sites that seem to be up: thousands of dead ones may hang in all the others for as long
+/// as a connect may take.
+const RESERVED: u32 = 8;
 
 #[derive(Debug, Default)]
 pub(super) struct Agent {
@@ -94,14 +99,22 @@ impl Attached {
         }
     }
 
-    pub(super) fn has_room_for(&self, what: Occupies, now: Duration) -> bool {
-        let lease_lasts = self.lease_until() > now + GRACE;
-        self.work == TakesWork::Yes
-            && lease_lasts
-            && match what {
-                Occupies::Probe => self.probing < self.probes,
-                Occupies::Place => self.places < self.slots.saturating_mul(WINDOW),
-            }
+    /// For a message to a proved site.
+    pub(super) fn has_place(&self, now: Duration) -> bool {
+        self.may_lease(now) && self.places < self.slots.saturating_mul(WINDOW)
+    }
+
+    /// For a site that is not proved.
+    pub(super) fn has_probe_for(&self, seems: Seems, now: Duration) -> bool {
+        let most = match seems {
+            Seems::Up => self.probes,
+            Seems::Silent => self.probes - self.probes / RESERVED,
+        };
+        self.may_lease(now) && self.probing < most
+    }
+
+    fn may_lease(&self, now: Duration) -> bool {
+        self.work == TakesWork::Yes && self.lease_until() > now + GRACE
     }
 
     pub(super) fn take(&mut self, what: Occupies) {

@@ -218,6 +218,8 @@ pub(crate) enum By {
         address: String,
         proof: String,
         delays: Delays,
+        /// When its answer was reported; monotonic.
+        told: Duration,
     },
     /// Its time was over.
     Lifetime,

@@ -79,6 +79,7 @@ impl State {
             agent: name.clone(),
             attachment: id,
             waiting: in_hand.back.take(),
+            since: now,
             until: now + LEASE,
             occupies: Occupies::Place,
             dot: Dot::NotSeen,

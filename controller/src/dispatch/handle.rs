@@ -16,7 +16,7 @@ use super::event::{Event, NotLoaded};
 use super::happened::Happened;
 use super::{
     AgentEvent, AgentView, Arrived, Attachment, AttachmentId, ClockAlarm, Counters, Hello, InHand,
-    LeaseHeld, Released, SiteView, Terms,
+    LeaseHeld, Measured, Released, SiteState, SiteView, Terms,
 };
 
 /// What the loop is told.
@@ -52,6 +52,7 @@ pub(super) enum Ask {
     Drain(oneshot::Sender<()>),
     Site(SiteName, oneshot::Sender<Option<SiteView>>),
     Sites(oneshot::Sender<Vec<(SiteName, SiteView)>>),
+    States(oneshot::Sender<Vec<SiteState>>),
     Agents(oneshot::Sender<Vec<AgentView>>),
     IsOut(Vec<DeliveryId>, oneshot::Sender<Vec<DeliveryId>>),
     Counters(oneshot::Sender<Counters>),
@@ -60,6 +61,7 @@ pub(super) enum Ask {
 /// Speaks to the loop. Once the loop has ended, questions are answered with nothing; the process is at its end then.
 #[derive(Debug, Clone)]
 pub struct Handle {
+    pub(super) measured: Arc<Measured>,
     pub(super) inputs: mpsc::Sender<Input>,
     pub(super) agents: mpsc::Sender<(AttachmentId, AgentEvent)>,
     pub(super) ended: mpsc::UnboundedSender<AttachmentId>,
@@ -201,6 +203,11 @@ impl Handle {
         self.ask(Ask::Sites).await.unwrap_or_default()
     }
 
+    /// How every site stands, in short: cheap, however many there are.
+    pub async fn site_states(&self) -> Vec<SiteState> {
+        self.ask(Ask::States).await.unwrap_or_default()
+    }
+
     pub async fn agent_views(&self) -> Vec<AgentView> {
         self.ask(Ask::Agents).await.unwrap_or_default()
     }
@@ -209,6 +216,11 @@ impl Handle {
     pub async fn is_out(&self, deliveries: Vec<DeliveryId>) -> Vec<DeliveryId> {
         let out = self.ask(|sender| Ask::IsOut(deliveries, sender)).await;
         out.unwrap_or_default()
+    }
+
+    /// What is counted without asking the loop.
+    pub fn measured(&self) -> &Measured {
+        &self.measured
     }
 
     pub async fn counters(&self) -> Counters {

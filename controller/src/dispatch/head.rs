@@ -12,7 +12,7 @@ use super::backoff::{later, until};
 use super::event::{Effect, Turn};
 use super::kept::{PARKED, Trust, is_parked};
 use super::site::{
-    Again, OldPlan, Pass, Phase, Progress, Queued, Reading, Rest, SiteQueue, Spread, Why,
+    Again, OldPlan, Pass, Phase, Progress, Queued, Reading, Rest, Seems, SiteQueue, Spread, Why,
     is_twice_broken,
 };
 use super::state::State;
@@ -279,11 +279,17 @@ impl State {
             return;
         };
         match queue.phase {
-            Phase::Ready(_) if !matches!(queue.queued, Queued::ForProbe | Queued::ForAgent) => {
-                queue.queued = Queued::ForProbe;
-                match queue.answered {
-                    Progress::Some => self.answering.push_back(name.clone()),
-                    Progress::None => self.silent.push_back(name.clone()),
+            // Those that are pinned come back when one of their agents can take them.
+            Phase::Ready(_) if queue.queued != Queued::ForAgent => {
+                let seems = queue.seems();
+                // One that is asked for meanwhile does not wait among the silent ones any more.
+                let better = queue.queued == Queued::ForProbe(Seems::Silent) && seems == Seems::Up;
+                if better || !matches!(queue.queued, Queued::ForProbe(_)) {
+                    queue.queued = Queued::ForProbe(seems);
+                    match seems {
+                        Seems::Up => self.answering.push_back(name.clone()),
+                        Seems::Silent => self.silent.push_back(name.clone()),
+                    }
                 }
             }
             Phase::Flowing if queue.queued != Queued::ForPlace => {

@@ -63,6 +63,8 @@ impl State {
             return;
         };
         if came == Came::Live {
+            let took = turn.now.monotonic.saturating_sub(leased.since);
+            self.measured.reported(&report, took);
             self.move_site(agent, &report, &leased, turn);
         }
         match leased.waiting {
@@ -216,6 +218,7 @@ impl State {
             address: report.observed.peer.clone(),
             proof: report.observed.proof.clone(),
             delays: report.delays,
+            told: turn.now.monotonic,
         };
         let evidence = Evidence {
             by,

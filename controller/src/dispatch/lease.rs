@@ -76,7 +76,8 @@ pub(super) struct Leased {
     pub(super) attachment: AttachmentId,
     /// None for a lease of an earlier start that goes on: the store knows it.
     pub(super) waiting: Option<Waiting>,
-    /// Monotonic.
+    /// When it was given or taken over, and until when it lasts; monotonic.
+    pub(super) since: Duration,
     pub(super) until: Duration,
     pub(super) occupies: Occupies,
     pub(super) dot: Dot,

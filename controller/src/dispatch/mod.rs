@@ -28,6 +28,7 @@ mod head;
 mod judge;
 mod kept;
 mod lease;
+mod measured;
 mod moves;
 mod notify;
 mod perform;
@@ -69,6 +70,8 @@ pub(crate) use event::Now;
 pub use handle::Handle;
 pub use happened::{Happened, What};
 pub use lease::{BEAT, LEASE};
+pub(crate) use measured::MICROS;
+pub use measured::Measured;
 #[cfg(test)]
 pub(crate) use run::{Chance, start_with};
 pub use run::{Settings, start};
@@ -255,6 +258,20 @@ pub enum Released {
         deferred: u64,
         failed: u64,
     },
+}
+
+/// How a site stands, in short.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SiteState {
+    pub site: SiteName,
+    /// As [`SiteView::state`] and [`SiteView::why`].
+    pub state: &'static str,
+    pub why: Option<&'static str>,
+    /// One agent reached it, another did not.
+    pub agents_differ: bool,
+    /// Mail that it refused, and that may be its own fault, is kept.
+    pub keeps_refused: bool,
+    pub refuses_all: bool,
 }
 
 /// A site as operators see it.

@@ -16,7 +16,7 @@ use super::happened::{Watched, What};
 use super::judge::{accepted_all, accepted_some};
 use super::kept::Trust;
 use super::lease::{Freshness, Leased, Occupies};
-use super::site::{DEFERRED_IN_ROW, OldPlan, Phase, Progress, Rest, Why};
+use super::site::{DEFERRED_IN_ROW, OldPlan, Phase, Progress, Rest, Seems, Why};
 use super::state::{State, wall_of};
 use super::verdicts::Turns;
 use super::{Ended, LastAttempt, LastRefusal, Proved, Released};
@@ -51,6 +51,7 @@ impl State {
             return;
         };
         let attempt = last_attempt(agent, report, turn.now.wall);
+        self.measured.attempted(attempt.outcome);
         if self.watched == Watched::Yes {
             let (delivery, attempt) = (report.lease.delivery.clone(), attempt.clone());
             self.happened.push(What::Attempted { delivery, attempt });
@@ -197,7 +198,7 @@ impl State {
         let wait = after_failure(queue.site.schedule.retry_interval, turn.rng);
         let at = now.monotonic + wait;
         queue.progress = Progress::None;
-        queue.answered = Progress::None;
+        queue.seems = Seems::Silent;
         queue.deferred_in_row = 0;
         if matches!(why, Why::Down | Why::WrongHost | Why::Refused) {
             queue.kept.doubt();
@@ -243,7 +244,7 @@ impl State {
             return;
         }
         queue.sessions.insert(session);
-        queue.answered = Progress::Some;
+        queue.seems = Seems::Up;
         queue.verdicts.reached(agent, turn.now.wall);
         if queue.phase != Phase::Proving {
             return;
@@ -255,6 +256,8 @@ impl State {
                 .and_then(|hand| hand.leased.as_mut());
             if let Some(leased) = leased {
                 leased.occupies = Occupies::Place;
+                let took = turn.now.monotonic.saturating_sub(leased.since);
+                self.measured.proved.observe_time(took);
                 let agent = self.agents.get_mut(agent);
                 if let Some(attached) = agent.and_then(|agent| agent.attached.as_mut()) {
                     attached.free(Occupies::Probe);

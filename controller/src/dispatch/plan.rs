@@ -13,10 +13,11 @@ use dd_proto::name::{AgentName, SiteName};
 
 use super::Order;
 use super::agents::{Agent, Heard, TakesWork};
+use super::backoff::until as until_now;
 use super::event::{Assign, Effect, Turn};
 use super::lease::{Dot, Freshness, Leased, Occupies};
 use super::release::Begun;
-use super::site::{OldPlan, Phase, Progress, Queued, SiteQueue};
+use super::site::{OldPlan, Phase, Progress, Queued, Seems, SiteQueue};
 use super::state::State;
 use crate::store::Waiting;
 
@@ -29,25 +30,29 @@ impl State {
         }
     }
 
-    /// Sites that answered when they were last tried go first.
+    /// Sites that seem to be up go first, and some probes are theirs alone.
     fn assign_canaries(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.monotonic;
         self.pinned_may_try(turn);
         for _ in 0..self.answering.len() + self.silent.len() {
-            if self.with_room(now).next().is_none() {
-                return;
-            }
-            let Some(name) = self
-                .answering
-                .pop_front()
-                .or_else(|| self.silent.pop_front())
-            else {
+            let (seems, queue) = match self.answering.is_empty() {
+                false => (Seems::Up, &mut self.answering),
+                true => (Seems::Silent, &mut self.silent),
+            };
+            let Some(name) = queue.pop_front() else {
                 return;
             };
+            if self.with_probe_for(seems, now).next().is_none() {
+                match seems {
+                    Seems::Up => self.answering.push_front(name),
+                    Seems::Silent => self.silent.push_front(name),
+                }
+                return;
+            }
             let Some(queue) = self.sites.get_mut(&name) else {
                 continue;
             };
-            if queue.queued == Queued::ForProbe {
+            if queue.queued == Queued::ForProbe(seems) {
                 queue.queued = Queued::No;
             }
             let may_be_tried = matches!(queue.phase, Phase::Ready(from) if from <= now)
@@ -66,10 +71,14 @@ impl State {
         }
     }
 
-    fn with_room(&self, now: Duration) -> impl Iterator<Item = (&AgentName, &Agent)> {
+    fn with_probe_for(
+        &self,
+        seems: Seems,
+        now: Duration,
+    ) -> impl Iterator<Item = (&AgentName, &Agent)> {
         self.agents.iter().filter(move |(_, agent)| {
             let attached = agent.attached.as_ref();
-            attached.is_some_and(|attached| attached.has_room_for(Occupies::Probe, now))
+            attached.is_some_and(|attached| attached.has_probe_for(seems, now))
         })
     }
 
@@ -80,7 +89,7 @@ impl State {
             Some(release) if release.was_tried_by(name) => u8::MAX,
             _ => queue.verdicts.rank(name),
         };
-        let eligible = self.with_room(now);
+        let eligible = self.with_probe_for(queue.seems(), now);
         let eligible = eligible.filter(|(name, _)| queue.site.may_go_through(name));
         let best = eligible.min_by_key(|(name, agent)| (rank(name), agent.load()));
         best.map(|(name, _)| name.clone())
@@ -111,7 +120,7 @@ impl State {
         let carrier = carrier.filter(|it| queue.out > 0 && queue.site.may_go_through(it));
         let attached = carrier.and_then(|c| self.agents.get(c)?.attached.as_ref());
         match (carrier, attached) {
-            (Some(carrier), Some(attached)) if attached.has_room_for(Occupies::Probe, now) => {
+            (Some(carrier), Some(attached)) if attached.has_probe_for(queue.seems(), now) => {
                 Pick::Agent(carrier.clone())
             }
             (Some(_), Some(_)) => Pick::Later,
@@ -140,7 +149,7 @@ impl State {
         let now = turn.now.monotonic;
         loop {
             let attached = self.agents.get_mut(agent).and_then(|a| a.attached.as_mut());
-            let Some(attached) = attached.filter(|a| a.has_room_for(Occupies::Place, now)) else {
+            let Some(attached) = attached.filter(|a| a.has_place(now)) else {
                 return;
             };
             let Some(name) = attached.turns.pop_front() else {
@@ -193,12 +202,17 @@ impl State {
         waiting.in_doubt |= self.barrier.casts_doubt_on(&waiting);
         let freshness = begin(queue);
         queue.out += 1;
+        if waiting.attempts == 0 {
+            let waited = until_now(waiting.arrived, turn.now.wall);
+            self.measured.assigned.observe_time(waited);
+        }
         let generation = self.generations.next();
         let leased = Leased {
             generation,
             agent: name.clone(),
             attachment: id,
             waiting: Some(waiting.clone()),
+            since: turn.now.monotonic,
             until,
             occupies,
             dot: Dot::NotSeen,

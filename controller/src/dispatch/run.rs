@@ -28,7 +28,7 @@ use super::actions::Asked;
 use super::backing::{Backing, NotRead, StoreFailed};
 use super::cache::{Cache, Cached};
 use super::clock::{Clock, MachineClock};
-use super::event::{Assign, Effect, Event, Now, Settle};
+use super::event::{Assign, By, Effect, Event, Now, Settle};
 use super::handle::{Ask, Handle, Input};
 use super::happened::{self, Happened, Watched, What};
 use super::perform::INLINE;
@@ -124,6 +124,7 @@ pub(crate) fn start_with<S: Backing, C: Clock>(
         last_number: 0,
     };
     let handle = Handle {
+        measured: dispatch.state.measured.clone(),
         inputs: inputs_in,
         agents: events_in,
         ended: ended_in,
@@ -343,6 +344,9 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
             Ask::Sites(answer) => {
                 let _ = answer.send(self.state.site_views(self.now()));
             }
+            Ask::States(answer) => {
+                let _ = answer.send(self.state.site_states());
+            }
             Ask::Agents(answer) => {
                 let _ = answer.send(self.state.agent_views(self.now()));
             }
@@ -428,6 +432,10 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
 
     fn settled(&mut self, settle: &Settle, letter: &Letter) {
         settled::log(settle, letter, &self.notifier);
+        if let By::Site { told, .. } = settle.evidence.by {
+            let took = self.now().monotonic.saturating_sub(told);
+            self.state.measured.settled.observe_time(took);
+        }
         let delivery = &settle.settlement.delivery;
         self.tell_of(|| {
             let reply = settle.evidence.results.first();

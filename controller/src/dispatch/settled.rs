@@ -34,7 +34,11 @@ impl Letter {
 
 pub(super) fn log(settle: &Settle, letter: &Letter, notifier: &Notifier) {
     let evidence = &settle.evidence;
-    let reply = evidence.results.first().map(|it| it.reply.to_string());
+    let reply = evidence.results.first().map(|it| match it.reply.code {
+        // The site gave none.
+        0 => it.reply.text.clone(),
+        _ => it.reply.to_string(),
+    });
     let reply = reply.unwrap_or_default();
     let delivery = &settle.settlement.delivery;
     let (recipients, what) = (paths(settle, letter), what(settle));

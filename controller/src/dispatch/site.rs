@@ -149,11 +149,20 @@ pub(super) enum Progress {
     Some,
 }
 
+/// Whether a probe of the site is likely to hang.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seems {
+    /// It answered when it was last tried, or nothing is known against it.
+    Up,
+    Silent,
+}
+
 /// Whether the site stands in a queue for an agent's room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Queued {
     No,
-    ForProbe,
+    /// As it seemed when it came into the queue.
+    ForProbe(Seems),
     ForPlace,
     /// For one of the agents it is pinned to.
     ForAgent,
@@ -212,8 +221,7 @@ pub(super) struct SiteQueue {
     pub(super) deferred_in_row: u32,
     /// When it last became Ready after a session ended.
     pub(super) reconnected: Option<Duration>,
-    /// It answered when it was last tried.
-    pub(super) answered: Progress,
+    pub(super) seems: Seems,
     pub(super) queued: Queued,
     /// The record has changed: what is out under the old one ends first.
     pub(super) old_plan: OldPlan,
@@ -263,7 +271,7 @@ impl SiteQueue {
             progress: Progress::None,
             deferred_in_row: 0,
             reconnected: None,
-            answered: Progress::None,
+            seems: Seems::Up,
             queued: Queued::No,
             old_plan: OldPlan::Over,
             release: None,
@@ -294,6 +302,14 @@ impl SiteQueue {
         (self.pass, self.skipped) = (Pass::Sound, Progress::None);
         self.head.retain(|waiting| !is_twice_broken(waiting));
         self.whose_turn();
+    }
+
+    /// A site whose release was asked for has come back.
+    pub(super) fn seems(&self) -> Seems {
+        match self.release {
+            Some(_) => Seems::Up,
+            None => self.seems,
+        }
     }
 
     /// Takes the next message that may go out from the head.

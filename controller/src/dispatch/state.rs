@@ -33,10 +33,11 @@ use super::hand::AskedFor;
 use super::happened::{Watched, What};
 use super::kept::Parked;
 use super::lease::{Generations, InHand, Occupies};
+use super::measured::Measured;
 use super::moves::RECONNECT;
 use super::record::held;
 use super::release::Release;
-use super::site::{OldPlan, Phase, Progress, Rest, SiteQueue, Spread, Why};
+use super::site::{OldPlan, Phase, Progress, Rest, Seems, SiteQueue, Spread, Why};
 use super::standing::Terms;
 use super::{AttachmentId, ClockMemory, Counters, Released};
 use crate::store::{NextTry, WithMail};
@@ -59,12 +60,13 @@ pub(crate) struct State {
     pub(super) timers: BTreeSet<(Duration, SiteName)>,
     /// Sites with a release that somebody waits for.
     pub(super) released: BTreeSet<SiteName>,
-    /// Ready sites: those that answered when last tried, and the others.
+    /// Ready sites: those that seem to be up, and the others.
     pub(super) answering: VecDeque<SiteName>,
     pub(super) silent: VecDeque<SiteName>,
     /// Ready sites that are pinned to agents which cannot take them now, under each of these.
     pub(super) pinned: BTreeMap<AgentName, BTreeSet<SiteName>>,
     pub(super) counters: Counters,
+    pub(super) measured: Arc<Measured>,
     pub(super) walks: Walks,
     pub(super) clock: WallClock,
     /// The newest number of a read or a question.
@@ -112,6 +114,7 @@ impl State {
             silent: VecDeque::new(),
             pinned: BTreeMap::new(),
             counters: Counters::default(),
+            measured: Arc::default(),
             walks: Walks::default(),
             clock: WallClock::new(now, memory, shortest),
             last_read: 0,
@@ -461,6 +464,9 @@ fn after_start(queue: &mut SiteQueue, found: &WithMail, turn: &mut Turn<'_>) -> 
     let (now, interval) = (turn.now, queue.site.schedule.retry_interval);
     if queue.release.is_some() {
         return Phase::Ready(now.monotonic);
+    }
+    if found.next != NextTry::AtOnce {
+        queue.seems = Seems::Silent;
     }
     match found.next {
         NextTry::At(at) if at > now.wall => {

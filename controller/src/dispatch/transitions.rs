@@ -12,6 +12,7 @@ mod actions;
 mod agents;
 mod breaks;
 mod core;
+mod crowd;
 mod expiry;
 mod kept;
 mod older;

@@ -89,13 +89,17 @@ impl Verdicts {
         }
     }
 
+    /// Whether one reached it and another did not.
+    pub(super) fn differ(&self) -> bool {
+        let reached = self.by_agent.iter().filter(|it| it.found == REACHED);
+        (1..self.by_agent.len()).contains(&reached.count())
+    }
+
     /// What they found, if one reached it and another did not.
     pub(super) fn difference(&self) -> Vec<AgentVerdict> {
-        let reached = self.by_agent.iter().filter(|it| it.found == REACHED);
-        match reached.count() {
-            0 => Vec::new(),
-            all if all == self.by_agent.len() => Vec::new(),
-            _ => self.by_agent.clone(),
+        match self.differ() {
+            true => self.by_agent.clone(),
+            false => Vec::new(),
         }
     }
 }

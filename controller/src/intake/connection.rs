@@ -314,9 +314,9 @@ impl Accepted {
         tracing::info!(
             target: "mail",
             id = %self.id,
-            message_id = %self.message_id,
-            reverse_path = %self.reverse_path,
-            recipients = %self.recipients,
+            message_id = self.message_id,
+            reverse_path = self.reverse_path,
+            recipients = self.recipients,
             sites = %self.sites,
             bytes = self.bytes,
             client = %self.client,

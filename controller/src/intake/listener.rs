@@ -18,6 +18,7 @@ use super::connection::{self, Origin, Parts};
 use super::lmtp::Protocol;
 use super::member::Gatekeeper;
 use super::policy::Directory;
+use super::refusals::Refusals;
 use super::session::Surroundings;
 use super::{Settings, reply};
 
@@ -39,6 +40,7 @@ pub struct Intake {
     settings: Arc<Settings>,
     listeners: Vec<(Protocol, TcpListener)>,
     bound: Bound,
+    refusals: Arc<Refusals>,
 }
 
 /// The addresses that were bound, in the order of the configuration.
@@ -71,11 +73,17 @@ impl Intake {
             settings: Arc::new(settings),
             listeners,
             bound,
+            refusals: Arc::default(),
         })
     }
 
     pub fn bound(&self) -> &Bound {
         &self.bound
+    }
+
+    /// What it refuses, counted from its first client on.
+    pub fn refusals(&self) -> Arc<Refusals> {
+        self.refusals.clone()
     }
 
     /// Serves until `stop` changes or its sender is gone; then no one is accepted any more, sessions end at their next
@@ -93,6 +101,7 @@ impl Intake {
             around: Arc::new(Surroundings {
                 settings: self.settings,
                 directory,
+                refusals: self.refusals,
             }),
             acceptor,
             gatekeeper,
@@ -152,7 +161,9 @@ impl<A: Acceptor> Door<A> {
         connections: &mut JoinSet<()>,
     ) {
         let Some(seat) = self.sessions.enter(client) else {
-            return turn_away(stream, &reply::too_many_sessions());
+            let reply = reply::too_many_sessions();
+            self.parts.around.refusals.count(&reply);
+            return turn_away(stream, &reply);
         };
         // Replies are written in whole groups; waiting for more would only delay them.
         let _ = stream.set_nodelay(true);

@@ -40,6 +40,7 @@ use super::header::Hop;
 use super::lmtp::{Greeted, Protocol, Tls, with};
 use super::member::Shown;
 use super::policy::{self, Directory, Trust};
+use super::refusals::Refusals;
 use super::transaction::{Sorted, Transaction};
 use super::{Settings, reply};
 
@@ -50,6 +51,7 @@ const MAX_ERRORS: u32 = 20;
 pub struct Surroundings {
     pub settings: Arc<Settings>,
     pub directory: Arc<dyn Directory>,
+    pub refusals: Arc<Refusals>,
 }
 
 impl std::fmt::Debug for Surroundings {
@@ -260,6 +262,7 @@ impl Session {
     }
 
     fn say(&mut self, reply: &ServerReply) {
+        self.around.refusals.count(reply);
         let mut bytes = BytesMut::new();
         reply.write(&mut bytes);
         self.outputs.push_back(Output::Write(bytes.freeze()));

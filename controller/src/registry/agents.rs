@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::{ChangeError, Editor, record, unknown};
+use super::{ChangeError, Editor, changed, record, unknown};
 use crate::authority::client::AgentKey;
 use crate::dispatch::{Drain, Terms};
 
@@ -148,7 +148,7 @@ impl Editor {
             },
             from: from.or_else(|| old.as_ref().and_then(|old| old.from)),
             drain: old.as_ref().map_or(Drain::Works, |old| old.drain),
-            key: old.and_then(|old| old.key),
+            key: old.as_ref().and_then(|old| old.key),
             token: Some(Token {
                 secret: digest(secret),
                 expires: now.saturating_add(TOKEN_LIFE).unwrap_or(Timestamp::MAX),
@@ -157,9 +157,13 @@ impl Editor {
             name,
         };
         let (name, terms) = (agent.name.clone(), agent.terms());
+        let changes = changed::agent(old.as_deref(), &agent);
         self.put_agent(agent).await?;
         self.dispatch.agent_registered(name.clone(), terms).await;
-        let what = format!("agent {name} added, with a new join token");
+        let what = match changes.as_str() {
+            "" => format!("agent {name} has a new join token"),
+            changes => format!("agent {name} added, with a new join token: {changes}"),
+        };
         self.audit.record(now, who, &what);
         Ok(())
     }

@@ -18,7 +18,7 @@ use super::authorities::{self, Authority, MAX_AUTHORITIES};
 use super::check::{self, Surroundings};
 use super::file::{self, Entry, File, FileError, SiteEntry};
 use super::sites::MAX_SITES;
-use super::{ChangeError, Editor, Registry, lists};
+use super::{ChangeError, Editor, Registry, changed, lists};
 
 /// What a file came to, each by family and name, such as `site home`.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -68,13 +68,19 @@ impl Editor {
         }
         for agent in plan.agents {
             let (name, terms) = (agent.name.clone(), agent.terms());
+            let old = self.registry.agent(&name);
+            let changes = changed::agent(old.as_deref(), &agent);
             self.put_agent(agent).await?;
             self.dispatch.agent_registered(name.clone(), terms).await;
-            let what = format!("agent {name} applied from a file");
+            let what = format!("agent {name} applied from a file: {changes}");
             self.audit.record(now, who, &what);
         }
         for site in plan.sites {
-            let what = format!("site {} applied from a file", site.name);
+            let changes = match self.registry.site(&site.name) {
+                Some(old) => changed::site(&old, &site),
+                None => changed::whole(&site),
+            };
+            let what = format!("site {} applied from a file: {changes}", site.name);
             self.put_site(site, who, &what, now).await?;
         }
         self.end_damage_hold(who, now).await?;

@@ -17,6 +17,7 @@ pub mod agents;
 pub mod apply;
 pub mod audit;
 pub mod authorities;
+mod changed;
 pub mod check;
 pub mod copy;
 mod damage;

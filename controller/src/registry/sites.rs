@@ -10,7 +10,7 @@ use dd_proto::site::{Hold, Site};
 use jiff::Timestamp;
 
 use super::check::{self, SiteError, Surroundings};
-use super::{ChangeError, Editor, record, unknown};
+use super::{ChangeError, Editor, changed, record, unknown};
 
 pub(super) const MAX_SITES: usize = 100_000;
 
@@ -53,7 +53,7 @@ impl Editor {
             }
         }
         site.password_hash = password_hash;
-        let what = format!("site {} added", site.name);
+        let what = format!("site {} added: {}", site.name, changed::whole(&site));
         self.put_site(site, who, &what, now).await
     }
 
@@ -79,9 +79,13 @@ impl Editor {
             wake_hash: old.wake_hash,
             ..self.check(&merged)?
         };
-        let what = format!("site {} set: {}", site.name, named(change).join(" "));
+        let mut what = match changed::site(&old, &site) {
+            same if same.is_empty() => format!("site {} set to what it was", site.name),
+            changes => format!("site {} set: {changes}", site.name),
+        };
         if change.clear.iter().any(|flag| flag == "shown") {
             self.forget_shown(&site.name).await?;
+            what.push_str("; what it has shown is forgotten");
         }
         self.put_site(site, who, &what, now).await
     }
@@ -99,6 +103,10 @@ impl Editor {
     ) -> Result<Arc<Site>, ChangeError> {
         let _changing = self.changing.lock().await;
         let old = self.existing(name)?;
+        let before = match &old.hold {
+            None => String::new(),
+            Some(before) => format!("; it was held by {} since {}", before.by, before.since),
+        };
         let what = match &hold {
             None => format!("site {} resumed", old.name),
             Some(Hold { until: None, .. }) => format!("site {} held", old.name),
@@ -110,7 +118,7 @@ impl Editor {
             hold,
             ..(*old).clone()
         };
-        self.put_site(site, who, &what, now).await
+        self.put_site(site, who, &(what + &before), now).await
     }
 
     /// Sets what a member proves itself with to the wake-up doors.
@@ -179,7 +187,8 @@ impl Editor {
         now: Timestamp,
     ) -> Result<(), ChangeError> {
         let _changing = self.changing.lock().await;
-        if self.registry.site(name).is_none() && !self.registry.is_damaged_site(name) {
+        let old = self.registry.site(name);
+        if old.is_none() && !self.registry.is_damaged_site(name) {
             return Err(unknown("site", name));
         }
         self.revoke_all_of(name, who, now).await?;
@@ -188,7 +197,9 @@ impl Editor {
         self.forget_told(name).await?;
         self.registry.write().remove_site(name);
         self.dispatch.site_removed(name.clone()).await;
-        self.audit.record(now, who, &format!("site {name} removed"));
+        let was = old.map(|old| format!("; it was: {}", changed::whole(&old)));
+        let what = format!("site {name} removed{}", was.unwrap_or_default());
+        self.audit.record(now, who, &what);
         Ok(())
     }
 
@@ -266,30 +277,6 @@ pub enum Credential {
 pub enum Closing {
     Close,
     Reopen,
-}
-
-/// The flags a change names; never their values, one of which is a password.
-fn named(change: &pb::SiteSpec) -> Vec<String> {
-    let given = [
-        ("--domain", !change.domains.is_empty()),
-        ("--host", !change.hosts.is_empty()),
-        ("--proof", change.proof.is_some()),
-        ("--recipient", !change.recipients.is_empty()),
-        ("--connections", change.connections.is_some()),
-        ("--retry", change.retry_ms.is_some()),
-        ("--lifetime", change.lifetime_ms.is_some()),
-        ("--max-message", change.max_message_bytes.is_some()),
-        ("--quota-messages", change.quota_messages.is_some()),
-        ("--quota-bytes", change.quota_bytes.is_some()),
-        ("--contact", change.contact.is_some()),
-        ("--allow-target", !change.allow_targets.is_empty()),
-        ("--agent", !change.agents.is_empty()),
-        ("--password", change.password.is_some()),
-    ];
-    let given = given.into_iter().filter(|(_, given)| *given);
-    let given = given.map(|(flag, _)| flag.to_owned());
-    let cleared = change.clear.iter().map(|flag| format!("no-{flag}"));
-    given.chain(cleared).collect()
 }
 
 /// The built-in site has no record, so nothing of it can be changed.

@@ -23,6 +23,7 @@ use tokio::sync::watch;
 
 use crate::intake::accept::{AcceptError, Submission};
 use crate::intake::policy::Space;
+use crate::spread::Spread;
 
 pub use local::content::{ContentFile, Spooled};
 
@@ -289,8 +290,9 @@ pub struct Measures {
     pub live_bytes: u64,
     /// Segments made ahead; below two no new mail is taken where no more can be made.
     pub spare_segments: u64,
-    /// Of the file system.
+    /// Of the file system, and below what of it no new mail is taken.
     pub free_bytes: u64,
+    pub min_free_bytes: u64,
     pub rolled_segments: u64,
     pub cleaned_segments: u64,
     /// Records that cleaning has written anew, and their bytes.
@@ -301,16 +303,6 @@ pub struct Measures {
     pub committed_bytes: u64,
     pub commit_micros: Spread,
     pub commit_records: Spread,
-}
-
-/// How a quantity is spread.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Spread {
-    /// Upper bounds, ascending, and how many were above the one before and not above it.
-    pub buckets: Vec<(u64, u64)>,
-    /// All, those above every bound too.
-    pub count: u64,
-    pub sum: u64,
 }
 
 /// A registry record. An empty value is a damaged one: whatever it was, it must not be used.
@@ -392,8 +384,8 @@ impl Store {
         Ok((Self(Arc::new(local)), steps, report))
     }
 
-    #[cfg(test)]
-    pub(crate) fn has_failed(&self) -> bool {
+    /// Log or index has failed: nothing is accepted any more.
+    pub fn has_failed(&self) -> bool {
         self.0.has_failed()
     }
 
@@ -511,6 +503,11 @@ impl Store {
     /// What waits in all.
     pub fn total(&self) -> Count {
         self.0.total()
+    }
+
+    /// When the oldest mail that waits has come, to a few seconds; None where none waits.
+    pub fn oldest(&self) -> Option<Timestamp> {
+        self.0.oldest()
     }
 
     /// Sites for which mail waits, with when they were to be tried next.

@@ -1,7 +1,9 @@
 //! What is measured rather than tested: figures for docs/reliability.md, each by a world of its own.
 
 pub mod cleaning;
+pub mod dead_sites;
 pub mod index;
+pub mod latency;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -43,7 +43,7 @@ use crate::authority::client::AgentKey;
 use crate::dispatch::Drain;
 
 pub use read::read;
-pub use write::{site_keys, write};
+pub use write::{agent_fields, site_keys, write};
 
 /// A file that could be read; nothing in it is checked against the registry yet.
 #[derive(Debug, Default, PartialEq)]

@@ -52,6 +52,11 @@ pub fn site_keys(site: &Site) -> BTreeMap<&'static str, String> {
     all_site_keys(site).into_iter().collect()
 }
 
+/// What an agent's table says, by key.
+pub fn agent_fields(agent: &AgentRecord) -> BTreeMap<&'static str, String> {
+    agent_keys(agent).into_iter().collect()
+}
+
 fn table(to: &mut String, family: &str, name: &str, keys: &Keys) {
     // A dot in a bare key would begin another table.
     let name = match name.contains('.') {

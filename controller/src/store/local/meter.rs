@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::clean::{Cleaned, Cleaner};
-use crate::store::Spread;
+use crate::spread::{Buckets, Spread};
 
 /// Upper bounds of the latency of a commit, microseconds.
 const MICROS: [u64; 12] = [
@@ -15,50 +15,14 @@ const RECORDS: [u64; 10] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
 
 #[derive(Debug)]
 pub(crate) struct Meter {
-    micros: Buckets<12>,
-    records: Buckets<10>,
+    micros: Buckets,
+    records: Buckets,
     bytes: AtomicU64,
     rolled: AtomicU64,
     cleaned_segments: AtomicU64,
     carried_records: AtomicU64,
     carried_bytes: AtomicU64,
     cleaning: AtomicBool,
-}
-
-#[derive(Debug)]
-struct Buckets<const N: usize> {
-    bounds: &'static [u64; N],
-    counts: [AtomicU64; N],
-    count: AtomicU64,
-    sum: AtomicU64,
-}
-
-impl<const N: usize> Buckets<N> {
-    fn new(bounds: &'static [u64; N]) -> Self {
-        Self {
-            bounds,
-            counts: [const { AtomicU64::new(0) }; N],
-            count: AtomicU64::new(0),
-            sum: AtomicU64::new(0),
-        }
-    }
-
-    fn observe(&self, value: u64) {
-        if let Some(bucket) = self.bounds.iter().position(|bound| value <= *bound) {
-            self.counts[bucket].fetch_add(1, Ordering::Relaxed);
-        }
-        self.count.fetch_add(1, Ordering::Relaxed);
-        self.sum.fetch_add(value, Ordering::Relaxed);
-    }
-
-    fn spread(&self) -> Spread {
-        let counts = self.counts.iter().map(read);
-        Spread {
-            buckets: self.bounds.iter().copied().zip(counts).collect(),
-            count: read(&self.count),
-            sum: read(&self.sum),
-        }
-    }
 }
 
 fn read(number: &AtomicU64) -> u64 {
@@ -82,8 +46,7 @@ impl Default for Meter {
 
 impl Meter {
     pub(crate) fn committed(&self, records: u64, bytes: u64, took: Duration) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.micros.observe(micros);
+        self.micros.observe_time(took);
         self.records.observe(records);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }

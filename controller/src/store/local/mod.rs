@@ -438,6 +438,11 @@ impl Local {
         self.index.total()
     }
 
+    pub(crate) fn oldest(&self) -> Option<Timestamp> {
+        let millis = i64::try_from(self.index.oldest_ms()?).ok()?;
+        Timestamp::from_millisecond(millis).ok()
+    }
+
     pub(crate) fn sites_with_mail(&self) -> Vec<WithMail> {
         self.index.sites()
     }
@@ -474,6 +479,7 @@ impl Local {
             live_bytes: live.bytes,
             spare_segments: self.spares.ready() as u64,
             free_bytes: room.map_or(0, |room| room.free),
+            min_free_bytes: room.map_or(0, |room| self.min_free_of(room.total)),
             rolled_segments: self.meter.rolled_segments(),
             cleaned_segments: cleaned.segments,
             carried_records: cleaned.records,
@@ -495,14 +501,18 @@ impl Local {
         if matches!(self.progress().stage, Stage::NoRoom { .. }) {
             return Space::Short;
         }
-        let wanted = match self.min_free {
-            MinFree::Bytes(bytes) => bytes,
-            MinFree::Percent(percent) => room.total / 100 * u64::from(percent),
-        };
-        match room.free >= wanted.max(MIN_FREE_BYTES) {
+        match room.free >= self.min_free_of(room.total) {
             true => Space::Enough,
             false => Space::Short,
         }
+    }
+
+    fn min_free_of(&self, total: u64) -> u64 {
+        let wanted = match self.min_free {
+            MinFree::Bytes(bytes) => bytes,
+            MinFree::Percent(percent) => total / 100 * u64::from(percent),
+        };
+        wanted.max(MIN_FREE_BYTES)
     }
 
     pub(crate) async fn put(
@@ -542,7 +552,6 @@ impl Local {
         let _ = failed.wait_for(|failed| *failed).await;
     }
 
-    #[cfg(test)]
     pub(crate) fn has_failed(&self) -> bool {
         *self.failed.borrow()
     }

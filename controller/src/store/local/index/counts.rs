@@ -35,7 +35,13 @@ pub(super) struct Counts {
     earlier: HashMap<SiteName, Tally>,
     /// By segment.
     live: BTreeMap<u64, Live>,
+    /// How many came when, for the oldest: as coarse as that may be told, so that it stays small.
+    own_times: BTreeMap<u64, u64>,
+    earlier_times: BTreeMap<u64, u64>,
 }
+
+/// Times of arrival are told apart by four seconds: bits of a millisecond count that do not matter.
+const COARSE: u32 = 12;
 
 impl Counts {
     pub(super) fn new(own_from: u64) -> Self {
@@ -44,12 +50,15 @@ impl Counts {
             own: HashMap::new(),
             earlier: HashMap::new(),
             live: BTreeMap::new(),
+            own_times: BTreeMap::new(),
+            earlier_times: BTreeMap::new(),
         }
     }
 
     /// Forgets all mail of earlier starts; it lies in segments before this one.
     pub(super) fn forget_earlier(&mut self, own_segment: u64) {
         self.earlier = HashMap::new();
+        self.earlier_times = BTreeMap::new();
         self.live = self.live.split_off(&own_segment);
     }
 
@@ -58,6 +67,8 @@ impl Counts {
         tally.newest_ms = tally.newest_ms.max(entry.arrived_ms);
         tally.count.messages += 1;
         tally.count.bytes += entry.bytes;
+        let times = self.times_of(position);
+        *times.entry(entry.arrived_ms >> COARSE).or_default() += 1;
         let live = self.live.entry(entry.segment).or_default();
         live.deliveries += 1;
         live.bytes += entry.share();
@@ -70,6 +81,13 @@ impl Counts {
             count.bytes = count.bytes.saturating_sub(entry.bytes);
             if count.messages == 0 {
                 sites.remove(site);
+            }
+        }
+        let (times, time) = (self.times_of(position), entry.arrived_ms >> COARSE);
+        if let Some(count) = times.get_mut(&time) {
+            *count -= 1;
+            if *count == 0 {
+                times.remove(&time);
             }
         }
         if let Some(live) = self.live.get_mut(&entry.segment) {
@@ -86,6 +104,20 @@ impl Counts {
             true => &mut self.own,
             false => &mut self.earlier,
         }
+    }
+
+    fn times_of(&mut self, position: Position) -> &mut BTreeMap<u64, u64> {
+        match position.sequence >= self.own_from {
+            true => &mut self.own_times,
+            false => &mut self.earlier_times,
+        }
+    }
+
+    /// When the oldest that is open has come: milliseconds since 1970, to four seconds.
+    pub(super) fn oldest_ms(&self) -> Option<u64> {
+        let times = [&self.own_times, &self.earlier_times];
+        let first = times.iter().filter_map(|times| times.first_key_value());
+        first.map(|(time, _)| time << COARSE).min()
     }
 
     pub(super) fn site(&self, site: &SiteName) -> Count {

@@ -333,6 +333,11 @@ impl Index {
         self.counts().total()
     }
 
+    /// When the oldest that is open has come: milliseconds since 1970, to four seconds.
+    pub(crate) fn oldest_ms(&self) -> Option<u64> {
+        self.counts().oldest_ms()
+    }
+
     /// What lives in a segment of the log.
     pub(crate) fn live_in(&self, segment: u64) -> Live {
         self.counts().live(segment)

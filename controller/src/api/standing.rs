@@ -1,0 +1,222 @@
+//! How things stand, all at once: what `ddadm status` shows.
+//!
+//! # Not here
+//! Single sites and deliveries ([`super::sites`], [`super::queue`]); figures over time ([`crate::metrics`]).
+
+use std::collections::BTreeMap;
+
+use dd_proto::pb;
+use dd_proto::site::Site;
+use jiff::Timestamp;
+
+use super::{Context, Knowledge};
+use crate::dispatch::{AgentView, SiteState};
+use crate::dsn::smarthost;
+use crate::intake::policy::Space;
+use crate::store::{Count, Progress, Stage};
+
+/// From so many hundredths of a quota on a site is named.
+const NEARLY_FULL: u64 = 80;
+/// Sites in one list, at most.
+const MOST: usize = 100;
+
+pub(super) async fn look(context: &Context, now: Timestamp) -> pb::StatusResponse {
+    let (total, measures) = (context.store.total(), context.store.measures());
+    let counters = context.dispatch.counters().await;
+    let agents = context.dispatch.agent_views().await;
+    let mut sites = context.dispatch.site_states().await;
+    sites.retain(|site| site.site.as_str() != smarthost::NAME);
+    let quotas = quotas(context);
+    let oldest = context.store.oldest();
+    pb::StatusResponse {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        hostname: context.facts.hostname.clone(),
+        listeners: Some(context.facts.listeners.clone()),
+        all_known: context.knows_all() == Knowledge::Complete,
+        queued_messages: total.messages,
+        queued_bytes: total.bytes,
+        started_ms: context.facts.started.as_millisecond(),
+        sites: by_state(&sites),
+        agents_connected: attached(&agents),
+        in_doubt: counters.in_doubt,
+        duplicates: counters.duplicates,
+        alarms: alarms(context, &agents, &sites, &quotas, now).await,
+        reading: reading(context.store.progress()),
+        disk: Some(pb::Disk {
+            free_bytes: measures.free_bytes,
+            min_free_bytes: measures.min_free_bytes,
+            log_bytes: measures.log_bytes,
+            live_bytes: measures.live_bytes,
+        }),
+        oldest_ms: oldest.map_or(0, Timestamp::as_millisecond),
+        agents: agents_by_state(&agents),
+        agents_differ: names(&sites, |site| site.agents_differ),
+        keeps_refused: names(&sites, |site| site.keeps_refused),
+        quotas,
+        notifications_waiting: unsent(context),
+    }
+}
+
+/// What is wrong and what to do, one sentence each.
+async fn alarms(
+    context: &Context,
+    agents: &[AgentView],
+    sites: &[SiteState],
+    quotas: &[pb::QuotaUse],
+    now: Timestamp,
+) -> Vec<String> {
+    let mut alarms = context.registry.alarms();
+    let authorities = context.registry.authorities();
+    alarms.extend(authorities.iter().flat_map(|it| it.alarms(now)));
+    alarms.extend(context.store.alarms());
+    if context.store.space() == Space::Short {
+        alarms.push(
+            "space is short: mail is answered 452 until there is more on the disk of the state directory"
+                .to_owned(),
+        );
+    }
+    if let Some(alarm) = context.dispatch.clock_alarm().await {
+        alarms.push(format!(
+            "{alarm}: no mail expires until `ddadm clock confirm` says that it is right"
+        ));
+    }
+    alarms.extend(context.facts.alarms.iter().cloned());
+    if context.registry.agents().is_empty() {
+        alarms.push("no agent is registered: run `ddadm agent add NAME --address IP`".to_owned());
+    } else if attached(agents) == 0 {
+        alarms.push("no agent is connected: mail waits until one is".to_owned());
+    }
+    let unsent = unsent(context);
+    let held = |site: std::sync::Arc<Site>| site.hold.is_some();
+    if unsent > 0 && context.registry.smarthost().is_some_and(held) {
+        alarms.push(format!(
+            "{unsent} notifications wait, for no smarthost is configured: set `smarthost` in [notify] and start again"
+        ));
+    }
+    let refusing = sites.iter().filter(|site| site.refuses_all);
+    alarms.extend(refusing.take(MOST).map(|site| {
+        format!(
+            "the home of {} refuses all its mail, which is kept: `ddadm site show {0}` has its reply",
+            site.site
+        )
+    }));
+    let full = quotas.iter().filter(|it| it.percent >= 100);
+    alarms.extend(full.map(|it| {
+        format!(
+            "the queue of {} is full, and its mail is answered 452: raise its quota, or see why it waits",
+            it.site
+        )
+    }));
+    alarms
+}
+
+fn attached(agents: &[AgentView]) -> u32 {
+    let attached = agents.iter().filter(|it| it.state != "disconnected");
+    u32::try_from(attached.count()).unwrap_or(u32::MAX)
+}
+
+fn unsent(context: &Context) -> u64 {
+    context.store.count(&smarthost::name()).messages
+}
+
+fn by_state(sites: &[SiteState]) -> Vec<pb::SiteCount> {
+    let mut counts = BTreeMap::new();
+    for site in sites {
+        *counts.entry(site.state).or_default() += 1;
+    }
+    let count = |(state, sites): (&str, u64)| pb::SiteCount {
+        state: state.to_owned(),
+        sites,
+    };
+    counts.into_iter().map(count).collect()
+}
+
+fn agents_by_state(agents: &[AgentView]) -> Vec<pb::AgentCount> {
+    let mut counts = BTreeMap::new();
+    for agent in agents {
+        *counts.entry(agent.state).or_default() += 1;
+    }
+    let count = |(state, agents): (&str, u32)| pb::AgentCount {
+        state: state.to_owned(),
+        agents,
+    };
+    counts.into_iter().map(count).collect()
+}
+
+fn names(sites: &[SiteState], wanted: impl Fn(&SiteState) -> bool) -> Vec<String> {
+    let sites = sites.iter().filter(|site| wanted(site));
+    sites.map(|site| site.site.to_string()).take(MOST).collect()
+}
+
+/// Fullest first.
+fn quotas(context: &Context) -> Vec<pb::QuotaUse> {
+    let sites = context.registry.sites();
+    let sites = sites.iter();
+    let mut full: Vec<pb::QuotaUse> = sites
+        .filter_map(|site| quota(site, context.store.count(&site.name)))
+        .collect();
+    full.sort_by(|one, other| (other.percent, &one.site).cmp(&(one.percent, &other.site)));
+    full.truncate(MOST);
+    full
+}
+
+/// None: it has no quota, or room enough.
+fn quota(site: &Site, used: Count) -> Option<pb::QuotaUse> {
+    let percent = |used: u64, quota: Option<u64>| {
+        let quota = quota?;
+        let percent = u128::from(used) * 100 / u128::from(quota.max(1));
+        Some(u64::try_from(percent).unwrap_or(u64::MAX))
+    };
+    let limits = &site.limits;
+    let messages = percent(used.messages, limits.quota_messages);
+    let bytes = percent(used.bytes, limits.quota_bytes);
+    let percent = messages.max(bytes).filter(|it| *it >= NEARLY_FULL)?;
+    Some(pb::QuotaUse {
+        site: site.name.to_string(),
+        percent: u32::try_from(percent).unwrap_or(u32::MAX),
+        messages: used.messages,
+        quota_messages: limits.quota_messages.unwrap_or(0),
+        bytes: used.bytes,
+        quota_bytes: limits.quota_bytes.unwrap_or(0),
+    })
+}
+
+/// What is being done until all is known; None then.
+fn reading(progress: Progress) -> Option<pb::Reading> {
+    let what = match progress.stage {
+        Stage::Opening | Stage::Checking => "checking",
+        Stage::Rebuilding => "rebuilding",
+        Stage::NoRoom { .. } => "no-room",
+        Stage::Done => return None,
+    };
+    Some(pb::Reading {
+        what: what.to_owned(),
+        percent: u32::try_from(progress.percent()).unwrap_or(100),
+        records: progress.records,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inflow;
+
+    #[test]
+    fn a_site_is_named_when_it_has_used_most_of_a_quota() {
+        let mut site = inflow::closed(&"home.example".parse().unwrap());
+        let used = |messages, bytes| Count { messages, bytes };
+        assert_eq!(quota(&site, used(1 << 40, 1 << 60)), None);
+        site.limits.quota_messages = Some(10);
+        site.limits.quota_bytes = Some(1000);
+        for (count, percent) in [
+            (used(7, 799), None),
+            (used(8, 0), Some(80)),
+            (used(1, 950), Some(95)),
+            (used(10, 1000), Some(100)),
+            (used(30, 10), Some(300)),
+        ] {
+            let found = quota(&site, count).map(|it| it.percent);
+            assert_eq!(found, percent, "{count:?}");
+        }
+    }
+}

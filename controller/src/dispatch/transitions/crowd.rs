@@ -1,0 +1,93 @@
+//! Many sites that are dead, beside a few that are not.
+
+use super::*;
+use crate::dispatch::Hello;
+use crate::store::{Head, NextTry, WithMail};
+
+const SITES: u64 = 40;
+const PROBES: u32 = 16;
+/// What the dead may have of them: an eighth is kept.
+const THEIRS: usize = 14;
+
+/// All sites but the first have mail of an earlier start, in which they were down; the agent is there, and has as many
+/// of them as it may.
+fn crowd() -> Core {
+    let mut core = Core::bare();
+    core.now = Duration::from_secs(5);
+    let records: Vec<_> = (0..SITES).map(|n| Arc::new(site(n))).collect();
+    let with_mail = records[1..].iter().map(|record| WithMail {
+        site: record.name.clone(),
+        next: NextTry::At(wall(Duration::from_secs(1))),
+        newest: wall(Duration::ZERO),
+    });
+    let known = Event::AllKnown(with_mail.collect());
+    let agents = vec![("out1".parse().unwrap(), None)];
+    core.state = State::new(2, ClockMemory::default(), records, agents, core.clock());
+    core.apply(known);
+    let hello = Hello {
+        probes: PROBES,
+        ..hello("out1")
+    };
+    core.apply(Event::Attached { id: OUT1, hello });
+    heads(&mut core);
+    core
+}
+
+/// Answers every read of a head with one message.
+fn heads(core: &mut Core) {
+    for effect in std::mem::take(&mut core.effects) {
+        let Effect::ReadHead { site, read, .. } = effect else {
+            continue;
+        };
+        let mut waiting = core.waiting();
+        waiting.delivery.site = site.clone();
+        waiting.earlier_start = true;
+        let head = Head {
+            due: vec![waiting],
+            ..Head::default()
+        };
+        core.apply(Event::HeadRead { site, read, head });
+    }
+}
+
+#[test]
+fn dead_sites_leave_probes_to_one_that_has_new_mail() {
+    let mut core = crowd();
+    assert_eq!(core.assigned.len(), THEIRS);
+    core.mail();
+    assert_eq!(core.assigned.len(), THEIRS + 1);
+    assert_eq!(core.lease().delivery.site, name());
+}
+
+#[test]
+fn a_site_that_asks_for_its_mail_does_not_wait_behind_the_dead() {
+    let mut core = crowd();
+    let last = site(SITES - 1).name;
+    assert!(
+        core.assigned
+            .iter()
+            .all(|it| it.lease.delivery.site != last)
+    );
+    core.apply(Event::Release {
+        site: last.clone(),
+        waiting: 1,
+        waiter: None,
+    });
+    heads(&mut core);
+    assert_eq!(core.lease().delivery.site, last);
+}
+
+#[test]
+fn when_probes_come_back_every_dead_site_has_its_turn() {
+    let mut core = crowd();
+    let mut tried = BTreeSet::new();
+    let mut next = 0;
+    while let Some(assign) = core.assigned.get(next).cloned() {
+        tried.insert(assign.lease.delivery.site.clone());
+        let missed = report(assign.lease, Outcome::Unreachable, Vec::new());
+        core.said(AgentEvent::Report(missed));
+        next += 1;
+    }
+    assert_eq!(tried.len() as u64, SITES - 1, "each once: {next}");
+    assert_eq!(next as u64, SITES - 1, "and only once");
+}

@@ -1,0 +1,356 @@
+//! Every metric in one list, and what it is read from.
+//!
+//! What happens often is counted where it happens, in atomics ([`crate::spread`]); the rest is asked for when somebody
+//! looks. Nothing here waits for a lock that a message waits for.
+//!
+//! # Not here
+//! How the list is written ([`text`]), and the HTTP door it is read through ([`door`]).
+
+pub mod door;
+mod ready;
+mod text;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use prometheus_client::metrics::counter::Counter;
+use tokio::sync::watch;
+
+use crate::dispatch::{Counters, Handle, MICROS, Measured};
+use crate::dsn::{Notifier, smarthost};
+use crate::intake::refusals::Refusals;
+use crate::registry::Registry;
+use crate::spread::Buckets;
+use crate::store::{Measures, Store};
+use text::{List, Unit};
+
+/// What is counted where it happens.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    pub accepted: Counter,
+    /// From a complete message until it is durable.
+    pub synced: Arc<Buckets>,
+    pub refusals: Arc<Refusals>,
+}
+
+impl Metrics {
+    pub fn new(refusals: Arc<Refusals>) -> Self {
+        Self {
+            accepted: Counter::default(),
+            synced: Arc::new(Buckets::new(&MICROS)),
+            refusals,
+        }
+    }
+}
+
+/// Whom the rest is asked of.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    pub metrics: Metrics,
+    pub store: Store,
+    pub registry: Registry,
+    pub dispatch: Handle,
+    pub notifier: Notifier,
+    pub started: Timestamp,
+    /// Its sender is gone once the controller stops.
+    pub stopping: watch::Receiver<()>,
+}
+
+/// All that is asked for, once a look.
+struct Asked {
+    measures: Measures,
+    counters: Counters,
+    /// Sites, deliveries and their bytes by the state of their site.
+    states: BTreeMap<&'static str, Queued>,
+    agents: BTreeMap<&'static str, u64>,
+    handoffs: Vec<(String, u64)>,
+    clock_alarm: bool,
+}
+
+#[derive(Default)]
+struct Queued {
+    sites: u64,
+    deliveries: u64,
+    bytes: u64,
+}
+
+impl Sources {
+    async fn ask(&self) -> Asked {
+        let mut states = BTreeMap::<_, Queued>::new();
+        // All of them, so that none comes and goes.
+        for state in ["idle", "ready", "proving", "flowing", "waiting", "held"] {
+            states.entry(state).or_default();
+        }
+        for site in self.dispatch.site_states().await {
+            let count = self.store.count(&site.site);
+            let queued = states.entry(site.state).or_default();
+            queued.sites += 1;
+            queued.deliveries += count.messages;
+            queued.bytes += count.bytes;
+        }
+        let mut agents = BTreeMap::new();
+        for state in ["connected", "disconnected", "draining", "unhealthy"] {
+            agents.insert(state, 0);
+        }
+        let mut handoffs = Vec::new();
+        for agent in self.dispatch.agent_views().await {
+            *agents.entry(agent.state).or_default() += 1;
+            handoffs.push((agent.name.to_string(), u64::from(agent.in_flight)));
+        }
+        Asked {
+            measures: self.store.measures(),
+            counters: self.dispatch.counters().await,
+            states,
+            agents,
+            handoffs,
+            clock_alarm: self.dispatch.clock_alarm().await.is_some(),
+        }
+    }
+
+    /// The whole page, as of `now`.
+    async fn page(&self, now: Timestamp) -> List {
+        let asked = self.ask().await;
+        let mut list = List::default();
+        self.mail(&mut list, &asked, now);
+        self.handoff(&mut list, &asked);
+        log(&mut list, &asked.measures);
+        self.health(&mut list, &asked);
+        list
+    }
+
+    fn mail(&self, list: &mut List, asked: &Asked, now: Timestamp) {
+        let accepted = self.metrics.accepted.get();
+        list.counter(
+            "accepted_messages",
+            "Messages answered with 250 since the start",
+            accepted,
+        );
+        list.counters(
+            "intake_refusals",
+            "Replies of intake that refuse, by reason",
+            "reason",
+            self.metrics.refusals.counts(),
+        );
+        let states = || asked.states.iter().map(|(state, it)| (*state, it));
+        list.gauges(
+            "sites",
+            "Sites by state",
+            "state",
+            states().map(|(state, it)| (state, it.sites)),
+        );
+        list.gauges(
+            "queued_deliveries",
+            "Deliveries that wait, by the state of their site",
+            "state",
+            states().map(|(state, it)| (state, it.deliveries)),
+        );
+        list.gauges(
+            "queued_bytes",
+            "Bytes that wait, by the state of their site",
+            "state",
+            states().map(|(state, it)| (state, it.bytes)),
+        );
+        let known = u64::from(*self.store.all_known().borrow());
+        list.gauge(
+            "queue_known",
+            "1 when the queue of earlier starts has been read to its end",
+            known,
+        );
+        let oldest = self.store.oldest().map(|at| now.duration_since(at));
+        list.seconds(
+            "oldest_age",
+            "Age of the oldest delivery that waits, 0 where none does",
+            oldest.map_or(0.0, |age| age.as_secs_f64().max(0.0)),
+        );
+        let dsn = self.notifier.counters();
+        list.counters(
+            "dsn_written",
+            "Reports written to senders since the start",
+            "kind",
+            [
+                ("failed", dsn.failed),
+                ("delayed", dsn.delayed),
+                ("relayed", dsn.relayed),
+            ],
+        );
+        list.counter(
+            "dsn_capped",
+            "Reports put off because their sender had many",
+            dsn.capped,
+        );
+        list.counter(
+            "dsn_undeliverable",
+            "Reports that the smarthost did not take",
+            dsn.undeliverable,
+        );
+        list.gauge(
+            "dsn_waiting",
+            "Reports that wait for the smarthost",
+            self.store.count(&smarthost::name()).messages,
+        );
+        list.counter(
+            "notices_written",
+            "Mails written to the contacts of sites since the start",
+            dsn.notices,
+        );
+    }
+
+    fn handoff(&self, list: &mut List, asked: &Asked) {
+        let measured: &Measured = self.dispatch.measured();
+        list.counters(
+            "attempts",
+            "Ended attempts by outcome",
+            "outcome",
+            measured.attempts(),
+        );
+        let synced = ("synced", self.metrics.synced.spread());
+        list.histograms(
+            "stage",
+            "How long each stage of a message took: synced after it was complete; assigned after it was accepted; connected, \
+             proved and accepted after it was assigned; settled after the report",
+            ("stage", Unit::Micros),
+            [synced].into_iter().chain(measured.stages()),
+        );
+        list.counter(
+            "in_doubt",
+            "Attempts of which nobody knows whether the site has the message",
+            asked.counters.in_doubt,
+        );
+        list.counter(
+            "duplicates",
+            "Acceptances of what was settled already",
+            asked.counters.duplicates,
+        );
+        list.gauges(
+            "agents",
+            "Registered agents by state",
+            "state",
+            asked.agents.iter().map(|(state, it)| (*state, *it)),
+        );
+        list.gauges(
+            "agent_deliveries",
+            "Deliveries that an agent holds",
+            "agent",
+            asked
+                .handoffs
+                .iter()
+                .map(|(agent, it)| (agent.as_str(), *it)),
+        );
+    }
+
+    fn health(&self, list: &mut List, asked: &Asked) {
+        let ready = self.not_ready().is_empty();
+        list.gauge(
+            "ready",
+            "1 while mail is taken, as /readyz says",
+            u64::from(ready),
+        );
+        list.gauge(
+            "clock_alarm",
+            "1 while the wall clock looks wrong, and nothing expires",
+            u64::from(asked.clock_alarm),
+        );
+        list.gauge(
+            "registry_damage",
+            "Records of the registry that cannot be read",
+            self.registry.alarms().len() as u64,
+        );
+        list.gauge(
+            "queue_damage",
+            "Damaged places in the log that this start found",
+            self.store.progress().damaged,
+        );
+        list.seconds(
+            "start_time",
+            "When the controller was started, since 1970",
+            self.started.as_millisecond() as f64 / 1000.0,
+        );
+    }
+
+    /// Why no mail is taken; empty while it is.
+    fn not_ready(&self) -> Vec<&'static str> {
+        ready::reasons(&ready::Facts {
+            stopping: self.stopping.has_changed().is_err(),
+            log_failed: self.store.has_failed(),
+            space: self.store.space(),
+            completeness: self.registry.completeness(),
+            all_sites_held: self.store.holds_all_sites(),
+        })
+    }
+}
+
+fn log(list: &mut List, measures: &Measures) {
+    list.histogram(
+        "commit",
+        "How long a commit of the log took, its sync included",
+        Unit::Micros,
+        &measures.commit_micros,
+    );
+    list.histogram(
+        "commit_records",
+        "Records of a commit",
+        Unit::Count,
+        &measures.commit_records,
+    );
+    for (name, help, value) in [
+        (
+            "log_written_bytes",
+            "Bytes of records written to the log",
+            measures.committed_bytes,
+        ),
+        (
+            "log_rolled_segments",
+            "Segments of the log begun",
+            measures.rolled_segments,
+        ),
+        (
+            "log_cleaned_segments",
+            "Segments of the log cleaned",
+            measures.cleaned_segments,
+        ),
+        (
+            "log_carried_records",
+            "Records that cleaning has written anew",
+            measures.carried_records,
+        ),
+        (
+            "log_carried_bytes",
+            "Bytes that cleaning has written anew",
+            measures.carried_bytes,
+        ),
+    ] {
+        list.counter(name, help, value);
+    }
+    for (name, help, value) in [
+        ("log_segments", "Segments of the log", measures.log_segments),
+        ("log_bytes", "What they take", measures.log_bytes),
+        (
+            "log_live_bytes",
+            "Bytes of the log that waiting mail needs",
+            measures.live_bytes,
+        ),
+        (
+            "log_spare_segments",
+            "Segments made ahead; below 2 no new mail is taken where no more can be made",
+            measures.spare_segments,
+        ),
+        (
+            "log_cleaning",
+            "1 while a segment is half emptied",
+            u64::from(measures.cleaning),
+        ),
+        (
+            "disk_free_bytes",
+            "Free on the file system of the log",
+            measures.free_bytes,
+        ),
+        (
+            "disk_min_free_bytes",
+            "Below this no new mail is taken",
+            measures.min_free_bytes,
+        ),
+    ] {
+        list.gauge(name, help, value);
+    }
+}

@@ -1,0 +1,92 @@
+//! The two lines of every message's life, as people grep for them: accepted, and settled, the latter once for each site.
+
+use dd_tests::site::{At, Script};
+use dd_tests::submit::message;
+use dd_tests::wait::{PATIENCE, until};
+use dd_tests::world::World;
+
+#[test]
+fn a_messages_life_is_an_accepted_line_and_a_settled_line_for_each_site() {
+    let mut world = World::start();
+    let _home = world.home("home", &[]);
+    let office = world.home("office", &[]);
+    let identity = world.ca.identity(&["office.example"]);
+    office.behave(Script::with(&identity).says(At::Rcpt, "550 5.1.1 nobody of that name"));
+    let mut shop = world.home("shop", &["--retry", "1h"]);
+    shop.stop();
+
+    let mut client = world.smtp();
+    client.expect("MAIL FROM:<a@b.example>", 250);
+    for to in ["me@home.example", "her@home.example", "you@office.example"] {
+        client.expect(&format!("RCPT TO:<{to}>"), 250);
+    }
+    let relayed = client.data(&message("relayed and refused")).id();
+    settled(&mut world, &relayed, 2);
+    let sent = |client: &mut dd_tests::submit::Client, subject: &str| {
+        client.send("", "me@shop.example", &message(subject))
+    };
+    let removed = sent(&mut client, "removed");
+    world.site_is("shop", "waiting");
+    let _ = world.ddadm().run(&["queue", "remove", &removed]).done();
+    settled(&mut world, &removed, 1);
+    let given_up = sent(&mut client, "given up");
+    let _ = world
+        .ddadm()
+        .run(&["site", "remove", "shop", "--fail"])
+        .done();
+    settled(&mut world, &given_up, 1);
+
+    let mut text = String::new();
+    for id in [&relayed, &removed, &given_up] {
+        let mut lines = world.controller().lines(&format!("id={id} "));
+        // Two sites settle in any order.
+        lines.sort_by_key(|line| (site(line), line.clone()));
+        for line in lines {
+            text.push_str(&redacted(&line, id));
+            text.push('\n');
+        }
+    }
+    insta::assert_snapshot!(text);
+}
+
+/// Waits for so many lines that end a message's life at a site.
+fn settled(world: &mut World, id: &str, count: usize) {
+    until(&format!("{count} last lines of {id}"), PATIENCE, || {
+        let lines = world.controller().lines(&format!("id={id} "));
+        let last = lines.iter().filter(|line| line.contains(" site="));
+        (last.count() == count).then_some(())
+    });
+}
+
+fn site(line: &str) -> String {
+    let value = line.split_once(" site=").map(|(_, rest)| rest);
+    let name = value.and_then(|rest| rest.split(' ').next());
+    name.unwrap_or_default().to_owned()
+}
+
+/// Without what differs from run to run: the time, the ID, ports and addresses, how long it took.
+fn redacted(line: &str, id: &str) -> String {
+    let (_, line) = line.split_once(' ').expect("a line begins with its time");
+    let words = line.trim_start().split(' ').map(|word| {
+        let of = |name: &str| word.strip_prefix(name);
+        match () {
+            () if of("address=").is_some_and(|it| it.len() > 2) => "address=ADDRESS".to_owned(),
+            () if of("delays=").is_some() => format!("delays={}", numbers(&word[7..])),
+            () => word.replace(id, "ID"),
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// Digits become N, as many as there are between two other characters.
+fn numbers(text: &str) -> String {
+    let mut shown = String::new();
+    for c in text.chars() {
+        match c {
+            c if c.is_ascii_digit() && shown.ends_with('N') => {}
+            c if c.is_ascii_digit() => shown.push('N'),
+            c => shown.push(c),
+        }
+    }
+    shown
+}
