@@ -39,9 +39,9 @@ use super::segment::Segment;
 use super::start::Places;
 use crate::store::{Progress, Stage, StoreError};
 
-/// How often it is looked whether pending changes shall go to the shelf.
+/// How often pending changes of what the shelf knows go there.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// What is pending goes there so often: mail that is delivered sooner never does.
+/// How often new mail does: what is delivered sooner never gets there.
 const FLUSH_EVERY: Duration = Duration::from_secs(2);
 /// More pending keys than this go at once; a few MiB.
 const MANY: usize = 32 * 1024;
@@ -152,6 +152,8 @@ impl Learner {
             if flushed.elapsed() >= FLUSH_EVERY || self.index.pending(Which::All) > MANY {
                 self.write_what_is_pending()?;
                 flushed = elapsed();
+            } else {
+                self.index.flush_changed()?;
             }
         }
         Ok(())
