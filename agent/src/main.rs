@@ -12,6 +12,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
+/// Small pieces come and go on every thread, for months: glibc's takes twice the time for them, and gives less back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Hands mail to sites over verified SMTP.
 #[derive(Debug, Parser)]
 #[command(version)]

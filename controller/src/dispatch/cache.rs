@@ -1,9 +1,9 @@
 //! Envelopes and contents that are in memory anyway: mail that goes out at once is never read back.
 //!
 //! # Invariants
-//! Bounded in bytes; the oldest goes first. Losing an entry costs a read, nothing else.
+//! Bounded in bytes; the oldest goes first. Losing an entry costs a read, nothing else. What is settled is not kept.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,6 +12,8 @@ use dd_proto::id::DeliveryId;
 
 /// What an entry takes beside its content: names, paths, places in tables.
 const ENTRY: usize = 512;
+/// So many names of what is gone are not worth tidying up.
+const SLACK: usize = 1024;
 
 #[derive(Debug, Clone)]
 pub(super) struct Cached {
@@ -23,7 +25,7 @@ pub(super) struct Cached {
 #[derive(Debug)]
 pub(super) struct Cache {
     entries: HashMap<DeliveryId, Cached>,
-    /// In the order in which they came; may name what is gone.
+    /// In the order in which they came; may name what is gone, but not more of that than of what is there.
     order: VecDeque<DeliveryId>,
     bytes: usize,
     max_bytes: usize,
@@ -46,17 +48,17 @@ impl Cache {
         } else {
             self.order.push_back(delivery);
         }
-        while self.bytes > self.max_bytes || self.front_is_gone() {
+        while self.bytes > self.max_bytes {
             match self.order.pop_front() {
                 Some(oldest) => drop(self.take(&oldest)),
                 None => break,
             }
         }
-    }
-
-    fn front_is_gone(&self) -> bool {
-        let front = self.order.front();
-        front.is_some_and(|front| !self.entries.contains_key(front))
+        if self.order.len() > 2 * self.entries.len() + SLACK {
+            let (entries, mut met) = (&self.entries, HashSet::new());
+            self.order
+                .retain(|it| entries.contains_key(it) && met.insert(it.clone()));
+        }
     }
 
     pub(super) fn look_up(&self, delivery: &DeliveryId) -> Option<&Cached> {
@@ -114,5 +116,17 @@ mod tests {
         assert!(cache.take(&delivery(2)).is_some());
         assert!(cache.take(&delivery(1)).is_some());
         assert_eq!(cache.bytes, 0);
+    }
+
+    #[test]
+    fn what_came_and_went_is_forgotten_although_an_old_one_stays() {
+        let mut cache = Cache::new(1 << 20);
+        cache.put(delivery(0), cached(1000));
+        for _ in 0..10 * SLACK {
+            cache.put(delivery(1), cached(1000));
+            cache.take(&delivery(1));
+        }
+        assert!(cache.look_up(&delivery(0)).is_some());
+        assert!(cache.order.len() <= SLACK + 4, "{}", cache.order.len());
     }
 }

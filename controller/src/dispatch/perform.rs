@@ -63,10 +63,10 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
     }
 
     /// With what is in memory of its message.
-    fn pending<T>(&mut self, delivery: &DeliveryId, what: T) -> Pending<T> {
+    fn pending<T>(&mut self, what: T, cached: Option<Cached>) -> Pending<T> {
         Pending {
             what,
-            cached: self.cache.look_up(delivery).cloned(),
+            cached,
             random: self.rng.random(),
         }
     }
@@ -82,7 +82,8 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
             until = %warn.until,
             "late"
         );
-        self.pending(&delivery, warn)
+        let cached = self.cache.look_up(&delivery).cloned();
+        self.pending(warn, cached)
     }
 
     fn perform_one(&mut self, effect: Effect) {
@@ -270,8 +271,9 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
 
     fn settle(&mut self, settles: Vec<Settle>) {
         let pending = settles.into_iter().map(|settle| {
-            let delivery = settle.settlement.delivery.clone();
-            self.pending(&delivery, settle)
+            // What is settled is not needed again; of a part that is left it is read.
+            let cached = self.cache.take(&settle.settlement.delivery);
+            self.pending(settle, cached)
         });
         let pending = pending.collect();
         self.done.spawn(self.pen().settle(pending));

@@ -38,16 +38,31 @@ impl Buffers {
         }
     }
 
-    /// Room for a body, once there is some.
-    ///
-    /// # Errors
-    /// There was none for a minute.
-    pub async fn reserve(&self, announced_bytes: Option<u64>) -> Result<Room, AcceptError> {
+    /// Room for a body, if there is some and nobody waits for it.
+    pub fn reserve_now(&self, announced_bytes: Option<u64>) -> Option<Room> {
+        let (bytes, permits) = self.wanted(announced_bytes);
+        let taken = self.room.clone().try_acquire_many_owned(permits);
+        taken.ok().map(|permit| Room {
+            bytes,
+            _permit: permit,
+        })
+    }
+
+    fn wanted(&self, announced_bytes: Option<u64>) -> (usize, u32) {
         let announced = announced_bytes.map_or(INLINE_LIMIT, |n| {
             usize::try_from(n).map_or(INLINE_LIMIT, |n| n.saturating_add(SLACK))
         });
         let bytes = announced.min(self.largest);
         let permits = u32::try_from(bytes).expect("the inline limit fits in 32 bits");
+        (bytes, permits)
+    }
+
+    /// Room for a body, once there is some.
+    ///
+    /// # Errors
+    /// There was none for a minute.
+    pub async fn reserve(&self, announced_bytes: Option<u64>) -> Result<Room, AcceptError> {
+        let (bytes, permits) = self.wanted(announced_bytes);
         let wait = self.room.clone().acquire_many_owned(permits);
         match tokio::time::timeout(PATIENCE, wait).await {
             Ok(Ok(permit)) => Ok(Room {
@@ -149,7 +164,9 @@ mod tests {
         assert_eq!(first.bytes, 1000 + SLACK);
         let waiting = tokio::time::timeout(Duration::ZERO, buffers.reserve(None));
         assert!(waiting.await.is_err());
+        assert!(buffers.reserve_now(None).is_none());
         drop(first);
+        assert!(buffers.reserve_now(None).is_some());
         assert_eq!(buffers.reserve(None).await.unwrap().bytes, INLINE_LIMIT);
     }
 }

@@ -215,9 +215,14 @@ impl<A: Acceptor> Connection<A> {
     }
 
     async fn reserve(&mut self, announced_bytes: Option<u64>) -> io::Result<()> {
-        // The answers to MAIL and RCPT must not wait for room.
-        self.flush().await?;
-        let room = self.parts.buffers.reserve(announced_bytes).await;
+        let room = match self.parts.buffers.reserve_now(announced_bytes) {
+            Some(room) => Ok(room),
+            None => {
+                // The answers to MAIL and RCPT must not wait for room.
+                self.flush().await?;
+                self.parts.buffers.reserve(announced_bytes).await
+            }
+        };
         let result = room.map(|room| self.body = Some(Body::new(room)));
         self.session.buffer_ready(result);
         Ok(())

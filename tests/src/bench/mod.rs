@@ -11,6 +11,7 @@
 
 pub mod cpu;
 pub mod disk;
+pub mod far;
 pub mod generator;
 pub mod latency;
 pub mod letters;

@@ -8,7 +8,7 @@ use super::generator::Pace;
 use super::relay::{self, Round};
 use super::server::{Ours, Security, System, Theirs};
 use super::sink::{Row as SinkRow, Sink};
-use super::{Extent, latency, release, syncs};
+use super::{Extent, far, latency, release, syncs};
 use crate::loopback;
 
 /// One line of the table.
@@ -30,6 +30,7 @@ struct Amounts {
     relay: Duration,
     delays: u64,
     waiting: u64,
+    far: u64,
     synced: u64,
 }
 
@@ -41,6 +42,7 @@ impl From<Extent> for Amounts {
                 relay: Duration::from_secs(4),
                 delays: 100,
                 waiting: 5_000,
+                far: 150,
                 synced: 300,
             },
             Extent::Full => Self {
@@ -48,6 +50,7 @@ impl From<Extent> for Amounts {
                 relay: Duration::from_secs(20),
                 delays: 600,
                 waiting: 50_000,
+                far: 1_000,
                 synced: 1_000,
             },
         }
@@ -86,6 +89,9 @@ pub fn run(extent: Extent, mut tell: impl FnMut(&Line)) -> Value {
     let released = field.release();
     measured(&release_lines(&released, &ceiling));
     detail["release"] = released.json();
+    let over_line = far::per_second(&mut field.ours, &field.row, field.amounts.far);
+    measured(&[far_line(over_line)]);
+    detail["line_of_30_ms"] = json!({ "per_second_and_session": over_line });
     let synced = field.syncs();
     measured(&[sync_line(synced)]);
     detail["syncs_per_message"] = json!({ "ours": synced.ours, "postfix": synced.postfix });
@@ -280,6 +286,18 @@ fn release_lines(both: &Both<release::Released>, ceiling: &Round) -> [Line; 2] {
             limit: "sessions to one site, and reading what waits".to_owned(),
         },
     ]
+}
+
+fn far_line(per_second: f64) -> Line {
+    Line {
+        what: "one session over a line of 30 ms".to_owned(),
+        bar: "≥ 30 /s",
+        ours: rate(per_second),
+        postfix: String::new(),
+        ratio: String::new(),
+        met: Some(per_second >= 30.0),
+        limit: "the round trip: one for each message is 33 /s".to_owned(),
+    }
 }
 
 fn sync_line(both: Both<f64>) -> Line {

@@ -39,8 +39,12 @@ use super::segment::Segment;
 use super::start::Places;
 use crate::store::{Progress, Stage, StoreError};
 
-/// How often pending changes go to the shelf.
-const FLUSH_EVERY: Duration = Duration::from_millis(200);
+/// How often pending changes of what the shelf knows go there.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How often new mail does: what is delivered sooner never gets there.
+const FLUSH_EVERY: Duration = Duration::from_secs(2);
+/// More pending keys than this go at once; a few MiB.
+const MANY: usize = 32 * 1024;
 /// How often it is said how far the reading has come.
 const SAY_EVERY: Duration = Duration::from_secs(3);
 /// How often it is looked whether there is room again.
@@ -143,10 +147,23 @@ impl Learner {
             return Ok(());
         }
         self.ballast.make();
-        while self.ended.recv_timeout(FLUSH_EVERY) == Err(RecvTimeoutError::Timeout) {
-            if self.index.pending(Which::All) > 0 {
-                self.index.flush_pending()?;
+        let mut flushed = elapsed();
+        while self.ended.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
+            if flushed.elapsed() >= FLUSH_EVERY || self.index.pending(Which::All) > MANY {
+                self.write_what_is_pending()?;
+                flushed = elapsed();
+            } else {
+                self.index.flush_changed()?;
             }
+        }
+        Ok(())
+    }
+
+    /// Once through: what comes meanwhile has time.
+    fn write_what_is_pending(&self) -> Result<(), StoreError> {
+        let mut left = self.index.pending(Which::All);
+        while left > 0 {
+            left = left.saturating_sub(self.index.flush_pending()?.max(1));
         }
         Ok(())
     }

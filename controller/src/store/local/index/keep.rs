@@ -90,6 +90,14 @@ impl Index {
         })
     }
 
+    /// Writes a batch of what the shelf has seen before, so that look-ups need not step over what is gone.
+    ///
+    /// # Errors
+    /// As above.
+    pub(crate) fn flush_changed(&self) -> Result<usize, StoreError> {
+        self.flush(Which::Changed)
+    }
+
     /// While the old log is read: writes what is too much for memory, of this start only where that grows too large.
     ///
     /// # Errors

@@ -61,6 +61,8 @@ pub(super) struct Flush {
 pub(crate) enum Which {
     Earlier,
     All,
+    /// What the shelf has seen before: what is new may be gone before it has to be written.
+    Changed,
 }
 
 /// The pending part of a range of the queue.
@@ -207,18 +209,18 @@ impl Overlay {
         let of = |layer: &Layer| layer.queue.len() + layer.ids.len();
         match which {
             Which::Earlier => of(&self.earlier),
-            Which::All => of(&self.earlier) + of(&self.own) + self.timers.len(),
+            Which::All | Which::Changed => of(&self.earlier) + of(&self.own) + self.timers.len(),
         }
     }
 
     pub(super) fn begin_flush(&mut self, which: Which) -> Flush {
         self.epoch += 1;
-        let mut queue = begin(&mut self.earlier.queue, BATCH);
-        let mut ids = begin(&mut self.earlier.ids, BATCH);
+        let mut queue = begin(&mut self.earlier.queue, BATCH, which);
+        let mut ids = begin(&mut self.earlier.ids, BATCH, which);
         let mut timers = Vec::new();
-        if which == Which::All {
-            queue.extend(begin(&mut self.own.queue, BATCH - queue.len()));
-            ids.extend(begin(&mut self.own.ids, BATCH - ids.len()));
+        if which != Which::Earlier {
+            queue.extend(begin(&mut self.own.queue, BATCH - queue.len(), which));
+            ids.extend(begin(&mut self.own.ids, BATCH - ids.len(), which));
             timers.extend(self.timers.iter().map(|(s, ms)| (s.clone(), *ms)));
         }
         Flush { queue, ids, timers }
@@ -254,8 +256,9 @@ fn remove<T>(map: &mut Slots<T>, key: Vec<u8>) {
     }
 }
 
-fn begin<T: Clone>(map: &mut Slots<T>, limit: usize) -> Written<T> {
+fn begin<T: Clone>(map: &mut Slots<T>, limit: usize, which: Which) -> Written<T> {
     map.iter_mut()
+        .filter(|(_, slot)| which != Which::Changed || !slot.fresh)
         .take(limit)
         .map(|(key, slot)| {
             slot.fresh = false;
