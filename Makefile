@@ -20,6 +20,7 @@ crash: bins
 measure: bins
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- index
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- cleaning
+	$(CARGO) run --quiet --release --bin dd-measure --locked -- line
 
 # Needs root, for Postfix; the state lies below TMPDIR, which must be a disk.
 bench: deps bins

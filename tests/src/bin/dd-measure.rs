@@ -1,9 +1,11 @@
 //! `make measure`: figures for docs/reliability.md, as JSON.
 
-use clap::{Parser, Subcommand};
-use dd_tests::measure::{cleaning, index};
+use std::time::Duration;
 
-/// Measures what is promised of starts and of the disk.
+use clap::{Parser, Subcommand};
+use dd_tests::measure::{cleaning, index, line};
+
+/// Measures what is promised of starts, of the disk, and of long lines.
 #[derive(Debug, Parser)]
 struct Args {
     #[command(subcommand)]
@@ -19,12 +21,23 @@ enum What {
     },
     /// Disk used by the log under a steady load, beside what lives in it.
     Cleaning,
+    /// Messages a second on one session over a line with a delay.
+    Line {
+        #[arg(long, default_value_t = 30)]
+        round_trip_ms: u64,
+        #[arg(long, default_value_t = 300)]
+        messages: usize,
+    },
 }
 
 fn main() {
     let figures = match Args::parse().what {
         What::Index { messages } => index::run(messages),
         What::Cleaning => cleaning::run(),
+        What::Line {
+            round_trip_ms,
+            messages,
+        } => line::run(Duration::from_millis(round_trip_ms), messages),
     };
     say(&format!("{figures:#}"));
 }

@@ -2,6 +2,7 @@
 
 pub mod cleaning;
 pub mod index;
+pub mod line;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
