@@ -257,7 +257,7 @@ impl State {
         let now = turn.now.monotonic;
         let has_room = |name: &&AgentName| {
             let attached = self.agents.get(*name).and_then(|it| it.attached.as_ref());
-            attached.is_some_and(|attached| attached.has_room_for(Occupies::Probe, now))
+            attached.is_some_and(|attached| attached.has_probe_for(Seems::Up, now))
         };
         let with_room: Vec<AgentName> = self.pinned.keys().filter(has_room).cloned().collect();
         for agent in with_room {

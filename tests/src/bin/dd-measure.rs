@@ -1,9 +1,11 @@
 //! `make measure`: figures for docs/reliability.md, as JSON.
 
-use clap::{Parser, Subcommand};
-use dd_tests::measure::{cleaning, dead_sites, index};
+use std::time::Duration;
 
-/// Measures what is promised of starts, of the disk, and of sites that are dead.
+use clap::{Parser, Subcommand};
+use dd_tests::measure::{cleaning, dead_sites, index, line};
+
+/// Measures what is promised of starts, of the disk, of sites that are dead, and of long lines.
 #[derive(Debug, Parser)]
 struct Args {
     #[command(subcommand)]
@@ -21,6 +23,13 @@ enum What {
     Cleaning,
     /// Dead sites with mail, half refusing and half swallowing connects, beside a live one.
     DeadSites(dead_sites::Size),
+    /// Messages a second on one session over a line with a delay.
+    Line {
+        #[arg(long, default_value_t = 30)]
+        round_trip_ms: u64,
+        #[arg(long, default_value_t = 300)]
+        messages: usize,
+    },
 }
 
 fn main() {
@@ -28,6 +37,10 @@ fn main() {
         What::Index { messages } => index::run(messages),
         What::Cleaning => cleaning::run(),
         What::DeadSites(size) => dead_sites::run(size),
+        What::Line {
+            round_trip_ms,
+            messages,
+        } => line::run(Duration::from_millis(round_trip_ms), messages),
     };
     say(&format!("{figures:#}"));
 }

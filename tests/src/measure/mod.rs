@@ -4,6 +4,7 @@ pub mod cleaning;
 pub mod dead_sites;
 pub mod index;
 pub mod latency;
+pub mod line;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -169,6 +169,11 @@ impl Site {
         locked(&self.shared.record).messages.clone()
     }
 
+    /// How many messages were accepted so far.
+    pub fn count(&self) -> usize {
+        locked(&self.shared.record).messages.len()
+    }
+
     /// Forgets what came so far.
     pub fn forget(&self) {
         let mut record = locked(&self.shared.record);
