@@ -1,7 +1,7 @@
 //! Many sites that are dead, beside a few that are not.
 
 use super::*;
-use crate::dispatch::Hello;
+use crate::dispatch::{Hello, Terms};
 use crate::store::{Head, NextTry, WithMail};
 
 const SITES: u64 = 40;
@@ -21,7 +21,7 @@ fn crowd() -> Core {
         newest: wall(Duration::ZERO),
     });
     let known = Event::AllKnown(with_mail.collect());
-    let agents = vec![("out1".parse().unwrap(), None)];
+    let agents = vec![("out1".parse().unwrap(), Terms::default())];
     core.state = State::new(2, ClockMemory::default(), records, agents, core.clock());
     core.apply(known);
     let hello = Hello {
