@@ -12,7 +12,7 @@ use super::check::check_site;
 use super::produced::Produced;
 use super::{Context, Knowledge, at_ms, caller, from_ms, now, status};
 use crate::credentials::{generate_password, generate_wake_secret, wake_digest};
-use crate::dispatch::{LastAttempt, Left, Released, SiteView};
+use crate::dispatch::{LastAttempt, Left, Released, SiteView, Stray};
 use crate::registry::sites::{Closing, Credential, HeldMail};
 use crate::wakeup::Asker;
 
@@ -319,6 +319,15 @@ fn shown(context: &Context, site: &Site, view: Option<SiteView>) -> pb::SiteStat
         sessions: view.sessions,
         has_password: site.password_hash.is_some(),
         has_wake_secret: site.wake_hash.is_some(),
+        answered_for: view.answered_for.into_iter().map(stray).collect(),
+    }
+}
+
+fn stray(it: Stray) -> pb::AnsweredFor {
+    pb::AnsweredFor {
+        at_ms: it.at.as_millisecond(),
+        address: it.address,
+        site: it.meant_for.to_string(),
     }
 }
 

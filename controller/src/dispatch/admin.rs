@@ -159,6 +159,7 @@ impl State {
             last_attempts: queue.attempts.iter().rev().cloned().collect(),
             agents_differ: queue.verdicts.difference(),
             refuses_all: queue.kept.trust == Trust::Misconfigured,
+            answered_for: self.strays.of(name, queue.attempts.iter(), now.wall),
         })
     }
 

@@ -42,6 +42,7 @@ mod settled;
 pub(crate) mod simulation;
 mod site;
 mod state;
+mod strays;
 #[cfg(test)]
 mod transitions;
 mod verdicts;
@@ -71,6 +72,7 @@ pub use lease::{BEAT, LEASE};
 #[cfg(test)]
 pub(crate) use run::{Chance, start_with};
 pub use run::{Settings, start};
+pub use strays::Stray;
 pub use verdicts::AgentVerdict;
 
 /// One stream of an agent; never reused.
@@ -264,6 +266,8 @@ pub struct SiteView {
     pub agents_differ: Vec<AgentVerdict>,
     /// The home refuses everything: the mail that was kept for it waits behind a probe.
     pub refuses_all: bool,
+    /// For whom else its machine answered lately, newest first.
+    pub answered_for: Vec<Stray>,
 }
 
 impl SiteView {

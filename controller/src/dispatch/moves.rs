@@ -54,6 +54,9 @@ impl State {
             let (delivery, attempt) = (report.lease.delivery.clone(), attempt.clone());
             self.happened.push(What::Attempted { delivery, attempt });
         }
+        if report.outcome == Outcome::WrongHost {
+            self.strays.refused(name, &attempt);
+        }
         queue.remember(attempt);
         if report.outcome != Outcome::AgentTrouble && !accepted_all(report) {
             self.attempt_failed(name, turn);

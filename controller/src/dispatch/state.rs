@@ -37,6 +37,7 @@ use super::moves::RECONNECT;
 use super::record::held;
 use super::release::Release;
 use super::site::{OldPlan, Phase, Progress, Rest, SiteQueue, Spread, Why};
+use super::strays::Strays;
 use super::{AttachmentId, ClockMemory, Counters, Released};
 use crate::store::{NextTry, WithMail};
 
@@ -63,6 +64,7 @@ pub(crate) struct State {
     pub(super) silent: VecDeque<SiteName>,
     pub(super) counters: Counters,
     pub(super) walks: Walks,
+    pub(super) strays: Strays,
     pub(super) clock: WallClock,
     /// The newest number of a read.
     last_read: u64,
@@ -109,6 +111,7 @@ impl State {
             silent: VecDeque::new(),
             counters: Counters::default(),
             walks: Walks::default(),
+            strays: Strays::default(),
             clock: WallClock::new(now, memory, shortest),
             last_read: 0,
             watched: Watched::No,

@@ -22,6 +22,7 @@ pub mod outbound;
 mod page;
 pub mod portal;
 mod session;
+mod strays;
 mod view;
 mod words;
 

@@ -42,6 +42,17 @@ pub(super) fn page(status: &pb::SiteStatus) -> String {
         page.line("Wakes up by", &wakes.join(", "));
     }
     attempts(&mut page, &status.last_attempts);
+    for it in &status.answered_for {
+        page.line(
+            "Answered for",
+            &format!(
+                "{}, whose name pointed to {}, {}; refused, and got nothing",
+                it.site,
+                it.address,
+                time_shown(it.at_ms)
+            ),
+        );
+    }
     page.into_text()
 }
 

@@ -20,6 +20,7 @@ pub(super) struct SiteView {
     next_attempt: Option<String>,
     queued: Queued,
     last_attempts: Vec<Attempt>,
+    answered_for: Vec<AnsweredFor>,
     out: u32,
     sessions: u32,
     hold: Option<Hold>,
@@ -37,6 +38,23 @@ pub(super) struct SiteView {
     /// Whether there is one; neither is ever shown.
     password: bool,
     wake_secret: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct AnsweredFor {
+    at: Option<String>,
+    address: String,
+    site: String,
+}
+
+impl From<pb::AnsweredFor> for AnsweredFor {
+    fn from(it: pb::AnsweredFor) -> Self {
+        Self {
+            at: time(it.at_ms),
+            address: it.address,
+            site: it.site,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -109,6 +127,11 @@ impl From<pb::SiteStatus> for SiteView {
                 .last_attempts
                 .into_iter()
                 .map(Attempt::from)
+                .collect(),
+            answered_for: status
+                .answered_for
+                .into_iter()
+                .map(AnsweredFor::from)
                 .collect(),
             out: status.out,
             sessions: status.sessions,
