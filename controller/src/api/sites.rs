@@ -12,7 +12,7 @@ use super::check::check_site;
 use super::produced::Produced;
 use super::{Context, Knowledge, at_ms, caller, from_ms, now, status};
 use crate::credentials::{generate_password, generate_wake_secret, wake_digest};
-use crate::dispatch::{LastAttempt, LastRefusal, Left, Released, SiteView};
+use crate::dispatch::{LastAttempt, LastRefusal, Left, Released, SiteView, Stray};
 use crate::registry::sites::{Closing, Credential, HeldMail};
 use crate::wakeup::Asker;
 
@@ -326,6 +326,7 @@ fn shown(context: &Context, site: &Site, view: Option<SiteView>) -> pb::SiteStat
         no_agent: view.no_agent,
         refusal: view.refusal.map(|it| refusal(*it)),
         shown: context.registry.shown(&site.name).map(|it| (&*it).into()),
+        answered_for: view.answered_for.into_iter().map(stray).collect(),
     }
 }
 
@@ -334,6 +335,14 @@ fn refusal(it: LastRefusal) -> pb::LastRefusal {
         at_ms: it.at.as_millisecond(),
         agent: it.agent.to_string(),
         observed: Some(it.observed.into()),
+    }
+}
+
+fn stray(it: Stray) -> pb::AnsweredFor {
+    pb::AnsweredFor {
+        at_ms: it.at.as_millisecond(),
+        address: it.address,
+        site: it.meant_for.to_string(),
     }
 }
 

@@ -186,6 +186,7 @@ impl State {
                 _ => String::new(),
             },
             refusal: queue.refusal.clone(),
+            answered_for: self.strays.of(name, queue.attempts.iter(), now.wall),
         })
     }
 

@@ -44,6 +44,7 @@ pub(crate) mod simulation;
 mod site;
 mod standing;
 mod state;
+mod strays;
 #[cfg(test)]
 mod transitions;
 mod verdicts;
@@ -76,6 +77,7 @@ pub use measured::Measured;
 pub(crate) use run::{Chance, start_with};
 pub use run::{Settings, start};
 pub use standing::{Drain, Terms};
+pub use strays::Stray;
 pub use verdicts::AgentVerdict;
 
 /// One stream of an agent; never reused.
@@ -292,6 +294,8 @@ pub struct SiteView {
     /// Why no agent may try it, though mail waits; empty: one may.
     pub no_agent: String,
     pub refusal: Option<Box<LastRefusal>>,
+    /// For whom else its machine answered lately, newest first.
+    pub answered_for: Vec<Stray>,
 }
 
 /// Who was refused last for want of a proof, with what was wanted and what was seen.

@@ -56,6 +56,9 @@ impl State {
             let (delivery, attempt) = (report.lease.delivery.clone(), attempt.clone());
             self.happened.push(What::Attempted { delivery, attempt });
         }
+        if report.outcome == Outcome::WrongHost {
+            self.strays.refused(name, &attempt);
+        }
         queue.remember(attempt);
         if report.observed.refusal.is_some() {
             queue.refusal = Some(Box::new(LastRefusal {

@@ -39,6 +39,7 @@ use super::record::held;
 use super::release::Release;
 use super::site::{OldPlan, Phase, Progress, Rest, Seems, SiteQueue, Spread, Why};
 use super::standing::Terms;
+use super::strays::Strays;
 use super::{AttachmentId, ClockMemory, Counters, Released};
 use crate::store::{NextTry, WithMail};
 
@@ -68,6 +69,7 @@ pub(crate) struct State {
     pub(super) counters: Counters,
     pub(super) measured: Arc<Measured>,
     pub(super) walks: Walks,
+    pub(super) strays: Strays,
     pub(super) clock: WallClock,
     /// The newest number of a read or a question.
     last_read: u64,
@@ -116,6 +118,7 @@ impl State {
             counters: Counters::default(),
             measured: Arc::default(),
             walks: Walks::default(),
+            strays: Strays::default(),
             clock: WallClock::new(now, memory, shortest),
             last_read: 0,
             watched: Watched::No,

@@ -24,6 +24,7 @@ mod page;
 pub mod portal;
 mod sent;
 mod session;
+mod strays;
 mod view;
 mod words;
 

@@ -14,6 +14,7 @@ use super::advice::advice;
 use super::check::{self, Check};
 use super::language::Language;
 use super::session::{Looked, Progress, Signed};
+use super::strays;
 use super::words::Words;
 use crate::dispatch::{LastAttempt, SiteView};
 use crate::registry::shown::{Shown as Remembered, Sight, key_is_no_proof};
@@ -48,6 +49,8 @@ pub(super) struct Live {
     pub(super) call: Option<LastCall>,
     pub(super) checking: bool,
     pub(super) checks: Option<Vec<Check>>,
+    /// Its machine was taken for another site's.
+    pub(super) stray: Option<String>,
     pub(super) as_of: String,
 }
 
@@ -191,6 +194,7 @@ impl Web {
             }),
             checking: matches!(looked, Some(Looked::Working)),
             checks: looked.and_then(|it| check::rows(&it, language)),
+            stray: strays::notice(&view.answered_for, language),
             as_of: language.moment(now),
         })
     }

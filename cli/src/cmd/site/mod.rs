@@ -231,6 +231,11 @@ mod tests {
             queued_messages: 3,
             queued_bytes: 4_500_000,
             complete: true,
+            answered_for: vec![pb::AnsweredFor {
+                at_ms: 1_700_000_000_000,
+                address: "192.0.2.7:25".into(),
+                site: "neighbour".into(),
+            }],
             last_attempts: vec![
                 pb::LastAttempt {
                     peer: Some(pb::PeerCertificate {

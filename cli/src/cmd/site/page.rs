@@ -52,6 +52,17 @@ pub(super) fn page(status: &pb::SiteStatus) -> String {
         evidence::refusal(&mut page, it);
     }
     attempts(&mut page, &status.last_attempts);
+    for it in &status.answered_for {
+        page.line(
+            "Answered for",
+            &format!(
+                "{}, whose name pointed to {}, {}; refused, and got nothing",
+                it.site,
+                it.address,
+                time_shown(it.at_ms)
+            ),
+        );
+    }
     page.into_text()
 }
 

@@ -21,6 +21,7 @@ pub(super) struct SiteView {
     next_attempt: Option<String>,
     queued: Queued,
     last_attempts: Vec<Attempt>,
+    answered_for: Vec<AnsweredFor>,
     out: u32,
     sessions: u32,
     hold: Option<Hold>,
@@ -44,6 +45,23 @@ pub(super) struct SiteView {
     wake_secret: bool,
     refusal: Option<Refusal>,
     shown: Option<Shown>,
+}
+
+#[derive(Debug, Serialize)]
+struct AnsweredFor {
+    at: Option<String>,
+    address: String,
+    site: String,
+}
+
+impl From<pb::AnsweredFor> for AnsweredFor {
+    fn from(it: pb::AnsweredFor) -> Self {
+        Self {
+            at: time(it.at_ms),
+            address: it.address,
+            site: it.site,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -108,6 +126,11 @@ impl From<pb::SiteStatus> for SiteView {
                 .last_attempts
                 .into_iter()
                 .map(Attempt::from)
+                .collect(),
+            answered_for: status
+                .answered_for
+                .into_iter()
+                .map(AnsweredFor::from)
                 .collect(),
             out: status.out,
             sessions: status.sessions,
