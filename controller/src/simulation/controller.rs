@@ -171,7 +171,7 @@ struct Watched {
 /// Senders are told of every failure, in the same record.
 fn owes_what_it_should(owing: &Owing<Settlement>) {
     let mut settled = owing.what.recipients.iter();
-    let failed = settled.any(|(_, what)| *what == Settled::Failed);
+    let failed = settled.any(|(_, what)| matches!(what, Settled::Failed | Settled::Expired));
     assert_eq!(owing.dsn.is_some(), failed, "{}", owing.what.delivery);
 }
 
