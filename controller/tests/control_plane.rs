@@ -164,6 +164,7 @@ fn home() -> pb::SiteSpec {
 fn hello(name: &str) -> Vec<pb::AgentEvent> {
     let hello = pb::Hello {
         name: name.to_owned(),
+        kinds: vec!["smtp".to_owned()],
         slots: 4,
         probes: 4,
         ..pb::Hello::default()
@@ -225,7 +226,7 @@ async fn a_site_is_added_once_changed_and_shown_without_its_secret() {
     };
     assert_eq!(sites.show(absent).await.unwrap_err().code(), Code::NotFound);
     let audit = std::fs::read_to_string(world.state("audit.log")).unwrap();
-    assert!(audit.contains("site home added") && audit.contains("--connections"));
+    assert!(audit.contains("site home added") && audit.contains("connections 2 → 5"));
     assert!(!audit.contains("12345678"));
 }
 

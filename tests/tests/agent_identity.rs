@@ -186,6 +186,7 @@ fn attach(world: &World, directory: &Path) -> Option<Status> {
     let hello = pb::Hello {
         name: "out1".to_owned(),
         version: "a test".to_owned(),
+        kinds: vec!["smtp".to_owned()],
         ..pb::Hello::default()
     };
     let said = [

@@ -14,8 +14,9 @@ use rand::{RngExt as _, SeedableRng as _};
 
 const SEED: u64 = 20;
 const RESTARTS: usize = 20;
-/// The end of the log is left alone: there damage cannot be told from a commit that was torn.
-const END: u64 = 16 << 10;
+/// The end of the log is left alone: there damage cannot be told from a commit that was torn. More than a record of
+/// [`Damaged::send`]'s last message.
+const END: u64 = 20 << 10;
 
 struct Damaged {
     world: World,
