@@ -187,6 +187,8 @@ fn attach(world: &World, directory: &Path) -> Option<Status> {
         name: "out1".to_owned(),
         version: "a test".to_owned(),
         kinds: vec!["smtp".to_owned()],
+        slots: 1,
+        probes: 1,
         ..pb::Hello::default()
     };
     let said = [
