@@ -110,8 +110,7 @@ pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunErro
     let started = now();
     let signals = Signals::new().map_err(RunError::Signals)?;
     let (store, newest) = open_store(&config, rebuild_index).await?;
-    let alarm = dispatch::remembered_alarm(&store)?;
-    let clock = dispatch::ClockMemory { newest, alarm };
+    let clock = dispatch::remembered_clock(&store, newest)?;
     let registry = Registry::load(&store)?;
     let notifier = notifier(&config, &registry, &store, started);
     let authority = ControlAuthority::open(&config.state_dir, started)?;

@@ -2,7 +2,8 @@
 //!
 //! Mail expires by the wall clock, and a clock that jumps a year ahead would bounce every queue at once. So it is
 //! compared with what is known otherwise: at the start with the newest record of an earlier start, later with the
-//! monotonic clock. What looks wrong is an alarm, and nothing expires until somebody has confirmed the clock.
+//! monotonic clock. What looks wrong is an alarm, and nothing expires until somebody has confirmed the clock. Nobody knows
+//! by which clock the mail that waits then arrived: its lifetime begins anew.
 //!
 //! # Not here
 //! Who expires when: [`super::expiry`].
@@ -69,6 +70,8 @@ pub(super) struct WallClock {
     saved: Saved,
     /// Since the newest record of an earlier start.
     began: Went,
+    /// By somebody, last.
+    confirmed: Option<Timestamp>,
 }
 
 /// Whether what is to be remembered over a restart is on its way to the store.
@@ -85,12 +88,23 @@ pub struct ClockMemory {
     pub newest: Option<Timestamp>,
     /// The alarm of an earlier start that nobody has confirmed: what was written since has the wrong time, too.
     pub alarm: Option<ClockAlarm>,
+    /// When somebody confirmed the clock last.
+    pub confirmed: Option<Timestamp>,
+}
+
+/// What the next start has to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClockNews {
+    Alarm(ClockAlarm),
+    /// There is no alarm any more.
+    Confirmed(Timestamp),
 }
 
 impl WallClock {
     /// `shortest` is the lifetime of the mail that lives shortest.
     pub(super) fn new(now: Now, memory: ClockMemory, shortest: Duration) -> Self {
         let mut clock = Self::compared(now, memory.newest);
+        clock.confirmed = memory.confirmed;
         if clock.away > shortest {
             clock.saved = Saved::No;
         }
@@ -112,6 +126,7 @@ impl WallClock {
             alarm: None,
             saved: Saved::Yes,
             began: Went::On,
+            confirmed: None,
         };
         let back = newest.map_or(Duration::ZERO, |newest| until(now.wall, newest));
         if back > TOLERANCE {
@@ -165,6 +180,12 @@ impl WallClock {
 
     pub(super) fn confirm(&mut self, now: Now) {
         *self = Self::compared(now, None);
+        self.confirmed = Some(now.wall);
+    }
+
+    /// From when on the lifetime of mail counts that arrived then.
+    pub(super) fn counts_from(&self, arrived: Timestamp) -> Timestamp {
+        self.confirmed.map_or(arrived, |at| at.max(arrived))
     }
 
     /// The alarm, for mail that lives so long.
@@ -265,7 +286,7 @@ mod tests {
         let now = at(Duration::ZERO, 400);
         let year = ClockMemory {
             newest: newest(35),
-            alarm: None,
+            ..ClockMemory::default()
         };
         let mut clock = WallClock::new(now, year, 14 * DAY);
         let alarm = clock.unsaved().expect("it is remembered");
@@ -275,6 +296,7 @@ mod tests {
         let memory = ClockMemory {
             newest: newest(400),
             alarm: Some(alarm),
+            confirmed: None,
         };
         let clock = WallClock::new(now, memory, 14 * DAY);
         assert!(clock.alarm(14 * DAY).is_some());

@@ -8,7 +8,7 @@ use dd_proto::name::SiteName;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::ClockAlarm;
+use super::{ClockAlarm, ClockMemory, ClockNews};
 use crate::intake::accept::Submission;
 use crate::intake::policy::Space;
 use crate::store::{
@@ -24,12 +24,23 @@ pub struct StoreFailed(pub String);
 /// Where the registry keeps what is remembered of the wall clock.
 const CLOCK: &str = "clock";
 const ALARM: &str = "alarm";
+const CONFIRMED: &str = "confirmed";
 
-/// The alarm of an earlier start that nobody has confirmed.
-pub fn remembered_alarm(store: &Store) -> Result<Option<ClockAlarm>, StoreError> {
+/// What earlier starts left, of which the newest record is that old.
+pub fn remembered_clock(
+    store: &Store,
+    newest: Option<Timestamp>,
+) -> Result<ClockMemory, StoreError> {
     let records = store.records(CLOCK)?;
-    let words = records.first().map(|record| record.value.clone());
-    Ok(words.map(|words| ClockAlarm::from_words(&String::from_utf8_lossy(&words))))
+    let words = |key| {
+        let record = records.iter().find(|record| record.key == key);
+        record.map(|record| String::from_utf8_lossy(&record.value).into_owned())
+    };
+    Ok(ClockMemory {
+        newest,
+        alarm: words(ALARM).map(|words| ClockAlarm::from_words(&words)),
+        confirmed: words(CONFIRMED).and_then(|at| at.parse().ok()),
+    })
 }
 
 /// Why something stored cannot be read.
@@ -63,10 +74,10 @@ pub trait Backing: Clone + Send + Sync + 'static {
     /// Whether there is room for large notifications.
     fn space(&self) -> Space;
     fn remember_timer(&self, site: SiteName, at: Timestamp) -> impl Future<Output = ()> + Send;
-    /// For the next start; None: there is no alarm any more.
-    fn remember_alarm(
+    /// For the next start.
+    fn remember_clock(
         &self,
-        alarm: Option<ClockAlarm>,
+        news: ClockNews,
     ) -> impl Future<Output = Result<(), StoreFailed>> + Send;
     fn head(
         &self,
@@ -119,13 +130,20 @@ impl Backing for Store {
         self.site_timer(site, Some(at)).await;
     }
 
-    async fn remember_alarm(&self, alarm: Option<ClockAlarm>) -> Result<(), StoreFailed> {
-        if alarm.is_none() {
-            self.clock_is_right();
+    async fn remember_clock(&self, news: ClockNews) -> Result<(), StoreFailed> {
+        let put = async |key, words: Option<String>| {
+            let put = self.put(CLOCK, key, words.map(Bytes::from)).await;
+            put.map(|_| ()).map_err(failed)
+        };
+        match news {
+            ClockNews::Alarm(alarm) => put(ALARM, Some(alarm.to_words())).await,
+            ClockNews::Confirmed(at) => {
+                self.clock_is_right();
+                // In this order: without the alarm nothing else keeps mail from expiring.
+                put(CONFIRMED, Some(at.to_string())).await?;
+                put(ALARM, None).await
+            }
         }
-        let words = alarm.map(|alarm| Bytes::from(alarm.to_words()));
-        let put = self.put(CLOCK, ALARM, words).await;
-        put.map(|_| ()).map_err(failed)
     }
 
     async fn head(

@@ -14,7 +14,7 @@ use super::actions::{Asked, Left};
 use super::lease::Freshness;
 use super::release::{Token, Waiter};
 use super::standing::Terms;
-use super::{AgentEvent, AttachmentId, ClockAlarm, Hello, InHand as Refused, Order, Released};
+use super::{AgentEvent, AttachmentId, ClockNews, Hello, InHand as Refused, Order, Released};
 use crate::store::{Head, Note, Position, Settlement, Waiting, WithMail};
 
 /// One reading of both clocks.
@@ -168,7 +168,7 @@ pub(crate) enum Effect {
         at: Timestamp,
     },
     /// Remembered for the next start, until the clock is confirmed: then None.
-    ClockAlarm(Option<ClockAlarm>),
+    Clock(ClockNews),
     Answer(Token, Released),
     /// Asks whom these recipients of a delivery are, which was kept for this reply.
     Name(DeliveryId, Vec<RecipientNumber>, String),

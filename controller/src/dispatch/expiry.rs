@@ -268,8 +268,9 @@ impl State {
         let busy =
             self.is_in_hand(&waiting.delivery) || walk.touched.contains(&waiting.delivery.message);
         let warn = walk.stage != Stage::Oldest && !waiting.warned && !untrusted;
-        let over = over_at(queue, &waiting);
-        match age(queue, &waiting, turn.now.wall) {
+        let from = self.clock.counts_from(waiting.arrived);
+        let over = over_at(queue, from);
+        match age(queue, from, turn.now.wall) {
             Age::Over if may_expire && busy => walk.next = earlier(soon),
             Age::Over if may_expire => self.expire(&waiting, turn),
             Age::Over if walk.stage == Stage::Oldest => return Goes::ToNextStage,
@@ -358,7 +359,7 @@ impl State {
             return;
         };
         queue.drop_from_head(delivery.message);
-        let until_wall = over_at(queue, &waiting);
+        let until_wall = over_at(queue, self.clock.counts_from(waiting.arrived));
         waiting.warned = true;
         let warn = Warn {
             note: note(&waiting),
@@ -386,13 +387,14 @@ fn read_page(name: &SiteName, read: u64, after: Option<Position>, turn: &mut Tur
 }
 
 /// When its lifetime is over.
-fn over_at(queue: &SiteQueue, waiting: &Waiting) -> Timestamp {
-    later(waiting.arrived, queue.site.schedule.lifetime)
+/// `from`: when the lifetime began.
+fn over_at(queue: &SiteQueue, from: Timestamp) -> Timestamp {
+    later(from, queue.site.schedule.lifetime)
 }
 
-fn age(queue: &SiteQueue, waiting: &Waiting, wall: Timestamp) -> Age {
-    let late = later(waiting.arrived, queue.site.schedule.delay_warning);
-    let over = over_at(queue, waiting);
+fn age(queue: &SiteQueue, from: Timestamp, wall: Timestamp) -> Age {
+    let late = later(from, queue.site.schedule.delay_warning);
+    let over = over_at(queue, from);
     if over <= wall {
         Age::Over
     } else if late <= wall {

@@ -62,8 +62,8 @@ use tokio::sync::mpsc;
 use crate::store::Waiting;
 
 pub use actions::Left;
-pub use alarm::{ClockAlarm, ClockJump, ClockMemory};
-pub use backing::{Backing, NotRead, StoreFailed, remembered_alarm};
+pub use alarm::{ClockAlarm, ClockJump, ClockMemory, ClockNews};
+pub use backing::{Backing, NotRead, StoreFailed, remembered_clock};
 #[cfg(test)]
 pub(crate) use clock::Clock;
 #[cfg(test)]

@@ -22,7 +22,7 @@ use super::notify::{Pen, Pending};
 use super::release::Token;
 use super::run::{Dispatch, Done};
 use super::settled;
-use super::{Assignment, AttachmentId, InHand, Order, actions, expiry};
+use super::{Assignment, AttachmentId, ClockNews, InHand, Order, actions, expiry};
 use crate::store::{Loaded, Position, StoredContent};
 
 /// Contents up to this ride in the assignment.
@@ -144,15 +144,15 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                 });
             }
             Effect::Name(delivery, open, reply) => self.name(delivery, open, reply),
-            Effect::ClockAlarm(alarm) => {
-                match &alarm {
-                    Some(alarm) => {
+            Effect::Clock(news) => {
+                match &news {
+                    ClockNews::Alarm(alarm) => {
                         tracing::error!(%alarm, "nothing expires until the clock is confirmed");
                     }
-                    None => tracing::info!("the wall clock is confirmed"),
+                    ClockNews::Confirmed(_) => tracing::info!("the wall clock is confirmed"),
                 }
                 self.done.spawn(async move {
-                    match store.remember_alarm(alarm).await {
+                    match store.remember_clock(news).await {
                         Ok(()) => Done::Nothing,
                         Err(error) => Done::StoreFailed(error),
                     }

@@ -40,7 +40,7 @@ use super::release::Release;
 use super::site::{OldPlan, Phase, Progress, Rest, Seems, SiteQueue, Spread, Why};
 use super::standing::Terms;
 use super::strays::Strays;
-use super::{AttachmentId, ClockMemory, Counters, Released};
+use super::{AttachmentId, ClockMemory, ClockNews, Counters, Released};
 use crate::store::{NextTry, WithMail};
 
 /// All that dispatch knows.
@@ -247,7 +247,7 @@ impl State {
             self.all_due(turn);
         }
         if let Some(alarm) = self.clock.unsaved() {
-            turn.effect(Effect::ClockAlarm(Some(alarm)));
+            turn.effect(Effect::Clock(ClockNews::Alarm(alarm)));
         }
     }
 
@@ -429,7 +429,7 @@ impl State {
 
     fn clock_confirmed(&mut self, turn: &mut Turn<'_>) {
         self.clock.confirm(turn.now);
-        turn.effect(Effect::ClockAlarm(None));
+        turn.effect(Effect::Clock(ClockNews::Confirmed(turn.now.wall)));
         let names: Vec<SiteName> = self.sites.keys().cloned().collect();
         for name in names {
             self.walk_at(&name, turn.now.monotonic);

@@ -14,9 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::ledger::Ledger;
-use crate::dispatch::{
-    self, Backing, Chance, Clock, ClockAlarm, ClockMemory, Handle, NotRead, Now, StoreFailed,
-};
+use crate::dispatch::{self, Backing, Chance, Clock, ClockNews, Handle, NotRead, Now, StoreFailed};
 use crate::intake::accept::Submission;
 use crate::intake::policy::Space;
 use crate::store::local::On;
@@ -109,11 +107,10 @@ impl Controller {
             store: store.clone(),
             ledger: ledger.clone(),
         };
-        let alarm = dispatch::remembered_alarm(&store).ok()?;
-        let newest = report.newest;
+        let clock_memory = dispatch::remembered_clock(&store, report.newest).ok()?;
         let settings = dispatch::Settings {
             start_number: report.start,
-            clock: ClockMemory { newest, alarm },
+            clock: clock_memory,
             notifier: crate::dsn::samples::notifier(),
         };
         let chance = Chance { clock, rng };
@@ -193,8 +190,8 @@ impl Backing for Watched {
         Backing::note(&self.store, batch).await
     }
 
-    async fn remember_alarm(&self, alarm: Option<ClockAlarm>) -> Result<(), StoreFailed> {
-        Backing::remember_alarm(&self.store, alarm).await
+    async fn remember_clock(&self, news: ClockNews) -> Result<(), StoreFailed> {
+        Backing::remember_clock(&self.store, news).await
     }
 
     async fn accept(&self, submission: Submission<Spooled>) -> Result<Vec<Waiting>, StoreFailed> {

@@ -79,7 +79,11 @@ impl Entries {
                     to.0
                 ),
                 Settled::Removed => assert!(self.given_up.contains(&to.0), "{} removed", to.0),
-                Settled::Expired => panic!("{} is expired, within its lifetime", to.0),
+                Settled::Expired => panic!(
+                    "{} is expired, within its lifetime:\n{}",
+                    to.0,
+                    self.life_of(&to.0)
+                ),
             }
             self.settling.remove(&to);
             self.settled.entry(to).or_insert(*what);

@@ -112,7 +112,7 @@ impl World {
             .collect();
         let memory = ClockMemory {
             newest: Some(self.newest),
-            alarm: self.alarm,
+            ..self.clock_memory
         };
         self.state = State::new(self.start, memory, records, names, self.clock());
         for n in 0..2 {

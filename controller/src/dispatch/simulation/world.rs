@@ -19,7 +19,7 @@ use crate::dispatch::actions::{Action, Asked};
 use crate::dispatch::event::{Effect, Event, Now, Question, Settle, Warn};
 use crate::dispatch::release::{Token, Waiter};
 use crate::dispatch::state::State;
-use crate::dispatch::{AgentEvent, AttachmentId, ClockAlarm, ClockMemory, Order};
+use crate::dispatch::{AgentEvent, AttachmentId, ClockMemory, ClockNews, Order};
 use crate::store::{Note, Position, Waiting};
 
 #[derive(Debug)]
@@ -97,7 +97,7 @@ pub(super) struct World {
     pub(super) newest: Timestamp,
     pub(super) jumped: bool,
     /// As it is remembered.
-    pub(super) alarm: Option<ClockAlarm>,
+    pub(super) clock_memory: ClockMemory,
     /// When it was accepted by a clock that is right.
     pub(super) accepted_at: BTreeMap<DeliveryId, Duration>,
     /// 5yz that a site gave to a delivery.
@@ -148,7 +148,7 @@ impl World {
             wall_off: 0,
             newest: wall(Duration::ZERO),
             jumped: false,
-            alarm: None,
+            clock_memory: ClockMemory::default(),
             accepted_at: BTreeMap::new(),
             refusals: BTreeMap::new(),
             failing: BTreeSet::new(),
@@ -393,7 +393,11 @@ impl World {
             }
             Effect::Note(note) => self.soon(50, Happening::Note(note)),
             Effect::Find(question) => self.soon(30, Happening::Find(question)),
-            Effect::ClockAlarm(alarm) => self.alarm = alarm,
+            Effect::Clock(ClockNews::Alarm(alarm)) => self.clock_memory.alarm = Some(alarm),
+            Effect::Clock(ClockNews::Confirmed(at)) => {
+                self.clock_memory.alarm = None;
+                self.clock_memory.confirmed = Some(at);
+            }
             Effect::Answer(..) => self.answers += 1,
             Effect::Warn(warn) => self.soon(50, Happening::Warn(warn)),
             Effect::Timer { .. }

@@ -13,12 +13,12 @@ use jiff::{SignedDuration, Timestamp};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
-use crate::dispatch::ClockMemory;
 use crate::dispatch::event::{Assign, Effect, Event, Now};
 use crate::dispatch::release::{Token, Waiter};
 use crate::dispatch::simulation::site;
 use crate::dispatch::state::State;
 use crate::dispatch::{AgentEvent, AttachmentId, Ended, Hello, Order, Proved, Terms};
+use crate::dispatch::{ClockMemory, ClockNews};
 use crate::store::{Head, NextTry, Position, Waiting, WithMail};
 
 pub(super) const OUT1: AttachmentId = AttachmentId(1);
@@ -423,8 +423,8 @@ pub(super) fn word(effect: &Effect) -> String {
         Effect::Walk { .. } => "Walk".to_owned(),
         Effect::ReadLeft { .. } => "ReadLeft".to_owned(),
         Effect::Name(..) => "Name".to_owned(),
-        Effect::ClockAlarm(Some(_)) => "ClockAlarm".to_owned(),
-        Effect::ClockAlarm(None) => "ClockConfirmed".to_owned(),
+        Effect::Clock(ClockNews::Alarm(_)) => "ClockAlarm".to_owned(),
+        Effect::Clock(ClockNews::Confirmed(_)) => "ClockConfirmed".to_owned(),
         Effect::Look(_) => "Look".to_owned(),
         Effect::Acted(_, Ok(n)) => format!("Acted({n})"),
         Effect::Acted(_, Err(_)) => "Acted(in hand)".to_owned(),

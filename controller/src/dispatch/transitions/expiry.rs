@@ -124,6 +124,9 @@ fn nothing_expires_while_the_clock_is_in_doubt() {
     for _ in 0..3 {
         core.walk(vec![waiting.clone()]);
     }
+    let words = core.words();
+    assert!(core.settled().is_empty(), "it lives anew: {words:?}");
+    core.walks_after(2 * DAY, &[waiting]);
     assert_eq!(core.settled(), [Settled::Expired]);
 }
 
