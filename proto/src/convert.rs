@@ -282,8 +282,9 @@ impl From<RecipientResult> for pb::RecipientResult {
     }
 }
 
+/// Rounded up, for 0 means that it was not reached.
 fn ms(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(duration.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
 }
 
 impl From<Report> for pb::Report {
@@ -319,6 +320,12 @@ impl From<Report> for pb::Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_reached_at_once_is_told_from_what_was_not_reached() {
+        let micros = [0, 1, 1_000, 1_001].map(Duration::from_micros);
+        assert_eq!(micros.map(ms), [0, 1, 1, 2]);
+    }
 
     #[test]
     fn an_envelope_comes_back_as_it_was() {
