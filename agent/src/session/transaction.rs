@@ -254,14 +254,7 @@ impl Transaction<'_> {
     }
 
     fn fail_all_unsent(&mut self, reply: &Reply) {
-        self.accepted = self
-            .message
-            .envelope
-            .recipients
-            .iter()
-            .map(|r| r.number)
-            .collect();
-        self.settle_accepted(Disposition::Failed, reply);
+        self.settle_all(Disposition::Failed, reply);
         let detail = format!("not sent: {reply}");
         self.end(Outcome::Transacted, None, &detail, After::Usable);
     }
@@ -378,16 +371,10 @@ impl Transaction<'_> {
         match (verdict(phase, cause, Standing::Proved), reply) {
             (Verdict::Recipients(disposition), Some(reply)) => {
                 let after = self.after_refusal(phase, cause);
-                if phase == Phase::Mail {
-                    self.accepted = self
-                        .message
-                        .envelope
-                        .recipients
-                        .iter()
-                        .map(|r| r.number)
-                        .collect();
+                match phase {
+                    Phase::Mail => self.settle_all(disposition, reply),
+                    _ => self.settle_accepted(disposition, reply),
                 }
-                self.settle_accepted(disposition, reply);
                 let detail = format!("the site answered `{reply}`");
                 self.end(Outcome::Transacted, None, &detail, after);
             }
@@ -421,6 +408,13 @@ impl Transaction<'_> {
         } else {
             After::Usable
         }
+    }
+
+    /// Every recipient, asked for or not.
+    fn settle_all(&mut self, disposition: Disposition, reply: &Reply) {
+        let recipients = self.message.envelope.recipients.iter();
+        self.accepted = recipients.map(|recipient| recipient.number).collect();
+        self.settle_accepted(disposition, reply);
     }
 
     fn settle_accepted(&mut self, disposition: Disposition, reply: &Reply) {

@@ -286,10 +286,7 @@ impl State {
                 let better = queue.queued == Queued::ForProbe(Seems::Silent) && seems == Seems::Up;
                 if better || !matches!(queue.queued, Queued::ForProbe(_)) {
                     queue.queued = Queued::ForProbe(seems);
-                    match seems {
-                        Seems::Up => self.answering.push_back(name.clone()),
-                        Seems::Silent => self.silent.push_back(name.clone()),
-                    }
+                    self.ready_sites(seems).push_back(name.clone());
                 }
             }
             Phase::Flowing if queue.queued != Queued::ForPlace => {

@@ -35,20 +35,16 @@ impl State {
         let now = turn.now.monotonic;
         self.pinned_may_try(turn);
         for _ in 0..self.answering.len() + self.silent.len() {
-            let (seems, queue) = match self.answering.is_empty() {
-                false => (Seems::Up, &mut self.answering),
-                true => (Seems::Silent, &mut self.silent),
-            };
-            let Some(name) = queue.pop_front() else {
-                return;
+            let seems = match self.answering.is_empty() {
+                false => Seems::Up,
+                true => Seems::Silent,
             };
             if self.with_probe_for(seems, now).next().is_none() {
-                match seems {
-                    Seems::Up => self.answering.push_front(name),
-                    Seems::Silent => self.silent.push_front(name),
-                }
                 return;
             }
+            let Some(name) = self.ready_sites(seems).pop_front() else {
+                return;
+            };
             let Some(queue) = self.sites.get_mut(&name) else {
                 continue;
             };

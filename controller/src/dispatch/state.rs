@@ -324,6 +324,14 @@ impl State {
         }
     }
 
+    /// Those that are ready, and seem so.
+    pub(super) fn ready_sites(&mut self, seems: Seems) -> &mut VecDeque<SiteName> {
+        match seems {
+            Seems::Up => &mut self.answering,
+            Seems::Silent => &mut self.silent,
+        }
+    }
+
     pub(super) fn ready(&mut self, name: &SiteName, from: Duration, turn: &mut Turn<'_>) {
         if let Some(queue) = self.sites.get_mut(name) {
             queue.progress = Progress::None;

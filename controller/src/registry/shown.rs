@@ -104,8 +104,12 @@ impl Sight {
     }
 
     fn is_same(&self, other: &Self) -> bool {
-        let print = |it: &Self| it.certificate.as_ref().map(|it| it.sha256.clone());
-        print(self) == print(other) && self.tls() == other.tls()
+        self.fingerprint() == other.fingerprint() && self.tls() == other.tls()
+    }
+
+    /// SHA-256 of the certificate; None: it showed none.
+    fn fingerprint(&self) -> Option<&str> {
+        self.certificate.as_ref().map(|it| it.sha256.as_str())
     }
 
     fn tls(&self) -> TlsBefore {

@@ -4,8 +4,9 @@ use dd_proto::pb;
 use dd_proto::pb::check_step::Result as Step;
 use serde::Serialize;
 
+use super::evidence::Peer;
 use crate::failure::Exit;
-use crate::output::{Answer, Table, present, time};
+use crate::output::{Answer, Table, present};
 
 /// The columns, in the order in which an agent takes the steps.
 const STEPS: [&str; 9] = [
@@ -28,7 +29,7 @@ struct HostView {
     sentence: String,
     steps: Vec<StepView>,
     tls: Option<String>,
-    certificate: Option<Certificate>,
+    certificate: Option<Peer>,
     refusal: Option<Refusal>,
     max_message_bytes: Option<u64>,
     ms: u64,
@@ -39,17 +40,6 @@ struct StepView {
     name: String,
     result: &'static str,
     detail: String,
-}
-
-#[derive(Debug, Serialize)]
-struct Certificate {
-    subject: String,
-    issuer: String,
-    names: Vec<String>,
-    sha256: String,
-    spki_sha256: String,
-    not_before: Option<String>,
-    not_after: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -147,7 +137,7 @@ impl From<pb::HostCheck> for HostView {
             sentence: it.sentence,
             steps: it.steps.into_iter().map(StepView::from).collect(),
             tls: present(observed.tls_version),
-            certificate: observed.certificate.map(Certificate::from),
+            certificate: observed.certificate.map(Peer::from),
             refusal: observed.refusal.map(|it| Refusal {
                 reason: it.reason,
                 wanted: it.wanted,
@@ -170,20 +160,6 @@ impl From<pb::CheckStep> for StepView {
             },
             name: it.name,
             detail: it.detail,
-        }
-    }
-}
-
-impl From<pb::PeerCertificate> for Certificate {
-    fn from(it: pb::PeerCertificate) -> Self {
-        Self {
-            subject: it.subject,
-            issuer: it.issuer,
-            names: it.names,
-            sha256: it.sha256,
-            spki_sha256: it.spki_sha256,
-            not_before: time(it.not_before_ms),
-            not_after: time(it.not_after_ms),
         }
     }
 }
