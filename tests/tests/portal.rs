@@ -304,6 +304,22 @@ fn request(names: &[&str]) -> String {
     params.serialize_request(&key).unwrap().pem().unwrap()
 }
 
+/// Sends a request as the form does; what came of it is on the next page.
+fn asks_for_a_certificate(world: &World, cookie: &str, token: &str) {
+    let (csr, token) = (format!("csr={}", request(&[])), format!("csrf={token}"));
+    let url = world.url("/certificate");
+    let args = [
+        "-H",
+        cookie,
+        "--data-urlencode",
+        &csr,
+        "--data-urlencode",
+        &token,
+        &url,
+    ];
+    assert_eq!(curl(&args).status, 303);
+}
+
 /// A world with an authority of its own, which the site `home` proves itself by.
 fn certified() -> (World, Site) {
     let world = World::start();
@@ -360,18 +376,7 @@ fn a_member_gets_a_certificate_for_a_request_and_downloads_it() {
     let (cookie, token) = signed_in(&world, "home");
     let nothing = curl(&["-H", &cookie, &world.url("/certificate.pem")]);
     assert_eq!(nothing.status, 303, "another session was given nothing");
-    let (csr, token) = (format!("csr={}", request(&[])), format!("csrf={token}"));
-    let url = world.url("/certificate");
-    let args = [
-        "-H",
-        &cookie,
-        "--data-urlencode",
-        &csr,
-        "--data-urlencode",
-        &token,
-        &url,
-    ];
-    assert_eq!(curl(&args).status, 303);
+    asks_for_a_certificate(&world, &cookie, &token);
     let chain = curl(&["-H", &cookie, &world.url("/certificate.pem")]);
     assert_eq!(
         chain.body.matches("BEGIN CERTIFICATE").count(),
@@ -441,18 +446,7 @@ fn a_site_of_another_authority_is_offered_none() {
     let (cookie, token) = signed_in(&world, "home");
     let page = curl(&["-H", &cookie, &world.url("/")]).body;
     assert!(!page.contains("action=\"/certificate\""), "{page}");
-    let (csr, token) = (format!("csr={}", request(&[])), format!("csrf={token}"));
-    let url = world.url("/certificate");
-    let args = [
-        "-H",
-        &cookie,
-        "--data-urlencode",
-        &csr,
-        "--data-urlencode",
-        &token,
-        &url,
-    ];
-    assert_eq!(curl(&args).status, 303);
+    asks_for_a_certificate(&world, &cookie, &token);
     let page = curl(&["-H", &cookie, &world.url("/")]).body;
     assert!(page.contains("did not work"), "{page}");
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::generator::{Generator, Load, Pace};
-use super::relay::{BYTES, all_there};
+use super::relay::{all_there, load};
 use super::server::Bench;
 use super::sink::Row;
 use crate::wait::{PATIENCE, until};
@@ -36,12 +36,8 @@ pub fn round(bench: &Bench, row: &Row, count: u64) -> Delays {
 fn hand_in(bench: &Bench, row: &Row, count: u64) -> Arc<super::letters::Letters> {
     let letters = row.begin();
     let load = Load {
-        to: bench.smtp,
-        recipient: bench.recipient.clone(),
         sessions: 1,
-        bytes: BYTES,
-        most: count,
-        pace: Pace::PerSecond(RATE),
+        ..load(bench, count, Pace::PerSecond(RATE))
     };
     let generator = Generator::start(load, Arc::clone(&letters));
     let patience = PATIENCE + Duration::from_secs_f64(count as f64 / RATE);

@@ -45,27 +45,12 @@ const TOOLS: [&str; 2] = ["generator", "sink"];
 /// # Panics
 /// Something is lost, or arrives twice.
 pub fn round(bench: &Bench, sink: &Sink, row: &Row, time: Duration, pace: Pace) -> Round {
-    let letters = row.begin();
-    let load = Load {
-        to: bench.smtp,
-        recipient: bench.recipient.clone(),
-        sessions: SESSIONS,
-        bytes: BYTES,
-        most: u64::MAX,
-        pace,
-    };
     let clock = Clock::start(Some(bench), sink);
-    let generator = Generator::start(load, Arc::clone(&letters));
-    pause(time);
-    let feeding = generator.thread.time();
-    generator.stop();
-    all_there(&letters);
-    clock.round(&letters, feeding)
+    hand_in(load(bench, u64::MAX, pace), row, clock, time)
 }
 
 /// What generator and sink do without anything between them.
 pub fn ceiling(sink: &Sink, row: &Row, time: Duration) -> Round {
-    let letters = row.begin();
     let load = Load {
         to: sink.address,
         recipient: "me@home.example".to_owned(),
@@ -74,7 +59,23 @@ pub fn ceiling(sink: &Sink, row: &Row, time: Duration) -> Round {
         most: u64::MAX,
         pace: Pace::Free,
     };
-    let clock = Clock::start(None, sink);
+    hand_in(load, row, Clock::start(None, sink), time)
+}
+
+/// What a row hands in to a server.
+pub(super) fn load(bench: &Bench, most: u64, pace: Pace) -> Load {
+    Load {
+        to: bench.smtp,
+        recipient: bench.recipient.clone(),
+        sessions: SESSIONS,
+        bytes: BYTES,
+        most,
+        pace,
+    }
+}
+
+fn hand_in(load: Load, row: &Row, clock: Clock, time: Duration) -> Round {
+    let letters = row.begin();
     let generator = Generator::start(load, Arc::clone(&letters));
     pause(time);
     let feeding = generator.thread.time();

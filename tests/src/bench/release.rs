@@ -5,8 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::generator::{Generator, Load, Pace};
-use super::relay::{BYTES, SESSIONS, all_there};
+use super::generator::{Generator, Pace};
+use super::relay::{all_there, load};
 use super::server::{Bench, Ours, System, Theirs};
 use super::sink::{Row, Sink};
 use crate::wait::{PATIENCE, until};
@@ -51,14 +51,7 @@ pub fn theirs(world: &crate::world::World, theirs: &Theirs, row: &Row, waiting: 
 /// Hands in so many, with nobody at the sink's place.
 fn fill(bench: &Bench, row: &Row, waiting: u64) -> Arc<super::letters::Letters> {
     let letters = row.begin();
-    let load = Load {
-        to: bench.smtp,
-        recipient: bench.recipient.clone(),
-        sessions: SESSIONS,
-        bytes: BYTES,
-        most: waiting,
-        pace: Pace::Free,
-    };
+    let load = load(bench, waiting, Pace::Free);
     let generator = Generator::start(load, Arc::clone(&letters));
     let patience = PATIENCE * 20;
     until("all to be handed in", patience, || {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::generator::{Generator, Load, Pace};
-use super::relay::{self, BYTES, SESSIONS, all_there};
+use super::generator::{Generator, Pace};
+use super::relay::{self, all_there};
 use super::server::{Ours, Security};
 use super::sink::Row;
 use crate::wait::pause;
@@ -44,14 +44,7 @@ pub fn run(time: Duration, rate: Option<f64>, mut tell: impl FnMut(&Look)) -> Va
     let possible = relay::round(&bench, &sink, &row, FIND, Pace::Free).per_second;
     let rate = rate.unwrap_or(possible / 2.0);
     let letters = row.begin();
-    let load = Load {
-        to: bench.smtp,
-        recipient: bench.recipient.clone(),
-        sessions: SESSIONS,
-        bytes: BYTES,
-        most: u64::MAX,
-        pace: Pace::PerSecond(rate),
-    };
+    let load = relay::load(&bench, u64::MAX, Pace::PerSecond(rate));
     let before = bench.times();
     let generator = Generator::start(load, std::sync::Arc::clone(&letters));
     let mut looks = Vec::new();

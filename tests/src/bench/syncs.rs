@@ -9,8 +9,8 @@ use std::sync::Arc;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::cpu;
-use super::generator::{Generator, Load, Pace};
-use super::relay::{BYTES, SESSIONS, all_there};
+use super::generator::{Generator, Pace};
+use super::relay::{all_there, load};
 use super::server::Bench;
 use super::sink::Row;
 use crate::wait::{PATIENCE, until};
@@ -46,14 +46,7 @@ pub fn for_each_message(bench: &Bench, row: &Row, count: u64) -> f64 {
         traced.iter().all(|pid| is_traced(*pid)).then_some(())
     });
     let letters = row.begin();
-    let load = Load {
-        to: bench.smtp,
-        recipient: bench.recipient.clone(),
-        sessions: SESSIONS,
-        bytes: BYTES,
-        most: count,
-        pace: Pace::Free,
-    };
+    let load = load(bench, count, Pace::Free);
     let generator = Generator::start(load, Arc::clone(&letters));
     until("all to be handed in", PATIENCE * 5, || {
         generator.is_done().then_some(())
