@@ -53,6 +53,18 @@ pub enum NotRead {
     NotNow(String),
 }
 
+/// What became of reading a delivery; None: it is settled.
+pub type ReadOf = (DeliveryId, Result<Option<Loaded>, NotRead>);
+
+impl From<StoreError> for NotRead {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Damaged(_) => Self::Damaged(error.to_string()),
+            _ => Self::NotNow(error.to_string()),
+        }
+    }
+}
+
 /// A queue that outlives the process.
 pub trait Backing: Clone + Send + Sync + 'static {
     /// Durable when Ok, with the notifications owed, of which the deliveries are returned. What is settled already
@@ -97,6 +109,8 @@ pub trait Backing: Clone + Send + Sync + 'static {
         &self,
         delivery: DeliveryId,
     ) -> impl Future<Output = Result<Option<Loaded>, NotRead>> + Send;
+    /// The same for several, in one visit.
+    fn load_all(&self, deliveries: Vec<DeliveryId>) -> impl Future<Output = Vec<ReadOf>> + Send;
     /// The open deliveries of a message.
     fn find(
         &self,
@@ -164,11 +178,22 @@ impl Backing for Store {
     }
 
     async fn load(&self, delivery: DeliveryId) -> Result<Option<Loaded>, NotRead> {
-        let loaded = Self::load(self, &delivery).await;
-        loaded.map_err(|error| match error {
-            StoreError::Damaged(_) => NotRead::Damaged(error.to_string()),
-            _ => NotRead::NotNow(error.to_string()),
-        })
+        Self::load(self, &delivery).await.map_err(NotRead::from)
+    }
+
+    async fn load_all(&self, deliveries: Vec<DeliveryId>) -> Vec<ReadOf> {
+        match Self::load_all(self, deliveries.clone()).await {
+            Ok(loaded) => {
+                let loaded = loaded.into_iter();
+                loaded
+                    .map(|(of, it)| (of, it.map_err(NotRead::from)))
+                    .collect()
+            }
+            Err(error) => {
+                let failed = || Err(NotRead::NotNow(error.to_string()));
+                deliveries.into_iter().map(|of| (of, failed())).collect()
+            }
+        }
     }
 
     async fn find(&self, message: MessageId) -> Result<Vec<Waiting>, StoreFailed> {

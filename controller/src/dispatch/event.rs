@@ -141,6 +141,8 @@ pub(crate) enum Effect {
         due: Timestamp,
         limit: usize,
     },
+    /// These will be assigned soon: their contents are of use in memory.
+    ReadAhead(Vec<DeliveryId>),
     /// Reads a page of a queue, whatever is due in it.
     Walk {
         site: SiteName,

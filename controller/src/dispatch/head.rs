@@ -3,17 +3,20 @@
 //! # Invariants
 //! What is in hand, was asked about, or left the hand while a read was under way does not come back by that read.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
+use dd_proto::id::{DeliveryId, MessageId};
 use dd_proto::name::SiteName;
 use jiff::Timestamp;
 
+use super::ahead::INLINE;
 use super::backoff::{later, until};
 use super::event::{Effect, Turn};
 use super::kept::{PARKED, Trust, is_parked};
 use super::site::{
-    Again, OldPlan, Pass, Phase, Progress, Queued, Reading, Rest, Seems, SiteQueue, Spread, Why,
-    is_twice_broken,
+    Again, HEAD, LastRead, OldPlan, Pass, Phase, Progress, Queued, Reading, Rest, SWEEP, Seems,
+    SiteQueue, Spread, Sweep, Why, is_twice_broken,
 };
 use super::state::State;
 use crate::store::{Head, Waiting};
@@ -48,10 +51,11 @@ impl State {
             return;
         }
         if queue.has_next(&self.barrier) {
-            return match queue.phase {
+            match queue.phase {
                 Phase::Flowing if queue.pause > now => self.wakes_at(name),
                 _ => self.enqueue(name),
-            };
+            }
+            return self.reads_on(name, turn);
         }
         if queue.phase == Phase::Flowing && queue.kept.trust == Trust::Misconfigured {
             // The canary says first whether the home has been set up.
@@ -71,6 +75,19 @@ impl State {
         }
     }
 
+    /// While a site's mail flows the head is read before it is empty, so that nobody waits for the store.
+    fn reads_on(&mut self, name: &SiteName, turn: &mut Turn<'_>) {
+        let Some(queue) = self.sites.get(name) else {
+            return;
+        };
+        let low = queue.phase == Phase::Flowing && queue.head.len() <= HEAD / 2;
+        let more = queue.rest == Rest::More && queue.last_read == LastRead::OneOfMany;
+        let may = self.barrier.is_open() || queue.since_start == Progress::Some;
+        if low && more && may && queue.reading.is_none() {
+            self.read_head(name, turn);
+        }
+    }
+
     fn read_head(&mut self, name: &SiteName, turn: &mut Turn<'_>) {
         let read = self.number();
         let Some(queue) = self.sites.get_mut(name) else {
@@ -79,6 +96,7 @@ impl State {
         // What was put off and is not written yet, or stands before the cursor, the read does not tell.
         if queue.cursor.is_none() {
             queue.skipped = Progress::None;
+            queue.sweep = Sweep::default();
         }
         let parked_from = queue.kept.reads_from();
         let carried = queue.in_hand > 0 || queue.cursor.is_some() || parked_from.is_some();
@@ -125,6 +143,7 @@ impl State {
             .into_iter()
             .flatten()
             .min();
+        let known: HashSet<MessageId> = queue.head.iter().map(|it| it.delivery.message).collect();
         let mut useful = 0;
         for waiting in head.due {
             queue.shown(&waiting);
@@ -132,10 +151,7 @@ impl State {
             let busy = self.hand.contains_key(&waiting.delivery)
                 || self.asking.contains_key(&waiting.delivery)
                 || reading.touched.contains(&message)
-                || queue
-                    .head
-                    .iter()
-                    .any(|known| known.delivery == waiting.delivery);
+                || known.contains(&message);
             if busy || waiting.failed {
                 continue;
             }
@@ -162,16 +178,34 @@ impl State {
                 _ => {}
             }
         }
+        queue.last_read = match head.more && useful > 0 {
+            true => LastRead::OneOfMany,
+            false => LastRead::Other,
+        };
+        if queue.phase == Phase::Flowing && useful > 0 {
+            let new = queue.head.range(queue.head.len() - useful..);
+            let inline = new.filter(|waiting| waiting.bytes <= INLINE);
+            let deliveries = inline.map(|waiting| waiting.delivery.clone()).collect();
+            turn.effect(Effect::ReadAhead(deliveries));
+        }
         if !head.more && queue.head.is_empty() && queue.skipped == Progress::Some {
             // Nothing else is to be had.
             (queue.pass, queue.skipped) = (Pass::All, Progress::None);
             reading.again = Again::Yes;
         }
         let dirty = reading.again == Again::Yes || !reading.touched.is_empty();
-        queue.cursor = last.filter(|_| useful == 0 && head.more);
+        queue.sweep.reads += 1;
+        queue.sweep.brought |= useful > 0;
+        // A misconfigured home is given one message of those that were read.
+        let all_taken = queue.kept.trust != Trust::Misconfigured;
+        let goes_on = head.more && (useful == 0 || (all_taken && queue.sweep.reads < SWEEP));
+        queue.cursor = last.filter(|_| goes_on);
+        // What came back meanwhile may lie before the cursor: the last sweep begins in front and brings nothing, or is
+        // a single read.
+        let behind = queue.sweep.brought && queue.sweep.reads > 1;
         // What was left out is read again when all else has been tried.
         let skipped = queue.skipped == Progress::Some;
-        queue.rest = if head.more || dirty || skipped {
+        queue.rest = if head.more || dirty || skipped || behind {
             Rest::More
         } else {
             Rest::None
@@ -188,6 +222,13 @@ impl State {
             queue.drop_head();
         }
         self.look(name, turn);
+    }
+
+    /// Whether it stands in its site's head.
+    pub(super) fn will_assign(&self, delivery: &DeliveryId) -> bool {
+        let queue = self.sites.get(&delivery.site);
+        let mut head = queue.iter().flat_map(|queue| &queue.head);
+        head.any(|waiting| waiting.delivery.message == delivery.message)
     }
 
     pub(super) fn head_not_read(&mut self, name: &SiteName, read: u64, turn: &mut Turn<'_>) {

@@ -133,6 +133,7 @@ impl SiteQueue {
         };
         if (turn_of == TurnOf::Parked) != (self.kept.turn_of == TurnOf::Parked) {
             self.reading = None;
+            self.cursor = None;
             self.rest = Rest::More;
         }
         self.kept.turn_of = turn_of;

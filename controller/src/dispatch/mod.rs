@@ -11,6 +11,7 @@
 mod actions;
 mod admin;
 mod agents;
+mod ahead;
 mod alarm;
 mod attach;
 mod backing;
@@ -63,7 +64,7 @@ use crate::store::Waiting;
 
 pub use actions::Left;
 pub use alarm::{ClockAlarm, ClockJump, ClockMemory, ClockNews};
-pub use backing::{Backing, NotRead, StoreFailed, remembered_clock};
+pub use backing::{Backing, NotRead, ReadOf, StoreFailed, remembered_clock};
 #[cfg(test)]
 pub(crate) use clock::Clock;
 #[cfg(test)]

@@ -2,31 +2,28 @@
 //!
 //! # Invariants
 //! All settlements of one turn are one batch, and so are all notes.
+//!
+//! # Not here
+//! What an assignment needs besides, and how it is read: [`super::ahead`].
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use dd_proto::envelope::Envelope;
 use dd_proto::id::{DeliveryId, RecipientNumber};
 use dd_proto::name::SiteName;
 use jiff::Timestamp;
 use rand::RngExt as _;
 
 use super::actions::Asked;
-use super::backing::{Backing, NotRead};
+use super::backing::Backing;
 use super::cache::Cached;
 use super::clock::Clock;
-use super::event::{Assign, Effect, Event, NotLoaded, Settle, Warn};
-use super::lease::Freshness;
+use super::event::{Effect, Event, Settle, Warn};
 use super::notify::{Pen, Pending};
 use super::release::Token;
 use super::run::{Dispatch, Done};
-use super::settled;
-use super::{Assignment, AttachmentId, ClockNews, InHand, Order, actions, expiry};
-use crate::store::{Loaded, Position, StoredContent};
+use super::{AttachmentId, ClockNews, InHand, Order, actions, expiry};
+use crate::store::Position;
 
-/// Contents up to this ride in the assignment.
-pub(super) const INLINE: u64 = 64 * 1024;
 impl<S: Backing, C: Clock> Dispatch<S, C> {
     pub(super) fn perform(&mut self) {
         let (mut settles, mut notes, mut warns) = (Vec::new(), Vec::new(), Vec::new());
@@ -41,6 +38,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                     Effect::Warn(warn) => warns.push(self.pending_warn(warn)),
                     Effect::Order(to, order) => self.send(to, order),
                     Effect::Assign(assign) => self.complete(assign),
+                    Effect::ReadAhead(deliveries) => self.read_ahead(deliveries),
                     other => self.perform_one(other),
                 }
             }
@@ -51,6 +49,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
         if !notes.is_empty() || !warns.is_empty() {
             self.done.spawn(self.pen().note(notes, warns));
         }
+        self.begin_reads();
     }
 
     /// For what is written from now on.
@@ -174,7 +173,8 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
             | Effect::Note(_)
             | Effect::Warn(_)
             | Effect::Order(..)
-            | Effect::Assign(_) => {}
+            | Effect::Assign(_)
+            | Effect::ReadAhead(_) => {}
         }
     }
 
@@ -279,57 +279,8 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
         self.done.spawn(self.pen().settle(pending));
     }
 
-    /// Sends an assignment if everything it needs is in memory; else reads first.
-    fn complete(&mut self, assign: Assign) {
-        if assign.waiting.in_doubt {
-            settled::log_again(&assign.lease.delivery);
-        }
-        let cached = self.cache.look_up(&assign.lease.delivery);
-        let needs_content = assign.waiting.bytes <= INLINE;
-        match cached {
-            Some(cached) if cached.content.is_some() || !needs_content => {
-                let assignment = assignment(&assign, &cached.envelope, cached.content.clone());
-                self.send(assign.to, Order::Assign(assignment));
-            }
-            _ => {
-                let store = self.store.clone();
-                self.done.spawn(async move {
-                    let loaded = store.load(assign.lease.delivery.clone()).await;
-                    let loaded = loaded.map(|loaded| loaded.map(in_memory));
-                    Done::Loaded(Box::new(assign), loaded)
-                });
-            }
-        }
-    }
-
-    pub(super) fn loaded(
-        &mut self,
-        assign: &Assign,
-        loaded: Result<Option<(Envelope, Option<Bytes>)>, NotRead>,
-    ) {
-        let lease = assign.lease.clone();
-        let why = match loaded {
-            Ok(Some((envelope, content))) => {
-                let content = content.filter(|_| assign.waiting.bytes <= INLINE);
-                let envelope = Arc::new(envelope);
-                let order = Order::Assign(assignment(assign, &envelope, content.clone()));
-                self.cache.put(lease.delivery, Cached { envelope, content });
-                return self.send(assign.to, order);
-            }
-            Ok(None) => NotLoaded::Gone,
-            Err(error) => {
-                tracing::error!(%error, delivery = %lease.delivery, "not tried");
-                match error {
-                    NotRead::Damaged(_) => NotLoaded::Damaged,
-                    NotRead::NotNow(_) => NotLoaded::NotNow,
-                }
-            }
-        };
-        self.apply(Event::NotLoaded { lease, why });
-    }
-
     /// An agent that is so far behind is not with us any more.
-    fn send(&mut self, to: AttachmentId, order: Order) {
+    pub(super) fn send(&mut self, to: AttachmentId, order: Order) {
         let Some(stream) = self.streams.get(&to) else {
             return;
         };
@@ -337,29 +288,5 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
             self.streams.remove(&to);
             self.apply(Event::Detached(to));
         }
-    }
-}
-
-fn in_memory(loaded: Loaded) -> (Envelope, Option<Bytes>) {
-    match loaded.content {
-        StoredContent::Inline(content) => (loaded.envelope, Some(content)),
-        StoredContent::File(_) => (loaded.envelope, None),
-    }
-}
-
-fn assignment(assign: &Assign, envelope: &Envelope, content: Option<Bytes>) -> Assignment {
-    let mut envelope = envelope.clone();
-    let open = &assign.waiting.open;
-    envelope
-        .recipients
-        .retain(|recipient| open.contains(&recipient.number));
-    Assignment {
-        lease: assign.lease.clone(),
-        version: assign.version,
-        envelope,
-        bytes: assign.waiting.bytes,
-        content,
-        in_doubt: assign.waiting.in_doubt,
-        fresh: assign.freshness == Freshness::Fresh,
     }
 }

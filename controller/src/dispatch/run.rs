@@ -13,8 +13,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use dd_proto::envelope::Envelope;
 use dd_proto::id::DeliveryId;
 use dd_proto::name::{AgentName, SiteName};
 use dd_proto::site::Site;
@@ -25,13 +23,13 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::actions::Asked;
-use super::backing::{Backing, NotRead, StoreFailed};
+use super::ahead::{INLINE, Reads};
+use super::backing::{Backing, ReadOf, StoreFailed};
 use super::cache::{Cache, Cached};
 use super::clock::{Clock, MachineClock};
-use super::event::{Assign, By, Effect, Event, Now, Settle};
+use super::event::{By, Effect, Event, Now, Settle};
 use super::handle::{Ask, Handle, Input};
 use super::happened::{self, Happened, Watched, What};
-use super::perform::INLINE;
 use super::release::{Token, Waiter};
 use super::settled::{self, Letter};
 use super::standing::Terms;
@@ -117,6 +115,7 @@ pub(crate) fn start_with<S: Backing, C: Clock>(
         done: JoinSet::new(),
         streams: HashMap::new(),
         cache: Cache::new(CACHE),
+        reads: Reads::default(),
         effects: Vec::new(),
         waiters: HashMap::new(),
         actions: HashMap::new(),
@@ -140,10 +139,7 @@ pub(super) enum Done {
     Noted(Vec<DeliveryId>, Vec<Arrived>),
     /// Mail of our own.
     Arrived(Vec<Arrived>),
-    Loaded(
-        Box<Assign>,
-        Result<Option<(Envelope, Option<Bytes>)>, NotRead>,
-    ),
+    Read(Vec<ReadOf>),
     Event(Box<Event>),
     Nothing,
     /// The process ends; nothing is acknowledged any more.
@@ -175,6 +171,7 @@ pub(super) struct Dispatch<S, C> {
     pub(super) done: JoinSet<Done>,
     pub(super) streams: HashMap<AttachmentId, mpsc::Sender<Order>>,
     pub(super) cache: Cache,
+    pub(super) reads: Reads,
     pub(super) effects: Vec<Effect>,
     pub(super) waiters: HashMap<Token, oneshot::Sender<Released>>,
     pub(super) actions: HashMap<Token, Acting>,
@@ -418,7 +415,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                 self.all_arrived(arrived);
             }
             Ok(Done::Arrived(arrived)) => self.all_arrived(arrived),
-            Ok(Done::Loaded(assign, loaded)) => self.loaded(&assign, loaded),
+            Ok(Done::Read(read)) => self.read(read),
             Ok(Done::Event(event)) => self.apply(*event),
             Ok(Done::Nothing) => {}
             Ok(Done::StoreFailed(error)) => tracing::error!(%error, "dispatch cannot go on"),

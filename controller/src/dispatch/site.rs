@@ -43,6 +43,8 @@ use crate::store::{Position, Waiting};
 pub(super) const HEAD: usize = 64;
 /// A canary needs one; some of those read may be in hand.
 const HEAD_OF_UNPROVED: usize = 4;
+/// So many reads go on behind each other; then what came back in front of them has its turn.
+pub(super) const SWEEP: u32 = 16;
 /// Timers are not moved for less.
 const SOON: Duration = Duration::from_secs(1);
 const KEPT_ATTEMPTS: usize = 10;
@@ -123,6 +125,22 @@ pub(super) enum Rest {
     More,
 }
 
+/// Reads from the front of a queue on, each behind the one before.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Sweep {
+    pub(super) reads: u32,
+    /// One of them has brought something to be assigned.
+    pub(super) brought: bool,
+}
+
+/// What the last read of the head has brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LastRead {
+    /// Something to be assigned, and there was more behind it: the next read will bring more.
+    OneOfMany,
+    Other,
+}
+
 /// A read of the head that is under way.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
@@ -198,10 +216,12 @@ pub(super) struct SiteQueue {
     pub(super) timer: Option<Duration>,
     pub(super) head: VecDeque<Waiting>,
     pub(super) rest: Rest,
-    /// Where the next read goes on, when what was read so far was of no use.
+    /// Where the next read goes on: what was settled before it, and not yet removed, is not stepped over again.
     pub(super) cursor: Option<Position>,
+    pub(super) sweep: Sweep,
     pub(super) next_due: Option<Timestamp>,
     pub(super) reading: Option<Reading>,
+    pub(super) last_read: LastRead,
     /// The newest message that a read has shown; the news of its arrival may come later.
     seen: Option<Position>,
     /// Mail of this start has come, so reading is of use before the barrier opens.
@@ -258,8 +278,10 @@ impl SiteQueue {
             head: VecDeque::new(),
             rest,
             cursor: None,
+            sweep: Sweep::default(),
             next_due: None,
             reading: None,
+            last_read: LastRead::Other,
             seen: None,
             since_start: Progress::None,
             carrier: None,
@@ -411,13 +433,13 @@ impl SiteQueue {
         }
     }
 
-    /// How much a read asks for. What is in hand still stands at the front of the store's queue.
+    /// How much a read asks for. What is in hand or in the head still stands at the front of the store's queue.
     pub(super) fn read_limit(&self) -> usize {
         let wanted = match self.phase {
             Phase::Flowing => HEAD,
             _ => HEAD_OF_UNPROVED,
         };
-        wanted + usize::try_from(self.in_hand).unwrap_or(HEAD)
+        wanted + self.head.len() + usize::try_from(self.in_hand).unwrap_or(HEAD)
     }
 
     pub(super) fn remember(&mut self, attempt: LastAttempt) {

@@ -14,7 +14,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::ledger::Ledger;
-use crate::dispatch::{self, Backing, Chance, Clock, ClockNews, Handle, NotRead, Now, StoreFailed};
+use crate::dispatch::{
+    self, Backing, Chance, Clock, ClockNews, Handle, NotRead, Now, ReadOf, StoreFailed,
+};
 use crate::intake::accept::Submission;
 use crate::intake::policy::Space;
 use crate::store::local::On;
@@ -222,6 +224,10 @@ impl Backing for Watched {
 
     async fn load(&self, delivery: DeliveryId) -> Result<Option<Loaded>, NotRead> {
         Backing::load(&self.store, delivery).await
+    }
+
+    async fn load_all(&self, deliveries: Vec<DeliveryId>) -> Vec<ReadOf> {
+        Backing::load_all(&self.store, deliveries).await
     }
 
     async fn find(&self, message: MessageId) -> Result<Vec<Waiting>, StoreFailed> {

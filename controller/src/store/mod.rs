@@ -122,6 +122,9 @@ pub struct Loaded {
     pub content: StoredContent,
 }
 
+/// What became of loading a delivery; None: it is settled.
+pub type LoadedOf = (DeliveryId, Result<Option<Loaded>, StoreError>);
+
 #[derive(Debug)]
 pub enum StoredContent {
     Inline(Bytes),
@@ -464,6 +467,14 @@ impl Store {
     /// The record is damaged, or the index failed.
     pub async fn load(&self, delivery: &DeliveryId) -> Result<Option<Loaded>, StoreError> {
         self.0.load(delivery.clone()).await
+    }
+
+    /// The same for several, in one visit; each with its own answer.
+    ///
+    /// # Errors
+    /// The index failed.
+    pub async fn load_all(&self, deliveries: Vec<DeliveryId>) -> Result<Vec<LoadedOf>, StoreError> {
+        self.0.load_all(deliveries).await
     }
 
     /// What operators are shown of a delivery; its content may be damaged. None where the delivery is settled.

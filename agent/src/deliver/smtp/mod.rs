@@ -1,11 +1,14 @@
 //! The kind `smtp`: a site's queue of assignments, and up to `connections` verified sessions that pull from it.
 //!
 //! The first session is opened for the first assignment, the canary. Once it is proved, further ones are opened while
-//! there is a backlog. A session is kept while work comes.
+//! there is a backlog. A session is kept while work comes; one that has reached a limit is followed by another in its
+//! place, which proves itself like any other.
 //!
 //! # Invariants
 //! - Every assignment taken is reported or given back, whatever becomes of the sessions.
 //! - Nothing waits without a session: when the last one ends, what waits is given back.
+//! - A session at its limit is closed here before its successor connects, and for the controller after that has been
+//!   proved: the site bears no connection more, and is never without a session while work comes.
 //! - A message whose envelope was sent ahead is the next one on its session, or the session ends.
 
 mod queue;
@@ -86,6 +89,19 @@ enum Manner {
     Lost,
 }
 
+/// A session that is over, and what the one that follows it begins with; None: none follows.
+struct Over {
+    close: Close,
+    successor: Option<Box<Assignment>>,
+}
+
+impl From<Close> for Over {
+    fn from(close: Close) -> Self {
+        let successor = None;
+        Self { close, successor }
+    }
+}
+
 impl Lane for SmtpLane {
     fn assign(&self, assignment: Assignment) {
         let shared = &self.0;
@@ -147,34 +163,69 @@ impl Shared {
         }
     }
 
-    /// The life of one session.
+    /// The life of a session, and of those that follow it in its place.
     async fn session(self: Arc<Self>, round: u64, canary: Option<Assignment>) {
-        let id = self.agent.next_session();
+        let (mut canary, mut before) = (canary, None);
+        loop {
+            let id = self.agent.next_session();
+            let over = self.one_session(id, round, canary, &mut before).await;
+            match over.successor.and_then(|it| self.follow(round, it)) {
+                Some(first) => {
+                    before = Some((id, over.close));
+                    canary = Some(first);
+                }
+                None => return self.over(round, id, &over.close),
+            }
+        }
+    }
+
+    /// Another session takes the place of one that is over, unless the round is over too.
+    fn follow(&self, round: u64, first: Box<Assignment>) -> Option<Assignment> {
+        let mut queue = self.lock();
+        if queue.is_over(round) {
+            drop(queue);
+            self.take_back(first);
+            return None;
+        }
+        queue.proved -= 1;
+        Some(*first)
+    }
+
+    /// `before`: the session whose place it takes.
+    async fn one_session(
+        self: &Arc<Self>,
+        id: SessionId,
+        round: u64,
+        canary: Option<Assignment>,
+        before: &mut Option<(SessionId, Close)>,
+    ) -> Over {
         let freshness = canary.as_ref().map_or(Freshness::Cached, |c| c.freshness);
         let tls = match self.lock().tls_before {
             TlsBefore::Shown => AskTls::Expected,
             TlsBefore::Never => AskTls::WhereOffered,
         };
         let opened = Box::pin(attempt::open(&self.agent, &self.plan, freshness, tls)).await;
-        let close = match opened {
+        match opened {
             // The plan it was proved by is not the present one: its authority may have revoked what was shown.
             Ok(live) if self.lock().closed => {
                 if let Some(canary) = canary {
                     self.agent.give_back(&canary.lease, GivenBack::Closing);
                 }
+                self.tell_over(before);
                 live.quit().await;
-                Close {
+                Over::from(Close {
                     proved: Proved::No,
                     accepted: 0,
                     manner: Manner::Orderly,
                     detail: "closed by the controller".to_owned(),
-                }
+                })
             }
             Ok(live) => {
                 if live.session.seen().is_secured() {
                     self.lock().tls_before = TlsBefore::Shown;
                 }
                 self.tell_proved(id, &live);
+                self.tell_over(before);
                 self.proved(round);
                 Box::pin(self.work(id, round, live, canary)).await
             }
@@ -183,15 +234,15 @@ impl Shared {
                 if let Some(canary) = canary.filter(|canary| self.may_go_out(&canary.lease)) {
                     attempt::report_missed(&self.agent, id, &canary, missed).await;
                 }
-                Close {
+                self.tell_over(before);
+                Over::from(Close {
                     proved: Proved::No,
                     accepted: 0,
                     manner: Manner::Lost,
                     detail,
-                }
+                })
             }
-        };
-        self.over(round, id, &close);
+        }
     }
 
     /// One message after the other, until there is a reason to stop.
@@ -201,18 +252,20 @@ impl Shared {
         round: u64,
         mut live: Live,
         canary: Option<Assignment>,
-    ) -> Close {
+    ) -> Over {
         let mut next = canary.map(Box::new);
-        let (mut messages, mut accepted) = (0, 0);
+        let (mut messages, mut accepted, mut successor) = (0, 0, None);
         let (manner, detail) = loop {
             let assignment = match next.take() {
                 Some(assignment) => assignment,
-                None if is_old(&live) => break (Manner::Orderly, "at its age limit"),
-                None if messages >= MAX_MESSAGES => {
-                    break (Manner::Orderly, "at its limit of messages");
-                }
                 None => match self.wait_for_work(round, &mut live).await {
-                    Ok(assignment) => assignment,
+                    Ok(assignment) => match limit(&live, messages) {
+                        Some(limit) => {
+                            successor = Some(assignment);
+                            break (Manner::Orderly, limit);
+                        }
+                        None => assignment,
+                    },
                     Err(ended) => break ended,
                 },
             };
@@ -228,7 +281,7 @@ impl Shared {
                 _ => Sent::InTurn,
             };
             messages += 1;
-            let more = messages < MAX_MESSAGES && !is_old(&live);
+            let more = limit(&live, messages).is_none();
             let may_send_ahead = more && live.session.offered().pipelining;
             let place = &mut next;
             let from_the_queue = move || {
@@ -257,12 +310,13 @@ impl Shared {
         if manner == Manner::Orderly {
             live.quit().await;
         }
-        Close {
+        let close = Close {
             proved: Proved::Yes,
             accepted,
             manner,
             detail: detail.to_owned(),
-        }
+        };
+        Over { close, successor }
     }
 
     /// The next assignment, or why there is no point in waiting for one.
@@ -382,6 +436,13 @@ impl Shared {
         }));
     }
 
+    /// Of the session whose place another has taken.
+    fn tell_over(&self, before: &mut Option<(SessionId, Close)>) {
+        if let Some((id, close)) = before.take() {
+            self.tell_closed(id, &close);
+        }
+    }
+
     fn tell_closed(&self, id: SessionId, close: &Close) {
         self.agent.tell(Event::SessionClosed(pb::SessionClosed {
             site: self.plan.site.to_string(),
@@ -398,6 +459,11 @@ fn is_relayed(result: &RecipientResult) -> bool {
     result.disposition == Disposition::Relayed
 }
 
-fn is_old(live: &Live) -> bool {
-    now().saturating_duration_since(live.proved) >= MAX_AGE
+/// Why a session takes no message more.
+fn limit(live: &Live, messages: u32) -> Option<&'static str> {
+    if messages >= MAX_MESSAGES {
+        return Some("at its limit of messages");
+    }
+    let age = now().saturating_duration_since(live.proved);
+    (age >= MAX_AGE).then_some("at its age limit")
 }

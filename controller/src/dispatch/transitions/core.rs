@@ -410,6 +410,7 @@ pub(super) fn word(effect: &Effect) -> String {
         Effect::Order(_, Order::CloseSite(_)) => "CloseSite".to_owned(),
         Effect::Assign(assign) => format!("Assign({:?})", assign.freshness),
         Effect::ReadHead { .. } => "ReadHead".to_owned(),
+        Effect::ReadAhead(_) => "ReadAhead".to_owned(),
         Effect::Settle(_) => "Settle".to_owned(),
         Effect::Note(note) if note.failed => "Note(failed)".to_owned(),
         Effect::Note(note) if note.in_doubt => "Note(in doubt)".to_owned(),

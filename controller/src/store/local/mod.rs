@@ -63,9 +63,9 @@ use tokio::task::JoinError;
 use crate::intake::accept::{AcceptError, Content, Submission};
 use crate::intake::policy::Space;
 use crate::store::{
-    Count, Head, ListPosition, Loaded, LogFailed, Measures, MinFree, Note, OpenError, Owing,
-    Position, Progress, Record, Settings, Settlement, Stage, StartReport, StoreError, Waiting,
-    WithMail,
+    Count, Head, ListPosition, Loaded, LoadedOf, LogFailed, Measures, MinFree, Note, OpenError,
+    Owing, Position, Progress, Record, Settings, Settlement, Stage, StartReport, StoreError,
+    Waiting, WithMail,
 };
 
 use ballast::{BALLAST_BYTES, Ballast};
@@ -378,6 +378,24 @@ impl Local {
         let (files, contents, start) = (self.files.clone(), self.contents.clone(), self.start);
         self.look(move |index| load(index, &files, &contents, start, &delivery))
             .await
+    }
+
+    pub(crate) async fn load_all(
+        &self,
+        deliveries: Vec<DeliveryId>,
+    ) -> Result<Vec<LoadedOf>, StoreError> {
+        let (files, contents, start) = (self.files.clone(), self.contents.clone(), self.start);
+        let load_one = move |index: &Index, delivery: DeliveryId| match load(
+            index, &files, &contents, start, &delivery,
+        ) {
+            Err(error @ (StoreError::Index(_) | StoreError::IndexFull)) => Err(error),
+            loaded => Ok((delivery, loaded)),
+        };
+        self.look(move |index| {
+            let loaded = deliveries.into_iter().map(|it| load_one(index, it));
+            loaded.collect()
+        })
+        .await
     }
 
     pub(crate) async fn envelope(
