@@ -17,6 +17,7 @@ mod expiry;
 mod kept;
 mod older;
 mod races;
+mod reads;
 mod starts;
 
 use core::{Core, OUT1, OUT2, hello, name, report, result, wall, with_mail, word};
