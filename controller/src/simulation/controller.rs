@@ -96,28 +96,29 @@ pub(super) struct Controller {
 
 impl Controller {
     /// None: the disk failed, and the process has ended.
-    pub(super) fn start(machine: Machine, ledger: &Ledger, rng: StdRng) -> Option<Self> {
+    pub(super) async fn start(machine: Machine, ledger: &Ledger, rng: StdRng) -> Option<Self> {
         let clock = Clocks {
             began: Instant::now(),
             wall: machine.wall,
         };
+        let (now, sites) = (clock.now().wall, machine.sites);
         let (store, steps, report) = Store::open_stepped(machine.on, &machine.settings).ok()?;
         ledger.entries().note(format!("start {}", report.start));
         let backing = Watched {
             store: store.clone(),
             ledger: ledger.clone(),
         };
-        let clock_memory = dispatch::remembered_clock(&store, report.newest).ok()?;
+        let memory = dispatch::clock_at_start(&store, report.newest, &sites, now);
         let settings = dispatch::Settings {
             start_number: report.start,
-            clock: clock_memory,
+            clock: memory.await.ok()?,
             notifier: crate::dsn::samples::notifier(),
         };
         let chance = Chance { clock, rng };
         let agents = machine.agents.into_iter();
         let agents = agents.map(|name| (name, dispatch::Terms::default()));
         let (handle, run) =
-            dispatch::start_with(settings, chance, backing, machine.sites, agents.collect());
+            dispatch::start_with(settings, chance, backing, sites, agents.collect());
         Some(Self {
             store,
             handle,

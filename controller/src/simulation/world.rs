@@ -103,7 +103,7 @@ impl World {
         std::mem::take(&mut entries.trace)
     }
 
-    fn start(&mut self) -> Option<Controller> {
+    async fn start(&mut self) -> Option<Controller> {
         let machine = Machine {
             on: On {
                 disk: Arc::new(self.disk.clone()),
@@ -131,7 +131,7 @@ impl World {
             agents: self.agents.iter().map(|it| it.fake.name.clone()).collect(),
         };
         let rng = StdRng::seed_from_u64(self.rng.random());
-        Controller::start(machine, &self.ledger, rng)
+        Controller::start(machine, &self.ledger, rng).await
     }
 
     async fn live_and_die(&mut self) {
@@ -144,7 +144,7 @@ impl World {
             let at = self.disk.operations() + self.rng.random_range(1..600);
             self.disk.at(at, Fault::Cut);
         }
-        if let Some(mut controller) = self.start() {
+        if let Some(mut controller) = self.start().await {
             for _ in 0..self.rng.random_range(10..TURNS) {
                 if controller.has_failed() {
                     break;
@@ -176,7 +176,7 @@ impl World {
     async fn recover(&mut self) {
         self.mood = Mood::Recovered;
         self.wall.set(0);
-        let mut controller = self.start().expect("the disk is whole");
+        let mut controller = self.start().await.expect("the disk is whole");
         controller.handle.clock_confirmed().await;
         for n in 0..self.sites.len() {
             self.sites[n].1 = Behaviour::Up;
