@@ -182,12 +182,16 @@ impl Writer {
                 let bytes = records.iter().map(NewRecord::len).sum();
                 self.meter
                     .committed(records.len() as u64, bytes, begun.elapsed());
-                self.cleaner.earn(bytes);
+                let slices = self.cleaner.earn(bytes);
                 let mut written = written.into_iter();
                 for request in group.drain(..) {
                     self.apply(request, &mut written);
                 }
-                self.clean(Press::Busy);
+                for _ in 0..slices {
+                    if self.clean(Press::Busy) == Turn::NothingToDo {
+                        break;
+                    }
+                }
             }
             Err(AppendError::Full) if leave > 0 => {
                 // Another try without the mail finds room in the reserve.
