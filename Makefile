@@ -80,6 +80,7 @@ check:
 simulation:
 	DD_SIMULATION=$(or $(SEEDS),0..10000) $(CARGO) test --release --workspace --lib --locked -- --exact \
 	  simulation::nothing_is_lost_whatever_happens_in_whatever_order \
+	  simulation::every_sender_is_told_once_what_became_of_their_mail \
 	  dispatch::simulation::all_mail_is_relayed_once_sites_answer
 
 fmt:

@@ -110,7 +110,6 @@ pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunErro
     let started = now();
     let signals = Signals::new().map_err(RunError::Signals)?;
     let (store, newest) = open_store(&config, rebuild_index).await?;
-    let clock = dispatch::remembered_clock(&store, newest)?;
     let registry = Registry::load(&store)?;
     let notifier = notifier(&config, &registry, &store, started);
     let authority = ControlAuthority::open(&config.state_dir, started)?;
@@ -122,7 +121,7 @@ pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunErro
 
     let mut parts = Parts::new();
     let middle = Middle {
-        dispatch: parts.dispatch(&store, clock, &registry, &notifier),
+        dispatch: parts.dispatch(&store, newest, &registry, &notifier).await?,
         store: store.clone(),
         registry,
         metrics: metrics::Metrics::new(doors.intake.refusals()),

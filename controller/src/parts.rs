@@ -19,7 +19,7 @@ use crate::ends::Ends;
 use crate::intake::listener::Intake;
 use crate::registry::{Editor, Registry};
 use crate::sights::Sights;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::wakeup::Wakeup;
 use crate::web::{self, Web};
 use crate::{RunError, Signals, api, dispatch, inflow, metrics, registry, reload};
@@ -55,31 +55,35 @@ impl Parts {
         }
     }
 
-    pub(crate) fn dispatch(
+    /// `newest`: of the records that earlier starts left.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub(crate) async fn dispatch(
         &mut self,
         store: &Store,
-        clock: dispatch::ClockMemory,
+        newest: Option<Timestamp>,
         registry: &Registry,
         notifier: &Notifier,
-    ) -> dispatch::Handle {
+    ) -> Result<dispatch::Handle, StoreError> {
         let agents = registry.agents();
         let agents = agents
             .iter()
             .map(|agent| (agent.name.clone(), agent.terms()))
             .collect();
-        let settings = dispatch::Settings {
-            start_number: store.start_number(),
-            clock,
-            notifier: notifier.clone(),
-        };
         let mut sites = registry.dispatched_sites();
         sites.extend(registry.smarthost());
+        let settings = dispatch::Settings {
+            start_number: store.start_number(),
+            clock: dispatch::clock_at_start(store, newest, &sites, crate::now()).await?,
+            notifier: notifier.clone(),
+        };
         let (dispatch, dispatching) = dispatch::start(settings, store.clone(), sites, agents);
         self.running.spawn(async {
             dispatching.await;
             "dispatch"
         });
-        dispatch
+        Ok(dispatch)
     }
 
     /// What all doors share, and the releases that strangers ask for.

@@ -5,6 +5,7 @@
 //! - What was acknowledged to the feeder is at the site, or settled otherwise for a reason, once all has recovered.
 //! - What was settled durably never goes out again, and nothing is acknowledged to an agent before.
 //! - A second copy is only made by an assignment that is marked in doubt.
+//! - Where a smarthost takes them, senders are told of what failed, once ([`senders`]).
 //! - No jump of the wall clock expires mail.
 //! - One seed gives one history.
 //!
@@ -14,34 +15,46 @@
 mod agents;
 mod controller;
 mod ledger;
+mod senders;
 mod world;
 
+use senders::Smarthost;
 use world::World;
 
 use crate::dispatch::simulation::seeds;
 use crate::store::local::disk::memory::{Lie, MemoryDisk};
 
 /// Seeds that once failed stay here.
-const PINNED: [u64; 3] = [1, 11, 1023];
+const PINNED: [u64; 4] = [1, 11, 1023, 7988];
+/// And with a smarthost.
+const PINNED_TOLD: [u64; 1] = [1];
 
 /// The history of one seed.
-fn run(seed: u64) -> Vec<String> {
-    run_on(MemoryDisk::default(), seed)
+fn run(seed: u64, smarthost: Smarthost) -> Vec<String> {
+    run_on(MemoryDisk::default(), seed, smarthost)
 }
 
-fn run_on(disk: MemoryDisk, seed: u64) -> Vec<String> {
+fn run_on(disk: MemoryDisk, seed: u64, smarthost: Smarthost) -> Vec<String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .unwrap();
-    runtime.block_on(async { World::new(disk, seed).run().await })
+    runtime.block_on(async { World::new(disk, seed, smarthost).run().await })
 }
 
 #[test]
 fn nothing_is_lost_whatever_happens_in_whatever_order() {
     for seed in seeds(&PINNED, 1000..1030) {
-        let ran = std::panic::catch_unwind(|| run(seed));
+        let ran = std::panic::catch_unwind(|| run(seed, Smarthost::Missing));
+        assert!(ran.is_ok(), "seed {seed}");
+    }
+}
+
+#[test]
+fn every_sender_is_told_once_what_became_of_their_mail() {
+    for seed in seeds(&PINNED_TOLD, 2000..2030) {
+        let ran = std::panic::catch_unwind(|| run(seed, Smarthost::There));
         assert!(ran.is_ok(), "seed {seed}");
     }
 }
@@ -51,14 +64,14 @@ fn without_its_syncs_it_would_lose_mail() {
     let lost = (0..20).filter(|seed| {
         let disk = MemoryDisk::default();
         disk.lie(Lie::Files);
-        std::panic::catch_unwind(|| run_on(disk, *seed)).is_err()
+        std::panic::catch_unwind(|| run_on(disk, *seed, Smarthost::Missing)).is_err()
     });
     assert!(lost.count() > 0);
 }
 
 #[test]
 fn one_seed_gives_one_history() {
-    let (once, twice) = (run(7), run(7));
+    let (once, twice) = (run(7, Smarthost::There), run(7, Smarthost::There));
     assert!(once.len() > 100, "{}", once.len());
     let differ = once
         .iter()

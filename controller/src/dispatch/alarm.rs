@@ -14,10 +14,10 @@ use jiff::Timestamp;
 
 use super::backoff::{later, until};
 use super::event::Now;
+use crate::store::UNBELIEVED;
 
 /// Corrections by a time server step back by less, and shorten no mail's life.
 const TOLERANCE: Duration = Duration::from_secs(60);
-const FORWARDS: Duration = Duration::from_secs(2 * 86400);
 
 /// The wall clock looks wrong: nothing expires until it is confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +68,8 @@ pub(super) struct WallClock {
     away: Duration,
     alarm: Option<ClockAlarm>,
     saved: Saved,
-    /// Since the newest record of an earlier start.
+    /// Since the newest record of an earlier start; or perhaps, for records say nothing of a jump that nobody has
+    /// confirmed.
     began: Went,
     /// By somebody, last.
     confirmed: Option<Timestamp>,
@@ -92,6 +93,14 @@ pub struct ClockMemory {
     pub confirmed: Option<Timestamp>,
 }
 
+impl ClockMemory {
+    /// What is not in it and looks wrong to a start whose clock says `wall`.
+    pub(super) fn news(self, wall: Timestamp, shortest: Duration) -> Option<ClockAlarm> {
+        let monotonic = Duration::ZERO;
+        WallClock::new(Now { monotonic, wall }, self, shortest).unsaved()
+    }
+}
+
 /// What the next start has to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClockNews {
@@ -108,11 +117,21 @@ impl WallClock {
         if clock.away > shortest {
             clock.saved = Saved::No;
         }
+        if memory.alarm.is_some() {
+            clock.began = Went::Back;
+        }
         match memory.alarm {
             Some(alarm) if alarm.jump == ClockJump::SinceEarlierStart => {
+                // Nothing that was not known, but for a moment since it was written.
+                if clock.alarm.is_none() && clock.away <= alarm.by + TOLERANCE {
+                    clock.saved = Saved::Yes;
+                }
                 clock.away = clock.away.max(alarm.by);
             }
-            Some(alarm) => clock.alarm = Some(alarm),
+            Some(alarm) => {
+                clock.alarm = Some(alarm);
+                clock.saved = Saved::Yes;
+            }
             None => {}
         }
         clock
@@ -152,13 +171,13 @@ impl WallClock {
         }
         if back > TOLERANCE {
             self.raise(ClockJump::Backwards, back, now);
-        } else if ahead > FORWARDS {
+        } else if ahead > UNBELIEVED {
             self.raise(ClockJump::Forwards, ahead, now);
         }
         went
     }
 
-    /// The newest record of an earlier start is in the future.
+    /// Times that an earlier start has set may lie in a future that is far away.
     pub(super) fn began_behind(&self) -> bool {
         self.began == Went::Back
     }
@@ -298,9 +317,11 @@ mod tests {
             alarm: Some(alarm),
             confirmed: None,
         };
-        let clock = WallClock::new(now, memory, 14 * DAY);
+        let mut clock = WallClock::new(now, memory, 14 * DAY);
         assert!(clock.alarm(14 * DAY).is_some());
         assert_eq!(clock.alarm(366 * DAY), None);
+        assert_eq!(clock.unsaved(), None, "it is remembered already");
+        assert!(clock.began_behind(), "what was put off then is due");
         for jump in [ClockJump::Backwards, ClockJump::Forwards] {
             let alarm = ClockAlarm { jump, ..alarm };
             assert_eq!(ClockAlarm::from_words(&alarm.to_words()), alarm);

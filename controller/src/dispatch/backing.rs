@@ -2,13 +2,12 @@
 
 use std::future::Future;
 
-use bytes::Bytes;
 use dd_proto::id::{DeliveryId, MessageId};
 use dd_proto::name::SiteName;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::{ClockAlarm, ClockMemory, ClockNews};
+use super::{ClockNews, remembered};
 use crate::intake::accept::Submission;
 use crate::intake::policy::Space;
 use crate::store::{
@@ -20,28 +19,6 @@ use crate::store::{
 #[derive(Debug, thiserror::Error)]
 #[error("the store failed: {0}")]
 pub struct StoreFailed(pub String);
-
-/// Where the registry keeps what is remembered of the wall clock.
-const CLOCK: &str = "clock";
-const ALARM: &str = "alarm";
-const CONFIRMED: &str = "confirmed";
-
-/// What earlier starts left, of which the newest record is that old.
-pub fn remembered_clock(
-    store: &Store,
-    newest: Option<Timestamp>,
-) -> Result<ClockMemory, StoreError> {
-    let records = store.records(CLOCK)?;
-    let words = |key| {
-        let record = records.iter().find(|record| record.key == key);
-        record.map(|record| String::from_utf8_lossy(&record.value).into_owned())
-    };
-    Ok(ClockMemory {
-        newest,
-        alarm: words(ALARM).map(|words| ClockAlarm::from_words(&words)),
-        confirmed: words(CONFIRMED).and_then(|at| at.parse().ok()),
-    })
-}
 
 /// Why something stored cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -145,19 +122,7 @@ impl Backing for Store {
     }
 
     async fn remember_clock(&self, news: ClockNews) -> Result<(), StoreFailed> {
-        let put = async |key, words: Option<String>| {
-            let put = self.put(CLOCK, key, words.map(Bytes::from)).await;
-            put.map(|_| ()).map_err(failed)
-        };
-        match news {
-            ClockNews::Alarm(alarm) => put(ALARM, Some(alarm.to_words())).await,
-            ClockNews::Confirmed(at) => {
-                self.clock_is_right();
-                // In this order: without the alarm nothing else keeps mail from expiring.
-                put(CONFIRMED, Some(at.to_string())).await?;
-                put(ALARM, None).await
-            }
-        }
+        remembered::remember(self, news).await
     }
 
     async fn head(

@@ -36,6 +36,7 @@ mod perform;
 mod plan;
 mod record;
 mod release;
+mod remembered;
 mod run;
 #[cfg(test)]
 mod run_tests;
@@ -64,7 +65,7 @@ use crate::store::Waiting;
 
 pub use actions::Left;
 pub use alarm::{ClockAlarm, ClockJump, ClockMemory, ClockNews};
-pub use backing::{Backing, NotRead, ReadOf, StoreFailed, remembered_clock};
+pub use backing::{Backing, NotRead, ReadOf, StoreFailed};
 #[cfg(test)]
 pub(crate) use clock::Clock;
 #[cfg(test)]
@@ -74,6 +75,7 @@ pub use happened::{Happened, What};
 pub use lease::{BEAT, LEASE};
 pub(crate) use measured::MICROS;
 pub use measured::Measured;
+pub use remembered::clock_at_start;
 #[cfg(test)]
 pub(crate) use run::{Chance, start_with};
 pub use run::{Settings, start};

@@ -5,6 +5,7 @@
 //! - A recipient whose sender cannot be found out is not failed: nobody could be told. It stays, and is shown, until an
 //!   operator decides.
 //! - What owes nothing costs no read beyond the one for its log line.
+//! - Nothing that has a time of a clock that has jumped is written before the alarm: the next start would take it for true.
 //!
 //! # Not here
 //! Who is owed what, and the words: [`crate::dsn`].
@@ -16,6 +17,7 @@ use dd_proto::envelope::Envelope;
 use dd_proto::id::{DeliveryId, MessageId};
 use dd_proto::report::{RecipientResult, Told};
 use dd_proto::site::Site;
+use tokio::sync::watch;
 
 use super::Arrived;
 use super::backing::Backing;
@@ -35,6 +37,8 @@ pub(super) struct Pen<S> {
     pub(super) store: S,
     pub(super) notifier: Notifier,
     pub(super) now: Now,
+    /// Ends once what dispatch has seen of the wall clock is durable.
+    pub(super) clock_saving: Option<watch::Receiver<()>>,
 }
 
 /// Something that is about to be written, with what is in memory of its message and the bits for a report's id.
@@ -54,7 +58,8 @@ enum Mail {
 }
 
 impl<S: Backing> Pen<S> {
-    pub(super) async fn settle(self, pending: Vec<Pending<Settle>>) -> Done {
+    pub(super) async fn settle(mut self, pending: Vec<Pending<Settle>>) -> Done {
+        self.clock_saved().await;
         let mut batch = Vec::with_capacity(pending.len());
         let mut owing = Vec::with_capacity(pending.len());
         for Pending {
@@ -95,7 +100,8 @@ impl<S: Backing> Pen<S> {
         }
     }
 
-    pub(super) async fn note(self, notes: Vec<Note>, warns: Vec<Pending<Warn>>) -> Done {
+    pub(super) async fn note(mut self, notes: Vec<Note>, warns: Vec<Pending<Warn>>) -> Done {
+        self.clock_saved().await;
         let mut owing: Vec<Owing<Note>> = notes.into_iter().map(Into::into).collect();
         for Pending {
             what: warn,
@@ -123,6 +129,13 @@ impl<S: Backing> Pen<S> {
         match self.store.note(owing).await {
             Ok(waiting) => Done::Noted(deliveries, arrivals(waiting, &dsns)),
             Err(error) => Done::StoreFailed(error),
+        }
+    }
+
+    async fn clock_saved(&mut self) {
+        if let Some(saving) = &mut self.clock_saving {
+            // Nothing is ever sent: it ends.
+            let _ = saving.changed().await;
         }
     }
 

@@ -12,6 +12,7 @@ use dd_proto::id::{DeliveryId, RecipientNumber};
 use dd_proto::name::SiteName;
 use jiff::Timestamp;
 use rand::RngExt as _;
+use tokio::sync::watch;
 
 use super::actions::Asked;
 use super::backing::Backing;
@@ -58,6 +59,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
             store: self.store.clone(),
             notifier: self.notifier.clone(),
             now: self.now(),
+            clock_saving: self.clock_saving.clone(),
         }
     }
 
@@ -150,8 +152,12 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                     }
                     ClockNews::Confirmed(_) => tracing::info!("the wall clock is confirmed"),
                 }
+                let (saved, saving) = watch::channel(());
+                self.clock_saving = Some(saving);
                 self.done.spawn(async move {
-                    match store.remember_clock(news).await {
+                    let remembered = store.remember_clock(news).await;
+                    drop(saved);
+                    match remembered {
                         Ok(()) => Done::Nothing,
                         Err(error) => Done::StoreFailed(error),
                     }

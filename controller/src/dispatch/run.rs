@@ -121,6 +121,7 @@ pub(crate) fn start_with<S: Backing, C: Clock>(
         actions: HashMap::new(),
         closings: HashMap::new(),
         last_number: 0,
+        clock_saving: None,
     };
     let handle = Handle {
         measured: dispatch.state.measured.clone(),
@@ -177,6 +178,8 @@ pub(super) struct Dispatch<S, C> {
     pub(super) actions: HashMap<Token, Acting>,
     pub(super) closings: HashMap<Token, oneshot::Sender<u64>>,
     pub(super) last_number: u64,
+    /// Ends once what was seen last of the wall clock is durable.
+    pub(super) clock_saving: Option<watch::Receiver<()>>,
 }
 
 impl<S: Backing, C: Clock> Dispatch<S, C> {

@@ -95,8 +95,6 @@ impl State {
         agents: Vec<(AgentName, Terms)>,
         now: Now,
     ) -> Self {
-        let lifetimes = sites.iter().map(|site| site.schedule.lifetime);
-        let shortest = lifetimes.min().unwrap_or(Duration::MAX);
         let names: Vec<AgentName> = agents.iter().map(|(name, _)| name.clone()).collect();
         let registered = agents.into_iter();
         let registered = registered.map(|(name, terms)| (name, Agent::on(terms)));
@@ -119,7 +117,7 @@ impl State {
             measured: Arc::default(),
             walks: Walks::default(),
             strays: Strays::default(),
-            clock: WallClock::new(now, memory, shortest),
+            clock: WallClock::new(now, memory, shortest_lifetime(&sites)),
             last_read: 0,
             watched: Watched::No,
             happened: Vec::new(),
@@ -462,6 +460,12 @@ impl State {
     pub(super) fn is_early(&self, generation: Generation) -> bool {
         !self.knows_all() && generation.start < self.generations.start()
     }
+}
+
+/// The lifetime of the mail that lives shortest.
+pub(super) fn shortest_lifetime(sites: &[Arc<Site>]) -> Duration {
+    let lifetimes = sites.iter().map(|site| site.schedule.lifetime);
+    lifetimes.min().unwrap_or(Duration::MAX)
 }
 
 /// The wall-clock time of a monotonic one.

@@ -9,12 +9,14 @@ use tokio::sync::mpsc::error::TryRecvError;
 use super::controller::Controller;
 use super::world::World;
 use crate::dispatch::simulation::agent::{Entry, FakeAgent, Life, Work};
-use crate::dispatch::{AgentEvent, Attachment, BEAT, Hello, LEASE, Order};
+use crate::dispatch::{AgentEvent, Attachment, BEAT, Hello, LEASE, Order, Terms};
 use dd_proto::id::Lease;
 
 pub(super) struct Agent {
     pub(super) fake: FakeAgent,
     pub(super) stream: Option<Stream>,
+    /// On which it gets work.
+    pub(super) terms: Terms,
 }
 
 pub(super) struct Stream {

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::ledger::Ledger;
 use crate::dispatch::{
-    self, Backing, Chance, Clock, ClockNews, Handle, NotRead, Now, ReadOf, StoreFailed,
+    self, Backing, Chance, Clock, ClockNews, Handle, NotRead, Now, ReadOf, StoreFailed, Terms,
 };
 use crate::intake::accept::Submission;
 use crate::intake::policy::Space;
@@ -23,8 +23,8 @@ use crate::store::local::On;
 use crate::store::local::steps::Steps;
 use crate::store::local::wall::WallClock;
 use crate::store::{
-    Count, Head, Loaded, Note, Owing, Position, Settings, Settled, Settlement, Spooled, Store,
-    Waiting, WithMail,
+    Count, Head, Loaded, Note, Owing, Position, Settings, Settlement, Spooled, Store, Waiting,
+    WithMail,
 };
 
 /// The wall clock of the machine, which can be set.
@@ -84,7 +84,7 @@ pub(super) struct Machine {
     pub(super) settings: Settings,
     pub(super) wall: Wall,
     pub(super) sites: Vec<Arc<Site>>,
-    pub(super) agents: Vec<AgentName>,
+    pub(super) agents: Vec<(AgentName, Terms)>,
 }
 
 /// A controller that runs.
@@ -98,28 +98,26 @@ pub(super) struct Controller {
 
 impl Controller {
     /// None: the disk failed, and the process has ended.
-    pub(super) fn start(machine: Machine, ledger: &Ledger, rng: StdRng) -> Option<Self> {
+    pub(super) async fn start(machine: Machine, ledger: &Ledger, rng: StdRng) -> Option<Self> {
         let clock = Clocks {
             began: Instant::now(),
             wall: machine.wall,
         };
+        let (now, sites) = (clock.now().wall, machine.sites);
         let (store, steps, report) = Store::open_stepped(machine.on, &machine.settings).ok()?;
         ledger.entries().note(format!("start {}", report.start));
         let backing = Watched {
             store: store.clone(),
             ledger: ledger.clone(),
         };
-        let clock_memory = dispatch::remembered_clock(&store, report.newest).ok()?;
+        let memory = dispatch::clock_at_start(&store, report.newest, &sites, now);
         let settings = dispatch::Settings {
             start_number: report.start,
-            clock: clock_memory,
+            clock: memory.await.ok()?,
             notifier: crate::dsn::samples::notifier(),
         };
         let chance = Chance { clock, rng };
-        let agents = machine.agents.into_iter();
-        let agents = agents.map(|name| (name, dispatch::Terms::default()));
-        let (handle, run) =
-            dispatch::start_with(settings, chance, backing, machine.sites, agents.collect());
+        let (handle, run) = dispatch::start_with(settings, chance, backing, sites, machine.agents);
         Some(Self {
             store,
             handle,
@@ -167,29 +165,29 @@ struct Watched {
     ledger: Ledger,
 }
 
-/// Senders are told of every failure, in the same record.
-fn owes_what_it_should(owing: &Owing<Settlement>) {
-    let mut settled = owing.what.recipients.iter();
-    let failed = settled.any(|(_, what)| matches!(what, Settled::Failed | Settled::Expired));
-    assert_eq!(owing.dsn.is_some(), failed, "{}", owing.what.delivery);
-}
-
 impl Backing for Watched {
     async fn settle(&self, batch: Vec<Owing<Settlement>>) -> Result<Vec<Waiting>, StoreFailed> {
-        batch.iter().for_each(owes_what_it_should);
         let settlements: Vec<_> = batch.iter().map(|owing| owing.what.clone()).collect();
-        let asked = &settlements;
-        asked
-            .iter()
-            .for_each(|it| self.ledger.entries().settling(it));
+        let mut reports = Vec::new();
+        for owing in &batch {
+            let mut entries = self.ledger.entries();
+            reports.extend(entries.senders.settling(owing));
+            entries.settling(&owing.what);
+        }
         let accepted = Backing::settle(&self.store, batch).await?;
         let mut entries = self.ledger.entries();
         settlements.iter().for_each(|it| entries.settled(it));
+        reports.into_iter().for_each(|it| entries.acknowledged(it));
         Ok(accepted)
     }
 
     async fn note(&self, batch: Vec<Owing<Note>>) -> Result<Vec<Waiting>, StoreFailed> {
-        Backing::note(&self.store, batch).await
+        let noting = |owing| self.ledger.entries().senders.noting(owing);
+        let reports: Vec<_> = batch.iter().filter_map(noting).collect();
+        let accepted = Backing::note(&self.store, batch).await?;
+        let mut entries = self.ledger.entries();
+        reports.into_iter().for_each(|it| entries.acknowledged(it));
+        Ok(accepted)
     }
 
     async fn remember_clock(&self, news: ClockNews) -> Result<(), StoreFailed> {

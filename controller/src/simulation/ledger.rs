@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use dd_proto::id::{DeliveryId, RecipientNumber};
 use dd_proto::report::{Disposition, Report};
 
+use super::senders::Senders;
 use crate::dispatch::Assignment;
 use crate::dispatch::simulation::received::Received;
 use crate::store::{Settled, Settlement};
@@ -16,7 +17,7 @@ use crate::store::{Settled, Settlement};
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ledger(Arc<Mutex<Entries>>);
 
-type To = (DeliveryId, RecipientNumber);
+pub(super) type To = (DeliveryId, RecipientNumber);
 
 #[derive(Debug, Default)]
 pub(super) struct Entries {
@@ -35,6 +36,7 @@ pub(super) struct Entries {
     pub(super) refused: BTreeSet<To>,
     /// An operator wanted it gone.
     pub(super) given_up: BTreeSet<DeliveryId>,
+    pub(super) senders: Senders,
     pub(super) trace: Vec<String>,
 }
 
@@ -47,6 +49,12 @@ impl Ledger {
 impl Entries {
     pub(super) fn note(&mut self, line: String) {
         self.trace.push(line);
+    }
+
+    /// The feeder was told 250, or the store answered Ok to a report of ours.
+    pub(super) fn acknowledged(&mut self, to: To) {
+        self.note(format!("acknowledged {} {:?}", to.0, to.1));
+        self.acknowledged.insert(to);
     }
 
     /// The store is asked.
@@ -142,7 +150,7 @@ impl Entries {
     }
 
     /// What the trace says of a delivery.
-    fn life_of(&self, delivery: &DeliveryId) -> String {
+    pub(super) fn life_of(&self, delivery: &DeliveryId) -> String {
         let (of_it, lives) = (delivery.to_string(), ["start", "end", "wall"]);
         let lines = self.trace.iter().filter(|line| {
             line.contains(&of_it) || lives.iter().any(|life| line.starts_with(life))
@@ -152,6 +160,7 @@ impl Entries {
 
     /// When all has recovered nothing waits, and everything acknowledged has become something.
     pub(super) fn all_is_well(&self) {
+        self.everybody_was_told();
         for to in &self.acknowledged {
             // A settlement may be durable though nobody lived to be told.
             let for_a_reason = self.refused.contains(to) || self.given_up.contains(&to.0);

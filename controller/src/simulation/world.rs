@@ -3,6 +3,7 @@
 //! One turn after the other; in between the loop does all it can do. The dice say what happens in a turn.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,8 @@ use bytes::Bytes;
 use dd_proto::envelope::{Body, Encoding, Envelope, Recipient};
 use dd_proto::id::{MessageId, RecipientNumber, SiteVersion};
 use dd_proto::name::SiteName;
-use dd_proto::site::{Hold, Site};
+use dd_proto::path::ReversePath;
+use dd_proto::site::{Hold, HostName, Site};
 use jiff::{SignedDuration, Timestamp};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -20,9 +22,11 @@ use tokio::time::Instant;
 use super::agents::Agent;
 use super::controller::{Controller, Machine, Wall};
 use super::ledger::Ledger;
-use crate::dispatch::Arrived;
+use super::senders::Smarthost;
 use crate::dispatch::simulation::agent::{Behaviour, FakeAgent};
 use crate::dispatch::simulation::site;
+use crate::dispatch::{Arrived, Drain, Terms};
+use crate::dsn;
 use crate::intake::accept::{Content, Submission};
 use crate::store::local::disk::memory::{Fault, MemoryDisk};
 use crate::store::local::index::in_memory::InMemory;
@@ -35,6 +39,8 @@ const SITES: u64 = 3;
 const AGENTS: [&str; 2] = ["out1", "out2"];
 /// Messages in one history.
 const MESSAGES: u64 = 60;
+/// Files take no more than that together while the disk is full.
+const SOME_ROOM: u64 = 12 << 10;
 /// Turns of one life, at most.
 const TURNS: u32 = 250;
 /// Turns in which all has to recover.
@@ -61,7 +67,9 @@ pub(super) struct World {
     wall: Wall,
     disk: MemoryDisk,
     shelves: InMemory,
+    /// Those of members, then the smarthost where there is one.
     pub(super) sites: Vec<(Arc<Site>, Behaviour)>,
+    smarthost: Smarthost,
     pub(super) agents: Vec<Agent>,
     pub(super) ledger: Ledger,
     submitted: u64,
@@ -70,22 +78,30 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(disk: MemoryDisk, seed: u64) -> Self {
+    pub(super) fn new(disk: MemoryDisk, seed: u64, smarthost: Smarthost) -> Self {
         let agent = |name: &&str| Agent {
             fake: FakeAgent::new(name),
             stream: None,
+            terms: Terms::default(),
         };
+        let mut sites: Vec<_> = (0..SITES)
+            .map(|n| (Arc::new(site(n)), Behaviour::Up))
+            .collect();
+        if smarthost == Smarthost::There {
+            sites.push((Arc::new(built_in()), Behaviour::Up));
+        }
+        let ledger = Ledger::default();
+        ledger.entries().senders.smarthost = smarthost;
         Self {
             rng: StdRng::seed_from_u64(seed),
             began: Instant::now(),
             wall: Wall::new(),
             disk,
             shelves: InMemory::default(),
-            sites: (0..SITES)
-                .map(|n| (Arc::new(site(n)), Behaviour::Up))
-                .collect(),
+            sites,
+            smarthost,
             agents: AGENTS.iter().map(agent).collect(),
-            ledger: Ledger::default(),
+            ledger,
             submitted: 0,
             version: SITES,
             mood: Mood::Trouble,
@@ -103,7 +119,7 @@ impl World {
         std::mem::take(&mut entries.trace)
     }
 
-    fn start(&mut self) -> Option<Controller> {
+    async fn start(&mut self) -> Option<Controller> {
         let machine = Machine {
             on: On {
                 disk: Arc::new(self.disk.clone()),
@@ -128,10 +144,14 @@ impl World {
                 .iter()
                 .map(|(site, _)| Arc::clone(site))
                 .collect(),
-            agents: self.agents.iter().map(|it| it.fake.name.clone()).collect(),
+            agents: self
+                .agents
+                .iter()
+                .map(|it| (it.fake.name.clone(), it.terms))
+                .collect(),
         };
         let rng = StdRng::seed_from_u64(self.rng.random());
-        Controller::start(machine, &self.ledger, rng)
+        Controller::start(machine, &self.ledger, rng).await
     }
 
     async fn live_and_die(&mut self) {
@@ -144,7 +164,7 @@ impl World {
             let at = self.disk.operations() + self.rng.random_range(1..600);
             self.disk.at(at, Fault::Cut);
         }
-        if let Some(mut controller) = self.start() {
+        if let Some(mut controller) = self.start().await {
             for _ in 0..self.rng.random_range(10..TURNS) {
                 if controller.has_failed() {
                     break;
@@ -171,12 +191,22 @@ impl World {
         for agent in &mut self.agents {
             agent.stream = None;
         }
+        if self.smarthost == Smarthost::There && self.rng.random_bool(0.3) {
+            match self.rng.random() {
+                true => self.shelves.lose(),
+                false => self.shelves.forget_last(),
+            }
+        }
     }
 
     async fn recover(&mut self) {
         self.mood = Mood::Recovered;
         self.wall.set(0);
-        let mut controller = self.start().expect("the disk is whole");
+        self.disk.set_capacity(u64::MAX);
+        for agent in &mut self.agents {
+            agent.terms = Terms::default();
+        }
+        let mut controller = self.start().await.expect("the disk is whole");
         controller.handle.clock_confirmed().await;
         for n in 0..self.sites.len() {
             self.sites[n].1 = Behaviour::Up;
@@ -201,7 +231,7 @@ impl World {
         known && all_in && self.waiting(controller) == 0
     }
 
-    /// Notifications are not among them: they wait for a smarthost, which this world has not got.
+    /// Notifications are not among them where there is no smarthost.
     fn waiting(&self, controller: &Controller) -> u64 {
         let sites = self.sites.iter();
         let counts = sites.map(|(site, _)| controller.store.count(&site.name).messages);
@@ -229,6 +259,30 @@ impl World {
             controller.index();
         }
         self.happening(controller).await;
+        if self.smarthost == Smarthost::There && self.mood == Mood::Trouble {
+            self.more_trouble(controller).await;
+        }
+    }
+
+    /// An operator drains an agent or lets it work again; the disk is full for a while.
+    async fn more_trouble(&mut self, controller: &Controller) {
+        match self.rng.random_range(0..100) {
+            0..2 => {
+                let n = self.rng.random_range(0..self.agents.len());
+                let drain = [Drain::Works, Drain::Drains][self.rng.random_range(0..2)];
+                let agent = &mut self.agents[n];
+                agent.terms.drain = drain;
+                let (name, terms) = (agent.fake.name.clone(), agent.terms);
+                self.ledger.entries().note(format!("{name} {drain:?}"));
+                controller.handle.agent_registered(name, terms).await;
+            }
+            2..4 => {
+                let room = self.rng.random_range(0..SOME_ROOM);
+                self.disk.set_capacity(self.disk.used() + room);
+            }
+            4..12 => self.disk.set_capacity(u64::MAX),
+            _ => {}
+        }
     }
 
     async fn happening(&mut self, controller: &Controller) {
@@ -278,6 +332,11 @@ impl World {
         self.submitted += 1;
         let submission = self.submission();
         let envelope = Arc::new(submission.envelope.clone());
+        let mut entries = self.ledger.entries();
+        entries
+            .senders
+            .sent(submission.id, submission.envelope.clone());
+        drop(entries);
         let (store, handle) = (controller.store.clone(), controller.handle.clone());
         let ledger = self.ledger.clone();
         ledger.entries().coming += 1;
@@ -290,10 +349,8 @@ impl World {
             let arrived = accepted.into_iter().map(|waiting| {
                 let mut entries = ledger.entries();
                 for number in &waiting.open {
-                    let to = (waiting.delivery.clone(), *number);
-                    entries.acknowledged.insert(to);
+                    entries.acknowledged((waiting.delivery.clone(), *number));
                 }
-                entries.note(format!("acknowledged {}", waiting.delivery));
                 Arrived {
                     waiting,
                     envelope: Arc::clone(&envelope),
@@ -306,18 +363,34 @@ impl World {
     }
 
     fn submission<S>(&mut self) -> Submission<S> {
-        let recipients: Vec<_> = (0..self.rng.random_range(1..4)).map(recipient).collect();
+        let mut recipients: Vec<_> = (0..self.rng.random_range(1..4)).map(recipient).collect();
         let mut deliveries: BTreeMap<SiteName, Vec<RecipientNumber>> = BTreeMap::new();
         for recipient in &recipients {
-            let n = self.rng.random_range(0..self.sites.len());
+            let n = self.rng.random_range(0..usize::try_from(SITES).unwrap());
             let name = self.sites[n].0.name.clone();
             deliveries.entry(name).or_default().push(recipient.number);
         }
         let content = vec![b'x'; self.rng.random_range(1..600)];
+        let mut reverse_path = "a@elsewhere.example".parse().unwrap();
+        if self.smarthost == Smarthost::There {
+            reverse_path = self.sender();
+            for recipient in &mut recipients {
+                let notify = [
+                    None,
+                    None,
+                    None,
+                    Some("NEVER"),
+                    Some("FAILURE"),
+                    Some("SUCCESS,DELAY"),
+                ];
+                let notify = notify[self.rng.random_range(0..notify.len())];
+                recipient.notify = notify.map(str::to_owned);
+            }
+        }
         Submission {
             id: MessageId::new(self.submitted, [0; 10]),
             envelope: Envelope {
-                reverse_path: "a@elsewhere.example".parse().unwrap(),
+                reverse_path,
                 body: Body::SevenBit,
                 encoding: Encoding::Ascii,
                 ret: None,
@@ -328,6 +401,19 @@ impl World {
             content: Content::Inline(Bytes::from(content)),
             arrived: self.wall.wall(),
         }
+    }
+
+    /// Now and then nobody; and few, so that they meet their cap.
+    fn sender(&mut self) -> ReversePath {
+        let sender = [
+            "",
+            "a@elsewhere.example",
+            "b@elsewhere.example",
+            "c@elsewhere.example",
+        ];
+        sender[self.rng.random_range(0..sender.len())]
+            .parse()
+            .unwrap()
     }
 
     async fn hold(&mut self, n: usize, until: Option<Timestamp>, controller: &Controller) {
@@ -373,6 +459,16 @@ impl World {
 fn release(controller: &Controller, site: &SiteName) {
     let (handle, site) = (controller.handle.clone(), site.clone());
     tokio::spawn(async move { handle.release(site, None).await });
+}
+
+/// The site through which reports leave.
+fn built_in() -> Site {
+    let smarthost = crate::config::Smarthost {
+        host: HostName::Address([127, 0, 0, 1].into()),
+        port: NonZeroU16::new(25).unwrap(),
+    };
+    let now = Timestamp::UNIX_EPOCH;
+    dsn::smarthost::site(Some(&smarthost), SiteVersion(SITES), now)
 }
 
 fn recipient(number: u16) -> Recipient {

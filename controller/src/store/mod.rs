@@ -13,6 +13,7 @@ pub(crate) mod local;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use dd_proto::envelope::Envelope;
@@ -224,6 +225,9 @@ pub enum RebuildIndex {
     No,
     Yes,
 }
+
+/// A wall clock that is further ahead of what has passed is not believed: nothing expires by it, and no record has its time.
+pub const UNBELIEVED: Duration = Duration::from_secs(2 * 86_400);
 
 /// What a start found, before it has read what waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -591,6 +595,11 @@ impl Store {
         value: Option<Bytes>,
     ) -> Result<u64, LogFailed> {
         self.0.put(family, key.to_owned(), value).await
+    }
+
+    /// What looks wrong about the wall clock of this start is durable, if anything does: from now on records have its time.
+    pub fn clock_is_believed(&self) {
+        self.0.clock_is_believed();
     }
 
     /// Somebody has confirmed the wall clock: what it says is when mail arrives.

@@ -17,6 +17,16 @@ const BYTES: usize = 8 << 10;
 /// One message in so many waits for a site that is away.
 const WAITS_EACH: usize = 20;
 
+/// How it stood after a round.
+struct Sample {
+    at: f64,
+    /// As the store counts them: records that something is open of, and segments.
+    live: u64,
+    log: u64,
+    /// With spares, and what is being made of one.
+    files: u64,
+}
+
 /// # Panics
 /// Anything is not as it should be.
 pub fn run() -> Value {
@@ -42,28 +52,35 @@ pub fn run() -> Value {
             },
         );
         home.forget();
-        let live = world.show("away")["queued"]["bytes"].as_u64();
-        let waiting = world.show("home")["queued"]["bytes"].as_u64();
-        let live = live.zip(waiting).map_or(0, |(a, b)| a + b);
-        let disk = used(&world.controller_state().join("queue"));
-        samples.push((begun.elapsed().as_secs_f64(), live, disk));
+        let at = begun.elapsed().as_secs_f64();
+        let log = world.json(&["status"])["disk"].clone();
+        let of = |what: &str| log[what].as_u64().expect("a number");
+        samples.push(Sample {
+            at,
+            live: of("live_bytes"),
+            log: of("log_bytes"),
+            files: used(&world.controller_state().join("queue")),
+        });
     }
-    let over = samples
-        .iter()
-        .map(|(_, live, disk)| disk.saturating_sub(2 * live) as f64 / SEGMENT as f64)
-        .fold(0.0, f64::max);
+    let most = |over: fn(&Sample) -> u64| {
+        let segments = samples.iter().map(|it| over(it) as f64 / SEGMENT as f64);
+        segments.fold(0.0, f64::max)
+    };
     json!({
         "messages": ROUNDS * MESSAGES,
         "segment_bytes": SEGMENT,
         "samples": samples
             .iter()
-            .map(|(at, live, disk)| json!({ "seconds": at, "live_bytes": live, "disk_bytes": disk }))
+            .map(|it| {
+                json!({ "seconds": it.at, "live_bytes": it.live, "log_bytes": it.log, "file_bytes": it.files })
+            })
             .collect::<Vec<_>>(),
-        "most_segments_over_twice_live": over,
+        "most_segments_over_twice_live": most(|it| it.log.saturating_sub(2 * it.live)),
+        "with_spares": most(|it| it.files.saturating_sub(2 * it.live)),
     })
 }
 
-/// What the segments take that the log has, and those that it keeps ready.
+/// What is in the directory of the log.
 fn used(dir: &Path) -> u64 {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     entries

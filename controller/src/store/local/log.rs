@@ -3,7 +3,8 @@
 //! # Invariants
 //! - `append` returns Ok only after `fdatasync`: what it wrote survives a power cut.
 //! - A commit lies in one segment. A segment is synced before the next one gets a record.
-//! - A record goes only into space that was written and synced before, so the disk cannot be full then.
+//! - A record goes only into space that was written and synced before, so the disk cannot be full then: what a group of
+//!   records needs is there before its first byte is written.
 //! - After any error inside a segment the log takes nothing more: what the disk holds is then unknown.
 //!
 //! # Not here
@@ -19,7 +20,7 @@ use bytes::Bytes;
 use super::disk::{self, SharedDisk, SharedFile, read_exact_at};
 use super::record::{self, Commit, Header, Kind, NewHeader};
 use super::segment::{self, Segment};
-use super::spares::{Making, RESERVE, Spares};
+use super::spares::{Making, RESERVE, Spare, Spares};
 
 /// Where a record lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,34 +154,42 @@ impl Log {
         wall_ms: u64,
     ) -> Result<Vec<Written>, AppendError> {
         let mut written = Vec::with_capacity(records.len());
-        let mut rest = records;
-        while let Some(first) = rest.first() {
-            let fitting = self.fitting(rest);
-            if fitting == 0 {
-                match self.roll(first.len(), leave) {
-                    // A part is written already, and some are told and some are not: there is no way back.
-                    Err(AppendError::Full) if !written.is_empty() => {
-                        return Err(AppendError::Failed(io::ErrorKind::StorageFull.into()));
-                    }
-                    rolled => rolled?,
-                }
-                continue;
-            }
-            let (now, later) = rest.split_at(fitting);
-            let committed = self.commit(now, wall_ms).map_err(AppendError::Failed)?;
-            written.extend(committed);
+        let (first, mut rest) = records.split_at(fitting(records, self.offset, self.allocated));
+        let spares = self.spares_for(rest, leave)?;
+        let commit = |log: &mut Self, records: &[NewRecord]| match records {
+            [] => Ok(Vec::new()),
+            some => log.commit(some, wall_ms),
+        };
+        written.extend(commit(self, first).map_err(AppendError::Failed)?);
+        for spare in spares {
+            let (now, later) = rest.split_at(fitting(rest, segment::HEADER, spare.len));
+            self.roll(spare).map_err(AppendError::Failed)?;
+            written.extend(commit(self, now).map_err(AppendError::Failed)?);
             rest = later;
         }
         Ok(written)
     }
 
-    /// How many of the records the tail has room for.
-    fn fitting(&self, records: &[NewRecord]) -> usize {
-        let ends = records.iter().scan(self.offset, |end, record| {
-            *end += record.len();
-            Some(*end)
-        });
-        ends.take_while(|end| *end <= self.allocated).count()
+    /// Takes the segments that hold the records, all of them or none.
+    fn spares_for(&self, mut rest: &[NewRecord], leave: usize) -> Result<Vec<Spare>, AppendError> {
+        let mut spares = Vec::new();
+        while let Some(first) = rest.first() {
+            match self.spares.take(segment::HEADER + first.len(), leave) {
+                Ok(spare) => {
+                    let fitting = fitting(rest, segment::HEADER, spare.len);
+                    spares.push(spare);
+                    rest = &rest[fitting..];
+                }
+                Err(error) => {
+                    self.spares.give_back(spares);
+                    return Err(match disk::is_full(&error) {
+                        true => AppendError::Full,
+                        false => AppendError::Failed(error),
+                    });
+                }
+            }
+        }
+        Ok(spares)
     }
 
     fn commit(&mut self, records: &[NewRecord], wall_ms: u64) -> io::Result<Vec<Written>> {
@@ -225,22 +234,16 @@ impl Log {
         Ok(written)
     }
 
-    /// Goes on in another segment, with room for a record of `bytes`. All of the old one is synced already; what is left
-    /// of it stays allocated, so that its removal makes room for exactly one more.
-    fn roll(&mut self, bytes: u64, leave: usize) -> Result<(), AppendError> {
-        let spare = self.spares.take(segment::HEADER + bytes, leave);
-        let spare = spare.map_err(|error| match disk::is_full(&error) {
-            true => AppendError::Full,
-            false => AppendError::Failed(error),
-        })?;
+    /// Goes on in another segment. All of the old one is synced already; what is left of it stays allocated, so that its
+    /// removal makes room for exactly one more.
+    fn roll(&mut self, spare: Spare) -> io::Result<()> {
         let next = Segment {
             number: self.tail.number + 1,
             marker: rand::random(),
             first_sequence: self.next_sequence,
             ..self.tail
         };
-        next.take_over(&*self.disk, &self.dir, &spare)
-            .map_err(AppendError::Failed)?;
+        next.take_over(&*self.disk, &self.dir, &spare)?;
         tracing::info!(
             log = %self.dir.display(),
             segment = next.number,
@@ -395,6 +398,74 @@ impl Files {
     }
 }
 
+/// How many of the records go into a segment that is written up to `from` and has room up to `to`.
+fn fitting(records: &[NewRecord], from: u64, to: u64) -> usize {
+    let ends = records.iter().scan(from, |end, record| {
+        *end += record.len();
+        Some(*end)
+    });
+    ends.take_while(|end| *end <= to).count()
+}
+
 fn damaged() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "a record is damaged")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::disk::memory::MemoryDisk;
+    use super::*;
+
+    const SEGMENT: u64 = 4 << 10;
+
+    fn begun(disk: &MemoryDisk) -> Log {
+        let tail = Segment {
+            log_id: 1,
+            number: 1,
+            marker: 1,
+            start: 1,
+            first_sequence: 1,
+        };
+        let segments = Segments {
+            bytes: SEGMENT,
+            making: Making::WhenTaken,
+        };
+        let disk: SharedDisk = Arc::new(disk.clone());
+        Log::begin(&disk, Path::new("/log"), segments, tail, Files::default()).unwrap()
+    }
+
+    /// So many that one segment holds just one of them.
+    fn records(number: usize) -> Vec<NewRecord> {
+        let record = |_| NewRecord {
+            kind: Kind::Accepted,
+            envelope: Vec::new(),
+            content: Bytes::from(vec![b'x'; 3 << 10]),
+        };
+        (0..number).map(record).collect()
+    }
+
+    #[test]
+    fn a_group_that_meets_a_full_disk_at_any_of_its_segments_leaves_nothing_and_ends_nothing() {
+        // There are the reserve and one more; with the tail these take three records.
+        for (leave, takes) in [(RESERVE, 2), (1, 3), (0, 4)] {
+            let disk = MemoryDisk::default();
+            let mut log = begun(&disk);
+            assert!(log.takes_mail(SEGMENT));
+            disk.set_capacity(disk.used());
+            let (end, used) = (log.end(), disk.used());
+            for number in takes + 1..takes + 3 {
+                let full = log.append(&records(number), leave, 0);
+                assert!(matches!(full, Err(AppendError::Full)), "{leave}: {full:?}");
+                assert_eq!((log.end(), disk.used()), (end, used), "{leave}");
+                assert_eq!(log.spares().ready(), RESERVE + 1, "{leave}");
+            }
+            let written = log.append(&records(takes), leave, 0).unwrap();
+            let segments: Vec<u64> = written.iter().map(|it| it.place.segment).collect();
+            assert_eq!(segments, (1..).take(takes).collect::<Vec<_>>(), "{leave}");
+            for written in written {
+                let (_, _, content) = log.files.read(written.place).unwrap();
+                assert_eq!(content.len(), 3 << 10);
+            }
+        }
+    }
 }

@@ -84,7 +84,7 @@ use registry::Registry;
 use spares::{Level, Making};
 use start::{Places, Started};
 use steps::Steps;
-use wall::{Floor, WallClock};
+use wall::{Times, WallClock};
 use wording::{accepted_of, content_of, noted_of, settled_of};
 use writer::{Request, Writer};
 
@@ -109,8 +109,7 @@ pub(crate) struct Local {
     known: Arc<Known>,
     failed: watch::Sender<bool>,
     threads: Mutex<Option<Threads>>,
-    wall: Arc<dyn WallClock>,
-    floor: Floor,
+    times: Arc<Times>,
     blocking: Blocking,
     /// Held for as long as the process uses the directory.
     _lock: Box<dyn Lock>,
@@ -227,6 +226,7 @@ impl Local {
             failed: failed.clone(),
             ended,
         };
+        let times = Arc::new(Times::new(report.newest, on.wall));
         let (requests, receiver) = mpsc::channel(REQUESTS);
         let (meter, spares) = (Arc::new(Meter::default()), queue.spares().level());
         let writer = Writer {
@@ -237,7 +237,7 @@ impl Local {
             requests: receiver,
             failed: failed.clone(),
             contents: contents.clone(),
-            wall: Arc::clone(&on.wall),
+            times: Arc::clone(&times),
             start,
         };
         let local = Self {
@@ -254,8 +254,7 @@ impl Local {
             known,
             failed,
             threads: Mutex::new(None),
-            floor: Floor::new(report.newest, &*on.wall),
-            wall: on.wall,
+            times,
             blocking: on.blocking,
             _lock: lock,
         };
@@ -276,7 +275,7 @@ impl Local {
         submission: Submission<Spooled>,
     ) -> Result<Vec<Waiting>, AcceptError> {
         let mut accepted = Box::new(accepted_of(&submission));
-        accepted.arrived_ms = millis(self.floor.arrived(submission.arrived, &*self.wall));
+        accepted.arrived_ms = millis(self.times.arrived(submission.arrived));
         let (inline, file) = match submission.content {
             Content::Inline(bytes) => {
                 accepted.bytes = bytes.len() as u64;
@@ -478,12 +477,16 @@ impl Local {
     }
 
     pub(crate) async fn registry_repaired(&self) -> Result<(), LogFailed> {
-        let now = millis(self.wall.wall());
+        let now = self.times.written_ms();
         self.change(move |registry| registry.repaired(now)).await
     }
 
+    pub(crate) fn clock_is_believed(&self) {
+        self.times.believe();
+    }
+
     pub(crate) fn clock_is_right(&self) {
-        self.floor.confirm(&*self.wall);
+        self.times.confirm();
     }
 
     pub(crate) fn measures(&self) -> Measures {
@@ -539,7 +542,7 @@ impl Local {
         key: String,
         value: Option<Bytes>,
     ) -> Result<u64, LogFailed> {
-        let now = millis(self.wall.wall());
+        let now = self.times.written_ms();
         self.change(move |registry| registry.put(family, &key, value, now))
             .await
     }

@@ -149,6 +149,12 @@ impl Spares {
         }
     }
 
+    /// Nothing was written to them.
+    pub(crate) fn give_back(&self, spares: Vec<Spare>) {
+        self.shared.lock().ready.extend(spares);
+        self.shared.changed.notify_all();
+    }
+
     /// The one that becomes a start's own segment: from what is left over, or made.
     ///
     /// # Errors

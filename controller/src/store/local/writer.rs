@@ -17,12 +17,11 @@ use super::body;
 use super::clean::{CleanError, Cleaner, Press, Turn};
 use super::content::{Contents, Spooled};
 use super::index::Index;
-use super::index::entry::millis;
 use super::log::{AppendError, Log, NewRecord, Written};
 use super::meter::Meter;
 use super::record::Kind;
 use super::spares::RESERVE;
-use super::wall::WallClock;
+use super::wall::Times;
 use crate::intake::accept::AcceptError;
 use crate::store::{LogFailed, Waiting};
 
@@ -70,7 +69,7 @@ pub(crate) struct Writer {
     pub(crate) requests: mpsc::Receiver<Request>,
     pub(crate) failed: watch::Sender<bool>,
     pub(crate) contents: Contents,
-    pub(crate) wall: Arc<dyn WallClock>,
+    pub(crate) times: Arc<Times>,
     pub(crate) cleaner: Cleaner,
     pub(crate) meter: Arc<Meter>,
     pub(crate) start: u64,
@@ -131,7 +130,7 @@ impl Writer {
         }
         let turn = self
             .cleaner
-            .turn(&mut self.log, press, millis(self.wall.wall()));
+            .turn(&mut self.log, press, self.times.written_ms());
         self.meter.cleaned(&self.cleaner);
         self.meter.rolled(self.log.rolled);
         match turn {
@@ -178,17 +177,21 @@ impl Writer {
             return group.clear();
         }
         let begun = stopwatch();
-        match self.log.append(&records, leave, millis(self.wall.wall())) {
+        match self.log.append(&records, leave, self.times.written_ms()) {
             Ok(written) => {
                 let bytes = records.iter().map(NewRecord::len).sum();
                 self.meter
                     .committed(records.len() as u64, bytes, begun.elapsed());
-                self.cleaner.earn(bytes);
+                let slices = self.cleaner.earn(bytes);
                 let mut written = written.into_iter();
                 for request in group.drain(..) {
                     self.apply(request, &mut written);
                 }
-                self.clean(Press::Busy);
+                for _ in 0..slices {
+                    if self.clean(Press::Busy) == Turn::NothingToDo {
+                        break;
+                    }
+                }
             }
             Err(AppendError::Full) if leave > 0 => {
                 // Another try without the mail finds room in the reserve.
