@@ -29,6 +29,7 @@ pub mod wakeup;
 pub mod web;
 
 mod boottime;
+mod descriptors;
 mod doors;
 mod parts;
 #[cfg(test)]
@@ -108,6 +109,7 @@ pub fn check(path: &Path) -> Result<Config, RunError> {
 pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunError> {
     let config = check(path)?;
     let started = now();
+    descriptors::raise(config.intake.max_sessions);
     let signals = Signals::new().map_err(RunError::Signals)?;
     let (store, newest) = open_store(&config, rebuild_index).await?;
     let clock = dispatch::remembered_clock(&store, newest)?;
