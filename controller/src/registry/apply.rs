@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use dd_proto::domain::Domain;
+use dd_proto::hold::HoldPeriods;
 use dd_proto::name::SiteName;
 use dd_proto::pb;
 use dd_proto::site::Site;
@@ -197,6 +198,7 @@ fn whole(checked: Site, entry: &SiteEntry, old: Option<&Site>) -> Site {
     Site {
         hold: entry.hold.clone().or_else(|| old?.hold.clone()),
         closing: old.is_some_and(|old| old.closing),
+        held_before: held_before(entry, old),
         password_hash: entry
             .password_hash
             .clone()
@@ -207,6 +209,21 @@ fn whole(checked: Site, entry: &SiteEntry, old: Option<&Site>) -> Site {
 }
 
 fn merged(
+/// A hold that the file replaces by another one is over when that begins.
+fn held_before(entry: &SiteEntry, old: Option<&Site>) -> HoldPeriods {
+    let mut periods = entry.held_before.clone();
+    if periods.is_empty() {
+        periods = old.map(|old| old.held_before.clone()).unwrap_or_default();
+    }
+    let before = old.and_then(|old| old.hold.as_ref());
+    if let (Some(before), Some(hold)) = (before, &entry.hold)
+        && before != hold
+    {
+        periods.ended(before, hold.since);
+    }
+    periods
+}
+
     file: &File,
     known: &BTreeMap<SiteName, Arc<Site>>,
 ) -> Result<BTreeMap<SiteName, pb::SiteSpec>, FileError> {

@@ -133,6 +133,10 @@ fn all_site_keys(site: &Site) -> Keys {
             "wake-secret-hash",
             site.wake_hash.as_ref().map(|it| text(&hex(it))),
         ),
+        (
+            "held-before",
+            (!site.held_before.is_empty()).then(|| list(site.held_before.iter())),
+        ),
         ("hold", site.hold.as_ref().map(hold)),
     ];
     let given = optional.into_iter();
