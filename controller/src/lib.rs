@@ -140,6 +140,7 @@ pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunErro
     parts.registry_copy(middle.registry.clone(), config.state_dir.clone());
     let dispatch = middle.dispatch.clone();
     parts.authorities(editor.clone());
+    parts.drains(editor.clone(), dispatch.clone());
     let sights = parts.certificates(&middle, &editor);
     let context = Arc::new(context(
         middle, authority, editor, facts, passwords, wakeup, sights,

@@ -49,6 +49,14 @@ pub(super) enum Heard {
 }
 
 /// An agent's stream.
+/// Whether an agent may have more in hand than it is known to hold: a lease that it has lost, or that did not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Untold {
+    Nothing,
+    /// Until it says Hello again.
+    Something,
+}
+
 #[derive(Debug)]
 pub(super) struct Attached {
     pub(super) id: AttachmentId,
@@ -56,6 +64,7 @@ pub(super) struct Attached {
     /// It has said that it is about to end.
     pub(super) leaves: Leaves,
     /// What keeps it from working, in its own words; empty: nothing.
+    pub(super) untold: Untold,
     pub(super) trouble: String,
     /// When it was last answered; monotonic.
     pub(super) answered: Duration,
@@ -89,6 +98,7 @@ impl Attached {
             leaves: Leaves::No,
             trouble: hello.trouble.clone(),
             answered: now,
+            untold: Untold::Nothing,
             heard: Heard::Lately,
             plans: BTreeMap::new(),
             turns: VecDeque::new(),
@@ -195,6 +205,19 @@ impl Agent {
 
     pub(super) fn view(&self, name: &AgentName) -> AgentView {
         let state = match &self.attached {
+    /// Whether all is known that it has in hand or in its journal; of one that is not attached nobody knows.
+    pub(super) fn has_told_all(&self) -> bool {
+        let attached = self.attached.as_ref();
+        attached.is_some_and(|it| it.untold == Untold::Nothing)
+    }
+
+    /// It has lost a lease, and may not know it yet.
+    pub(super) fn loses_a_lease(&mut self) {
+        if let Some(attached) = &mut self.attached {
+            attached.untold = Untold::Something;
+        }
+    }
+
             None => "disconnected",
             Some(attached) => match attached.work {
                 TakesWork::Draining => "draining",

@@ -38,7 +38,7 @@ use super::moves::RECONNECT;
 use super::record::held;
 use super::release::Release;
 use super::site::{OldPlan, Phase, Progress, Rest, Seems, SiteQueue, Spread, Why};
-use super::standing::Terms;
+use super::standing::{Drain, Terms};
 use super::strays::Strays;
 use super::{AttachmentId, ClockMemory, ClockNews, Counters, Released};
 use crate::store::{NextTry, WithMail};
@@ -97,7 +97,9 @@ impl State {
     ) -> Self {
         let lifetimes = sites.iter().map(|site| site.schedule.lifetime);
         let shortest = lifetimes.min().unwrap_or(Duration::MAX);
-        let names: Vec<AgentName> = agents.iter().map(|(name, _)| name.clone()).collect();
+        // One that has drained to its end holds nothing that an earlier start gave it.
+        let may_hold = agents.iter().filter(|(_, it)| it.drain != Drain::Ended);
+        let may_hold: Vec<AgentName> = may_hold.map(|(name, _)| name.clone()).collect();
         let registered = agents.into_iter();
         let registered = registered.map(|(name, terms)| (name, Agent::on(terms)));
         let mut state = Self {
@@ -109,7 +111,7 @@ impl State {
             asking: BTreeMap::new(),
             early_releases: BTreeSet::new(),
             early: Vec::new(),
-            barrier: Barrier::new(names),
+            barrier: Barrier::new(may_hold),
             timers: BTreeSet::new(),
             released: BTreeSet::new(),
             answering: VecDeque::new(),
@@ -189,6 +191,7 @@ impl State {
             self.assign(turn);
         }
     }
+        self.drains_end(turn);
 
     /// Nothing goes out any more; what waits at the agents comes back, what is being handed over is finished.
     fn stop(&mut self, turn: &mut Turn<'_>) {

@@ -20,6 +20,7 @@ use super::check::{self, Surroundings};
 use super::file::{self, Entry, File, FileError, SiteEntry};
 use super::sites::MAX_SITES;
 use super::{ChangeError, Editor, Registry, changed, lists};
+use crate::dispatch::Drain;
 
 /// What a file came to, each by family and name, such as `site home`.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -197,8 +198,8 @@ impl Plan {
 fn whole(checked: Site, entry: &SiteEntry, old: Option<&Site>) -> Site {
     Site {
         hold: entry.hold.clone().or_else(|| old?.hold.clone()),
-        closing: old.is_some_and(|old| old.closing),
         held_before: held_before(entry, old),
+        closing: old.is_some_and(|old| old.closing),
         password_hash: entry
             .password_hash
             .clone()
@@ -208,7 +209,6 @@ fn whole(checked: Site, entry: &SiteEntry, old: Option<&Site>) -> Site {
     }
 }
 
-fn merged(
 /// A hold that the file replaces by another one is over when that begins.
 fn held_before(entry: &SiteEntry, old: Option<&Site>) -> HoldPeriods {
     let mut periods = entry.held_before.clone();
@@ -224,6 +224,7 @@ fn held_before(entry: &SiteEntry, old: Option<&Site>) -> HoldPeriods {
     periods
 }
 
+fn merged(
     file: &File,
     known: &BTreeMap<SiteName, Arc<Site>>,
 ) -> Result<BTreeMap<SiteName, pb::SiteSpec>, FileError> {
@@ -337,7 +338,11 @@ fn plan_agents(file: &File, registry: &Registry, plan: &mut Plan) -> Result<(), 
             agent.addresses.clone_from(&entry.value.addresses);
         }
         agent.from = entry.value.from.or(agent.from);
-        agent.drain = entry.value.drain.unwrap_or(agent.drain);
+        agent.drain = match (entry.value.drain, agent.drain) {
+            // A file does not say whether it has ended.
+            (Some(Drain::Drains), Drain::Ended) => Drain::Ended,
+            (said, before) => said.unwrap_or(before),
+        };
         if agent.addresses.is_empty() {
             return Err(FileError {
                 line: entry.line,

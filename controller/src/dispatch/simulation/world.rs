@@ -401,6 +401,7 @@ impl World {
             Effect::Answer(..) => self.answers += 1,
             Effect::Warn(warn) => self.soon(50, Happening::Warn(warn)),
             Effect::Timer { .. }
+            | Effect::DrainEnded
             | Effect::Acted(..)
             | Effect::SiteClosed(..)
             | Effect::TellContact { .. } => {}
