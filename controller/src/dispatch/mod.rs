@@ -31,6 +31,7 @@ mod lease;
 mod measured;
 mod moves;
 mod notify;
+mod pace;
 mod perform;
 mod plan;
 mod record;
