@@ -335,6 +335,7 @@ impl State {
     ) {
         let delivery = waiting.delivery.clone();
         if let Some(queue) = self.sites.get_mut(&delivery.site) {
+            queue.shown(waiting);
             queue.drop_from_head(delivery.message);
         }
         let recipients = waiting.open.iter().map(|number| (*number, settled));
@@ -358,6 +359,7 @@ impl State {
         let Some(queue) = self.sites.get_mut(&delivery.site) else {
             return;
         };
+        queue.shown(&waiting);
         queue.drop_from_head(delivery.message);
         let until_wall = over_at(queue, self.clock.counts_from(waiting.arrived));
         waiting.warned = true;
@@ -386,8 +388,7 @@ fn read_page(name: &SiteName, read: u64, after: Option<Position>, turn: &mut Tur
     });
 }
 
-/// When its lifetime is over.
-/// `from`: when the lifetime began.
+/// When a lifetime is over that began at `from`.
 fn over_at(queue: &SiteQueue, from: Timestamp) -> Timestamp {
     queue.site.life_ends(from, queue.site.schedule.lifetime)
 }

@@ -216,7 +216,7 @@ pub(super) struct SiteQueue {
     pub(super) cursor: Option<Position>,
     pub(super) next_due: Option<Timestamp>,
     pub(super) reading: Option<Reading>,
-    /// The newest message that a read has shown; the news of its arrival may come later.
+    /// The newest message that the store has shown; the news of its arrival may come later.
     seen: Option<Position>,
     /// Mail of this start has come, so reading is of use before the barrier opens.
     pub(super) since_start: Progress,
@@ -351,7 +351,7 @@ impl SiteQueue {
         }
     }
 
-    /// A read has shown it. What has its own time is no arrival, and its position says nothing about arrivals.
+    /// The store has shown it. What has its own time is no arrival, and its position says nothing about arrivals.
     pub(super) fn shown(&mut self, waiting: &Waiting) {
         if waiting.not_before.is_none() {
             self.seen = self.seen.max(Some(waiting.position));
