@@ -15,6 +15,7 @@ pub mod connect;
 pub mod content;
 pub mod control;
 pub mod deliver;
+pub mod descriptors;
 pub mod enroll;
 pub mod identity;
 pub mod journal;
@@ -49,11 +50,13 @@ use targets::TargetRules;
 /// # Errors
 /// What keeps it from starting, or a task that ended unexpectedly.
 pub async fn run(
-    config: Config,
+    mut config: Config,
     token: Option<JoinToken>,
     draining: watch::Receiver<bool>,
     targets: watch::Receiver<Targets>,
 ) -> anyhow::Result<()> {
+    let descriptors = descriptors::raise();
+    config.probes = descriptors::probes_that_fit(descriptors, config.slots, config.probes);
     let state = StateDir::lock(&config.state_dir)?;
     let journal = Arc::new(Journal::open(state.path())?);
     let resolver = Resolver::new(&config.dns.servers, config.dns.max_ttl)?;
@@ -86,6 +89,9 @@ pub async fn run(
         version = env!("CARGO_PKG_VERSION"),
         controller = config.controller,
         addresses = ?config.addresses,
+        slots = config.slots,
+        probes = config.probes,
+        descriptors,
         "dd-agent starts"
     );
     let control = Control::new(agent, config, identity, enroll, told, draining, targets);

@@ -48,6 +48,7 @@ impl Directory for Judgement {
 
 /// Stands for the site whose damaged record may have had this domain: its mail is refused for now, never for good.
 pub(crate) fn closed(domain: &Domain) -> Site {
+    use dd_proto::hold::HoldPeriods;
     use dd_proto::site::{Host, HostName, KnownRecipients, Limits, Proof, Schedule};
     use std::num::NonZeroU16;
     Site {
@@ -72,6 +73,7 @@ pub(crate) fn closed(domain: &Domain) -> Site {
             delay_warning: std::time::Duration::MAX,
         },
         hold: None,
+        held_before: HoldPeriods::default(),
         closing: true,
         contact: None,
         allow_targets: Vec::new(),

@@ -29,6 +29,7 @@ pub mod wakeup;
 pub mod web;
 
 mod boottime;
+mod descriptors;
 mod doors;
 mod parts;
 #[cfg(test)]
@@ -108,6 +109,7 @@ pub fn check(path: &Path) -> Result<Config, RunError> {
 pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunError> {
     let config = check(path)?;
     let started = now();
+    descriptors::raise(config.intake.max_sessions);
     let signals = Signals::new().map_err(RunError::Signals)?;
     let (store, newest) = open_store(&config, rebuild_index).await?;
     let registry = Registry::load(&store)?;
@@ -137,6 +139,7 @@ pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunErro
     parts.registry_copy(middle.registry.clone(), config.state_dir.clone());
     let dispatch = middle.dispatch.clone();
     parts.authorities(editor.clone());
+    parts.drains(editor.clone(), dispatch.clone());
     let sights = parts.certificates(&middle, &editor);
     let context = Arc::new(context(
         middle, authority, editor, facts, passwords, wakeup, sights,

@@ -162,6 +162,18 @@ impl Parts {
         });
     }
 
+    /// That an agent has drained to its end is remembered over restarts.
+    pub(crate) fn drains(&mut self, editor: Editor, dispatch: dispatch::Handle) {
+        self.running.spawn(async move {
+            loop {
+                dispatch.drain_ended().await;
+                if let Err(error) = editor.drains_ended(crate::now()).await {
+                    tracing::error!(%error, "the end of a drain cannot be remembered: the next start waits for the agent");
+                }
+            }
+        });
+    }
+
     /// What sites show is remembered, and whoever looks after one is told before its certificate ends.
     pub(crate) fn certificates(&mut self, middle: &Middle, editor: &Editor) -> Sights {
         let learnt = Arc::new(Notify::new());

@@ -339,10 +339,15 @@ async fn an_export_makes_a_fresh_controller_the_same() {
         until_ms: 4_000_000_000_000,
     };
     sites.hold(hold).await.unwrap();
+    let held = "held-before = [\"2026-01-31T08:00:00Z/2026-02-01T08:00:00Z\"]";
+    let before = format!("[site.home]\n{held}\n");
+    let applied = apply(channel.clone(), &before).await.unwrap();
+    assert_eq!(applied.changed, ["site home: held-before"]);
     let applied = apply(channel.clone(), &many()).await.unwrap();
     assert_eq!((applied.added.len(), applied.unchanged), (502, 0));
     assert_eq!(applied.lacks, ["site home"]);
     let exported = export(channel.clone()).await;
+    assert!(exported.contains(held), "{exported}");
 
     let second = World::start().await;
     let applied = apply(second.local().await, &exported).await.unwrap();

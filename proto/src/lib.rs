@@ -11,6 +11,7 @@ pub mod convert;
 pub mod domain;
 pub mod envelope;
 pub mod fingerprint;
+pub mod hold;
 pub mod id;
 pub mod mta;
 pub mod name;

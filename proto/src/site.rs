@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use crate::domain::Domain;
 use crate::fingerprint::Fingerprint;
+use crate::hold::{HoldPeriods, life_ends};
 use crate::id::SiteVersion;
 use crate::name::{AgentName, AuthorityName, SiteName};
 use crate::path::Mailbox;
@@ -27,6 +28,7 @@ pub struct Site {
     pub limits: Limits,
     pub schedule: Schedule,
     pub hold: Option<Hold>,
+    pub held_before: HoldPeriods,
     /// Closed for removal: takes no new mail.
     pub closing: bool,
     pub contact: Option<Mailbox>,
@@ -41,6 +43,11 @@ pub struct Site {
 }
 
 impl Site {
+    /// When a life is over that began at `from`: time on hold does not count.
+    pub fn life_ends(&self, from: Timestamp, life: Duration) -> Timestamp {
+        life_ends(&self.held_before, self.hold.as_ref(), from, life)
+    }
+
     /// Whether its mail may go through this agent.
     pub fn may_go_through(&self, agent: &AgentName) -> bool {
         self.agents.is_empty() || self.agents.contains(agent)

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use crate::process::Observer;
+use crate::process::{Observer, program};
 use crate::world::{Listeners, MAIL_NAME};
 
 /// A world's particulars. The default is a controller with its state in the world's own directory.
@@ -26,6 +27,8 @@ pub struct Layout {
     pub environment: Vec<(String, String)>,
     /// Variables set for each agent.
     pub agent_environment: Vec<(String, String)>,
+    /// How many files controller and agents may have open when they start: the soft limit and the hard one.
+    pub open_files: Option<[u64; 2]>,
     /// Is told every line that a program of this world logs.
     pub observer: Option<Observer>,
 }
@@ -112,6 +115,18 @@ pub(crate) fn agent(
 }
 
 impl Layout {
+    /// One of the programs, to be started as this world wants it.
+    pub(crate) fn command(&self, name: &str) -> Command {
+        let Some([soft, hard]) = self.open_files else {
+            return Command::new(program(name));
+        };
+        let mut command = Command::new("prlimit");
+        command
+            .arg(format!("--nofile={soft}:{hard}"))
+            .arg(program(name));
+        command
+    }
+
     pub(crate) fn controller_state(&self, directory: &Path) -> PathBuf {
         let usual = || directory.join("controller-state");
         self.controller_state.clone().unwrap_or_else(usual)

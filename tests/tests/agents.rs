@@ -48,6 +48,30 @@ fn a_drained_agent_gets_no_work_whoever_starts_again_until_it_is_resumed() {
 }
 
 #[test]
+fn a_start_does_not_wait_for_an_agent_that_has_drained_to_its_end() {
+    let mut world = World::with_agents(2);
+    let home = world.home("home", &[]);
+    let _ = world.ddadm().run(&["agent", "drain", "out1"]).done();
+    until("the drain to end", PATIENCE, || {
+        let audit = world.ddadm().run(&["audit"]).done().stdout;
+        audit
+            .contains("the drain of agent out1 has ended")
+            .then_some(())
+    });
+    world.kill_agent("out1");
+    let _ = world.ddadm().run(&["site", "hold", "home"]).done();
+    send(&world, 0..1);
+    world.kill_controller();
+    world.start_controller();
+    let _ = world.ddadm().run(&["site", "resume", "home"]).done();
+    home.received(1);
+    // Had the start waited for it until leases of the earlier one were over, nobody would know what it had done.
+    let again = world.controller().lines("sent again in doubt");
+    assert!(again.is_empty(), "{again:?}");
+    assert_eq!(via(&world), ["out2"]);
+}
+
+#[test]
 fn a_rolling_restart_under_load_defers_loses_and_repeats_nothing() {
     let log = Log::default();
     let layout = Layout {

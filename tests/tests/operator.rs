@@ -241,6 +241,32 @@ fn the_audit_says_who_did_what_and_what_was_there_before() {
     }
 }
 
+#[test]
+fn when_a_site_was_held_is_remembered_over_restarts() {
+    let mut world = World::start();
+    let _home = world.home("home", &[]);
+    for _ in 0..2 {
+        for what in ["hold", "resume"] {
+            let _ = world.ddadm().run(&["site", what, "home"]).done();
+        }
+        world.kill_controller();
+        world.start_controller();
+    }
+    let _ = world
+        .ddadm()
+        .run(&["site", "set", "home", "--retry", "2h"])
+        .done();
+    let exported = world.ddadm().run(&["registry", "export"]).done().stdout;
+    let held = exported
+        .lines()
+        .find(|line| line.starts_with("held-before"));
+    assert_eq!(
+        held.map(|line| line.matches('/').count()),
+        Some(2),
+        "{exported}"
+    );
+}
+
 /// The entries of the audit that begin so.
 fn audited(world: &World, begin: &str) -> Vec<Value> {
     let entries = world.json(&["audit", "--last", "1000"]);

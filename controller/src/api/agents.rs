@@ -143,7 +143,7 @@ fn addresses(texts: &[String]) -> Result<Vec<IpAddr>, Status> {
 fn shown(agent: &AgentRecord, view: Option<AgentView>) -> pb::AgentStatus {
     let addresses = agent.addresses.iter().map(ToString::to_string).collect();
     let name = agent.name.to_string();
-    let drain = agent.drain == Drain::Drains;
+    let drain = agent.drain.is_wanted();
     match view {
         Some(view) => pb::AgentStatus {
             name,

@@ -147,6 +147,9 @@ impl State {
 
     fn retry(&mut self, mut waiting: Waiting, turn: &mut Turn<'_>) {
         let delivery = waiting.delivery.clone();
+        if let Some(queue) = self.sites.get_mut(&delivery.site) {
+            queue.shown(&waiting);
+        }
         waiting.failed = false;
         waiting.not_before = None;
         self.walk_begins_anew(&delivery.site);

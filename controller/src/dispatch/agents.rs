@@ -8,15 +8,16 @@ use dd_proto::name::{AgentName, SiteName};
 use jiff::Timestamp;
 
 use super::lease::{GRACE, LEASE, Occupies};
-use super::site::Seems;
+use super::pace::Pace;
+use super::site::Line;
 use super::standing::{Leaves, Terms};
 use super::{AgentView, AttachmentId, Hello};
 
 /// Deliveries out for each session of a site; and for each slot of an agent, for a session takes a slot.
 pub(super) const WINDOW: u32 = 16;
 
-/// One probe in so many is kept for sites that seem to be up: thousands of dead ones may hang in all the others for as long
-/// as a connect may take.
+/// One probe in so many is kept for sites that answered and for new ones: thousands of dead ones may hang in all the
+/// others for as long as a connect may take.
 const RESERVED: u32 = 8;
 
 #[derive(Debug, Default)]
@@ -48,6 +49,14 @@ pub(super) enum Heard {
     Silent,
 }
 
+/// Whether an agent may have more in hand than it is known to hold: a lease that it has lost, or that did not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Untold {
+    Nothing,
+    /// Until it says Hello again.
+    Something,
+}
+
 /// An agent's stream.
 #[derive(Debug)]
 pub(super) struct Attached {
@@ -55,6 +64,7 @@ pub(super) struct Attached {
     pub(super) work: TakesWork,
     /// It has said that it is about to end.
     pub(super) leaves: Leaves,
+    pub(super) untold: Untold,
     /// What keeps it from working, in its own words; empty: nothing.
     pub(super) trouble: String,
     /// When it was last answered; monotonic.
@@ -64,6 +74,7 @@ pub(super) struct Attached {
     pub(super) plans: BTreeMap<SiteName, SiteVersion>,
     /// Flowing sites with mail, in turn.
     pub(super) turns: VecDeque<SiteName>,
+    pub(super) pace: Pace,
     slots: u32,
     probes: u32,
     probing: u32,
@@ -87,11 +98,13 @@ impl Attached {
             // Weighed before anything is assigned.
             work: TakesWork::Yes,
             leaves: Leaves::No,
+            untold: Untold::Nothing,
             trouble: hello.trouble.clone(),
             answered: now,
             heard: Heard::Lately,
             plans: BTreeMap::new(),
             turns: VecDeque::new(),
+            pace: Pace::default(),
             slots: hello.slots,
             probes: hello.probes,
             probing: 0,
@@ -105,12 +118,27 @@ impl Attached {
     }
 
     /// For a site that is not proved.
-    pub(super) fn has_probe_for(&self, seems: Seems, now: Duration) -> bool {
-        let most = match seems {
-            Seems::Up => self.probes,
-            Seems::Silent => self.probes - self.probes / RESERVED,
+    pub(super) fn has_probe_for(&self, line: Line, now: Duration) -> bool {
+        self.probe_from(line, now).is_some_and(|from| from <= now)
+    }
+
+    /// From when on it has one; None: when another one comes back.
+    pub(super) fn probe_from(&self, line: Line, now: Duration) -> Option<Duration> {
+        let (most, from) = match line {
+            Line::First => (self.probes, now),
+            Line::Untried | Line::Silent => {
+                (self.probes - self.probes / RESERVED, self.pace.next())
+            }
         };
-        self.may_lease(now) && self.probing < most
+        (self.may_lease(now) && self.probing < most).then_some(from)
+    }
+
+    /// How many more sites may be probed.
+    pub(super) fn free_probes(&self) -> u32 {
+        match self.work {
+            TakesWork::Yes => self.probes.saturating_sub(self.probing),
+            TakesWork::From(_) | TakesWork::Draining | TakesWork::Unhealthy => 0,
+        }
     }
 
     fn may_lease(&self, now: Duration) -> bool {
@@ -175,6 +203,19 @@ impl Agent {
     pub(super) fn falls_silent(&self) -> Option<Duration> {
         let attached = self.attached.as_ref()?;
         (attached.heard == Heard::Lately).then(|| attached.lease_until())
+    }
+
+    /// Whether all is known that it has in hand or in its journal; of one that is not attached nobody knows.
+    pub(super) fn has_told_all(&self) -> bool {
+        let attached = self.attached.as_ref();
+        attached.is_some_and(|it| it.untold == Untold::Nothing)
+    }
+
+    /// It has lost a lease, and may not know it yet.
+    pub(super) fn loses_a_lease(&mut self) {
+        if let Some(attached) = &mut self.attached {
+            attached.untold = Untold::Something;
+        }
     }
 
     pub(super) fn seen(&mut self, wall: Timestamp) {

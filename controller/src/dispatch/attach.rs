@@ -52,6 +52,11 @@ impl State {
         );
         self.drop_what_it_lost(&name, &hello, rebooted, turn);
         let runs: BTreeSet<Lease> = hello.work_in_hand.into_iter().collect();
+        if let Some(agent) = self.agents.get_mut(&name)
+            && runs.len() > going_on.len()
+        {
+            agent.loses_a_lease();
+        }
         for DotSent { lease, .. } in hello.in_doubt {
             if going_on.contains(&lease) {
                 self.dot_sent(&name, &lease, turn);
@@ -174,6 +179,9 @@ impl State {
                 }
             }
             agent.check = next;
+            if !over.is_empty() {
+                agent.loses_a_lease();
+            }
             // What an agent that is heard sent it has told; of one that is gone or silent nobody knows.
             let heard = agent.attached.as_ref().is_some_and(|it| it.is_heard(now));
             let doubt = if heard {

@@ -2,7 +2,8 @@
 //!
 //! An agent may hold, or may have handed over, what an earlier controller gave it. So earlier mail is assigned only
 //! when the store knows all of it and every registered agent has said Hello with its journal, or when the leases of
-//! the earlier start have certainly expired.
+//! the earlier start have certainly expired. One that has drained to its end holds nothing and is not waited for:
+//! docs/decisions/0050-when-a-drain-has-ended.md
 //!
 //! # Invariants
 //! Once open it stays open.

@@ -172,6 +172,8 @@ pub(crate) enum Effect {
     /// Remembered for the next start, until the clock is confirmed: then None.
     Clock(ClockNews),
     Answer(Token, Released),
+    /// The drain of some agent has ended, to be remembered for the next start.
+    DrainEnded,
     /// Asks whom these recipients of a delivery are, which was kept for this reply.
     Name(DeliveryId, Vec<RecipientNumber>, String),
     /// Asks what of these is open.

@@ -6,7 +6,7 @@
 //!
 //! # Invariants
 //! - Nothing expires without an attempt at the site that failed since this start, while the clock is in doubt, or
-//!   while the site is held.
+//!   while the site is held; and time on hold does not count, nor towards being late.
 //! - Few walks are under way at once, each with one page.
 //!
 //! # Not here
@@ -335,6 +335,7 @@ impl State {
     ) {
         let delivery = waiting.delivery.clone();
         if let Some(queue) = self.sites.get_mut(&delivery.site) {
+            queue.shown(waiting);
             queue.drop_from_head(delivery.message);
         }
         let recipients = waiting.open.iter().map(|number| (*number, settled));
@@ -358,6 +359,7 @@ impl State {
         let Some(queue) = self.sites.get_mut(&delivery.site) else {
             return;
         };
+        queue.shown(&waiting);
         queue.drop_from_head(delivery.message);
         let until_wall = over_at(queue, self.clock.counts_from(waiting.arrived));
         waiting.warned = true;
@@ -386,14 +388,15 @@ fn read_page(name: &SiteName, read: u64, after: Option<Position>, turn: &mut Tur
     });
 }
 
-/// When its lifetime is over.
-/// `from`: when the lifetime began.
+/// When a lifetime is over that began at `from`.
 fn over_at(queue: &SiteQueue, from: Timestamp) -> Timestamp {
-    later(from, queue.site.schedule.lifetime)
+    queue.site.life_ends(from, queue.site.schedule.lifetime)
 }
 
 fn age(queue: &SiteQueue, from: Timestamp, wall: Timestamp) -> Age {
-    let late = later(from, queue.site.schedule.delay_warning);
+    let late = queue
+        .site
+        .life_ends(from, queue.site.schedule.delay_warning);
     let over = over_at(queue, from);
     if over <= wall {
         Age::Over

@@ -67,7 +67,11 @@ impl State {
             return false;
         }
         // Whoever gave the newer one has seen this one end.
-        self.end_lease(delivery);
+        if let Some(before) = self.end_lease(delivery)
+            && let Some(holder) = self.agents.get_mut(&before.agent)
+        {
+            holder.loses_a_lease();
+        }
         let Some(queue) = self.sites.get_mut(&delivery.site) else {
             return false;
         };

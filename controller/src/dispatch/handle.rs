@@ -9,7 +9,7 @@ use std::time::Duration;
 use dd_proto::id::{DeliveryId, Lease};
 use dd_proto::name::{AgentName, SiteName};
 use dd_proto::site::Site;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 
 use super::actions::{Action, Left};
 use super::event::{Event, NotLoaded};
@@ -54,6 +54,7 @@ pub(super) enum Ask {
     Sites(oneshot::Sender<Vec<(SiteName, SiteView)>>),
     States(oneshot::Sender<Vec<SiteState>>),
     Agents(oneshot::Sender<Vec<AgentView>>),
+    Drained(oneshot::Sender<Vec<AgentName>>),
     IsOut(Vec<DeliveryId>, oneshot::Sender<Vec<DeliveryId>>),
     Counters(oneshot::Sender<Counters>),
 }
@@ -66,6 +67,7 @@ pub struct Handle {
     pub(super) agents: mpsc::Sender<(AttachmentId, AgentEvent)>,
     pub(super) ended: mpsc::UnboundedSender<AttachmentId>,
     pub(super) watchers: broadcast::Sender<Happened>,
+    pub(super) drain_ended: Arc<Notify>,
 }
 
 impl Handle {
@@ -210,6 +212,16 @@ impl Handle {
 
     pub async fn agent_views(&self) -> Vec<AgentView> {
         self.ask(Ask::Agents).await.unwrap_or_default()
+    }
+
+    /// Returns when the drain of some agent has ended since the last call.
+    pub async fn drain_ended(&self) {
+        self.drain_ended.notified().await;
+    }
+
+    /// Agents whose drain has ended and that were not resumed since.
+    pub async fn drained_agents(&self) -> Vec<AgentName> {
+        self.ask(Ask::Drained).await.unwrap_or_default()
     }
 
     /// Which of these are out at an agent.

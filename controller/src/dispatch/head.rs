@@ -10,13 +10,14 @@ use dd_proto::id::{DeliveryId, MessageId};
 use dd_proto::name::SiteName;
 use jiff::Timestamp;
 
+use super::agents::Attached;
 use super::ahead::INLINE;
 use super::backoff::{later, until};
 use super::event::{Effect, Turn};
 use super::kept::{PARKED, Trust, is_parked};
 use super::site::{
-    Again, HEAD, LastRead, OldPlan, Pass, Phase, Progress, Queued, Reading, Rest, SWEEP, Seems,
-    SiteQueue, Spread, Sweep, Why, is_twice_broken,
+    Again, HEAD, LastRead, Line, OldPlan, Pass, Phase, Progress, Queued, Reading, Rest, SWEEP,
+    Seems, SiteQueue, Spread, Sweep, Why, is_twice_broken,
 };
 use super::state::State;
 use crate::store::{Head, Waiting};
@@ -314,6 +315,31 @@ impl State {
         }
     }
 
+    /// Something new may be alive, so it does not wait behind a crowd of which nothing is known: it has one of the
+    /// probes that the crowd leaves, as long as there is one.
+    fn line_for(&self, seems: Seems) -> Line {
+        match seems {
+            Seems::Up => Line::First,
+            Seems::Silent => Line::Silent,
+            Seems::Unknown => {
+                let attached = self.agents.values().filter_map(|it| it.attached.as_ref());
+                let free: u32 = attached.map(Attached::free_probes).sum();
+                let free = usize::try_from(free).unwrap_or(usize::MAX);
+                match self.lines[&Line::First].len() < free {
+                    true => Line::First,
+                    false => Line::Untried,
+                }
+            }
+        }
+    }
+
+    fn stand_in(&mut self, line: Line, name: &SiteName) {
+        if let Some(queue) = self.sites.get_mut(name) {
+            queue.queued = Queued::ForProbe(line);
+        }
+        self.lines.entry(line).or_default().push_back(name.clone());
+    }
+
     /// Puts a site into the queue for the room it needs.
     pub(super) fn enqueue(&mut self, name: &SiteName) {
         let Some(queue) = self.sites.get_mut(name) else {
@@ -322,12 +348,15 @@ impl State {
         match queue.phase {
             // Those that are pinned come back when one of their agents can take them.
             Phase::Ready(_) if queue.queued != Queued::ForAgent => {
-                let seems = queue.seems();
-                // One that is asked for meanwhile does not wait among the silent ones any more.
-                let better = queue.queued == Queued::ForProbe(Seems::Silent) && seems == Seems::Up;
-                if better || !matches!(queue.queued, Queued::ForProbe(_)) {
-                    queue.queued = Queued::ForProbe(seems);
-                    self.ready_sites(seems).push_back(name.clone());
+                let (seems, before) = (queue.seems(), queue.queued);
+                let line = self.line_for(seems);
+                // One that is asked for meanwhile does not wait among the others any more.
+                let queues = match before {
+                    Queued::ForProbe(before) => line < before && seems == Seems::Up,
+                    _ => true,
+                };
+                if queues {
+                    self.stand_in(line, name);
                 }
             }
             Phase::Flowing if queue.queued != Queued::ForPlace => {

@@ -32,6 +32,7 @@ mod lease;
 mod measured;
 mod moves;
 mod notify;
+mod pace;
 mod perform;
 mod plan;
 mod record;

@@ -131,6 +131,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                     let _ = waiter.send(released);
                 }
             }
+            Effect::DrainEnded => self.drain_ended.notify_one(),
             Effect::Walk { site, read, after } => self.walk(site, read, after),
             Effect::ReadLeft { site, read } => {
                 self.done.spawn(async move {

@@ -5,7 +5,7 @@
 //! - A site that is not proved gets one canary, which occupies a probe; a proved one gets its window, in turn with
 //!   the agent's other sites, so a site with a million messages takes its window and not the agent.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use dd_proto::id::Lease;
@@ -17,7 +17,7 @@ use super::backoff::until as until_now;
 use super::event::{Assign, Effect, Turn};
 use super::lease::{Dot, Freshness, Leased, Occupies};
 use super::release::Begun;
-use super::site::{OldPlan, Phase, Progress, Queued, Seems, SiteQueue};
+use super::site::{Line, OldPlan, Phase, Progress, Queued, SiteQueue};
 use super::state::State;
 use crate::store::Waiting;
 
@@ -30,25 +30,41 @@ impl State {
         }
     }
 
-    /// Sites that seem to be up go first, and some probes are theirs alone.
     fn assign_canaries(&mut self, turn: &mut Turn<'_>) {
-        let now = turn.now.monotonic;
         self.pinned_may_try(turn);
-        for _ in 0..self.answering.len() + self.silent.len() {
-            let seems = match self.answering.is_empty() {
-                false => Seems::Up,
-                true => Seems::Silent,
+        self.begin_probes(turn);
+        self.crowd_goes_on = self.crowd_goes_on(turn.now.monotonic);
+    }
+
+    /// When the pace of an agent, and nothing else, lets it begin with another one of those that wait.
+    fn crowd_goes_on(&self, now: Duration) -> Option<Duration> {
+        let waiting = self.lines.values().any(|line| !line.is_empty());
+        let agents = self.agents.iter();
+        let agents = agents.filter(|(name, _)| waiting || self.pinned.contains_key(*name));
+        let attached = agents.filter_map(|(_, agent)| agent.attached.as_ref());
+        let from = attached.filter_map(|attached| attached.probe_from(Line::Silent, now));
+        from.filter(|from| *from > now).min()
+    }
+
+    /// One line after the other, as long as there are probes for it.
+    fn begin_probes(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.monotonic;
+        let waiting: usize = self.lines.values().map(VecDeque::len).sum();
+        for _ in 0..waiting {
+            let first = self.lines.iter().find(|(_, line)| !line.is_empty());
+            let Some(line) = first.map(|(line, _)| *line) else {
+                return;
             };
-            if self.with_probe_for(seems, now).next().is_none() {
+            if self.with_probe_for(line, now).next().is_none() {
                 return;
             }
-            let Some(name) = self.ready_sites(seems).pop_front() else {
+            let Some(name) = self.lines.entry(line).or_default().pop_front() else {
                 return;
             };
             let Some(queue) = self.sites.get_mut(&name) else {
                 continue;
             };
-            if queue.queued == Queued::ForProbe(seems) {
+            if queue.queued == Queued::ForProbe(line) {
                 queue.queued = Queued::No;
             }
             let may_be_tried = matches!(queue.phase, Phase::Ready(from) if from <= now)
@@ -56,7 +72,7 @@ impl State {
             if !may_be_tried {
                 continue;
             }
-            match self.agent_for(&name, now) {
+            match self.agent_for(&name, line, now) {
                 Pick::ProvedAlready => {
                     self.set_phase(&name, Phase::Flowing);
                     self.look(&name, turn);
@@ -69,23 +85,23 @@ impl State {
 
     fn with_probe_for(
         &self,
-        seems: Seems,
+        line: Line,
         now: Duration,
     ) -> impl Iterator<Item = (&AgentName, &Agent)> {
         self.agents.iter().filter(move |(_, agent)| {
             let attached = agent.attached.as_ref();
-            attached.is_some_and(|attached| attached.has_probe_for(seems, now))
+            attached.is_some_and(|attached| attached.has_probe_for(line, now))
         })
     }
 
     /// Not the one that failed last, nor one that did not reach the site where another may; of these the least loaded.
-    fn best_for(&self, queue: &SiteQueue, now: Duration) -> Option<AgentName> {
+    fn best_for(&self, queue: &SiteQueue, line: Line, now: Duration) -> Option<AgentName> {
         let release = queue.release.as_ref();
         let rank = |name: &AgentName| match release {
             Some(release) if release.was_tried_by(name) => u8::MAX,
             _ => queue.verdicts.rank(name),
         };
-        let eligible = self.with_probe_for(queue.seems(), now);
+        let eligible = self.with_probe_for(line, now);
         let eligible = eligible.filter(|(name, _)| queue.site.may_go_through(name));
         let best = eligible.min_by_key(|(name, agent)| (rank(name), agent.load()));
         best.map(|(name, _)| name.clone())
@@ -105,7 +121,7 @@ impl State {
     }
 
     /// The agent a site belongs to, as long as it works for it; else the one with the least to do.
-    fn agent_for(&self, name: &SiteName, now: Duration) -> Pick {
+    fn agent_for(&self, name: &SiteName, line: Line, now: Duration) -> Pick {
         let Some(queue) = self.sites.get(name) else {
             return Pick::Later;
         };
@@ -116,11 +132,13 @@ impl State {
         let carrier = carrier.filter(|it| queue.out > 0 && queue.site.may_go_through(it));
         let attached = carrier.and_then(|c| self.agents.get(c)?.attached.as_ref());
         match (carrier, attached) {
-            (Some(carrier), Some(attached)) if attached.has_probe_for(queue.seems(), now) => {
+            (Some(carrier), Some(attached)) if attached.has_probe_for(line, now) => {
                 Pick::Agent(carrier.clone())
             }
             (Some(_), Some(_)) => Pick::Later,
-            _ => self.best_for(queue, now).map_or(Pick::Later, Pick::Agent),
+            _ => self
+                .best_for(queue, line, now)
+                .map_or(Pick::Later, Pick::Agent),
         }
     }
 
@@ -131,6 +149,13 @@ impl State {
         let Some(canary) = queue.take_next(&self.barrier) else {
             return self.look(name, turn);
         };
+        let attached = self
+            .agents
+            .get_mut(agent)
+            .and_then(|it| it.attached.as_mut());
+        if let Some(attached) = attached {
+            attached.pace.begins(turn.now.monotonic);
+        }
         queue.carrier = Some(agent.clone());
         queue.sessions.clear();
         queue.queued = Queued::No;
@@ -253,7 +278,7 @@ impl State {
         let now = turn.now.monotonic;
         let has_room = |name: &&AgentName| {
             let attached = self.agents.get(*name).and_then(|it| it.attached.as_ref());
-            attached.is_some_and(|attached| attached.has_probe_for(Seems::Up, now))
+            attached.is_some_and(|attached| attached.has_probe_for(Line::First, now))
         };
         let with_room: Vec<AgentName> = self.pinned.keys().filter(has_room).cloned().collect();
         for agent in with_room {

@@ -19,7 +19,7 @@ use dd_proto::site::Site;
 use jiff::Timestamp;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::actions::Asked;
@@ -94,6 +94,7 @@ pub(crate) fn start_with<S: Backing, C: Clock>(
     let (ended_in, ended) = mpsc::unbounded_channel();
     let watchers = broadcast::Sender::new(happened::BEHIND);
     let (events_in, events) = mpsc::channel(EVENTS);
+    let drain_ended = Arc::new(Notify::new());
     let dispatch = Dispatch {
         state: State::new(
             settings.start_number,
@@ -111,6 +112,7 @@ pub(crate) fn start_with<S: Backing, C: Clock>(
         events,
         ended,
         watchers: watchers.clone(),
+        drain_ended: drain_ended.clone(),
         drained: Vec::new(),
         done: JoinSet::new(),
         streams: HashMap::new(),
@@ -129,6 +131,7 @@ pub(crate) fn start_with<S: Backing, C: Clock>(
         agents: events_in,
         ended: ended_in,
         watchers,
+        drain_ended,
     };
     (handle, dispatch.run())
 }
@@ -165,6 +168,7 @@ pub(super) struct Dispatch<S, C> {
     /// Streams that have ended: no more than there are.
     pub(super) ended: mpsc::UnboundedReceiver<AttachmentId>,
     pub(super) watchers: broadcast::Sender<Happened>,
+    pub(super) drain_ended: Arc<Notify>,
     /// Who waits until nothing is being handed over.
     pub(super) drained: Vec<oneshot::Sender<()>>,
     pub(super) events: mpsc::Receiver<(AttachmentId, AgentEvent)>,
@@ -349,6 +353,9 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
             }
             Ask::Agents(answer) => {
                 let _ = answer.send(self.state.agent_views(self.now()));
+            }
+            Ask::Drained(answer) => {
+                let _ = answer.send(self.state.drained_agents());
             }
             Ask::IsOut(mut deliveries, answer) => {
                 deliveries.retain(|delivery| self.state.is_out(delivery));

@@ -170,17 +170,31 @@ pub(super) enum Progress {
 /// Whether a probe of the site is likely to hang.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Seems {
-    /// It answered when it was last tried, or nothing is known against it.
+    /// It answered when it was last tried.
     Up,
+    /// It has not been tried since the start, and nothing is known against it.
+    Unknown,
     Silent,
 }
+
+/// Where a ready site stands for a probe: those in front go first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Line {
+    /// Sites that answered, and new ones as long as there is a probe for each: any probe is theirs.
+    First,
+    /// Sites of which nothing is known. They may turn out to be thousands of dead ones, so they leave some probes.
+    Untried,
+    /// The same, and they did not answer.
+    Silent,
+}
+
+pub(super) const LINES: [Line; 3] = [Line::First, Line::Untried, Line::Silent];
 
 /// Whether the site stands in a queue for an agent's room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Queued {
     No,
-    /// As it seemed when it came into the queue.
-    ForProbe(Seems),
+    ForProbe(Line),
     ForPlace,
     /// For one of the agents it is pinned to.
     ForAgent,
@@ -222,7 +236,7 @@ pub(super) struct SiteQueue {
     pub(super) next_due: Option<Timestamp>,
     pub(super) reading: Option<Reading>,
     pub(super) last_read: LastRead,
-    /// The newest message that a read has shown; the news of its arrival may come later.
+    /// The newest message that the store has shown; the news of its arrival may come later.
     seen: Option<Position>,
     /// Mail of this start has come, so reading is of use before the barrier opens.
     pub(super) since_start: Progress,
@@ -293,7 +307,7 @@ impl SiteQueue {
             progress: Progress::None,
             deferred_in_row: 0,
             reconnected: None,
-            seems: Seems::Up,
+            seems: Seems::Unknown,
             queued: Queued::No,
             old_plan: OldPlan::Over,
             release: None,
@@ -359,7 +373,7 @@ impl SiteQueue {
         }
     }
 
-    /// A read has shown it. What has its own time is no arrival, and its position says nothing about arrivals.
+    /// The store has shown it. What has its own time is no arrival, and its position says nothing about arrivals.
     pub(super) fn shown(&mut self, waiting: &Waiting) {
         if waiting.not_before.is_none() {
             self.seen = self.seen.max(Some(waiting.position));

@@ -19,7 +19,8 @@ use jiff::Timestamp;
 use super::Order;
 use super::agents::{Attached, Heard, Registered, TakesWork};
 use super::backoff::until;
-use super::event::{Now, Turn};
+use super::event::{Effect, Now, Turn};
+use super::lease::InHand;
 use super::state::State;
 
 /// On what terms an agent gets work, as its record says.
@@ -37,6 +38,15 @@ pub enum Drain {
     Works,
     /// No new work, until it is resumed.
     Drains,
+    /// The same; and it has ended: the agent has nothing in hand, and has told all that it knew.
+    Ended,
+}
+
+impl Drain {
+    /// Whether the agent is kept from work.
+    pub fn is_wanted(self) -> bool {
+        self != Self::Works
+    }
 }
 
 impl State {
@@ -73,6 +83,45 @@ impl State {
             attached.trouble = trouble;
         }
         self.weigh(name, turn);
+    }
+
+    /// Drains of which nothing is out, unwritten or untold any more have ended, which the next start is told.
+    pub(super) fn drains_end(&mut self, turn: &mut Turn<'_>) {
+        let drains = self.agents.iter();
+        let drains = drains.filter(|(name, agent)| {
+            agent.terms.drain == Drain::Drains
+                && agent.leases.is_empty()
+                && agent.has_told_all()
+                && self.owes_nothing(name)
+        });
+        let ended: Vec<AgentName> = drains.map(|(name, _)| name.clone()).collect();
+        for name in &ended {
+            if let Some(agent) = self.agents.get_mut(name) {
+                agent.terms.drain = Drain::Ended;
+            }
+        }
+        if !ended.is_empty() {
+            turn.effect(Effect::DrainEnded);
+        }
+    }
+
+    /// Whether everything that the agent has told is written.
+    fn owes_nothing(&self, name: &AgentName) -> bool {
+        let concerns = |hand: &InHand| {
+            hand.owed.iter().any(|(agent, _)| agent == name)
+                || hand
+                    .questions
+                    .iter()
+                    .any(|question| question.agent == *name)
+        };
+        self.asking.is_empty() && self.early.is_empty() && !self.hand.values().any(concerns)
+    }
+
+    /// Whose drain has ended.
+    pub(crate) fn drained_agents(&self) -> Vec<AgentName> {
+        let ended = self.agents.iter();
+        let ended = ended.filter(|(_, agent)| agent.terms.drain == Drain::Ended);
+        ended.map(|(name, _)| name.clone()).collect()
     }
 
     fn attached_mut(&mut self, name: &AgentName) -> Option<&mut Attached> {
@@ -140,7 +189,7 @@ pub(super) enum Leaves {
 }
 
 pub(super) fn takes_work(terms: Terms, attached: &Attached, now: Now) -> TakesWork {
-    if attached.leaves == Leaves::Yes || terms.drain == Drain::Drains {
+    if attached.leaves == Leaves::Yes || terms.drain.is_wanted() {
         return TakesWork::Draining;
     }
     if !attached.trouble.is_empty() {

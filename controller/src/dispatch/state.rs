@@ -37,8 +37,8 @@ use super::measured::Measured;
 use super::moves::RECONNECT;
 use super::record::held;
 use super::release::Release;
-use super::site::{OldPlan, Phase, Progress, Rest, Seems, SiteQueue, Spread, Why};
-use super::standing::Terms;
+use super::site::{LINES, Line, OldPlan, Phase, Progress, Rest, Seems, SiteQueue, Spread, Why};
+use super::standing::{Drain, Terms};
 use super::strays::Strays;
 use super::{AttachmentId, ClockMemory, ClockNews, Counters, Released};
 use crate::store::{NextTry, WithMail};
@@ -61,9 +61,10 @@ pub(crate) struct State {
     pub(super) timers: BTreeSet<(Duration, SiteName)>,
     /// Sites with a release that somebody waits for.
     pub(super) released: BTreeSet<SiteName>,
-    /// Ready sites: those that seem to be up, and the others.
-    pub(super) answering: VecDeque<SiteName>,
-    pub(super) silent: VecDeque<SiteName>,
+    /// Ready sites that wait for a probe.
+    pub(super) lines: BTreeMap<Line, VecDeque<SiteName>>,
+    /// When the next of them may begin, where it only waits for its turn; monotonic.
+    pub(super) crowd_goes_on: Option<Duration>,
     /// Ready sites that are pinned to agents which cannot take them now, under each of these.
     pub(super) pinned: BTreeMap<AgentName, BTreeSet<SiteName>>,
     pub(super) counters: Counters,
@@ -95,7 +96,9 @@ impl State {
         agents: Vec<(AgentName, Terms)>,
         now: Now,
     ) -> Self {
-        let names: Vec<AgentName> = agents.iter().map(|(name, _)| name.clone()).collect();
+        // One that has drained to its end holds nothing that an earlier start gave it.
+        let may_hold = agents.iter().filter(|(_, it)| it.drain != Drain::Ended);
+        let may_hold: Vec<AgentName> = may_hold.map(|(name, _)| name.clone()).collect();
         let registered = agents.into_iter();
         let registered = registered.map(|(name, terms)| (name, Agent::on(terms)));
         let mut state = Self {
@@ -107,11 +110,11 @@ impl State {
             asking: BTreeMap::new(),
             early_releases: BTreeSet::new(),
             early: Vec::new(),
-            barrier: Barrier::new(names),
+            barrier: Barrier::new(may_hold),
             timers: BTreeSet::new(),
             released: BTreeSet::new(),
-            answering: VecDeque::new(),
-            silent: VecDeque::new(),
+            lines: LINES.map(|line| (line, VecDeque::new())).into(),
+            crowd_goes_on: None,
             pinned: BTreeMap::new(),
             counters: Counters::default(),
             measured: Arc::default(),
@@ -186,11 +189,13 @@ impl State {
         if self.runs == Runs::On {
             self.assign(turn);
         }
+        self.drains_end(turn);
     }
 
     /// Nothing goes out any more; what waits at the agents comes back, what is being handed over is finished.
     fn stop(&mut self, turn: &mut Turn<'_>) {
         self.runs = Runs::Out;
+        self.crowd_goes_on = None;
         let names: Vec<SiteName> = self.sites.keys().cloned().collect();
         for name in names {
             self.close_site(&name, turn);
@@ -216,11 +221,16 @@ impl State {
             let release = self.sites.get(name)?.release.as_ref()?;
             release.deadline()
         });
-        let walks = self.walks.deadline();
-        [timer, leases, waiters.min(), walks, self.barrier.deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let (walks, barrier) = (self.walks.deadline(), self.barrier.deadline());
+        let all = [
+            timer,
+            leases,
+            waiters.min(),
+            walks,
+            barrier,
+            self.crowd_goes_on,
+        ];
+        all.into_iter().flatten().min()
     }
 
     fn time_passed(&mut self, turn: &mut Turn<'_>) {
@@ -319,14 +329,6 @@ impl State {
         queue.timer = phase.timer();
         if let Some(timer) = queue.timer {
             self.timers.insert((timer, name.clone()));
-        }
-    }
-
-    /// Those that are ready, and seem so.
-    pub(super) fn ready_sites(&mut self, seems: Seems) -> &mut VecDeque<SiteName> {
-        match seems {
-            Seems::Up => &mut self.answering,
-            Seems::Silent => &mut self.silent,
         }
     }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+use dd_proto::hold::HoldPeriods;
 use dd_proto::id::SiteVersion;
 use dd_proto::name::SiteName;
 use dd_proto::site::{Hold, Host, HostName, KnownRecipients, Limits, Proof, Schedule, Site};
@@ -64,6 +65,7 @@ pub fn site(smarthost: Option<&Smarthost>, version: SiteVersion, now: Timestamp)
             delay_warning: Duration::from_secs(14 * 86_400),
         },
         hold,
+        held_before: HoldPeriods::default(),
         closing: false,
         contact: None,
         // It is the provider's own, wherever it lies.

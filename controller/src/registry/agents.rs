@@ -239,7 +239,7 @@ impl Editor {
         let parsed: Option<AgentName> = name.parse().ok();
         let agent = parsed.and_then(|name| self.registry.agent(&name));
         let agent = agent.ok_or_else(|| unknown("agent", name))?;
-        if agent.drain == drain {
+        if agent.drain.is_wanted() == drain.is_wanted() {
             return Ok(agent);
         }
         let mut changed = (*agent).clone();
@@ -249,12 +249,36 @@ impl Editor {
         let name = changed.name.clone();
         self.dispatch.agent_registered(name, terms).await;
         let what = match drain {
-            Drain::Drains => "drained: it gets no new work",
+            Drain::Drains | Drain::Ended => "drained: it gets no new work",
             Drain::Works => "resumed",
         };
         self.audit
             .record(now, who, &format!("agent {} {what}", changed.name));
         Ok(Arc::new(changed))
+    }
+
+    /// Remembers drains that have ended: the next start does not wait for these agents. What an operator has changed in
+    /// the meantime stands.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub async fn drains_ended(&self, now: Timestamp) -> Result<(), ChangeError> {
+        let _changing = self.changing.lock().await;
+        // Asked now, for nothing can be resumed or drained anew until it is written.
+        for name in self.dispatch.drained_agents().await {
+            let agent = self.registry.agent(&name);
+            let Some(agent) = agent.filter(|agent| agent.drain == Drain::Drains) else {
+                continue;
+            };
+            self.put_agent(AgentRecord {
+                drain: Drain::Ended,
+                ..(*agent).clone()
+            })
+            .await?;
+            let what = format!("the drain of agent {name} has ended: nothing of it is in hand");
+            self.audit.record(now, name.as_str(), &what);
+        }
+        Ok(())
     }
 
     /// The agent attached: a token that was used is spent.

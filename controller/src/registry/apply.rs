@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use dd_proto::domain::Domain;
+use dd_proto::hold::HoldPeriods;
 use dd_proto::name::SiteName;
 use dd_proto::pb;
 use dd_proto::site::Site;
@@ -19,6 +20,7 @@ use super::check::{self, Surroundings};
 use super::file::{self, Entry, File, FileError, SiteEntry};
 use super::sites::MAX_SITES;
 use super::{ChangeError, Editor, Registry, changed, lists};
+use crate::dispatch::Drain;
 
 /// What a file came to, each by family and name, such as `site home`.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -196,6 +198,7 @@ impl Plan {
 fn whole(checked: Site, entry: &SiteEntry, old: Option<&Site>) -> Site {
     Site {
         hold: entry.hold.clone().or_else(|| old?.hold.clone()),
+        held_before: held_before(entry, old),
         closing: old.is_some_and(|old| old.closing),
         password_hash: entry
             .password_hash
@@ -204,6 +207,21 @@ fn whole(checked: Site, entry: &SiteEntry, old: Option<&Site>) -> Site {
         wake_hash: entry.wake_hash.or_else(|| old?.wake_hash),
         ..checked
     }
+}
+
+/// A hold that the file replaces by another one is over when that begins.
+fn held_before(entry: &SiteEntry, old: Option<&Site>) -> HoldPeriods {
+    let mut periods = entry.held_before.clone();
+    if periods.is_empty() {
+        periods = old.map(|old| old.held_before.clone()).unwrap_or_default();
+    }
+    let before = old.and_then(|old| old.hold.as_ref());
+    if let (Some(before), Some(hold)) = (before, &entry.hold)
+        && before != hold
+    {
+        periods.ended(before, hold.since);
+    }
+    periods
 }
 
 fn merged(
@@ -320,7 +338,11 @@ fn plan_agents(file: &File, registry: &Registry, plan: &mut Plan) -> Result<(), 
             agent.addresses.clone_from(&entry.value.addresses);
         }
         agent.from = entry.value.from.or(agent.from);
-        agent.drain = entry.value.drain.unwrap_or(agent.drain);
+        agent.drain = match (entry.value.drain, agent.drain) {
+            // A file does not say whether it has ended.
+            (Some(Drain::Drains), Drain::Ended) => Drain::Ended,
+            (said, before) => said.unwrap_or(before),
+        };
         if agent.addresses.is_empty() {
             return Err(FileError {
                 line: entry.line,

@@ -12,6 +12,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use dd_proto::domain::Domain;
+use dd_proto::hold::HoldPeriods;
 use dd_proto::id::SiteVersion;
 use dd_proto::name::{AgentName, AuthorityName, SiteName};
 use dd_proto::path::Mailbox;
@@ -111,6 +112,7 @@ pub fn check(spec: &pb::SiteSpec, around: &Surroundings<'_>) -> Result<Site, Sit
         limits: limits(spec, around.defaults)?,
         schedule: schedule(spec, around.defaults)?,
         hold: None,
+        held_before: HoldPeriods::default(),
         closing: false,
         contact: spec.contact.as_deref().map(parse).transpose()?,
         allow_targets: each("--allow-target", &spec.allow_targets, 100, |text| {

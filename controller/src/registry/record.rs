@@ -70,7 +70,7 @@ pub(super) struct AgentRow {
     from_ms: i64,
     #[prost(message, optional, tag = "3")]
     token: Option<TokenRow>,
-    /// 0: it works; 1: an operator drains it.
+    /// 0: it works; 1: an operator drains it; 2: that has ended.
     #[prost(uint32, tag = "5")]
     drain: u32,
     /// SHA-256 of the public key that joined last; empty: none has.
@@ -103,6 +103,7 @@ pub(super) fn encode_agent(agent: &AgentRecord) -> Bytes {
         drain: match agent.drain {
             Drain::Works => 0,
             Drain::Drains => 1,
+            Drain::Ended => 2,
         },
         token: agent.token.as_ref().map(|token| TokenRow {
             secret: token.secret.to_vec().into(),
@@ -153,6 +154,7 @@ pub(super) fn decode_agent(record: &Record) -> Result<AgentRecord, Damaged> {
         drain: match row.drain {
             0 => Drain::Works,
             1 => Drain::Drains,
+            2 => Drain::Ended,
             other => return Err(Damaged(format!("its drain is {other}"))),
         },
         token: row.token.map(token).transpose()?,
@@ -242,7 +244,9 @@ mod tests {
         joined.token.as_mut().unwrap().key = Some(AgentKey([2; 32]));
         joined.key = Some(AgentKey([2; 32]));
         joined.from = Some(Timestamp::from_second(1_600_000_000).unwrap());
-        for agent in [plain, joining, joined] {
+        let mut drained = joined.clone();
+        drained.drain = Drain::Ended;
+        for agent in [plain, joining, joined, drained] {
             let stored = record("out1", encode_agent(&agent));
             assert_eq!(decode_agent(&stored), Ok(agent));
         }

@@ -71,6 +71,7 @@ impl Editor {
         let merged = check::merge(pb::SiteSpec::from(&*old), change)?;
         let site = Site {
             hold: old.hold.clone(),
+            held_before: old.held_before.clone(),
             closing: old.closing,
             password_hash: match change.clear.iter().any(|flag| flag == "password") {
                 true => password_hash,
@@ -114,8 +115,13 @@ impl Editor {
                 until: Some(until), ..
             }) => format!("site {} held until {until}", old.name),
         };
+        let mut held_before = old.held_before.clone();
+        if let Some(before) = &old.hold {
+            held_before.ended(before, now);
+        }
         let site = Site {
             hold,
+            held_before,
             ..(*old).clone()
         };
         self.put_site(site, who, &(what + &before), now).await

@@ -8,6 +8,7 @@ use std::time::Duration;
 use dd_controller::intake::Settings;
 use dd_controller::intake::policy::Usage;
 use dd_proto::domain::Domain;
+use dd_proto::hold::HoldPeriods;
 use dd_proto::id::SiteVersion;
 use dd_proto::name::SiteName;
 use dd_proto::site::{Host, HostName, KnownRecipients, Limits, Proof, Schedule, Site};
@@ -61,6 +62,7 @@ fn site(name: &str, domain: &Domain) -> Site {
             delay_warning: Duration::from_secs(3600),
         },
         hold: None,
+        held_before: HoldPeriods::default(),
         closing: false,
         contact: None,
         allow_targets: Vec::new(),

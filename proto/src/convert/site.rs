@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{ConvertError, ms, present};
+use crate::hold::HoldPeriod;
 use crate::id::SiteVersion;
 use crate::pb;
 use crate::site::{
@@ -88,6 +89,24 @@ impl TryFrom<pb::Hold> for Hold {
     }
 }
 
+impl From<HoldPeriod> for pb::HoldPeriod {
+    fn from(period: HoldPeriod) -> Self {
+        Self {
+            from_ms: period.from().as_millisecond(),
+            to_ms: period.to().as_millisecond(),
+        }
+    }
+}
+
+impl TryFrom<pb::HoldPeriod> for HoldPeriod {
+    type Error = ConvertError;
+
+    fn try_from(period: pb::HoldPeriod) -> Result<Self, ConvertError> {
+        let at = |ms| Timestamp::from_millisecond(ms).map_err(|_| ConvertError("held_before"));
+        Self::new(at(period.from_ms)?, at(period.to_ms)?).ok_or(ConvertError("held_before"))
+    }
+}
+
 /// Complete, and without anything secret.
 impl From<&Site> for pb::SiteSpec {
     fn from(site: &Site) -> Self {
@@ -125,6 +144,7 @@ impl From<&Site> for pb::Site {
             version: site.version.0,
             spec: Some(site.into()),
             hold: site.hold.clone().map(Into::into),
+            held_before: site.held_before.iter().map(Into::into).collect(),
             password_hash: site.password_hash.clone().unwrap_or_default(),
             closing: site.closing,
             wake_hash: site
@@ -190,6 +210,11 @@ impl TryFrom<pb::Site> for Site {
                 delay_warning: duration(spec.delay_warning_ms, "delay_warning_ms")?,
             },
             hold: stored.hold.map(TryInto::try_into).transpose()?,
+            held_before: stored
+                .held_before
+                .into_iter()
+                .map(HoldPeriod::try_from)
+                .collect::<Result<_, _>>()?,
             closing: stored.closing,
             contact: match spec.contact {
                 None => None,
@@ -213,6 +238,11 @@ impl TryFrom<pb::Site> for Site {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn held(from: i64, to: i64) -> HoldPeriod {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        HoldPeriod::new(at(from), at(to)).unwrap()
+    }
 
     fn site() -> Site {
         Site {
@@ -250,6 +280,7 @@ mod tests {
                 until: None,
                 since: Timestamp::from_second(1_700_000_000).unwrap(),
             }),
+            held_before: [held(10, 20), held(30, 40)].into_iter().collect(),
             closing: true,
             contact: Some("owner@example.net".parse().unwrap()),
             allow_targets: vec!["127.0.0.0/8".parse().unwrap()],

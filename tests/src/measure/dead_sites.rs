@@ -103,6 +103,7 @@ fn beside_the_dead(size: Size) -> Beside {
     tried.begin();
     let begun = Stopwatch::start();
     world.start_agent(AGENT);
+    let before = Sample::of(&mut world, &tried);
     world.attached(AGENT);
     let stream = Stream::start(&world, size.rate);
     until("every dead site to be tried", PATIENCE, || {
@@ -110,6 +111,7 @@ fn beside_the_dead(size: Size) -> Beside {
         (tried.sites() >= count).then_some(())
     });
     let all_tried = begun.elapsed();
+    let first_wave = Sample::of(&mut world, &tried).since(&before);
     let storm = stream.stop();
 
     let (stream, before) = (
@@ -130,6 +132,7 @@ fn beside_the_dead(size: Size) -> Beside {
             "registered_in_seconds": registered.as_secs_f64(),
             "submitted_in_seconds": submitted.as_secs_f64(),
             "all_tried_once_seconds": all_tried.as_secs_f64(),
+            "first_wave": first_wave,
             "while_the_live_one_has_mail": with_mail,
             "while_all_wait": waiting,
             "controller_memory_bytes": world.controller().memory(),

@@ -106,6 +106,7 @@ impl Trial {
             smarthost: Some(smarthost.address()),
             environment: setting.environment.clone(),
             agent_environment: Vec::new(),
+            open_files: None,
             observer: Some(Observer::new(move |line| observing.read(line))),
         };
         let world = World::laid_out(layout, 2);

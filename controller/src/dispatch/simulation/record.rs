@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+use dd_proto::hold::HoldPeriods;
 use dd_proto::id::SiteVersion;
 use dd_proto::site::{Host, HostName, KnownRecipients, Limits, Proof, Schedule, Site};
 
@@ -30,6 +31,7 @@ pub(crate) fn site(n: u64) -> Site {
             delay_warning: Duration::from_secs(3600),
         },
         hold: None,
+        held_before: HoldPeriods::default(),
         closing: false,
         contact: None,
         allow_targets: Vec::new(),

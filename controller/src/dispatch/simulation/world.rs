@@ -402,6 +402,7 @@ impl World {
             Effect::Warn(warn) => self.soon(50, Happening::Warn(warn)),
             Effect::Timer { .. }
             | Effect::ReadAhead(_)
+            | Effect::DrainEnded
             | Effect::Acted(..)
             | Effect::SiteClosed(..)
             | Effect::TellContact { .. } => {}

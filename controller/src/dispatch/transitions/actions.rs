@@ -87,6 +87,24 @@ fn what_is_asked_for_is_not_sent_meanwhile_and_what_was_settled_is_not_sent_agai
 }
 
 #[test]
+fn mail_that_is_retried_before_its_arrival_is_told_is_sent_once() {
+    let mut core = Core::idle();
+    let waiting = core.waiting();
+    core.apply(Event::Act(asked(
+        Action::Retry,
+        std::slice::from_ref(&waiting),
+    )));
+    let (asked, found) = (core.looks(), vec![waiting.clone()]);
+    core.apply(Event::Looked { asked, found });
+    core.all_written();
+    assert_eq!(core.assigned.len(), 1);
+    core.apply(Event::Arrived(waiting.clone()));
+    core.proved();
+    core.read(vec![waiting]);
+    assert_eq!(core.assigned.len(), 1);
+}
+
+#[test]
 fn a_site_is_closed_batch_by_batch_after_what_is_out_has_come_back() {
     let mut core = Core::proving();
     let mut record = site(0);

@@ -267,6 +267,65 @@ fn a_drain_outlives_the_agents_stream_and_ends_when_it_is_resumed() {
     assert_eq!(core.no_agent(), "");
 }
 
+fn ends_of_drains(core: &Core) -> usize {
+    let words = core.words();
+    words.iter().filter(|word| *word == "DrainEnded").count()
+}
+
+/// Reports as relayed what is out.
+fn all_relayed(core: &mut Core) {
+    for assign in core.assigned.clone() {
+        let relayed = result(Disposition::Relayed);
+        let report = report(assign.lease, Outcome::Transacted, relayed);
+        core.said(AgentEvent::Report(report));
+    }
+}
+
+#[test]
+fn a_drain_ends_when_nothing_is_out_and_all_that_was_told_is_written_and_not_before() {
+    let mut core = Core::flowing();
+    core.drain("out1");
+    assert_eq!(ends_of_drains(&core), 0, "two are out");
+    all_relayed(&mut core);
+    assert_eq!(ends_of_drains(&core), 0, "nothing is written");
+    core.all_written();
+    assert_eq!(ends_of_drains(&core), 1);
+    assert_eq!(core.state.drained_agents(), ["out1".parse().unwrap()]);
+    core.advance(Duration::from_secs(1));
+    assert_eq!(ends_of_drains(&core), 1, "it ends once");
+    core.terms("out1", Drain::Works);
+    assert!(core.state.drained_agents().is_empty());
+    core.drain("out1");
+    assert_eq!(ends_of_drains(&core), 2, "and once more after a resume");
+}
+
+#[test]
+fn a_drain_does_not_end_while_the_agent_may_hold_what_is_not_known() {
+    let mut core = Core::flowing();
+    core.drain("out1");
+    core.effects.clear();
+    // Silent for the length of its leases, on a stream that stands.
+    core.advance(Duration::from_secs(41));
+    core.all_written();
+    core.beats();
+    core.all_written();
+    assert_eq!(ends_of_drains(&core), 0);
+    core.apply(Event::Detached(OUT1));
+    assert_eq!(ends_of_drains(&core), 0, "it is gone, with what it held");
+    let hello = Hello {
+        work_in_hand: vec![core.lease()],
+        ..hello("out1")
+    };
+    core.apply(Event::Attached { id: OUT1, hello });
+    assert_eq!(
+        ends_of_drains(&core),
+        0,
+        "it still ends what does not go on"
+    );
+    core.attach(OUT1, "out1");
+    assert_eq!(ends_of_drains(&core), 1);
+}
+
 #[test]
 fn an_unhealthy_agent_gets_nothing_until_it_is_well_and_nothing_counts_against_the_site() {
     let mut core = Core::two();

@@ -421,6 +421,7 @@ pub(super) fn word(effect: &Effect) -> String {
         Effect::Find(_) => "Find".to_owned(),
         Effect::Timer { .. } => "Timer".to_owned(),
         Effect::Answer(_, released) => format!("Answer({released:?})"),
+        Effect::DrainEnded => "DrainEnded".to_owned(),
         Effect::Walk { .. } => "Walk".to_owned(),
         Effect::ReadLeft { .. } => "ReadLeft".to_owned(),
         Effect::Name(..) => "Name".to_owned(),

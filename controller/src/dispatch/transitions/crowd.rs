@@ -60,6 +60,62 @@ fn dead_sites_leave_probes_to_one_that_has_new_mail() {
 }
 
 #[test]
+fn a_crowd_that_was_not_tried_yet_leaves_probes_to_one_that_has_new_mail() {
+    let mut core = nobody_tried(SITES, PROBES);
+    assert_eq!(core.assigned.len(), THEIRS);
+    core.mail();
+    assert_eq!(core.lease().delivery.site, name());
+    for assign in core.assigned.clone() {
+        let missed = report(assign.lease, Outcome::Unreachable, Vec::new());
+        core.said(AgentEvent::Report(missed));
+    }
+    let tried: BTreeSet<_> = core
+        .assigned
+        .iter()
+        .map(|it| it.lease.delivery.site.clone())
+        .collect();
+    assert_eq!(tried.len(), 2 * THEIRS + 1, "and the crowd goes on");
+}
+
+#[test]
+fn a_crowd_does_not_begin_all_at_once_and_nobody_new_waits_for_it() {
+    let mut core = nobody_tried(200, 1000);
+    let begun = core.assigned.len();
+    assert_eq!(begun, 64);
+    core.mail();
+    assert_eq!(core.lease().delivery.site, name());
+    let mut last = core.now;
+    while core.assigned.len() < 200 {
+        core.now = core.state.next_deadline().expect("it goes on");
+        assert!(core.now > last && core.now < last + Duration::from_millis(10));
+        last = core.now;
+        core.apply(Event::Time);
+    }
+    assert!(core.now > Duration::from_millis(200));
+}
+
+/// All sites but the first have mail, and then an agent comes.
+fn nobody_tried(sites: u64, probes: u32) -> Core {
+    let mut core = Core::bare();
+    let records: Vec<_> = (0..sites).map(|n| Arc::new(site(n))).collect();
+    let agents = vec![("out1".parse().unwrap(), Terms::default())];
+    let now = core.clock();
+    core.state = State::new(2, ClockMemory::default(), records.clone(), agents, now);
+    core.apply(Event::AllKnown(Vec::new()));
+    for record in &records[1..] {
+        let mut waiting = core.waiting();
+        waiting.delivery.site = record.name.clone();
+        core.apply(Event::Arrived(waiting));
+    }
+    let hello = Hello {
+        probes,
+        ..hello("out1")
+    };
+    core.apply(Event::Attached { id: OUT1, hello });
+    core
+}
+
+#[test]
 fn a_site_that_asks_for_its_mail_does_not_wait_behind_the_dead() {
     let mut core = crowd();
     let last = site(SITES - 1).name;

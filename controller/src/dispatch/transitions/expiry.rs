@@ -1,6 +1,8 @@
 //! Late mail, mail whose time is over, and the clock that says so.
 
 use super::*;
+use dd_proto::hold::HoldPeriod;
+
 use crate::dispatch::event::By;
 use crate::store::{Settled, Waiting};
 
@@ -33,6 +35,16 @@ impl Core {
                 self.walk(queue.to_vec());
             }
         }
+    }
+
+    /// The hold that began at `since` is over.
+    fn resume_held(&mut self, since: Duration) {
+        let mut record = site(0);
+        record.version.0 += 2;
+        let held = HoldPeriod::new(wall(since), wall(self.now));
+        record.held_before = held.into_iter().collect();
+        let (site, waiting) = (Arc::new(record), 1);
+        self.apply(Event::SiteChanged { site, waiting });
     }
 
     fn settled(&self) -> Vec<Settled> {
@@ -105,6 +117,31 @@ fn nothing_expires_while_a_site_is_held() {
         "{:?}",
         core.words()
     );
+}
+
+#[test]
+fn time_on_hold_does_not_count_towards_a_lifetime_nor_towards_being_late() {
+    let (mut core, mut waiting) = Core::down_with_mail();
+    core.hold(None);
+    core.advance(2 * DAY);
+    core.resume_held(Duration::ZERO);
+    core.read(vec![waiting.clone()]);
+    let rest = Duration::from_secs(2);
+    core.walks_after(rest, std::slice::from_ref(&waiting));
+    assert!(!core.has("Warn") && core.settled().is_empty());
+    core.walks_after(HOUR, std::slice::from_ref(&waiting));
+    assert!(core.has("Warn"), "{:?}", core.words());
+    let until = core.effects.iter().find_map(|effect| match effect {
+        Effect::Warn(warn) => Some(warn.until),
+        _ => None,
+    });
+    assert_eq!(until, Some(wall(3 * DAY)), "its sender is told so");
+    waiting.warned = true;
+    core.all_written();
+    core.walks_after(DAY - HOUR - 2 * rest, std::slice::from_ref(&waiting));
+    assert!(core.settled().is_empty(), "{:?}", core.words());
+    core.walks_after(2 * rest, &[waiting]);
+    assert_eq!(core.settled(), [Settled::Expired]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! How sites and agents begin a start.
 
 use super::*;
-use crate::dispatch::SiteView;
+use crate::dispatch::{Drain, SiteView};
 use crate::store::{NextTry, WithMail};
 
 const SITES: u64 = 40;
@@ -111,6 +111,38 @@ fn the_barrier_does_not_wait_for_an_agent_that_is_removed() {
     core.read(vec![older]);
     assert_eq!(core.assigned.len(), 1);
     assert!(!core.assigned[0].waiting.in_doubt);
+}
+
+#[test]
+fn the_barrier_waits_for_an_agent_that_is_drained_until_that_has_ended() {
+    for (drain, waits) in [(Drain::Drains, true), (Drain::Ended, false)] {
+        let mut core = Core::bare();
+        let terms = |drain| Terms {
+            drain,
+            ..Terms::default()
+        };
+        let agents = [("out1", Drain::Works), ("out2", drain)];
+        let agents = agents.map(|(name, drain)| (name.parse().unwrap(), terms(drain)));
+        let records = vec![Arc::new(site(0))];
+        core.state = State::new(
+            2,
+            ClockMemory::default(),
+            records,
+            agents.into(),
+            core.clock(),
+        );
+        let mut older = core.waiting();
+        older.earlier_start = true;
+        core.apply(Event::AllKnown(vec![with_mail()]));
+        core.effects.clear();
+        core.attach(OUT1, "out1");
+        let reads = core.words().contains(&"ReadHead".to_owned());
+        assert_eq!(reads, !waits, "{drain:?}");
+        if !waits {
+            core.read(vec![older]);
+            assert!(!core.assigned[0].waiting.in_doubt);
+        }
+    }
 }
 
 fn terms(from: jiff::Timestamp) -> Terms {

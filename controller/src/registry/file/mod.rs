@@ -33,6 +33,7 @@ mod write;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use dd_proto::hold::HoldPeriods;
 use dd_proto::name::{AgentName, AuthorityName, SiteName};
 use dd_proto::pb;
 use dd_proto::site::Hold;
@@ -68,6 +69,8 @@ pub struct SiteEntry {
     pub password_hash: Option<String>,
     pub wake_hash: Option<[u8; 32]>,
     pub hold: Option<Hold>,
+    /// Empty: what is remembered stays.
+    pub held_before: HoldPeriods,
     pub take_mail: bool,
 }
 

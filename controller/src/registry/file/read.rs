@@ -9,6 +9,7 @@ use std::str::FromStr;
 use bytes::Bytes;
 use dd_proto::domain::Domain;
 use dd_proto::fingerprint::Fingerprint;
+use dd_proto::hold::HoldPeriod;
 use dd_proto::name::{AgentName, AuthorityName};
 use dd_proto::path::Mailbox;
 use dd_proto::pb;
@@ -69,6 +70,7 @@ struct SiteTable {
     password_hash: Option<PasswordHash>,
     wake_secret_hash: Option<Digest>,
     hold: Option<HoldTable>,
+    held_before: Option<Many<HoldPeriod>>,
     #[serde(default)]
     take_mail: bool,
 }
@@ -207,6 +209,7 @@ fn site(name: &str, table: SiteTable) -> Result<SiteEntry, String> {
             since: hold.since.0,
             until: hold.until.map(|it| it.0),
         }),
+        held_before: table.held_before.into_iter().flat_map(|it| it.0).collect(),
         take_mail: table.take_mail,
     })
 }
@@ -248,6 +251,7 @@ expected! {
     Fingerprint: "a SHA-256 of 64 hexadecimal digits";
     Mailbox: "a full address such as user@example.net";
     IpNet: "a network such as 192.0.2.0/24";
+    HoldPeriod: "two times such as 2026-01-31T08:00:00Z/2026-02-01T08:00:00Z";
     Timestamp: "a time such as 2026-12-24T18:00:00Z";
     Milliseconds: "a duration such as 90s, 3m, 2h or 14d";
     Size: "bytes, or a size such as 512K, 25M or 1G";

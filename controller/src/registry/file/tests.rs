@@ -52,6 +52,13 @@ fn site() -> Site {
             until: Some(Timestamp::from_second(1_800_000_000).unwrap()),
             since: Timestamp::from_second(1_700_000_000).unwrap(),
         }),
+        held_before: [
+            "2026-01-31T08:00:00Z/2026-02-01T08:00:00Z",
+            "2026-03-01T08:00:00Z/2026-03-01T08:00:00.5Z",
+        ]
+        .map(|it| it.parse().unwrap())
+        .into_iter()
+        .collect(),
         closing: false,
         contact: Some("owner@example.net".parse().unwrap()),
         allow_targets: vec!["127.0.0.0/8".parse().unwrap()],

@@ -10,7 +10,6 @@ use dd_proto::pem;
 use dd_proto::site::{Certified, Hold, KnownRecipients, Proof, Site};
 use dd_proto::units::{format_duration, format_size};
 
-use crate::dispatch::Drain;
 use crate::registry::agents::AgentRecord;
 use crate::registry::authorities::{Authority, Origin};
 
@@ -134,6 +133,10 @@ fn all_site_keys(site: &Site) -> Keys {
             site.wake_hash.as_ref().map(|it| text(&hex(it))),
         ),
         ("hold", site.hold.as_ref().map(hold)),
+        (
+            "held-before",
+            (!site.held_before.is_empty()).then(|| list(site.held_before.iter())),
+        ),
     ];
     let given = optional.into_iter();
     keys.extend(given.filter_map(|(key, value)| Some((key, value?))));
@@ -185,7 +188,7 @@ fn agent_keys(agent: &AgentRecord) -> Keys {
     if let Some(from) = agent.from {
         keys.push(("from", text(&from)));
     }
-    if agent.drain == Drain::Drains {
+    if agent.drain.is_wanted() {
         keys.push(("drain", "true".to_owned()));
     }
     if let Some(key) = agent.key {
