@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use crate::process::Observer;
+use crate::process::{Observer, program};
 use crate::world::{Listeners, MAIL_NAME};
 
 /// A world's particulars. The default is a controller with its state in the world's own directory.
@@ -22,6 +23,8 @@ pub struct Layout {
     pub smtp_port: u16,
     /// Where DSNs leave.
     pub smarthost: Option<SocketAddr>,
+    /// The program that runs ours, such as a profiler, with its arguments; none: they run by themselves.
+    pub runner: Vec<String>,
     /// Variables set for the controller, such as a library to load before others.
     pub environment: Vec<(String, String)>,
     /// Variables set for each agent.
@@ -112,6 +115,19 @@ pub(crate) fn agent(
 }
 
 impl Layout {
+    /// One of our programs.
+    pub(crate) fn command(&self, name: &str) -> Command {
+        let program = program(name);
+        match self.runner.split_first() {
+            None => Command::new(program),
+            Some((runner, arguments)) => {
+                let mut command = Command::new(runner);
+                command.args(arguments).arg(program);
+                command
+            }
+        }
+    }
+
     pub(crate) fn controller_state(&self, directory: &Path) -> PathBuf {
         let usual = || directory.join("controller-state");
         self.controller_state.clone().unwrap_or_else(usual)

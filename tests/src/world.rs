@@ -4,7 +4,6 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -14,7 +13,7 @@ use crate::ddadm::Ddadm;
 use crate::dns::Dns;
 use crate::layout::{self, Layout};
 use crate::loopback;
-use crate::process::{Process, program};
+use crate::process::Process;
 use crate::site::{Script, Site};
 use crate::submit::{Client, Protocol, message};
 use crate::wait::{PATIENCE, until};
@@ -144,7 +143,7 @@ impl World {
             &config,
             &layout::controller(&self.layout, directory, &self.listeners),
         );
-        let mut command = Command::new(program("dd-controller"));
+        let mut command = self.layout.command("dd-controller");
         command.arg("--config").arg(&config);
         command.envs(self.layout.environment.iter().cloned());
         let observer = self.layout.observer.clone();
@@ -415,7 +414,7 @@ impl World {
 
     fn run_agent(&mut self, index: usize, more: &[&str]) {
         let agent = &mut self.agents[index];
-        let mut command = Command::new(program("dd-agent"));
+        let mut command = self.layout.command("dd-agent");
         command.arg("--config").arg(&agent.config).args(more);
         command.envs(self.layout.agent_environment.iter().cloned());
         let observer = self.layout.observer.clone();

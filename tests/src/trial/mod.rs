@@ -102,6 +102,7 @@ impl Trial {
             controller_state: setting.controller_state.clone(),
             agents_state: setting.agents_state.clone(),
             store: format!("segment_bytes = \"{}\"", setting.segment_bytes),
+            runner: Vec::new(),
             secure_web: false,
             smarthost: Some(smarthost.address()),
             environment: setting.environment.clone(),
