@@ -3,7 +3,7 @@
 # check: formatting and lints.   fmt: format the sources.
 # crash, power-cut, measure: the long trials and the figures behind docs/reliability.md; ARGS="--seed 7 --kills 100" changes them,
 # DEAD="--each 100" what measure does with dead sites. reliability: all of them.
-# bench: what a message costs, beside Postfix; QUICK=1 in under three minutes; figures also in target/bench.json.
+# bench: what a message costs, beside Postfix, under 25 minutes; QUICK=1 in under three; figures also in target/bench.json.
 .PHONY: bench bins check crash demo deps fmt measure power-cut reliability simulation test
 
 CARGO ?= cargo
@@ -33,7 +33,8 @@ reliability: bins
 	$(MAKE) measure
 	$(MAKE) measure DEAD="--each 100"
 
-# Needs root, for Postfix; the state lies below TMPDIR, which must be a disk.
+# Needs root, for Postfix; the state lies below TMPDIR, which must be a disk. valgrind counts instructions.
+bench: PACKAGES += valgrind
 bench: deps bins
 	$(CARGO) run --quiet --release --bin dd-bench --locked -- table $(if $(QUICK),--quick) --json target/bench.json
 

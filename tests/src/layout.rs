@@ -23,12 +23,12 @@ pub struct Layout {
     pub smtp_port: u16,
     /// Where DSNs leave.
     pub smarthost: Option<SocketAddr>,
+    /// The program that runs ours, such as a profiler, with its arguments; none: they run by themselves.
+    pub runner: Vec<String>,
     /// Variables set for the controller, such as a library to load before others.
     pub environment: Vec<(String, String)>,
     /// Variables set for each agent.
     pub agent_environment: Vec<(String, String)>,
-    /// How many files controller and agents may have open when they start: the soft limit and the hard one.
-    pub open_files: Option<[u64; 2]>,
     /// Is told every line that a program of this world logs.
     pub observer: Option<Observer>,
 }
@@ -115,16 +115,25 @@ pub(crate) fn agent(
 }
 
 impl Layout {
-    /// One of the programs, to be started as this world wants it.
+    /// Programs that may open so many files when they start: the soft limit and the hard one.
+    pub fn with_open_files(soft: u64, hard: u64) -> Self {
+        Self {
+            runner: vec!["prlimit".to_owned(), format!("--nofile={soft}:{hard}")],
+            ..Self::default()
+        }
+    }
+
+    /// One of our programs.
     pub(crate) fn command(&self, name: &str) -> Command {
-        let Some([soft, hard]) = self.open_files else {
-            return Command::new(program(name));
-        };
-        let mut command = Command::new("prlimit");
-        command
-            .arg(format!("--nofile={soft}:{hard}"))
-            .arg(program(name));
-        command
+        let program = program(name);
+        match self.runner.split_first() {
+            None => Command::new(program),
+            Some((runner, arguments)) => {
+                let mut command = Command::new(runner);
+                command.args(arguments).arg(program);
+                command
+            }
+        }
     }
 
     pub(crate) fn controller_state(&self, directory: &Path) -> PathBuf {

@@ -8,10 +8,7 @@ use dd_tests::world::World;
 
 #[test]
 fn the_soft_limit_is_raised_to_the_hard_one_and_only_as_many_probes_are_offered_as_fit() {
-    let layout = Layout {
-        open_files: Some([64, 1024]),
-        ..Layout::default()
-    };
+    let layout = Layout::with_open_files(64, 1024);
     let mut world = World::laid_out(layout, 1);
     for process in [world.controller().pid(), world.agent("out1").pid()] {
         let limits = read_to_string(format!("/proc/{process}/limits")).unwrap();
@@ -37,10 +34,7 @@ fn the_soft_limit_is_raised_to_the_hard_one_and_only_as_many_probes_are_offered_
 
 #[test]
 fn where_the_limit_is_high_enough_nobody_is_warned() {
-    let layout = Layout {
-        open_files: Some([1024, 16384]),
-        ..Layout::default()
-    };
+    let layout = Layout::with_open_files(1024, 16384);
     let mut world = World::laid_out(layout, 1);
     let starts = world.agent("out1").log_line("dd-agent starts");
     assert!(starts.contains("probes=4096"), "{starts}");

@@ -10,8 +10,7 @@ use super::sink::{Row, Sink};
 use crate::line::Line;
 use crate::wait::{PATIENCE, until};
 
-/// Half of the round trip.
-const ONE_WAY: Duration = Duration::from_millis(15);
+pub const ROUND_TRIP: Duration = Duration::from_millis(30);
 /// The site's name.
 const SITE: &str = "far";
 /// Sessions of the generator: enough that something always waits.
@@ -24,13 +23,13 @@ const FEEDERS: u32 = 4;
 pub fn per_second(ours: &mut Ours, row: &Row, count: u64) -> f64 {
     let identity = ours.world.ca.identity(&[&format!("{SITE}.example")]);
     let sink = Sink::start(crate::loopback::free_port(), Some(&identity), row);
-    let line = Line::to(sink.address, ONE_WAY);
+    let line = Line::to(sink.address, ROUND_TRIP / 2);
     ours.world
         .add_home(SITE, line.address(), &["--connections", "1"]);
     let letters = row.begin();
     let load = Load {
         to: ours.bench(Security::Verified).smtp,
-        recipient: format!("me@{SITE}.example"),
+        recipients: [format!("me@{SITE}.example")].into(),
         sessions: FEEDERS,
         bytes: BYTES,
         most: count,

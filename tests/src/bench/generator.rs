@@ -21,11 +21,21 @@ use super::letters::{Letters, Template};
 #[derive(Debug, Clone)]
 pub struct Load {
     pub to: SocketAddr,
-    pub recipient: String,
+    /// In turn.
+    pub recipients: Arc<[String]>,
     pub sessions: u32,
     pub bytes: usize,
     pub most: u64,
     pub pace: Pace,
+}
+
+impl Load {
+    /// In one group, as RFC 2920 §3.1 allows.
+    fn envelope(&self, number: u64) -> String {
+        let place = number % self.recipients.len() as u64;
+        let recipient = &self.recipients[usize::try_from(place).expect("they are in memory")];
+        format!("MAIL FROM:<a@b.example>\r\nRCPT TO:<{recipient}>\r\nDATA\r\n")
+    }
 }
 
 /// When the next message goes.
@@ -85,10 +95,6 @@ impl Generator {
 async fn feed(load: Load, letters: Arc<Letters>, stop: Arc<AtomicBool>) {
     let mut session = Session::open(load.to).await;
     let mut template = Template::new(load.bytes);
-    let group = format!(
-        "MAIL FROM:<a@b.example>\r\nRCPT TO:<{}>\r\nDATA\r\n",
-        load.recipient
-    );
     let mut beat = match load.pace {
         Pace::Free => None,
         Pace::PerSecond(rate) => {
@@ -103,7 +109,7 @@ async fn feed(load: Load, letters: Arc<Letters>, stop: Arc<AtomicBool>) {
         let Some(number) = letters.number(load.most) else {
             break;
         };
-        session.write(group.as_bytes()).await;
+        session.write(load.envelope(number).as_bytes()).await;
         session.replies(&["250", "250", "354"]).await;
         letters.sent(number);
         session.write(template.numbered(number)).await;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::generator::{Generator, Load, Pace};
+use super::letters::Letters;
 use super::relay::{all_there, load};
 use super::server::Bench;
 use super::sink::Row;
@@ -12,28 +13,35 @@ use crate::wait::{PATIENCE, until};
 /// Messages a second.
 pub const RATE: f64 = 20.0;
 
-/// Both from `count` messages.
+/// Of one round.
 #[derive(Debug, Clone, Copy)]
 pub struct Delays {
+    pub messages: u64,
     pub p50: Duration,
     pub p99: Duration,
+}
+
+/// The first message opens the session and is not counted.
+///
+/// # Panics
+/// It is lost, or arrives twice.
+pub fn open(bench: &Bench, row: &Row) {
+    let _ = hand_in(bench, row, 1);
 }
 
 /// # Panics
 /// Something is lost, or arrives twice.
 pub fn round(bench: &Bench, row: &Row, count: u64) -> Delays {
-    // The first opens the session and is not counted.
-    hand_in(bench, row, 1);
-    let letters = hand_in(bench, row, count);
-    let delays = letters.delays();
+    let delays = hand_in(bench, row, count).delays();
     let at = |part: usize| delays[(delays.len() * part / 100).min(delays.len() - 1)];
     Delays {
+        messages: count,
         p50: at(50),
         p99: at(99),
     }
 }
 
-fn hand_in(bench: &Bench, row: &Row, count: u64) -> Arc<super::letters::Letters> {
+fn hand_in(bench: &Bench, row: &Row, count: u64) -> Arc<Letters> {
     let letters = row.begin();
     let load = Load {
         sessions: 1,

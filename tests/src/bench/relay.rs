@@ -35,10 +35,21 @@ impl Round {
         let own = self.micros.iter().filter(|(name, _)| !TOOLS.contains(name));
         own.map(|(_, micros)| micros).sum()
     }
+
+    /// Microseconds of one part.
+    pub fn part(&self, name: &str) -> f64 {
+        let part = self.micros.iter().find(|(it, _)| *it == name);
+        part.map_or(0.0, |(_, micros)| *micros)
+    }
+
+    /// How much of its time a part that has one thread was busy.
+    pub fn busy_thread(&self, name: &str) -> f64 {
+        self.part(name) * self.per_second / 1e6
+    }
 }
 
 /// The parts of a round that are the benchmark's own.
-const TOOLS: [&str; 2] = ["generator", "sink"];
+pub const TOOLS: [&str; 2] = ["generator", "sink"];
 
 /// Hands in for so long, with the sink at its place, and waits until all of it is there.
 ///
@@ -49,12 +60,12 @@ pub fn round(bench: &Bench, sink: &Sink, row: &Row, time: Duration, pace: Pace) 
     hand_in(load(bench, u64::MAX, pace), row, clock, time)
 }
 
-/// What generator and sink do without anything between them.
-pub fn ceiling(sink: &Sink, row: &Row, time: Duration) -> Round {
+/// What generator and sink do over so many sessions without anything between them.
+pub fn ceiling(sink: &Sink, row: &Row, time: Duration, sessions: u32) -> Round {
     let load = Load {
         to: sink.address,
-        recipient: "me@home.example".to_owned(),
-        sessions: SESSIONS,
+        recipients: ["me@home.example".to_owned()].into(),
+        sessions,
         bytes: BYTES,
         most: u64::MAX,
         pace: Pace::Free,
@@ -66,7 +77,7 @@ pub fn ceiling(sink: &Sink, row: &Row, time: Duration) -> Round {
 pub(super) fn load(bench: &Bench, most: u64, pace: Pace) -> Load {
     Load {
         to: bench.smtp,
-        recipient: bench.recipient.clone(),
+        recipients: [bench.recipient.clone()].into(),
         sessions: SESSIONS,
         bytes: BYTES,
         most,

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::generator::{Generator, Pace};
+use super::letters::Letters;
 use super::relay::{all_there, load};
-use super::server::{Bench, Ours, System, Theirs};
+use super::server::{Bench, Ours, Security, System, Theirs};
 use super::sink::{Row, Sink};
 use crate::wait::{PATIENCE, until};
 
@@ -20,19 +21,43 @@ pub struct Released {
     pub per_second: f64,
 }
 
+/// Whose mail waits.
+const SECURITY: Security = Security::Verified;
+
 /// # Panics
 /// Something is lost, or arrives twice.
 pub fn ours(ours: &mut Ours, row: &Row, waiting: u64) -> Released {
-    let security = super::server::Security::Verified;
-    let bench = ours.bench(security);
-    let letters = fill(&bench, row, waiting);
-    let shown = ours.world.site_is(security.site(), "waiting");
+    let letters = fill(&ours.bench(SECURITY), row, waiting);
+    release(ours, row, &letters, waiting)
+}
+
+/// The same by a controller that was stopped and started meanwhile: it has no content in its memory, and reads all of them
+/// from the log. What the system keeps of the files stays.
+///
+/// # Panics
+/// Something is lost, or arrives twice.
+pub fn after_start(ours: &mut Ours, row: &Row, waiting: u64) -> Released {
+    let letters = fill(&ours.bench(SECURITY), row, waiting);
+    let world = &mut ours.world;
+    let _ = world.site_is(SECURITY.site(), "waiting");
+    world.stop_controller();
+    world.start_controller();
+    world.all_known();
+    world.attached("out1");
+    release(ours, row, &letters, waiting)
+}
+
+/// How many a site has at once for which nothing is said: `connections` of the controller's `[defaults]`.
+pub const SESSIONS: u32 = 2;
+
+fn release(ours: &Ours, row: &Row, letters: &Letters, waiting: u64) -> Released {
+    let shown = ours.world.site_is(SECURITY.site(), "waiting");
     assert_eq!(shown["queued"]["messages"], waiting, "{shown}");
-    let mut asker = Asker::connect(bench.smtp);
-    let sink = ours.sink(security, row);
+    let mut asker = Asker::connect(ours.world.listeners().smtp);
+    let sink = ours.sink(SECURITY, row);
     let released = letters.now();
-    asker.etrn(security.site());
-    drained(&letters, released, waiting, sink)
+    asker.etrn(SECURITY.site());
+    drained(letters, released, waiting, sink)
 }
 
 /// # Panics
@@ -49,7 +74,7 @@ pub fn theirs(world: &crate::world::World, theirs: &Theirs, row: &Row, waiting: 
 }
 
 /// Hands in so many, with nobody at the sink's place.
-fn fill(bench: &Bench, row: &Row, waiting: u64) -> Arc<super::letters::Letters> {
+fn fill(bench: &Bench, row: &Row, waiting: u64) -> Arc<Letters> {
     let letters = row.begin();
     let load = load(bench, waiting, Pace::Free);
     let generator = Generator::start(load, Arc::clone(&letters));
@@ -61,12 +86,7 @@ fn fill(bench: &Bench, row: &Row, waiting: u64) -> Arc<super::letters::Letters> 
     letters
 }
 
-fn drained(
-    letters: &super::letters::Letters,
-    released: Duration,
-    waiting: u64,
-    sink: Sink,
-) -> Released {
+fn drained(letters: &Letters, released: Duration, waiting: u64, sink: Sink) -> Released {
     all_there(letters);
     drop(sink);
     let arrivals = letters.arrivals();

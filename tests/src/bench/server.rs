@@ -68,11 +68,16 @@ pub struct Bench {
 
 impl Ours {
     /// With the configuration as it is where nothing is said, on this directory's disk.
-    pub fn start(setting: &[(String, String)]) -> Self {
+    pub fn start() -> Self {
+        Self::start_under(&[])
+    }
+
+    /// The same, both programs run by this one.
+    pub fn start_under(runner: &[String]) -> Self {
         let layout = Layout {
             // The default; worlds of tests have smaller ones.
             store: "segment_bytes = \"64M\"".to_owned(),
-            environment: setting.to_vec(),
+            runner: runner.to_vec(),
             // Of the log only the newest lines are kept.
             observer: Some(Observer::new(|_| {})),
             ..Layout::default()

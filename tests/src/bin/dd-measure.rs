@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use dd_tests::measure::{cleaning, dead_sites, index, line};
+use dd_tests::measure::{cleaning, index, line, long_queue};
 
 /// Measures what is promised of starts, of the disk, of sites that are dead, and of long lines.
 #[derive(Debug, Parser)]
@@ -22,7 +22,7 @@ enum What {
     /// Disk used by the log under a steady load, beside what lives in it.
     Cleaning,
     /// Dead sites with mail, half refusing and half swallowing connects, beside a live one.
-    DeadSites(dead_sites::Size),
+    DeadSites(long_queue::Size),
     /// Messages a second on one session over a line with a delay.
     Line {
         #[arg(long, default_value_t = 30)]
@@ -36,7 +36,7 @@ fn main() {
     let figures = match Args::parse().what {
         What::Index { messages } => index::run(messages),
         What::Cleaning => cleaning::run(),
-        What::DeadSites(size) => dead_sites::run(size),
+        What::DeadSites(size) => long_queue::run(size),
         What::Line {
             round_trip_ms,
             messages,

@@ -1,10 +1,12 @@
 //! What is measured rather than tested: figures for docs/reliability.md, each by a world of its own.
 
 pub mod cleaning;
-pub mod dead_sites;
+mod dead;
 pub mod index;
 pub mod latency;
 pub mod line;
+pub mod long_queue;
+pub mod start;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -102,11 +102,11 @@ impl Trial {
             controller_state: setting.controller_state.clone(),
             agents_state: setting.agents_state.clone(),
             store: format!("segment_bytes = \"{}\"", setting.segment_bytes),
+            runner: Vec::new(),
             secure_web: false,
             smarthost: Some(smarthost.address()),
             environment: setting.environment.clone(),
             agent_environment: Vec::new(),
-            open_files: None,
             observer: Some(Observer::new(move |line| observing.read(line))),
         };
         let world = World::laid_out(layout, 2);

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::*;
 use crate::dispatch::site::{HEAD, SWEEP};
-use crate::store::{Head, Position, WithMail};
+use crate::store::{Head, Position, Waiting, WithMail};
 
 const LONG: usize = 2 * HEAD * SWEEP as usize;
 
