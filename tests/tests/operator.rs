@@ -155,6 +155,34 @@ fn watch_shows_what_happens_to_a_site_and_to_no_other() {
 }
 
 #[test]
+fn watch_tells_once_that_a_site_is_down_and_once_that_it_is_back() {
+    let world = World::start();
+    let mut home = world.home("home", &["--retry", "1s"]);
+    home.stop();
+    let watching = world.ddadm().start(&["--output", "json", "watch", "home"]);
+    is_live(&world, &watching);
+    world
+        .smtp()
+        .send("a@b.example", "me@home.example", &message("one"));
+    until("several tries", PATIENCE, || {
+        let shown = world.show("home");
+        (shown["last_attempts"].as_array()?.len() >= 3).then_some(())
+    });
+    home.resume();
+    home.received(1);
+    world.drained("home");
+    let states = until("news of its return", PATIENCE, || {
+        let events = events(&watching);
+        let states = events
+            .iter()
+            .filter_map(|it| it["fields"]["state"].as_str());
+        let states: Vec<String> = states.map(str::to_owned).collect();
+        states.contains(&"flowing".to_owned()).then_some(states)
+    });
+    assert_eq!(states, ["waiting", "flowing"]);
+}
+
+#[test]
 fn a_controller_that_stops_waits_for_no_watcher() {
     let mut world = World::start();
     let _home = world.home("home", &[]);

@@ -10,7 +10,6 @@ use dd_proto::name::{AgentName, SiteName};
 
 use super::agents::Registered;
 use super::event::{Effect, Now, Turn};
-use super::happened::{Watched, What};
 use super::kept::{Parked, Trust};
 use super::lease::LEASE;
 use super::release::{Release, Waiter};
@@ -47,9 +46,6 @@ impl State {
         }
         if !knows_all {
             self.early_releases.insert(name.clone());
-        }
-        if self.watched == Watched::Yes {
-            self.happened.push(What::Released(name.clone()));
         }
         match &mut queue.release {
             Some(release) => release.again(since, waiting),

@@ -14,7 +14,6 @@ use dd_proto::report::DotSent;
 use super::agents::{Attached, Heard, Registered};
 use super::event::{Telling, Turn};
 use super::goes_on::Doubt;
-use super::happened::{Watched, What};
 use super::judge::Came;
 use super::lease::GRACE;
 use super::moves::Closed;
@@ -40,9 +39,6 @@ impl State {
         attached.work = takes_work(agent.terms, &attached, turn.now);
         agent.attached = Some(attached);
         self.attachments.insert(id, name.clone());
-        if self.watched == Watched::Yes {
-            self.happened.push(What::AgentAttached(name.clone()));
-        }
         let going_on = self.going_on(id, &name, &hello.work_in_hand, turn.now.monotonic);
         turn.order(
             id,
@@ -207,9 +203,6 @@ impl State {
                 .is_some_and(|attached| attached.id == id)
         {
             agent.attached = None;
-            if self.watched == Watched::Yes {
-                self.happened.push(What::AgentDetached(name.clone()));
-            }
             self.sites_leave(&name, turn);
             self.forget_removed(&name);
         }

@@ -9,11 +9,10 @@ use std::time::Duration;
 use dd_proto::id::{DeliveryId, Lease};
 use dd_proto::name::{AgentName, SiteName};
 use dd_proto::site::Site;
-use tokio::sync::{Notify, broadcast, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::actions::{Action, Left};
 use super::event::{Event, NotLoaded};
-use super::happened::Happened;
 use super::{
     AgentEvent, AgentView, Arrived, Attachment, AttachmentId, ClockAlarm, Counters, Hello, InHand,
     LeaseHeld, Measured, Released, SiteState, SiteView, Terms,
@@ -66,7 +65,6 @@ pub struct Handle {
     pub(super) inputs: mpsc::Sender<Input>,
     pub(super) agents: mpsc::Sender<(AttachmentId, AgentEvent)>,
     pub(super) ended: mpsc::UnboundedSender<AttachmentId>,
-    pub(super) watchers: broadcast::Sender<Happened>,
     pub(super) drain_ended: Arc<Notify>,
 }
 
@@ -126,11 +124,6 @@ impl Handle {
     /// limits how long that may take.
     pub async fn drain(&self) {
         let _ = self.ask(Ask::Drain).await;
-    }
-
-    /// What happens from now on. One that is too slow is told how many events it has lost.
-    pub fn subscribe(&self) -> broadcast::Receiver<Happened> {
-        self.watchers.subscribe()
     }
 
     /// The content of a delivery is not what was accepted: it is shown, and not tried again by itself.

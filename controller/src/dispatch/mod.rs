@@ -24,7 +24,6 @@ mod expiry;
 mod goes_on;
 mod hand;
 mod handle;
-mod happened;
 mod head;
 mod judge;
 mod kept;
@@ -72,7 +71,6 @@ pub(crate) use clock::Clock;
 #[cfg(test)]
 pub(crate) use event::Now;
 pub use handle::Handle;
-pub use happened::{Happened, What};
 pub use lease::{BEAT, LEASE};
 pub(crate) use measured::MICROS;
 pub use measured::Measured;

@@ -12,7 +12,6 @@ use jiff::Timestamp;
 
 use super::backoff::after_failure;
 use super::event::{Effect, Turn};
-use super::happened::{Watched, What};
 use super::judge::{accepted_all, accepted_some};
 use super::kept::Trust;
 use super::lease::{Freshness, Leased, Occupies};
@@ -52,10 +51,6 @@ impl State {
         };
         let attempt = last_attempt(agent, report, turn.now.wall);
         self.measured.attempted(attempt.outcome);
-        if self.watched == Watched::Yes {
-            let (delivery, attempt) = (report.lease.delivery.clone(), attempt.clone());
-            self.happened.push(What::Attempted { delivery, attempt });
-        }
         if report.outcome == Outcome::WrongHost {
             self.strays.refused(name, &attempt);
         }

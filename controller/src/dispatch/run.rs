@@ -16,10 +16,9 @@ use std::time::Duration;
 use dd_proto::id::DeliveryId;
 use dd_proto::name::{AgentName, SiteName};
 use dd_proto::site::Site;
-use jiff::Timestamp;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::actions::Asked;
@@ -29,7 +28,6 @@ use super::cache::{Cache, Cached};
 use super::clock::{Clock, MachineClock};
 use super::event::{By, Effect, Event, Now, Settle};
 use super::handle::{Ask, Handle, Input};
-use super::happened::{self, Happened, Watched, What};
 use super::release::{Token, Waiter};
 use super::settled::{self, Letter};
 use super::standing::Terms;
@@ -92,7 +90,6 @@ pub(crate) fn start_with<S: Backing, C: Clock>(
 ) -> (Handle, impl Future<Output = ()> + Send + 'static) {
     let (inputs_in, inputs) = mpsc::channel(INPUTS);
     let (ended_in, ended) = mpsc::unbounded_channel();
-    let watchers = broadcast::Sender::new(happened::BEHIND);
     let (events_in, events) = mpsc::channel(EVENTS);
     let drain_ended = Arc::new(Notify::new());
     let dispatch = Dispatch {
@@ -111,7 +108,6 @@ pub(crate) fn start_with<S: Backing, C: Clock>(
         inputs,
         events,
         ended,
-        watchers: watchers.clone(),
         drain_ended: drain_ended.clone(),
         drained: Vec::new(),
         done: JoinSet::new(),
@@ -130,7 +126,6 @@ pub(crate) fn start_with<S: Backing, C: Clock>(
         inputs: inputs_in,
         agents: events_in,
         ended: ended_in,
-        watchers,
         drain_ended,
     };
     (handle, dispatch.run())
@@ -167,7 +162,6 @@ pub(super) struct Dispatch<S, C> {
     pub(super) inputs: mpsc::Receiver<Input>,
     /// Streams that have ended: no more than there are.
     pub(super) ended: mpsc::UnboundedReceiver<AttachmentId>,
-    pub(super) watchers: broadcast::Sender<Happened>,
     pub(super) drain_ended: Arc<Notify>,
     /// Who waits until nothing is being handed over.
     pub(super) drained: Vec<oneshot::Sender<()>>,
@@ -251,26 +245,11 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
 
     pub(super) fn apply(&mut self, event: Event) {
         let now = self.now();
-        self.state.watched = match self.watchers.receiver_count() {
-            0 => Watched::No,
-            _ => Watched::Yes,
-        };
         self.state
             .apply(event, now, &mut self.rng, &mut self.effects);
-        for what in std::mem::take(&mut self.state.happened) {
-            self.tell(now.wall, what);
-        }
-    }
-
-    fn tell(&self, at: Timestamp, what: What) {
-        // Nobody may watch any more.
-        let _ = self.watchers.send(Happened { at, what });
-    }
-
-    /// What the core need not know is told from here.
-    fn tell_of(&self, what: impl FnOnce() -> What) {
-        if self.watchers.receiver_count() > 0 {
-            self.tell(self.now().wall, what());
+        for (site, phase) in self.state.moved.drain(..) {
+            let (state, why) = phase.words();
+            tracing::info!(target: "site", %site, state, why, "the site stands otherwise");
         }
     }
 
@@ -299,10 +278,6 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
             content,
         };
         self.cache.put(mail.waiting.delivery.clone(), cached);
-        self.tell_of(|| What::Accepted {
-            delivery: mail.waiting.delivery.clone(),
-            bytes: mail.waiting.bytes,
-        });
         self.apply(Event::Arrived(mail.waiting));
     }
 
@@ -444,14 +419,6 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
             self.state.measured.settled.observe_time(took);
         }
         let delivery = &settle.settlement.delivery;
-        self.tell_of(|| {
-            let reply = settle.evidence.results.first();
-            What::Settled {
-                delivery: delivery.clone(),
-                recipients: settle.settlement.recipients.clone(),
-                reply: reply.map(|it| it.reply.to_string()).unwrap_or_default(),
-            }
-        });
         if let Some(token) = settle.token
             && let Some(acting) = self.actions.get_mut(&token)
         {

@@ -107,6 +107,15 @@ impl Phase {
         }
     }
 
+    /// Whether people want to hear of it: not of each try, nor of mail that has a time of its own.
+    pub(super) fn is_news(self) -> bool {
+        match self {
+            Self::Flowing | Self::Held(_) => true,
+            Self::Waiting(why, _) => why != Why::Deferred,
+            Self::Idle | Self::Ready(_) | Self::Proving => false,
+        }
+    }
+
     pub(super) fn timer(self) -> Option<Duration> {
         match self {
             Self::Ready(at) | Self::Waiting(_, at) => Some(at),
@@ -226,6 +235,8 @@ pub(super) fn is_twice_broken(waiting: &Waiting) -> bool {
 pub(super) struct SiteQueue {
     pub(super) site: Arc<Site>,
     pub(super) phase: Phase,
+    /// What people were last told of it.
+    pub(super) told: (&'static str, Option<&'static str>),
     /// As it stands in the state's timers.
     pub(super) timer: Option<Duration>,
     pub(super) head: VecDeque<Waiting>,
@@ -288,6 +299,7 @@ impl SiteQueue {
         Self {
             site,
             phase: Phase::Idle,
+            told: Phase::Idle.words(),
             timer: None,
             head: VecDeque::new(),
             rest,

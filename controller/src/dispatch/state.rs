@@ -30,7 +30,6 @@ use super::barrier::{Barrier, Change, Knowledge};
 use super::event::{Effect, Event, Now, Question, Turn};
 use super::expiry::Walks;
 use super::hand::AskedFor;
-use super::happened::{Watched, What};
 use super::kept::Parked;
 use super::lease::{Generations, InHand, Occupies};
 use super::measured::Measured;
@@ -74,9 +73,8 @@ pub(crate) struct State {
     pub(super) clock: WallClock,
     /// The newest number of a read or a question.
     last_read: u64,
-    pub(super) watched: Watched,
-    /// For those who watch; taken out by the loop.
-    pub(super) happened: Vec<What>,
+    /// Sites of which people are told that they stand otherwise; taken out by the loop.
+    pub(super) moved: Vec<(SiteName, Phase)>,
     runs: Runs,
 }
 
@@ -122,8 +120,7 @@ impl State {
             strays: Strays::default(),
             clock: WallClock::new(now, memory, shortest_lifetime(&sites)),
             last_read: 0,
-            watched: Watched::No,
-            happened: Vec::new(),
+            moved: Vec::new(),
             runs: Runs::On,
         };
         for site in sites {
@@ -319,10 +316,9 @@ impl State {
         if let Some(timer) = queue.timer.take() {
             self.timers.remove(&(timer, name.clone()));
         }
-        if self.watched == Watched::Yes && queue.phase.words() != phase.words() {
-            let (state, why) = phase.words();
-            let site = name.clone();
-            self.happened.push(What::SiteMoved { site, state, why });
+        if phase.is_news() && queue.told != phase.words() {
+            queue.told = phase.words();
+            self.moved.push((name.clone(), phase));
         }
         queue.phase = phase;
         queue.spread = Spread::No;
