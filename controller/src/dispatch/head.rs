@@ -225,6 +225,12 @@ impl State {
         self.look(name, turn);
     }
 
+    /// Whether an agent is at it: what comes for it goes out soon.
+    pub(super) fn is_being_tried(&self, name: &SiteName) -> bool {
+        let queue = self.sites.get(name);
+        queue.is_some_and(|queue| matches!(queue.phase, Phase::Proving | Phase::Flowing))
+    }
+
     /// Whether it stands in its site's head.
     pub(super) fn will_assign(&self, delivery: &DeliveryId) -> bool {
         let queue = self.sites.get(&delivery.site);

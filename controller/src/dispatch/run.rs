@@ -277,8 +277,12 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
             envelope: mail.envelope,
             content,
         };
-        self.cache.put(mail.waiting.delivery.clone(), cached);
+        let delivery = mail.waiting.delivery.clone();
         self.apply(Event::Arrived(mail.waiting));
+        // What waits for a site that is not being tried is read when its turn comes.
+        if self.state.is_being_tried(&delivery.site) {
+            self.cache.put(delivery, cached);
+        }
     }
 
     fn number(&mut self) -> u64 {

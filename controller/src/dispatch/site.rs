@@ -378,10 +378,18 @@ impl SiteQueue {
         } else if self.seen >= Some(waiting.position) {
             // The store shows mail before its arrival is told: this may be in the head, in hand, or settled already.
             self.rest = Rest::More;
-        } else if self.keeps_head() && self.head.len() < HEAD && self.may_append(barrier) {
+        } else if self.keeps_head() && self.head.len() < self.room() && self.may_append(barrier) {
             self.head.push_back(waiting);
         } else {
             self.rest = Rest::More;
+        }
+    }
+
+    /// How many messages are of use in memory: of ten thousand sites that wait for an agent or a probe, a few each.
+    fn room(&self) -> usize {
+        match self.phase {
+            Phase::Flowing | Phase::Proving => HEAD,
+            _ => HEAD_OF_UNPROVED,
         }
     }
 
@@ -462,8 +470,8 @@ impl SiteQueue {
     /// How much a read asks for. What is in hand or in the head still stands at the front of the store's queue.
     pub(super) fn read_limit(&self) -> usize {
         let wanted = match self.phase {
-            Phase::Flowing => HEAD,
-            _ => HEAD_OF_UNPROVED,
+            Phase::Proving => HEAD_OF_UNPROVED,
+            _ => self.room(),
         };
         wanted + self.head.len() + usize::try_from(self.in_hand).unwrap_or(HEAD)
     }
