@@ -38,6 +38,7 @@ fn submission(
     };
     Ok(Submission {
         id: MessageId::new(1_700_000_000_000 + n, [7; 10]),
+        message_id: "".into(),
         envelope: Envelope {
             reverse_path: "sender@example.org".parse()?,
             body: Body::EightBitMime,

@@ -22,10 +22,9 @@ use dd_proto::site::Site;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 
-use crate::dispatch::{Arrived, Handle};
+use crate::dispatch::{Handle, Mail};
 use crate::dsn::notice::{Language, Notice, What};
 use crate::dsn::{Notifier, new_id};
-use crate::intake::accept::Content;
 use crate::registry::ends::{Known, Told};
 use crate::registry::issued::Issued;
 use crate::registry::shown::Shown;
@@ -226,19 +225,10 @@ impl Ends {
         let Some(submission) = self.notifier.notice_as(id, site, &notice, now) else {
             return Ok(());
         };
-        let envelope = Arc::new(submission.envelope.clone());
-        let content = match &submission.content {
-            Content::Inline(content) => Some(content.clone()),
-            Content::Spooled(_) => None,
-        };
+        let mail = Mail::of(&submission);
         let accepting = self.store.accept(submission).await;
         let waiting = accepting.map_err(|error| TellError::NotAccepted(error.to_string()))?;
-        let arrived = waiting.into_iter().map(|waiting| Arrived {
-            waiting,
-            envelope: Arc::clone(&envelope),
-            content: content.clone(),
-        });
-        self.dispatch.arrived(arrived.collect()).await;
+        self.dispatch.arrived(mail.arrived(waiting)).await;
         Ok(())
     }
 }

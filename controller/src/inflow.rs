@@ -10,8 +10,8 @@ use dd_proto::domain::Domain;
 use dd_proto::name::SiteName;
 use dd_proto::site::Site;
 
-use crate::dispatch::{Arrived, Handle};
-use crate::intake::accept::{AcceptError, Acceptor, Content, Submission};
+use crate::dispatch::{Handle, Mail};
+use crate::intake::accept::{AcceptError, Acceptor, Submission};
 use crate::intake::policy::{Directory, Space, Usage};
 use crate::metrics::Metrics;
 use crate::registry::{Completeness, Registry};
@@ -95,21 +95,12 @@ impl Acceptor for Entrance {
     type Spool = Spooled;
 
     async fn accept(&self, submission: Submission<Spooled>) -> Result<(), AcceptError> {
-        let envelope = Arc::new(submission.envelope.clone());
-        let content = match &submission.content {
-            Content::Inline(bytes) => Some(bytes.clone()),
-            Content::Spooled(_) => None,
-        };
+        let mail = Mail::of(&submission);
         let begun = stopwatch();
         let accepted = self.store.accept(submission).await?;
         self.metrics.synced.observe_time(begun.elapsed());
         self.metrics.accepted.inc();
-        let arrived = accepted.into_iter().map(|waiting| Arrived {
-            waiting,
-            envelope: envelope.clone(),
-            content: content.clone(),
-        });
-        self.dispatch.arrived(arrived.collect()).await;
+        self.dispatch.arrived(mail.arrived(accepted)).await;
         Ok(())
     }
 

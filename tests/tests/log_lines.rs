@@ -49,6 +49,31 @@ fn a_messages_life_is_an_accepted_line_and_a_settled_line_for_each_site() {
     insta::assert_snapshot!(text);
 }
 
+/// It lies in a file, and is not in memory when it is settled.
+#[test]
+fn a_large_message_is_named_like_any_other() {
+    let mut world = World::start();
+    let _home = world.home("home", &[]);
+    let mut shop = world.home("shop", &["--retry", "1h"]);
+    shop.stop();
+    let large = [message("large"), b"what it says\r\n".repeat(30_000)].concat();
+    let mut client = world.smtp();
+    let relayed = client.send("", "me@home.example", &large);
+    let removed = client.send("", "me@shop.example", &large);
+    settled(&mut world, &relayed, 1);
+    world.site_is("shop", "waiting");
+    let _ = world.ddadm().run(&["queue", "remove", &removed]).done();
+    settled(&mut world, &removed, 1);
+    for id in [relayed, removed] {
+        for line in world.controller().lines(&format!("id={id} ")) {
+            assert!(
+                line.contains("message_id=\"<large@elsewhere.example>\""),
+                "{line}"
+            );
+        }
+    }
+}
+
 /// Waits for so many lines that end a message's life at a site.
 fn settled(world: &mut World, id: &str, count: usize) {
     until(&format!("{count} last lines of {id}"), PATIENCE, || {

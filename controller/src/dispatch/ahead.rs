@@ -12,26 +12,25 @@
 //! Which deliveries come next ([`super::head`]); what became of those that cannot be read ([`super::judge`]).
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use bytes::Bytes;
 use dd_proto::envelope::Envelope;
 use dd_proto::id::DeliveryId;
 
-use super::backing::{Backing, NotRead, ReadOf};
-use super::cache::Cached;
+use super::backing::{Backing, NotRead};
 use super::clock::Clock;
 use super::event::{Assign, Event, NotLoaded};
 use super::lease::Freshness;
+use super::mail::{INLINE, Mail};
 use super::run::{Dispatch, Done};
 use super::settled;
 use super::{Assignment, Order};
-use crate::store::{Loaded, StoredContent};
+use crate::store::Loaded;
 
-/// Contents up to this ride in the assignment.
-pub(super) const INLINE: u64 = 64 * 1024;
 /// Deliveries read in one visit: the first shall not wait for many others where the disk is slow.
 const VISIT: usize = 16;
+
+/// What became of reading a delivery; None: it is settled.
+pub(super) type ReadOf = (DeliveryId, Result<Option<Mail>, NotRead>);
 
 /// Deliveries that are being read, each with the assignment that waits for it.
 #[derive(Debug, Default)]
@@ -60,10 +59,10 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
         if assign.waiting.in_doubt {
             settled::log_again(&assign.lease.delivery);
         }
-        let needs_content = assign.waiting.bytes <= INLINE;
+        let needs_content = assign.waiting.bytes <= INLINE as u64;
         match self.cache.look_up(&assign.lease.delivery) {
             Some(cached) if cached.content.is_some() || !needs_content => {
-                let assignment = assignment(&assign, &cached.envelope, cached.content.clone());
+                let assignment = assignment(&assign, cached);
                 self.send(assign.to, Order::Assign(assignment));
             }
             _ => {
@@ -89,27 +88,31 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
             .peekable();
         while wanted.peek().is_some() {
             let (store, few) = (self.store.clone(), wanted.by_ref().take(VISIT).collect());
-            self.done
-                .spawn(async move { Done::Read(store.load_all(few).await) });
+            self.done.spawn(async move {
+                let mut read = Vec::with_capacity(VISIT);
+                for (delivery, loaded) in store.load_all(few).await {
+                    read.push((delivery, in_memory(loaded).await));
+                }
+                Done::Read(read)
+            });
         }
     }
 
     pub(super) fn read(&mut self, read: Vec<ReadOf>) {
-        for (delivery, loaded) in read {
+        for (delivery, read) in read {
             match self.reads.under_way.remove(&delivery).flatten() {
-                Some(assign) => self.loaded(&assign, loaded),
-                None => self.keep_ahead(delivery, loaded),
+                Some(assign) => self.loaded(&assign, read),
+                None => self.keep_ahead(delivery, read),
             }
         }
     }
 
-    fn loaded(&mut self, assign: &Assign, loaded: Result<Option<Loaded>, NotRead>) {
+    fn loaded(&mut self, assign: &Assign, read: Result<Option<Mail>, NotRead>) {
         let lease = assign.lease.clone();
-        let why = match loaded {
-            Ok(Some(loaded)) => {
-                let cached = in_memory(loaded);
-                let order = assignment(assign, &cached.envelope, cached.content.clone());
-                self.cache.put(lease.delivery, cached);
+        let why = match read {
+            Ok(Some(mail)) => {
+                let order = assignment(assign, &mail);
+                self.cache.put(lease.delivery, mail);
                 return self.send(assign.to, Order::Assign(order));
             }
             Ok(None) => NotLoaded::Gone,
@@ -125,27 +128,24 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
     }
 
     /// It may have been settled, or given up, while it was being read. What cannot be read shows when it is assigned.
-    fn keep_ahead(&mut self, delivery: DeliveryId, loaded: Result<Option<Loaded>, NotRead>) {
-        if let Ok(Some(loaded)) = loaded
+    fn keep_ahead(&mut self, delivery: DeliveryId, read: Result<Option<Mail>, NotRead>) {
+        if let Ok(Some(mail)) = read
             && self.state.will_assign(&delivery)
         {
-            self.cache.put(delivery, in_memory(loaded));
+            self.cache.put(delivery, mail);
         }
     }
 }
 
-fn in_memory(loaded: Loaded) -> Cached {
-    Cached {
-        envelope: Arc::new(loaded.envelope),
-        content: match loaded.content {
-            StoredContent::Inline(content) if content.len() as u64 <= INLINE => Some(content),
-            StoredContent::Inline(_) | StoredContent::File(_) => None,
-        },
+async fn in_memory(loaded: Result<Option<Loaded>, NotRead>) -> Result<Option<Mail>, NotRead> {
+    match loaded? {
+        Some(loaded) => Ok(Some(Mail::read(loaded).await)),
+        None => Ok(None),
     }
 }
 
-fn assignment(assign: &Assign, envelope: &Envelope, content: Option<Bytes>) -> Assignment {
-    let mut envelope = envelope.clone();
+fn assignment(assign: &Assign, mail: &Mail) -> Assignment {
+    let mut envelope = Envelope::clone(&mail.envelope);
     let open = &assign.waiting.open;
     envelope
         .recipients
@@ -155,7 +155,7 @@ fn assignment(assign: &Assign, envelope: &Envelope, content: Option<Bytes>) -> A
         version: assign.version,
         envelope,
         bytes: assign.waiting.bytes,
-        content,
+        content: mail.content.clone(),
         in_doubt: assign.waiting.in_doubt,
         fresh: assign.freshness == Freshness::Fresh,
     }

@@ -4,27 +4,20 @@
 //! Bounded in bytes; the oldest goes first. Losing an entry costs a read, nothing else. What is settled is not kept.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Arc;
 
 use bytes::Bytes;
-use dd_proto::envelope::Envelope;
 use dd_proto::id::DeliveryId;
+
+use super::mail::Mail;
 
 /// What an entry takes beside its content: names, paths, places in tables.
 const ENTRY: usize = 512;
 /// So many names of what is gone are not worth tidying up.
 const SLACK: usize = 1024;
 
-#[derive(Debug, Clone)]
-pub(super) struct Cached {
-    pub(super) envelope: Arc<Envelope>,
-    /// None: not in memory.
-    pub(super) content: Option<Bytes>,
-}
-
 #[derive(Debug)]
 pub(super) struct Cache {
-    entries: HashMap<DeliveryId, Cached>,
+    entries: HashMap<DeliveryId, Mail>,
     /// In the order in which they came; may name what is gone, but not more of that than of what is there.
     order: VecDeque<DeliveryId>,
     bytes: usize,
@@ -41,9 +34,9 @@ impl Cache {
         }
     }
 
-    pub(super) fn put(&mut self, delivery: DeliveryId, cached: Cached) {
-        self.bytes += size(&cached);
-        if let Some(before) = self.entries.insert(delivery.clone(), cached) {
+    pub(super) fn put(&mut self, delivery: DeliveryId, mail: Mail) {
+        self.bytes += size(&mail);
+        if let Some(before) = self.entries.insert(delivery.clone(), mail) {
             self.bytes -= size(&before);
         } else {
             self.order.push_back(delivery);
@@ -61,26 +54,28 @@ impl Cache {
         }
     }
 
-    pub(super) fn look_up(&self, delivery: &DeliveryId) -> Option<&Cached> {
+    pub(super) fn look_up(&self, delivery: &DeliveryId) -> Option<&Mail> {
         self.entries.get(delivery)
     }
 
-    pub(super) fn take(&mut self, delivery: &DeliveryId) -> Option<Cached> {
-        let cached = self.entries.remove(delivery)?;
-        self.bytes -= size(&cached);
-        Some(cached)
+    pub(super) fn take(&mut self, delivery: &DeliveryId) -> Option<Mail> {
+        let mail = self.entries.remove(delivery)?;
+        self.bytes -= size(&mail);
+        Some(mail)
     }
 }
 
-fn size(cached: &Cached) -> usize {
-    let recipients = cached.envelope.recipients.len() * 128;
-    ENTRY + recipients + cached.content.as_ref().map_or(0, Bytes::len)
+fn size(mail: &Mail) -> usize {
+    let recipients = mail.envelope.recipients.len() * 128;
+    ENTRY + recipients + mail.content.as_ref().map_or(0, Bytes::len)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dd_proto::envelope::{Body, Encoding};
+    use std::sync::Arc;
+
+    use dd_proto::envelope::{Body, Encoding, Envelope};
     use dd_proto::id::MessageId;
 
     fn delivery(n: u8) -> DeliveryId {
@@ -90,7 +85,7 @@ mod tests {
         }
     }
 
-    fn cached(bytes: usize) -> Cached {
+    fn mail(bytes: usize) -> Mail {
         let envelope = Envelope {
             reverse_path: "".parse().unwrap(),
             body: Body::SevenBit,
@@ -99,8 +94,9 @@ mod tests {
             envid: None,
             recipients: Vec::new(),
         };
-        Cached {
+        Mail {
             envelope: Arc::new(envelope),
+            message_id: "".into(),
             content: Some(vec![0; bytes].into()),
         }
     }
@@ -109,7 +105,7 @@ mod tests {
     fn the_oldest_goes_when_it_is_full() {
         let mut cache = Cache::new(3100);
         for n in 0..3 {
-            cache.put(delivery(n), cached(1000));
+            cache.put(delivery(n), mail(1000));
         }
         assert!(cache.look_up(&delivery(0)).is_none());
         assert!(cache.look_up(&delivery(2)).is_some());
@@ -121,9 +117,9 @@ mod tests {
     #[test]
     fn what_came_and_went_is_forgotten_although_an_old_one_stays() {
         let mut cache = Cache::new(1 << 20);
-        cache.put(delivery(0), cached(1000));
+        cache.put(delivery(0), mail(1000));
         for _ in 0..10 * SLACK {
-            cache.put(delivery(1), cached(1000));
+            cache.put(delivery(1), mail(1000));
             cache.take(&delivery(1));
         }
         assert!(cache.look_up(&delivery(0)).is_some());

@@ -11,10 +11,10 @@ use dd_proto::name::SiteName;
 use jiff::Timestamp;
 
 use super::agents::Attached;
-use super::ahead::INLINE;
 use super::backoff::{later, until};
 use super::event::{Effect, Turn};
 use super::kept::{PARKED, Trust, is_parked};
+use super::mail::INLINE;
 use super::site::{
     Again, HEAD, LastRead, Line, OldPlan, Pass, Phase, Progress, Queued, Reading, Rest, SWEEP,
     Seems, SiteQueue, Spread, Sweep, Why, is_twice_broken,
@@ -185,7 +185,7 @@ impl State {
         };
         if queue.phase == Phase::Flowing && useful > 0 {
             let new = queue.head.range(queue.head.len() - useful..);
-            let inline = new.filter(|waiting| waiting.bytes <= INLINE);
+            let inline = new.filter(|waiting| waiting.bytes <= INLINE as u64);
             let deliveries = inline.map(|waiting| waiting.delivery.clone()).collect();
             turn.effect(Effect::ReadAhead(deliveries));
         }

@@ -28,6 +28,7 @@ mod head;
 mod judge;
 mod kept;
 mod lease;
+mod mail;
 mod measured;
 mod moves;
 mod notify;
@@ -72,6 +73,7 @@ pub(crate) use clock::Clock;
 pub(crate) use event::Now;
 pub use handle::Handle;
 pub use lease::{BEAT, LEASE};
+pub use mail::Mail;
 pub(crate) use measured::MICROS;
 pub use measured::Measured;
 pub use remembered::clock_at_start;
@@ -217,12 +219,11 @@ pub struct Assignment {
     pub fresh: bool,
 }
 
-/// A message that has just become durable, with what is already in memory.
+/// A delivery that has just become durable, with what is already in memory.
 #[derive(Debug, Clone)]
 pub struct Arrived {
     pub waiting: Waiting,
-    pub envelope: Arc<Envelope>,
-    pub content: Option<Bytes>,
+    pub mail: Mail,
 }
 
 /// What a release came to.

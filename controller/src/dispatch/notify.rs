@@ -13,7 +13,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dd_proto::envelope::Envelope;
 use dd_proto::id::{DeliveryId, MessageId};
 use dd_proto::report::{RecipientResult, Told};
 use dd_proto::site::Site;
@@ -21,14 +20,12 @@ use tokio::sync::watch;
 
 use super::Arrived;
 use super::backing::Backing;
-use super::cache::Cached;
 use super::event::{By, Now, Settle, Warn};
+use super::mail::Mail;
 use super::run::Done;
-use super::settled::Letter;
 use crate::dsn::notice::{self, Language, Notice};
 use crate::dsn::whether::{self, Fate, What};
 use crate::dsn::{About, MAX_RETURNED, Moment, Notifier};
-use crate::intake::accept::Content;
 use crate::store::{Note, Notification, Owing, Settled, StoredContent, Waiting};
 
 /// What it takes to write to somebody.
@@ -45,13 +42,13 @@ pub(super) struct Pen<S> {
 #[derive(Debug)]
 pub(super) struct Pending<T> {
     pub(super) what: T,
-    pub(super) cached: Option<Cached>,
+    pub(super) cached: Option<Mail>,
     pub(super) random: [u8; 10],
 }
 
 /// What is known of a message.
-enum Mail {
-    Known(Cached),
+enum Found {
+    Mail(Mail),
     /// It is settled already.
     Gone,
     Unreadable,
@@ -70,28 +67,28 @@ impl<S: Backing> Pen<S> {
         {
             let delivery = what.settlement.delivery.clone();
             // After the settlement nobody could be asked any more.
-            let mail = self.mail(&delivery, cached).await;
+            let found = self.find(&delivery, cached).await;
             let mut dsn = None;
-            let letter = match &mail {
-                Mail::Known(cached) => {
+            match &found {
+                Found::Mail(mail) => {
                     let fates = fates(&what);
                     let (arrived, peer) = (self.arrived(what.evidence.waited), peer(&what));
                     dsn = self
-                        .report(&delivery, cached, &fates, arrived, peer, random)
+                        .report(&delivery, mail, &fates, arrived, peer, random)
                         .await;
-                    Letter::new(&cached.envelope, cached.content.as_deref())
                 }
-                Mail::Gone => Letter::default(),
-                Mail::Unreadable => {
-                    give_up_nothing(&mut what);
-                    Letter::default()
-                }
-            };
+                Found::Gone => {}
+                Found::Unreadable => give_up_nothing(&mut what),
+            }
             owing.push(Owing {
                 what: what.settlement.clone(),
                 dsn,
             });
-            batch.push((what, letter));
+            let mail = match found {
+                Found::Mail(mail) => Some(mail),
+                Found::Gone | Found::Unreadable => None,
+            };
+            batch.push((what, mail));
         }
         let dsns = notifications(&owing);
         match self.store.settle(owing).await {
@@ -110,14 +107,14 @@ impl<S: Backing> Pen<S> {
         } in warns
         {
             let delivery = warn.note.delivery.clone();
-            let dsn = match self.mail(&delivery, cached).await {
-                Mail::Known(cached) => {
+            let dsn = match self.find(&delivery, cached).await {
+                Found::Mail(mail) => {
                     let fates = late(&warn);
                     let arrived = self.arrived(warn.waited);
-                    self.report(&delivery, &cached, &fates, arrived, None, random)
+                    self.report(&delivery, &mail, &fates, arrived, None, random)
                         .await
                 }
-                Mail::Gone | Mail::Unreadable => None,
+                Found::Gone | Found::Unreadable => None,
             };
             owing.push(Owing {
                 what: warn.note,
@@ -160,39 +157,23 @@ impl<S: Backing> Pen<S> {
         let Some(submission) = notice else {
             return Done::Nothing;
         };
-        let envelope = Arc::new(submission.envelope.clone());
-        let content = match &submission.content {
-            Content::Inline(content) => Some(content.clone()),
-            Content::Spooled(_) => None,
-        };
+        let mail = Mail::of(&submission);
         match self.store.accept(submission).await {
-            Ok(waiting) => Done::Arrived(
-                waiting
-                    .into_iter()
-                    .map(|waiting| Arrived {
-                        waiting,
-                        envelope: Arc::clone(&envelope),
-                        content: content.clone(),
-                    })
-                    .collect(),
-            ),
+            Ok(waiting) => Done::Arrived(mail.arrived(waiting)),
             Err(error) => Done::StoreFailed(error),
         }
     }
 
-    async fn mail(&self, delivery: &DeliveryId, cached: Option<Cached>) -> Mail {
-        if let Some(cached) = cached {
-            return Mail::Known(cached);
+    async fn find(&self, delivery: &DeliveryId, cached: Option<Mail>) -> Found {
+        if let Some(mail) = cached {
+            return Found::Mail(mail);
         }
         match self.store.load(delivery.clone()).await {
-            Ok(Some(loaded)) => Mail::Known(Cached {
-                envelope: Arc::new(loaded.envelope),
-                content: beginning(loaded.content).await.ok(),
-            }),
-            Ok(None) => Mail::Gone,
+            Ok(Some(loaded)) => Found::Mail(Mail::read(loaded).await),
+            Ok(None) => Found::Gone,
             Err(error) => {
                 tracing::error!(%error, %delivery, "cannot be read: nobody can be told what becomes of it");
-                Mail::Unreadable
+                Found::Unreadable
             }
         }
     }
@@ -200,7 +181,7 @@ impl<S: Backing> Pen<S> {
     async fn report(
         &self,
         delivery: &DeliveryId,
-        mail: &Cached,
+        mail: &Mail,
         fates: &[Fate],
         arrived: jiff::Timestamp,
         peer: Option<&str>,
@@ -227,8 +208,8 @@ impl<S: Backing> Pen<S> {
     }
 
     /// Its beginning, and how long it is in all; empty where it cannot be read.
-    async fn content(&self, delivery: &DeliveryId, mail: &Cached) -> (Bytes, u64) {
-        if let Some(content) = mail.content.clone().filter(|it| it.len() <= MAX_RETURNED) {
+    async fn content(&self, delivery: &DeliveryId, mail: &Mail) -> (Bytes, u64) {
+        if let Some(content) = mail.content.clone() {
             let bytes = content.len() as u64;
             return (content, bytes);
         }
@@ -311,29 +292,18 @@ fn peer(settle: &Settle) -> Option<&str> {
     }
 }
 
-type Dsn = (Arc<Envelope>, Bytes);
-
-fn notifications<T>(owing: &[Owing<T>]) -> Vec<(MessageId, Dsn)> {
+fn notifications<T>(owing: &[Owing<T>]) -> Vec<(MessageId, Mail)> {
     let dsns = owing.iter().filter_map(|it| it.dsn.as_ref());
-    dsns.map(|dsn| {
-        (
-            dsn.id,
-            (Arc::new(dsn.envelope.clone()), dsn.content.clone()),
-        )
-    })
-    .collect()
+    dsns.map(|dsn| (dsn.id, Mail::ours(dsn))).collect()
 }
 
 /// They go out like mail that has just come in.
-fn arrivals(waiting: Vec<Waiting>, dsns: &[(MessageId, Dsn)]) -> Vec<Arrived> {
+fn arrivals(waiting: Vec<Waiting>, dsns: &[(MessageId, Mail)]) -> Vec<Arrived> {
     let arrived = |waiting: Waiting| {
         let mut dsns = dsns.iter();
-        let (_, (envelope, content)) = dsns.find(|(id, _)| *id == waiting.delivery.message)?;
-        Some(Arrived {
-            waiting,
-            envelope: Arc::clone(envelope),
-            content: Some(content.clone()),
-        })
+        let (_, mail) = dsns.find(|(id, _)| *id == waiting.delivery.message)?;
+        let mail = mail.clone();
+        Some(Arrived { waiting, mail })
     };
     waiting.into_iter().filter_map(arrived).collect()
 }

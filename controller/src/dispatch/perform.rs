@@ -16,9 +16,9 @@ use tokio::sync::watch;
 
 use super::actions::Asked;
 use super::backing::Backing;
-use super::cache::Cached;
 use super::clock::Clock;
 use super::event::{Effect, Event, Settle, Warn};
+use super::mail::Mail;
 use super::notify::{Pen, Pending};
 use super::release::Token;
 use super::run::{Dispatch, Done};
@@ -64,7 +64,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
     }
 
     /// With what is in memory of its message.
-    fn pending<T>(&mut self, what: T, cached: Option<Cached>) -> Pending<T> {
+    fn pending<T>(&mut self, what: T, cached: Option<Mail>) -> Pending<T> {
         Pending {
             what,
             cached,

@@ -22,14 +22,15 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::actions::Asked;
-use super::ahead::{INLINE, Reads};
-use super::backing::{Backing, ReadOf, StoreFailed};
-use super::cache::{Cache, Cached};
+use super::ahead::{ReadOf, Reads};
+use super::backing::{Backing, StoreFailed};
+use super::cache::Cache;
 use super::clock::{Clock, MachineClock};
 use super::event::{By, Effect, Event, Now, Settle};
 use super::handle::{Ask, Handle, Input};
+use super::mail::Mail;
 use super::release::{Token, Waiter};
-use super::settled::{self, Letter};
+use super::settled;
 use super::standing::Terms;
 use super::state::State;
 use super::{
@@ -133,8 +134,8 @@ pub(crate) fn start_with<S: Backing, C: Clock>(
 
 /// What came of an effect.
 pub(super) enum Done {
-    /// Durable; the letters for their log lines.
-    Settled(Vec<(Settle, Letter)>, Vec<Arrived>),
+    /// Durable; each with its message, where it can be read, for the log line.
+    Settled(Vec<(Settle, Option<Mail>)>, Vec<Arrived>),
     Noted(Vec<DeliveryId>, Vec<Arrived>),
     /// Mail of our own.
     Arrived(Vec<Arrived>),
@@ -255,7 +256,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
 
     fn input(&mut self, input: Input) {
         match input {
-            Input::Arrived(mail) => self.all_arrived(mail),
+            Input::Arrived(arrived) => self.all_arrived(arrived),
             Input::SiteChanged(site) => {
                 let waiting = self.store.count(&site.name).messages;
                 self.apply(Event::SiteChanged { site, waiting });
@@ -265,23 +266,19 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
         }
     }
 
-    fn all_arrived(&mut self, mail: Vec<Arrived>) {
-        for mail in mail {
-            self.arrived(mail);
+    fn all_arrived(&mut self, arrived: Vec<Arrived>) {
+        for arrived in arrived {
+            self.arrived(arrived);
         }
     }
 
-    fn arrived(&mut self, mail: Arrived) {
-        let content = mail.content.filter(|_| mail.waiting.bytes <= INLINE);
-        let cached = Cached {
-            envelope: mail.envelope,
-            content,
-        };
-        let delivery = mail.waiting.delivery.clone();
-        self.apply(Event::Arrived(mail.waiting));
+    fn arrived(&mut self, arrived: Arrived) {
+        let Arrived { waiting, mail } = arrived;
+        let delivery = waiting.delivery.clone();
+        self.apply(Event::Arrived(waiting));
         // What waits for a site that is not being tried is read when its turn comes.
         if self.state.is_being_tried(&delivery.site) {
-            self.cache.put(delivery, cached);
+            self.cache.put(delivery, mail);
         }
     }
 
@@ -392,8 +389,8 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
     fn take(&mut self, done: Result<Done, tokio::task::JoinError>) {
         match done {
             Ok(Done::Settled(batch, arrived)) => {
-                for (settle, letter) in batch {
-                    self.settled(&settle, &letter);
+                for (settle, mail) in batch {
+                    self.settled(&settle, mail.as_ref());
                 }
                 self.all_arrived(arrived);
             }
@@ -416,8 +413,8 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
         }
     }
 
-    fn settled(&mut self, settle: &Settle, letter: &Letter) {
-        settled::log(settle, letter, &self.notifier);
+    fn settled(&mut self, settle: &Settle, mail: Option<&Mail>) {
+        settled::log(settle, mail, &self.notifier);
         if let By::Site { told, .. } = settle.evidence.by {
             let took = self.now().monotonic.saturating_sub(told);
             self.state.measured.settled.observe_time(took);

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use super::simulation::site;
 use super::{
-    AgentEvent, Arrived, Assignment, Attachment, ClockMemory, Handle, Hello, Order, Released,
+    AgentEvent, Arrived, Assignment, Attachment, ClockMemory, Handle, Hello, Mail, Order, Released,
     Settings,
 };
 use crate::config::Smarthost;
@@ -67,6 +67,11 @@ impl World {
     }
 
     async fn accept_from(&self, sender: &str, n: u64) -> Arrived {
+        let content = Bytes::from_static(b"Message-ID: <x@y>\r\n\r\nhello\r\n");
+        self.accept_content(sender, n, content).await
+    }
+
+    async fn accept_content(&self, sender: &str, n: u64, content: Bytes) -> Arrived {
         let recipient = Recipient {
             number: RecipientNumber(0),
             path: "a@example.org".parse().unwrap(),
@@ -81,20 +86,17 @@ impl World {
             envid: None,
             recipients: vec![recipient],
         };
-        let content = Bytes::from_static(b"Message-ID: <x@y>\r\n\r\nhello\r\n");
         let submission = Submission {
             id: MessageId::new(n, [0; 10]),
-            envelope: envelope.clone(),
+            envelope,
+            message_id: "<x@y>".into(),
             deliveries: vec![(site(0).name, vec![RecipientNumber(0)])],
-            content: Content::Inline(content.clone()),
+            content: Content::Inline(content),
             arrived: Timestamp::UNIX_EPOCH,
         };
-        let waiting = self.store.accept(submission).await.unwrap().remove(0);
-        Arrived {
-            waiting,
-            envelope: Arc::new(envelope),
-            content: Some(content),
-        }
+        let mail = Mail::of(&submission);
+        let waiting = self.store.accept(submission).await.unwrap();
+        mail.arrived(waiting).remove(0)
     }
 
     async fn attach(&self) -> Attachment {
@@ -205,7 +207,7 @@ async fn mail_that_is_not_in_memory_is_read_and_a_removed_one_is_gone() {
     let mut agent = world.attach().await;
     let assigned = assignment(&mut agent).await;
     assert_eq!(assigned.lease.delivery, first.waiting.delivery);
-    assert_eq!(assigned.content, first.content);
+    assert_eq!(assigned.content, first.mail.content);
     assert!(assigned.fresh);
     let refused = world.handle.remove(vec![first.waiting.delivery]).await;
     assert!(refused.is_err());
@@ -239,6 +241,30 @@ async fn a_5yz_is_settled_together_with_its_report_which_then_goes_out() {
     while !matches!(next(&mut agent).await, Order::Acknowledged(lease) if lease == report.lease) {}
     let (left, _) = world.store.list(None, None, 10).await.unwrap();
     assert_eq!(left, []);
+}
+
+/// It is read again for its report: a part of it must not go back as if that were all.
+#[tokio::test]
+async fn of_a_message_too_large_to_return_its_sender_gets_the_header() {
+    let world = world().await;
+    let mut agent = world.attach().await;
+    let content = [
+        &b"Message-ID: <x@y>\r\n\r\n"[..],
+        &b"hello\r\n".repeat(10_000),
+    ]
+    .concat();
+    let sender = "sender@elsewhere.example";
+    let mail = world.accept_content(sender, 1, content.into()).await;
+    let failed = world.handle.fail(vec![mail.waiting.delivery]).await;
+    assert_eq!(failed, Ok(1));
+    let report = assignment(&mut agent).await.content.unwrap();
+    let text = String::from_utf8(report.to_vec()).unwrap();
+    assert!(text.contains("Message-ID: <x@y>"), "{text}");
+    assert!(
+        !text.contains("hello"),
+        "a part of it: {} bytes",
+        text.len()
+    );
 }
 
 #[tokio::test]

@@ -1,38 +1,15 @@
 //! The second log line of a message's life: one for each site, when its settlement is durable.
 
-use dd_proto::envelope::Envelope;
-use dd_proto::id::{DeliveryId, RecipientNumber};
+use dd_proto::id::DeliveryId;
 use dd_proto::report::Delays;
 
 use super::event::{By, Evidence, Settle};
+use super::mail::Mail;
 use crate::dsn::{Notifier, smarthost};
-use crate::intake::header::HeaderScan;
 use crate::store::Settled;
 
-/// What the line says about the message itself.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Letter {
-    message_id: String,
-    reverse_path: String,
-    recipients: Vec<(RecipientNumber, String)>,
-}
-
-impl Letter {
-    pub(super) fn new(envelope: &Envelope, content: Option<&[u8]>) -> Self {
-        let mut scan = HeaderScan::default();
-        scan.feed(content.unwrap_or_default());
-        let recipients = envelope.recipients.iter();
-        Self {
-            message_id: scan.message_id().to_owned(),
-            reverse_path: envelope.reverse_path.as_str().to_owned(),
-            recipients: recipients
-                .map(|recipient| (recipient.number, recipient.path.as_str().to_owned()))
-                .collect(),
-        }
-    }
-}
-
-pub(super) fn log(settle: &Settle, letter: &Letter, notifier: &Notifier) {
+/// `mail`: None where it cannot be read.
+pub(super) fn log(settle: &Settle, mail: Option<&Mail>, notifier: &Notifier) {
     let evidence = &settle.evidence;
     let reply = evidence.results.first().map(|it| match it.reply.code {
         // The site gave none.
@@ -41,7 +18,9 @@ pub(super) fn log(settle: &Settle, letter: &Letter, notifier: &Notifier) {
     });
     let reply = reply.unwrap_or_default();
     let delivery = &settle.settlement.delivery;
-    let (recipients, what) = (paths(settle, letter), what(settle));
+    let message_id = mail.map_or("", |mail| &mail.message_id);
+    let reverse_path = mail.map_or("", |mail| mail.envelope.reverse_path.as_str());
+    let (recipients, what) = (paths(settle, mail), what(settle));
     match &evidence.by {
         By::Site {
             agent,
@@ -51,8 +30,8 @@ pub(super) fn log(settle: &Settle, letter: &Letter, notifier: &Notifier) {
         } => tracing::info!(
             target: "mail",
             id = %delivery.message,
-            message_id = letter.message_id,
-            reverse_path = letter.reverse_path,
+            message_id,
+            reverse_path,
             recipients,
             site = %delivery.site,
             agent = %agent,
@@ -65,8 +44,8 @@ pub(super) fn log(settle: &Settle, letter: &Letter, notifier: &Notifier) {
         By::Lifetime | By::Operator => tracing::info!(
             target: "mail",
             id = %delivery.message,
-            message_id = letter.message_id,
-            reverse_path = letter.reverse_path,
+            message_id,
+            reverse_path,
             recipients,
             site = %delivery.site,
             reply,
@@ -108,14 +87,12 @@ pub(super) fn log_again(delivery: &DeliveryId) {
     );
 }
 
-fn paths(settle: &Settle, letter: &Letter) -> String {
+fn paths(settle: &Settle, mail: Option<&Mail>) -> String {
     let settled = &settle.settlement.recipients;
     let is_settled = |number| settled.iter().any(|(settled, _)| *settled == number);
-    let paths = letter
-        .recipients
-        .iter()
-        .filter(|(number, _)| is_settled(*number));
-    let paths: Vec<&str> = paths.map(|(_, path)| path.as_str()).collect();
+    let recipients = mail.into_iter().flat_map(|mail| &mail.envelope.recipients);
+    let settled = recipients.filter(|recipient| is_settled(recipient.number));
+    let paths: Vec<&str> = settled.map(|recipient| recipient.path.as_str()).collect();
     paths.join(",")
 }
 

@@ -40,6 +40,7 @@ use dd_proto::site::Site;
 use jiff::Timestamp;
 
 use crate::intake::accept::{Content, Submission};
+use crate::intake::header;
 use crate::intake::policy::Space;
 use crate::store::{Notification, Spooled};
 use cap::Cap;
@@ -194,6 +195,7 @@ impl Notifier {
         Some(Submission {
             id,
             envelope: addressed(contact, &composed),
+            message_id: header::message_id(&composed.content).into(),
             deliveries: vec![(smarthost::name(), vec![RecipientNumber(0)])],
             content: Content::Inline(composed.content.into()),
             arrived: now,

@@ -26,7 +26,7 @@ use mail_builder::mime::{BodyPart, MimePart};
 
 use super::whether::{Action, Entry};
 use super::{fields, words};
-use crate::intake::header::HeaderScan;
+use crate::intake::header;
 use crate::intake::policy::Space;
 
 /// A larger content is not returned, only its header.
@@ -270,10 +270,8 @@ pub(super) fn date(at: Timestamp) -> String {
 
 /// The Message-ID of the message, if it is one that can stand in a field of ours.
 fn message_id(content: &[u8]) -> Option<String> {
-    let mut scan = HeaderScan::default();
-    scan.feed(content);
-    let id = scan.message_id();
+    let id = header::message_id(content);
     let inner = id.strip_prefix('<')?.strip_suffix('>')?;
     let sound = |b: u8| b.is_ascii_graphic() && !matches!(b, b'<' | b'>');
-    inner.bytes().all(sound).then(|| id.to_owned())
+    inner.bytes().all(sound).then_some(id)
 }

@@ -1,6 +1,7 @@
 //! The door to the store: what intake hands over, and what it is told.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use dd_proto::envelope::Envelope;
@@ -14,6 +15,8 @@ pub struct Submission<S> {
     pub id: MessageId,
     /// Its recipients are numbered from zero in their order.
     pub envelope: Envelope,
+    /// For the log: printable and bounded; empty if there is none.
+    pub message_id: Arc<str>,
     /// Every recipient is in exactly one of them.
     pub deliveries: Vec<(SiteName, Vec<RecipientNumber>)>,
     pub content: Content<S>,

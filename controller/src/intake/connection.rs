@@ -270,6 +270,7 @@ async fn submit<A: Acceptor>(
     let submission = Submission {
         id: letter.id,
         envelope: letter.sorted.envelope,
+        message_id: letter.message_id,
         deliveries: letter.sorted.deliveries,
         content,
         arrived: letter.arrived,
@@ -282,7 +283,7 @@ async fn submit<A: Acceptor>(
 /// The first of the two log lines of a message's life.
 struct Accepted {
     id: String,
-    message_id: String,
+    message_id: Arc<str>,
     reverse_path: String,
     recipients: String,
     sites: String,
@@ -319,7 +320,7 @@ impl Accepted {
         tracing::info!(
             target: "mail",
             id = %self.id,
-            message_id = self.message_id,
+            message_id = &*self.message_id,
             reverse_path = self.reverse_path,
             recipients = self.recipients,
             sites = %self.sites,

@@ -77,6 +77,13 @@ impl HeaderScan {
     }
 }
 
+/// The Message-ID of a content, or of its beginning; empty if there is none.
+pub fn message_id(content: &[u8]) -> String {
+    let mut scan = HeaderScan::default();
+    scan.feed(content);
+    scan.message_id
+}
+
 fn memchr(byte: u8, bytes: &[u8]) -> Option<usize> {
     bytes.iter().position(|&b| b == byte)
 }

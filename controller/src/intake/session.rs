@@ -95,7 +95,7 @@ pub struct Letter {
     pub id: MessageId,
     pub sorted: Sorted,
     /// Printable and bounded; empty if there is none.
-    pub message_id: String,
+    pub message_id: Arc<str>,
     pub arrived: Timestamp,
 }
 
@@ -512,7 +512,7 @@ impl Session {
         let letter = Letter {
             id,
             sorted: transaction.sort(|site| incoming.refusal_by(site).is_none()),
-            message_id: incoming.message_id().to_owned(),
+            message_id: incoming.message_id().into(),
             arrived: self.now,
         };
         self.state = State::AwaitAccept { id, refused };

@@ -25,7 +25,7 @@ use super::ledger::Ledger;
 use super::senders::Smarthost;
 use crate::dispatch::simulation::agent::{Behaviour, FakeAgent};
 use crate::dispatch::simulation::site;
-use crate::dispatch::{Arrived, Drain, Terms};
+use crate::dispatch::{Drain, Mail, Terms};
 use crate::dsn;
 use crate::intake::accept::{Content, Submission};
 use crate::store::local::disk::memory::{Fault, MemoryDisk};
@@ -331,7 +331,7 @@ impl World {
         }
         self.submitted += 1;
         let submission = self.submission();
-        let envelope = Arc::new(submission.envelope.clone());
+        let mail = Mail::of(&submission);
         let mut entries = self.ledger.entries();
         entries
             .senders
@@ -346,19 +346,13 @@ impl World {
             let Ok(accepted) = accepted else {
                 return;
             };
-            let arrived = accepted.into_iter().map(|waiting| {
+            for waiting in &accepted {
                 let mut entries = ledger.entries();
                 for number in &waiting.open {
                     entries.acknowledged((waiting.delivery.clone(), *number));
                 }
-                Arrived {
-                    waiting,
-                    envelope: Arc::clone(&envelope),
-                    content: None,
-                }
-            });
-            let arrived: Vec<Arrived> = arrived.collect();
-            handle.arrived(arrived).await;
+            }
+            handle.arrived(mail.arrived(accepted)).await;
         });
     }
 
@@ -389,6 +383,7 @@ impl World {
         }
         Submission {
             id: MessageId::new(self.submitted, [0; 10]),
+            message_id: "".into(),
             envelope: Envelope {
                 reverse_path,
                 body: Body::SevenBit,

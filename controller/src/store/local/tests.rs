@@ -123,6 +123,7 @@ pub(super) fn submission(n: u8, sites: &[&str], content: Content<Spooled>) -> Su
     let count = u16::try_from(sites.len()).unwrap();
     Submission {
         id: id(n),
+        message_id: "".into(),
         envelope: Envelope {
             reverse_path: ReversePath::Mailbox("Sender@example.org".parse().unwrap()),
             body: Body::EightBitMime,
