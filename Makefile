@@ -42,7 +42,9 @@ bench: deps bins
 power-cut: bins
 	$(CARGO) run --quiet --release --bin dd-power-cut --locked -- $(ARGS)
 
-test: deps check bins
+# Built together, the programs and the tests share what they depend on.
+test: deps check
+	$(CARGO) build --release --workspace --all-targets --locked
 	$(CARGO) test --release --workspace --locked
 
 # What the tests need besides Rust and a C compiler, all from Debian: real mail servers, what the example agent in Python

@@ -259,7 +259,7 @@ pub async fn settle(
             session: id,
             outcome: ended.outcome,
             detail,
-            observed: live.observed.clone(),
+            observed: live.in_short(),
             recipients: ended.recipients,
             dot_sent: ended.dot_sent,
             reply: ended.reply,

@@ -37,7 +37,7 @@ enum Stream {
 pub struct Live {
     pub wire: Wire,
     pub session: Established,
-    /// What was seen, as reports tell it: made once, for it takes a certificate apart.
+    /// What was seen, as it is told with the proof: made once, for it takes a certificate apart.
     pub observed: Observed,
     /// A handoff is under way, or just was.
     pub slot: Option<OwnedSemaphorePermit>,
@@ -201,6 +201,19 @@ async fn handshake(
 }
 
 impl Live {
+    /// What reports tell of it, for the rest was told with the proof.
+    pub fn in_short(&self) -> Observed {
+        let Observed {
+            peer, local, proof, ..
+        } = &self.observed;
+        Observed {
+            peer: peer.clone(),
+            local: local.clone(),
+            proof: proof.clone(),
+            ..Observed::default()
+        }
+    }
+
     /// Says goodbye, where that cannot be taken for content; whether it is heard does not matter.
     pub async fn quit(mut self) {
         if self.session.is_ahead() {

@@ -87,6 +87,15 @@ fn who_answered_is_shown_with_the_certificate_it_had() {
         "{shown}"
     );
     assert_eq!(peer["names"][0], "neighbour.example");
+
+    // A session that has proved itself tells it once, before its first message.
+    home.behave(Script::with(&world.ca.identity(&["home.example"])));
+    let _ = world.ddadm().run(&["etrn", "home"]).done();
+    home.received(1);
+    world.drained("home");
+    let last = &world.show("home")["last_attempts"][0];
+    assert_eq!(last["outcome"], "relayed", "{last}");
+    assert_eq!(last["peer"]["names"][0], "home.example", "{last}");
 }
 
 #[track_caller]

@@ -353,7 +353,7 @@ fn attempt(it: LastAttempt) -> pb::LastAttempt {
         address: it.address,
         outcome: it.outcome.to_owned(),
         detail: it.detail,
-        peer: it.peer.map(|peer| (*peer).into()),
+        peer: it.peer.map(|peer| Arc::unwrap_or_clone(peer).into()),
     }
 }
 

@@ -5,6 +5,7 @@
 //! - What an agent that is gone holds stays leased until it has certainly expired.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dd_proto::id::Lease;
@@ -81,7 +82,14 @@ impl State {
         }
         match event {
             AgentEvent::Beat { number } => self.beat(&name, number, turn),
-            AgentEvent::Proved { site, session, .. } => self.proved(&name, &site, session, turn),
+            AgentEvent::Proved {
+                site,
+                session,
+                observed,
+            } => {
+                let peer = observed.certificate.map(Arc::new);
+                self.proved(&name, &site, (session, peer), turn);
+            }
             AgentEvent::DotSent(dot) => self.dot_sent(&name, &dot.lease, turn),
             AgentEvent::Report(report) => self.report(&name, report, Came::Live, turn),
             AgentEvent::GivenBack { lease, why } => self.given_back(&name, &lease, why, turn),

@@ -12,21 +12,60 @@ use jiff::Timestamp;
 
 use super::agents::Attached;
 use super::backoff::{later, until};
+use super::barrier::Barrier;
 use super::event::{Effect, Turn};
 use super::kept::{PARKED, Trust, is_parked};
 use super::mail::INLINE;
 use super::site::{
-    Again, HEAD, LastRead, Line, OldPlan, Pass, Phase, Progress, Queued, Reading, Rest, SWEEP,
-    Seems, SiteQueue, Spread, Sweep, Why, is_twice_broken,
+    Again, HEAD, Line, OldPlan, Pass, Phase, Progress, Queued, Reading, Rest, SWEEP, Seems,
+    SiteQueue, Spread, Sweep, Why, is_twice_broken,
 };
 use super::state::State;
-use crate::store::{Head, Waiting};
+use crate::store::{Head, Position, Waiting};
 
 impl SiteQueue {
     /// A message that broke sessions twice is no canary while there is another, and a release takes it last.
     fn leaves_for_later(&self, waiting: &Waiting, is_later: Option<Timestamp>) -> bool {
         let now_or_never = self.phase == Phase::Flowing && is_later.is_none();
         is_twice_broken(waiting) && self.pass == Pass::Sound && !now_or_never
+    }
+
+    /// What a read means for the next one. `more_from`: there is more behind it; `useful`: so many came into the head.
+    fn has_read(
+        &mut self,
+        mut reading: Reading,
+        more_from: Option<Position>,
+        useful: usize,
+        barrier: &Barrier,
+    ) {
+        let more = more_from.is_some();
+        if !more && self.head.is_empty() && self.skipped == Progress::Some {
+            // Nothing else is to be had.
+            (self.pass, self.skipped) = (Pass::All, Progress::None);
+            reading.again = Again::Yes;
+        }
+        let dirty = reading.again == Again::Yes || !reading.touched.is_empty();
+        self.sweep.reads += 1;
+        self.sweep.brought |= useful > 0;
+        self.sweep.brings_more = more && useful > 0;
+        // A misconfigured home is given one message of those that were read.
+        let all_taken = self.kept.trust != Trust::Misconfigured;
+        let goes_on = useful == 0 || (all_taken && self.sweep.reads < SWEEP);
+        self.cursor = more_from.filter(|_| goes_on);
+        // What came back meanwhile may lie before the cursor: the last sweep begins in front and brings nothing, or is
+        // a single read.
+        let behind = self.sweep.brought && self.sweep.reads > 1;
+        // What was left out is read again when all else has been tried.
+        let skipped = self.skipped == Progress::Some;
+        self.rest = match more || dirty || skipped || behind {
+            true => Rest::More,
+            false => Rest::None,
+        };
+        if !more && !dirty && !barrier.is_open() {
+            // All that is new has been seen; what is old is read when the barrier opens.
+            self.rest = Rest::More;
+            self.since_start = Progress::None;
+        }
     }
 }
 
@@ -82,7 +121,7 @@ impl State {
             return;
         };
         let low = queue.phase == Phase::Flowing && queue.head.len() <= HEAD / 2;
-        let more = queue.rest == Rest::More && queue.last_read == LastRead::OneOfMany;
+        let more = queue.rest == Rest::More && queue.sweep.brings_more;
         let may = self.barrier.is_open() || queue.since_start == Progress::Some;
         if low && more && may && queue.reading.is_none() {
             self.read_head(name, turn);
@@ -135,18 +174,49 @@ impl State {
             return;
         };
         // Else it was read for a site that has been removed since.
-        let Some(mut reading) = queue.reading.take_if(|reading| reading.read == read) else {
+        let Some(reading) = queue.reading.take_if(|reading| reading.read == read) else {
             return;
         };
-        let wall = turn.now.wall;
-        let last = head.due.last().map(|waiting| waiting.position);
         queue.next_due = [head.next_due, reading.next_due]
             .into_iter()
             .flatten()
             .min();
+        let last = head.due.last().map(|waiting| waiting.position);
+        let more_from = last.filter(|_| head.more);
+        let useful = self.sift(name, &reading, head.due, turn.now.wall);
+        let Some(queue) = self.sites.get_mut(name) else {
+            return;
+        };
+        if queue.phase == Phase::Flowing && useful > 0 {
+            let new = queue.head.range(queue.head.len() - useful..);
+            let inline = new.filter(|waiting| waiting.bytes <= INLINE as u64);
+            let deliveries = inline.map(|waiting| waiting.delivery.clone()).collect();
+            turn.effect(Effect::ReadAhead(deliveries));
+        }
+        queue.has_read(reading, more_from, useful, &self.barrier);
+        if !matches!(
+            queue.phase,
+            Phase::Ready(_) | Phase::Flowing | Phase::Proving
+        ) {
+            queue.drop_head();
+        }
+        self.look(name, turn);
+    }
+
+    /// Puts what can be assigned now into the head, and says how much that is.
+    fn sift(
+        &mut self,
+        name: &SiteName,
+        reading: &Reading,
+        due: Vec<Waiting>,
+        wall: Timestamp,
+    ) -> usize {
+        let Some(queue) = self.sites.get_mut(name) else {
+            return 0;
+        };
         let known: HashSet<MessageId> = queue.head.iter().map(|it| it.delivery.message).collect();
         let mut useful = 0;
-        for waiting in head.due {
+        for waiting in due {
             queue.shown(&waiting);
             let message = waiting.delivery.message;
             let busy = self.hand.contains_key(&waiting.delivery)
@@ -179,50 +249,7 @@ impl State {
                 _ => {}
             }
         }
-        queue.last_read = match head.more && useful > 0 {
-            true => LastRead::OneOfMany,
-            false => LastRead::Other,
-        };
-        if queue.phase == Phase::Flowing && useful > 0 {
-            let new = queue.head.range(queue.head.len() - useful..);
-            let inline = new.filter(|waiting| waiting.bytes <= INLINE as u64);
-            let deliveries = inline.map(|waiting| waiting.delivery.clone()).collect();
-            turn.effect(Effect::ReadAhead(deliveries));
-        }
-        if !head.more && queue.head.is_empty() && queue.skipped == Progress::Some {
-            // Nothing else is to be had.
-            (queue.pass, queue.skipped) = (Pass::All, Progress::None);
-            reading.again = Again::Yes;
-        }
-        let dirty = reading.again == Again::Yes || !reading.touched.is_empty();
-        queue.sweep.reads += 1;
-        queue.sweep.brought |= useful > 0;
-        // A misconfigured home is given one message of those that were read.
-        let all_taken = queue.kept.trust != Trust::Misconfigured;
-        let goes_on = head.more && (useful == 0 || (all_taken && queue.sweep.reads < SWEEP));
-        queue.cursor = last.filter(|_| goes_on);
-        // What came back meanwhile may lie before the cursor: the last sweep begins in front and brings nothing, or is
-        // a single read.
-        let behind = queue.sweep.brought && queue.sweep.reads > 1;
-        // What was left out is read again when all else has been tried.
-        let skipped = queue.skipped == Progress::Some;
-        queue.rest = if head.more || dirty || skipped || behind {
-            Rest::More
-        } else {
-            Rest::None
-        };
-        if !head.more && !dirty && !self.barrier.is_open() {
-            // All that is new has been seen; what is old is read when the barrier opens.
-            queue.rest = Rest::More;
-            queue.since_start = Progress::None;
-        }
-        if !matches!(
-            queue.phase,
-            Phase::Ready(_) | Phase::Flowing | Phase::Proving
-        ) {
-            queue.drop_head();
-        }
-        self.look(name, turn);
+        useful
     }
 
     /// Whether an agent is at it: what comes for it goes out soon.

@@ -17,6 +17,7 @@ mod attach;
 mod backing;
 mod backoff;
 mod barrier;
+mod batch;
 mod cache;
 mod clock;
 mod event;
@@ -58,7 +59,7 @@ use bytes::Bytes;
 use dd_proto::envelope::Envelope;
 use dd_proto::id::{DeliveryId, Generation, Lease, SessionId, SiteVersion};
 use dd_proto::name::{AgentName, SiteName};
-use dd_proto::report::{DotSent, GivenBack, Observed, Report};
+use dd_proto::report::{DotSent, GivenBack, Observed, PeerCertificate, Report};
 use dd_proto::site::Site;
 use tokio::sync::mpsc;
 
@@ -333,7 +334,7 @@ pub struct LastAttempt {
     pub detail: String,
     /// The greppable word for why the proof was withheld; empty where it was not.
     pub reason: String,
-    pub peer: Option<Box<dd_proto::report::PeerCertificate>>,
+    pub peer: Option<Arc<PeerCertificate>>,
 }
 
 /// An agent as operators see it.

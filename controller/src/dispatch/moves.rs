@@ -3,11 +3,12 @@
 //! # Invariants
 //! Nothing but an attempt by the agent the site belongs to moves the site.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use dd_proto::id::{Generation, SessionId};
 use dd_proto::name::{AgentName, SiteName};
-use dd_proto::report::{Disposition, Outcome, Report};
+use dd_proto::report::{Disposition, Outcome, PeerCertificate, Report};
 use jiff::Timestamp;
 
 use super::backoff::after_failure;
@@ -49,7 +50,11 @@ impl State {
         let Some(queue) = self.sites.get_mut(name) else {
             return;
         };
-        let attempt = last_attempt(agent, report, turn.now.wall);
+        let mut attempt = last_attempt(agent, report, turn.now.wall);
+        // Behind a proof it stands in what was said then.
+        let shown = queue.sessions.get(&report.session);
+        attempt.peer = attempt.peer.or_else(|| shown.cloned().flatten());
+        let peer = attempt.peer.clone();
         self.measured.attempted(attempt.outcome);
         if report.outcome == Outcome::WrongHost {
             self.strays.refused(name, &attempt);
@@ -91,7 +96,7 @@ impl State {
                     return self.site_failed(name, Why::Busy, report, leased, turn);
                 }
                 let refused = queue.kept.trust == Trust::Misconfigured;
-                self.proved(agent, name, report.session, turn);
+                self.proved(agent, name, (report.session, peer), turn);
                 if refused {
                     self.refuses_all(name, &report.detail, turn);
                 }
@@ -227,12 +232,12 @@ impl State {
         }
     }
 
-    /// A session ends at the right machine.
+    /// A session ends at the right machine, which may have shown a certificate.
     pub(super) fn proved(
         &mut self,
         agent: &AgentName,
         name: &SiteName,
-        session: SessionId,
+        (session, peer): (SessionId, Option<Arc<PeerCertificate>>),
         turn: &mut Turn<'_>,
     ) {
         let Some(queue) = self.sites.get_mut(name) else {
@@ -241,7 +246,7 @@ impl State {
         if queue.carrier.as_ref() != Some(agent) || queue.old_plan == OldPlan::StillOut {
             return;
         }
-        queue.sessions.insert(session);
+        queue.sessions.insert(session, peer);
         queue.seems = Seems::Up;
         queue.verdicts.reached(agent, turn.now.wall);
         if queue.phase != Phase::Proving {
@@ -353,6 +358,6 @@ fn last_attempt(agent: &AgentName, report: &Report, at: Timestamp) -> LastAttemp
             .as_ref()
             .map(|refusal| refusal.reason.clone())
             .unwrap_or_default(),
-        peer: report.observed.certificate.clone().map(Box::new),
+        peer: report.observed.certificate.clone().map(Arc::new),
     }
 }

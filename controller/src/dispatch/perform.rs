@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::actions::Asked;
 use super::backing::Backing;
+use super::batch::Batch;
 use super::clock::Clock;
 use super::event::{Effect, Event, Settle, Warn};
 use super::mail::Mail;
@@ -27,16 +28,16 @@ use crate::store::Position;
 
 impl<S: Backing, C: Clock> Dispatch<S, C> {
     pub(super) fn perform(&mut self) {
-        let (mut settles, mut notes, mut warns) = (Vec::new(), Vec::new(), Vec::new());
+        let now = self.now().monotonic;
         while !self.effects.is_empty() {
             for effect in std::mem::take(&mut self.effects) {
                 match effect {
                     Effect::Settle(settle) => {
                         self.awaited(&settle);
-                        settles.push(settle);
+                        self.batch.settle(settle, now);
                     }
-                    Effect::Note(note) => notes.push(note),
-                    Effect::Warn(warn) => warns.push(self.pending_warn(warn)),
+                    Effect::Note(note) => self.batch.note(note, now),
+                    Effect::Warn(warn) => self.batch.warn(warn, now),
                     Effect::Order(to, order) => self.send(to, order),
                     Effect::Assign(assign) => self.complete(assign),
                     Effect::ReadAhead(deliveries) => self.read_ahead(deliveries),
@@ -44,13 +45,27 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                 }
             }
         }
+        if let Some(batch) = self.batch.take_due(now) {
+            self.write(batch);
+        }
+        self.begin_reads();
+    }
+
+    fn write(&mut self, batch: Batch) {
+        let Batch {
+            settles,
+            notes,
+            warns,
+            ..
+        } = batch;
         if !settles.is_empty() {
             self.settle(settles);
         }
         if !notes.is_empty() || !warns.is_empty() {
+            let warns = warns.into_iter().map(|warn| self.pending_warn(warn));
+            let warns = warns.collect();
             self.done.spawn(self.pen().note(notes, warns));
         }
-        self.begin_reads();
     }
 
     /// For what is written from now on.

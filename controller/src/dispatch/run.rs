@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! - The loop waits for nothing but its inputs: writing, reading and asking are futures whose results are inputs.
-//! - All settlements of one turn are one batch, and so are all notes.
+//! - Settlements are written together, and so are notes ([`super::batch`]).
 //! - An agent that does not take its orders is detached; it never holds the loop.
 //!
 //! # Not here
@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 use super::actions::Asked;
 use super::ahead::{ReadOf, Reads};
 use super::backing::{Backing, StoreFailed};
+use super::batch::Batch;
 use super::cache::Cache;
 use super::clock::{Clock, MachineClock};
 use super::event::{By, Effect, Event, Now, Settle};
@@ -115,6 +116,7 @@ pub(crate) fn start_with<S: Backing, C: Clock>(
         streams: HashMap::new(),
         cache: Cache::new(CACHE),
         reads: Reads::default(),
+        batch: Batch::default(),
         effects: Vec::new(),
         waiters: HashMap::new(),
         actions: HashMap::new(),
@@ -172,6 +174,7 @@ pub(super) struct Dispatch<S, C> {
     pub(super) streams: HashMap<AttachmentId, mpsc::Sender<Order>>,
     pub(super) cache: Cache,
     pub(super) reads: Reads,
+    pub(super) batch: Batch,
     pub(super) effects: Vec<Effect>,
     pub(super) waiters: HashMap<Token, oneshot::Sender<Released>>,
     pub(super) actions: HashMap<Token, Acting>,
@@ -232,9 +235,10 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
         self.clock.now()
     }
 
-    /// Until the core wants to be called again.
+    /// Until the core wants to be called again, or something has to be written.
     fn sleep(&self) -> impl Future<Output = ()> + use<S, C> {
-        let wait = self.state.next_deadline();
+        let deadlines = [self.state.next_deadline(), self.batch.due()];
+        let wait = deadlines.into_iter().flatten().min();
         let wait = wait.map(|at| at.saturating_sub(self.now().monotonic));
         async move {
             match wait {

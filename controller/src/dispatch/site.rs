@@ -18,12 +18,13 @@
 //! # Not here
 //! What is in hand ([`super::lease`]), which agent it goes to ([`super::plan`]).
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use dd_proto::id::{DeliveryId, MessageId, SessionId};
 use dd_proto::name::AgentName;
+use dd_proto::report::PeerCertificate;
 use dd_proto::site::Site;
 use jiff::Timestamp;
 
@@ -140,14 +141,8 @@ pub(super) struct Sweep {
     pub(super) reads: u32,
     /// One of them has brought something to be assigned.
     pub(super) brought: bool,
-}
-
-/// What the last read of the head has brought.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LastRead {
-    /// Something to be assigned, and there was more behind it: the next read will bring more.
-    OneOfMany,
-    Other,
+    /// The last one has, and there was more behind it: the next will bring more.
+    pub(super) brings_more: bool,
 }
 
 /// A read of the head that is under way.
@@ -246,15 +241,14 @@ pub(super) struct SiteQueue {
     pub(super) sweep: Sweep,
     pub(super) next_due: Option<Timestamp>,
     pub(super) reading: Option<Reading>,
-    pub(super) last_read: LastRead,
     /// The newest message that the store has shown; the news of its arrival may come later.
     seen: Option<Position>,
     /// Mail of this start has come, so reading is of use before the barrier opens.
     pub(super) since_start: Progress,
     /// The agent the site belongs to; None once nobody works for it.
     pub(super) carrier: Option<AgentName>,
-    /// Proved sessions of the carrier.
-    pub(super) sessions: BTreeSet<SessionId>,
+    /// Proved sessions of the carrier, each with the certificate that it was shown.
+    pub(super) sessions: BTreeMap<SessionId, Option<Arc<PeerCertificate>>>,
     /// The delivery that a probe is out with.
     pub(super) canary: Option<DeliveryId>,
     /// Deliveries leased, and all that are in hand.
@@ -307,11 +301,10 @@ impl SiteQueue {
             sweep: Sweep::default(),
             next_due: None,
             reading: None,
-            last_read: LastRead::Other,
             seen: None,
             since_start: Progress::None,
             carrier: None,
-            sessions: BTreeSet::new(),
+            sessions: BTreeMap::new(),
             canary: None,
             out: 0,
             in_hand: 0,

@@ -74,6 +74,8 @@ impl Strays {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use dd_proto::report::PeerCertificate;
 
@@ -89,7 +91,7 @@ mod tests {
             outcome,
             detail: String::new(),
             reason: String::new(),
-            peer: Some(Box::new(PeerCertificate {
+            peer: Some(Arc::new(PeerCertificate {
                 subject: String::new(),
                 issuer: String::new(),
                 names: Vec::new(),

@@ -171,7 +171,11 @@ async fn schedule(seed: u64, disk: MemoryDisk, seen: &mut Seen) -> Result<(), St
 #[tokio::test]
 async fn power_cuts_at_any_operation_of_cleaning_lose_nothing() {
     let mut seen = Seen::default();
-    for seed in 0..SCHEDULES {
+    for seed in 0..6 * SCHEDULES {
+        // Threads decide what a cut hits: on a busy machine it takes longer until it has hit everything.
+        if seed >= SCHEDULES && seen.half_cleaned > SCHEDULES / 50 {
+            break;
+        }
         let told = schedule(seed, MemoryDisk::default(), &mut seen).await;
         assert_eq!(told, Ok(()), "seed {seed}");
     }

@@ -374,9 +374,8 @@ impl Local {
     }
 
     pub(crate) async fn load(&self, delivery: DeliveryId) -> Result<Option<Loaded>, StoreError> {
-        let (files, contents, start) = (self.files.clone(), self.contents.clone(), self.start);
-        self.look(move |index| load(index, &files, &contents, start, &delivery))
-            .await
+        let loaded = self.load_all(vec![delivery]).await?;
+        loaded.into_iter().next().map_or(Ok(None), |(_, it)| it)
     }
 
     pub(crate) async fn load_all(
