@@ -145,8 +145,15 @@ fn bench() -> Bench {
 
 const CONTENT: &[u8] = b"Subject: x\r\n\r\nhello\r\n";
 
-/// One message to the scripted site: the report, and what the site got to read.
-async fn attempt(authority: &Authority, site: Site) -> (pb::Report, Vec<String>) {
+struct Attempted {
+    proved: Option<pb::Proved>,
+    report: pb::Report,
+    /// What the site got to read.
+    lines: Vec<String>,
+}
+
+/// One message to the scripted site.
+async fn attempt(authority: &Authority, site: Site) -> Attempted {
     let mut bench = bench();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -192,8 +199,10 @@ async fn attempt(authority: &Authority, site: Site) -> (pb::Report, Vec<String>)
         freshness: Freshness::Cached,
         received,
     });
+    let mut proved = None;
     let report = loop {
         match bench.events.recv().await.unwrap() {
+            Event::Proved(told) => proved = Some(told),
             Event::Report(report) => break report,
             Event::GivenBack(given) => panic!("{given:?}"),
             _ => {}
@@ -201,17 +210,30 @@ async fn attempt(authority: &Authority, site: Site) -> (pb::Report, Vec<String>)
     };
     assert!(bench.agent.leases.is_empty() && !bench.agent.journal.is_empty());
     lane.close();
-    (report, serving.await.unwrap())
+    Attempted {
+        proved,
+        report,
+        lines: serving.await.unwrap(),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_right_certificate_gets_the_message() {
     let authority = Authority::new();
     let (certificate, key) = authority.issue(NAME);
-    let (report, lines) = attempt(&authority, Site::Tls(certificate, key)).await;
+    let Attempted {
+        proved,
+        report,
+        lines,
+    } = attempt(&authority, Site::Tls(certificate, key)).await;
     assert_eq!(report.outcome(), pb::Outcome::Transacted, "{report:?}");
     assert_eq!(report.recipients[0].disposition(), pb::Disposition::Relayed);
-    let observed = report.observed.unwrap();
+    let proved = proved.unwrap();
+    assert_eq!(proved.session, report.session);
+    let (observed, in_short) = (proved.observed.unwrap(), report.observed.unwrap());
+    let short_of = |it: &pb::Observed| (it.peer.clone(), it.local.clone(), it.proof.clone());
+    assert_eq!(short_of(&in_short), short_of(&observed));
+    assert_eq!(in_short.certificate, None);
     assert_eq!(observed.tls_version, "TLSv1.3");
     assert_eq!(observed.certificate.unwrap().names, [NAME]);
     assert!(lines.starts_with(&[format!("EHLO {HELO}"), "MAIL FROM:<a@b.example>".to_owned()]));
@@ -228,7 +250,12 @@ async fn another_name_another_authority_or_no_tls_get_not_one_byte() {
         (Site::Tls(foreign, foreign_key), "SameNameOtherKey"),
         (Site::Clear, "NoStartTls"),
     ] {
-        let (report, lines) = attempt(&authority, site).await;
+        let Attempted {
+            proved,
+            report,
+            lines,
+        } = attempt(&authority, site).await;
+        assert_eq!(proved, None);
         assert_eq!(report.outcome(), pb::Outcome::WrongHost, "{report:?}");
         assert_eq!(report.observed.unwrap().refusal.unwrap().reason, reason);
         assert!(lines.is_empty(), "{lines:?}");
@@ -240,7 +267,7 @@ async fn another_name_another_authority_or_no_tls_get_not_one_byte() {
 async fn the_authoritys_own_certificate_is_told_apart() {
     let authority = Authority::new();
     let (certificate, key) = authority.itself();
-    let (report, lines) = attempt(&authority, Site::Tls(certificate, key)).await;
+    let Attempted { report, lines, .. } = attempt(&authority, Site::Tls(certificate, key)).await;
     let reason = report.observed.unwrap().refusal.unwrap().reason;
     assert_eq!(reason, "CaUsedAsEndEntity");
     assert!(lines.is_empty());

@@ -30,7 +30,7 @@ use crate::store::Loaded;
 const VISIT: usize = 16;
 
 /// What became of reading a delivery; None: it is settled.
-pub(super) type ReadOf = (DeliveryId, Result<Option<Mail>, NotRead>);
+pub(super) type MailOf = (DeliveryId, Result<Option<Mail>, NotRead>);
 
 /// Deliveries that are being read, each with the assignment that waits for it.
 #[derive(Debug, Default)]
@@ -98,7 +98,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
         }
     }
 
-    pub(super) fn read(&mut self, read: Vec<ReadOf>) {
+    pub(super) fn read(&mut self, read: Vec<MailOf>) {
         for (delivery, read) in read {
             match self.reads.under_way.remove(&delivery).flatten() {
                 Some(assign) => self.loaded(&assign, read),

@@ -51,9 +51,11 @@ impl State {
             return;
         };
         let mut attempt = last_attempt(agent, report, turn.now.wall);
-        // Behind a proof it stands in what was said then.
-        let shown = queue.sessions.get(&report.session);
-        attempt.peer = attempt.peer.or_else(|| shown.cloned().flatten());
+        if queue.carrier.as_ref() == Some(agent) {
+            // Behind a proof it stands in what was said then.
+            let shown = queue.sessions.get(&report.session);
+            attempt.peer = attempt.peer.or_else(|| shown.cloned().flatten());
+        }
         let peer = attempt.peer.clone();
         self.measured.attempted(attempt.outcome);
         if report.outcome == Outcome::WrongHost {

@@ -22,7 +22,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::actions::Asked;
-use super::ahead::{ReadOf, Reads};
+use super::ahead::{MailOf, Reads};
 use super::backing::{Backing, StoreFailed};
 use super::batch::Batch;
 use super::cache::Cache;
@@ -141,7 +141,7 @@ pub(super) enum Done {
     Noted(Vec<DeliveryId>, Vec<Arrived>),
     /// Mail of our own.
     Arrived(Vec<Arrived>),
-    Read(Vec<ReadOf>),
+    Read(Vec<MailOf>),
     Event(Box<Event>),
     Nothing,
     /// The process ends; nothing is acknowledged any more.
