@@ -62,12 +62,17 @@ pub struct Passwords {
 
 impl Default for Passwords {
     fn default() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = hashed_at_once();
         Self {
             cores: Semaphore::new(cores),
             room: Semaphore::new(cores * WAITING_PER_CORE),
         }
     }
+}
+
+/// So many passwords are hashed at a time, each on a thread of the runtime's pool for what blocks.
+pub fn hashed_at_once() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 impl Passwords {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use dd_controller::credentials::hashed_at_once;
 use dd_controller::events;
 use dd_controller::store::RebuildIndex;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -15,7 +16,7 @@ use tracing_subscriber::{EnvFilter, Layer as _};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Threads that wait for the disk, beside one for each core that hashes a password. More of them read no faster, and each
+/// Threads that wait for the disk, beside those that hash passwords. More of them read no faster, and each
 /// keeps memory of its own: with tokio's 512 a restart with a thousand large messages took 4.7 GB.
 const DISK_THREADS: usize = 8;
 
@@ -63,10 +64,9 @@ fn start(args: &Args) -> anyhow::Result<()> {
         true => RebuildIndex::Yes,
         false => RebuildIndex::No,
     };
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .max_blocking_threads(DISK_THREADS + cores)
+        .max_blocking_threads(DISK_THREADS + hashed_at_once())
         .build()?;
     let ended = runtime.block_on(dd_controller::run(&args.config, rebuild));
     // Nothing that still blocks may hold up the end: after an error least of all.

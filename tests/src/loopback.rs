@@ -9,20 +9,19 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 static USED: AtomicU32 = AtomicU32::new(0);
 
-/// An address in 127.64.0.0/10 that no other part of this process, and no other process of the run, has.
+/// So many addresses a process may have: all tests of whole processes are one, and each has several.
+const EACH: u32 = 1 << 10;
+
+/// An address in 127.64.0.0/10 that no other part of this process, and no other process of the run, has: 12 bits are the
+/// process's, ten count.
 ///
 /// # Panics
-/// After 250 addresses in one process.
+/// After 1,023 addresses in one process.
 pub fn fresh() -> Ipv4Addr {
-    let [high, low] = u16::try_from(process::id() & 0x3fff)
-        .expect("14 bits fit into 16")
-        .to_be_bytes();
-    let host = USED.fetch_add(1, Ordering::Relaxed) + 1;
-    let host = u8::try_from(host)
-        .ok()
-        .filter(|host| *host <= 250)
-        .expect("a test process needs at most 250 addresses");
-    Ipv4Addr::new(127, 64 + high, low, host)
+    let number = USED.fetch_add(1, Ordering::Relaxed) + 1;
+    assert!(number < EACH, "a test process needs fewer addresses");
+    let own = (process::id() & 0xfff) * EACH;
+    Ipv4Addr::from_bits(Ipv4Addr::new(127, 64, 0, 0).to_bits() + own + number)
 }
 
 /// A port that is free on a fresh address, for a server that must be told its port.

@@ -30,33 +30,29 @@ impl Mail {
     /// What is about to be made durable.
     pub fn of<S>(submission: &Submission<S>) -> Self {
         let content = match &submission.content {
-            Content::Inline(content) => Some(content.clone()),
+            Content::Inline(content) => kept(content),
             Content::Spooled(_) => None,
         };
         Self {
             envelope: Arc::new(submission.envelope.clone()),
             message_id: submission.message_id.clone(),
-            content: content.filter(|it| it.len() <= INLINE),
+            content,
         }
     }
 
     /// A notification, which goes out like any mail.
     pub(super) fn ours(dsn: &Notification) -> Self {
-        let content = Some(dsn.content.clone());
         Self {
             envelope: Arc::new(dsn.envelope.clone()),
             message_id: header::message_id(&dsn.content).into(),
-            content: content.filter(|it| it.len() <= INLINE),
+            content: kept(&dsn.content),
         }
     }
 
     /// Reads the beginning of what lies in a file.
     pub(super) async fn read(loaded: Loaded) -> Self {
         let (message_id, content) = match loaded.content {
-            StoredContent::Inline(content) => {
-                let id = header::message_id(&content);
-                (id, Some(content).filter(|it| it.len() <= INLINE))
-            }
+            StoredContent::Inline(content) => (header::message_id(&content), kept(&content)),
             StoredContent::File(mut file) => {
                 let beginning = file.next(INLINE).await;
                 (header::message_id(&beginning.unwrap_or_default()), None)
@@ -77,4 +73,8 @@ impl Mail {
         });
         arrived.collect()
     }
+}
+
+fn kept(content: &Bytes) -> Option<Bytes> {
+    (content.len() <= INLINE).then(|| content.clone())
 }

@@ -47,28 +47,7 @@ impl State {
         turn: &mut Turn<'_>,
     ) {
         let name = &report.lease.delivery.site;
-        let Some(queue) = self.sites.get_mut(name) else {
-            return;
-        };
-        let mut attempt = last_attempt(agent, report, turn.now.wall);
-        if queue.carrier.as_ref() == Some(agent) {
-            // Behind a proof it stands in what was said then.
-            let shown = queue.sessions.get(&report.session);
-            attempt.peer = attempt.peer.or_else(|| shown.cloned().flatten());
-        }
-        let peer = attempt.peer.clone();
-        self.measured.attempted(attempt.outcome);
-        if report.outcome == Outcome::WrongHost {
-            self.strays.refused(name, &attempt);
-        }
-        queue.remember(attempt);
-        if report.observed.refusal.is_some() {
-            queue.refusal = Some(Box::new(LastRefusal {
-                at: turn.now.wall,
-                agent: agent.clone(),
-                observed: report.observed.clone(),
-            }));
-        }
+        let peer = self.has_answered(agent, report, turn);
         if report.outcome != Outcome::AgentTrouble && !accepted_all(report) {
             self.attempt_failed(name, turn);
         }
@@ -129,6 +108,37 @@ impl State {
                 }
             }
         }
+    }
+
+    /// Keeps who answered, and how, for those who ask. Returns the certificate, also where the report does not repeat it.
+    fn has_answered(
+        &mut self,
+        agent: &AgentName,
+        report: &Report,
+        turn: &Turn<'_>,
+    ) -> Option<Arc<PeerCertificate>> {
+        let name = &report.lease.delivery.site;
+        let queue = self.sites.get_mut(name)?;
+        let mut attempt = last_attempt(agent, report, turn.now.wall);
+        if queue.carrier.as_ref() == Some(agent) {
+            // Behind a proof it stands in what was said then.
+            let shown = queue.sessions.get(&report.session);
+            attempt.peer = attempt.peer.or_else(|| shown.cloned().flatten());
+        }
+        let peer = attempt.peer.clone();
+        self.measured.attempted(attempt.outcome);
+        if report.outcome == Outcome::WrongHost {
+            self.strays.refused(name, &attempt);
+        }
+        queue.remember(attempt);
+        if report.observed.refusal.is_some() {
+            queue.refusal = Some(Box::new(LastRefusal {
+                at: turn.now.wall,
+                agent: agent.clone(),
+                observed: report.observed.clone(),
+            }));
+        }
+        peer
     }
 
     fn site_failed(

@@ -10,8 +10,8 @@ use dd_tests::wait::{PATIENCE, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::authority::{Ca, NAME, nothing, pem};
-use crate::case::{Table, verdict};
+use super::authority::{Ca, NAME, nothing, pem};
+use super::case::{Table, verdict};
 
 /// A home server up to the end of STARTTLS.
 async fn secured(listener: &TcpListener) -> TcpStream {

@@ -3,8 +3,6 @@
 //! The rows stand in `golden/session-transitions.txt`. A change shows as a difference; the message of the failed test
 //! says how to take it over.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -12,7 +10,8 @@ use std::sync::{Arc, LazyLock};
 
 use dd_agent::session::{AskTls, Established, Lost, Next, Opening, Transaction, TransactionWant};
 use dd_proto::envelope::Envelope;
-use support::{HELO, NOW, envelope, handshake, seen, terms};
+
+use super::support::{HELO, NOW, envelope, handshake, seen, terms};
 
 static MESSAGE: LazyLock<Arc<Envelope>> =
     LazyLock::new(|| Arc::new(envelope("a@b.example -> c@home.example, d@home.example")));
@@ -329,7 +328,7 @@ fn no_state_is_missing_from_the_table_or_the_diagram() {
     let Table { from, to, .. } = table();
     let missing: Vec<_> = to.difference(&from).collect();
     assert!(missing.is_empty(), "{missing:?}");
-    let diagram = include_str!("../src/session/mod.rs")
+    let diagram = include_str!("../../src/session/mod.rs")
         .split("```")
         .nth(1)
         .unwrap();

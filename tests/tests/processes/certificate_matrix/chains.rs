@@ -5,9 +5,9 @@ use rcgen::{
     date_time_ymd,
 };
 
-use crate::authority::{Ca, NAME, ca_params, nothing};
-use crate::case::Table;
-use crate::leaves::unknown_critical;
+use super::authority::{Ca, NAME, ca_params, nothing};
+use super::case::Table;
+use super::leaves::unknown_critical;
 
 pub(crate) fn add(table: &mut Table) {
     let other = Ca::new("other", nothing);

@@ -1,7 +1,5 @@
 //! The whole way from an assignment to a report, over sockets and real TLS, against a scripted site.
 
-mod support;
-
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
@@ -19,11 +17,12 @@ use dd_proto::pb;
 use dd_proto::pb::agent_event::Event;
 use dd_proto::site::{Host, HostName};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use support::{Authority, HELO, NAME, certificate_proof, envelope};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
+
+use super::support::{Authority, HELO, NAME, certificate_proof, envelope};
 
 /// What the scripted site offers.
 enum Site {

@@ -1,8 +1,6 @@
 //! Messages one after the other on a session where dots and envelopes travel together, against a server that may say
 //! anything and break anywhere: what is told of each message is true.
 
-mod support;
-
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -12,7 +10,8 @@ use dd_agent::session::{
 use dd_proto::envelope::Envelope;
 use dd_proto::report::{Disposition, Outcome};
 use proptest::prelude::*;
-use support::{HELO, NOW, envelope, seen, terms};
+
+use super::support::{HELO, NOW, envelope, seen, terms};
 
 const MESSAGES: usize = 4;
 

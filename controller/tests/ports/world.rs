@@ -1,7 +1,5 @@
 //! The sites that the tests of intake know, and its settings.
 
-#![allow(dead_code, reason = "each test uses a part of it")]
-
 use std::sync::Arc;
 use std::time::Duration;
 

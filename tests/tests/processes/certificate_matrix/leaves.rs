@@ -5,8 +5,8 @@ use rcgen::{
     PKCS_ECDSA_P384_SHA384, PKCS_ED25519, SanType, date_time_ymd,
 };
 
-use crate::authority::{Ca, NAME, Shown, params};
-use crate::case::{Postfix, Table};
+use super::authority::{Ca, NAME, Shown, params};
+use super::case::{Postfix, Table};
 
 pub(crate) fn add(table: &mut Table) {
     table.leaf(

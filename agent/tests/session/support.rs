@@ -1,7 +1,5 @@
 //! What the tests of sessions share: terms, handshakes and envelopes from a word.
 
-#![allow(dead_code, reason = "each test binary uses its part")]
-
 use std::sync::LazyLock;
 
 use dd_agent::proof::{Checked, Refusal, Seen, Terms, TlsSeen, TlsUp};

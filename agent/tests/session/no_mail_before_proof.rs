@@ -1,12 +1,11 @@
 //! No input makes a session write MAIL before a proof.
 
-mod support;
-
 use std::sync::Arc;
 
 use dd_agent::session::{AskTls, Lost, Opening, OpeningWant};
 use proptest::prelude::*;
-use support::{HELO, NOW, envelope, handshake, seen, terms};
+
+use super::support::{HELO, NOW, envelope, handshake, seen, terms};
 
 #[derive(Debug, Clone)]
 enum Input {

@@ -1,7 +1,5 @@
 //! What queue, agents, authorities and status are asked: a controller that answers with what it was sent.
 
-mod scripted;
-
 use std::pin::Pin;
 
 use dd_proto::pb;
@@ -12,10 +10,11 @@ use dd_proto::pb::queue_server::{Queue, QueueServer};
 use dd_proto::pb::watch_server::{Watch, WatchServer};
 use ddadm::Stdout;
 use ddadm::failure::Exit;
-use scripted::{on_a_socket, ran};
 use tokio_stream::Stream;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
+
+use super::scripted::{on_a_socket, ran};
 
 const ID: &str = "0197f3a07a5b7c3e8d2f4a5b6c7d8e9f";
 

@@ -1,7 +1,5 @@
 //! Intake over real sockets: plain and with STARTTLS, small and large, its caps and its end.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
-
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
@@ -20,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
-mod world;
+use super::world;
 
 struct Registry;
 

@@ -2,8 +2,8 @@
 
 use rustls_pki_types::CertificateRevocationListDer;
 
-use crate::authority::{Ca, NAME, nothing};
-use crate::case::{Postfix, Table};
+use super::authority::{Ca, NAME, nothing};
+use super::case::{Postfix, Table};
 
 pub(crate) fn add(table: &mut Table) {
     let stranger = Ca::new("stranger", nothing);

@@ -2,8 +2,8 @@
 
 use rcgen::{CustomExtension, DnType, DnValue, SanType};
 
-use crate::authority::{NAME, nothing};
-use crate::case::{Postfix, Table};
+use super::authority::{NAME, nothing};
+use super::case::{Postfix, Table};
 
 pub(crate) fn add(table: &mut Table) {
     let good = "ok";

@@ -11,8 +11,6 @@
 //! = …                          what it comes to; one for the opening that fails, or for each message begun
 //! ```
 
-mod support;
-
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +20,8 @@ use dd_agent::session::{
 };
 use dd_proto::envelope::Envelope;
 use dd_proto::report::Told;
-use support::{HELO, NOW, envelope, handshake, seen, terms};
+
+use super::support::{HELO, NOW, envelope, handshake, seen, terms};
 
 const CONTENT: &[u8] = b"Subject: test\r\n\r\n.a dot\r\n";
 

@@ -1,7 +1,5 @@
 //! Whole command lines against a controller that answers from a script, over its socket and over mutual TLS.
 
-mod scripted;
-
 use std::path::Path;
 use std::pin::Pin;
 
@@ -18,7 +16,7 @@ use tonic::service::Routes;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
-use scripted::ran;
+use super::scripted::{self, ran};
 
 /// Knows the site `home`, refuses, and releases in as many ways as there are names.
 struct Scripted;

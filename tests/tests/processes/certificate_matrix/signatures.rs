@@ -5,8 +5,8 @@ use std::process::Command;
 use rcgen::KeyPair;
 use rustls_pki_types::CertificateDer;
 
-use crate::authority::{NAME, Shown, pem};
-use crate::case::{Postfix, Table};
+use super::authority::{NAME, Shown, pem};
+use super::case::{Postfix, Table};
 
 /// Signed in ways that no library here makes any more.
 pub(crate) fn add(table: &mut Table, directory: &std::path::Path) {

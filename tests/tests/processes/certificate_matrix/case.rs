@@ -13,7 +13,7 @@ use dd_proto::site::{Certified, Host, HostName, Proof};
 use rustls_pki_types::CertificateRevocationListDer;
 use tokio::sync::Semaphore;
 
-use crate::authority::{Ca, Change, Der, NAME, Shown, pem};
+use super::authority::{Ca, Change, Der, NAME, Shown, pem};
 
 /// What Postfix says to the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

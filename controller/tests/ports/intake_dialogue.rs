@@ -4,8 +4,6 @@
 //! for the rest of the line), `= …` what the session asked for. Lines before the first `C:` may say `protocol lmtp`,
 //! `client ADDRESS`, `stray space`, `store full`, `store failed`, `tls`.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
-
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::path::Path;
@@ -24,7 +22,7 @@ use jiff::Timestamp;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
-mod world;
+use super::world;
 
 /// How the client's bytes are cut before the session sees them.
 #[derive(Debug, Clone, Copy)]

@@ -1,0 +1,8 @@
+//! Sessions with sites, from outside: one program, so that what they stand on is linked and optimised once.
+
+mod dialogues;
+mod in_doubt;
+mod loopback;
+mod no_mail_before_proof;
+mod support;
+mod transitions;

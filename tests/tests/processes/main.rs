@@ -1,0 +1,50 @@
+//! The tests of whole processes, a module for each claim. They are one program, so that what they stand on is linked
+//! and optimised once.
+
+// The main job.
+mod big_message;
+mod handoff;
+mod home_servers;
+mod pipelining;
+mod return_of_a_site;
+
+// Nothing is lost.
+mod clock;
+mod damage;
+mod dsn;
+mod failing_disk;
+mod full_disk;
+mod kill;
+mod kill_loop;
+mod old_news;
+mod one_controller;
+mod power_cut;
+
+// Nothing reaches the wrong host.
+mod authority;
+mod certificate_matrix;
+mod hand_over;
+mod rights;
+mod shown;
+mod site_check;
+mod wrong_host;
+
+// Agents.
+mod agent_identity;
+mod agents;
+mod control_flood;
+mod foreign_agent;
+
+// The doors of members, and the portal.
+mod doors;
+mod etrn;
+mod portal;
+
+// Operators.
+mod admin;
+mod log_lines;
+mod open_files;
+mod operator;
+
+// What all these stand on.
+mod harness;
