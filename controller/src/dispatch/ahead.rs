@@ -26,8 +26,8 @@ use super::settled;
 use super::{Assignment, Order};
 use crate::store::Loaded;
 
-/// Deliveries read in one visit: the first shall not wait for many others where the disk is slow.
-const VISIT: usize = 16;
+/// Deliveries, or heads, read in one visit: the first shall not wait for many others where the disk is slow.
+pub(super) const VISIT: usize = 16;
 
 /// What became of reading a delivery; None: it is settled.
 pub(super) type MailOf = (DeliveryId, Result<Option<Mail>, NotRead>);

@@ -11,7 +11,7 @@ use super::{ClockNews, remembered};
 use crate::intake::accept::Submission;
 use crate::intake::policy::Space;
 use crate::store::{
-    Count, Head, Loaded, Note, Owing, Position, Settlement, Spooled, Store, StoreError, Waiting,
+    Count, Head, HeadOf, Loaded, Note, Owing, Settlement, Spooled, Store, StoreError, Waiting,
     WithMail,
 };
 
@@ -68,13 +68,9 @@ pub trait Backing: Clone + Send + Sync + 'static {
         &self,
         news: ClockNews,
     ) -> impl Future<Output = Result<(), StoreFailed>> + Send;
-    fn head(
-        &self,
-        site: SiteName,
-        after: Option<Position>,
-        due: Timestamp,
-        limit: usize,
-    ) -> impl Future<Output = Result<Head, StoreFailed>> + Send;
+    /// One for each, in this order.
+    fn heads(&self, of: Vec<HeadOf>)
+    -> impl Future<Output = Result<Vec<Head>, StoreFailed>> + Send;
     /// Up to so many of a site's open deliveries, whatever their state.
     fn left(
         &self,
@@ -125,16 +121,8 @@ impl Backing for Store {
         remembered::remember(self, news).await
     }
 
-    async fn head(
-        &self,
-        site: SiteName,
-        after: Option<Position>,
-        due: Timestamp,
-        limit: usize,
-    ) -> Result<Head, StoreFailed> {
-        Self::head(self, &site, after, due, limit)
-            .await
-            .map_err(failed)
+    async fn heads(&self, of: Vec<HeadOf>) -> Result<Vec<Head>, StoreFailed> {
+        Self::heads(self, of).await.map_err(failed)
     }
 
     async fn left(&self, site: SiteName, limit: usize) -> Result<Vec<Waiting>, StoreFailed> {

@@ -31,6 +31,15 @@ pub(super) fn after_failure(retry_interval: Duration, rng: &mut dyn Rng) -> Dura
     retry_interval + retry_interval.mul_f64(rng.random_range(0.0..0.1))
 }
 
+/// `at`, or up to an 1800th of the interval later, a tenth of a second of three minutes: sites that are down are tried a
+/// few at a time, for whatever wakes up for one of them does so for all. Not many, because mail that flows waits
+/// behind them.
+pub(super) fn with_others(at: Duration, retry_interval: Duration) -> Duration {
+    let tick = (retry_interval / 1800).as_nanos().max(1);
+    let at = at.as_nanos().div_ceil(tick).saturating_mul(tick);
+    Duration::from_nanos(u64::try_from(at).unwrap_or(u64::MAX))
+}
+
 /// A wall-clock time `after` from `wall`.
 pub(super) fn later(wall: Timestamp, after: Duration) -> Timestamp {
     let after = SignedDuration::try_from(after).unwrap_or(SignedDuration::MAX);
@@ -65,6 +74,19 @@ mod tests {
         }
         // An interval that is longer than the limit is the operator's word.
         assert_eq!(after_deferral(minutes(90), 4), minutes(90));
+    }
+
+    #[test]
+    fn what_is_due_within_a_moment_is_tried_together_and_never_before_its_time() {
+        let minutes = Duration::from_secs(180);
+        let millis = Duration::from_millis;
+        for (at, expected) in [(0, 0), (1, 100), (99, 100), (100, 100), (101, 200)] {
+            assert_eq!(with_others(millis(at), minutes), millis(expected), "{at}");
+        }
+        // Where the interval is short, so is the wait.
+        let soon = with_others(millis(1000), Duration::from_secs(1));
+        assert!(soon >= millis(1000) && soon < millis(1001), "{soon:?}");
+        assert_eq!(with_others(millis(7), Duration::ZERO), millis(7));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::lease::Freshness;
 use super::release::{Token, Waiter};
 use super::standing::Terms;
 use super::{AgentEvent, AttachmentId, ClockNews, Hello, InHand as Refused, Order, Released};
-use crate::store::{Head, Note, Position, Settlement, Waiting, WithMail};
+use crate::store::{Head, HeadOf, Note, Position, Settlement, Waiting, WithMail};
 
 /// One reading of both clocks.
 #[derive(Debug, Clone, Copy)]
@@ -135,11 +135,8 @@ pub(crate) enum Effect {
     Order(AttachmentId, Order),
     Assign(Assign),
     ReadHead {
-        site: SiteName,
         read: u64,
-        after: Option<Position>,
-        due: Timestamp,
-        limit: usize,
+        of: HeadOf,
     },
     /// These will be assigned soon: their contents are of use in memory.
     ReadAhead(Vec<DeliveryId>),

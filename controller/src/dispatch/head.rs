@@ -21,7 +21,7 @@ use super::site::{
     SiteQueue, Spread, Sweep, Why, is_twice_broken,
 };
 use super::state::State;
-use crate::store::{Head, Position, Waiting};
+use crate::store::{Head, HeadOf, Position, Waiting};
 
 impl SiteQueue {
     /// A message that broke sessions twice is no canary while there is another, and a release takes it last.
@@ -154,13 +154,13 @@ impl State {
         } else {
             turn.now.wall
         };
-        turn.effects.push(Effect::ReadHead {
+        let of = HeadOf {
             site: name.clone(),
-            read,
             after: queue.cursor.or(parked_from),
             due,
             limit: queue.read_limit(),
-        });
+        };
+        turn.effects.push(Effect::ReadHead { read, of });
     }
 
     pub(super) fn head_read(

@@ -11,7 +11,7 @@ use dd_proto::name::{AgentName, SiteName};
 use dd_proto::report::{Disposition, Outcome, PeerCertificate, Report};
 use jiff::Timestamp;
 
-use super::backoff::after_failure;
+use super::backoff::{after_failure, with_others};
 use super::event::{Effect, Turn};
 use super::judge::{accepted_all, accepted_some};
 use super::kept::Trust;
@@ -210,8 +210,8 @@ impl State {
         let Some(queue) = self.sites.get_mut(name) else {
             return;
         };
-        let wait = after_failure(queue.site.schedule.retry_interval, turn.rng);
-        let at = now.monotonic + wait;
+        let interval = queue.site.schedule.retry_interval;
+        let at = with_others(now.monotonic + after_failure(interval, turn.rng), interval);
         queue.progress = Progress::None;
         queue.seems = Seems::Silent;
         queue.deferred_in_row = 0;

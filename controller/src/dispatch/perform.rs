@@ -15,6 +15,7 @@ use rand::RngExt as _;
 use tokio::sync::watch;
 
 use super::actions::Asked;
+use super::ahead::VISIT;
 use super::backing::Backing;
 use super::batch::Batch;
 use super::clock::Clock;
@@ -24,11 +25,11 @@ use super::notify::{Pen, Pending};
 use super::release::Token;
 use super::run::{Dispatch, Done};
 use super::{AttachmentId, ClockNews, InHand, Order, actions, expiry};
-use crate::store::Position;
+use crate::store::{HeadOf, Position};
 
 impl<S: Backing, C: Clock> Dispatch<S, C> {
     pub(super) fn perform(&mut self) {
-        let now = self.now().monotonic;
+        let (now, mut heads) = (self.now().monotonic, Vec::new());
         while !self.effects.is_empty() {
             for effect in std::mem::take(&mut self.effects) {
                 match effect {
@@ -41,6 +42,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                     Effect::Order(to, order) => self.send(to, order),
                     Effect::Assign(assign) => self.complete(assign),
                     Effect::ReadAhead(deliveries) => self.read_ahead(deliveries),
+                    Effect::ReadHead { read, of } => heads.push((read, of)),
                     other => self.perform_one(other),
                 }
             }
@@ -48,6 +50,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
         if let Some(batch) = self.batch.take_due(now) {
             self.write(batch);
         }
+        self.read_heads(&heads);
         self.begin_reads();
     }
 
@@ -105,24 +108,6 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
     fn perform_one(&mut self, effect: Effect) {
         let store = self.store.clone();
         match effect {
-            Effect::ReadHead {
-                site,
-                read,
-                after,
-                due,
-                limit,
-            } => {
-                self.done.spawn(async move {
-                    let event = match store.head(site.clone(), after, due, limit).await {
-                        Ok(head) => Event::HeadRead { site, read, head },
-                        Err(error) => {
-                            tracing::error!(%error, %site, "the head of a queue cannot be read");
-                            Event::HeadNotRead { site, read }
-                        }
-                    };
-                    Done::Event(Box::new(event))
-                });
-            }
             Effect::Find(question) => {
                 self.done.spawn(async move {
                     let delivery = question.lease().delivery.clone();
@@ -196,7 +181,19 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
             | Effect::Warn(_)
             | Effect::Order(..)
             | Effect::Assign(_)
-            | Effect::ReadAhead(_) => {}
+            | Effect::ReadAhead(_)
+            | Effect::ReadHead { .. } => {}
+        }
+    }
+
+    fn read_heads(&mut self, heads: &[(u64, HeadOf)]) {
+        for visit in heads.chunks(VISIT) {
+            let (store, asked) = (self.store.clone(), visit.to_vec());
+            self.done.spawn(async move {
+                let of = asked.iter().map(|(_, of)| of.clone()).collect();
+                let read = store.heads(of).await;
+                Done::HeadsRead(asked, read)
+            });
         }
     }
 
@@ -204,9 +201,14 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
     fn walk(&mut self, site: SiteName, read: u64, after: Option<Position>) {
         let store = self.store.clone();
         self.done.spawn(async move {
-            let page = store.head(site.clone(), after, Timestamp::MAX, expiry::PAGE);
-            let page = match page.await {
-                Ok(page) => Some(page),
+            let of = HeadOf {
+                site: site.clone(),
+                after,
+                due: Timestamp::MAX,
+                limit: expiry::PAGE,
+            };
+            let page = match store.heads(vec![of]).await {
+                Ok(mut read) => read.pop(),
                 Err(error) => {
                     tracing::error!(%error, %site, "a queue cannot be read");
                     None

@@ -38,6 +38,7 @@ use super::{
     AgentEvent, Arrived, Attachment, AttachmentId, ClockMemory, Hello, InHand, Order, Released,
 };
 use crate::dsn::Notifier;
+use crate::store::{Head, HeadOf};
 
 /// Contents and envelopes kept in memory.
 const CACHE: usize = 64 << 20;
@@ -142,6 +143,8 @@ pub(super) enum Done {
     /// Mail of our own.
     Arrived(Vec<Arrived>),
     Read(Vec<MailOf>),
+    /// Each with the number of its read.
+    HeadsRead(Vec<(u64, HeadOf)>, Result<Vec<Head>, StoreFailed>),
     Event(Box<Event>),
     Nothing,
     /// The process ends; nothing is acknowledged any more.
@@ -406,6 +409,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
             }
             Ok(Done::Arrived(arrived)) => self.all_arrived(arrived),
             Ok(Done::Read(read)) => self.read(read),
+            Ok(Done::HeadsRead(asked, read)) => self.heads_read(asked, read),
             Ok(Done::Event(event)) => self.apply(*event),
             Ok(Done::Nothing) => {}
             Ok(Done::StoreFailed(error)) => tracing::error!(%error, "dispatch cannot go on"),
@@ -414,6 +418,20 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                     std::panic::resume_unwind(panic);
                 }
             }
+        }
+    }
+
+    fn heads_read(&mut self, asked: Vec<(u64, HeadOf)>, heads: Result<Vec<Head>, StoreFailed>) {
+        let heads = heads.unwrap_or_else(|error| {
+            tracing::error!(%error, "the heads of queues cannot be read");
+            Vec::new()
+        });
+        let mut heads = heads.into_iter();
+        for (read, HeadOf { site, .. }) in asked {
+            self.apply(match heads.next() {
+                Some(head) => Event::HeadRead { site, read, head },
+                None => Event::HeadNotRead { site, read },
+            });
         }
     }
 

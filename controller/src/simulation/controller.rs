@@ -23,7 +23,7 @@ use crate::store::local::On;
 use crate::store::local::steps::Steps;
 use crate::store::local::wall::WallClock;
 use crate::store::{
-    Count, Head, Loaded, Note, Owing, Position, Settings, Settlement, Spooled, Store, Waiting,
+    Count, Head, HeadOf, Loaded, Note, Owing, Settings, Settlement, Spooled, Store, Waiting,
     WithMail,
 };
 
@@ -206,14 +206,8 @@ impl Backing for Watched {
         Backing::remember_timer(&self.store, site, at).await;
     }
 
-    async fn head(
-        &self,
-        site: SiteName,
-        after: Option<Position>,
-        due: Timestamp,
-        limit: usize,
-    ) -> Result<Head, StoreFailed> {
-        Backing::head(&self.store, site, after, due, limit).await
+    async fn heads(&self, of: Vec<HeadOf>) -> Result<Vec<Head>, StoreFailed> {
+        Backing::heads(&self.store, of).await
     }
 
     async fn left(&self, site: SiteName, limit: usize) -> Result<Vec<Waiting>, StoreFailed> {

@@ -123,6 +123,15 @@ pub struct Loaded {
     pub content: StoredContent,
 }
 
+/// The part of a site's queue that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeadOf {
+    pub site: SiteName,
+    pub after: Option<Position>,
+    pub due: Timestamp,
+    pub limit: usize,
+}
+
 /// What became of loading a delivery; None: it is settled.
 pub type LoadedOf = (DeliveryId, Result<Option<Loaded>, StoreError>);
 
@@ -462,7 +471,23 @@ impl Store {
         due: Timestamp,
         limit: usize,
     ) -> Result<Head, StoreError> {
-        self.0.head(site.clone(), after, due, limit).await
+        let site = site.clone();
+        let of = HeadOf {
+            site,
+            after,
+            due,
+            limit,
+        };
+        let heads = self.0.heads(vec![of]).await?;
+        Ok(heads.into_iter().next().unwrap_or_default())
+    }
+
+    /// The same for several, in one visit and in this order.
+    ///
+    /// # Errors
+    /// The index failed.
+    pub async fn heads(&self, of: Vec<HeadOf>) -> Result<Vec<Head>, StoreError> {
+        self.0.heads(of).await
     }
 
     /// All that an assignment needs; None where the delivery is settled.

@@ -20,7 +20,7 @@ use crate::dispatch::event::{Effect, Event, Now, Question, Settle, Warn};
 use crate::dispatch::release::{Token, Waiter};
 use crate::dispatch::state::State;
 use crate::dispatch::{AgentEvent, AttachmentId, ClockMemory, ClockNews, Order};
-use crate::store::{Note, Position, Waiting};
+use crate::store::{HeadOf, Note, Position, Waiting};
 
 #[derive(Debug)]
 #[expect(
@@ -33,11 +33,8 @@ pub(super) enum Happening {
     Note(Note),
     Find(Question),
     Read {
-        site: SiteName,
         read: u64,
-        after: Option<Position>,
-        due: Timestamp,
-        limit: usize,
+        of: HeadOf,
     },
     Walk {
         site: SiteName,
@@ -263,14 +260,9 @@ impl World {
                 let waiting = self.mail.get(&question.lease().delivery).cloned();
                 self.answer(Event::Found { question, waiting });
             }
-            Happening::Read {
-                site,
-                read,
-                after,
-                due,
-                limit,
-            } => {
-                let head = self.head(&site, after, due, limit);
+            Happening::Read { read, of } => {
+                let head = self.head(&of.site, of.after, of.due, of.limit);
+                let site = of.site;
                 self.answer(Event::HeadRead { site, read, head });
             }
             Happening::Walk { site, read, after } => {
@@ -369,24 +361,7 @@ impl World {
                 });
             }
             Effect::Look(asked) => self.soon(30, Happening::Look(asked)),
-            Effect::ReadHead {
-                site,
-                read,
-                after,
-                due,
-                limit,
-            } => {
-                self.soon(
-                    30,
-                    Happening::Read {
-                        site,
-                        read,
-                        after,
-                        due,
-                        limit,
-                    },
-                );
-            }
+            Effect::ReadHead { read, of } => self.soon(30, Happening::Read { read, of }),
             Effect::Settle(settle) => {
                 self.check_expiry(&settle);
                 self.soon(50, Happening::Settle(settle));

@@ -36,9 +36,10 @@ fn crowd() -> Core {
 /// Answers every read of a head with one message.
 fn heads(core: &mut Core) {
     for effect in std::mem::take(&mut core.effects) {
-        let Effect::ReadHead { site, read, .. } = effect else {
+        let Effect::ReadHead { read, of } = effect else {
             continue;
         };
+        let site = of.site;
         let mut waiting = core.waiting();
         waiting.delivery.site = site.clone();
         waiting.earlier_start = true;

@@ -42,7 +42,7 @@ impl Flow {
     /// Answers the read that is under way, if one is.
     fn answer(&mut self) -> bool {
         let asked = self.core.effects.iter().find_map(|effect| match effect {
-            Effect::ReadHead { after, limit, .. } => Some((*after, *limit)),
+            Effect::ReadHead { of, .. } => Some((of.after, of.limit)),
             _ => None,
         });
         let Some((after, limit)) = asked else {

@@ -63,8 +63,8 @@ use tokio::task::JoinError;
 use crate::intake::accept::{AcceptError, Content, Submission};
 use crate::intake::policy::Space;
 use crate::store::{
-    Count, Head, ListPosition, Loaded, LoadedOf, LogFailed, Measures, MinFree, Note, OpenError,
-    Owing, Position, Progress, Record, Settings, Settlement, Stage, StartReport, StoreError,
+    Count, Head, HeadOf, ListPosition, Loaded, LoadedOf, LogFailed, Measures, MinFree, Note,
+    OpenError, Owing, Progress, Record, Settings, Settlement, Stage, StartReport, StoreError,
     Waiting, WithMail,
 };
 
@@ -362,14 +362,9 @@ impl Local {
         self.index.set_timer(site, at);
     }
 
-    pub(crate) async fn head(
-        &self,
-        site: SiteName,
-        after: Option<Position>,
-        due: Timestamp,
-        limit: usize,
-    ) -> Result<Head, StoreError> {
-        self.look(move |index| index.head(&site, after, due, limit))
+    pub(crate) async fn heads(&self, of: Vec<HeadOf>) -> Result<Vec<Head>, StoreError> {
+        let head = |index: &Index, of: HeadOf| index.head(&of.site, of.after, of.due, of.limit);
+        self.look(move |index| of.into_iter().map(|it| head(index, it)).collect())
             .await
     }
 
