@@ -12,7 +12,7 @@ use super::event::{Settle, Warn};
 use crate::store::Note;
 
 /// A settlement finds a commit of new mail to go with nearly always, from some hundred messages a second on.
-const SETTLED: Duration = Duration::from_millis(10);
+const SETTLED: Duration = Duration::from_millis(2);
 /// Fifty sites that are down and tried in a second share ten commits.
 const PUT_OFF: Duration = Duration::from_millis(100);
 
