@@ -1,5 +1,5 @@
 //! The tests of whole processes, a module for each claim. They are one program, so that what they stand on is linked
-//! and optimised once.
+//! and optimised once; but the flood of the control port runs alone.
 
 // The main job.
 mod big_message;
@@ -32,7 +32,6 @@ mod wrong_host;
 // Agents.
 mod agent_identity;
 mod agents;
-mod control_flood;
 mod foreign_agent;
 
 // The doors of members, and the portal.

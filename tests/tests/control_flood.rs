@@ -1,4 +1,6 @@
 //! Whatever strangers do to the control port, agents that are attached stay so, and others can attach.
+//!
+//! A program of its own: the flood takes all cores, and leaves nothing to a test beside it.
 
 use std::collections::VecDeque;
 use std::io::Write as _;
