@@ -1,7 +1,7 @@
 //! What waits to be written: settlements and notes go together, so that they share a commit and its sync.
 //!
-//! Nobody is kept waiting by it: the message has gone out, or is put off for minutes, and its place is free. What an operator
-//! waits for, and what is due at once, goes with the turn it came in, and takes the rest along.
+//! The message itself has gone out, or is put off for minutes. What an operator waits for, and what is due at once, goes
+//! with the turn it came in, and takes the rest along.
 //!
 //! # Invariants
 //! What came first is written first, among its kind. Nothing stays longer than it may.
@@ -11,7 +11,8 @@ use std::time::Duration;
 use super::event::{Settle, Warn};
 use crate::store::Note;
 
-/// A settlement finds a commit of new mail to go with nearly always, from some hundred messages a second on.
+/// The site's places are filled again when its settlements are written (`State::let_go`): with ten milliseconds a queue
+/// drains at half the rate.
 const SETTLED: Duration = Duration::from_millis(2);
 /// Fifty sites that are down and tried in a second share ten commits.
 const PUT_OFF: Duration = Duration::from_millis(100);
