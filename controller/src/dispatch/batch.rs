@@ -11,9 +11,8 @@ use std::time::Duration;
 use super::event::{Settle, Warn};
 use crate::store::Note;
 
-/// The site's places are filled again when its settlements are written (`State::let_go`): with ten milliseconds a queue
-/// drains at half the rate.
-const SETTLED: Duration = Duration::from_millis(2);
+/// A site's place is free from the report on ([`super::hand`]), so nobody waits for this.
+const SETTLED: Duration = Duration::from_millis(10);
 /// Fifty sites that are down and tried in a second share ten commits.
 const PUT_OFF: Duration = Duration::from_millis(100);
 

@@ -78,13 +78,14 @@ impl State {
         }
     }
 
-    /// Acknowledges, and lets the delivery go if nothing keeps it.
+    /// Acknowledges, and lets the delivery go if nothing keeps it. Its place may be free before that: the site's next
+    /// one does not wait until this one is written.
     pub(super) fn let_go(&mut self, delivery: &DeliveryId, turn: &mut Turn<'_>) {
         let Some(in_hand) = self.hand.get_mut(delivery) else {
             return;
         };
         if in_hand.unwritten > 0 {
-            return;
+            return self.look(&delivery.site, turn);
         }
         for (agent, lease) in std::mem::take(&mut in_hand.owed) {
             self.acknowledge(&agent, lease, turn);

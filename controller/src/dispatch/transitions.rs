@@ -141,6 +141,18 @@ fn an_unproved_site_gets_one_canary_and_a_proved_one_its_window() {
 }
 
 #[test]
+fn a_place_is_taken_again_before_the_settlement_of_what_had_it_is_written() {
+    let mut core = Core::proving();
+    for _ in 0..16 {
+        core.mail();
+    }
+    core.proved();
+    assert_eq!(core.assigned.len(), 16);
+    core.report(Outcome::Transacted, result(Disposition::Relayed));
+    assert_eq!(core.assigned.len(), 17);
+}
+
+#[test]
 fn a_report_is_acknowledged_when_its_settlement_is_written_and_not_before() {
     let mut core = Core::proving();
     core.report(Outcome::Transacted, result(Disposition::Relayed));
