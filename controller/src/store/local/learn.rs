@@ -213,7 +213,7 @@ impl Learner {
             of: clean_stop.entries,
             ..Progress::default()
         };
-        let entries = self.index.scan_all(|entries| {
+        let entries = self.index.count_all(|entries| {
             self.known.lock().records = entries;
             !self.is_to_stop()
         })?;

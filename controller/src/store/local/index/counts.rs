@@ -74,6 +74,33 @@ impl Counts {
         live.bytes += entry.share();
     }
 
+    /// Adds what was counted apart.
+    pub(super) fn add(&mut self, other: Self) {
+        for (into, from) in [
+            (&mut self.own, other.own),
+            (&mut self.earlier, other.earlier),
+        ] {
+            for (site, more) in from {
+                let tally = into.entry(site).or_default();
+                tally.newest_ms = tally.newest_ms.max(more.newest_ms);
+                tally.count = sum(tally.count, more.count);
+            }
+        }
+        for (into, from) in [
+            (&mut self.own_times, other.own_times),
+            (&mut self.earlier_times, other.earlier_times),
+        ] {
+            for (time, more) in from {
+                *into.entry(time).or_default() += more;
+            }
+        }
+        for (segment, more) in other.live {
+            let live = self.live.entry(segment).or_default();
+            live.deliveries += more.deliveries;
+            live.bytes += more.bytes;
+        }
+    }
+
     pub(super) fn closed(&mut self, site: &SiteName, position: Position, entry: &Entry) {
         let sites = self.of(position);
         if let Some(Tally { count, .. }) = sites.get_mut(site) {

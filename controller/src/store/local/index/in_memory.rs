@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::shelf::{Change, Pair, Shelf, ShelfError, Shelves, Table};
+use super::shelf::{Change, Each, Pair, Shelf, ShelfError, Shelves, Table};
 
 type Tables = BTreeMap<Table, BTreeMap<Vec<u8>, Vec<u8>>>;
 
@@ -150,6 +150,21 @@ impl Shelf for Opened {
             .take(limit)
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect())
+    }
+
+    fn every(
+        &self,
+        table: Table,
+        from: &[u8],
+        end: Option<&[u8]>,
+        each: &mut Each<'_>,
+    ) -> Result<(), ShelfError> {
+        for (key, value) in self.range(table, from, end, usize::MAX)? {
+            if each(&key, &value).is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn apply(&self, table: Table, changes: Vec<Change>) -> Result<(), ShelfError> {

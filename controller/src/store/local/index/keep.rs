@@ -1,7 +1,7 @@
-//! What goes to the shelf in batches, and what a start reads from it whole.
+//! What goes to the shelf in batches.
 //!
 //! # Not here
-//! When: the thread of the index ([`super::super::learn`]).
+//! When: the thread of the index ([`super::super::learn`]). What a start reads from it ([`super::take_over`]).
 
 use std::sync::atomic::Ordering;
 
@@ -12,11 +12,8 @@ use prost::Message as _;
 use super::entry::{self, Entry, millis};
 use super::overlay::Which;
 use super::shelf::{Change, Table};
-use super::{EARLIER_IN_MEMORY, Index, OWN_IN_MEMORY, key, look};
+use super::{EARLIER_IN_MEMORY, Index, OWN_IN_MEMORY, key};
 use crate::store::{NextTry, StoreError, WithMail};
-
-/// Keys read at a time by a scan.
-const PAGE: usize = 4096;
 
 impl Index {
     pub(crate) fn set_timer(&self, site: &SiteName, at: Option<Timestamp>) {
@@ -47,35 +44,6 @@ impl Index {
                 site,
             })
             .collect()
-    }
-
-    /// Takes over the timers of sites with mail; those set since the start are newer.
-    ///
-    /// # Errors
-    /// The shelf's.
-    pub(crate) fn load_timers(&self) -> Result<(), StoreError> {
-        let mut from = Vec::new();
-        loop {
-            let page = self.stored_range(Table::Timers, &from, None, PAGE)?;
-            let Some((last, _)) = page.last() else {
-                self.has_timers.store(true, Ordering::Release);
-                return Ok(());
-            };
-            from = [last.as_slice(), &[0]].concat();
-            for (site, value) in page {
-                let site = String::from_utf8(site).ok().and_then(|it| it.parse().ok());
-                let ms = value.try_into().ok().map(u64::from_be_bytes);
-                let (Some(site), Some(ms)) = (site, ms) else {
-                    continue;
-                };
-                match self.count_of(&site).messages {
-                    0 => self.overlay().set_timer(site, None),
-                    _ => {
-                        self.timers().entry(site).or_insert(ms);
-                    }
-                }
-            }
-        }
     }
 
     /// Writes a batch of what is pending to the shelf; until all is known, of earlier starts only. Returns how many
@@ -155,29 +123,6 @@ impl Index {
     /// Keys that are not on the shelf yet.
     pub(crate) fn pending(&self, which: Which) -> usize {
         self.overlay().len(which)
-    }
-
-    /// Reads every entry on the shelf once, and fills the counts. `go_on` says whether to go on.
-    ///
-    /// # Errors
-    /// The shelf's; an entry that does not parse.
-    pub(crate) fn scan_all(&self, go_on: impl Fn(u64) -> bool) -> Result<u64, StoreError> {
-        let (mut entries, mut from) = (0, Vec::new());
-        loop {
-            let page = self.stored_range(Table::Queue, &from, None, PAGE)?;
-            let Some((last, _)) = page.last().filter(|_| go_on(entries)) else {
-                return Ok(entries);
-            };
-            from = [last.as_slice(), &[0]].concat();
-            let mut counts = self.counts();
-            for (key, value) in &page {
-                let entry = look::decode(value)?;
-                let unreadable = || StoreError::Index("a key does not parse".to_owned());
-                let (site, position) = key::parse_queue(key).ok_or_else(unreadable)?;
-                counts.opened(&site, position, &entry);
-                entries += 1;
-            }
-        }
     }
 
     /// The last key written before a clean stop, and read at a start.

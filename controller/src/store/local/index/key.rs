@@ -50,9 +50,18 @@ pub(crate) fn position(tail: &[u8]) -> Option<Position> {
 
 /// Takes a queue key apart.
 pub(crate) fn parse_queue(key: &[u8]) -> Option<(SiteName, Position)> {
+    let (name, position) = split_queue(key)?;
+    Some((site(name)?, position))
+}
+
+/// The same, the name of the site unread.
+pub(crate) fn split_queue(key: &[u8]) -> Option<(&[u8], Position)> {
     let (site, rest) = key.split_at_checked(key.len().checked_sub(17)?)?;
-    let site = std::str::from_utf8(site).ok()?.parse().ok()?;
     Some((site, position(rest.strip_prefix(&[0])?)?))
+}
+
+pub(crate) fn site(name: &[u8]) -> Option<SiteName> {
+    std::str::from_utf8(name).ok()?.parse().ok()
 }
 
 pub(crate) fn id(delivery: &DeliveryId) -> Vec<u8> {

@@ -73,13 +73,15 @@ impl Index {
                 None => {}
             }
             let kept = (tries >= TRIES).then_some(overlay);
-            let read = self.stored_entry(&id, pending.flatten(), queue_key);
+            let read = self.stored_entry(delivery, &id, pending.flatten());
             let overlay = kept.unwrap_or_else(|| self.overlay());
             if overlay.epoch() == epoch && overlay.position(&id) == pending {
                 let Some((position, stored)) = read? else {
                     return Ok(None);
                 };
                 let entry = overlay.entry(&queue_key(position)).unwrap_or(stored);
+                drop(overlay);
+                self.hints().seen(delivery, position);
                 return Ok(entry.map(|entry| (position, entry)));
             }
             tries += 1;
@@ -89,23 +91,29 @@ impl Index {
     /// What the shelf says of a delivery, whose position may be pending.
     fn stored_entry(
         &self,
+        delivery: &DeliveryId,
         id: &[u8],
         pending: Option<Position>,
-        queue_key: impl Fn(Position) -> Vec<u8>,
     ) -> Result<Option<(Position, Option<Entry>)>, StoreError> {
-        let position = match pending {
-            Some(position) => Some(position),
-            None => {
-                let tail = self.stored(Table::Ids, id)?;
-                tail.and_then(|tail| key::position(&tail))
-            }
+        let stored_at = |position| {
+            let value = self.stored(Table::Queue, &key::queue(&delivery.site, position))?;
+            value.map(|value| decode(&value)).transpose()
         };
-        let Some(position) = position else {
+        if let Some(position) = pending {
+            return Ok(Some((position, stored_at(position)?)));
+        }
+        let hint = self.hints().of(delivery);
+        if let Some(position) = hint
+            && let Some(entry) = stored_at(position)?
+            && entry.id == delivery.message.as_bytes()[..]
+        {
+            return Ok(Some((position, Some(entry))));
+        }
+        let tail = self.stored(Table::Ids, id)?;
+        let Some(position) = tail.and_then(|tail| key::position(&tail)) else {
             return Ok(None);
         };
-        let value = self.stored(Table::Queue, &queue_key(position))?;
-        let entry = value.map(|value| decode(&value)).transpose()?;
-        Ok(Some((position, entry)))
+        Ok(Some((position, stored_at(position)?)))
     }
 
     /// # Errors
@@ -145,6 +153,10 @@ impl Index {
             }
             head.due.extend(entry.waiting(site, position, self.start));
         }
+        let mut hints = self.hints();
+        for waiting in &head.due {
+            hints.seen(&waiting.delivery, waiting.position);
+        }
         Ok(head)
     }
 
@@ -163,10 +175,9 @@ impl Index {
         ids.dedup();
         let mut found = Vec::new();
         for id in ids {
-            let site = std::str::from_utf8(&id[16..])
-                .ok()
-                .and_then(|s| s.parse().ok());
-            let Some(site) = site else { continue };
+            let Some(site) = key::site(&id[16..]) else {
+                continue;
+            };
             let delivery = DeliveryId { message, site };
             if let Some((position, entry)) = self.get(&delivery)? {
                 found.extend(entry.waiting(delivery.site, position, self.start));

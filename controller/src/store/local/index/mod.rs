@@ -26,6 +26,7 @@
 mod carry;
 mod counts;
 pub(crate) mod entry;
+mod hints;
 #[cfg(test)]
 pub(crate) mod in_memory;
 mod keep;
@@ -34,6 +35,7 @@ mod look;
 pub(crate) mod on_sled;
 mod overlay;
 pub(crate) mod shelf;
+mod take_over;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,6 +51,7 @@ use super::log::{Place, Written};
 use counts::Counts;
 pub(crate) use counts::Live;
 use entry::Entry;
+use hints::Hints;
 use overlay::Overlay;
 use shelf::{Shelf, ShelfError};
 
@@ -67,6 +70,7 @@ pub(crate) struct Index {
     overlay: Mutex<Overlay>,
     counts: Mutex<Counts>,
     timers: Mutex<HashMap<SiteName, u64>>,
+    hints: Mutex<Hints>,
     /// Those of the last start have been taken over.
     has_timers: AtomicBool,
     /// None: all is known.
@@ -110,6 +114,7 @@ impl Index {
             overlay: Mutex::new(Overlay::new(own.sequence)),
             counts: Mutex::new(Counts::new(own.sequence)),
             timers: Mutex::default(),
+            hints: Mutex::new(Hints::new()),
             has_timers: AtomicBool::new(false),
             aside: Mutex::new(Some(Aside::default())),
             all_known: AtomicBool::new(false),
@@ -128,6 +133,10 @@ impl Index {
 
     fn timers(&self) -> MutexGuard<'_, HashMap<SiteName, u64>> {
         self.timers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hints(&self) -> MutexGuard<'_, Hints> {
+        self.hints.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn aside(&self) -> MutexGuard<'_, Option<Aside>> {

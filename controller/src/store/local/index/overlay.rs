@@ -119,13 +119,18 @@ impl Overlay {
         entry: Entry,
     ) {
         let layer = self.layer(to);
-        if from != to {
-            remove(&mut layer.queue, key::queue(&delivery.site, from));
-        }
-        let queue_key = key::queue(&delivery.site, to);
+        let moved = from != to;
         // A key that moved is new to the shelf; one that stayed is known to it unless it is still fresh here.
-        set(&mut layer.queue, queue_key, entry, from != to);
-        set(&mut layer.ids, key::id(delivery), to, false);
+        set(
+            &mut layer.queue,
+            key::queue(&delivery.site, to),
+            entry,
+            moved,
+        );
+        if moved {
+            remove(&mut layer.queue, key::queue(&delivery.site, from));
+            set(&mut layer.ids, key::id(delivery), to, false);
+        }
     }
 
     pub(super) fn remove(&mut self, delivery: &DeliveryId, position: Position) {

@@ -8,6 +8,7 @@
 //! What keys and values mean ([`super::key`], [`super::entry`]); when a shelf is trusted ([`super::super::learn`]).
 
 use std::fmt::Debug;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// One of the tables; [`super::key`] says what is in it.
@@ -22,6 +23,9 @@ pub(crate) enum Table {
 pub(crate) type Pair = (Vec<u8>, Vec<u8>);
 /// A key and its new value; None removes it.
 pub(crate) type Change = (Vec<u8>, Option<Vec<u8>>);
+
+/// Looks at a key and its value.
+pub(crate) type Each<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 
 /// Why a shelf is of no use any more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +50,16 @@ pub(crate) trait Shelf: Debug + Send + Sync {
         end: Option<&[u8]>,
         limit: usize,
     ) -> Result<Vec<Pair>, ShelfError>;
+
+    /// Calls `each` for all pairs from `from` on and before `end`, in the order of their keys and without a copy, until
+    /// it says that it is enough.
+    fn every(
+        &self,
+        table: Table,
+        from: &[u8],
+        end: Option<&[u8]>,
+        each: &mut Each<'_>,
+    ) -> Result<(), ShelfError>;
 
     fn apply(&self, table: Table, changes: Vec<Change>) -> Result<(), ShelfError>;
 

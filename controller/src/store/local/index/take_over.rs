@@ -1,0 +1,286 @@
+//! What a start takes over from a shelf: every entry is read once, to be counted, and the timers.
+//!
+//! The entries are read in two parts side by side, for reading them is what a start takes longest for, and what sled does
+//! for it is most of that.
+//!
+//! # Invariants
+//! - Each key lies in one part, wherever they meet. That they are about equal is for speed alone.
+//! - Nothing is counted before both parts have been read.
+//!
+//! # Not here
+//! Whether the shelf is trusted ([`super::super::learn`]).
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{Builder, ScopedJoinHandle};
+
+use dd_proto::name::SiteName;
+
+use super::counts::Counts;
+use super::shelf::{Shelf, ShelfError, Table};
+use super::{Index, key, look};
+use crate::store::StoreError;
+
+/// Entries after which it is said how far it is, and looked whether to go on.
+const STEP: u64 = 4096;
+
+impl Index {
+    /// Reads every entry on the shelf once, and fills the counts. `go_on` hears how many have been read, and says
+    /// whether to go on. Returns how many there were.
+    ///
+    /// # Errors
+    /// The shelf's; an entry that does not parse.
+    pub(crate) fn count_all(&self, go_on: impl Fn(u64) -> bool) -> Result<u64, StoreError> {
+        let Some(shelf) = self.shelf() else {
+            return Ok(0);
+        };
+        let middle = middle(&*shelf)?;
+        let parts = [(&[][..], Some(&middle[..])), (&middle[..], None)];
+        let (stop, (tell, told)) = (AtomicBool::new(false), channel());
+        let (entries, counted) = std::thread::scope(|scope| {
+            let parts = parts.map(|(from, end)| {
+                let part = Part {
+                    shelf: &*shelf,
+                    from,
+                    end,
+                    counts: Counts::new(self.own.sequence),
+                    stop: &stop,
+                    tell: tell.clone(),
+                };
+                let thread = Builder::new().name("index part".to_owned());
+                thread.spawn_scoped(scope, || part.count())
+            });
+            drop(tell);
+            let mut entries = 0;
+            for more in told {
+                entries += more;
+                if !go_on(entries) {
+                    stop.store(true, Ordering::Relaxed);
+                }
+            }
+            (
+                entries,
+                parts.map(|part| counted(part.map_err(StoreError::Disk)?)),
+            )
+        });
+        let [first, second] = counted;
+        for counts in [first?, second?] {
+            self.counts().add(counts);
+        }
+        Ok(entries)
+    }
+
+    /// Takes over the timers of sites with mail; those set since the start are newer.
+    ///
+    /// # Errors
+    /// The shelf's.
+    pub(crate) fn load_timers(&self) -> Result<(), StoreError> {
+        let Some(shelf) = self.shelf() else {
+            return Ok(());
+        };
+        shelf.every(Table::Timers, &[], None, &mut |site, value| {
+            let ms = value.try_into().ok().map(u64::from_be_bytes);
+            if let (Some(site), Some(ms)) = (key::site(site), ms) {
+                self.take_timer(site, ms);
+            }
+            ControlFlow::Continue(())
+        })?;
+        self.has_timers.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    fn take_timer(&self, site: SiteName, ms: u64) {
+        match self.count_of(&site).messages {
+            0 => self.overlay().set_timer(site, None),
+            _ => {
+                self.timers().entry(site).or_insert(ms);
+            }
+        }
+    }
+}
+
+/// A key in the middle of the queue, as far as that is known without reading it: the middle one of the sites that are to
+/// be tried later.
+fn middle(shelf: &dyn Shelf) -> Result<Vec<u8>, ShelfError> {
+    let mut sites = Vec::new();
+    shelf.every(Table::Timers, &[], None, &mut |site, _| {
+        sites.push(site.to_owned());
+        ControlFlow::Continue(())
+    })?;
+    let middle = sites.len() / 2;
+    Ok(sites.into_iter().nth(middle).unwrap_or_default())
+}
+
+fn counted(part: ScopedJoinHandle<'_, Result<Counts, StoreError>>) -> Result<Counts, StoreError> {
+    let panicked = |_| StoreError::Index("a thread that read it panicked".to_owned());
+    part.join().map_err(panicked)?
+}
+
+/// Reads its keys, and counts what they stand for.
+struct Part<'a> {
+    shelf: &'a dyn Shelf,
+    from: &'a [u8],
+    end: Option<&'a [u8]>,
+    counts: Counts,
+    stop: &'a AtomicBool,
+    tell: Sender<u64>,
+}
+
+impl Part<'_> {
+    fn count(mut self) -> Result<Counts, StoreError> {
+        let (mut entries, mut site) = (0, None);
+        let mut failed = None;
+        let (shelf, from, end) = (self.shelf, self.from, self.end);
+        shelf.every(Table::Queue, from, end, &mut |key, value| {
+            if let Err(error) = self.add(key, value, &mut site) {
+                failed = Some(error);
+                return ControlFlow::Break(());
+            }
+            entries += 1;
+            if entries == STEP {
+                self.has_read(std::mem::take(&mut entries));
+            }
+            match self.stop.load(Ordering::Relaxed) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        })?;
+        self.has_read(entries);
+        failed.map_or(Ok(self.counts), Err)
+    }
+
+    /// `site`: that of the key before, which is mostly that of the next.
+    fn add(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        site: &mut Option<SiteName>,
+    ) -> Result<(), StoreError> {
+        let entry = look::decode(value)?;
+        let unreadable = || StoreError::Index("a key does not parse".to_owned());
+        let (of, position) = key::split_queue(key).ok_or_else(unreadable)?;
+        let site = match site.take() {
+            Some(before) if before.as_str().as_bytes() == of => site.insert(before),
+            _ => site.insert(key::site(of).ok_or_else(unreadable)?),
+        };
+        self.counts.opened(site, position, &entry);
+        Ok(())
+    }
+
+    /// Nobody listens any more where the other part has failed.
+    fn has_read(&self, entries: u64) {
+        let _ = self.tell.send(entries);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::in_memory::InMemory;
+    use super::super::shelf::Shelves as _;
+    use super::super::{Own, body};
+    use super::*;
+    use crate::store::Count;
+    use crate::store::local::log::{Place, Written};
+
+    const SITES: [&str; 5] = ["a", "b", "b.c", "d", "e"];
+    const EACH: u64 = 3;
+
+    fn index(sequence: u64, shelf: Arc<dyn Shelf>) -> Index {
+        let segment = sequence;
+        let index = Index::new(Own { sequence, segment }, sequence);
+        index.stand_on(Some(shelf));
+        index
+    }
+
+    /// A shelf with mail for every site, as an earlier start has left it.
+    fn left() -> InMemory {
+        let shelves = InMemory::default();
+        let before = index(1, shelves.create().unwrap());
+        before.knows_now().unwrap();
+        for sequence in 1..=EACH {
+            let mut id = vec![0; 16];
+            id[15] = u8::try_from(sequence).unwrap();
+            let to = |site: &&str| body::StoredDelivery {
+                site: (*site).to_owned(),
+                recipients: vec![0],
+            };
+            let accepted = body::Accepted {
+                id,
+                arrived_ms: sequence,
+                bytes: 10,
+                deliveries: SITES.iter().map(to).collect(),
+                ..body::Accepted::default()
+            };
+            let place = Place {
+                segment: sequence,
+                offset: 64,
+                len: 50,
+            };
+            before.accepted(&accepted, Written { sequence, place }, 1);
+        }
+        while before.flush_pending().unwrap() > 0 {}
+        shelves
+    }
+
+    /// The parts meet at its site.
+    fn set_timer(shelves: &InMemory, site: &str) {
+        let change = (site.as_bytes().to_vec(), Some(7_u64.to_be_bytes().to_vec()));
+        let shelf = shelves.open().unwrap();
+        shelf.apply(Table::Timers, vec![change]).unwrap();
+    }
+
+    #[test]
+    fn everything_is_counted_once_wherever_the_parts_meet() {
+        for middle in [
+            None,
+            Some("0"),
+            Some("b"),
+            Some("b.c"),
+            Some("c"),
+            Some("z"),
+        ] {
+            let shelves = left();
+            if let Some(site) = middle {
+                set_timer(&shelves, site);
+            }
+            let after = index(100, shelves.open().unwrap());
+            let all = EACH * SITES.len() as u64;
+            assert_eq!(after.count_all(|_| true).unwrap(), all, "{middle:?}");
+            let count = |messages| Count {
+                messages,
+                bytes: 10 * messages,
+            };
+            assert_eq!(after.total(), count(all), "{middle:?}");
+            for site in SITES {
+                assert_eq!(after.count_of(&site.parse().unwrap()), count(EACH));
+            }
+            assert_eq!(after.live_in(2).deliveries, SITES.len() as u64);
+            assert_eq!(after.oldest_ms(), Some(0), "to four seconds");
+        }
+    }
+
+    #[test]
+    fn nothing_is_counted_of_a_shelf_with_an_entry_that_does_not_parse() {
+        for site in [SITES[0], SITES[4]] {
+            let shelves = left();
+            set_timer(&shelves, "c");
+            let key = key::queue(
+                &site.parse().unwrap(),
+                crate::store::Position::made_up(0, 1),
+            );
+            let shelf = shelves.open().unwrap();
+            shelf
+                .apply(Table::Queue, vec![(key, Some(vec![0xff]))])
+                .unwrap();
+            let after = index(100, shelves.open().unwrap());
+            assert!(matches!(
+                after.count_all(|_| true),
+                Err(StoreError::Index(_))
+            ));
+            assert_eq!(after.total(), Count::default());
+        }
+    }
+}
