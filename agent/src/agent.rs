@@ -3,6 +3,9 @@
 //! # Invariants
 //! A report is in the journal before it is told; a dot is in the journal before it is sent. Without that the dot is not
 //! sent.
+//!
+//! # Not here
+//! When dots are told ([`crate::untold`]).
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -25,6 +28,7 @@ use crate::lease::Leases;
 use crate::resolve::Resolver;
 use crate::targets::TargetRules;
 use crate::tls::Tls;
+use crate::untold::Untold;
 
 /// Work handed to whoever runs the tasks.
 pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -44,6 +48,7 @@ pub struct Agent {
     pub probes: Arc<Semaphore>,
     pub leases: Leases,
     pub journal: Arc<Journal>,
+    pub untold: Untold,
     /// What keeps the agent from working, as it was last told; empty: nothing.
     pub trouble: Mutex<String>,
     /// The controller, while attached.
@@ -98,15 +103,17 @@ impl Agent {
         let _ = self.events.send(event);
     }
 
-    /// Notes and tells that the final dot goes out.
+    /// Notes that the final dot goes out; it is told unless a report comes first.
     ///
     /// # Errors
     /// It could not be noted: the dot must not go out.
     pub async fn dot_goes_out(&self, dot: DotSent) -> Result<(), JournalError> {
         let lease = dot.lease.clone();
-        let (dot, noted) = self.note(lease, dot.into(), Journal::dot_sent).await;
+        let (dot, noted) = self
+            .note(lease.clone(), dot.into(), Journal::dot_sent)
+            .await;
         noted?;
-        self.tell(Event::DotSent(dot));
+        self.untold.dot_goes_out(lease, dot);
         Ok(())
     }
 
@@ -121,6 +128,7 @@ impl Agent {
             tracing::error!(%error, "a report is not in the journal");
         }
         self.leases.done(&lease);
+        self.untold.reported(&lease);
         self.tell(Event::Report(report));
     }
 
@@ -163,20 +171,28 @@ impl Agent {
     }
 }
 
+/// What went well stands in the controller's log, with all that is said here.
 fn log(report: &Report) {
-    let refusal = report.observed.refusal.as_ref().map(|r| r.reason.as_str());
-    tracing::info!(
-        id = %report.lease.delivery.message,
-        site = %report.lease.delivery.site,
-        agent = report.observed.local,
-        peer = report.observed.peer,
-        proof = report.observed.proof,
-        refusal,
-        outcome = ?report.outcome,
-        detail = report.detail,
-        ms = u64::try_from(report.delays.total.as_millis()).unwrap_or(u64::MAX),
-        "attempt ended"
-    );
+    macro_rules! attempt_ended {
+        ($level:ident) => {
+            tracing::$level!(
+                id = %report.lease.delivery.message,
+                site = %report.lease.delivery.site,
+                agent = report.observed.local,
+                peer = report.observed.peer,
+                proof = report.observed.proof,
+                refusal = report.observed.refusal.as_ref().map(|r| r.reason.as_str()),
+                outcome = ?report.outcome,
+                detail = report.detail,
+                ms = u64::try_from(report.delays.total.as_millis()).unwrap_or(u64::MAX),
+                "attempt ended"
+            )
+        };
+    }
+    match report.accepted_all() {
+        true => attempt_ended!(debug),
+        false => attempt_ended!(info),
+    }
 }
 
 /// The loops' clock.

@@ -216,8 +216,9 @@ impl Control {
 
     /// Hello, the journal, HelloEnd. Returns whose reports were among it.
     fn say_hello(&mut self, up: &mpsc::UnboundedSender<pb::AgentEvent>) -> HashSet<Lease> {
-        // What was told while nobody listened is in the journal, or void.
+        // What was told while nobody listened is in the journal, or void; so are the dots that were not.
         while self.events.try_recv().is_ok() {}
+        let _ = self.agent.untold.take();
         let in_hand = self.agent.leases.in_hand();
         let trouble = self.agent.look_at_addresses();
         let sources = self.agent.sources.iter();
@@ -306,6 +307,7 @@ impl Control {
                 Ok(()) = self.targets.changed() => self.set_rules(),
                 _ = stream.beat.tick() => stream.beat()?,
                 _ = look.tick() => {
+                    self.tell_dots(&stream);
                     self.watch_the_debt()?;
                     self.agent.journal.write_notes()?;
                     if drained_told && self.agent.leases.is_empty() && self.agent.journal.is_empty() {
@@ -381,18 +383,22 @@ impl Control {
     fn pass_on(&mut self, event: Event, stream: &Attached) {
         let lease = match &event {
             Event::Report(report) => report.lease.clone(),
-            Event::DotSent(dot) => dot.lease.clone(),
             _ => None,
         };
         if let Some(lease) = lease.and_then(|lease| Lease::try_from(lease).ok()) {
             if stream.replayed.contains(&lease) {
                 return;
             }
-            if let Event::Report(_) = &event {
-                self.owed.insert(lease, now());
-            }
+            self.owed.insert(lease, now());
         }
         send(&stream.up, event);
+    }
+
+    /// Reports that were noted meanwhile come behind their dots.
+    fn tell_dots(&self, stream: &Attached) {
+        for dot in self.agent.untold.take() {
+            send(&stream.up, Event::DotSent(dot));
+        }
     }
 
     /// While the controller owes an acknowledgement for long, its disk may be in trouble: ours has to hold.

@@ -28,6 +28,7 @@ pub mod session;
 pub mod state_dir;
 pub mod targets;
 pub mod tls;
+pub mod untold;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
@@ -78,6 +79,7 @@ pub async fn run(
         probes: Arc::new(Semaphore::new(config.probes as usize)),
         leases: lease::Leases::default(),
         trouble: Mutex::default(),
+        untold: untold::Untold::default(),
         journal,
         controller: watch::Sender::new(None),
         events,

@@ -105,6 +105,21 @@ pub struct Report {
     pub at: Timestamp,
 }
 
+impl Report {
+    /// Whether the site has the message for somebody.
+    pub fn accepted_some(&self) -> bool {
+        let mut results = self.recipients.iter();
+        results.any(|result| result.disposition == Disposition::Relayed)
+    }
+
+    /// Whether nothing is left to be done.
+    pub fn accepted_all(&self) -> bool {
+        let mut results = self.recipients.iter();
+        let relayed = |result: &RecipientResult| result.disposition == Disposition::Relayed;
+        self.outcome == Outcome::Transacted && results.all(relayed)
+    }
+}
+
 /// From the assignment on; zero where not reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Delays {

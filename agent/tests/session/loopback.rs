@@ -128,6 +128,7 @@ fn bench() -> Bench {
         leases: Leases::default(),
         journal: Arc::new(Journal::open(state.path()).unwrap()),
         trouble: Default::default(),
+        untold: Default::default(),
         controller: watch::Sender::new(None),
         events,
         work,

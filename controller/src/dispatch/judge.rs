@@ -97,7 +97,7 @@ impl State {
         let stale = self.answered(&lease.delivery, question.number);
         let Some(waiting) = waiting else {
             if let Asks::Report(report, _) = &question.asks {
-                self.counters.duplicates += u64::from(accepted_some(report));
+                self.counters.duplicates += u64::from(report.accepted_some());
             }
             if question.is_owed() {
                 self.acknowledge(&question.agent, lease.clone(), turn);
@@ -153,7 +153,7 @@ impl State {
         }
         let queue = self.sites.get(&waiting.delivery.site);
         match queue.map_or(Trust::Doubted, |queue| queue.kept.trust) {
-            _ if accepted_some(report) => Fails::Yes,
+            _ if report.accepted_some() => Fails::Yes,
             Trust::Trusted => Fails::Yes,
             Trust::Doubted if waiting.kept => Fails::Yes,
             Trust::Doubted | Trust::Misconfigured => Fails::NotNow,
@@ -197,7 +197,7 @@ impl State {
             .collect();
         let relayed = |result: &RecipientResult| result.disposition == Disposition::Relayed;
         let news = results.iter().any(relayed);
-        self.counters.duplicates += u64::from(accepted_some(report) && !news);
+        self.counters.duplicates += u64::from(report.accepted_some() && !news);
         if results.is_empty() {
             return;
         }
@@ -463,15 +463,4 @@ fn heard(report: &Report) -> String {
         (Some(reply), _) => reply.to_string(),
         (None, _) => report.detail.clone(),
     }
-}
-
-pub(super) fn accepted_some(report: &Report) -> bool {
-    let mut results = report.recipients.iter();
-    results.any(|result| result.disposition == Disposition::Relayed)
-}
-
-pub(super) fn accepted_all(report: &Report) -> bool {
-    let mut results = report.recipients.iter();
-    let relayed = |result: &RecipientResult| result.disposition == Disposition::Relayed;
-    report.outcome == Outcome::Transacted && results.all(relayed)
 }

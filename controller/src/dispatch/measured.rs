@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use dd_proto::report::Report;
 
-use super::judge::accepted_some;
 use crate::spread::{Buckets, Spread};
 
 /// Microseconds: from a fraction of a millisecond, as long as a handoff takes, to the day that a site may be away.
@@ -81,7 +80,7 @@ impl Measured {
         if !report.delays.connect.is_zero() {
             self.connected.observe_time(report.delays.connect);
         }
-        if accepted_some(report) {
+        if report.accepted_some() {
             self.accepted.observe_time(took);
         }
     }

@@ -13,7 +13,6 @@ use jiff::Timestamp;
 
 use super::backoff::{after_failure, with_others};
 use super::event::{Effect, Turn};
-use super::judge::{accepted_all, accepted_some};
 use super::kept::Trust;
 use super::lease::{Freshness, Leased, Occupies};
 use super::site::{DEFERRED_IN_ROW, OldPlan, Phase, Progress, Rest, Seems, Why};
@@ -48,7 +47,7 @@ impl State {
     ) {
         let name = &report.lease.delivery.site;
         let peer = self.has_answered(agent, report, turn);
-        if report.outcome != Outcome::AgentTrouble && !accepted_all(report) {
+        if report.outcome != Outcome::AgentTrouble && !report.accepted_all() {
             self.attempt_failed(name, turn);
         }
         let Some(queue) = self.sites.get_mut(name) else {
@@ -60,7 +59,7 @@ impl State {
         }
         match report.outcome {
             Outcome::Transacted => {
-                if accepted_some(report) {
+                if report.accepted_some() {
                     queue.progress = Progress::Some;
                     queue.deferred_in_row = 0;
                     if queue.kept.accepted() == Trust::Misconfigured {

@@ -188,11 +188,8 @@ fn mail_flows_without_a_deferral_while_the_authority_rolls_over() {
         (site.messages().len() as u64 == sent).then_some(())
     });
     world.drained("home");
-    let attempts = world.agent("out1").lines("attempt ended");
-    assert_eq!(attempts.len() as u64, sent);
-    for attempt in attempts {
-        assert!(attempt.contains("outcome=Transacted"), "{attempt}");
-    }
+    let failed = world.agent("out1").lines("attempt ended");
+    assert_eq!(failed, Vec::<String>::new());
     println!("{sent} messages over a roll-over, none deferred");
     let shown = world.json(&["ca", "show", OWN]);
     assert_eq!(

@@ -310,7 +310,11 @@ impl FakeAgent {
         let entry = Entry::Dot(dot.clone());
         self.journal.insert(key(&handing.work.lease), entry);
         self.lanes.get_mut(site).unwrap().handing = Some(handing);
-        vec![AgentEvent::DotSent(dot)]
+        match rng.random_bool(0.5) {
+            true => vec![AgentEvent::DotSent(dot)],
+            // The reply comes before it is told.
+            false => Vec::new(),
+        }
     }
 
     fn reply_comes(
