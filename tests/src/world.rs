@@ -319,6 +319,18 @@ impl World {
         let _ = self.ddadm().run(&args).done();
     }
 
+    /// Registers what answers at `address` as the site `name` with *static-ip*: the address is listed, and is its host.
+    ///
+    /// # Panics
+    /// It is refused.
+    pub fn add_listed(&self, name: &str, address: SocketAddr) {
+        let (domain, host) = (format!("{name}.example"), address.to_string());
+        let mut args = vec!["site", "add", name, "--domain", &domain, "--host", &host];
+        let ip = address.ip().to_string();
+        args.extend(["--proof", "static-ip", "--address", &ip, "--retry", "1h"]);
+        let _ = self.ddadm().run(&args).done();
+    }
+
     /// What answers at `address` is the site `name` from now on, which is registered where it was not.
     ///
     /// # Panics

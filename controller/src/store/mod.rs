@@ -460,29 +460,7 @@ impl Store {
         self.0.site_timer(&site, at);
     }
 
-    /// Up to `limit` deliveries of a site that are due at `due`, behind `after`.
-    ///
-    /// # Errors
-    /// The index failed.
-    pub async fn head(
-        &self,
-        site: &SiteName,
-        after: Option<Position>,
-        due: Timestamp,
-        limit: usize,
-    ) -> Result<Head, StoreError> {
-        let site = site.clone();
-        let of = HeadOf {
-            site,
-            after,
-            due,
-            limit,
-        };
-        let heads = self.0.heads(vec![of]).await?;
-        Ok(heads.into_iter().next().unwrap_or_default())
-    }
-
-    /// The same for several, in one visit and in this order.
+    /// The heads of queues, in one visit and in this order.
     ///
     /// # Errors
     /// The index failed.

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use clap::Parser;
 use dd_tests::trial::kills::{self, Plan};
-use dd_tests::trial::summary::Summary;
 
 /// Kills a provider's programs at random moments while mail flows, and checks that nothing acknowledged is lost.
 #[derive(Debug, Parser)]
@@ -50,14 +49,7 @@ fn main() -> ExitCode {
         log: args.log.clone(),
     };
     let outcome = kills::run(&plan, say);
-    let summary = Summary {
-        name: "kill -9",
-        seed: args.seed,
-        took: outcome.took,
-        judgement: &outcome.judgement,
-        tally: &outcome.trial.tally,
-        faults: &outcome.faults,
-    };
+    let summary = outcome.summary("kill -9", args.seed);
     say(&summary.table());
     if let Some(path) = &args.json {
         std::fs::write(path, format!("{:#}\n", summary.json()))

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use clap::Parser;
 use dd_tests::trial::power::{self, Machine, NO_SYNC, Plan};
-use dd_tests::trial::summary::Summary;
 
 /// Cuts the power of a provider's machine at chosen moments while mail flows, and checks that nothing acknowledged is lost.
 #[derive(Debug, Parser)]
@@ -53,14 +52,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let summary = Summary {
-        name: args.name(),
-        seed: args.seed,
-        took: outcome.took,
-        judgement: &outcome.judgement,
-        tally: &outcome.trial.tally,
-        faults: &outcome.faults,
-    };
+    let summary = outcome.summary(args.name(), args.seed);
     say(&summary.table());
     if let Some(path) = &args.json {
         std::fs::write(path, format!("{:#}\n", summary.json()))

@@ -9,6 +9,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::ledger::Judgement;
 use super::registrar::Registrar;
+use super::summary::Summary;
 use super::{Setting, Trial};
 use crate::wait::{Stopwatch, pause};
 
@@ -50,6 +51,19 @@ pub struct Outcome {
     pub took: Duration,
 }
 
+impl Outcome {
+    pub fn summary<'a>(&'a self, name: &'a str, seed: u64) -> Summary<'a> {
+        Summary {
+            name,
+            seed,
+            took: self.took,
+            judgement: &self.judgement,
+            tally: &self.trial.tally,
+            faults: &self.faults,
+        }
+    }
+}
+
 /// Runs a plan to its end, or to the first judgement that does not hold. `tell` is told of each round.
 pub fn run(plan: &Plan, mut tell: impl FnMut(&str)) -> Outcome {
     let begun = Stopwatch::start();
@@ -68,15 +82,9 @@ pub fn run(plan: &Plan, mut tell: impl FnMut(&str)) -> Outcome {
         kills += killing.round(&registrar, plan, plan.round.min(plan.kills - kills));
         let judgement = killing.trial.settle();
         tell(&format!(
-            "{kills} of {} kills in {:.0} s: {} messages, {} recipients acknowledged, {} lost, {} strange, {} + {} duplicates",
+            "{kills} of {} kills in {:.0} s: {judgement}",
             plan.kills,
             begun.elapsed().as_secs_f64(),
-            judgement.messages,
-            judgement.recipients,
-            judgement.lost.len(),
-            judgement.strange.len(),
-            judgement.duplicates_in_doubt,
-            judgement.duplicates_unmarked.len(),
         ));
         if kills >= plan.kills || !judgement.holds() {
             return Outcome {

@@ -6,6 +6,7 @@
 //! A letter whose 250 was lost may be there or not, but never at the wrong site or with another content.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
@@ -187,6 +188,22 @@ impl Ledger {
 
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// In one line.
+impl fmt::Display for Judgement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} messages, {} recipients acknowledged, {} lost, {} strange, {} + {} duplicates",
+            self.messages,
+            self.recipients,
+            self.lost.len(),
+            self.strange.len(),
+            self.duplicates_in_doubt,
+            self.duplicates_unmarked.len(),
+        )
     }
 }
 

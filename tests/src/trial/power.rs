@@ -76,15 +76,9 @@ pub fn run(plan: &Plan, mut tell: impl FnMut(&str)) -> Result<Outcome, Unavailab
             cutting.trial.tally.set(name, unmarked);
         }
         tell(&format!(
-            "{cuts} of {} cuts in {:.0} s: {} messages, {} recipients acknowledged, {} lost, {} strange, {} + {} duplicates",
+            "{cuts} of {} cuts in {:.0} s: {judgement}",
             plan.cuts,
             begun.elapsed().as_secs_f64(),
-            judgement.messages,
-            judgement.recipients,
-            judgement.lost.len(),
-            judgement.strange.len(),
-            judgement.duplicates_in_doubt,
-            judgement.duplicates_unmarked.len(),
         ));
         if cuts >= plan.cuts || !judgement.holds() {
             drop(registrar);

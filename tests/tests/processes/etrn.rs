@@ -80,26 +80,7 @@ fn a_listed_address_proves_a_static_ip_site_and_a_known_address_proves_nothing_e
     let world = World::start();
     let mut fixed = Site::start(Script::plain());
     let address = fixed.address();
-    let host = address.to_string();
-    let ip = address.ip().to_string();
-    let _ = world
-        .ddadm()
-        .run(&[
-            "site",
-            "add",
-            "fixed",
-            "--domain",
-            "fixed.example",
-            "--host",
-            &host,
-            "--proof",
-            "static-ip",
-            "--address",
-            &ip,
-            "--retry",
-            "1h",
-        ])
-        .done();
+    world.add_listed("fixed", address);
     fixed.stop();
     world.queue("fixed", 1);
     fixed.resume();

@@ -16,11 +16,7 @@ fn a_full_disk_answers_452_drains_and_recovers_by_itself() {
     let (mut home, mut before) = waiting(&world);
     disk.fill(0);
     before += refused(&mut world);
-    drains(&mut world, &mut home, before);
-    disk.free();
-    taken(&mut world);
-    home.received(before + 1);
-    world.drained("home");
+    recovers(&mut world, &mut home, before, &disk);
 }
 
 #[test]
@@ -31,9 +27,7 @@ fn a_disk_that_is_nearly_full_answers_452_before_anything_fails() {
     disk.fill(32 * MIB);
     before += refused(&mut world);
     assert!(world.controller().runs());
-    drains(&mut world, &mut home, before);
-    disk.free();
-    taken(&mut world);
+    recovers(&mut world, &mut home, before, &disk);
 }
 
 #[test]
@@ -46,11 +40,7 @@ fn a_full_disk_at_the_start_loses_nothing_either() {
     world.kill_controller();
     world.start_controller();
     before += refused(&mut world);
-    drains(&mut world, &mut home, before);
-    disk.free();
-    taken(&mut world);
-    home.received(before + 1);
-    world.drained("home");
+    recovers(&mut world, &mut home, before, &disk);
 }
 
 #[test]
@@ -113,6 +103,15 @@ fn supervise(world: &mut World) {
     if !world.controller().runs() {
         world.start_controller();
     }
+}
+
+/// What waits goes out, and with room again new mail comes in, by itself.
+fn recovers(world: &mut World, home: &mut Site, waiting: usize, disk: &Tmpfs) {
+    drains(world, home, waiting);
+    disk.free();
+    taken(world);
+    home.received(waiting + 1);
+    world.drained("home");
 }
 
 /// Lets the site have all that waits for it. The index may meet the full disk at any time, and then the controller ends.

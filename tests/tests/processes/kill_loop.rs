@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use dd_tests::trial::kills::{self, Plan};
-use dd_tests::trial::summary::Summary;
 
 #[test]
 fn nothing_acknowledged_is_lost_and_nothing_strays_over_fifty_kills() {
@@ -17,14 +16,7 @@ fn nothing_acknowledged_is_lost_and_nothing_strays_over_fifty_kills() {
         log: None,
     };
     let outcome = kills::run(&plan, |_| {});
-    let summary = Summary {
-        name: "kill -9",
-        seed: plan.seed,
-        took: outcome.took,
-        judgement: &outcome.judgement,
-        tally: &outcome.trial.tally,
-        faults: &outcome.faults,
-    };
+    let summary = outcome.summary("kill -9", plan.seed);
     assert!(summary.holds(), "{}", summary.table());
     assert!(outcome.judgement.messages > 200, "{}", summary.table());
 }

@@ -86,24 +86,7 @@ fn what_came_over_the_network_stays_text() {
     let probe = "\"<script>alert(1)</script>\"@evil.example";
     let script = Script::plain().says(At::Mail, &format!("550 5.7.1 {PROBE}"));
     let home = Site::start(script);
-    let host = home.address().to_string();
-    let ip = home.address().ip().to_string();
-    let add = [
-        "site",
-        "add",
-        "home",
-        "--domain",
-        "home.example",
-        "--host",
-        &host,
-        "--proof",
-        "static-ip",
-        "--address",
-        &ip,
-        "--retry",
-        "1h",
-    ];
-    let _ = world.ddadm().run(&add).done();
+    world.add_listed("home", home.address());
     world.set_password("home", PASSWORD);
     world
         .smtp()

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use dd_tests::trial::kills::Outcome;
 use dd_tests::trial::power::{self, Machine, NO_SYNC, Plan};
-use dd_tests::trial::summary::Summary;
 
 #[test]
 fn nothing_acknowledged_is_lost_and_nothing_strays_over_twenty_power_cuts() {
@@ -15,14 +14,7 @@ fn nothing_acknowledged_is_lost_and_nothing_strays_over_twenty_power_cuts() {
         ..plan(20)
     };
     let Some(outcome) = run(&plan) else { return };
-    let summary = Summary {
-        name: "power cuts",
-        seed: plan.seed,
-        took: outcome.took,
-        judgement: &outcome.judgement,
-        tally: &outcome.trial.tally,
-        faults: &outcome.faults,
-    };
+    let summary = outcome.summary("power cuts", plan.seed);
     assert!(summary.holds(), "{}", summary.table());
     assert!(outcome.judgement.messages > 100, "{}", summary.table());
 }

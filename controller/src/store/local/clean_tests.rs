@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::disk::Disk as _;
 use super::disk::memory::{Fault, Lie, MemoryDisk};
 use super::power_cut_tests::{SEGMENT, open};
-use super::tests::{far, id, inline, settlement, site, submission, to};
+use super::tests::{far, head, id, inline, settlement, site, submission, to};
 use super::*;
 use crate::intake::accept::Spool as _;
 use crate::store::{Store, StoredContent};
@@ -88,7 +88,7 @@ async fn work(store: &Store, rng: &mut StdRng, ids: &mut std::ops::Range<u8>, mo
 async fn check(store: &Store, model: &mut Model) -> Result<(), String> {
     let mut there = BTreeMap::new();
     for (which, name) in SITES.iter().enumerate() {
-        let head = store.head(&site(name), None, far(), 1000).await;
+        let head = head(store, name, None, far(), 1000).await;
         for waiting in head.map_err(|error| error.to_string())?.due {
             there.insert((waiting.delivery.message, which), waiting.attempts);
         }
@@ -244,7 +244,7 @@ async fn under_load_the_log_takes_at_most_twice_what_lives_and_two_segments() {
     let after = disk.power_cut(&mut StdRng::seed_from_u64(1));
     let again = open(&after, &dir).unwrap();
     assert_eq!(again.total().messages, total);
-    let head = again.head(&site("a"), None, far(), 1000).await.unwrap();
+    let head = head(&again, "a", None, far(), 1000).await.unwrap();
     let ids: Vec<_> = head.due.iter().map(|it| it.delivery.message).collect();
     assert!(
         ids.is_sorted(),

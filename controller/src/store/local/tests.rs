@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::intake::accept::Spool as _;
-use crate::store::{Notification, RebuildIndex, Settled, Store, StoredContent};
+use crate::store::{Notification, Position, RebuildIndex, Settled, Store, StoredContent};
 
 pub(super) fn settings(dir: &Path) -> Settings {
     Settings {
@@ -166,8 +166,25 @@ pub(super) fn note(n: u8, name: &str, not_before: Option<Timestamp>) -> Note {
     }
 }
 
+pub(super) async fn head(
+    store: &Store,
+    name: &str,
+    after: Option<Position>,
+    due: Timestamp,
+    limit: usize,
+) -> Result<Head, StoreError> {
+    let of = HeadOf {
+        site: site(name),
+        after,
+        due,
+        limit,
+    };
+    let mut heads = store.heads(vec![of]).await?;
+    Ok(heads.remove(0))
+}
+
 pub(super) async fn waiting(store: &Store, name: &str) -> Vec<MessageId> {
-    let head = store.head(&site(name), None, far(), 1000).await.unwrap();
+    let head = head(store, name, None, far(), 1000).await.unwrap();
     head.due.iter().map(|w| w.delivery.message).collect()
 }
 
@@ -364,7 +381,7 @@ async fn damage_costs_only_itself_and_what_came_before_is_in_doubt() {
     file.write_all_at(b"!", ends[0] + 60).unwrap();
     let (again, report) = open(copy.path());
     assert_eq!(report.damaged, 1);
-    let head = again.head(&site("a"), None, far(), 10).await.unwrap().due;
+    let head = head(&again, "a", None, far(), 10).await.unwrap().due;
     let doubts: Vec<_> = head
         .iter()
         .map(|w| (w.delivery.message, w.in_doubt))
@@ -420,7 +437,7 @@ async fn a_note_moves_a_delivery_behind_what_is_due() {
     store.note(vec![failed]).await.unwrap();
     let now = "2026-01-02T00:00:00Z".parse().unwrap();
     for store in [&store, &open(killed(dir.path()).path()).0] {
-        let head = store.head(&site("a"), None, now, 10).await.unwrap();
+        let head = head(store, "a", None, now, 10).await.unwrap();
         let due: Vec<_> = head.due.iter().map(|w| w.delivery.message).collect();
         assert_eq!((due, head.next_due), (vec![id(3)], Some(later)));
         assert_eq!(waiting(store, "a").await, [id(3), id(1)]);
@@ -447,7 +464,7 @@ async fn a_queue_is_read_page_by_page_while_it_is_written_to_sled() {
     let expected: Vec<_> = (0..100).filter(|n| n % 3 != 0).map(id).collect();
     let (mut seen, mut after) = (Vec::new(), None);
     loop {
-        let head = store.head(&site("a"), after, far(), 7).await.unwrap();
+        let head = head(&store, "a", after, far(), 7).await.unwrap();
         after = head.due.last().map(|w| w.position);
         seen.extend(head.due.iter().map(|w| w.delivery.message));
         if !head.more {
@@ -727,7 +744,7 @@ async fn a_delay_warning_is_remembered_with_its_note_and_keeps_its_time() {
     for store in [&store, &again] {
         assert_eq!(store.find(id(1)).await.unwrap()[0].attempts, 3);
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let head = store.head(&site("smarthost"), None, now, 10).await.unwrap();
+        let head = head(store, "smarthost", None, now, 10).await.unwrap();
         assert_eq!((head.due.len(), head.next_due), (0, Some(later)));
         let found = store.find(id(2)).await.unwrap().remove(0);
         assert_eq!(found.not_before, Some(later));
