@@ -60,7 +60,7 @@ pub(crate) use overlay::Which;
 /// Keys of this start's mail that wait in memory until all is known; two for each delivery.
 const OWN_IN_MEMORY: usize = 400_000;
 /// Keys of earlier mail that wait for the shelf while the old log is read: what is settled among them never gets there.
-const EARLIER_IN_MEMORY: usize = 50_000;
+const EARLIER_IN_MEMORY: usize = 100_000;
 
 /// The index.
 #[derive(Debug)]
