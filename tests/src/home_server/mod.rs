@@ -37,7 +37,7 @@ pub struct HomeServer {
     address: SocketAddr,
     process: Process,
     inbox: Inbox,
-    /// Where it logs, besides standard error.
+    /// Where it logs, besides standard error: a file, or a directory of them.
     log: Option<PathBuf>,
 }
 
@@ -93,9 +93,11 @@ impl HomeServer {
 
     /// What it has said so far.
     pub fn log(&self) -> String {
-        let log = self.log.as_ref().map(fs::read_to_string);
-        let log = log.and_then(Result::ok).unwrap_or_default();
-        format!("{}{log}", self.process.tail())
+        let mut said = self.process.tail();
+        for file in self.log.iter().flat_map(|log| files(log)) {
+            said += &String::from_utf8_lossy(&fs::read(file).unwrap_or_default());
+        }
+        said
     }
 
     /// Waits until as many messages lie in the mailbox.
@@ -107,14 +109,20 @@ impl HomeServer {
     }
 }
 
+/// The files of a directory, or the one file.
+fn files(path: &Path) -> Vec<PathBuf> {
+    match fs::read_dir(path) {
+        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
+        Err(_) => vec![path.to_owned()],
+    }
+}
+
 impl Inbox {
     fn messages(&self) -> Vec<String> {
         match self {
-            Self::Maildir(new) => fs::read_dir(new)
-                .into_iter()
-                .flatten()
-                .filter_map(Result::ok)
-                .filter_map(|entry| fs::read_to_string(entry.path()).ok())
+            Self::Maildir(new) => files(new)
+                .iter()
+                .filter_map(|file| fs::read_to_string(file).ok())
                 .collect(),
             Self::Mbox(path) => {
                 let all = format!("\n{}", fs::read_to_string(path).unwrap_or_default());

@@ -107,6 +107,14 @@ impl Root {
         chown(self.at(path), Some(id), Some(id)).expect("it needs root");
     }
 
+    /// An empty file of somebody's, which nobody else reads.
+    pub(super) fn file_of(&self, path: &str, account: &str) {
+        self.write(path, "");
+        let (at, id) = (self.at(path), self.id(account));
+        fs::set_permissions(&at, fs::Permissions::from_mode(0o600)).expect("our own file");
+        chown(at, Some(id), Some(id)).expect("it needs root");
+    }
+
     pub(super) fn directory_with(&self, path: &str, mode: u32) {
         self.directory(path);
         let mode = fs::Permissions::from_mode(mode);

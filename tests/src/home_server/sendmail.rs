@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use super::root::{Contents, Root};
-use super::{HomeServer, Inbox, Printed};
+use super::{HomeServer, Inbox, MEMBER, Printed};
 use crate::loopback;
 
 const PROGRAM: &str = "/usr/libexec/sendmail/sendmail";
+const MAILBOX: &str = "/var/mail/me";
+const QUEUE: &str = "/var/spool/mqueue";
 
 const CONTENTS: Contents<'_> = Contents {
     packages: &["sendmail-bin", "sendmail-base", "sendmail-cf"],
@@ -19,13 +21,16 @@ pub(super) fn start(directory: &Path, domain: &str, printed: &Printed) -> HomeSe
     let address = loopback::free_port();
     let root = Root::new(directory.join("sendmail"), &CONTENTS, printed);
     for place in [
-        "/var/spool/mqueue",
+        QUEUE,
         "/var/run/sendmail/mta",
         "/var/lib/sendmail/host_status",
     ] {
         root.directory(place);
     }
     root.directory_with("/var/mail", 0o1777);
+    // `mail.local` makes a mailbox before it gives it to its owner; to a second one that looks in between it is
+    // somebody else's, and the message goes back to its sender. An account that `useradd` made has one.
+    root.file_of(MAILBOX, MEMBER);
     root.write("/etc/mail/aliases", "");
     root.write("/etc/mail/local-host-names", &format!("{domain}\n"));
     root.write(
@@ -56,7 +61,8 @@ pub(super) fn start(directory: &Path, domain: &str, printed: &Printed) -> HomeSe
         &root,
         address,
         &[PROGRAM, "-bD", "-q30m"],
-        Inbox::Mbox(root.at("/var/mail/me")),
-        None,
+        Inbox::Mbox(root.at(MAILBOX)),
+        // It logs to syslog only; what it could not deliver says in the queue why.
+        Some(root.at(QUEUE)),
     )
 }
