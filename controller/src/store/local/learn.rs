@@ -213,7 +213,8 @@ impl Learner {
             of: clean_stop.entries,
             ..Progress::default()
         };
-        let entries = self.index.count_all(|entries| {
+        let timers = self.index.stored_timers()?;
+        let entries = self.index.count_all(&timers, |entries| {
             self.known.lock().records = entries;
             !self.is_to_stop()
         })?;
@@ -230,7 +231,7 @@ impl Learner {
             return Ok(None);
         }
         self.known.lock().records = entries;
-        self.index.load_timers()?;
+        self.index.take_timers(timers);
         Ok(Some(Came::ToTheEnd))
     }
 

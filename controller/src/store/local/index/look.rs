@@ -80,8 +80,6 @@ impl Index {
                     return Ok(None);
                 };
                 let entry = overlay.entry(&queue_key(position)).unwrap_or(stored);
-                drop(overlay);
-                self.hints().seen(delivery, position);
                 return Ok(entry.map(|entry| (position, entry)));
             }
             tries += 1;
@@ -113,7 +111,9 @@ impl Index {
         let Some(position) = tail.and_then(|tail| key::position(&tail)) else {
             return Ok(None);
         };
-        Ok(Some((position, stored_at(position)?)))
+        let stored = stored_at(position)?;
+        self.hints().seen(delivery, position);
+        Ok(Some((position, stored)))
     }
 
     /// # Errors

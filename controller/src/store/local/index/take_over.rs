@@ -18,24 +18,47 @@ use std::thread::{Builder, ScopedJoinHandle};
 use dd_proto::name::SiteName;
 
 use super::counts::Counts;
-use super::shelf::{Shelf, ShelfError, Table};
+use super::shelf::{Shelf, Table};
 use super::{Index, key, look};
 use crate::store::StoreError;
 
 /// Entries after which it is said how far it is, and looked whether to go on.
 const STEP: u64 = 4096;
 
+/// When sites were to be tried next, in milliseconds since 1970 and in the order of their keys.
+pub(crate) type StoredTimers = Vec<(SiteName, u64)>;
+
 impl Index {
+    /// The timers on the shelf.
+    ///
+    /// # Errors
+    /// The shelf's.
+    pub(crate) fn stored_timers(&self) -> Result<StoredTimers, StoreError> {
+        let mut timers = Vec::new();
+        if let Some(shelf) = self.shelf() {
+            shelf.every(Table::Timers, &[], None, &mut |site, value| {
+                let ms = value.try_into().ok().map(u64::from_be_bytes);
+                timers.extend(key::site(site).zip(ms));
+                ControlFlow::Continue(())
+            })?;
+        }
+        Ok(timers)
+    }
+
     /// Reads every entry on the shelf once, and fills the counts. `go_on` hears how many have been read, and says
     /// whether to go on. Returns how many there were.
     ///
     /// # Errors
     /// The shelf's; an entry that does not parse.
-    pub(crate) fn count_all(&self, go_on: impl Fn(u64) -> bool) -> Result<u64, StoreError> {
+    pub(crate) fn count_all(
+        &self,
+        timers: &StoredTimers,
+        go_on: impl Fn(u64) -> bool,
+    ) -> Result<u64, StoreError> {
         let Some(shelf) = self.shelf() else {
             return Ok(0);
         };
-        let middle = middle(&*shelf)?;
+        let middle = middle(timers);
         let parts = [(&[][..], Some(&middle[..])), (&middle[..], None)];
         let (stop, (tell, told)) = (AtomicBool::new(false), channel());
         let (entries, counted) = std::thread::scope(|scope| {
@@ -72,44 +95,26 @@ impl Index {
     }
 
     /// Takes over the timers of sites with mail; those set since the start are newer.
-    ///
-    /// # Errors
-    /// The shelf's.
-    pub(crate) fn load_timers(&self) -> Result<(), StoreError> {
-        let Some(shelf) = self.shelf() else {
-            return Ok(());
-        };
-        shelf.every(Table::Timers, &[], None, &mut |site, value| {
-            let ms = value.try_into().ok().map(u64::from_be_bytes);
-            if let (Some(site), Some(ms)) = (key::site(site), ms) {
-                self.take_timer(site, ms);
-            }
-            ControlFlow::Continue(())
-        })?;
-        self.has_timers.store(true, Ordering::Release);
-        Ok(())
-    }
-
-    fn take_timer(&self, site: SiteName, ms: u64) {
-        match self.count_of(&site).messages {
-            0 => self.overlay().set_timer(site, None),
-            _ => {
-                self.timers().entry(site).or_insert(ms);
+    pub(crate) fn take_timers(&self, stored: StoredTimers) {
+        for (site, ms) in stored {
+            match self.count_of(&site).messages {
+                0 => self.overlay().set_timer(site, None),
+                _ => {
+                    self.timers().entry(site).or_insert(ms);
+                }
             }
         }
+        self.has_timers.store(true, Ordering::Release);
     }
 }
 
 /// A key in the middle of the queue, as far as that is known without reading it: the middle one of the sites that are to
 /// be tried later.
-fn middle(shelf: &dyn Shelf) -> Result<Vec<u8>, ShelfError> {
-    let mut sites = Vec::new();
-    shelf.every(Table::Timers, &[], None, &mut |site, _| {
-        sites.push(site.to_owned());
-        ControlFlow::Continue(())
-    })?;
-    let middle = sites.len() / 2;
-    Ok(sites.into_iter().nth(middle).unwrap_or_default())
+fn middle(timers: &StoredTimers) -> Vec<u8> {
+    let middle = timers.get(timers.len() / 2);
+    middle
+        .map(|(site, _)| key::site_prefix(site))
+        .unwrap_or_default()
 }
 
 fn counted(part: ScopedJoinHandle<'_, Result<Counts, StoreError>>) -> Result<Counts, StoreError> {
@@ -248,7 +253,9 @@ mod tests {
             }
             let after = index(100, shelves.open().unwrap());
             let all = EACH * SITES.len() as u64;
-            assert_eq!(after.count_all(|_| true).unwrap(), all, "{middle:?}");
+            let timers = after.stored_timers().unwrap();
+            let counted = after.count_all(&timers, |_| true).unwrap();
+            assert_eq!(counted, all, "{middle:?}");
             let count = |messages| Count {
                 messages,
                 bytes: 10 * messages,
@@ -276,8 +283,10 @@ mod tests {
                 .apply(Table::Queue, vec![(key, Some(vec![0xff]))])
                 .unwrap();
             let after = index(100, shelves.open().unwrap());
+            let timers = after.stored_timers().unwrap();
+            assert_eq!(timers.len(), 1);
             assert!(matches!(
-                after.count_all(|_| true),
+                after.count_all(&timers, |_| true),
                 Err(StoreError::Index(_))
             ));
             assert_eq!(after.total(), Count::default());
