@@ -18,6 +18,7 @@ mod body;
 mod clean;
 pub(super) mod content;
 pub(crate) mod disk;
+mod free;
 pub(crate) mod index;
 mod learn;
 mod load;
@@ -63,15 +64,16 @@ use tokio::task::JoinError;
 use crate::intake::accept::{AcceptError, Content, Submission};
 use crate::intake::policy::Space;
 use crate::store::{
-    Count, Head, HeadOf, ListPosition, Loaded, LoadedOf, LogFailed, Measures, MinFree, Note,
-    OpenError, Owing, Progress, Record, Settings, Settlement, Stage, StartReport, StoreError,
-    Waiting, WithMail,
+    Count, Head, HeadOf, ListPosition, Loaded, LoadedOf, LogFailed, Measures, Note, OpenError,
+    Owing, Progress, Record, Settings, Settlement, Stage, StartReport, StoreError, Waiting,
+    WithMail,
 };
 
 use ballast::{BALLAST_BYTES, Ballast};
 use clean::Cleaner;
 use content::{Contents, Spooled};
 use disk::{Lock, RealDisk, SharedDisk};
+use free::Free;
 use index::Index;
 use index::entry::millis;
 use index::on_sled::OnSled;
@@ -90,15 +92,13 @@ use writer::{Request, Writer};
 
 /// Requests that may wait for the writer; beyond them callers wait.
 const REQUESTS: usize = 4096;
-/// Below this much free space intake stops, whatever the percentage.
-const MIN_FREE_BYTES: u64 = 64 << 20;
 
 /// The engine.
 #[derive(Debug)]
 pub(crate) struct Local {
     places: Places,
     start: u64,
-    min_free: MinFree,
+    free: Free,
     requests: mpsc::Sender<Request>,
     index: Arc<Index>,
     files: Files,
@@ -243,7 +243,7 @@ impl Local {
         let local = Self {
             places,
             start,
-            min_free: settings.min_free,
+            free: Free::new(settings.min_free),
             requests,
             index,
             files,
@@ -494,7 +494,7 @@ impl Local {
             live_bytes: live.bytes,
             spare_segments: self.spares.ready() as u64,
             free_bytes: room.map_or(0, |room| room.free),
-            min_free_bytes: room.map_or(0, |room| self.min_free_of(room.total)),
+            min_free_bytes: room.map_or(0, |room| self.free.least_of(room.total)),
             rolled_segments: self.meter.rolled_segments(),
             cleaned_segments: cleaned.segments,
             carried_records: cleaned.records,
@@ -510,24 +510,14 @@ impl Local {
         if self.spares.is_low() {
             return Space::Short;
         }
-        let Ok(room) = self.places.disk.room(&self.places.root) else {
-            return Space::Short;
-        };
         if matches!(self.progress().stage, Stage::NoRoom { .. }) {
             return Space::Short;
         }
-        match room.free >= self.min_free_of(room.total) {
+        let look = || self.places.disk.room(&self.places.root).ok();
+        match self.free.is_more(self.times.monotonic(), look) {
             true => Space::Enough,
             false => Space::Short,
         }
-    }
-
-    fn min_free_of(&self, total: u64) -> u64 {
-        let wanted = match self.min_free {
-            MinFree::Bytes(bytes) => bytes,
-            MinFree::Percent(percent) => total / 100 * u64::from(percent),
-        };
-        wanted.max(MIN_FREE_BYTES)
     }
 
     pub(crate) async fn put(

@@ -11,7 +11,7 @@ use super::index::in_memory::InMemory;
 use super::tests::{comes_to_know, id, inline, settlement, stood, submission, to, waiting};
 use super::*;
 use crate::intake::accept::Spool as _;
-use crate::store::{RebuildIndex, Store};
+use crate::store::{MinFree, RebuildIndex, Store};
 
 /// Bytes of a segment: few, so that there are many.
 pub(super) const SEGMENT: u64 = 2 << 10;

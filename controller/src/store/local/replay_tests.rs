@@ -17,7 +17,7 @@ use super::record::Kind;
 use super::segment::Segment;
 use super::tests::{Opened, opened};
 use super::*;
-use crate::store::{RebuildIndex, Store};
+use crate::store::{MinFree, RebuildIndex, Store};
 
 const SITES: [&str; 2] = ["a", "b"];
 

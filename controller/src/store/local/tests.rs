@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::intake::accept::Spool as _;
-use crate::store::{Notification, Position, RebuildIndex, Settled, Store, StoredContent};
+use crate::store::{MinFree, Notification, Position, RebuildIndex, Settled, Store, StoredContent};
 
 pub(super) fn settings(dir: &Path) -> Settings {
     Settings {

@@ -122,6 +122,10 @@ impl Times {
         })
     }
 
+    pub(crate) fn monotonic(&self) -> Duration {
+        self.clock.monotonic()
+    }
+
     fn now(&self) -> Reckoning {
         Reckoning {
             wall: self.clock.wall(),
