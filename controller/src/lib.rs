@@ -19,6 +19,7 @@ pub mod ends;
 pub mod events;
 pub mod inflow;
 pub mod intake;
+pub mod lines;
 pub mod metrics;
 pub mod registry;
 pub mod sights;

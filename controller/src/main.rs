@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use dd_controller::credentials::hashed_at_once;
 use dd_controller::events;
+use dd_controller::lines::Lines;
 use dd_controller::store::RebuildIndex;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -52,8 +53,9 @@ fn start(args: &Args) -> anyhow::Result<()> {
         return Ok(());
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let lines = Lines::to_stderr()?;
     let written = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(lines.clone())
         .with_ansi(false)
         .with_filter(filter);
     tracing_subscriber::registry()
@@ -71,5 +73,6 @@ fn start(args: &Args) -> anyhow::Result<()> {
     let ended = runtime.block_on(dd_controller::run(&args.config, rebuild));
     // Nothing that still blocks may hold up the end: after an error least of all.
     runtime.shutdown_background();
+    lines.flush();
     Ok(ended?)
 }
