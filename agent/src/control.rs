@@ -309,7 +309,7 @@ impl Control {
                 _ = look.tick() => {
                     self.tell_dots(&stream);
                     self.watch_the_debt()?;
-                    self.agent.journal.write_notes()?;
+                    self.agent.journal.write_out()?;
                     if drained_told && self.agent.leases.is_empty() && self.agent.journal.is_empty() {
                         return Ok(Stream::Drained);
                     }
@@ -381,13 +381,15 @@ impl Control {
     }
 
     fn pass_on(&mut self, event: Event, stream: &Attached) {
-        let lease = match &event {
-            Event::Report(report) => report.lease.clone(),
-            _ => None,
-        };
-        if let Some(lease) = lease.and_then(|lease| Lease::try_from(lease).ok()) {
+        if let Event::Report(report) = &event
+            && let Some(lease) = report.lease.clone()
+            && let Ok(lease) = Lease::try_from(lease)
+        {
             if stream.replayed.contains(&lease) {
                 return;
+            }
+            if let Err(error) = self.agent.journal.write_out() {
+                tracing::error!(%error, "a report is not in the journal");
             }
             self.owed.insert(lease, now());
         }

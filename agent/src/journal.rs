@@ -3,10 +3,13 @@
 //! An append-only file. Each record is a length, a kind, a protobuf message and a CRC-32C over all of them.
 //!
 //! # Invariants
-//! - What [`Journal::dot_sent`] and [`Journal::report`] have returned from survives the end of this process; while
-//!   [`Sync::EachRecord`] is set (the controller is away, or owes an acknowledgement) it survives a power cut too.
+//! - What [`Journal::dot_sent`] has returned from survives the end of this process. What [`Journal::report`] has
+//!   returned from does so once the next dot has, or [`Journal::write_out`], without which it must not be told: a reply
+//!   that nobody has heard of is as good as one that was not read yet.
+//! - While [`Sync::EachRecord`] is set (the controller is away, or owes an acknowledgement) both survive a power cut too,
+//!   at once.
 //! - What [`Journal::forget`] has returned from may come back after the end of this process: the note of it is written
-//!   with the next record, or by [`Journal::write_notes`]. Telling a report twice loses nothing.
+//!   with the next dot, or by [`Journal::write_out`]. Telling a report twice loses nothing.
 //! - A torn or damaged end is cut at open; what stood before it is kept.
 //! - Compaction writes a new file, syncs it, renames it over the old one and syncs the directory: a crash leaves one
 //!   of the two, whole.
@@ -29,8 +32,8 @@ const FRAME: usize = 4 + 1 + 4;
 const MAX_RECORD: usize = 64 << 20;
 /// Forgotten bytes from which on compaction is worth its syncs: some ten thousand messages.
 const COMPACT_FROM: u64 = 8 << 20;
-/// Notes of what is forgotten that wait for a record to be written with.
-const FORGOTTEN_BYTES: usize = 64 << 10;
+/// Records that wait for one to be written with.
+const WAITING_BYTES: usize = 64 << 10;
 
 /// Why the journal cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +78,7 @@ struct Inner {
     directory: PathBuf,
     path: PathBuf,
     file: File,
-    /// Records to be written; between two calls only notes of what is forgotten.
+    /// Records to be written; between two calls only reports, and notes of what is forgotten.
     unwritten: Vec<u8>,
     bytes: u64,
     live: u64,
@@ -162,21 +165,31 @@ impl Journal {
     /// # Errors
     /// It is not noted: the dot must not go out.
     pub fn dot_sent(&self, lease: &Lease, dot: &pb::DotSent) -> Result<(), JournalError> {
-        self.add(lease, Kind::DotSent, dot.encode_to_vec())
+        self.add(lease, Kind::DotSent, dot.encode_to_vec(), Inner::write)
     }
 
-    /// Notes what came of the attempt under this lease.
+    /// Notes what came of the attempt under this lease. It is told behind the next [`Journal::write_out`].
     ///
     /// # Errors
     /// It is not noted; it may be sent all the same.
     pub fn report(&self, lease: &Lease, report: &pb::Report) -> Result<(), JournalError> {
-        self.add(lease, Kind::Report, report.encode_to_vec())
+        let write = match self.sync() {
+            Sync::Written => Inner::write_later,
+            Sync::EachRecord => Inner::write,
+        };
+        self.add(lease, Kind::Report, report.encode_to_vec(), write)
     }
 
-    fn add(&self, lease: &Lease, kind: Kind, payload: Vec<u8>) -> Result<(), JournalError> {
+    fn add(
+        &self,
+        lease: &Lease,
+        kind: Kind,
+        payload: Vec<u8>,
+        write: impl FnOnce(&mut Inner) -> Result<(), JournalError>,
+    ) -> Result<(), JournalError> {
         let mut inner = self.lock();
         frame(&mut inner.unwritten, kind, &payload);
-        inner.write()?;
+        write(&mut inner)?;
         let bytes = (payload.len() + FRAME) as u64;
         inner.add(lease.clone(), bytes, kind, payload);
         Ok(())
@@ -198,17 +211,15 @@ impl Journal {
             Kind::Forgotten,
             &message.encode_to_vec(),
         );
-        if inner.unwritten.len() >= FORGOTTEN_BYTES {
-            inner.write()?;
-        }
+        inner.write_later()?;
         inner.compact_if_worth_it()
     }
 
-    /// Writes what [`Journal::forget`] has left to be written.
+    /// Writes what [`Journal::report`] and [`Journal::forget`] have left to be written.
     ///
     /// # Errors
-    /// It is not written; those entries are sent again after a restart.
-    pub fn write_notes(&self) -> Result<(), JournalError> {
+    /// It is not written: after the end of this process replies are in doubt, and what was acknowledged is told again.
+    pub fn write_out(&self) -> Result<(), JournalError> {
         let mut inner = self.lock();
         match inner.unwritten.is_empty() {
             true => Ok(()),
@@ -234,17 +245,17 @@ impl Journal {
         self.lock().sync
     }
 
-    /// Sets how far records get; turning syncs on syncs what is there.
+    /// Sets how far records get; turning syncs on writes and syncs what is there.
     ///
     /// # Errors
-    /// The sync failed.
+    /// That failed.
     pub fn set_sync(&self, sync: Sync) -> Result<(), JournalError> {
         let mut inner = self.lock();
         let before = std::mem::replace(&mut inner.sync, sync);
-        if sync == Sync::EachRecord && before == Sync::Written {
-            inner.file.sync_data().map_err(inner.error("synced"))?;
+        match (before, sync) {
+            (Sync::Written, Sync::EachRecord) => inner.write(),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -293,6 +304,14 @@ impl Inner {
             self.file.sync_data().map_err(self.error("synced"))?;
         }
         Ok(())
+    }
+
+    /// Writes only what has become much.
+    fn write_later(&mut self) -> Result<(), JournalError> {
+        match self.unwritten.len() < WAITING_BYTES {
+            true => Ok(()),
+            false => self.write(),
+        }
     }
 
     fn add(&mut self, lease: Lease, bytes: u64, kind: Kind, payload: Vec<u8>) {
@@ -493,8 +512,32 @@ mod tests {
         dot(&journal, 4);
         assert_eq!(after_a_kill(), "report report dot ");
         journal.forget(&lease(2)).unwrap();
-        journal.write_notes().unwrap();
+        journal.write_out().unwrap();
         assert_eq!(after_a_kill(), "report dot ");
+    }
+
+    #[test]
+    fn a_report_is_written_with_the_next_dot_or_when_asked_and_at_once_where_each_record_is_synced()
+    {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::open(directory.path()).unwrap();
+        journal.set_sync(Sync::Written).unwrap();
+        let after_a_kill = || kinds(&Journal::open(directory.path()).unwrap());
+        dot(&journal, 1);
+        report(&journal, 1);
+        assert_eq!(after_a_kill(), "dot ");
+        assert_eq!(kinds(&journal), "report ");
+        dot(&journal, 2);
+        assert_eq!(after_a_kill(), "report dot ");
+        report(&journal, 2);
+        assert_eq!(after_a_kill(), "report dot ");
+        journal.write_out().unwrap();
+        assert_eq!(after_a_kill(), "report report ");
+        report(&journal, 3);
+        journal.set_sync(Sync::EachRecord).unwrap();
+        assert_eq!(after_a_kill(), "report report report ");
+        report(&journal, 4);
+        assert_eq!(after_a_kill(), "report report report report ");
     }
 
     #[test]
