@@ -239,6 +239,7 @@ impl Local {
             contents: contents.clone(),
             times: Arc::clone(&times),
             start,
+            before: writer::Before::default(),
         };
         let local = Self {
             places,

@@ -4,9 +4,13 @@
 //! - Nobody is answered before the commit is synced, and all are answered before the next one begins.
 //! - The index learns of a record before its writer's caller is answered: what was accepted can be found.
 //! - After a failed commit every request fails, and the failure is told once.
+//! - A commit waits for company only where the one before had some, and no longer than [`LONGEST`]
+//!   (docs/decisions/0063-a-commit-waits-for-company.md).
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -28,6 +32,10 @@ use crate::store::{LogFailed, Waiting};
 /// A commit takes no more requests, or bytes, than these: the first one should not wait for the last.
 const MAX_REQUESTS: usize = 512;
 const MAX_BYTES: usize = 8 << 20;
+/// Messages that came in with one commit, from which on more are likely to be on their way.
+const COMPANY: usize = 3;
+/// For how long a commit waits for them at most.
+const LONGEST: Duration = Duration::from_micros(500);
 
 /// What callers ask of the writer.
 #[derive(Debug)]
@@ -73,12 +81,36 @@ pub(crate) struct Writer {
     pub(crate) cleaner: Cleaner,
     pub(crate) meter: Arc<Meter>,
     pub(crate) start: u64,
+    pub(crate) before: Before,
+}
+
+/// The commit before the next one.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Before {
+    /// Messages that came in with it.
+    mail: usize,
+    took: Duration,
+}
+
+impl Before {
+    /// How long the next one waits for those that are on their way: where there are several, as long as a commit of
+    /// their own would take. A message that comes alone waits for nobody.
+    fn wait(self) -> Duration {
+        match self.mail >= COMPANY {
+            true => self.took.min(LONGEST),
+            false => Duration::ZERO,
+        }
+    }
 }
 
 impl Writer {
     /// Until the last sender is gone, or Close.
     pub(crate) fn run(mut self) {
         while let Some(first) = self.next() {
+            let wait = self.before.wait();
+            if !wait.is_zero() {
+                thread::sleep(wait);
+            }
             if self.turn(first).is_break() {
                 return;
             }
@@ -180,8 +212,10 @@ impl Writer {
         match self.log.append(&records, leave, self.times.written_ms()) {
             Ok(written) => {
                 let bytes = records.iter().map(NewRecord::len).sum();
-                self.meter
-                    .committed(records.len() as u64, bytes, begun.elapsed());
+                let took = begun.elapsed();
+                let mail = group.iter().filter(|request| request.is_mail()).count();
+                self.before = Before { mail, took };
+                self.meter.committed(records.len() as u64, bytes, took);
                 let slices = self.cleaner.earn(bytes);
                 let mut written = written.into_iter();
                 for request in group.drain(..) {
@@ -336,4 +370,28 @@ impl<T: prost::Message> Owing<T> {
 )]
 fn stopwatch() -> std::time::Instant {
     std::time::Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_where_several_come_at_once_is_waited_for_them_and_not_longer_than_it_saves() {
+        let micros = Duration::from_micros;
+        for (mail, took, wait) in [
+            (0, 200, 0),
+            (1, 200, 0),
+            (2, 200, 0),
+            (3, 200, 200),
+            (20, 50, 50),
+            (20, 30_000, 500),
+        ] {
+            let before = Before {
+                mail,
+                took: micros(took),
+            };
+            assert_eq!(before.wait(), micros(wait), "{before:?}");
+        }
+    }
 }
