@@ -1,8 +1,8 @@
 //! What every attempt of this process shares, and the one way in which it tells what it did.
 //!
 //! # Invariants
-//! A report is in the journal before it is told; a dot is in the journal before it is sent. Without that the dot is not
-//! sent.
+//! A dot is in the journal before it is sent; without that it is not sent. A report is handed on when it is noted, and
+//! written before it is told ([`crate::control`]).
 //!
 //! # Not here
 //! When dots are told ([`crate::untold`]).

@@ -3,6 +3,7 @@
 //! # Invariants
 //! - A lost stream is attached again within 5 seconds; attempts in hand go on meanwhile, and what they find lies in
 //!   the journal.
+//! - A report is in the journal before it is told.
 //! - Plans are forgotten when the stream ends: an assignment whose plan was not sent on *this* stream goes back.
 //!
 //! # Not here
@@ -388,7 +389,7 @@ impl Control {
             if stream.replayed.contains(&lease) {
                 return;
             }
-            if let Err(error) = self.agent.journal.write_out() {
+            if let Err(error) = self.agent.journal.write_reports() {
                 tracing::error!(%error, "a report is not in the journal");
             }
             self.owed.insert(lease, now());

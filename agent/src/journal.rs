@@ -4,12 +4,13 @@
 //!
 //! # Invariants
 //! - What [`Journal::dot_sent`] has returned from survives the end of this process. What [`Journal::report`] has
-//!   returned from does so once the next dot has, or [`Journal::write_out`], without which it must not be told: a reply
-//!   that nobody has heard of is as good as one that was not read yet.
+//!   returned from does so with the next dot, or after [`Journal::write_reports`], which comes before it is told. If this
+//!   process is killed in between, the reply is as good as one that was not read yet: the dot casts doubt.
 //! - While [`Sync::EachRecord`] is set (the controller is away, or owes an acknowledgement) both survive a power cut too,
 //!   at once.
 //! - What [`Journal::forget`] has returned from may come back after the end of this process: the note of it is written
-//!   with the next dot, or by [`Journal::write_out`]. Telling a report twice loses nothing.
+//!   with the next record, or by [`Journal::write_out`]. Telling a report twice loses nothing.
+//! - What could not be written is written with the next record; only whoever hears of the error is not waited for.
 //! - A torn or damaged end is cut at open; what stood before it is kept.
 //! - Compaction writes a new file, syncs it, renames it over the old one and syncs the directory: a crash leaves one
 //!   of the two, whole.
@@ -80,6 +81,8 @@ struct Inner {
     file: File,
     /// Records to be written; between two calls only reports, and notes of what is forgotten.
     unwritten: Vec<u8>,
+    /// Whether a report is among them.
+    report_waits: bool,
     bytes: u64,
     live: u64,
     next: u64,
@@ -131,6 +134,7 @@ impl Journal {
             path: path.clone(),
             file,
             unwritten: Vec::new(),
+            report_waits: false,
             bytes: MAGIC.len() as u64,
             live: 0,
             next: 0,
@@ -165,34 +169,23 @@ impl Journal {
     /// # Errors
     /// It is not noted: the dot must not go out.
     pub fn dot_sent(&self, lease: &Lease, dot: &pb::DotSent) -> Result<(), JournalError> {
-        self.add(lease, Kind::DotSent, dot.encode_to_vec(), Inner::write)
+        let payload = dot.encode_to_vec();
+        self.lock()
+            .note(lease, Kind::DotSent, payload, Inner::write)
     }
 
-    /// Notes what came of the attempt under this lease. It is told behind the next [`Journal::write_out`].
+    /// Notes what came of the attempt under this lease. It is told behind the next [`Journal::write_reports`].
     ///
     /// # Errors
     /// It is not noted; it may be sent all the same.
     pub fn report(&self, lease: &Lease, report: &pb::Report) -> Result<(), JournalError> {
-        let write = match self.sync() {
+        let payload = report.encode_to_vec();
+        let mut inner = self.lock();
+        let write = match inner.sync {
             Sync::Written => Inner::write_later,
             Sync::EachRecord => Inner::write,
         };
-        self.add(lease, Kind::Report, report.encode_to_vec(), write)
-    }
-
-    fn add(
-        &self,
-        lease: &Lease,
-        kind: Kind,
-        payload: Vec<u8>,
-        write: impl FnOnce(&mut Inner) -> Result<(), JournalError>,
-    ) -> Result<(), JournalError> {
-        let mut inner = self.lock();
-        frame(&mut inner.unwritten, kind, &payload);
-        write(&mut inner)?;
-        let bytes = (payload.len() + FRAME) as u64;
-        inner.add(lease.clone(), bytes, kind, payload);
-        Ok(())
+        inner.note(lease, Kind::Report, payload, write)
     }
 
     /// The controller has acknowledged it.
@@ -205,20 +198,27 @@ impl Journal {
             return Ok(());
         };
         inner.live -= entry.bytes;
-        let message = pb::Lease::from(lease.clone());
-        frame(
-            &mut inner.unwritten,
-            Kind::Forgotten,
-            &message.encode_to_vec(),
-        );
-        inner.write_later()?;
+        let message = pb::Lease::from(lease.clone()).encode_to_vec();
+        inner.append(Kind::Forgotten, &message, Inner::write_later)?;
         inner.compact_if_worth_it()
     }
 
-    /// Writes what [`Journal::report`] and [`Journal::forget`] have left to be written.
+    /// Writes the reports that wait for that, and what else does.
     ///
     /// # Errors
-    /// It is not written: after the end of this process replies are in doubt, and what was acknowledged is told again.
+    /// They are not written: if this process ends, their messages are in doubt.
+    pub fn write_reports(&self) -> Result<(), JournalError> {
+        let mut inner = self.lock();
+        match inner.report_waits {
+            true => inner.write(),
+            false => Ok(()),
+        }
+    }
+
+    /// Writes all that waits.
+    ///
+    /// # Errors
+    /// As above; and what was acknowledged is told again after a restart.
     pub fn write_out(&self) -> Result<(), JournalError> {
         let mut inner = self.lock();
         match inner.unwritten.is_empty() {
@@ -248,20 +248,21 @@ impl Journal {
     /// Sets how far records get; turning syncs on writes and syncs what is there.
     ///
     /// # Errors
-    /// That failed.
+    /// That failed; another call tries to write it again.
     pub fn set_sync(&self, sync: Sync) -> Result<(), JournalError> {
         let mut inner = self.lock();
         let before = std::mem::replace(&mut inner.sync, sync);
-        match (before, sync) {
-            (Sync::Written, Sync::EachRecord) => inner.write(),
-            _ => Ok(()),
+        let is_behind = before == Sync::Written || !inner.unwritten.is_empty();
+        match sync == Sync::EachRecord && is_behind {
+            true => inner.write(),
+            false => Ok(()),
         }
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // At worst the next start tells what was told.
+        // At worst a reply is in doubt, or the next start tells what was told.
         let _ = self.write();
     }
 }
@@ -289,21 +290,55 @@ impl Inner {
         move |source| JournalError::Io { path, what, source }
     }
 
+    /// Appends a record; where `write` fails it is as if that had not been asked for.
+    fn append(
+        &mut self,
+        kind: Kind,
+        payload: &[u8],
+        write: fn(&mut Self) -> Result<(), JournalError>,
+    ) -> Result<(), JournalError> {
+        let before = self.unwritten.len();
+        frame(&mut self.unwritten, kind, payload);
+        let written = write(self);
+        if written.is_err() {
+            self.unwritten.truncate(before);
+        }
+        written
+    }
+
+    fn note(
+        &mut self,
+        lease: &Lease,
+        kind: Kind,
+        payload: Vec<u8>,
+        write: fn(&mut Self) -> Result<(), JournalError>,
+    ) -> Result<(), JournalError> {
+        self.append(kind, &payload, write)?;
+        self.report_waits |= kind == Kind::Report && !self.unwritten.is_empty();
+        let bytes = (payload.len() + FRAME) as u64;
+        self.add(lease.clone(), bytes, kind, payload);
+        Ok(())
+    }
+
     fn write(&mut self) -> Result<(), JournalError> {
-        let records = std::mem::take(&mut self.unwritten);
-        if let Err(source) = self.file.write_all(&records) {
+        if let Err(source) = self.file.write_all(&self.unwritten) {
             // Half a record would hide everything behind it.
             let _ = self.file.set_len(self.bytes);
             let _ = self.file.seek(SeekFrom::Start(self.bytes));
             return Err(self.error("written")(source));
         }
-        self.bytes += records.len() as u64;
-        self.unwritten = records;
-        self.unwritten.clear();
+        self.bytes += self.unwritten.len() as u64;
+        self.has_written();
         if self.sync == Sync::EachRecord {
             self.file.sync_data().map_err(self.error("synced"))?;
         }
         Ok(())
+    }
+
+    /// Nothing waits any more.
+    fn has_written(&mut self) {
+        self.unwritten.clear();
+        self.report_waits = false;
     }
 
     /// Writes only what has become much.
@@ -388,8 +423,8 @@ impl Inner {
             replace(&self.directory, &self.path, &content).map_err(self.error("compacted"))?;
         self.file = file;
         self.bytes = content.len() as u64;
-        // What is forgotten is not in the new file.
-        self.unwritten.clear();
+        // What is forgotten is not in the new file, and what is not is.
+        self.has_written();
         Ok(())
     }
 }
@@ -531,13 +566,38 @@ mod tests {
         assert_eq!(after_a_kill(), "report dot ");
         report(&journal, 2);
         assert_eq!(after_a_kill(), "report dot ");
-        journal.write_out().unwrap();
+        journal.write_reports().unwrap();
         assert_eq!(after_a_kill(), "report report ");
         report(&journal, 3);
         journal.set_sync(Sync::EachRecord).unwrap();
         assert_eq!(after_a_kill(), "report report report ");
         report(&journal, 4);
         assert_eq!(after_a_kill(), "report report report report ");
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_written_when_it_can_be() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(FILE);
+        let journal = Journal::open(directory.path()).unwrap();
+        journal.set_sync(Sync::Written).unwrap();
+        dot(&journal, 1);
+        report(&journal, 1);
+        // A file that may not be written stands for a full disk.
+        let writable = std::mem::replace(&mut journal.lock().file, File::open(&path).unwrap());
+        assert!(journal.write_reports().is_err());
+        let refused = DotSent {
+            lease: lease(2),
+            recipients: vec![RecipientNumber(0)],
+        };
+        assert!(journal.dot_sent(&lease(2), &refused.into()).is_err());
+        assert!(journal.set_sync(Sync::EachRecord).is_err());
+        assert!(journal.set_sync(Sync::EachRecord).is_err());
+        assert_eq!(kinds(&Journal::open(directory.path()).unwrap()), "dot ");
+        journal.lock().file = writable;
+        journal.set_sync(Sync::EachRecord).unwrap();
+        assert_eq!(kinds(&Journal::open(directory.path()).unwrap()), "report ");
+        assert_eq!(kinds(&journal), "report ");
     }
 
     #[test]

@@ -73,6 +73,6 @@ fn start(args: &Args) -> anyhow::Result<()> {
     let ended = runtime.block_on(dd_controller::run(&args.config, rebuild));
     // Nothing that still blocks may hold up the end: after an error least of all.
     runtime.shutdown_background();
-    lines.flush();
+    lines.end();
     Ok(ended?)
 }

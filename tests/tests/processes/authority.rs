@@ -190,8 +190,10 @@ fn mail_flows_without_a_deferral_while_the_authority_rolls_over() {
     world.drained("home");
     let failed = world.agent("out1").lines("attempt ended");
     assert_eq!(failed, Vec::<String>::new());
-    let settled = world.controller().lines("mail: settled");
-    assert_eq!(settled.len() as u64, sent);
+    until("all to be logged as settled", PATIENCE, || {
+        let settled = world.controller().lines("mail: settled");
+        (settled.len() as u64 == sent).then_some(())
+    });
     println!("{sent} messages over a roll-over, none deferred");
     let shown = world.json(&["ca", "show", OWN]);
     assert_eq!(

@@ -14,7 +14,7 @@ use crate::store::MinFree;
 
 /// Below this much free space intake stops, whatever the percentage.
 const LEAST: u64 = 64 << 20;
-/// For how long a look that found room counts: too little to fill [`LEAST`].
+/// For how long a look that found room counts: at 640 MB/s [`LEAST`] is filled in that time.
 const TRUSTED: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]

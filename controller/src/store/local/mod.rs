@@ -239,7 +239,7 @@ impl Local {
             contents: contents.clone(),
             times: Arc::clone(&times),
             start,
-            before: writer::Before::default(),
+            before: None,
         };
         let local = Self {
             places,

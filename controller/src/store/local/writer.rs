@@ -10,7 +10,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -34,7 +34,9 @@ const MAX_REQUESTS: usize = 512;
 const MAX_BYTES: usize = 8 << 20;
 /// Messages that came in with one commit, from which on more are likely to be on their way.
 const COMPANY: usize = 3;
-/// For how long a commit waits for them at most.
+/// Behind a commit, for so long.
+const RECENT: Duration = Duration::from_millis(10);
+/// For how long a commit waits for them at most; the system adds some 50 µs.
 const LONGEST: Duration = Duration::from_micros(500);
 
 /// What callers ask of the writer.
@@ -81,22 +83,23 @@ pub(crate) struct Writer {
     pub(crate) cleaner: Cleaner,
     pub(crate) meter: Arc<Meter>,
     pub(crate) start: u64,
-    pub(crate) before: Before,
+    pub(crate) before: Option<Before>,
 }
 
 /// The commit before the next one.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Before {
     /// Messages that came in with it.
     mail: usize,
     took: Duration,
+    ended: Instant,
 }
 
 impl Before {
-    /// How long the next one waits for those that are on their way: where there are several, as long as a commit of
-    /// their own would take. A message that comes alone waits for nobody.
-    fn wait(self) -> Duration {
-        match self.mail >= COMPANY {
+    /// How long the next one waits for those that are on their way, `since` the last one ended: where there were
+    /// several just now, as long as a commit of their own would take. A message that comes alone waits for nobody.
+    fn wait(self, since: Duration) -> Duration {
+        match self.mail >= COMPANY && since < RECENT {
             true => self.took.min(LONGEST),
             false => Duration::ZERO,
         }
@@ -107,12 +110,18 @@ impl Writer {
     /// Until the last sender is gone, or Close.
     pub(crate) fn run(mut self) {
         while let Some(first) = self.next() {
-            let wait = self.before.wait();
-            if !wait.is_zero() {
-                thread::sleep(wait);
-            }
+            self.wait_for_company();
             if self.turn(first).is_break() {
                 return;
+            }
+        }
+    }
+
+    fn wait_for_company(&self) {
+        if let Some(before) = self.before {
+            let wait = before.wait(before.ended.elapsed());
+            if !wait.is_zero() {
+                thread::sleep(wait);
             }
         }
     }
@@ -214,7 +223,11 @@ impl Writer {
                 let bytes = records.iter().map(NewRecord::len).sum();
                 let took = begun.elapsed();
                 let mail = group.iter().filter(|request| request.is_mail()).count();
-                self.before = Before { mail, took };
+                self.before = Some(Before {
+                    mail,
+                    took,
+                    ended: begun + took,
+                });
                 self.meter.committed(records.len() as u64, bytes, took);
                 let slices = self.cleaner.earn(bytes);
                 let mut written = written.into_iter();
@@ -368,8 +381,8 @@ impl<T: prost::Message> Owing<T> {
     clippy::disallowed_methods,
     reason = "the writer is a loop; it measures how long a commit takes"
 )]
-fn stopwatch() -> std::time::Instant {
-    std::time::Instant::now()
+fn stopwatch() -> Instant {
+    Instant::now()
 }
 
 #[cfg(test)]
@@ -377,21 +390,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_where_several_come_at_once_is_waited_for_them_and_not_longer_than_it_saves() {
+    fn only_where_several_have_just_come_at_once_is_waited_for_more_and_not_longer_than_it_saves() {
         let micros = Duration::from_micros;
-        for (mail, took, wait) in [
-            (0, 200, 0),
-            (1, 200, 0),
-            (2, 200, 0),
-            (3, 200, 200),
-            (20, 50, 50),
-            (20, 30_000, 500),
+        for (mail, took, since, wait) in [
+            (0, 200, 0, 0),
+            (1, 200, 0, 0),
+            (2, 200, 0, 0),
+            (3, 200, 0, 200),
+            (3, 200, 9_999, 200),
+            (3, 200, 10_000, 0),
+            (20, 50, 0, 50),
+            (20, 30_000, 0, 500),
         ] {
             let before = Before {
                 mail,
                 took: micros(took),
+                ended: stopwatch(),
             };
-            assert_eq!(before.wait(), micros(wait), "{before:?}");
+            let found = before.wait(micros(since));
+            assert_eq!(found, micros(wait), "{before:?} {since}");
         }
     }
 }
