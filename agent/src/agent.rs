@@ -140,6 +140,7 @@ impl Agent {
             GivenBack::Closing => pb::given_back::Reason::Closing,
             GivenBack::LeaseExpired => pb::given_back::Reason::LeaseExpired,
             GivenBack::SessionEnded => pb::given_back::Reason::SessionEnded,
+            GivenBack::Recalled => pb::given_back::Reason::Recalled,
         };
         self.leases.done(lease);
         self.tell(Event::GivenBack(pb::GivenBack {

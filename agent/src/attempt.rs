@@ -5,7 +5,7 @@
 
 use dd_proto::id::SessionId;
 use dd_proto::report::{
-    Delays, DotSent, GivenBack, Observed, Outcome, RecipientResult, Reply, Report,
+    Delays, DotSent, GivenBack, Observed, Outcome, RecipientResult, Reply, Report, Stage,
 };
 use dd_proto::site::Host;
 
@@ -201,6 +201,7 @@ pub async fn report_missed(agent: &Agent, id: SessionId, assignment: &Assignment
                 ..Delays::default()
             },
             at: wall(),
+            stage: Stage::Session,
         })
         .await;
 }
@@ -269,6 +270,7 @@ pub async fn settle(
                 total: since(now()),
             },
             at: wall(),
+            stage: ended.phase.stage(),
         })
         .await;
     let onward = match ended.after {

@@ -377,6 +377,10 @@ impl Control {
                 let site = close.site.parse().map_err(|_| OrderError("site"))?;
                 self.lanes.close(&site);
             }
+            Order::Recall(recall) => {
+                let site = recall.site.parse().map_err(|_| OrderError("site"))?;
+                self.lanes.recall(&site);
+            }
         }
         Ok(())
     }

@@ -486,7 +486,7 @@ mod tests {
     use super::*;
     use crate::lease::tests::lease;
     use dd_proto::id::{RecipientNumber, SessionId};
-    use dd_proto::report::{Delays, DotSent, Observed, Outcome, Report};
+    use dd_proto::report::{Delays, DotSent, Observed, Outcome, Report, Stage};
 
     fn dot(journal: &Journal, counter: u64) {
         let dot = DotSent {
@@ -508,6 +508,7 @@ mod tests {
             reply: None,
             delays: Delays::default(),
             at: jiff::Timestamp::UNIX_EPOCH,
+            stage: Stage::EndOfData,
         };
         journal.report(&lease(counter), &report.into()).unwrap();
     }

@@ -11,7 +11,7 @@ use crate::id::{DeliveryId, Generation, Lease, MessageId, RecipientNumber, Sessi
 use crate::pb;
 use crate::report::{
     Delays, Disposition, DotSent, Observed, Outcome, PeerCertificate, RecipientResult,
-    RefusalReason, Reply, Report, Told,
+    RefusalReason, Reply, Report, Stage, Told,
 };
 use crate::site::{Certified, Host, HostName, Proof};
 
@@ -313,6 +313,21 @@ impl From<Report> for pb::Report {
             proof_ms: ms(proof),
             total_ms: ms(total),
             at_ms: at.as_millisecond(),
+            stage: pb::Stage::from(it.stage).into(),
+        }
+    }
+}
+
+impl From<Stage> for pb::Stage {
+    fn from(stage: Stage) -> Self {
+        match stage {
+            Stage::Unknown => Self::Unspecified,
+            Stage::Session => Self::Session,
+            Stage::Mail => Self::Mail,
+            Stage::Rcpt => Self::Rcpt,
+            Stage::Data => Self::Data,
+            Stage::Content => Self::Content,
+            Stage::EndOfData => Self::EndOfData,
         }
     }
 }

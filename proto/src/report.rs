@@ -48,9 +48,9 @@ pub enum Outcome {
     Unreachable,
     /// Connected, but not proved.
     WrongHost,
-    /// The proved host's 5yz to greeting, EHLO or MAIL.
+    /// The proved host's 5yz to greeting or EHLO, or one to MAIL that is about the session (502, 503, 530).
     Refused,
-    /// 4yz to greeting, EHLO or MAIL, or 421.
+    /// 4yz to greeting or EHLO, or 421.
     Busy,
     /// Broke after the proof and before the final dot: nothing was delivered.
     Broken,
@@ -103,6 +103,23 @@ pub struct Report {
     pub delays: Delays,
     /// The agent's wall clock.
     pub at: Timestamp,
+    /// What the deciding reply answered, or what was awaited when the session ended.
+    pub stage: Stage,
+}
+
+/// The command whose answer decided an attempt, for an answer is about what it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// An agent that does not say.
+    Unknown,
+    /// Greeting, EHLO, STARTTLS.
+    Session,
+    Mail,
+    Rcpt,
+    Data,
+    /// The content, up to its final dot.
+    Content,
+    EndOfData,
 }
 
 impl Report {
@@ -189,4 +206,6 @@ pub enum GivenBack {
     Closing,
     LeaseExpired,
     SessionEnded,
+    /// The site was released, and its session did not answer.
+    Recalled,
 }

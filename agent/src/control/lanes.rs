@@ -78,6 +78,12 @@ impl Lanes {
         }
     }
 
+    pub(super) fn recall(&self, site: &SiteName) {
+        if let Some(known) = self.lanes.get(site) {
+            known.lane.recall();
+        }
+    }
+
     pub(super) fn close_all(&mut self) {
         for (_, known) in self.lanes.drain() {
             known.lane.close();

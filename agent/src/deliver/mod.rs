@@ -26,6 +26,9 @@ pub trait Lane: Send + Sync + std::fmt::Debug {
     /// Takes an assignment that belongs to the lane's plan.
     fn assign(&self, assignment: Assignment);
 
+    /// The site was released: what comes next begins a new session, and those that are open take nothing more.
+    fn recall(&self);
+
     /// Ends the sessions after the transaction in hand, and gives the rest back.
     fn close(&self);
 }

@@ -5,7 +5,7 @@
 //! - Nothing that an unproved host says or does is permanent, or the site's.
 //! - In doubt is only what failed behind the final dot without a reply.
 
-use dd_proto::report::{Disposition, Outcome, Reply};
+use dd_proto::report::{Disposition, Outcome, Reply, Stage};
 
 /// What was under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +25,20 @@ pub enum Phase {
     /// The content is on its way; no dot yet.
     Body,
     EndOfData,
+}
+
+impl Phase {
+    /// What a report says of it.
+    pub fn stage(self) -> Stage {
+        match self {
+            Self::Mail => Stage::Mail,
+            Self::Rcpt => Stage::Rcpt,
+            Self::Data => Stage::Data,
+            Self::Body => Stage::Content,
+            Self::EndOfData => Stage::EndOfData,
+            _ => Stage::Session,
+        }
+    }
 }
 
 /// Why it did not go on.

@@ -49,6 +49,7 @@ pub(super) fn event(event: pb::agent_event::Event) -> Result<AgentEvent, Convert
                 false => Proved::No,
             },
             accepted: it.accepted,
+            answered: it.answered.max(it.accepted),
             ended: match it.orderly {
                 true => Ended::InOrder,
                 false => Ended::Lost,
@@ -82,6 +83,9 @@ pub(super) fn order(context: &Context, order: Order) -> pb::Order {
             lease: Some(lease.into()),
         }),
         Order::CloseSite(site) => Wire::CloseSite(pb::CloseSite {
+            site: site.to_string(),
+        }),
+        Order::Recall(site) => Wire::Recall(pb::Recall {
             site: site.to_string(),
         }),
     };

@@ -98,6 +98,7 @@ impl State {
                 session,
                 proved,
                 accepted,
+                answered,
                 ended,
                 detail,
             } => {
@@ -105,6 +106,7 @@ impl State {
                     session,
                     proved,
                     accepted,
+                    answered,
                     ended,
                     detail,
                 };

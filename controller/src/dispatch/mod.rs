@@ -163,7 +163,10 @@ pub enum AgentEvent {
         site: SiteName,
         session: SessionId,
         proved: Proved,
+        /// Messages it accepted.
         accepted: u32,
+        /// Messages about which it had an answer of any kind.
+        answered: u32,
         ended: Ended,
         detail: String,
     },
@@ -203,6 +206,8 @@ pub enum Order {
     },
     Acknowledged(Lease),
     CloseSite(SiteName),
+    /// What is out on a silent session comes back; a new one begins.
+    Recall(SiteName),
 }
 
 /// One delivery, complete.

@@ -331,6 +331,8 @@ pub(super) struct Closed {
     pub(super) session: SessionId,
     pub(super) proved: Proved,
     pub(super) accepted: u32,
+    #[expect(dead_code, reason = "judged with the next change")]
+    pub(super) answered: u32,
     pub(super) ended: Ended,
     pub(super) detail: String,
 }

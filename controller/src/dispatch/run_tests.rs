@@ -8,7 +8,7 @@ use bytes::Bytes;
 use dd_proto::envelope::{Body, Encoding, Envelope, Recipient};
 use dd_proto::id::{Lease, MessageId, RecipientNumber, SessionId, SiteVersion};
 use dd_proto::report::{
-    Delays, Disposition, Observed, Outcome, RecipientResult, Reply, Report, Told,
+    Delays, Disposition, Observed, Outcome, RecipientResult, Reply, Report, Stage, Told,
 };
 use dd_proto::site::HostName;
 use jiff::Timestamp;
@@ -158,6 +158,7 @@ fn answered(lease: Lease, code: u16, disposition: Disposition) -> AgentEvent {
         reply: None,
         delays: Delays::default(),
         at: Timestamp::UNIX_EPOCH,
+        stage: Stage::EndOfData,
     })
 }
 

@@ -148,7 +148,7 @@ impl World {
                         controller.handle.agent_event(id, event).await;
                     }
                 }
-                Order::Plan(_) => {}
+                Order::Plan(_) | Order::Recall(_) => {}
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::id::{Lease, RecipientNumber, SessionId};
 use crate::pb;
 use crate::report::{
     Delays, Disposition, DotSent, GivenBack, Observed, Outcome, PeerCertificate, RecipientResult,
-    RefusalReason, Reply, Report, Told,
+    RefusalReason, Reply, Report, Stage, Told,
 };
 
 fn lease(lease: Option<pb::Lease>) -> Result<Lease, ConvertError> {
@@ -154,7 +154,21 @@ impl TryFrom<pb::Report> for Report {
                 total: Duration::from_millis(it.total_ms),
             },
             at: at(it.at_ms, "at_ms")?,
+            stage: stage(it.stage),
         })
+    }
+}
+
+/// A stage that this version does not know is none that it could rule on.
+fn stage(said: i32) -> Stage {
+    match pb::Stage::try_from(said).unwrap_or_default() {
+        pb::Stage::Unspecified => Stage::Unknown,
+        pb::Stage::Session => Stage::Session,
+        pb::Stage::Mail => Stage::Mail,
+        pb::Stage::Rcpt => Stage::Rcpt,
+        pb::Stage::Data => Stage::Data,
+        pb::Stage::Content => Stage::Content,
+        pb::Stage::EndOfData => Stage::EndOfData,
     }
 }
 
@@ -169,6 +183,7 @@ impl TryFrom<pb::GivenBack> for (Lease, GivenBack) {
             Reason::Closing => GivenBack::Closing,
             Reason::LeaseExpired => GivenBack::LeaseExpired,
             Reason::SessionEnded => GivenBack::SessionEnded,
+            Reason::Recalled => GivenBack::Recalled,
         };
         Ok((lease(it.lease)?, why))
     }
@@ -234,6 +249,7 @@ mod tests {
                 total: Duration::from_millis(7),
             },
             at: whole,
+            stage: Stage::EndOfData,
         }
     }
 

@@ -72,6 +72,7 @@ struct Shared {
 struct Close {
     proved: Proved,
     accepted: u32,
+    answered: u32,
     manner: Manner,
     detail: String,
 }
@@ -127,6 +128,11 @@ impl Lane for SmtpLane {
         queue.waiting.push_back(assignment);
         shared.begin_further(&mut queue);
         shared.work_came.notify_one();
+    }
+
+    fn recall(&self) {
+        self.0.lock().begin_round();
+        self.0.work_came.notify_waiters();
     }
 
     fn close(&self) {
@@ -216,6 +222,7 @@ impl Shared {
                 Over::from(Close {
                     proved: Proved::No,
                     accepted: 0,
+                    answered: 0,
                     manner: Manner::Orderly,
                     detail: "closed by the controller".to_owned(),
                 })
@@ -238,6 +245,7 @@ impl Shared {
                 Over::from(Close {
                     proved: Proved::No,
                     accepted: 0,
+                    answered: 0,
                     manner: Manner::Lost,
                     detail,
                 })
@@ -254,7 +262,8 @@ impl Shared {
         canary: Option<Assignment>,
     ) -> Over {
         let mut next = canary.map(Box::new);
-        let (mut messages, mut accepted, mut successor) = (0, 0, None);
+        let (mut messages, mut accepted, mut answered) = (0, 0, 0);
+        let mut successor = None;
         let (manner, detail) = loop {
             let assignment = match next.take() {
                 Some(assignment) => assignment,
@@ -294,6 +303,7 @@ impl Shared {
             let settling = attempt::settle(agent, id, &live, &assignment, sent, handed);
             let (onward, recipients) = settling.await;
             accepted += u32::from(recipients.iter().any(is_relayed));
+            answered += u32::from(!recipients.is_empty());
             match onward {
                 Onward::Usable if next.is_some() && self.lock().is_over(round) => {
                     break (Manner::Orderly, "closed by the controller");
@@ -313,6 +323,7 @@ impl Shared {
         let close = Close {
             proved: Proved::Yes,
             accepted,
+            answered,
             manner,
             detail: detail.to_owned(),
         };
@@ -449,6 +460,7 @@ impl Shared {
             session: id.0,
             proved: close.proved == Proved::Yes,
             accepted: close.accepted,
+            answered: close.answered,
             orderly: close.manner == Manner::Orderly,
             detail: close.detail.clone(),
         }));

@@ -7,7 +7,7 @@ use dd_proto::id::{Lease, RecipientNumber, SessionId};
 use dd_proto::name::{AgentName, SiteName};
 use dd_proto::report::{
     Delays, Disposition, DotSent, GivenBack, Observed, Outcome, RecipientResult, Reply, Report,
-    Told,
+    Stage, Told,
 };
 use jiff::Timestamp;
 use rand::RngExt as _;
@@ -272,6 +272,7 @@ impl FakeAgent {
             session,
             proved: Proved::No,
             accepted: 0,
+            answered: 0,
             ended: Ended::Lost,
             detail: "not proved".to_owned(),
         });
@@ -382,6 +383,7 @@ fn closed(site: &SiteName, lane: &mut Lane, ended: Ended) -> Option<AgentEvent> 
         session,
         proved: Proved::Yes,
         accepted,
+        answered: accepted,
         ended,
         detail: "over".to_owned(),
     })
@@ -463,5 +465,6 @@ pub(crate) fn report(
         reply: (outcome == Outcome::Busy).then(|| reply(421)),
         delays: Delays::default(),
         at: Timestamp::UNIX_EPOCH,
+        stage: Stage::Unknown,
     }
 }

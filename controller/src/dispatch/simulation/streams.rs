@@ -114,7 +114,7 @@ impl World {
                 let events = self.agents[n].close(&site);
                 self.tell(n, events);
             }
-            Order::Plan(_) | Order::Assign(_) => {}
+            Order::Plan(_) | Order::Assign(_) | Order::Recall(_) => {}
         }
     }
 

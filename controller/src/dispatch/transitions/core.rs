@@ -6,7 +6,7 @@ use std::time::Duration;
 use dd_proto::id::{DeliveryId, Lease, MessageId, RecipientNumber, SessionId};
 use dd_proto::name::SiteName;
 use dd_proto::report::{
-    Delays, Disposition, Observed, Outcome, RecipientResult, Reply, Report, Told,
+    Delays, Disposition, Observed, Outcome, RecipientResult, Reply, Report, Stage, Told,
 };
 use dd_proto::site::Hold;
 use jiff::{SignedDuration, Timestamp};
@@ -221,6 +221,7 @@ impl Core {
             session,
             proved,
             accepted,
+            answered: accepted,
             ended,
             detail,
         });
@@ -378,6 +379,7 @@ pub(super) fn report(lease: Lease, outcome: Outcome, recipients: Vec<RecipientRe
         reply: None,
         delays: Delays::default(),
         at: Timestamp::UNIX_EPOCH,
+        stage: Stage::Unknown,
     }
 }
 
@@ -408,6 +410,7 @@ pub(super) fn word(effect: &Effect) -> String {
         Effect::Order(_, Order::BeatAnswer { .. }) => "BeatAnswer".to_owned(),
         Effect::Order(_, Order::Acknowledged(_)) => "Acknowledged".to_owned(),
         Effect::Order(_, Order::CloseSite(_)) => "CloseSite".to_owned(),
+        Effect::Order(_, Order::Recall(_)) => "Recall".to_owned(),
         Effect::Assign(assign) => format!("Assign({:?})", assign.freshness),
         Effect::ReadHead { .. } => "ReadHead".to_owned(),
         Effect::ReadAhead(_) => "ReadAhead".to_owned(),
