@@ -106,7 +106,11 @@ fn in_words(found: &Found) -> String {
         News::Half => "; the name server has not answered for the other family of addresses yet",
         News::Whole | News::Cached => "",
     };
-    listed.join(", ") + note
+    let beyond = match found.addresses.len() {
+        ..=MAX_ADDRESSES => String::new(),
+        _ => format!("; the first {MAX_ADDRESSES} are looked at"),
+    };
+    listed.join(", ") + &beyond + note
 }
 
 /// What was found so far.
