@@ -29,6 +29,7 @@ use crate::resolve::Resolver;
 use crate::targets::TargetRules;
 use crate::tls::Tls;
 use crate::untold::Untold;
+use crate::visits::Visits;
 
 /// Work handed to whoever runs the tasks.
 pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -40,6 +41,8 @@ pub struct Agent {
     pub sources: Vec<IpAddr>,
     pub helo: String,
     pub resolver: Resolver,
+    /// What the last visits to the sites' addresses came to.
+    pub visits: Visits,
     pub tls: Tls,
     pub rules: RwLock<Arc<TargetRules>>,
     /// Handoffs at once.

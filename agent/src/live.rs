@@ -18,9 +18,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::agent::{now, wall};
 use crate::proof::{Refusal, Terms, TlsSeen};
-use crate::session::{
-    BLOCK_TIMEOUT, Established, HANDSHAKE_TIMEOUT, Lost, Opening, OpeningWant, Unproved,
-};
+use crate::session::{BLOCK_TIMEOUT, Established, Lost, Opening, OpeningWant, Unproved};
 use crate::tls::Tls;
 
 const READ_BYTES: usize = 8 * 1024;
@@ -187,11 +185,13 @@ async fn handshake(
     else {
         return None;
     };
-    let securing = tls.secure(stream, terms);
-    let (seen, stream) = match tokio::time::timeout(HANDSHAKE_TIMEOUT, securing).await {
+    let limit = opening.handshake_timeout();
+    let securing = tls.secure(stream, terms, &opening.seen().host.name);
+    let (seen, stream) = match tokio::time::timeout(limit, securing).await {
         Ok(ended) => ended,
         Err(_) => {
-            let refusal = Refusal::HandshakeFailed("it took longer than a minute".to_owned());
+            let refusal = format!("it took longer than {} seconds", limit.as_secs());
+            let refusal = Refusal::HandshakeFailed(refusal);
             let chain = Vec::new();
             (TlsSeen::Failed { refusal, chain }, None)
         }
