@@ -81,8 +81,11 @@ pub(super) async fn wake_secret(
 }
 
 async fn set(web: &Web, visitor: &Visitor, credential: Credential, done: Notice) -> Notice {
-    let name = visitor.site.name.as_str();
-    let who = visitor.who();
-    let setting = web.editor.set_credential(name, credential, &who, now());
+    let (name, who) = (visitor.site.name.clone(), visitor.who());
+    let setting = web.editor.change(move |change| async move {
+        change
+            .set_credential(name.as_str(), credential, &who, now())
+            .await
+    });
     visitor.told(setting.await, done)
 }
