@@ -9,8 +9,8 @@ use dd_proto::report::{Delays, DotSent, GivenBack, Outcome, RecipientResult, Rep
 use crate::agent::{Agent, now, wall};
 use crate::content;
 use crate::lease::{Boottime, Standing};
-use crate::live::Live;
-use crate::plan::{Assignment, Plan};
+use crate::live::{BLOCK_BYTES, Live};
+use crate::plan::{Assignment, Plan, ToBeSent};
 use crate::resolve::Freshness;
 use crate::session::outcome::Phase;
 use crate::session::{After, AskTls, Ended, TransactionWant};
@@ -22,8 +22,8 @@ use crate::way::Way;
 pub enum Handed {
     /// To be reported.
     Ended(Ended),
-    /// No dot went out, and none may: the lease is over.
-    LeaseOver,
+    /// No dot went out, and none will.
+    GivenUp(GivenBack),
 }
 
 /// Tries the site's hosts in order, and each host's addresses, until one proves itself. Only that one gets mail.
@@ -46,7 +46,7 @@ pub async fn open(
         }
         if tried.is_own_trouble() {
             // Told before the report, so that nothing more comes here.
-            agent.look_at_addresses();
+            agent.look_for_trouble();
             break;
         }
     }
@@ -55,13 +55,16 @@ pub async fn open(
 
 /// Hands one message over on a proved session. `next` is asked, at most once, for the message whose envelope goes out
 /// together with this one's dot; the caller has to hand that over next, or to end the session.
-pub async fn hand_over<'n>(
+///
+/// Dropped before the dot goes ([`live::Pulse`]), it leaves nothing but a session that has to end.
+pub async fn hand_over(
     agent: &Agent,
     live: &mut Live,
     assignment: &Assignment,
-    next: impl FnOnce() -> Option<&'n Assignment>,
+    next: impl FnOnce() -> Option<ToBeSent>,
 ) -> Handed {
     let Live { wire, session, .. } = live;
+    wire.pulse().begins();
     let mut transaction = session.begin(&assignment.envelope, assignment.content_bytes);
     let mut next = Some(next);
     let mut since = now();
@@ -71,6 +74,15 @@ pub async fn hand_over<'n>(
                 content::give(agent, wire, &mut transaction, assignment).await;
             }
             TransactionWant::Dot => {
+                // All that the dot could wait for comes before the lease is looked at: much of the content, and a slot.
+                if transaction.output_len() > BLOCK_BYTES {
+                    let out = transaction.take_output();
+                    if let Err(lost) = wire.write(&out, transaction.write_timeout()).await {
+                        transaction.lost(lost);
+                        continue;
+                    }
+                }
+                wire.may_send().await;
                 // A 250 that came before the dot does not answer it.
                 if let Some(early) = wire.read_now().await {
                     match early {
@@ -79,20 +91,25 @@ pub async fn hand_over<'n>(
                     }
                     continue;
                 }
-                if agent.leases.standing(&assignment.lease, Boottime::now()) != Standing::Held {
-                    return Handed::LeaseOver;
+                if !holds(agent, assignment) {
+                    return Handed::GivenUp(GivenBack::LeaseExpired);
                 }
+                wire.pulse().dot_goes();
                 let dot = DotSent {
                     lease: assignment.lease.clone(),
                     recipients: transaction.accepted().to_vec(),
                 };
-                match agent.dot_goes_out(dot).await {
-                    Ok(()) => {
-                        let next = next.take().and_then(|next| next());
-                        transaction.send_dot(next.map(Assignment::to_be_sent));
-                    }
-                    Err(error) => transaction.give_up(&error.to_string()),
+                if let Err(error) = agent.dot_goes_out(dot).await {
+                    transaction.give_up(&error.to_string());
+                    continue;
                 }
+                // A sync takes its time.
+                if !holds(agent, assignment) {
+                    agent.dot_stays(&assignment.lease);
+                    return Handed::GivenUp(GivenBack::LeaseExpired);
+                }
+                let next = next.take().and_then(|next| next());
+                transaction.send_dot(next.as_ref().map(ToBeSent::ahead));
             }
             TransactionWant::Bytes(limit) => {
                 let out = transaction.take_output();
@@ -105,7 +122,10 @@ pub async fn hand_over<'n>(
                 }
                 // One deadline for each reply, however slowly its bytes come.
                 match wire.read(since + limit).await {
-                    Ok(bytes) if transaction.received(bytes) > 0 => since = now(),
+                    Ok(bytes) if transaction.received(bytes) > 0 => {
+                        since = now();
+                        wire.pulse().moves(since);
+                    }
                     Ok(_) => {}
                     Err(lost) => transaction.lost(lost),
                 }
@@ -113,6 +133,11 @@ pub async fn hand_over<'n>(
             TransactionWant::Nothing => return Handed::Ended(transaction.finish()),
         }
     }
+}
+
+/// Whether the lease allows a dot.
+fn holds(agent: &Agent, assignment: &Assignment) -> bool {
+    agent.leases.standing(&assignment.lease, Boottime::now()) == Standing::Held
 }
 
 /// Reports the message that a session was opened for in vain.
@@ -170,8 +195,8 @@ pub async fn settle(
 ) -> (Onward, Vec<RecipientResult>) {
     let ended = match handed {
         Handed::Ended(ended) => ended,
-        Handed::LeaseOver => {
-            agent.give_back(&assignment.lease, GivenBack::LeaseExpired);
+        Handed::GivenUp(why) => {
+            agent.give_back(&assignment.lease, why);
             return (Onward::Spent, Vec::new());
         }
     };

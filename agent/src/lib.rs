@@ -21,6 +21,7 @@ pub mod identity;
 pub mod journal;
 pub mod lease;
 pub mod live;
+pub mod places;
 pub mod plan;
 pub mod proof;
 pub mod race;
@@ -38,7 +39,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
 
 use dd_proto::token::JoinToken;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use agent::{Agent, Work};
@@ -46,6 +47,7 @@ use config::{Config, Targets};
 use control::Control;
 use enroll::Enroll;
 use journal::Journal;
+use places::Places;
 use resolve::Resolver;
 use state_dir::StateDir;
 use targets::TargetRules;
@@ -80,8 +82,8 @@ pub async fn run(
             allow: config.targets.allow.clone(),
             forbid: config.targets.forbid.clone(),
         })),
-        slots: Arc::new(Semaphore::new(config.slots as usize)),
-        probes: Arc::new(Semaphore::new(config.probes as usize)),
+        slots: Places::slots(config.slots),
+        probes: Places::probes(config.probes),
         leases: lease::Leases::default(),
         trouble: Mutex::default(),
         untold: untold::Untold::default(),
@@ -101,6 +103,7 @@ pub async fn run(
         descriptors,
         "dd-agent starts"
     );
+    agent.start(Arc::clone(&agent).keep_journal());
     let control = Control::new(agent, config, identity, enroll, told, draining, targets);
     tokio::select! {
         () = Box::pin(control.run()) => Ok(()),

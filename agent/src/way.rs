@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use dd_proto::report::{Observed, Outcome};
 use dd_proto::site::Host;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::agent::{Agent, now};
 use crate::connect::{CONNECT_TIMEOUT, ConnectError, Connection, Reached, connect};
@@ -42,8 +41,6 @@ pub struct Way<'a> {
     hosts_left: usize,
     /// By sessions that came to nothing.
     spent: Duration,
-    /// Held while a connect may hang.
-    probe: Option<OwnedSemaphorePermit>,
     vain: Vain,
 }
 
@@ -63,13 +60,14 @@ impl<'a> Way<'a> {
             tls,
             hosts_left,
             spent: Duration::ZERO,
-            probe: None,
             vain: Vain::Answered,
         }
     }
 
     /// One address after the other, until one is the site. None where none was; `tried` has why.
     pub async fn walk(mut self, freshness: Freshness, tried: &mut Tried) -> Option<Live> {
+        // Until an address has proved to be the site, or none has.
+        let _probe = self.agent.probes.take().await;
         let live = self.addresses(freshness, tried).await;
         if live.is_none() {
             self.agent.visits.host_in_vain(self.host, self.vain, now());
@@ -78,7 +76,6 @@ impl<'a> Way<'a> {
     }
 
     async fn addresses(&mut self, freshness: Freshness, tried: &mut Tried) -> Option<Live> {
-        self.take_probe().await;
         let (resolver, began) = (&self.agent.resolver, now());
         let mut list = List::default();
         match resolver.addresses(&self.host.name, freshness).await {
@@ -108,7 +105,6 @@ impl<'a> Way<'a> {
 
     /// Connects to whichever of the addresses answers first, and lets it prove itself.
     async fn next_address(&mut self, list: &mut List, tried: &mut Tried) -> Option<Live> {
-        self.take_probe().await;
         let limit = match list.news {
             News::Cached => FROM_CACHE,
             News::Half | News::Whole => CONNECT_TIMEOUT,
@@ -153,7 +149,6 @@ impl<'a> Way<'a> {
         match self.session(connection, self.tls, patience).await {
             Err((Verdict::WithoutTls, missed)) if self.tls == AskTls::WhereOffered => {
                 let note = format!("without TLS, for: {}", missed.detail);
-                self.take_probe().await;
                 let mut reached = self.connect(&[address], CONNECT_TIMEOUT).await;
                 let Some(connection) = reached.connection else {
                     let (_, error) = reached.failed.remove(0);
@@ -173,7 +168,7 @@ impl<'a> Way<'a> {
     }
 
     async fn session(
-        &mut self,
+        &self,
         connection: Connection,
         ask_tls: AskTls,
         patience: Duration,
@@ -181,18 +176,15 @@ impl<'a> Way<'a> {
         let (agent, plan) = (self.agent, self.plan);
         let seen = Seen::new(self.host.clone(), connection.peer, connection.local);
         let opening = Opening::new(plan.terms.clone(), agent.helo.clone(), ask_tls, seen);
-        live::open(
-            connection.stream,
-            opening.with_patience(patience),
-            &agent.tls,
-            &plan.terms,
-            &agent.slots,
-            self.probe
-                .take()
-                .expect("a probe is held while a host is connected to"),
-        )
-        .await
-        .map_err(|unproved| missed(plan, *unproved))
+        let opening = opening.with_patience(patience);
+        let opening = live::open(connection.stream, opening, &agent.tls, &plan.terms);
+        match opening.await {
+            Ok(mut live) => {
+                live.wire.hands_over(&agent.slots, &agent.probes);
+                Ok(live)
+            }
+            Err(unproved) => Err(missed(plan, *unproved)),
+        }
     }
 
     async fn connect(&self, addresses: &[IpAddr], limit: Duration) -> Reached {
@@ -206,12 +198,6 @@ impl<'a> Way<'a> {
             limit,
         )
         .await
-    }
-
-    async fn take_probe(&mut self) {
-        if self.probe.is_none() {
-            self.probe = Some(live::take_slot(&self.agent.probes).await);
-        }
     }
 
     fn in_vain(&mut self, address: IpAddr, vain: Vain) {

@@ -100,7 +100,7 @@ async fn sites(first: First) -> Sites {
     let (certificate, key) = authority.issue(NAME);
     let other = Arc::new(Authority::new());
     Sites {
-        bench: bench_asking(dns.address),
+        bench: bench_asking(dns.address, 4),
         strangers: tokio::spawn(stand(stranger, first, other)),
         home: tokio::spawn(serve(home, Site::Tls(certificate.clone(), key))),
         dns,
@@ -306,7 +306,7 @@ async fn a_host_is_asked_for_its_own_name_where_no_other_is_defined() {
             Says::Addresses(vec![listener.local_addr().unwrap().ip()], 60),
         );
         dns.set(HOME, AAAA, Says::Nothing);
-        let bench = bench_asking(dns.address);
+        let bench = bench_asking(dns.address, 4);
         let authority = Authority::new();
         let (certificate, key) = authority.issue(HOME);
         let asked_for = tokio::spawn(name_asked_for(listener, certificate.clone(), key));

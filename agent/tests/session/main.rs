@@ -7,5 +7,6 @@ mod loopback;
 mod name_service;
 mod names;
 mod no_mail_before_proof;
+mod silence;
 mod support;
 mod transitions;
