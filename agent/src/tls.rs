@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! - For a proof by certificate the verifier is rustls's own `WebPkiServerVerifier` over exactly the site's anchors
-//!   ([`anchored`]) or the roots of the web PKI, with the *defined* name as server name. [`recorder`] stands in front of
+//!   ([`dd_pki::anchored`]) or the roots of the web PKI, with the *defined* name as server name. [`recorder`] stands in front of
 //!   it, notes the presented chain, and passes every question on: it never says yes itself.
 //! - No resumption: a resumed session is not verified again.
 //! - [`Checked::AgainstAnchors`] and [`Checked::AgainstPublicRoots`] are written here, after such a handshake, and
@@ -11,13 +11,13 @@
 //! # Not here
 //! What a finished or failed handshake means: [`crate::proof`]. The verifier that takes any chain: [`any_chain`].
 
-mod anchored;
 pub mod any_chain;
 mod recorder;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use dd_pki::anchored::{Anchored, Unusable};
 use dd_proto::domain::Domain;
 use dd_proto::site::Proof;
 use rustls::client::WebPkiServerVerifier;
@@ -28,7 +28,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::client::TlsStream;
 
 use crate::proof::{Checked, Refusal, Terms, TlsSeen, TlsUp, diagnose};
-use anchored::Anchored;
 use recorder::{Notes, Recorder, Verifier};
 
 /// At most this many authorities' verifiers are kept; beyond it the cache starts anew.
@@ -127,7 +126,10 @@ impl Tls {
     fn judge(&self, terms: &Terms) -> Result<Judge, Refusal> {
         let Some(name) = terms.proof.certificate_name() else {
             return Ok(Judge {
-                verifier: Verifier::Any(Arc::new(any_chain::AnyChain::new(&self.provider))),
+                verifier: Verifier::Any(Arc::new(any_chain::AnyChain::new(
+                    &self.provider,
+                    any_chain::Unknown::of(&terms.proof),
+                ))),
                 name: any_chain::no_name(),
                 defined: None,
             });
@@ -155,8 +157,11 @@ impl Tls {
         if let Some(anchored) = cached.get(&key) {
             return Ok(Arc::clone(anchored));
         }
-        let anchored = Anchored::new(&key.anchors, &key.revocation_lists, &self.provider)?;
-        let anchored = Arc::new(anchored);
+        let anchored = Anchored::new(&key.anchors, &key.revocation_lists, &self.provider);
+        let anchored = Arc::new(anchored.map_err(|unusable| match unusable {
+            Unusable::NoAnchor => Refusal::NoAnchor,
+            Unusable::UnreadableList | Unusable::List(_) => Refusal::BadRevocationList,
+        })?);
         if cached.len() >= MAX_CACHED {
             cached.clear();
         }

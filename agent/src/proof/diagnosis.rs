@@ -6,12 +6,12 @@
 //! # Invariants
 //! A refusal stays a refusal: only its reason is made more exact.
 
+use dd_pki::key::MIN_RSA_BITS;
 use dd_proto::domain::Domain;
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
-use super::certificate::MIN_RSA_BITS;
 use super::refusal::printable;
 use super::{Refusal, Terms};
 
