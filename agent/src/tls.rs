@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! - For a proof by certificate the verifier is rustls's own `WebPkiServerVerifier` over exactly the site's anchors
-//!   ([`anchored`]) or the roots of the web PKI, with the *defined* name as server name. [`recorder`] stands in front of
+//!   ([`dd_pki::anchored`]) or the roots of the web PKI, with the *defined* name as server name. [`recorder`] stands in front of
 //!   it, notes the presented chain, and passes every question on: it never says yes itself.
 //! - No resumption: a resumed session is not verified again.
 //! - [`Checked::AgainstAnchors`] and [`Checked::AgainstPublicRoots`] are written here, after such a handshake, and
@@ -11,13 +11,13 @@
 //! # Not here
 //! What a finished or failed handshake means: [`crate::proof`]. The verifier that takes any chain: [`any_chain`].
 
-mod anchored;
 pub mod any_chain;
 mod recorder;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use dd_pki::anchored::{Anchored, Unusable};
 use dd_proto::domain::Domain;
 use dd_proto::site::{HostName, Proof};
 use rustls::client::WebPkiServerVerifier;
@@ -27,8 +27,7 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, ServerName}
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::client::TlsStream;
 
-use crate::proof::{Checked, Refusal, Terms, TlsSeen, TlsUp, diagnose};
-use anchored::Anchored;
+use crate::proof::{Checked, Refusal, Terms, TlsSeen, TlsUp, diagnose, handshake};
 use recorder::{Notes, Recorder, Verifier};
 
 /// At most this many authorities' verifiers are kept; beyond it the cache starts anew.
@@ -107,7 +106,7 @@ impl Tls {
                 (TlsSeen::Up(up), Some(Box::new(stream)))
             }
             Err(error) => {
-                let refusal = failed(&error, judge.defined.as_ref());
+                let refusal = failed(&error, judge.defined.as_ref(), !notes.chain.is_empty());
                 let refusal = diagnose(refusal, terms, &notes.chain);
                 let chain = notes.chain;
                 (TlsSeen::Failed { refusal, chain }, None)
@@ -133,7 +132,10 @@ impl Tls {
             let name = name_sent(terms, host)
                 .and_then(|name| ServerName::try_from(name.as_str().to_owned()).ok());
             return Ok(Judge {
-                verifier: Verifier::Any(Arc::new(any_chain::AnyChain::new(&self.provider))),
+                verifier: Verifier::Any(Arc::new(any_chain::AnyChain::new(
+                    &self.provider,
+                    any_chain::Unknown::of(&terms.proof),
+                ))),
                 name: name.unwrap_or_else(any_chain::no_name),
                 defined: None,
             });
@@ -160,8 +162,11 @@ impl Tls {
         if let Some(anchored) = cached.get(&key) {
             return Ok(Arc::clone(anchored));
         }
-        let anchored = Anchored::new(&key.anchors, &key.revocation_lists, &self.provider)?;
-        let anchored = Arc::new(anchored);
+        let anchored = Anchored::new(&key.anchors, &key.revocation_lists, &self.provider);
+        let anchored = Arc::new(anchored.map_err(|unusable| match unusable {
+            Unusable::NoAnchor => Refusal::NoAnchor,
+            Unusable::UnreadableList | Unusable::List(_) => Refusal::BadRevocationList,
+        })?);
         if cached.len() >= MAX_CACHED {
             cached.clear();
         }
@@ -205,12 +210,13 @@ fn finished(connection: &rustls::ClientConnection, notes: Notes, judge: Judge) -
     }
 }
 
-fn failed(error: &std::io::Error, expected: Option<&Domain>) -> Refusal {
+fn failed(error: &std::io::Error, expected: Option<&Domain>, has_shown: bool) -> Refusal {
     let inner = error
         .get_ref()
         .and_then(|e| e.downcast_ref::<rustls::Error>());
     match inner {
-        Some(error) => Refusal::from_tls(error, expected),
-        None => Refusal::HandshakeFailed(crate::proof::printable(&error.to_string())),
+        Some(error) => handshake::alerted(error, has_shown)
+            .unwrap_or_else(|| Refusal::from_tls(error, expected)),
+        None => handshake::broken(error, has_shown),
     }
 }

@@ -256,13 +256,25 @@ pub(crate) fn json_printable(json: &str) -> String {
 
 /// Unix milliseconds as RFC 3339; 0 is "none".
 pub(crate) fn time(ms: i64) -> Option<String> {
-    let at = jiff::Timestamp::from_millisecond(ms).ok()?;
-    (ms != 0).then(|| at.to_string())
+    match jiff::Timestamp::from_millisecond(ms) {
+        Ok(_) if ms == 0 => None,
+        Ok(at) if !dd_proto::units::is_endless(at) => Some(at.to_string()),
+        Ok(_) => Some(NO_END.to_owned()),
+        Err(_) if ms > 0 => Some(NO_END.to_owned()),
+        Err(_) => None,
+    }
 }
+
+/// RFC 5280 §4.1.2.5.
+const NO_END: &str = "9999-12-31T23:59:59Z";
 
 /// The same for people: whole seconds, `-` for none.
 pub(crate) fn time_shown(ms: i64) -> String {
-    time(ms - ms.rem_euclid(1000)).unwrap_or_else(|| "-".into())
+    match time(ms - ms.rem_euclid(1000)) {
+        Some(at) if at == NO_END => "no end".into(),
+        Some(at) => at,
+        None => "-".into(),
+    }
 }
 
 /// A text that may be absent.
@@ -413,6 +425,11 @@ mod tests {
             Some("2027-01-15T08:00:00.123Z")
         );
         assert_eq!(time_shown(1_800_000_000_123), "2027-01-15T08:00:00Z");
-        assert_eq!(time(i64::MAX), None);
+        assert_eq!(time(i64::MIN), None);
+        let last = jiff::Timestamp::MAX.as_millisecond();
+        for endless in [last, 253_402_300_799_000, i64::MAX] {
+            assert_eq!(time(endless).as_deref(), Some(NO_END));
+            assert_eq!(time_shown(endless), "no end");
+        }
     }
 }

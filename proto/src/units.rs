@@ -86,6 +86,19 @@ fn shown(text: &str) -> String {
     text.chars().take(40).flat_map(char::escape_debug).collect()
 }
 
+/// An end for people. RFC 5280 §4.1.2.5: a certificate may say that it has none, which as a time is past our type's last.
+pub fn format_end(at: jiff::Timestamp) -> String {
+    match is_endless(at) {
+        true => "no end".to_owned(),
+        false => at.to_string(),
+    }
+}
+
+/// Whether an end is the last one that can be said, which stands for all that are later.
+pub fn is_endless(at: jiff::Timestamp) -> bool {
+    at.as_second() >= jiff::Timestamp::MAX.as_second()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

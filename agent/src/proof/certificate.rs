@@ -4,6 +4,8 @@
 //! what was recorded: the validity of the anchor itself, the length of an RSA key, and whether an intermediate's key
 //! usage lets it issue (RFC 5280 §4.2.1.3).
 
+use dd_pki::key::MIN_RSA_BITS;
+use dd_pki::time::instant;
 use dd_proto::site::Certified;
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
@@ -11,8 +13,6 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
 use super::{Checked, Proof, Refusal, Seen, Terms, TlsSeen, TlsUp, TlsUse, Verified};
-
-pub(super) const MIN_RSA_BITS: usize = 2048;
 
 #[derive(Debug)]
 pub(super) struct Certificate;
@@ -105,10 +105,7 @@ fn one_is_valid(anchors: &[CertificateDer<'_>], now: Timestamp) -> Result<(), Re
             continue;
         };
         let validity = anchor.validity();
-        let at = |time: x509_parser::time::ASN1Time| {
-            Timestamp::from_second(time.timestamp()).unwrap_or_default()
-        };
-        let (not_before, not_after) = (at(validity.not_before), at(validity.not_after));
+        let (not_before, not_after) = (instant(validity.not_before), instant(validity.not_after));
         if now > not_after {
             ruling = Err(Refusal::AnchorExpired { not_after });
         } else if now < not_before {

@@ -7,7 +7,6 @@ use dd_proto::fingerprint::Fingerprint as Digest;
 use dd_proto::site;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
-use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::certificate::secured;
 use super::{Proof, Refusal, Seen, Terms, TlsUse, Verified};
@@ -28,10 +27,9 @@ impl Proof for Fingerprint {
     fn rule(&self, terms: &Terms, seen: &Seen, _now: Timestamp) -> Result<Verified, Refusal> {
         let up = secured(seen)?;
         let der = up.chain.first().ok_or(Refusal::BadCertificate)?;
-        let (_, certificate) =
-            X509Certificate::from_der(der).map_err(|_| Refusal::BadCertificate)?;
+        let key = dd_pki::key::of_certificate(der).ok_or(Refusal::BadCertificate)?;
         let whole = Digest(Sha256::digest(der).into());
-        let key = Digest(Sha256::digest(certificate.public_key().raw).into());
+        let key = Digest(Sha256::digest(key).into());
         match &terms.proof {
             site::Proof::Fingerprint { listed }
                 if listed.contains(&whole) || listed.contains(&key) =>

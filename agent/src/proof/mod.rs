@@ -15,6 +15,7 @@ mod configured;
 mod diagnosis;
 mod evidence;
 mod fingerprint;
+pub(crate) mod handshake;
 pub mod observed;
 mod port;
 mod public;
@@ -28,7 +29,6 @@ pub(crate) use diagnosis::diagnose;
 pub(crate) use evidence::reason_for;
 pub use observed::{Checked, Seen, TlsSeen, TlsUp};
 pub use refusal::Refusal;
-pub(crate) use refusal::printable;
 pub(crate) use static_ip::may_be_proved;
 
 /// Every proof there is.

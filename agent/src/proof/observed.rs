@@ -6,10 +6,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use dd_pki::time::instant;
 use dd_proto::domain::Domain;
 use dd_proto::report::{Observed, PeerCertificate, RefusalReason};
 use dd_proto::site::Host;
-use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 use x509_parser::extensions::GeneralName;
@@ -112,15 +112,13 @@ impl Seen {
 pub fn describe(chain: &[CertificateDer<'_>]) -> Option<PeerCertificate> {
     let der = chain.first()?;
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
-    let time =
-        |t: x509_parser::time::ASN1Time| Timestamp::from_second(t.timestamp()).unwrap_or_default();
     Some(PeerCertificate {
         subject: printable(&certificate.subject().to_string()),
         issuer: printable(&certificate.issuer().to_string()),
         names: names(&certificate),
         sha256: hex(&Sha256::digest(der.as_ref())),
-        not_before: time(certificate.validity().not_before),
-        not_after: time(certificate.validity().not_after),
+        not_before: instant(certificate.validity().not_before),
+        not_after: instant(certificate.validity().not_after),
         chain_length: u32::try_from(chain.len()).unwrap_or(u32::MAX),
         spki_sha256: hex(&Sha256::digest(certificate.public_key().raw)),
     })

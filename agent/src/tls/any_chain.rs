@@ -1,28 +1,66 @@
-//! A verifier that takes any certificate chain, for sites whose proof does not rest on TLS.
+//! A verifier that takes any certificate chain, for sites whose proof does not rest on one.
 //!
-//! Encryption without authentication keeps a passive listener out and proves nothing; `Verified` comes from the proof
-//! alone. Signatures are still checked, so that a presented certificate's key was really used.
+//! Nothing is asked of the certificate but its key: its version, extensions, serial number and signature are nobody's
+//! business here (docs/decisions/0078-of-a-certificate-only-what-counts.md). That the far end holds the key is checked,
+//! so that a fingerprint proves something, and so that another key at a *port* or *static-ip* site is noticed.
 //!
 //! # Invariants
-//! Reached only through [`super::Tls`], and only for terms other than `certificate`.
+//! - Reached only through [`super::Tls`], and only for terms other than `certificate` and `public`.
+//! - A key whose signatures cannot be verified here is taken unverified only where the proof does not rest on TLS: to
+//!   go on in the clear instead would keep out even fewer.
 
+use std::sync::Arc;
+
+use dd_pki::{key, possession};
+use dd_proto::site::Proof;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{
-    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
-};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::{DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-#[derive(Debug)]
-pub(super) struct AnyChain {
-    algorithms: WebPkiSupportedAlgorithms,
+/// What becomes of a key whose signatures nobody here can verify, such as RSA of 1024 bits or Ed448.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unknown {
+    Refused,
+    Taken,
 }
 
-impl AnyChain {
-    pub(super) fn new(provider: &CryptoProvider) -> Self {
-        Self {
-            algorithms: provider.signature_verification_algorithms,
+impl Unknown {
+    /// Only a fingerprint rests on the key.
+    pub(super) fn of(proof: &Proof) -> Self {
+        match proof {
+            Proof::Fingerprint { .. } => Self::Refused,
+            _ => Self::Taken,
         }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct AnyChain {
+    provider: Arc<CryptoProvider>,
+    unknown: Unknown,
+}
+
+/// RFC 8734: ECDSA on the brainpool curves, in TLS 1.3.
+const BRAINPOOL: [SignatureScheme; 3] = [
+    SignatureScheme::Unknown(0x081a),
+    SignatureScheme::Unknown(0x081b),
+    SignatureScheme::Unknown(0x081c),
+];
+
+impl AnyChain {
+    pub(super) fn new(provider: &Arc<CryptoProvider>, unknown: Unknown) -> Self {
+        let provider = Arc::clone(provider);
+        Self { provider, unknown }
+    }
+
+    fn algorithms(&self) -> &WebPkiSupportedAlgorithms {
+        &self.provider.signature_verification_algorithms
+    }
+
+    fn is_taken_unverified(&self, certificate: &[u8]) -> bool {
+        let known = |spki| key::judge(spki, &self.provider).is_ok();
+        self.unknown == Unknown::Taken && !key::of_certificate(certificate).is_some_and(known)
     }
 }
 
@@ -49,7 +87,10 @@ impl ServerCertVerifier for AnyChain {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.algorithms)
+        match self.is_taken_unverified(cert) {
+            true => Ok(HandshakeSignatureValid::assertion()),
+            false => possession::tls12(message, cert, dss, self.algorithms()),
+        }
     }
 
     fn verify_tls13_signature(
@@ -58,10 +99,22 @@ impl ServerCertVerifier for AnyChain {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
+        match self.is_taken_unverified(cert) {
+            true => Ok(HandshakeSignatureValid::assertion()),
+            false => possession::tls13(message, cert, dss, self.algorithms()),
+        }
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+        let mut schemes = self.algorithms().supported_schemes();
+        if self.unknown == Unknown::Taken {
+            schemes.push(SignatureScheme::ED448);
+            schemes.extend(BRAINPOOL);
+        }
+        schemes
     }
 }
+
+#[cfg(test)]
+#[path = "any_chain_tests.rs"]
+mod tests;

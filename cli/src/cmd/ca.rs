@@ -4,9 +4,8 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use dd_proto::{pb, pem};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
+use dd_proto::pb;
+use dd_proto::pem::{self, Kind};
 use serde::Serialize;
 
 use crate::args::CaVerb;
@@ -17,8 +16,6 @@ use crate::output::{Answer, Page, Table, present, time, time_shown};
 /// A file with more than this holds something else.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-const PEM_BEGIN: &[u8] = b"-----BEGIN ";
-
 pub(crate) async fn run(verb: CaVerb, controller: &Controller) -> Result<Answer, Failure> {
     match verb {
         CaVerb::Import {
@@ -28,8 +25,8 @@ pub(crate) async fn run(verb: CaVerb, controller: &Controller) -> Result<Answer,
         } => {
             let request = pb::ImportAuthorityRequest {
                 name: name.to_string(),
-                certificates: all(&certificate, &CERTIFICATE)?,
-                revocation_lists: all(&crl, &REVOCATION_LIST)?,
+                certificates: all(&certificate, Kind::Certificate)?,
+                revocation_lists: all(&crl, Kind::RevocationList)?,
             };
             let imported = controller.authorities().await?.import(request).await;
             Ok(show(controller.one(imported)?))
@@ -63,7 +60,7 @@ pub(crate) async fn run(verb: CaVerb, controller: &Controller) -> Result<Answer,
             let request = pb::ImportAuthorityRequest {
                 name: name.to_string(),
                 certificates: Vec::new(),
-                revocation_lists: all(&import, &REVOCATION_LIST)?,
+                revocation_lists: all(&import, Kind::RevocationList)?,
             };
             let imported = controller.authorities().await?.import(request).await;
             Ok(show(controller.one(imported)?))
@@ -86,44 +83,12 @@ pub(crate) async fn run(verb: CaVerb, controller: &Controller) -> Result<Answer,
     }
 }
 
-/// A kind of thing that lies in PEM and DER files.
-struct Material {
-    what: &'static str,
-    begins: &'static str,
-    in_pem: fn(&[u8]) -> Option<Vec<Vec<u8>>>,
-}
-
-const CERTIFICATE: Material = Material {
-    what: "certificate",
-    begins: "-----BEGIN CERTIFICATE-----",
-    in_pem: |content| {
-        let all = CertificateDer::pem_slice_iter(content).map(|der| der.map(|der| der.to_vec()));
-        all.collect::<Result<_, _>>().ok()
-    },
-};
-
-const REVOCATION_LIST: Material = Material {
-    what: "revocation list",
-    begins: "-----BEGIN X509 CRL-----",
-    in_pem: |content| {
-        let all = CertificateRevocationListDer::pem_slice_iter(content)
-            .map(|der| der.map(|der| der.to_vec()));
-        all.collect::<Result<_, _>>().ok()
-    },
-};
-
-fn all(files: &[PathBuf], material: &Material) -> Result<Vec<Bytes>, Failure> {
+/// Everything of a kind that the files hold.
+fn all(files: &[PathBuf], kind: Kind) -> Result<Vec<Bytes>, Failure> {
     let mut all = Vec::new();
     for file in files {
-        let content = read(file)?;
-        let found = in_file(&content, material).ok_or_else(|| {
-            Failure::Refused(format!(
-                "{} holds no {}: expected PEM (`{}`) or DER",
-                file.display(),
-                material.what,
-                material.begins
-            ))
-        })?;
+        let found = pem::read(&read(file)?, kind)
+            .map_err(|error| Failure::Refused(format!("{}: {error}", file.display())))?;
         all.extend(found.into_iter().map(Bytes::from));
     }
     Ok(all)
@@ -141,18 +106,6 @@ fn read(file: &Path) -> Result<Vec<u8>, Failure> {
         ))),
         false => Ok(content),
     }
-}
-
-/// Other sections of a PEM file, such as a private key, are left where they are.
-fn in_file(content: &[u8], material: &Material) -> Option<Vec<Vec<u8>>> {
-    // The marker decides and not the first byte: DER begins with a SEQUENCE, 0x30, but so does text that begins with `0`.
-    let is_pem = content
-        .windows(PEM_BEGIN.len())
-        .any(|window| window == PEM_BEGIN);
-    if !is_pem {
-        return (content.first() == Some(&0x30)).then(|| vec![content.to_vec()]);
-    }
-    (material.in_pem)(content).filter(|all| !all.is_empty())
 }
 
 #[derive(Debug, Serialize)]
@@ -292,26 +245,5 @@ mod tests {
         insta::assert_snapshot!(show(authority()).both());
         insta::assert_snapshot!("authorities", list(vec![authority()]).both());
         insta::assert_snapshot!("no_authorities", list(vec![]).both());
-    }
-
-    #[test]
-    fn certificates_are_found_in_pem_and_der_and_nothing_else_is_taken() {
-        let pair = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
-        let (pem, der) = (pair.cert.pem(), pair.cert.der().to_vec());
-        let key = pair.signing_key.serialize_pem();
-        assert_eq!(in_file(&der, &CERTIFICATE), Some(vec![der.clone()]));
-        let two = format!("0 s:CN = a comment\n{pem}{key}{pem}");
-        assert_eq!(
-            in_file(two.as_bytes(), &CERTIFICATE),
-            Some(vec![der.clone(), der])
-        );
-        for bad in [
-            "",
-            "nothing",
-            &key,
-            "-----BEGIN CERTIFICATE-----\n*\n-----END CERTIFICATE-----\n",
-        ] {
-            assert_eq!(in_file(bad.as_bytes(), &CERTIFICATE), None, "{bad}");
-        }
     }
 }

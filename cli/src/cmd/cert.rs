@@ -6,7 +6,8 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use dd_proto::name::SiteName;
-use dd_proto::{mta, pb, pem};
+use dd_proto::pem::{self, Kind};
+use dd_proto::{mta, pb};
 use serde::Serialize;
 
 use crate::args::CertVerb;
@@ -62,17 +63,11 @@ fn request(file: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::File::open(file)
         .and_then(|open| open.take(MAX_CSR_BYTES + 1).read_to_end(&mut content))
         .map_err(|error| refused(format!("cannot be read: {error}")))?;
-    let found = match content.first() {
-        _ if content.len() as u64 > MAX_CSR_BYTES => None,
-        Some(0x30) => Some(content),
-        _ => pem::request(&content),
-    };
-    found.ok_or_else(|| {
-        refused(
-            "holds no certificate request: expected PEM or DER, as `openssl req -new` makes it"
-                .into(),
-        )
-    })
+    if content.len() as u64 > MAX_CSR_BYTES {
+        return Err(refused("is too large for a certificate request".into()));
+    }
+    pem::read_one(&content, Kind::Request)
+        .map_err(|error| Failure::Refused(format!("{}: {error}", file.display())))
 }
 
 /// Made first, for its owner only, so that nothing is issued that cannot be kept.

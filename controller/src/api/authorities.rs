@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dd_pki::time::instant;
 use dd_proto::domain::Domain;
 use dd_proto::name::AuthorityName;
 use dd_proto::pb;
@@ -153,8 +154,8 @@ fn certificate(der: &Bytes) -> pb::AuthorityCertificate {
     let validity = parsed.validity();
     pb::AuthorityCertificate {
         subject: parsed.subject().to_string(),
-        not_before_ms: validity.not_before.timestamp().saturating_mul(1000),
-        not_after_ms: validity.not_after.timestamp().saturating_mul(1000),
+        not_before_ms: instant(validity.not_before).as_millisecond(),
+        not_after_ms: instant(validity.not_after).as_millisecond(),
         ..plain
     }
 }

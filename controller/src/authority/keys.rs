@@ -19,8 +19,8 @@ use super::files;
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    #[error("{path} cannot be used: {source}", path = path.display())]
-    Io { path: PathBuf, source: io::Error },
+    #[error("{path} cannot be used: {cause}", path = path.display())]
+    Io { path: PathBuf, cause: io::Error },
     #[error("{path} is missing: restore it from a backup, or roll the authority over with `ddadm ca rollover`", path = path.display())]
     Missing { path: PathBuf },
     #[error("{path} is damaged: restore it from a backup, or roll the authority over with `ddadm ca rollover`", path = path.display())]
@@ -103,7 +103,7 @@ fn file_name(public_key: &[u8]) -> String {
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> KeyError {
     let path = path.to_owned();
-    |source| KeyError::Io { path, source }
+    |cause| KeyError::Io { path, cause }
 }
 
 #[cfg(test)]

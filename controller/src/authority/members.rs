@@ -177,7 +177,7 @@ fn moment(at: Timestamp) -> OffsetDateTime {
 }
 
 fn instant(at: OffsetDateTime) -> Timestamp {
-    Timestamp::from_second(at.unix_timestamp()).unwrap_or_default()
+    dd_pki::time::from_seconds(at.unix_timestamp())
 }
 
 #[cfg(test)]

@@ -48,19 +48,35 @@ const AGENT_LIFE: Duration = Duration::from_secs(7 * 86_400);
 /// A clock that runs a little behind must not find a new certificate not yet valid.
 const BACKDATED: Duration = Duration::from_secs(3600);
 
-/// Why there is no authority, or it issued nothing.
+/// Why there is no authority, or it issued nothing. Each says its cause itself, once.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
-    #[error("{path} cannot be used: {source}", path = path.display())]
-    Io { path: PathBuf, source: io::Error },
+    #[error("{path} cannot be used: {cause}", path = path.display())]
+    Io { path: PathBuf, cause: io::Error },
     #[error("{path} is damaged ({reason}); restore the directory from a backup, or remove it and join every agent again", path = path.display())]
     Damaged { path: PathBuf, reason: String },
     #[error("a certificate cannot be made: {0}")]
-    Rcgen(#[from] rcgen::Error),
+    Rcgen(String),
     #[error("TLS cannot be set up: {0}")]
-    Tls(#[from] rustls::Error),
-    #[error("TLS cannot be set up: {0}")]
-    Verifier(#[from] rustls::server::VerifierBuilderError),
+    Tls(String),
+}
+
+impl From<rcgen::Error> for AuthorityError {
+    fn from(error: rcgen::Error) -> Self {
+        Self::Rcgen(error.to_string())
+    }
+}
+
+impl From<rustls::Error> for AuthorityError {
+    fn from(error: rustls::Error) -> Self {
+        Self::Tls(error.to_string())
+    }
+}
+
+impl From<rustls::server::VerifierBuilderError> for AuthorityError {
+    fn from(error: rustls::server::VerifierBuilderError) -> Self {
+        Self::Tls(error.to_string())
+    }
 }
 
 /// Why a certificate request is refused.
@@ -282,7 +298,7 @@ fn kept_key(path: &Path) -> Result<KeyPair, AuthorityError> {
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> AuthorityError {
     let path = path.to_owned();
-    |source| AuthorityError::Io { path, source }
+    |cause| AuthorityError::Io { path, cause }
 }
 
 fn make_directory(path: &Path) -> Result<(), AuthorityError> {

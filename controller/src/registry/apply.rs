@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use dd_proto::domain::Domain;
 use dd_proto::hold::HoldPeriods;
 use dd_proto::name::SiteName;
@@ -17,7 +18,7 @@ use jiff::Timestamp;
 use super::agents::{AgentRecord, MAX_AGENTS};
 use super::authorities::{self, Authority, MAX_AUTHORITIES};
 use super::check::{self, Surroundings};
-use super::file::{self, Entry, File, FileError, SiteEntry};
+use super::file::{self, AuthorityEntry, Entry, File, FileError, SiteEntry};
 use super::sites::MAX_SITES;
 use super::{Change, ChangeError, Registry, changed, lists};
 use crate::dispatch::Drain;
@@ -279,16 +280,29 @@ fn check_count<N: Ord, T, V>(
     }
 }
 
+/// What is known already is not refused for being unusable: an export has to come back in; `status` tells of it.
+fn usable(said: &AuthorityEntry, known: Option<&Arc<Authority>>) -> Result<(), String> {
+    let new = |all: &[Bytes], old: Option<&Vec<Bytes>>| -> Vec<Bytes> {
+        let is_known = |it: &&Bytes| old.is_some_and(|old| old.contains(it));
+        all.iter().filter(|it| !is_known(it)).cloned().collect()
+    };
+    let certificates = new(&said.certificates, known.map(|it| &it.certificates));
+    let lists = new(&said.revocation_lists, known.map(|it| &it.revocation_lists));
+    authorities::check(&said.certificates).map_err(|it| it.to_string())?;
+    if !certificates.is_empty() {
+        authorities::check_usable(&certificates).map_err(|it| it.to_string())?;
+    }
+    lists::check(&said.revocation_lists, &said.certificates).map_err(|it| it.to_string())?;
+    lists::check_usable(&lists, &said.certificates).map_err(|it| it.to_string())
+}
+
 fn plan_authorities(file: &File, registry: &Registry, plan: &mut Plan) -> Result<(), FileError> {
     let known = registry.authorities();
     let known: BTreeMap<_, _> = known.iter().map(|it| (it.name.clone(), it)).collect();
     check_count(&known, &file.authorities, "authorities", MAX_AUTHORITIES)?;
     for (name, entry) in &file.authorities {
         let said = &entry.value;
-        let checked = authorities::check(&said.certificates).map_err(|it| it.to_string());
-        let checked = checked.and_then(|()| {
-            lists::check(&said.revocation_lists, &said.certificates).map_err(|it| it.to_string())
-        });
+        let checked = usable(said, known.get(name).copied());
         checked.map_err(|error| FileError {
             line: entry.line,
             message: format!("authority {name}: {error}"),

@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dd_pki::key::{self, KeyFault};
+use dd_pki::time::instant;
 use dd_proto::domain::Domain;
 use dd_proto::name::AuthorityName;
 use dd_proto::site::Site;
 use jiff::Timestamp;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::prelude::{FromDer as _, X509Certificate, X509Version};
 
 use super::lists::{self, ListError};
 use super::{Change, ChangeError, record};
@@ -49,6 +51,7 @@ impl Authority {
     pub fn alarms(&self, now: Timestamp) -> Vec<String> {
         let name = &self.name;
         let mut alarms = Vec::new();
+        alarms.extend(self.unusable());
         for list in self
             .revocation_lists
             .iter()
@@ -64,7 +67,7 @@ impl Authority {
         let soon = now.saturating_add(EXPIRES_SOON).unwrap_or(Timestamp::MAX);
         let ends = |der: &Bytes| {
             let (_, parsed) = X509Certificate::from_der(der).ok()?;
-            Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()
+            Some(instant(parsed.validity().not_after))
         };
         let last = self.certificates.iter().filter_map(ends).max();
         if let Some(last) = last.filter(|last| *last < soon) {
@@ -73,6 +76,39 @@ impl Authority {
             ));
         }
         alarms
+    }
+
+    /// What agents cannot use of it, although it is here: taken in by an earlier version, or used no more by this one.
+    fn unusable(&self) -> Vec<String> {
+        let name = &self.name;
+        let keys = self.certificates.iter().filter_map(|der| {
+            let fault = key_fault(der)?;
+            Some(format!(
+                "the certificate `{}` of the authority `{name}` cannot be used, and what it certified is no proof: {fault}",
+                subject(der)
+            ))
+        });
+        let lists = self.revocation_lists.iter().filter_map(|der| {
+            let fault = lists::fault(der, &self.certificates)?;
+            let issuer = lists::summary(der)?.issuer;
+            Some(format!(
+                "the revocation list of `{issuer}` (authority `{name}`) cannot be used, and mail for the authority's sites waits: {fault}; take in another one with `ddadm ca crl {name} --import FILE`"
+            ))
+        });
+        keys.chain(lists).collect()
+    }
+}
+
+fn subject(der: &[u8]) -> String {
+    X509Certificate::from_der(der)
+        .map_or_else(|_| String::new(), |(_, it)| it.subject().to_string())
+}
+
+/// Why no verifier can use a certificate as an anchor.
+fn key_fault(der: &[u8]) -> Option<KeyFault> {
+    match key::of_certificate(der) {
+        Some(spki) => key::judge(spki, &dd_pki::provider()).err(),
+        None => Some(KeyFault::Unreadable),
     }
 }
 
@@ -84,9 +120,31 @@ pub enum AuthorityError {
     #[error("certificate {0} cannot be read: expected an X.509 certificate")]
     Unreadable(usize),
     #[error(
-        "certificate {0} is no CA certificate: import the certificate that signs the members' ones"
+        "certificate {number} (`{subject}`) is no authority's: it has no basicConstraints CA:TRUE. If it signs the members' certificates, make it anew with that (certtool: `ca`; certutil: -2; openssl: `basicConstraints = critical,CA:TRUE`)"
     )]
-    NoCa(usize),
+    NoCa { number: usize, subject: String },
+    #[error(
+        "certificate {number} (`{subject}`) is a server's own, which it issued to itself: an authority's certificate is not marked so. To go by that very certificate give the site `--proof fingerprint`"
+    )]
+    OwnOfServer { number: usize, subject: String },
+    #[error(
+        "certificate {number} (`{subject}`) is of X.509 version 1, which cannot say that it is an authority's: make it anew with `basicConstraints = critical,CA:TRUE`"
+    )]
+    Version1 { number: usize, subject: String },
+    #[error("certificate {number} (`{subject}`) cannot be used: {fault}")]
+    Key {
+        number: usize,
+        subject: String,
+        fault: KeyFault,
+    },
+    #[error(
+        "certificate {number} (`{subject}`) was valid until {not_after} only, so that nothing it certified is proof: import its successor"
+    )]
+    Expired {
+        number: usize,
+        subject: String,
+        not_after: Timestamp,
+    },
     #[error(
         "the authority `{0}` is our own: it is changed with `ddadm ca rollover` and `ddadm cert revoke`, or choose another name"
     )]
@@ -109,7 +167,56 @@ pub(super) fn check(certificates: &[Bytes]) -> Result<(), AuthorityError> {
             return Err(AuthorityError::Unreadable(number));
         }
         if !certificate.is_ca() {
-            return Err(AuthorityError::NoCa(number));
+            return Err(no_ca(number, &certificate));
+        }
+    }
+    Ok(())
+}
+
+fn no_ca(number: usize, certificate: &X509Certificate<'_>) -> AuthorityError {
+    let subject = certificate.subject().to_string();
+    let of_itself = certificate.subject().as_raw() == certificate.issuer().as_raw();
+    let names = matches!(certificate.subject_alternative_name(), Ok(Some(_)));
+    if certificate.version() == X509Version::V1 {
+        AuthorityError::Version1 { number, subject }
+    } else if of_itself && names {
+        AuthorityError::OwnOfServer { number, subject }
+    } else {
+        AuthorityError::NoCa { number, subject }
+    }
+}
+
+/// The same of certificates that come in: each has a key that the verifier can use.
+///
+/// # Errors
+/// Not every one is a CA certificate that can be used.
+pub(super) fn check_usable(certificates: &[Bytes]) -> Result<(), AuthorityError> {
+    check(certificates)?;
+    for (number, der) in certificates.iter().enumerate() {
+        if let Some(fault) = key_fault(der) {
+            return Err(AuthorityError::Key {
+                number: number + 1,
+                subject: subject(der),
+                fault,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// One that has ended proves nothing; one that is yet to begin may come in beside its predecessor.
+fn check_not_expired(certificates: &[Bytes], now: Timestamp) -> Result<(), AuthorityError> {
+    for (number, der) in certificates.iter().enumerate() {
+        let Ok((_, parsed)) = X509Certificate::from_der(der) else {
+            continue;
+        };
+        let not_after = instant(parsed.validity().not_after);
+        if not_after < now {
+            return Err(AuthorityError::Expired {
+                number: number + 1,
+                subject: parsed.subject().to_string(),
+                not_after,
+            });
         }
     }
     Ok(())
@@ -141,10 +248,17 @@ impl Change {
             None => (&[][..], &[][..]),
         };
         let certificates = match certificates.is_empty() {
-            true => old.to_vec(),
-            false => certificates,
+            // Known ones stay as they are: a list is not refused for what was taken in before.
+            true => {
+                check(old)?;
+                old.to_vec()
+            }
+            false => {
+                check_usable(&certificates)?;
+                check_not_expired(&certificates, now)?;
+                certificates
+            }
         };
-        check(&certificates)?;
         let revocation_lists =
             lists::merge(lists, &revocation_lists, &certificates).map_err(AuthorityError::List)?;
         let what = format!(
@@ -214,6 +328,7 @@ impl Change {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dd_proto::pem::{self, Kind};
     use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 
     fn certificate(is_ca: IsCa) -> Bytes {
@@ -227,6 +342,10 @@ mod tests {
     fn only_ca_certificates_are_an_authority() {
         let ca = certificate(IsCa::Ca(BasicConstraints::Unconstrained));
         let leaf = certificate(IsCa::NoCa);
+        let of_server = AuthorityError::OwnOfServer {
+            number: 2,
+            subject: "CN=rcgen self signed cert".to_owned(),
+        };
         let mut longer = ca.to_vec();
         longer.push(0);
         for (certificates, expected) in [
@@ -234,7 +353,7 @@ mod tests {
             (vec![ca.clone(); 2], Ok(())),
             (vec![], Err(AuthorityError::Count)),
             (vec![ca.clone(); 11], Err(AuthorityError::Count)),
-            (vec![ca, leaf], Err(AuthorityError::NoCa(2))),
+            (vec![ca, leaf], Err(of_server)),
             (vec![longer.into()], Err(AuthorityError::Unreadable(1))),
             (
                 vec![Bytes::from_static(b"-----BEGIN")],
@@ -243,5 +362,73 @@ mod tests {
         ] {
             assert_eq!(check(&certificates), expected);
         }
+    }
+
+    fn made_by_tools(name: &str, kind: Kind) -> Bytes {
+        let data = concat!(env!("CARGO_MANIFEST_DIR"), "/../pki/tests/data");
+        let file = std::fs::read(format!("{data}/{name}.pem")).unwrap();
+        pem::read_one(&file, kind).unwrap().into()
+    }
+
+    #[test]
+    fn an_authority_that_no_agent_can_use_is_refused_with_a_word_for_what_it_lacks() {
+        for (name, word) in [
+            ("ca", ""),
+            ("authority-endless", ""),
+            ("authority-p521", ""),
+            ("authority-ed25519", ""),
+            ("authority-sha1", ""),
+            ("authority-brainpool", "kind brainpoolP256r1"),
+            ("authority-secp256k1", "kind secp256k1"),
+            ("authority-explicit", "explicit parameters"),
+            ("authority-ed448", "kind Ed448"),
+            ("authority-rsapss", "kind RSA-PSS"),
+            ("authority-rsa1024", "1024 bits"),
+            ("authority-v1", "version 1"),
+            ("authority-noca", "basicConstraints CA:TRUE"),
+        ] {
+            let certificate = made_by_tools(name, Kind::Certificate);
+            match check_usable(&[certificate]) {
+                Ok(()) => assert_eq!(word, "", "{name}"),
+                Err(error) => {
+                    let said = error.to_string();
+                    assert!(!word.is_empty() && said.contains(word), "{name}: {said}");
+                }
+            }
+        }
+    }
+
+    fn authority(certificate: Bytes, lists: Vec<Bytes>) -> Authority {
+        Authority {
+            name: "members".parse().unwrap(),
+            version: 1,
+            certificates: vec![certificate],
+            revocation_lists: lists,
+            origin: Origin::Imported,
+        }
+    }
+
+    #[test]
+    fn what_is_here_already_and_cannot_be_used_is_an_alarm() {
+        let now = "2026-12-01T00:00:00Z".parse().unwrap();
+        let ca = made_by_tools("ca", Kind::Certificate);
+        let list = |name| vec![made_by_tools(name, Kind::RevocationList)];
+        let alarms = |it: &Authority| it.alarms(now).join("\n");
+        assert_eq!(alarms(&authority(ca.clone(), list("list-good"))), "");
+        assert!(alarms(&authority(ca, list("list-v1"))).contains("version 1"));
+        let brainpool = made_by_tools("authority-brainpool", Kind::Certificate);
+        assert!(alarms(&authority(brainpool, Vec::new())).contains("brainpoolP256r1"));
+        // RFC 5280 §4.1.2.5: no end is not an end in 1970.
+        let endless = made_by_tools("authority-endless", Kind::Certificate);
+        assert_eq!(alarms(&authority(endless, Vec::new())), "");
+    }
+
+    #[test]
+    fn one_that_has_ended_is_refused_and_one_without_end_is_not() {
+        let endless = [made_by_tools("authority-endless", Kind::Certificate)];
+        let ca = [made_by_tools("ca", Kind::Certificate)];
+        let late = "2300-01-01T00:00:00Z".parse().unwrap();
+        assert_eq!(check_not_expired(&endless, late), Ok(()));
+        assert!(check_not_expired(&ca, late).is_err());
     }
 }

@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dd_pki::list::{self, List, ListFault};
+use dd_pki::time::instant;
 use jiff::Timestamp;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use x509_parser::revocation_list::CertificateRevocationList;
@@ -32,6 +34,16 @@ pub enum ListError {
     )]
     OtherIssuer { number: usize, issuer: String },
     #[error(
+        "revocation list {number} is of `{issuer}`, which is the name of one of the authority's certificates, but another key signed it: import the certificate of that key too, or have the list made by the authority"
+    )]
+    OtherKey { number: usize, issuer: String },
+    #[error(
+        "revocation list {number} writes its issuer `{issuer}` in another string type or case than the authority's certificate does, and no verifier finds it so: make it with the program that made the certificate"
+    )]
+    NameWrittenOtherwise { number: usize, issuer: String },
+    #[error("revocation list {number} cannot be used: {fault}")]
+    Unusable { number: usize, fault: ListFault },
+    #[error(
         "revocation list {number} is older than the one that is known, of {known}: import the newest"
     )]
     Older { number: usize, known: Timestamp },
@@ -48,21 +60,68 @@ pub struct Summary {
     pub revoked: usize,
 }
 
+/// Whether each is a list of one of the certificates; what is stored was.
+///
 /// # Errors
-/// Not every one is a list of one of the certificates.
+/// Not every one is.
 pub fn check(lists: &[Bytes], certificates: &[Bytes]) -> Result<(), ListError> {
     if lists.len() > MAX_LISTS {
         return Err(ListError::Count);
     }
     for (index, der) in lists.iter().enumerate() {
-        let number = index + 1;
-        let list = parse(der).ok_or(ListError::Unreadable(number))?;
-        if signer(&list, certificates).is_none() {
-            let issuer = list.issuer().to_string();
-            return Err(ListError::OtherIssuer { number, issuer });
-        }
+        issuer(der, index + 1, certificates)?;
     }
     Ok(())
+}
+
+/// The same of lists that come in: each is tried by the verifier that will use it.
+///
+/// # Errors
+/// Not every one is a list of one of the certificates that can be used.
+pub fn check_usable(lists: &[Bytes], certificates: &[Bytes]) -> Result<(), ListError> {
+    check(lists, certificates)?;
+    for (index, der) in lists.iter().enumerate() {
+        let number = index + 1;
+        let issuer = issuer(der, number, certificates)?;
+        list::judge(der, issuer).map_err(|fault| ListError::Unusable { number, fault })?;
+    }
+    Ok(())
+}
+
+/// Why a list that is stored cannot be used; None where it can, or is nobody's.
+pub fn fault(der: &[u8], certificates: &[Bytes]) -> Option<ListFault> {
+    let issuer = issuer(der, 0, certificates).ok()?;
+    list::judge(der, issuer).err()
+}
+
+/// The certificate whose key signed it.
+fn issuer<'a>(
+    der: &[u8],
+    number: usize,
+    certificates: &'a [Bytes],
+) -> Result<&'a Bytes, ListError> {
+    let list = List::parse(der).ok_or(ListError::Unreadable(number))?;
+    let provider = dd_pki::provider();
+    let parsed = |der: &'a Bytes| Some((der, X509Certificate::from_der(der).ok()?.1));
+    let parsed: Vec<_> = certificates.iter().filter_map(parsed).collect();
+    let found = parsed.iter().find(|(_, it)| list.is_of(it, &provider));
+    if let Some((der, _)) = found {
+        return Ok(der);
+    }
+    let issuer = list.0.issuer().to_string();
+    let named = || parsed.iter().filter(|(_, it)| list.says_name_of(it));
+    let unsupported = list.unsupported_signature(&provider);
+    Err(match unsupported {
+        Some(algorithm) if named().next().is_some() => ListError::Unusable {
+            number,
+            fault: ListFault::Signature(algorithm),
+        },
+        _ if named().any(|(_, it)| list.is_signed_by(it, &provider)) => {
+            ListError::NameWrittenOtherwise { number, issuer }
+        }
+        _ if named().next().is_some() => ListError::OtherKey { number, issuer },
+        _ => ListError::OtherIssuer { number, issuer },
+    })
 }
 
 /// The known lists with the new ones in their places.
@@ -74,7 +133,7 @@ pub fn merge(
     new: &[Bytes],
     certificates: &[Bytes],
 ) -> Result<Vec<Bytes>, ListError> {
-    check(new, certificates)?;
+    check_usable(new, certificates)?;
     // A certificate that is gone takes its list along.
     let mut merged: Vec<Bytes> = known
         .iter()
@@ -94,8 +153,10 @@ pub fn merge(
             continue;
         };
         let old = parse(&merged[place]).expect("what is merged was parsed");
-        if list.last_update() < old.last_update() {
-            let known = at(old.last_update());
+        // A list that cannot be used bars no way back to one that can.
+        let usable = fault(&merged[place], certificates).is_none();
+        if usable && list.last_update() < old.last_update() {
+            let known = instant(old.last_update());
             return Err(ListError::Older { number, known });
         }
         merged[place] = der.clone();
@@ -114,7 +175,7 @@ pub fn is_of(der: &[u8], certificate: &Bytes) -> bool {
 /// Whether a list names exactly these, and will not be old before `margin` is over.
 pub fn says(der: &[u8], revoked: &[Revoked], now: Timestamp, margin: Duration) -> bool {
     let Some(list) = parse(der) else { return false };
-    let lasts = list.next_update().map(at).is_some_and(|next| {
+    let lasts = list.next_update().map(instant).is_some_and(|next| {
         let soon = now.saturating_add(margin);
         soon.is_ok_and(|soon| soon < next)
     });
@@ -135,8 +196,8 @@ pub fn summary(der: &[u8]) -> Option<Summary> {
             .crl_number()
             .map(ToString::to_string)
             .unwrap_or_default(),
-        this_update: at(list.last_update()),
-        next_update: list.next_update().map(at),
+        this_update: instant(list.last_update()),
+        next_update: list.next_update().map(instant),
         revoked: list.iter_revoked_certificates().count(),
     })
 }
@@ -146,34 +207,20 @@ fn parse(der: &[u8]) -> Option<CertificateRevocationList<'_>> {
     rest.is_empty().then_some(list)
 }
 
-fn at(time: x509_parser::time::ASN1Time) -> Timestamp {
-    Timestamp::from_second(time.timestamp()).unwrap_or_default()
-}
-
 /// The key that signed it, out of the authority's certificates.
 fn signer(list: &CertificateRevocationList<'_>, certificates: &[Bytes]) -> Option<Vec<u8>> {
-    let algorithms =
-        rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
-    let signed = list.tbs_cert_list.as_ref();
-    let signature = &list.signature_value.data;
+    let provider = dd_pki::provider();
     certificates.iter().find_map(|der| {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
-        if certificate.subject().as_raw() != list.issuer().as_raw() {
-            return None;
-        }
-        let key = certificate.public_key().raw.to_vec();
-        let bits = &certificate.public_key().subject_public_key.data;
-        let good = algorithms
-            .all
-            .iter()
-            .any(|algorithm| algorithm.verify_signature(bits, signed, signature).is_ok());
-        good.then_some(key)
+        let key = || certificate.public_key().raw.to_vec();
+        List(list.clone()).is_of(&certificate, &provider).then(key)
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dd_proto::pem::{self, Kind};
     use rcgen::{
         BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
         KeyIdMethod, KeyPair, KeyUsagePurpose, SerialNumber, date_time_ymd,
@@ -247,5 +294,41 @@ mod tests {
         assert_eq!(summary.number, "7");
         assert_eq!(summary.this_update.to_string(), "2025-01-01T00:00:00Z");
         assert_eq!(summary.revoked, 0);
+    }
+
+    fn made_by_tools(name: &str, kind: Kind) -> Bytes {
+        let data = concat!(env!("CARGO_MANIFEST_DIR"), "/../pki/tests/data");
+        let file = std::fs::read(format!("{data}/{name}.pem")).unwrap();
+        pem::read_one(&file, kind).unwrap().into()
+    }
+
+    #[test]
+    fn a_list_that_no_agent_can_use_is_refused_and_bars_no_way_back() {
+        let ca = [made_by_tools("ca", Kind::Certificate)];
+        let list = |name| made_by_tools(name, Kind::RevocationList);
+        let good = list("list-good");
+        for (name, word) in [
+            ("list-v1", "version 1"),
+            ("list-nonext", "nextUpdate"),
+            ("list-delta", "delta"),
+            ("list-indirect", "indirect"),
+            ("list-reasons", "reasons"),
+            ("list-users", "distribution point"),
+            ("list-unknown", "critical extension"),
+            ("list-sha1", "SHA-1 with ECDSA"),
+        ] {
+            let bad = list(name);
+            let refused = merge(std::slice::from_ref(&good), std::slice::from_ref(&bad), &ca);
+            let said = refused.unwrap_err().to_string();
+            assert!(said.contains(word), "{name}: {said}");
+            if name == "list-sha1" {
+                continue;
+            }
+            // Taken in by an earlier version: newer than the good one, which comes back all the same.
+            assert!(fault(&bad, &ca).is_some());
+            let back = merge(&[bad], std::slice::from_ref(&good), &ca);
+            assert_eq!(back, Ok(vec![good.clone()]), "{name}");
+        }
+        assert_eq!(fault(&good, &ca), None);
     }
 }

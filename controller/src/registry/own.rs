@@ -466,7 +466,7 @@ fn key_digest(certificate: &[u8]) -> [u8; 32] {
 
 fn not_after(certificate: &[u8]) -> Option<Timestamp> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()
+    Some(dd_pki::time::instant(parsed.validity().not_after))
 }
 
 #[cfg(test)]

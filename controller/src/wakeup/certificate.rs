@@ -2,23 +2,19 @@
 //! prove its mail server to an agent.
 //!
 //! # Invariants
-//! Where an authority is asked for, rustls's own verifier over exactly that authority and its revocation lists says yes,
+//! Where an authority is asked for, the agents' own verifier over exactly that authority and its revocation lists says yes,
 //! with the site's defined name; nothing else does.
 //!
 //! # Not here
 //! The proof `public`: its certificate is anybody's who has the name for a day; such a site uses its password.
 //! docs/decisions/0037-certificates-in-the-portal.md
 
-use std::sync::Arc;
-
+use dd_pki::anchored::Anchored;
+use dd_pki::key;
 use dd_proto::fingerprint::Fingerprint;
 use dd_proto::site::{Certified, Proof, Site};
-use rustls::RootCertStore;
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::ServerCertVerifier as _;
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use sha2::{Digest as _, Sha256};
-use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::registry::Registry;
 
@@ -53,9 +49,8 @@ pub(super) fn is_of(
 /// Of the certificate, and of its key.
 fn prints(chain: &[CertificateDer<'static>]) -> Option<[Fingerprint; 2]> {
     let der = chain.first()?;
-    let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let print = |bytes: &[u8]| Fingerprint(Sha256::digest(bytes).into());
-    Some([print(der), print(certificate.public_key().raw)])
+    Some([print(der), print(key::of_certificate(der)?)])
 }
 
 fn verify(
@@ -66,17 +61,12 @@ fn verify(
 ) -> Option<()> {
     let (end_entity, intermediates) = chain.split_first()?;
     let authority = registry.authority(&certified.authority)?;
-    let mut roots = RootCertStore::empty();
-    let anchors = authority.certificates.iter();
-    roots.add_parsable_certificates(anchors.map(|der| CertificateDer::from(der.to_vec())));
-    let lists = authority.revocation_lists.iter();
-    let lists = lists.map(|der| CertificateRevocationListDer::from(der.to_vec()));
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
-        .with_crls(lists)
-        .build()
-        .ok()?;
+    let der = |der: &bytes::Bytes| der.to_vec();
+    let anchors = authority.certificates.iter().map(|it| der(it).into());
+    let lists = authority.revocation_lists.iter().map(|it| der(it).into());
+    let (anchors, lists): (Vec<CertificateDer<'_>>, Vec<_>) = (anchors.collect(), lists.collect());
+    let verifier = Anchored::new(&anchors, &lists, &dd_pki::provider()).ok()?;
     let name = ServerName::try_from(certified.name.as_str()).ok()?;
-    let verified = verifier.verify_server_cert(end_entity, intermediates, &name, &[], now);
+    let verified = verifier.verify(end_entity, intermediates, &name, now);
     verified.ok().map(drop)
 }

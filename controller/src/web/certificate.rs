@@ -15,8 +15,9 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use dd_proto::mta;
+use dd_proto::pem::{self, Kind};
 use dd_proto::site::Site;
-use dd_proto::{mta, pem};
 use jiff::Timestamp;
 
 use super::client::Client;
@@ -113,7 +114,7 @@ async fn certify(web: &Web, visitor: &Visitor, request: &str) -> Notice {
     if Offer::of(web.wakeup.registry(), &visitor.site).is_none() {
         return Notice::NotNow;
     }
-    let Some(request) = pem::request(request.as_bytes()) else {
+    let Ok(request) = pem::read_one(request.as_bytes(), Kind::Request) else {
         return Notice::Request(RequestError::Unreadable);
     };
     let (name, who) = (visitor.site.name.clone(), visitor.who());

@@ -13,12 +13,11 @@ use dd_proto::hold::HoldPeriod;
 use dd_proto::name::{AgentName, AuthorityName};
 use dd_proto::path::Mailbox;
 use dd_proto::pb;
+use dd_proto::pem::{self, Kind};
 use dd_proto::site::{Hold, HostName};
 use dd_proto::units::{parse_duration, parse_size};
 use ipnet::IpNet;
 use jiff::Timestamp;
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Error as _, SeqAccess, Visitor};
 use toml::Spanned;
@@ -271,10 +270,26 @@ macro_rules! expected_secretly {
 
 // Whoever puts a secret where its hash belongs does not want to read it in a log.
 expected_secretly! {
-    Certificates: "PEM certificates, and nothing secret";
-    RevocationLists: "PEM revocation lists";
     PasswordHash: "an argon2id hash that begins with $argon2id$";
     Digest: "the 64 hexadecimal digits of a SHA-256";
+}
+
+macro_rules! expected_in_pem {
+    ($($type:ty: $kind:expr, $text:literal;)*) => {$(
+        impl Expected for $type {
+            const EXPECTED: &'static str = $text;
+
+            // The text may hold what nobody should read in a log, so only the place in it is named.
+            fn value(text: &str) -> String {
+                public(text, $kind).err().map_or_else(String::new, |why| format!("{why}; "))
+            }
+        }
+    )*};
+}
+
+expected_in_pem! {
+    Certificates: Kind::Certificate, "PEM certificates, and nothing secret";
+    RevocationLists: Kind::RevocationList, "PEM revocation lists, and nothing secret";
 }
 
 fn parse<T: FromStr + Expected, E: de::Error>(text: &str) -> Result<T, E> {
@@ -395,25 +410,18 @@ from_a_string! {
         (hash.algorithm.as_str() == "argon2id").then(|| text.to_owned())
     };
     Digest([u8; 32]) by digest;
-    /// All that a PEM text holds; a key among them would not belong here.
-    Certificates(Vec<Bytes>) by |text| {
-        if text.contains("PRIVATE KEY") {
-            return None;
-        }
-        let certificates = CertificateDer::pem_slice_iter(text.as_bytes());
-        let certificates = certificates.map(|it| it.map(|it| Bytes::copy_from_slice(&it)));
-        let all: Vec<Bytes> = certificates.collect::<Result<_, _>>().ok()?;
-        (!all.is_empty()).then_some(all)
-    };
-    RevocationLists(Vec<Bytes>) by |text| {
-        if text.contains("PRIVATE KEY") {
-            return None;
-        }
-        let certificates = CertificateRevocationListDer::pem_slice_iter(text.as_bytes());
-        let certificates = certificates.map(|it| it.map(|it| Bytes::copy_from_slice(&it)));
-        let all: Vec<Bytes> = certificates.collect::<Result<_, _>>().ok()?;
-        (!all.is_empty()).then_some(all)
-    };
+    /// All that a PEM text holds.
+    Certificates(Vec<Bytes>) by |text| public(text, Kind::Certificate).ok();
+    RevocationLists(Vec<Bytes>) by |text| public(text, Kind::RevocationList).ok();
+}
+
+/// PEM, or why not; a key in it would not belong here.
+fn public(text: &str, kind: Kind) -> Result<Vec<Bytes>, String> {
+    if text.contains("PRIVATE KEY") {
+        return Err("it holds a private key".to_owned());
+    }
+    let all = pem::read(text.as_bytes(), kind).map_err(|error| error.to_string())?;
+    Ok(all.into_iter().map(Bytes::from).collect())
 }
 
 fn digest(text: &str) -> Option<[u8; 32]> {

@@ -16,16 +16,25 @@ use std::sync::Arc;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier as _;
 use rustls::crypto::CryptoProvider;
-use rustls::{CertificateError, RootCertStore};
+use rustls::server::VerifierBuilderError;
+use rustls::{CertRevocationListError, CertificateError, RootCertStore};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
-use x509_parser::revocation_list::CertificateRevocationList;
 
-use crate::proof::Refusal;
+use crate::list::List;
+
+/// Why there is no verifier.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Unusable {
+    /// No certificate of the authority can be an anchor.
+    NoAnchor,
+    UnreadableList,
+    List(CertRevocationListError),
+}
 
 /// One verifier for each anchor that can be used.
 #[derive(Debug)]
-pub(super) struct Anchored {
+pub struct Anchored {
     anchors: Vec<Anchor>,
 }
 
@@ -38,15 +47,16 @@ struct Anchor {
 impl Anchored {
     /// # Errors
     /// No anchor can be used, or a revocation list cannot be.
-    pub(super) fn new(
+    pub fn new(
         anchors: &[CertificateDer<'static>],
         lists: &[CertificateRevocationListDer<'static>],
         provider: &Arc<CryptoProvider>,
-    ) -> Result<Self, Refusal> {
-        let lists: Vec<List<'_>> = lists
+    ) -> Result<Self, Unusable> {
+        let lists: Vec<_> = lists
             .iter()
-            .map(|der| List::parse(der).ok_or(Refusal::BadRevocationList))
-            .collect::<Result<_, _>>()?;
+            .map(|der| Some((der, List::parse(der)?)))
+            .collect::<Option<_>>()
+            .ok_or(Unusable::UnreadableList)?;
         let usable: Vec<_> = anchors
             .iter()
             .filter_map(|der| Some((der, X509Certificate::from_der(der).ok()?.1)))
@@ -54,19 +64,19 @@ impl Anchored {
         let nobodys = !lists.is_empty()
             && !usable
                 .iter()
-                .any(|(_, anchor)| lists.iter().any(|list| list.is_of(anchor, provider)));
+                .any(|(_, anchor)| lists.iter().any(|(_, list)| list.is_of(anchor, provider)));
         let anchors: Vec<Anchor> = usable
             .iter()
             .filter_map(|(der, anchor)| {
                 let (own, other): (Vec<_>, Vec<_>) = lists
                     .iter()
-                    .filter(|list| {
+                    .filter(|(_, list)| {
                         nobodys || !list.is_named(anchor) || list.is_of(anchor, provider)
                     })
-                    .partition(|list| list.is_named(anchor));
+                    .partition(|(_, list)| list.is_named(anchor));
                 // Nobody's lists are handed on whole: with none at all, webpki would not ask for any.
                 let strict = nobodys || !own.is_empty();
-                let lists = own.into_iter().chain(other).map(|list| list.der.clone());
+                let lists = own.into_iter().chain(other).map(|(der, _)| (*der).clone());
                 let mut roots = RootCertStore::empty();
                 roots.add((*der).clone()).ok()?;
                 let builder = WebPkiServerVerifier::builder_with_provider(
@@ -84,9 +94,12 @@ impl Anchored {
                 }))
             })
             .collect::<Result<_, _>>()
-            .map_err(|_| Refusal::BadRevocationList)?;
+            .map_err(|error| match error {
+                VerifierBuilderError::InvalidCrl(error) => Unusable::List(error),
+                _ => Unusable::NoAnchor,
+            })?;
         match anchors.is_empty() {
-            true => Err(Refusal::NoAnchor),
+            true => Err(Unusable::NoAnchor),
             false => Ok(Self { anchors }),
         }
     }
@@ -95,7 +108,7 @@ impl Anchored {
     ///
     /// # Errors
     /// It leads to none; the most telling of what each verifier said.
-    pub(super) fn verify(
+    pub fn verify(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
@@ -125,7 +138,7 @@ impl Anchored {
     }
 
     /// What they all share: signatures of the handshake do not depend on anchors.
-    pub(super) fn any(&self) -> &WebPkiServerVerifier {
+    pub fn any(&self) -> &WebPkiServerVerifier {
         &self.anchors[0].verifier
     }
 }
@@ -147,36 +160,6 @@ fn rank(error: &rustls::Error) -> Rank {
             CertificateError::UnknownIssuer | CertificateError::BadSignature,
         ) => Rank::Elsewhere,
         _ => Rank::Wrong,
-    }
-}
-
-/// A revocation list, as far as it takes to say whose it is.
-struct List<'a> {
-    der: &'a CertificateRevocationListDer<'static>,
-    parsed: CertificateRevocationList<'a>,
-}
-
-impl<'a> List<'a> {
-    fn parse(der: &'a CertificateRevocationListDer<'static>) -> Option<Self> {
-        let (rest, parsed) = CertificateRevocationList::from_der(der).ok()?;
-        rest.is_empty().then_some(Self { der, parsed })
-    }
-
-    fn is_named(&self, anchor: &X509Certificate<'_>) -> bool {
-        self.parsed.issuer().as_raw() == anchor.subject().as_raw()
-    }
-
-    /// Named and signed by it. That the signature is good is looked at again by webpki, with each use.
-    fn is_of(&self, anchor: &X509Certificate<'_>, provider: &CryptoProvider) -> bool {
-        let key = &anchor.public_key().subject_public_key.data;
-        let signed = self.parsed.tbs_cert_list.as_ref();
-        let signature = &self.parsed.signature_value.data;
-        self.is_named(anchor)
-            && provider
-                .signature_verification_algorithms
-                .all
-                .iter()
-                .any(|algorithm| algorithm.verify_signature(key, signed, signature).is_ok())
     }
 }
 
