@@ -15,6 +15,7 @@ use dd_proto::pb::check_step::Result as Step;
 use dd_proto::report::Observed;
 use dd_proto::site::Host;
 use dd_proto::smtp::extensions::SizeOffer;
+use dd_proto::units::is_endless;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -256,6 +257,9 @@ impl Look {
 /// When the certificate ends, and whether that is soon.
 fn expiry(not_after: Timestamp, now: Timestamp) -> (Step, String) {
     let days = not_after.duration_since(now).as_secs().div_euclid(86_400);
+    if is_endless(not_after) {
+        return (Step::Good, "valid without end".to_owned());
+    }
     let detail = format!("valid until {not_after}, {days} days");
     match days {
         ..0 => (Step::Noted, format!("expired on {not_after}")),
@@ -284,6 +288,8 @@ fn failing_step(refusal: &Refusal, phase: Phase, tls: &TlsSeen) -> &'static str 
         | R::NameNotPermitted
         | R::ChainNotAllowed(_)
         | R::UnsafeSignature
+        | R::UnsupportedKey(_)
+        | R::CertificateVersion1
         | R::CriticalExtension
         | R::BadRevocationList
         | R::CaUsedAsEndEntity

@@ -499,5 +499,5 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         }
         source = inner.source();
     }
-    text
+    dd_proto::clock::behind(&text).unwrap_or(text)
 }

@@ -27,7 +27,7 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, ServerName}
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::client::TlsStream;
 
-use crate::proof::{Checked, Refusal, Terms, TlsSeen, TlsUp, diagnose};
+use crate::proof::{Checked, Refusal, Terms, TlsSeen, TlsUp, diagnose, handshake};
 use recorder::{Notes, Recorder, Verifier};
 
 /// At most this many authorities' verifiers are kept; beyond it the cache starts anew.
@@ -101,7 +101,7 @@ impl Tls {
                 (TlsSeen::Up(up), Some(Box::new(stream)))
             }
             Err(error) => {
-                let refusal = failed(&error, judge.defined.as_ref());
+                let refusal = failed(&error, judge.defined.as_ref(), !notes.chain.is_empty());
                 let refusal = diagnose(refusal, terms, &notes.chain);
                 let chain = notes.chain;
                 (TlsSeen::Failed { refusal, chain }, None)
@@ -196,12 +196,13 @@ fn finished(connection: &rustls::ClientConnection, notes: Notes, judge: Judge) -
     }
 }
 
-fn failed(error: &std::io::Error, expected: Option<&Domain>) -> Refusal {
+fn failed(error: &std::io::Error, expected: Option<&Domain>, has_shown: bool) -> Refusal {
     let inner = error
         .get_ref()
         .and_then(|e| e.downcast_ref::<rustls::Error>());
     match inner {
-        Some(error) => Refusal::from_tls(error, expected),
-        None => Refusal::HandshakeFailed(crate::proof::printable(&error.to_string())),
+        Some(error) => handshake::alerted(error, has_shown)
+            .unwrap_or_else(|| Refusal::from_tls(error, expected)),
+        None => handshake::broken(error, has_shown),
     }
 }

@@ -88,7 +88,8 @@ pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {
     while let Some(source) = innermost.source() {
         innermost = source;
     }
-    innermost.to_string()
+    let text = innermost.to_string();
+    dd_proto::clock::behind(&text).unwrap_or(text)
 }
 
 #[cfg(test)]

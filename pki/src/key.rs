@@ -90,17 +90,28 @@ pub fn rsa_bits(spki: &[u8]) -> Option<usize> {
 
 /// The kind of a key in the words of the tools that make it.
 pub fn kind(spki: &[u8]) -> String {
-    let Ok((_, spki)) = SubjectPublicKeyInfo::from_der(spki) else {
+    algorithm(spki).map_or_else(|| "unknown".to_owned(), kind_of)
+}
+
+/// The same, from the contents of its algorithm identifier.
+pub fn kind_of(algorithm: &[u8]) -> String {
+    let parsed = Any::from_ber(algorithm);
+    let Some((parameters, oid)) = parsed
+        .ok()
+        .and_then(|(rest, it)| Some((rest, it.oid().ok()?)))
+    else {
         return "unknown".to_owned();
     };
-    let oid = spki.algorithm.algorithm.to_id_string();
-    let parameters = spki.algorithm.parameters.as_ref();
-    match (oid.as_str(), parameters) {
-        ("1.2.840.10045.2.1", Some(curve)) => match curve.as_oid() {
-            Ok(name) if curve.tag() == Tag::Oid => curve_name(&name.to_id_string()),
-            _ => "EC with explicit parameters".to_owned(),
+    let oid = oid.to_id_string();
+    if oid != "1.2.840.10045.2.1" {
+        return key_name(&oid);
+    }
+    match Any::from_ber(parameters) {
+        Ok((_, curve)) if curve.tag() == Tag::Oid => match curve.oid() {
+            Ok(name) => curve_name(&name.to_id_string()),
+            Err(_) => "EC".to_owned(),
         },
-        _ => key_name(&oid),
+        _ => "EC with explicit parameters".to_owned(),
     }
 }
 
@@ -135,9 +146,28 @@ fn key_name(oid: &str) -> String {
     name.to_owned()
 }
 
+/// A signature algorithm, from the contents of its identifier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignatureKind {
+    pub name: String,
+    /// Its hash is no longer safe; others are only not supported.
+    pub is_unsafe: bool,
+}
+
+/// None where it cannot be read.
+pub fn signature_of(algorithm: &[u8]) -> Option<SignatureKind> {
+    let (_, oid) = Any::from_ber(algorithm).ok()?;
+    let oid = oid.oid().ok()?.to_id_string();
+    Some(SignatureKind {
+        name: signature_name(&oid),
+        is_unsafe: is_unsafe(&oid),
+    })
+}
+
 /// The name of a signature algorithm, by its object identifier in dotted form.
 pub fn signature_name(oid: &str) -> String {
     let name = match oid {
+        "1.2.840.113549.1.1.2" => "MD2 with RSA",
         "1.2.840.113549.1.1.4" => "MD5 with RSA",
         "1.2.840.113549.1.1.5" | "1.3.14.3.2.29" => "SHA-1 with RSA",
         "1.2.840.113549.1.1.14" => "SHA-224 with RSA",
@@ -161,8 +191,7 @@ pub fn signature_name(oid: &str) -> String {
     name.to_owned()
 }
 
-/// Whether a signature algorithm is one whose hash is no longer safe, and not only one that is not supported.
-pub fn is_unsafe(oid: &str) -> bool {
+fn is_unsafe(oid: &str) -> bool {
     matches!(
         oid,
         "1.2.840.113549.1.1.2"

@@ -7,6 +7,7 @@
 //! # Not here
 //! Anything that does I/O or reads a clock.
 
+pub mod clock;
 pub mod convert;
 pub mod domain;
 pub mod envelope;

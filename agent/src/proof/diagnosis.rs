@@ -6,7 +6,8 @@
 //! # Invariants
 //! A refusal stays a refusal: only its reason is made more exact.
 
-use dd_pki::key::MIN_RSA_BITS;
+use dd_pki::key::{self, MIN_RSA_BITS};
+use dd_pki::names;
 use dd_proto::domain::Domain;
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -17,6 +18,9 @@ use super::{Refusal, Terms};
 
 /// The same refusal, as exact as what was presented allows.
 pub(crate) fn diagnose(refusal: Refusal, terms: &Terms, chain: &[CertificateDer<'_>]) -> Refusal {
+    if terms.proof.certificate_name().is_none() && refusal == Refusal::UnknownIssuer {
+        return not_its_key(chain);
+    }
     let parsed: Vec<X509Certificate<'_>> = chain
         .iter()
         .map_while(|der| X509Certificate::from_der(der).ok().map(|(_, it)| it))
@@ -33,6 +37,18 @@ pub(crate) fn diagnose(refusal: Refusal, terms: &Terms, chain: &[CertificateDer<
     }
 }
 
+/// Where no chain is verified, only the signature over the handshake can have been wrong.
+fn not_its_key(chain: &[CertificateDer<'_>]) -> Refusal {
+    let spki = chain.first().and_then(|der| key::of_certificate(der));
+    match spki.and_then(key::rsa_bits) {
+        Some(bits) if bits < MIN_RSA_BITS => Refusal::WeakKey { bits },
+        _ => Refusal::HandshakeFailed(
+            "the host does not hold the key of the certificate that it shows; somebody else answers with a copy of it"
+                .to_owned(),
+        ),
+    }
+}
+
 fn unknown_issuer(
     terms: &Terms,
     chain: &[X509Certificate<'_>],
@@ -44,28 +60,28 @@ fn unknown_issuer(
     let same_name = |certificate: &&X509Certificate<'_>| {
         terms.anchors.iter().any(|der| {
             X509Certificate::from_der(der)
-                .is_ok_and(|(_, anchor)| anchor.subject().as_raw() == certificate.issuer().as_raw())
+                .is_ok_and(|(_, anchor)| names::same(anchor.subject(), certificate.issuer()))
         })
     };
     if let Some(found) = chain.iter().find(same_name) {
         let issuer = printable(&found.issuer().to_string());
         return Refusal::SameNameOtherKey { issuer };
     }
-    if chain.len() == 1 && leaf.subject().as_raw() == leaf.issuer().as_raw() {
+    if chain.len() == 1 && names::same(leaf.subject(), leaf.issuer()) {
         return Refusal::SelfSigned;
     }
     // Follows the chain from the leaf as far as it was sent.
     let mut last = leaf;
     for _ in 0..chain.len() {
-        let above = chain.iter().find(|it| {
-            it.subject().as_raw() == last.issuer().as_raw() && it.subject() != last.subject()
-        });
+        let above = chain
+            .iter()
+            .find(|it| names::same(it.subject(), last.issuer()) && it.subject() != last.subject());
         match above {
             Some(above) => last = above,
             None => break,
         }
     }
-    match last.subject().as_raw() == last.issuer().as_raw() {
+    match names::same(last.subject(), last.issuer()) {
         true => Refusal::UnknownIssuer,
         false => Refusal::ChainIncomplete {
             issuer: printable(&last.issuer().to_string()),

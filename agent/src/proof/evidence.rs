@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use dd_proto::report::RefusalReason;
 use dd_proto::site::{Certified, Proof};
+use dd_proto::units::format_end;
 
 use super::observed::describe;
 use super::{Refusal, Seen, Terms, TlsSeen};
@@ -80,7 +81,11 @@ fn was_seen(seen: &Seen) -> String {
             let _ = write!(
                 text,
                 " with the certificate {} for {names} ({}) issued by {}, valid from {} to {}",
-                it.sha256, it.subject, it.issuer, it.not_before, it.not_after
+                it.sha256,
+                it.subject,
+                it.issuer,
+                it.not_before,
+                format_end(it.not_after)
             );
             text
         }

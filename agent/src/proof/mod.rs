@@ -15,6 +15,7 @@ mod configured;
 mod diagnosis;
 mod evidence;
 mod fingerprint;
+pub(crate) mod handshake;
 pub mod observed;
 mod port;
 mod public;

@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 
+use dd_pki::key;
 use dd_proto::domain::Domain;
 use dd_proto::fingerprint::Fingerprint;
 use jiff::Timestamp;
@@ -56,6 +57,14 @@ pub enum Refusal {
         "a certificate of the chain is signed in a way that is no longer safe, such as SHA-1 or MD5; issue a new one"
     )]
     UnsafeSignature,
+    #[error(
+        "a certificate of the chain uses {0}, which is not supported here; use RSA (PKCS#1), P-256, P-384, P-521 or Ed25519, and SHA-256"
+    )]
+    UnsupportedKey(String),
+    #[error(
+        "a certificate of the chain is of X.509 version 1, which carries no names; issue it as version 3 (with `openssl x509 -req` add -extfile with a subjectAltName, or -copy_extensions copy)"
+    )]
+    CertificateVersion1,
     #[error(
         "a certificate of the chain has a critical extension that nobody here knows; issue one without it"
     )]
@@ -140,6 +149,8 @@ impl Refusal {
             Self::NameNotPermitted => "NameNotPermitted",
             Self::ChainNotAllowed(_) => "ChainNotAllowed",
             Self::UnsafeSignature => "UnsafeSignature",
+            Self::UnsupportedKey(_) => "UnsupportedKey",
+            Self::CertificateVersion1 => "CertificateVersion1",
             Self::CriticalExtension => "CriticalExtension",
             Self::BadRevocationList => "BadRevocationList",
             Self::FingerprintNotListed { .. } => "FingerprintNotListed",
@@ -196,12 +207,31 @@ impl Refusal {
             E::NotValidForNameContext { presented, .. } => Self::mismatch(expected, presented),
             E::InvalidPurpose | E::InvalidPurposeContext { .. } => Self::WrongPurpose,
             E::BadEncoding => Self::BadCertificate,
-            E::UnsupportedSignatureAlgorithmContext { .. }
-            | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => Self::UnsafeSignature,
+            E::UnsupportedSignatureAlgorithmContext {
+                signature_algorithm_id: signature,
+                ..
+            } => Self::unsupported(signature, None),
+            E::UnsupportedSignatureAlgorithmForPublicKeyContext {
+                signature_algorithm_id: signature,
+                public_key_algorithm_id: key,
+            } => Self::unsupported(signature, Some(key)),
             E::UnhandledCriticalExtension => Self::CriticalExtension,
             E::Other(other) => Self::from_webpki(&format!("{other:?}")),
             other => Self::HandshakeFailed(printable(&other.to_string())),
         }
+    }
+
+    /// What is unsafe is told from what is only not supported: one is mended in haste, the other with another kind of key.
+    fn unsupported(signature: &[u8], key: Option<&[u8]>) -> Self {
+        let signature = key::signature_of(signature);
+        if signature.as_ref().is_some_and(|it| it.is_unsafe) {
+            return Self::UnsafeSignature;
+        }
+        let signature = signature.map_or_else(|| "an unknown signature".to_owned(), |it| it.name);
+        Self::UnsupportedKey(match key {
+            Some(key) => format!("{signature} by a key of the kind {}", key::kind_of(key)),
+            None => format!("a signature of the kind {signature}"),
+        })
     }
 
     /// rustls passes these on whole: webpki's own word is the only thing that tells them apart.
@@ -215,6 +245,8 @@ impl Refusal {
             Self::ChainNotAllowed("it is longer than its authority permits")
         } else if is(&["NameConstraint"]) {
             Self::NameNotPermitted
+        } else if is(&["UnsupportedCertVersion"]) {
+            Self::CertificateVersion1
         } else if is(&["UnsupportedCriticalExtension"]) {
             Self::CriticalExtension
         } else if is(&["SignatureAlgorithm"]) {
@@ -297,11 +329,40 @@ mod tests {
             (other("UnsupportedCriticalExtension"), "CriticalExtension"),
             (other("MaximumPathDepthExceeded"), "ChainNotAllowed"),
             (other("MalformedExtensions"), "BadCertificate"),
+            (other("UnsupportedCertVersion"), "CertificateVersion1"),
             (other("something new"), "HandshakeFailed"),
         ] {
             let refusal = Refusal::from_tls(&error.clone().into(), Some(&name));
             assert_eq!(refusal.reason(), reason, "{error:?}");
             assert!(format!("{refusal:?}").starts_with(reason));
+        }
+    }
+
+    #[test]
+    fn what_is_not_supported_is_told_from_what_is_unsafe() {
+        // The contents of algorithm identifiers, as rustls passes them on.
+        let sha1_with_rsa = [6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 5, 5, 0];
+        let ecdsa_sha256 = [6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
+        let ed448 = [6, 3, 0x2b, 0x65, 0x71];
+        let brainpool = [
+            6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 9, 0x2b, 0x24, 3, 3, 2, 8, 1, 1, 7,
+        ];
+        let by_itself = |it: &[u8]| CertificateError::UnsupportedSignatureAlgorithmContext {
+            signature_algorithm_id: it.to_vec(),
+            supported_algorithms: Vec::new(),
+        };
+        let for_key = CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
+            signature_algorithm_id: ecdsa_sha256.to_vec(),
+            public_key_algorithm_id: brainpool.to_vec(),
+        };
+        for (error, reason, says) in [
+            (by_itself(&sha1_with_rsa), "UnsafeSignature", "SHA-1"),
+            (by_itself(&ed448), "UnsupportedKey", "Ed448"),
+            (for_key, "UnsupportedKey", "brainpoolP256r1"),
+        ] {
+            let refusal = Refusal::from_tls(&error.into(), None);
+            assert_eq!(refusal.reason(), reason);
+            assert!(refusal.to_string().contains(says), "{refusal}");
         }
     }
 }

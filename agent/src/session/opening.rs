@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use super::outcome::{Cause, Phase, Standing, Verdict, cause_of, verdict};
 use super::{Established, Failure, GREETING_TIMEOUT, HELLO_TIMEOUT, Lost, Unproved};
+use crate::proof::handshake::ASKS_FOR_CERTIFICATE;
 use crate::proof::{Proof, Refusal, Seen, Terms, TlsSeen, TlsUse, Verified, proof_for};
 
 /// Whether this connection asks for STARTTLS where it is offered.
@@ -174,7 +175,13 @@ impl Opening {
         if self.want() == OpeningWant::Nothing {
             return;
         }
-        let refusal = Refusal::NotSmtp(lost.words().to_owned());
+        let refusal = match (&self.state, lost) {
+            // RFC 8446 §4.4.2.4: in TLS 1.3 a server refuses a missing client certificate when the client is done.
+            (State::HelloAgain { .. }, Lost::Closed) => {
+                Refusal::HandshakeFailed(ASKS_FOR_CERTIFICATE.to_owned())
+            }
+            _ => Refusal::NotSmtp(lost.words().to_owned()),
+        };
         self.fail(self.phase(), lost.cause(), Some(refusal), None, now);
     }
 

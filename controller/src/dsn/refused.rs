@@ -21,6 +21,8 @@ pub fn status(reason: &str) -> Status {
         | "NameNotPermitted"
         | "ChainNotAllowed"
         | "UnsafeSignature"
+        | "UnsupportedKey"
+        | "CertificateVersion1"
         | "CriticalExtension"
         | "BadRevocationList"
         | "FingerprintNotListed"

@@ -50,7 +50,7 @@ const ISSUE_ANEW: Both = [
     "This certificate breaks the rules: have it issued anew.",
 ];
 
-const WRONG: [(&str, Both); 34] = [
+const WRONG: [(&str, Both); 36] = [
     (
         "NoStartTls",
         [
@@ -187,8 +187,8 @@ const WRONG: [(&str, Both); 34] = [
     (
         "HandshakeFailed",
         [
-            "Die Verschlüsselung kam nicht zustande: sehen Sie in die TLS-Einstellungen und das Protokoll Ihres Mailservers.",
-            "Encryption could not be set up: look into the TLS settings and the log of your mail server.",
+            "Die Verschlüsselung kam nicht zustande: sehen Sie in das Protokoll Ihres Mailservers. Oft sind seine Verschlüsselungsverfahren zu alt, sein Schlüssel ist von einer seltenen Art, oder er verlangt ein Client-Zertifikat.",
+            "Encryption could not be set up: look into the log of your mail server. Often its ciphers are too old, its key is of a rare kind, or it asks for a client certificate.",
         ],
     ),
     (
@@ -257,6 +257,20 @@ const WRONG: [(&str, Both); 34] = [
     ("NameNotPermitted", ISSUE_ANEW),
     ("ChainNotAllowed", ISSUE_ANEW),
     ("UnsafeSignature", ISSUE_ANEW),
+    (
+        "UnsupportedKey",
+        [
+            "Diese Art von Schlüssel oder Unterschrift wird hier nicht unterstützt: nehmen Sie RSA, P-256, P-384, P-521 oder Ed25519, mit SHA-256.",
+            "This kind of key or signature is not supported here: use RSA, P-256, P-384, P-521 or Ed25519, with SHA-256.",
+        ],
+    ),
+    (
+        "CertificateVersion1",
+        [
+            "Das Zertifikat ist von der alten Version 1 und enthält keine Namen: lassen Sie es als Version 3 mit dem Namen als „subjectAltName“ ausstellen.",
+            "The certificate is of the old version 1 and carries no names: have it issued as version 3, with the name as “subjectAltName”.",
+        ],
+    ),
     ("CriticalExtension", ISSUE_ANEW),
     (
         "",
