@@ -53,13 +53,21 @@
     plan();
   });
 
+  // PEM as it is, also in the UTF-16 that PowerShell writes. DER, which begins with a SEQUENCE of two octets' length, as PEM.
+  function asText(bytes) {
+    if (bytes[0] === 0xff && bytes[1] === 0xfe) return new TextDecoder("utf-16le").decode(bytes);
+    if (bytes[0] !== 0x30 || bytes[1] < 0x80) return new TextDecoder().decode(bytes);
+    const base64 = btoa(String.fromCharCode(...bytes)).replace(/.{64}/g, "$&\n");
+    return `-----BEGIN CERTIFICATE REQUEST-----\n${base64}\n-----END CERTIFICATE REQUEST-----\n`;
+  }
+
   // A file is read into the field above it, so that the form itself stays text.
   for (const part of document.querySelectorAll("[data-file]")) {
     const [field, input] = [document.getElementById(part.dataset.file), part.querySelector("input")];
     part.hidden = false;
     input.addEventListener("change", async () => {
       const file = input.files[0];
-      if (file && file.size <= field.maxLength) field.value = await file.text();
+      if (file && file.size <= field.maxLength) field.value = asText(new Uint8Array(await file.arrayBuffer()));
     });
   }
 

@@ -1,7 +1,7 @@
 //! Public keys: what kind one is, and whether a verifier here takes signatures that it made.
 
 use rustls::crypto::CryptoProvider;
-use x509_parser::asn1_rs::{Any, FromBer as _, Tag};
+use x509_parser::asn1_rs::{Any, FromBer as _, Oid, Tag};
 use x509_parser::prelude::{FromDer as _, SubjectPublicKeyInfo};
 use x509_parser::public_key::PublicKey;
 
@@ -162,6 +162,24 @@ pub fn signature_of(algorithm: &[u8]) -> Option<SignatureKind> {
         name: signature_name(&oid),
         is_unsafe: is_unsafe(&oid),
     })
+}
+
+/// The name of a signature algorithm, where no verifier here takes it.
+pub fn unsupported_signature(algorithm: &Oid<'_>, provider: &CryptoProvider) -> Option<String> {
+    let taken = provider
+        .signature_verification_algorithms
+        .all
+        .iter()
+        .any(|it| starts_with_oid(it.signature_alg_id().as_ref(), algorithm.as_bytes()));
+    (!taken).then(|| signature_name(&algorithm.to_id_string()))
+}
+
+/// Whether the contents of an algorithm identifier begin with this object identifier.
+fn starts_with_oid(algorithm: &[u8], oid: &[u8]) -> bool {
+    let length = u8::try_from(oid.len()).unwrap_or(u8::MAX);
+    algorithm
+        .strip_prefix(&[0x06, length])
+        .is_some_and(|rest| rest.starts_with(oid))
 }
 
 /// The name of a signature algorithm, by its object identifier in dotted form.

@@ -92,22 +92,8 @@ impl<'a> List<'a> {
 
     /// The signature's algorithm, where no verifier here takes it.
     pub fn unsupported_signature(&self, provider: &CryptoProvider) -> Option<String> {
-        let oid = &self.0.signature_algorithm.algorithm;
-        let taken = provider
-            .signature_verification_algorithms
-            .all
-            .iter()
-            .any(|it| starts_with_oid(it.signature_alg_id().as_ref(), oid.as_bytes()));
-        (!taken).then(|| key::signature_name(&oid.to_id_string()))
+        key::unsupported_signature(&self.0.signature_algorithm.algorithm, provider)
     }
-}
-
-/// Whether the contents of an algorithm identifier begin with this object identifier.
-fn starts_with_oid(algorithm: &[u8], oid: &[u8]) -> bool {
-    let length = u8::try_from(oid.len()).unwrap_or(u8::MAX);
-    algorithm
-        .strip_prefix(&[0x06, length])
-        .is_some_and(|rest| rest.starts_with(oid))
 }
 
 /// Tries a list, by building the agents' own verifier over its issuer with it.

@@ -41,8 +41,14 @@ pub(super) struct AnyChain {
     unknown: Unknown,
 }
 
-/// RFC 8734: ECDSA on the brainpool curves, in TLS 1.3.
-const BRAINPOOL: [SignatureScheme; 3] = [
+/// What hosts with rarer keys sign with, and nobody here verifies.
+const RARE: [SignatureScheme; 7] = [
+    SignatureScheme::ED448,
+    // RFC 8446 §4.2.3: rsa_pss_pss, by keys that are of the kind RSA-PSS themselves.
+    SignatureScheme::Unknown(0x0809),
+    SignatureScheme::Unknown(0x080a),
+    SignatureScheme::Unknown(0x080b),
+    // RFC 8734: ECDSA on the brainpool curves, in TLS 1.3.
     SignatureScheme::Unknown(0x081a),
     SignatureScheme::Unknown(0x081b),
     SignatureScheme::Unknown(0x081c),
@@ -108,8 +114,7 @@ impl ServerCertVerifier for AnyChain {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         let mut schemes = self.algorithms().supported_schemes();
         if self.unknown == Unknown::Taken {
-            schemes.push(SignatureScheme::ED448);
-            schemes.extend(BRAINPOOL);
+            schemes.extend(RARE);
         }
         schemes
     }

@@ -350,7 +350,9 @@ async fn every_certificate_of_every_file_is_imported() {
         directory.path().join("ca.pem"),
         directory.path().join("ca.der"),
     );
-    std::fs::write(&pem_file, format!("{0}{0}", pair.cert.pem())).unwrap();
+    // As `cat` makes it of two files of which the first has no final newline.
+    let pem = pair.cert.pem();
+    std::fs::write(&pem_file, format!("{}{pem}", pem.trim_end())).unwrap();
     std::fs::write(&der_file, &der).unwrap();
     let import = format!("ca import member-ca --certificate {} ", pem_file.display());
     let imported = ran(&format!("{import}{}", der_file.display()), "", &way).await;

@@ -3,16 +3,13 @@
 //! Only its key is taken. What else it asks for is not put in; where it asks for what it must not have, it is refused
 //! with a sentence instead of being quietly answered with something else.
 
+use dd_pki::key::{self, MAX_RSA_BITS, MIN_RSA_BITS};
 use dd_proto::domain::Domain;
 use rcgen::SubjectPublicKeyInfo;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer as _;
 use x509_parser::public_key::PublicKey;
-
-const MIN_RSA_BITS: usize = 2048;
-/// A larger key costs every handshake and is worth nothing more.
-const MAX_RSA_BITS: usize = 8192;
 
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,10 +20,16 @@ pub enum RequestError {
         "the request is not signed by its own key: whoever sent it has not shown to hold the key"
     )]
     NotItsKey,
+    #[error(
+        "the request is signed with {0}, which is not taken here: make it with SHA-256 (openssl: -sha256), and with RSA not as RSA-PSS"
+    )]
+    Signature(String),
     #[error("the request's RSA key has {0} bits: at least 2048 and at most 8192 are needed")]
     RsaBits(usize),
-    #[error("the request's kind of key is not supported: use RSA, P-256, P-384 or Ed25519")]
-    KeyKind,
+    #[error(
+        "the request's key is of the kind {0}, which is not supported: use RSA, P-256, P-384, P-521 or Ed25519"
+    )]
+    KeyKind(String),
     #[error(
         "the request asks for `{asked}`, but only the site's own name `{name}` is certified: make it for that name, or for none"
     )]
@@ -47,7 +50,7 @@ pub fn key_of(der: &[u8], name: &Domain) -> Result<SubjectPublicKeyInfo, Request
     }
     let key = strong_key(&request)?;
     if !is_signed_by_its_key(&request) {
-        return Err(RequestError::NotItsKey);
+        return Err(not_signed(&request));
     }
     asks_only_for(&request, name)?;
     Ok(key)
@@ -63,7 +66,19 @@ fn strong_key(
             return Err(RequestError::RsaBits(bits));
         }
     }
-    SubjectPublicKeyInfo::from_der(key.raw).map_err(|_| RequestError::KeyKind)
+    SubjectPublicKeyInfo::from_der(key.raw).map_err(|_| RequestError::KeyKind(key::kind(key.raw)))
+}
+
+/// A signature that nobody here can verify accuses nobody.
+fn not_signed(request: &X509CertificationRequest<'_>) -> RequestError {
+    let algorithm = &request.signature_algorithm.algorithm;
+    let name = key::signature_name(&algorithm.to_id_string());
+    match key::unsupported_signature(algorithm, &dd_pki::provider()) {
+        Some(algorithm) => RequestError::Signature(algorithm),
+        // Verified only with a salt as long as the hash, which is not OpenSSL's default.
+        None if name == "RSA-PSS" => RequestError::Signature(name),
+        None => RequestError::NotItsKey,
+    }
 }
 
 /// RFC 2986 §3: the signature shows that whoever asks holds the key.
@@ -122,6 +137,7 @@ fn asks_only_for(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dd_proto::pem::{self, Kind};
     use rcgen::{
         BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose,
         IsCa, KeyPair, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PublicKeyData as _, SanType,
@@ -227,11 +243,23 @@ mod tests {
             ),
             (
                 include_str!("../../tests/data/secp256k1.csr.pem"),
-                RequestError::KeyKind,
+                RequestError::KeyKind("secp256k1".to_owned()),
+            ),
+            (
+                include_str!("../../tests/data/sha1.csr.pem"),
+                RequestError::Signature("SHA-1 with RSA".to_owned()),
+            ),
+            (
+                include_str!("../../tests/data/sha224.csr.pem"),
+                RequestError::Signature("SHA-224 with RSA".to_owned()),
+            ),
+            (
+                include_str!("../../tests/data/pss.csr.pem"),
+                RequestError::Signature("RSA-PSS".to_owned()),
             ),
         ] {
-            let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap();
-            assert_eq!(refused(&pem.contents), Some(expected));
+            let der = pem::read_one(pem.as_bytes(), Kind::Request).unwrap();
+            assert_eq!(refused(&der), Some(expected));
         }
     }
 }

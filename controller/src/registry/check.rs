@@ -49,6 +49,10 @@ pub enum SiteError {
     #[error("--proof {0} needs the name the certificate carries: add --cert-name NAME")]
     NoCertificateName(&'static str),
     #[error(
+        "`{0}` is an address, and no certificate carries one as a DNS name: choose a name, which need not be in the DNS"
+    )]
+    CertificateNameAddress(Domain),
+    #[error(
         "--proof fingerprint needs one: add --fingerprint SHA256, of the certificate or its key"
     )]
     NoFingerprint,

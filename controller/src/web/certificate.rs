@@ -25,7 +25,7 @@ use super::portal::{Visitor, to_start};
 use super::sent::Sent;
 use super::session::{By, Notice};
 use super::{Web, now};
-use crate::authority::request::RequestError;
+use crate::authority::request::{self, RequestError};
 use crate::registry::authorities::Origin;
 use crate::registry::own::{Issue, OwnError};
 use crate::registry::{ChangeError, Registry};
@@ -99,28 +99,39 @@ pub(super) async fn issue(
         visitor, fields, ..
     }: Sent,
 ) -> Response {
-    let notice = match web
-        .wakeup
-        .member_may_be_certified(client, &visitor.site.name)
-    {
-        Err(_) => Notice::TooOften,
-        Ok(()) => certify(&web, &visitor, fields.get("csr").unwrap_or_default()).await,
+    // What is refused costs nothing of what the member may have issued.
+    let notice = match requested(&web, &visitor, fields.get("csr").unwrap_or_default()) {
+        Err(notice) => notice,
+        Ok(request) => match web
+            .wakeup
+            .member_may_be_certified(client, &visitor.site.name)
+        {
+            Err(_) => Notice::TooOften,
+            Ok(()) => certify(&web, &visitor, &request).await,
+        },
     };
     web.sessions().say(&visitor.id, notice);
     to_start()
 }
 
-async fn certify(web: &Web, visitor: &Visitor, request: &str) -> Notice {
-    if Offer::of(web.wakeup.registry(), &visitor.site).is_none() {
-        return Notice::NotNow;
-    }
-    let Ok(request) = pem::read_one(request.as_bytes(), Kind::Request) else {
-        return Notice::Request(RequestError::Unreadable);
+/// A request that can be answered.
+fn requested(web: &Web, visitor: &Visitor, text: &str) -> Result<Vec<u8>, Notice> {
+    let offered = Offer::of(web.wakeup.registry(), &visitor.site);
+    let certified = visitor.site.proof.certified();
+    let (Some(_), Some(certified)) = (offered, certified) else {
+        return Err(Notice::NotNow);
     };
+    let der = pem::read_one(text.as_bytes(), Kind::Request)
+        .map_err(|_| Notice::Request(RequestError::Unreadable))?;
+    request::key_of(&der, &certified.name).map_err(Notice::Request)?;
+    Ok(der)
+}
+
+async fn certify(web: &Web, visitor: &Visitor, request: &[u8]) -> Notice {
     let (site, who) = (visitor.site.name.as_str(), visitor.who());
     let issuing = web
         .editor
-        .issue_certificate(site, Some(&request), None, &who, now());
+        .issue_certificate(site, Some(request), None, &who, now());
     match issuing.await {
         Ok(issue) => {
             let issued = Arc::new(Issued::new(&issue));

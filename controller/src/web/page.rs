@@ -159,7 +159,8 @@ fn refused(error: &RequestError, w: &'static Words) -> &'static str {
         RequestError::Unreadable => w.csr_unreadable,
         RequestError::NotItsKey => w.csr_not_its_key,
         RequestError::RsaBits(_) => w.csr_bits,
-        RequestError::KeyKind => w.csr_kind,
+        RequestError::KeyKind(_) => w.csr_kind,
+        RequestError::Signature(_) => w.csr_signature,
         RequestError::OtherName { .. } => w.csr_other_name,
         RequestError::Authority => w.csr_authority,
     }

@@ -168,6 +168,7 @@ pub(super) struct Words {
     pub(super) csr_not_its_key: &'static str,
     pub(super) csr_bits: &'static str,
     pub(super) csr_kind: &'static str,
+    pub(super) csr_signature: &'static str,
     pub(super) csr_other_name: &'static str,
     pub(super) csr_authority: &'static str,
     pub(super) key_changed: &'static str,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use dd_proto::domain::Domain;
 use dd_proto::fingerprint::Fingerprint;
 use dd_proto::name::AuthorityName;
 use dd_proto::pb;
@@ -27,7 +28,7 @@ pub(super) fn proof(
         Kind::Public(it) => match it.name.is_empty() {
             true => Err(SiteError::NoCertificateName("public")),
             false => Ok(Proof::Public {
-                name: parse(&it.name)?,
+                name: certificate_name(&it.name)?,
             }),
         },
         Kind::Port(_) => match hosts.iter().find(|host| host.port.get() == SMTP_PORT) {
@@ -93,6 +94,32 @@ fn certificate(
     if !(around.has_authority)(&authority) {
         return Err(SiteError::UnknownAuthority(authority));
     }
-    let name = parse(&proof.name)?;
+    let name = certificate_name(&proof.name)?;
     Ok(Certified { authority, name })
+}
+
+/// RFC 5280 §4.2.1.6: an address is no DNS name, and no verifier finds it there.
+fn certificate_name(text: &str) -> Result<Domain, SiteError> {
+    let name: Domain = parse(text)?;
+    match name.as_str().parse::<std::net::IpAddr>() {
+        Ok(_) => Err(SiteError::CertificateNameAddress(name)),
+        Err(_) => Ok(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificates_name_is_no_address() {
+        for (name, is_good) in [
+            ("home.example", true),
+            ("192.0.2.1.example", true),
+            ("192.0.2.1", false),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(certificate_name(name).is_ok(), is_good, "{name}");
+        }
+    }
 }
