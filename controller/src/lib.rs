@@ -61,6 +61,8 @@ pub enum RunError {
     Config(#[from] ConfigError),
     #[error("the audit in {path} cannot be written: {source}", path = path.display())]
     Audit { path: PathBuf, source: io::Error },
+    #[error("{0}")]
+    Smarthost(String),
     #[error(transparent)]
     Open(#[from] store::OpenError),
     #[error(transparent)]
@@ -103,6 +105,25 @@ pub fn check(path: &Path) -> Result<Config, RunError> {
     Ok(config)
 }
 
+/// The same, and what a start would only warn of.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn check_all(path: &Path) -> Result<(), RunError> {
+    let config = check(path)?;
+    let config::Intake { smtp, lmtp, .. } = &config.intake;
+    let listeners: Vec<SocketAddr> = smtp.iter().chain(lmtp).copied().collect();
+    match smarthost_trouble(&config, &listeners) {
+        Some(trouble) => Err(RunError::Smarthost(trouble)),
+        None => Ok(()),
+    }
+}
+
+fn smarthost_trouble(config: &Config, listeners: &[SocketAddr]) -> Option<String> {
+    let smarthost = config.notify.smarthost.as_ref()?;
+    dsn::smarthost::is_ourselves(smarthost, listeners)
+}
+
 /// Runs until SIGTERM or SIGINT, and returns when everything is closed; at once where it is asked twice.
 ///
 /// # Errors
@@ -136,7 +157,13 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunError>
     let audit = open_audit(&config)?;
     let doors = Doors::bind(&config).await?;
     let (certificates, listening) = (doors.certificates.clone(), doors.listening());
-    let facts = facts(&config, started, doors.listeners);
+    let bound = doors.intake.bound();
+    let bound: Vec<SocketAddr> = bound.smtp.iter().chain(&bound.lmtp).copied().collect();
+    let mut facts = facts(&config, started, doors.listeners);
+    if let Some(trouble) = smarthost_trouble(&config, &bound) {
+        tracing::warn!("{trouble}");
+        facts.alarms.push(trouble);
+    }
 
     let mut parts = Parts::new();
     let middle = Middle {

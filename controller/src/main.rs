@@ -56,7 +56,7 @@ fn main() -> ExitCode {
 
 fn start(args: &Args, lines: &Lines<Stderr>) -> anyhow::Result<()> {
     if args.check {
-        dd_controller::check(&args.config)?;
+        dd_controller::check_all(&args.config)?;
         return Ok(());
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));

@@ -16,6 +16,7 @@
 //! Tests of one crate's parts: they lie in that crate.
 
 pub mod acceptance;
+pub mod addresses;
 pub mod bench;
 pub mod browser;
 pub mod ca;

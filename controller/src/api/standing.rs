@@ -10,7 +10,7 @@ use dd_proto::site::Site;
 use jiff::Timestamp;
 
 use super::{Context, Knowledge};
-use crate::dispatch::{AgentView, SiteState};
+use crate::dispatch::{AgentView, SiteState, SiteView};
 use crate::dsn::smarthost;
 use crate::intake::policy::Space;
 use crate::store::{Count, Progress, Stage};
@@ -88,6 +88,8 @@ async fn alarms(
     }
     let unsent = unsent(context);
     let held = |site: std::sync::Arc<Site>| site.hold.is_some();
+    let smarthost = context.dispatch.site_view(smarthost::name()).await;
+    alarms.extend(smarthost.and_then(|view| smarthost_alarm(&view, unsent)));
     if unsent > 0 && context.registry.smarthost().is_some_and(held) {
         alarms.push(format!(
             "{unsent} notifications wait, for no smarthost is configured: set `smarthost` in [notify] and start again"
@@ -108,6 +110,26 @@ async fn alarms(
         )
     }));
     alarms
+}
+
+/// The smarthost is a site whose trouble nobody else would notice: senders hear nothing.
+fn smarthost_alarm(view: &SiteView, unsent: u64) -> Option<String> {
+    let last = view.last_attempts.first();
+    let failed = last.filter(|last| last.outcome != "relayed");
+    let why = match (view.state, view.why, failed) {
+        ("waiting", Some(why), _) => why,
+        ("idle" | "ready" | "proving", _, Some(last)) if unsent > 0 => last.outcome,
+        _ => return None,
+    };
+    let said = failed.map_or("", |last| last.detail.as_str());
+    let waiting = match unsent {
+        1 => "1 notification waits".to_owned(),
+        unsent => format!("{unsent} notifications wait"),
+    };
+    Some(format!(
+        "the smarthost takes no notifications ({why}), {waiting}: {said}; `ddadm site show {}` has the last attempts",
+        smarthost::NAME
+    ))
 }
 
 fn attached(agents: &[AgentView]) -> u32 {
@@ -200,6 +222,70 @@ fn reading(progress: Progress) -> Option<pb::Reading> {
 mod tests {
     use super::*;
     use crate::inflow;
+
+    #[test]
+    fn a_smarthost_in_trouble_is_an_alarm_in_every_state_it_can_be_in() {
+        use crate::dispatch::LastAttempt;
+        let view = |state, why, outcome| SiteView {
+            state,
+            why,
+            last_attempts: vec![LastAttempt {
+                at: Timestamp::UNIX_EPOCH,
+                agent: "out1".parse().unwrap(),
+                address: "192.0.2.9:25".to_owned(),
+                outcome,
+                detail: "the site answered `451 4.7.1 later`".to_owned(),
+                reason: String::new(),
+                peer: None,
+            }],
+            ..SiteView::default()
+        };
+        for (state, why, outcome, unsent, expected) in [
+            (
+                "waiting",
+                Some("down"),
+                "unreachable",
+                1,
+                Some("(down), 1 "),
+            ),
+            (
+                "waiting",
+                Some("refused"),
+                "refused",
+                2,
+                Some("(refused), 2 "),
+            ),
+            ("waiting", Some("busy"), "busy", 2, Some("(busy)")),
+            (
+                "waiting",
+                Some("wrong-host"),
+                "wrong-host",
+                2,
+                Some("(wrong-host)"),
+            ),
+            (
+                "waiting",
+                Some("deferred"),
+                "deferred",
+                2,
+                Some("(deferred)"),
+            ),
+            ("idle", None, "deferred", 2, Some("(deferred)")),
+            ("idle", None, "deferred", 0, None),
+            ("idle", None, "relayed", 2, None),
+            ("flowing", None, "deferred", 2, None),
+            ("held", None, "deferred", 2, None),
+        ] {
+            let alarm = smarthost_alarm(&view(state, why, outcome), unsent);
+            match (alarm, expected) {
+                (Some(alarm), Some(expected)) => {
+                    assert!(alarm.contains(expected), "{alarm}");
+                    assert!(alarm.contains("`451 4.7.1 later`"), "{alarm}");
+                }
+                (alarm, expected) => assert_eq!(alarm.as_deref(), expected),
+            }
+        }
+    }
 
     #[test]
     fn a_site_is_named_when_it_has_used_most_of_a_quota() {

@@ -38,6 +38,7 @@ use super::{
     AgentEvent, Arrived, Attachment, AttachmentId, ClockMemory, Hello, InHand, Order, Released,
 };
 use crate::dsn::Notifier;
+use crate::dsn::smarthost;
 use crate::store::{Head, HeadOf};
 
 /// Contents and envelopes kept in memory.
@@ -255,9 +256,16 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
         let now = self.now();
         self.state
             .apply(event, now, &mut self.rng, &mut self.effects);
-        for (site, phase) in self.state.moved.drain(..) {
+        for (site, phase) in std::mem::take(&mut self.state.moved) {
             let (state, why) = phase.words();
-            tracing::info!(target: "site", %site, state, why, "the site stands otherwise");
+            if site.as_str() == smarthost::NAME && state == "waiting" {
+                let view = self.state.site_view(&site, now).unwrap_or_default();
+                let last = view.last_attempts.first();
+                let detail = last.map_or("", |last| last.detail.as_str());
+                tracing::warn!(target: "site", %site, why, detail, "the smarthost takes no notifications: senders are not told");
+            } else {
+                tracing::info!(target: "site", %site, state, why, "the site stands otherwise");
+            }
         }
     }
 

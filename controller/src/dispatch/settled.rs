@@ -21,6 +21,9 @@ pub(super) fn log(settle: &Settle, mail: Option<&Mail>, notifier: &Notifier) {
     let message_id = mail.map_or("", |mail| &mail.message_id);
     let reverse_path = mail.map_or("", |mail| mail.envelope.reverse_path.as_str());
     let (recipients, what) = (paths(settle, mail), what(settle));
+    if delivery.site.as_str() == smarthost::NAME && gave_up(settle) {
+        notifier.undeliverable(delivery.message, &recipients, &reply);
+    }
     match &evidence.by {
         By::Site {
             agent,
@@ -52,9 +55,6 @@ pub(super) fn log(settle: &Settle, mail: Option<&Mail>, notifier: &Notifier) {
             delays = delays(evidence),
             "{what}"
         ),
-    }
-    if delivery.site.as_str() == smarthost::NAME && gave_up(settle) {
-        notifier.undeliverable(delivery.message);
     }
 }
 

@@ -40,6 +40,7 @@ use super::site::{LINES, Line, OldPlan, Phase, Progress, Rest, Seems, SiteQueue,
 use super::standing::{Drain, Terms};
 use super::strays::Strays;
 use super::{AttachmentId, ClockMemory, ClockNews, Counters, Released};
+use crate::dsn::smarthost;
 use crate::store::{NextTry, WithMail};
 
 /// All that dispatch knows.
@@ -317,7 +318,9 @@ impl State {
         if let Some(timer) = queue.timer.take() {
             self.timers.remove(&(timer, name.clone()));
         }
-        if phase.is_news() && queue.told != phase.words() {
+        // Everybody waits to hear of the site that all reports leave through.
+        let waits_for_smarthost = is_smarthost(name) && matches!(phase, Phase::Waiting(..));
+        if (phase.is_news() || waits_for_smarthost) && queue.told != phase.words() {
             queue.told = phase.words();
             self.moved.push((name.clone(), phase));
         }
@@ -459,6 +462,10 @@ impl State {
     pub(super) fn is_early(&self, generation: Generation) -> bool {
         !self.knows_all() && generation.start < self.generations.start()
     }
+}
+
+fn is_smarthost(name: &SiteName) -> bool {
+    name.as_str() == smarthost::NAME
 }
 
 /// The lifetime of the mail that lives shortest.

@@ -203,11 +203,13 @@ impl Notifier {
     }
 
     /// A notification was settled without having been delivered. It is not answered with another one.
-    pub fn undeliverable(&self, id: MessageId) {
+    pub fn undeliverable(&self, id: MessageId, recipients: &str, reply: &str) {
         self.0.written.undeliverable.fetch_add(1, Ordering::Relaxed);
         tracing::error!(
             target: "mail",
             %id,
+            recipients,
+            reply,
             "a notification could not be delivered; nobody was told what it says"
         );
     }

@@ -65,6 +65,8 @@ struct Asked {
     states: BTreeMap<&'static str, Queued>,
     agents: BTreeMap<&'static str, u64>,
     handoffs: Vec<(String, u64)>,
+    /// Why notifications wait, where their site does not take them.
+    smarthost: Option<&'static str>,
     clock_alarm: bool,
 }
 
@@ -82,7 +84,11 @@ impl Sources {
         for state in ["idle", "ready", "proving", "flowing", "waiting", "held"] {
             states.entry(state).or_default();
         }
+        let mut smarthost = None;
         for site in self.dispatch.site_states().await {
+            if site.site.as_str() == smarthost::NAME {
+                smarthost = site.why;
+            }
             let count = self.store.count(&site.site);
             let queued = states.entry(site.state).or_default();
             queued.sites += 1;
@@ -104,6 +110,7 @@ impl Sources {
             states,
             agents,
             handoffs,
+            smarthost,
             clock_alarm: self.dispatch.clock_alarm().await.is_some(),
         }
     }
@@ -188,6 +195,13 @@ impl Sources {
             "dsn_waiting",
             "Reports that wait for the smarthost",
             self.store.count(&smarthost::name()).messages,
+        );
+        let reasons = ["down", "wrong-host", "refused", "busy", "deferred"];
+        list.gauges(
+            "smarthost_waiting",
+            "1 under the reason for which the smarthost takes no reports",
+            "why",
+            reasons.map(|why| (why, u64::from(asked.smarthost == Some(why)))),
         );
         list.counter(
             "notices_written",

@@ -16,6 +16,7 @@ mod failing_disk;
 mod full_disk;
 mod kill;
 mod kill_loop;
+mod odd_addresses;
 mod old_news;
 mod one_controller;
 mod power_cut;

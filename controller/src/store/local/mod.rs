@@ -37,6 +37,8 @@ mod wording;
 mod writer;
 
 #[cfg(test)]
+mod addresses_tests;
+#[cfg(test)]
 mod clean_tests;
 #[cfg(test)]
 mod learn_tests;
