@@ -24,6 +24,8 @@ mod learn;
 mod load;
 mod log;
 mod meter;
+mod pieces;
+mod quarantine;
 mod record;
 mod registry;
 mod replay;
@@ -48,12 +50,13 @@ mod replay_tests;
 mod sampled_damage_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unreadable_tests;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use dd_proto::envelope::Envelope;
 use dd_proto::id::{DeliveryId, MessageId};
 use dd_proto::name::SiteName;
 use jiff::Timestamp;
@@ -64,9 +67,9 @@ use tokio::task::JoinError;
 use crate::intake::accept::{AcceptError, Content, Submission};
 use crate::intake::policy::Space;
 use crate::store::{
-    Count, Head, HeadOf, ListPosition, Loaded, LoadedOf, LogFailed, Measures, Note, OpenError,
-    Owing, Progress, Record, Settings, Settlement, Stage, StartReport, StoreError, Waiting,
-    WithMail,
+    Count, EnvelopeOf, Head, HeadOf, ListPosition, Loaded, LoadedOf, LogFailed, Measures, Note,
+    OpenError, Owing, Progress, Record, Settings, Settlement, Stage, StartReport, StoreError,
+    Waiting, WithMail,
 };
 
 use ballast::{BALLAST_BYTES, Ballast};
@@ -79,7 +82,7 @@ use index::entry::millis;
 use index::on_sled::OnSled;
 use index::shelf::Shelves;
 use learn::{Known, Learner};
-use load::{envelope, load};
+use load::{Sources, envelope, load};
 use log::{AppendError, Files};
 use meter::Meter;
 use registry::Registry;
@@ -90,6 +93,8 @@ use wall::{Times, WallClock};
 use wording::{accepted_of, content_of, noted_of, settled_of};
 use writer::{Request, Writer};
 
+/// Longer content is not read with the record where several are read: no assignment carries it.
+const READ_TOGETHER: u64 = 64 << 10;
 /// Requests that may wait for the writer; beyond them callers wait.
 const REQUESTS: usize = 4096;
 
@@ -230,7 +235,12 @@ impl Local {
         let (requests, receiver) = mpsc::channel(REQUESTS);
         let (meter, spares) = (Arc::new(Meter::default()), queue.spares().level());
         let writer = Writer {
-            cleaner: Cleaner::new(Arc::clone(&index), files.clone(), settings.segment_bytes),
+            cleaner: Cleaner::new(
+                Arc::clone(&index),
+                files.clone(),
+                places.quarantine.clone(),
+                settings.segment_bytes,
+            ),
             meter: Arc::clone(&meter),
             log: queue,
             index: Arc::clone(&index),
@@ -287,7 +297,11 @@ impl Local {
                     let synced = spooled.sync();
                     (spooled, synced)
                 });
-                let (spooled, synced) = syncing.await.map_err(|_| AcceptError::LogFailed)?;
+                let synced = syncing.await.map_err(|ended| {
+                    self.ended(&ended);
+                    AcceptError::LogFailed
+                })?;
+                let (spooled, synced) = synced;
                 let synced = synced.map_err(|error| {
                     tracing::warn!(%error, "a content file cannot be synced");
                     AcceptError::Full
@@ -317,7 +331,10 @@ impl Local {
         self.blocking
             .run(move || contents.spool(start, random))
             .await
-            .map_err(|_| AcceptError::LogFailed)?
+            .map_err(|ended| {
+                self.ended(&ended);
+                AcceptError::LogFailed
+            })?
             .map_err(|error| {
                 tracing::warn!(%error, "no content file can be made");
                 AcceptError::Full
@@ -370,7 +387,7 @@ impl Local {
     }
 
     pub(crate) async fn load(&self, delivery: DeliveryId) -> Result<Option<Loaded>, StoreError> {
-        let loaded = self.load_all(vec![delivery]).await?;
+        let loaded = self.load_up_to(u64::MAX, vec![delivery]).await?;
         loaded.into_iter().next().map_or(Ok(None), |(_, it)| it)
     }
 
@@ -378,13 +395,25 @@ impl Local {
         &self,
         deliveries: Vec<DeliveryId>,
     ) -> Result<Vec<LoadedOf>, StoreError> {
-        let (files, contents, start) = (self.files.clone(), self.contents.clone(), self.start);
-        let load_one = move |index: &Index, delivery: DeliveryId| match load(
-            index, &files, &contents, start, &delivery,
-        ) {
-            Err(error @ (StoreError::Index(_) | StoreError::IndexFull)) => Err(error),
-            loaded => Ok((delivery, loaded)),
+        self.load_up_to(READ_TOGETHER, deliveries).await
+    }
+
+    async fn load_up_to(
+        &self,
+        most: u64,
+        deliveries: Vec<DeliveryId>,
+    ) -> Result<Vec<LoadedOf>, StoreError> {
+        let sources = Sources {
+            files: self.files.clone(),
+            contents: self.contents.clone(),
+            start: self.start,
+            most,
         };
+        let load_one =
+            move |index: &Index, delivery: DeliveryId| match load(index, &sources, &delivery) {
+                Err(error @ (StoreError::Index(_) | StoreError::IndexFull)) => Err(error),
+                loaded => Ok((delivery, loaded)),
+            };
         self.look(move |index| {
             let loaded = deliveries.into_iter().map(|it| load_one(index, it));
             loaded.collect()
@@ -392,13 +421,19 @@ impl Local {
         .await
     }
 
-    pub(crate) async fn envelope(
+    pub(crate) async fn envelopes(
         &self,
-        delivery: DeliveryId,
-    ) -> Result<Option<Envelope>, StoreError> {
+        deliveries: Vec<DeliveryId>,
+    ) -> Result<Vec<EnvelopeOf>, StoreError> {
         let files = self.files.clone();
-        self.look(move |index| envelope(index, &files, &delivery))
-            .await
+        self.look(move |index| {
+            let read = |delivery: &DeliveryId| match envelope(index, &files, delivery) {
+                Err(error @ (StoreError::Index(_) | StoreError::IndexFull)) => Err(error),
+                read => Ok(read),
+            };
+            deliveries.iter().map(read).collect()
+        })
+        .await
     }
 
     pub(crate) async fn find(&self, id: MessageId) -> Result<Vec<Waiting>, StoreError> {
@@ -434,7 +469,7 @@ impl Local {
     ) -> Result<T, StoreError> {
         let index = Arc::clone(&self.index);
         let looked = self.blocking.run(move || look(&index)).await;
-        let result = looked.map_err(|_| StoreError::Closed)?;
+        let result = looked.map_err(|ended| self.ended(&ended))?;
         if let Err(error @ (StoreError::Index(_) | StoreError::IndexFull)) = &result {
             tracing::error!(%error, "the index failed; the next start rebuilds it");
             self.failed.send_replace(true);
@@ -532,6 +567,14 @@ impl Local {
             .await
     }
 
+    /// Work that panicked leaves whoever waits for it without an answer for ever: the process ends, as for a task.
+    fn ended(&self, ended: &JoinError) -> StoreError {
+        if ended.is_panic() && !self.failed.send_replace(true) {
+            tracing::error!(error = %ended, "a look into the store panicked; the process ends");
+        }
+        StoreError::Closed
+    }
+
     /// Changes the registry where blocking is allowed.
     async fn change<T: Send + 'static>(
         &self,
@@ -539,7 +582,11 @@ impl Local {
     ) -> Result<T, LogFailed> {
         let registry = Arc::clone(&self.registry);
         let changed = self.blocking.run(move || change(&registry)).await;
-        changed.map_err(|_| LogFailed)?.map_err(|error| {
+        let changed = changed.map_err(|ended| {
+            self.ended(&ended);
+            LogFailed
+        })?;
+        changed.map_err(|error| {
             tracing::error!(%error, "the registry's log cannot be written");
             if matches!(error, AppendError::Failed(_)) {
                 self.failed.send_replace(true);
