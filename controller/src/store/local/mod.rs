@@ -26,6 +26,7 @@ mod log;
 mod meter;
 mod pieces;
 mod quarantine;
+mod reaper;
 mod record;
 mod registry;
 mod replay;
@@ -85,6 +86,7 @@ use learn::{Known, Learner};
 use load::{Sources, envelope, load};
 use log::{AppendError, Files};
 use meter::Meter;
+use reaper::Reaper;
 use registry::Registry;
 use spares::{Level, Making};
 use start::{Places, Started};
@@ -183,10 +185,11 @@ impl Local {
     pub(crate) fn open_on(on: On, settings: &Settings) -> Result<(Self, StartReport), OpenError> {
         let (mut local, steps, report) = Self::assemble(on, settings)?;
         let Steps {
-            writer,
+            mut writer,
             learner,
             end_index,
         } = steps;
+        writer.reaper.begin();
         let places = &local.places;
         let threads = Threads {
             writer: spawn("log writer", places, move || writer.run())?,
@@ -246,7 +249,7 @@ impl Local {
             index: Arc::clone(&index),
             requests: receiver,
             failed: failed.clone(),
-            contents: contents.clone(),
+            reaper: Reaper::here(contents.clone()),
             times: Arc::clone(&times),
             start,
             before: None,

@@ -360,3 +360,41 @@ async fn a_look_that_panics_ends_the_process() {
     assert!(looked.await.is_err());
     assert!(store.has_failed());
 }
+
+/// Failed tries of a dead site, for hours, on a full disk: the reserve stays for what settles mail.
+#[tokio::test]
+async fn notes_of_failed_tries_do_not_use_up_a_full_disk() {
+    let left = left(Stopped::Killed).await;
+    let store = opened(&left.disk, &left.shelves);
+    left.disk.set_capacity(left.disk.used());
+    let mut attempts = 0;
+    for _ in 0..20 {
+        for n in 1..=MAIL {
+            attempts += 1;
+            let note = Note {
+                attempts,
+                in_doubt: false,
+                kept: false,
+                warned: false,
+                last: "no route to host".repeat(20),
+                ..super::tests::note(n, "a", None)
+            };
+            store.note(vec![note]).await.unwrap();
+        }
+    }
+    assert_eq!(
+        store.find(super::tests::id(MAIL)).await.unwrap()[0].attempts,
+        attempts
+    );
+    // What a start must know is written from the reserve.
+    let doubt = super::tests::note(1, "a", None);
+    store.note(vec![doubt]).await.unwrap();
+    for n in 2..=MAIL {
+        store.settle(vec![settlement(n, "a", 0)]).await.unwrap();
+    }
+    assert!(!store.has_failed());
+    left.disk.set_capacity(1 << 30);
+    let again = opened(&left.disk.killed(), &InMemory::default());
+    assert_eq!(again.total().messages, 1);
+    assert!(again.find(super::tests::id(1)).await.unwrap()[0].in_doubt);
+}
