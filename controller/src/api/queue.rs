@@ -207,10 +207,12 @@ async fn rows(
 ) -> Result<Vec<(pb::QueuedDelivery, Option<Envelope>)>, Status> {
     let ids = waiting.iter().map(|it| it.delivery.clone()).collect();
     let out: HashSet<DeliveryId> = context.dispatch.is_out(ids).await.into_iter().collect();
+    let ids = waiting.iter().map(|it| it.delivery.clone()).collect();
+    let envelopes = context.store.envelopes(ids).await?;
     let mut rows = Vec::with_capacity(waiting.len());
-    for it in waiting {
+    for (it, envelope) in waiting.into_iter().zip(envelopes) {
         let is_out = out.contains(&it.delivery);
-        match context.store.envelope(&it.delivery).await {
+        match envelope {
             Ok(Some(envelope)) => rows.push((row(&it, &envelope, is_out), Some(envelope))),
             Ok(None) => {}
             Err(error @ StoreError::Damaged(_)) => rows.push((unreadable(&it, &error), None)),

@@ -11,8 +11,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -32,10 +31,11 @@ pub struct Audit {
 
 #[derive(Debug)]
 struct Open {
-    file: File,
+    /// Shared with the thread that syncs it, so that a line takes no descriptor.
+    file: Arc<File>,
     /// Lines since the start.
     written: u64,
-    sync: mpsc::Sender<(File, u64)>,
+    sync: mpsc::Sender<(Arc<File>, u64)>,
 }
 
 /// One line.
@@ -83,10 +83,10 @@ impl Audit {
             std::fs::rename(&self.path, self.path.with_extension("log.1"))?;
             open.file = self::open(&self.path)?;
         }
-        open.file.write_all(line)?;
+        (&*open.file).write_all(line)?;
         open.written += 1;
         // The thread lives as long as the sender does.
-        let _ = open.sync.send((open.file.try_clone()?, open.written));
+        let _ = open.sync.send((open.file.clone(), open.written));
         Ok(())
     }
 
@@ -119,7 +119,7 @@ impl Audit {
 }
 
 /// Many lines, few syncs: what was written while one ran is covered by the next.
-fn sync_all(to_sync: &mpsc::Receiver<(File, u64)>, done: &watch::Sender<u64>) {
+fn sync_all(to_sync: &mpsc::Receiver<(Arc<File>, u64)>, done: &watch::Sender<u64>) {
     while let Ok((mut file, mut written)) = to_sync.recv() {
         while let Ok((later, number)) = to_sync.try_recv() {
             if !is_same(&file, &later) {
@@ -173,12 +173,10 @@ fn parse(line: &str) -> Option<Entry> {
     })
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
+fn open(path: &Path) -> io::Result<Arc<File>> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o600);
+    options.open(path).map(Arc::new)
 }
 
 #[cfg(test)]

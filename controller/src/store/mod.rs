@@ -135,10 +135,13 @@ pub struct HeadOf {
 /// What became of loading a delivery; None: it is settled.
 pub type LoadedOf = (DeliveryId, Result<Option<Loaded>, StoreError>);
 
+/// The envelope of a delivery; None where it is settled, an error where the envelope itself is damaged.
+pub type EnvelopeOf = Result<Option<Envelope>, StoreError>;
+
 #[derive(Debug)]
 pub enum StoredContent {
     Inline(Bytes),
-    /// In a file of its own; read in order.
+    /// Large; read in order by whoever wants it.
     File(ContentFile),
 }
 
@@ -484,12 +487,16 @@ impl Store {
         self.0.load_all(deliveries).await
     }
 
-    /// What operators are shown of a delivery; its content may be damaged. None where the delivery is settled.
+    /// What operators are shown of deliveries, in their order, read in one visit to the disk. Their contents are not looked
+    /// at, and may be damaged.
     ///
     /// # Errors
-    /// The envelope itself is damaged, or the index failed.
-    pub async fn envelope(&self, delivery: &DeliveryId) -> Result<Option<Envelope>, StoreError> {
-        self.0.envelope(delivery.clone()).await
+    /// The index failed.
+    pub async fn envelopes(
+        &self,
+        deliveries: Vec<DeliveryId>,
+    ) -> Result<Vec<EnvelopeOf>, StoreError> {
+        self.0.envelopes(deliveries).await
     }
 
     /// The open deliveries of a message.

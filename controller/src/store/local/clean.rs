@@ -14,11 +14,16 @@
 //! ```
 //! A power cut leaves both copies, or a segment that was removed and is back: the later record wins.
 //!
+//! Where the disk cannot read a part of a segment, what can be read is carried as ever. A delivery whose record, or a part
+//! of whose content, is lost is carried as what the index knows of it: held, shown, and never tried. The file is not
+//! unlinked then but put into `quarantine/`, for the rest of it may be read some day.
+//!
 //! # Invariants
 //! - Nothing is cleaned before all is known.
 //! - A segment goes only when the index, which counts by itself, says that nothing lives in it. If something is left
 //!   after all was carried, the process ends, and the next start rebuilds the index.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -28,11 +33,12 @@ use dd_proto::name::SiteName;
 use prost::Message as _;
 
 use super::body;
-use super::disk::{SharedFile, read_exact_at};
 use super::index::Index;
 use super::log::{AppendError, Files, Log, NewRecord, Place};
-use super::record::{self, Header, Kind};
-use super::replay;
+use super::pieces::{Pieces, content_of, envelope_of};
+use super::quarantine::Quarantine;
+use super::record::{Header, Kind};
+use super::replay::{Stands, stands};
 use super::segment::{self, Segment};
 use crate::store::StoreError;
 
@@ -42,6 +48,8 @@ const SLICE: u64 = 1 << 20;
 const PACE: u64 = 4;
 /// Segments that may be there however little lives in them: each start leaves one.
 const FEW: u64 = 16;
+/// Deliveries whose record is lost that are carried at once.
+const LOST_AT_ONCE: usize = 256;
 
 /// Why cleaning does not go on. All but a full disk ends the process.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +103,7 @@ pub(crate) struct Cleaned {
 pub(crate) struct Cleaner {
     index: Arc<Index>,
     files: Files,
+    quarantine: Quarantine,
     segment_bytes: u64,
     slice: u64,
     going: Option<Going>,
@@ -107,10 +116,11 @@ pub(crate) struct Cleaner {
 #[derive(Debug)]
 struct Going {
     segment: Segment,
-    file: SharedFile,
+    pieces: Pieces,
     at: u64,
-    end: u64,
     carried: u64,
+    /// A part of it cannot be read.
+    unreadable: bool,
 }
 
 /// A message with open deliveries, ready to be written.
@@ -120,10 +130,16 @@ struct Carrying {
 }
 
 impl Cleaner {
-    pub(crate) fn new(index: Arc<Index>, files: Files, segment_bytes: u64) -> Self {
+    pub(crate) fn new(
+        index: Arc<Index>,
+        files: Files,
+        quarantine: Quarantine,
+        segment_bytes: u64,
+    ) -> Self {
         Self {
             index,
             files,
+            quarantine,
             segment_bytes,
             slice: SLICE.min(segment_bytes / 2),
             going: None,
@@ -201,37 +217,33 @@ impl Cleaner {
             Some(_) | None => self.begin(oldest)?,
         };
         let (from, mut carrying, mut bytes) = (going.at, Vec::new(), 0);
-        while going.at < going.end && going.at - from < self.slice && bytes < self.slice {
+        while going.at - from < self.slice && bytes < self.slice {
             let Some((header, envelope)) = going.next()? else {
                 break;
             };
             let place = going.place(&header);
             going.at += header.len();
-            if let Some(carried) = self.carried(&going, place, &header, &envelope)? {
+            if let Some(carried) = self.carried(&mut going, place, &header, &envelope)? {
                 bytes += carried.record.len();
                 carrying.push(carried);
             }
         }
-        let (bodies, records): (Vec<_>, Vec<_>) = carrying
-            .into_iter()
-            .map(|carrying| (carrying.body, carrying.record))
-            .unzip();
-        if !records.is_empty() {
-            match log.append(&records, 1, wall_ms) {
-                Ok(written) => {
-                    for (body, written) in bodies.iter().zip(written) {
-                        going.carried += self.index.carried(body, written)?;
-                    }
-                }
-                Err(AppendError::Full) => return Ok(Turn::NothingToDo),
-                Err(error) => return Err(error.into()),
-            }
+        let is_through = going.at >= going.pieces.len();
+        if !self.append(log, &mut going, carrying, wall_ms)? {
+            return Ok(Turn::NothingToDo);
         }
-        self.cleaned.records += records.len() as u64;
-        self.cleaned.bytes += bytes;
-        if going.at < going.end {
+        if !is_through {
             self.going = Some(going);
             return Ok(Turn::Worked);
+        }
+        if going.unreadable {
+            let mut lost = self.lost(oldest)?;
+            while !lost.is_empty() {
+                let some = lost.drain(..lost.len().min(LOST_AT_ONCE)).collect();
+                if !self.append(log, &mut going, some, wall_ms)? {
+                    return Ok(Turn::NothingToDo);
+                }
+            }
         }
         let left = self.index.live_in(oldest).deliveries;
         if left > 0 {
@@ -243,28 +255,94 @@ impl Cleaner {
         Ok(Turn::Worked)
     }
 
+    /// Whether there was room.
+    fn append(
+        &mut self,
+        log: &mut Log,
+        going: &mut Going,
+        carrying: Vec<Carrying>,
+        wall_ms: u64,
+    ) -> Result<bool, CleanError> {
+        let (bodies, records): (Vec<_>, Vec<_>) = carrying
+            .into_iter()
+            .map(|carrying| (carrying.body, carrying.record))
+            .unzip();
+        if records.is_empty() {
+            return Ok(true);
+        }
+        match log.append(&records, 1, wall_ms) {
+            Ok(written) => {
+                for (body, written) in bodies.iter().zip(written) {
+                    going.carried += self.index.carried(body, written)?;
+                }
+            }
+            Err(AppendError::Full) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+        self.cleaned.records += records.len() as u64;
+        self.cleaned.bytes += records.iter().map(NewRecord::len).sum::<u64>();
+        Ok(true)
+    }
+
+    /// What lives in a segment and was not to be found there: a message for each record, without what only that said.
+    fn lost(&self, segment: u64) -> Result<Vec<Carrying>, CleanError> {
+        let mut lost: BTreeMap<u64, body::Carried> = BTreeMap::new();
+        for (delivery, position, entry) in self.index.living_in(segment)? {
+            tracing::error!(%delivery, segment, "the record of a delivery cannot be read: it is held, and shown");
+            let body = lost.entry(entry.offset).or_insert_with(|| body::Carried {
+                accepted: Some(body::Accepted {
+                    id: entry.id.to_vec(),
+                    arrived_ms: entry.arrived_ms,
+                    bytes: entry.bytes,
+                    file: entry.file.clone(),
+                    ..body::Accepted::default()
+                }),
+                sequence: position.sequence,
+                start: entry.start,
+                damaged: true,
+                ..body::Carried::default()
+            });
+            body.states.push(entry.state(position));
+            let open = entry.stored(&delivery.site);
+            let accepted = body.accepted.get_or_insert_default();
+            accepted.deliveries.push(open);
+        }
+        Ok(lost
+            .into_values()
+            .map(|body| Carrying::new(body, Bytes::new()))
+            .collect())
+    }
+
     fn begin(&self, oldest: u64) -> Result<Going, CleanError> {
         let (segment, file) = self
             .files
             .get(oldest)
             .ok_or_else(|| io::Error::other("a segment is missing"))?;
         Ok(Going {
-            end: file.len()?,
+            pieces: Pieces::new(file)?,
             segment,
-            file,
             at: segment::HEADER,
             carried: 0,
+            unreadable: false,
         })
     }
 
     fn remove(&mut self, log: &mut Log, oldest: u64) -> Result<(), CleanError> {
-        let carried = self.going.take().map_or(0, |going| going.carried);
-        log.remove(oldest)?;
+        let going = self.going.take().filter(|it| it.segment.number == oldest);
+        let segment = self.files.get(oldest).map(|(segment, _)| segment);
+        let unreadable = going.as_ref().is_some_and(|going| going.unreadable)
+            || segment.is_some_and(|segment| self.quarantine.is_noted(&segment));
+        let carried = going.map_or(0, |going| going.carried);
+        match unreadable {
+            true => log.set_aside(oldest, self.quarantine.dir())?,
+            false => log.remove(oldest)?,
+        }
         self.cleaned.segments += 1;
         let (segments, bytes) = self.files.size();
         tracing::info!(
             segment = oldest,
             carried,
+            unreadable,
             segments,
             bytes,
             live = self.index.live().bytes,
@@ -276,7 +354,7 @@ impl Cleaner {
     /// What is open of the message that a record holds. None: nothing, or a later record holds it.
     fn carried(
         &self,
-        going: &Going,
+        going: &mut Going,
         place: Place,
         header: &Header,
         envelope: &[u8],
@@ -310,12 +388,7 @@ impl Cleaner {
         body.damaged =
             known == body::Content::Damaged || crc32c::crc32c(&content) != header.content_crc;
         body.accepted = Some(accepted);
-        let record = NewRecord {
-            kind: Kind::Carried,
-            envelope: body.encode_to_vec(),
-            content,
-        };
-        Ok(Some(Carrying { body, record }))
+        Ok(Some(Carrying::new(body, content)))
     }
 }
 
@@ -330,44 +403,43 @@ impl Going {
 
     /// The record at `at`, or the next good one behind it, with its envelope; None where there is none.
     fn next(&mut self) -> io::Result<Option<(Header, Vec<u8>)>> {
-        if let Some(found) = self.here()? {
-            return Ok(Some(found));
+        loop {
+            match stands(&mut self.pieces, &self.segment, self.at)? {
+                Stands::Record(header) => {
+                    let envelope = self.pieces.slice(envelope_of(self.at, &header))?;
+                    return Ok(Some((header, envelope.to_vec())));
+                }
+                // What is no record has been copied to `quarantine/` by the start that found it.
+                Stands::Gap(end, looked) => {
+                    self.unreadable |= !looked.holes.is_empty();
+                    self.at = end;
+                }
+                Stands::Nothing => {
+                    self.at = self.pieces.len();
+                    return Ok(None);
+                }
+            }
         }
-        // What is no record has been copied to `quarantine/` by the start that found it.
-        let len = usize::try_from(self.end - self.at).map_err(io::Error::other)?;
-        let mut rest = vec![0; len];
-        read_exact_at(&*self.file, &mut rest, self.at)?;
-        self.at = replay::next_record(&rest, &self.segment, self.at).unwrap_or(self.end);
-        self.here()
     }
 
-    fn here(&self) -> io::Result<Option<(Header, Vec<u8>)>> {
-        let mut bytes = vec![0; record::HEADER];
-        if self.file.read_at(&mut bytes, self.at)? < record::HEADER {
-            return Ok(None);
-        }
-        let Some(header) = record::unchecked(&bytes, &self.segment) else {
-            return Ok(None);
-        };
-        if self.at + header.len() > self.end {
-            return Ok(None);
-        }
-        bytes.resize(record::HEADER + header.envelope_len as usize, 0);
-        read_exact_at(
-            &*self.file,
-            &mut bytes[record::HEADER..],
-            self.at + record::HEADER as u64,
-        )?;
-        let good = record::decode(&bytes, &self.segment, self.at).is_some();
-        let envelope = bytes.split_off(record::HEADER);
-        Ok(good.then_some((header, envelope)))
-    }
-
-    fn content(&self, place: Place, header: &Header) -> io::Result<Bytes> {
-        let mut content = vec![0; header.content_len as usize];
-        let at = place.offset + place.len - content.len() as u64;
-        read_exact_at(&*self.file, &mut content, at)?;
+    /// Zeros where it cannot be read.
+    fn content(&mut self, place: Place, header: &Header) -> io::Result<Bytes> {
+        let range = content_of(place.offset, header);
+        self.unreadable |= self.pieces.whole(range.clone())?.is_none();
+        let mut content = self.pieces.slice(range)?.to_vec();
+        content.resize(header.content_len as usize, 0);
         Ok(Bytes::from(content))
+    }
+}
+
+impl Carrying {
+    fn new(body: body::Carried, content: Bytes) -> Self {
+        let record = NewRecord {
+            kind: Kind::Carried,
+            envelope: body.encode_to_vec(),
+            content,
+        };
+        Self { body, record }
     }
 }
 

@@ -16,7 +16,8 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::body;
-use super::disk::{SharedDisk, SharedFile};
+use super::disk::{self, SharedDisk, SharedFile};
+use super::record::Header;
 use crate::intake::accept::{AcceptError, Spool};
 
 /// Files that are remembered as checked; some KiB of names each thousand. Beyond it they are checked again.
@@ -58,12 +59,15 @@ pub(crate) struct Synced {
     pub(crate) bytes: u64,
 }
 
-/// A content file, read in order. Where it turns out not to be what its record says, the last piece is an error.
+/// Content that is read in order, from a file of its own or from the log. Where it turns out not to be what its record
+/// says, the last piece is an error.
 #[derive(Debug)]
 pub struct ContentFile {
-    contents: Contents,
     file: SharedFile,
-    name: String,
+    /// Where it has been found to be whole; None: it lies in the log.
+    checked: Option<(Contents, String)>,
+    /// Where it begins.
+    from: u64,
     at: u64,
     bytes: u64,
     crc: u32,
@@ -104,9 +108,9 @@ impl Contents {
             self.remember(accepted.file.clone());
         }
         Ok(ContentFile {
-            contents: self.clone(),
             file,
-            name: accepted.file.clone(),
+            checked: Some((self.clone(), accepted.file.clone())),
+            from: 0,
             at: 0,
             bytes: accepted.bytes,
             crc: accepted.file_crc,
@@ -219,6 +223,19 @@ impl Drop for Spooled {
 }
 
 impl ContentFile {
+    /// The content of a record that lies at `from`.
+    pub(crate) fn in_log(file: SharedFile, from: u64, header: &Header) -> Self {
+        Self {
+            file,
+            checked: None,
+            from,
+            at: 0,
+            bytes: header.content_len.into(),
+            crc: header.content_crc,
+            crc_so_far: 0,
+        }
+    }
+
     /// The next piece, of at most `most` bytes; empty at the end.
     ///
     /// # Errors
@@ -228,20 +245,27 @@ impl ContentFile {
         if left == 0 {
             return Ok(Bytes::new());
         }
-        let (file, at) = (Arc::clone(&self.file), self.at);
+        let (file, at) = (Arc::clone(&self.file), self.from + self.at);
         let reading = tokio::task::spawn_blocking(move || {
             let mut piece = vec![0; left.min(most)];
             super::disk::read_exact_at(&*file, &mut piece, at).map(|()| Bytes::from(piece))
         });
-        let piece = reading.await.map_err(io::Error::other)??;
+        let piece = reading.await.map_err(io::Error::other)?;
+        let piece = piece.inspect_err(|_| self.check_again())?;
         self.at += piece.len() as u64;
         self.crc_so_far = crc32c::crc32c_append(self.crc_so_far, &piece);
         if self.at == self.bytes && self.crc_so_far != self.crc {
-            // It is checked again before it is next handed out, and found damaged.
-            self.contents.checked().remove(&self.name);
+            self.check_again();
             return Err(io::ErrorKind::InvalidData.into());
         }
         Ok(piece)
+    }
+
+    /// Before it is next handed out; then it is found damaged.
+    fn check_again(&self) {
+        if let Some((contents, name)) = &self.checked {
+            contents.checked().remove(name);
+        }
     }
 }
 
@@ -250,7 +274,10 @@ fn checksum(file: &SharedFile) -> io::Result<(u64, u32)> {
     let mut buffer = vec![0; PIECE];
     let (mut bytes, mut crc) = (0, 0);
     loop {
-        let read = file.read_at(&mut buffer, bytes)?;
+        let read = match file.read_at(&mut buffer, bytes) {
+            Err(error) if disk::is_unreadable(&error) => file.read_at(&mut buffer, bytes)?,
+            read => read?,
+        };
         bytes += read as u64;
         crc = crc32c::crc32c_append(crc, &buffer[..read]);
         if read < PIECE {

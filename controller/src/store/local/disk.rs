@@ -19,6 +19,8 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 /// A disk, shared by all who use it.
 pub(crate) type SharedDisk = Arc<dyn Disk>;
 /// An open file, shared by its readers and its one writer.
@@ -87,10 +89,31 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
     )
 }
 
+/// Whether the disk has lost what lay there: a sector, or the file system's word about it. It may be read another day, but
+/// nothing is gained by waiting for that.
+pub(crate) fn is_unreadable(error: &io::Error) -> bool {
+    let lost = [
+        Errno::IO,
+        Errno::NODATA,
+        Errno::ILSEQ,
+        Errno::REMOTEIO,
+        Errno::UCLEAN,
+        Errno::BADMSG,
+    ];
+    let lost = lost.map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|it| lost.contains(&it))
+}
+
+/// What cannot be read is asked for once more.
+///
 /// # Errors
 /// The disk's; `UnexpectedEof` where the file ends before the buffer is full.
 pub(crate) fn read_exact_at(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-    match file.read_at(buffer, offset)? {
+    let read = match file.read_at(buffer, offset) {
+        Err(error) if is_unreadable(&error) => file.read_at(buffer, offset),
+        read => read,
+    };
+    match read? {
         read if read == buffer.len() => Ok(()),
         _ => Err(io::ErrorKind::UnexpectedEof.into()),
     }
@@ -109,14 +132,27 @@ pub(crate) fn read(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
 /// Makes a file of these bytes, durable with its name; one that is there already is replaced. A crash before it returns
 /// leaves what was there before, and perhaps a file `NAME.new` that the next call removes.
 pub(crate) fn write(disk: &dyn Disk, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    write_with(disk, dir, name, |file| file.write_all_at(bytes, 0))
+}
+
+/// The same of what `fill` writes into it.
+pub(crate) fn write_with(
+    disk: &dyn Disk,
+    dir: &Path,
+    name: &str,
+    fill: impl FnOnce(&dyn DiskFile) -> io::Result<()>,
+) -> io::Result<()> {
     let new = dir.join(format!("{name}.new"));
     match disk.unlink(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
     let file = disk.create(&new)?;
-    file.write_all_at(bytes, 0)?;
-    file.sync_all()?;
+    if let Err(error) = fill(&*file).and_then(|()| file.sync_all()) {
+        // It takes room that may be short; what cannot be removed is removed by the next call.
+        let _ = disk.unlink(&new);
+        return Err(error);
+    }
     disk.rename(&new, &dir.join(name))?;
     disk.sync_dir(dir)
 }

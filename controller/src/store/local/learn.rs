@@ -34,7 +34,7 @@ use super::index::shelf::Shelves;
 use super::index::{Index, Which};
 use super::log::Written;
 use super::record::Kind;
-use super::replay::{self, Found, Replayed};
+use super::replay::{self, Found, Replayed, Wanted};
 use super::segment::Segment;
 use super::start::Places;
 use crate::store::{Progress, Stage, StoreError};
@@ -287,6 +287,7 @@ impl Learner {
             &*self.places.disk,
             &self.old,
             &self.places.quarantine,
+            Wanted::Envelopes,
             |found, bytes| {
                 failed = self.apply(&found).err();
                 self.count(bytes, &mut said);
@@ -384,7 +385,7 @@ impl Learner {
             "the log is damaged; what could not be read is in quarantine/"
         );
         for name in &orphans {
-            let moved = self.contents.move_to(name, &self.places.quarantine);
+            let moved = self.contents.move_to(name, self.places.quarantine.dir());
             moved.map_err(StoreError::Disk)?;
         }
         Ok(())

@@ -1,7 +1,8 @@
 //! A delivery with its envelope and content, from where its newest record lies.
 //!
 //! # Invariants
-//! A record or a content that is not what it should be is never handed out: the delivery is held, and shown.
+//! - A record or a content that is not what it should be is never handed out: the delivery is held, and shown.
+//! - What the disk cannot read, asked twice, is damaged as well: it is not asked for again each minute for ever.
 
 use std::io::ErrorKind;
 
@@ -9,22 +10,31 @@ use dd_proto::envelope::Envelope;
 use dd_proto::id::DeliveryId;
 
 use super::body;
-use super::content::Contents;
+use super::content::{ContentFile, Contents};
+use super::disk;
 use super::index::Index;
 use super::index::entry::Entry;
 use super::log::Files;
 use crate::store::{Loaded, Position, StoreError, StoredContent};
 
+/// Where messages are read from.
+#[derive(Debug, Clone)]
+pub(super) struct Sources {
+    pub(super) files: Files,
+    pub(super) contents: Contents,
+    pub(super) start: u64,
+    /// Content of the log that is longer is not read with its record, but by whoever wants it.
+    pub(super) most: u64,
+}
+
 /// All that an assignment needs; None where the delivery is settled.
 pub(super) fn load(
     index: &Index,
-    files: &Files,
-    contents: &Contents,
-    start: u64,
+    sources: &Sources,
     delivery: &DeliveryId,
 ) -> Result<Option<Loaded>, StoreError> {
     where_it_lies(index, delivery, |position, entry| {
-        load_entry(files, contents, start, delivery, position, entry)
+        load_entry(sources, delivery, position, entry)
     })
 }
 
@@ -67,6 +77,10 @@ fn where_it_lies<T>(
 
 /// What is not there, or is something else, is lost for good; too many open files pass.
 fn unreadable(delivery: &DeliveryId, error: std::io::Error) -> StoreError {
+    if disk::is_unreadable(&error) {
+        tracing::error!(%error, %delivery, "the disk cannot read a delivery");
+        return StoreError::Damaged(delivery.clone());
+    }
     match error.kind() {
         ErrorKind::InvalidData | ErrorKind::NotFound | ErrorKind::UnexpectedEof => {
             StoreError::Damaged(delivery.clone())
@@ -76,29 +90,46 @@ fn unreadable(delivery: &DeliveryId, error: std::io::Error) -> StoreError {
 }
 
 fn load_entry(
-    files: &Files,
-    contents: &Contents,
-    start: u64,
+    sources: &Sources,
     delivery: &DeliveryId,
     position: Position,
     entry: &Entry,
 ) -> Result<Loaded, StoreError> {
     let damaged = || StoreError::Damaged(delivery.clone());
     let unreadable = |error| unreadable(delivery, error);
-    let (header, envelope, inline) = files.read(entry.place()).map_err(unreadable)?;
+    let Sources {
+        files, contents, ..
+    } = sources;
+    let place = entry.place();
+    let (header, envelope, inline) = match entry.bytes > sources.most {
+        true => {
+            let (header, envelope) = files.read_envelope(place).map_err(unreadable)?;
+            (header, envelope, None)
+        }
+        false => {
+            let (header, envelope, content) = files.read(place).map_err(unreadable)?;
+            (header, envelope, Some(content))
+        }
+    };
     let accepted = body::message_in(header.kind, &envelope).map_err(|_| damaged())?;
     let accepted = accepted.ok_or_else(damaged)?;
     if accepted.id != delivery.message.as_bytes() {
         return Err(damaged());
     }
-    let content = match accepted.file.is_empty() {
-        true => StoredContent::Inline(inline),
-        false => StoredContent::File(contents.open(&accepted).map_err(unreadable)?),
+    let content = match inline {
+        _ if !accepted.file.is_empty() => {
+            StoredContent::File(contents.open(&accepted).map_err(unreadable)?)
+        }
+        Some(inline) => StoredContent::Inline(inline),
+        None => {
+            let (file, at) = files.content_at(place, &header).map_err(unreadable)?;
+            StoredContent::File(ContentFile::in_log(file, at, &header))
+        }
     };
     let envelope = accepted.envelope.ok_or_else(damaged)?;
     Ok(Loaded {
         waiting: entry
-            .waiting(delivery.site.clone(), position, start)
+            .waiting(delivery.site.clone(), position, sources.start)
             .ok_or_else(damaged)?,
         envelope: Envelope::try_from(envelope).map_err(|_| damaged())?,
         content,

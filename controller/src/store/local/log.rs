@@ -17,10 +17,13 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 
-use super::disk::{self, SharedDisk, SharedFile, read_exact_at};
+use super::disk::{self, Disk, SharedDisk, SharedFile, read_exact_at};
 use super::record::{self, Commit, Header, Kind, NewHeader};
 use super::segment::{self, Segment};
 use super::spares::{Making, RESERVE, Spare, Spares};
+
+/// Bytes of a record that are read to find out how long its envelope is: most envelopes end in them.
+const FIRST: usize = 4 << 10;
 
 /// Where a record lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -288,15 +291,32 @@ impl Log {
     /// # Errors
     /// Final, as for an append.
     pub(crate) fn remove(&mut self, number: u64) -> Result<(), AppendError> {
+        self.take_away(number, |disk, path| disk.unlink(path))
+    }
+
+    /// The same, but its file is kept in another directory.
+    ///
+    /// # Errors
+    /// Final, as for an append.
+    pub(crate) fn set_aside(&mut self, number: u64, to: &Path) -> Result<(), AppendError> {
+        self.take_away(number, |disk, path| {
+            let name = path.file_name().unwrap_or_default();
+            disk.rename(path, &to.join(name))?;
+            disk.sync_dir(to)
+        })
+    }
+
+    fn take_away(
+        &mut self,
+        number: u64,
+        take: impl FnOnce(&dyn Disk, &Path) -> io::Result<()>,
+    ) -> Result<(), AppendError> {
         let Some((segment, _)) = self.files.get(number).filter(|_| number < self.tail.number)
         else {
             return Ok(());
         };
         let path = self.dir.join(segment.file_name());
-        let removed = self
-            .disk
-            .unlink(&path)
-            .and_then(|()| self.disk.sync_dir(&self.dir));
+        let removed = take(&*self.disk, &path).and_then(|()| self.disk.sync_dir(&self.dir));
         if let Err(error) = removed {
             self.failed = true;
             return Err(AppendError::Failed(error));
@@ -309,7 +329,13 @@ impl Log {
 
 /// The segments that can be read, shared by all readers, with the bytes that they take.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Files(Arc<RwLock<BTreeMap<u64, Readable>>>);
+pub(crate) struct Files(Arc<RwLock<All>>);
+
+#[derive(Debug, Default)]
+struct All {
+    segments: BTreeMap<u64, Readable>,
+    bytes: u64,
+}
 
 #[derive(Debug, Clone)]
 struct Readable {
@@ -319,11 +345,11 @@ struct Readable {
 }
 
 impl Files {
-    fn read_lock(&self) -> RwLockReadGuard<'_, BTreeMap<u64, Readable>> {
+    fn read_lock(&self) -> RwLockReadGuard<'_, All> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write_lock(&self) -> RwLockWriteGuard<'_, BTreeMap<u64, Readable>> {
+    fn write_lock(&self) -> RwLockWriteGuard<'_, All> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -333,29 +359,33 @@ impl Files {
             file,
             bytes,
         };
-        self.write_lock().insert(segment.number, readable);
+        let mut all = self.write_lock();
+        all.bytes += bytes;
+        let before = all.segments.insert(segment.number, readable);
+        all.bytes -= before.map_or(0, |it| it.bytes);
     }
 
     fn remove(&self, number: u64) {
-        self.write_lock().remove(&number);
+        let mut all = self.write_lock();
+        let before = all.segments.remove(&number);
+        all.bytes -= before.map_or(0, |it| it.bytes);
     }
 
     pub(crate) fn get(&self, number: u64) -> Option<(Segment, SharedFile)> {
         let locked = self.read_lock();
-        let readable = locked.get(&number)?;
+        let readable = locked.segments.get(&number)?;
         Some((readable.segment, Arc::clone(&readable.file)))
     }
 
     /// The number of the oldest segment.
     pub(crate) fn oldest(&self) -> Option<u64> {
-        self.read_lock().keys().next().copied()
+        self.read_lock().segments.keys().next().copied()
     }
 
     /// How many segments there are, and how many bytes they take.
     pub(crate) fn size(&self) -> (u64, u64) {
         let locked = self.read_lock();
-        let bytes = locked.values().map(|readable| readable.bytes).sum();
-        (locked.len() as u64, bytes)
+        (locked.segments.len() as u64, locked.bytes)
     }
 
     /// Header, envelope and content at a place, both checksums checked.
@@ -375,8 +405,38 @@ impl Files {
     /// # Errors
     /// The disk's; `InvalidData` where there is no valid header and envelope.
     pub(crate) fn read_envelope(&self, place: Place) -> io::Result<(Header, Bytes)> {
-        let (header, envelope, _) = self.read_unjudged(place)?;
-        Ok((header, envelope))
+        let (segment, file) = self.get(place.segment).ok_or_else(damaged)?;
+        let len = usize::try_from(place.len).map_err(|_| damaged())?;
+        let mut bytes = vec![0; len.min(FIRST)];
+        read_exact_at(&*file, &mut bytes, place.offset)?;
+        let header = record::unchecked(&bytes, &segment).ok_or_else(damaged)?;
+        let end = record::HEADER + header.envelope_len as usize;
+        if header.len() != place.len {
+            return Err(damaged());
+        }
+        if end > bytes.len() {
+            bytes.resize(end, 0);
+            let rest = place.offset + FIRST as u64;
+            read_exact_at(&*file, &mut bytes[FIRST..], rest)?;
+        }
+        bytes.truncate(end);
+        let bytes = Bytes::from(bytes);
+        record::decode(&bytes, &segment, place.offset).ok_or_else(damaged)?;
+        Ok((header, bytes.slice(record::HEADER..)))
+    }
+
+    /// Where the content of a record lies, which is not looked at.
+    ///
+    /// # Errors
+    /// `InvalidData` where the segment is gone.
+    pub(crate) fn content_at(
+        &self,
+        place: Place,
+        header: &Header,
+    ) -> io::Result<(SharedFile, u64)> {
+        let (_, file) = self.get(place.segment).ok_or_else(damaged)?;
+        let content = u64::from(header.content_len);
+        Ok((file, place.offset + place.len - content))
     }
 
     fn read_unjudged(&self, place: Place) -> io::Result<(Header, Bytes, Bytes)> {

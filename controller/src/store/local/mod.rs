@@ -24,6 +24,9 @@ mod learn;
 mod load;
 mod log;
 mod meter;
+mod pieces;
+mod quarantine;
+mod reaper;
 mod record;
 mod registry;
 mod replay;
@@ -50,12 +53,13 @@ mod replay_tests;
 mod sampled_damage_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unreadable_tests;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use dd_proto::envelope::Envelope;
 use dd_proto::id::{DeliveryId, MessageId};
 use dd_proto::name::SiteName;
 use jiff::Timestamp;
@@ -66,9 +70,9 @@ use tokio::task::JoinError;
 use crate::intake::accept::{AcceptError, Content, Submission};
 use crate::intake::policy::Space;
 use crate::store::{
-    Count, Head, HeadOf, ListPosition, Loaded, LoadedOf, LogFailed, Measures, Note, OpenError,
-    Owing, Progress, Record, Settings, Settlement, Stage, StartReport, StoreError, Waiting,
-    WithMail,
+    Count, EnvelopeOf, Head, HeadOf, ListPosition, Loaded, LoadedOf, LogFailed, Measures, Note,
+    OpenError, Owing, Progress, Record, Settings, Settlement, Stage, StartReport, StoreError,
+    Waiting, WithMail,
 };
 
 use ballast::{BALLAST_BYTES, Ballast};
@@ -81,9 +85,10 @@ use index::entry::millis;
 use index::on_sled::OnSled;
 use index::shelf::Shelves;
 use learn::{Known, Learner};
-use load::{envelope, load};
+use load::{Sources, envelope, load};
 use log::{AppendError, Files};
 use meter::Meter;
+use reaper::Reaper;
 use registry::Registry;
 use spares::{Level, Making};
 use start::{Places, Started};
@@ -92,6 +97,8 @@ use wall::{Times, WallClock};
 use wording::{accepted_of, content_of, noted_of, settled_of};
 use writer::{Request, Writer};
 
+/// Longer content is not read with the record where several are read: no assignment carries it.
+const READ_TOGETHER: u64 = 64 << 10;
 /// Requests that may wait for the writer; beyond them callers wait.
 const REQUESTS: usize = 4096;
 
@@ -180,10 +187,11 @@ impl Local {
     pub(crate) fn open_on(on: On, settings: &Settings) -> Result<(Self, StartReport), OpenError> {
         let (mut local, steps, report) = Self::assemble(on, settings)?;
         let Steps {
-            writer,
+            mut writer,
             learner,
             end_index,
         } = steps;
+        writer.reaper.begin();
         let places = &local.places;
         let threads = Threads {
             writer: spawn("log writer", places, move || writer.run())?,
@@ -232,13 +240,18 @@ impl Local {
         let (requests, receiver) = mpsc::channel(REQUESTS);
         let (meter, spares) = (Arc::new(Meter::default()), queue.spares().level());
         let writer = Writer {
-            cleaner: Cleaner::new(Arc::clone(&index), files.clone(), settings.segment_bytes),
+            cleaner: Cleaner::new(
+                Arc::clone(&index),
+                files.clone(),
+                places.quarantine.clone(),
+                settings.segment_bytes,
+            ),
             meter: Arc::clone(&meter),
             log: queue,
             index: Arc::clone(&index),
             requests: receiver,
             failed: failed.clone(),
-            contents: contents.clone(),
+            reaper: Reaper::here(contents.clone()),
             times: Arc::clone(&times),
             start,
             before: None,
@@ -289,7 +302,11 @@ impl Local {
                     let synced = spooled.sync();
                     (spooled, synced)
                 });
-                let (spooled, synced) = syncing.await.map_err(|_| AcceptError::LogFailed)?;
+                let synced = syncing.await.map_err(|ended| {
+                    self.ended(&ended);
+                    AcceptError::LogFailed
+                })?;
+                let (spooled, synced) = synced;
                 let synced = synced.map_err(|error| {
                     tracing::warn!(%error, "a content file cannot be synced");
                     AcceptError::Full
@@ -319,7 +336,10 @@ impl Local {
         self.blocking
             .run(move || contents.spool(start, random))
             .await
-            .map_err(|_| AcceptError::LogFailed)?
+            .map_err(|ended| {
+                self.ended(&ended);
+                AcceptError::LogFailed
+            })?
             .map_err(|error| {
                 tracing::warn!(%error, "no content file can be made");
                 AcceptError::Full
@@ -372,7 +392,7 @@ impl Local {
     }
 
     pub(crate) async fn load(&self, delivery: DeliveryId) -> Result<Option<Loaded>, StoreError> {
-        let loaded = self.load_all(vec![delivery]).await?;
+        let loaded = self.load_up_to(u64::MAX, vec![delivery]).await?;
         loaded.into_iter().next().map_or(Ok(None), |(_, it)| it)
     }
 
@@ -380,13 +400,25 @@ impl Local {
         &self,
         deliveries: Vec<DeliveryId>,
     ) -> Result<Vec<LoadedOf>, StoreError> {
-        let (files, contents, start) = (self.files.clone(), self.contents.clone(), self.start);
-        let load_one = move |index: &Index, delivery: DeliveryId| match load(
-            index, &files, &contents, start, &delivery,
-        ) {
-            Err(error @ (StoreError::Index(_) | StoreError::IndexFull)) => Err(error),
-            loaded => Ok((delivery, loaded)),
+        self.load_up_to(READ_TOGETHER, deliveries).await
+    }
+
+    async fn load_up_to(
+        &self,
+        most: u64,
+        deliveries: Vec<DeliveryId>,
+    ) -> Result<Vec<LoadedOf>, StoreError> {
+        let sources = Sources {
+            files: self.files.clone(),
+            contents: self.contents.clone(),
+            start: self.start,
+            most,
         };
+        let load_one =
+            move |index: &Index, delivery: DeliveryId| match load(index, &sources, &delivery) {
+                Err(error @ (StoreError::Index(_) | StoreError::IndexFull)) => Err(error),
+                loaded => Ok((delivery, loaded)),
+            };
         self.look(move |index| {
             let loaded = deliveries.into_iter().map(|it| load_one(index, it));
             loaded.collect()
@@ -394,13 +426,19 @@ impl Local {
         .await
     }
 
-    pub(crate) async fn envelope(
+    pub(crate) async fn envelopes(
         &self,
-        delivery: DeliveryId,
-    ) -> Result<Option<Envelope>, StoreError> {
+        deliveries: Vec<DeliveryId>,
+    ) -> Result<Vec<EnvelopeOf>, StoreError> {
         let files = self.files.clone();
-        self.look(move |index| envelope(index, &files, &delivery))
-            .await
+        self.look(move |index| {
+            let read = |delivery: &DeliveryId| match envelope(index, &files, delivery) {
+                Err(error @ (StoreError::Index(_) | StoreError::IndexFull)) => Err(error),
+                read => Ok(read),
+            };
+            deliveries.iter().map(read).collect()
+        })
+        .await
     }
 
     pub(crate) async fn find(&self, id: MessageId) -> Result<Vec<Waiting>, StoreError> {
@@ -436,7 +474,7 @@ impl Local {
     ) -> Result<T, StoreError> {
         let index = Arc::clone(&self.index);
         let looked = self.blocking.run(move || look(&index)).await;
-        let result = looked.map_err(|_| StoreError::Closed)?;
+        let result = looked.map_err(|ended| self.ended(&ended))?;
         if let Err(error @ (StoreError::Index(_) | StoreError::IndexFull)) = &result {
             tracing::error!(%error, "the index failed; the next start rebuilds it");
             self.failed.send_replace(true);
@@ -534,6 +572,14 @@ impl Local {
             .await
     }
 
+    /// Work that panicked leaves whoever waits for it without an answer for ever: the process ends, as for a task.
+    fn ended(&self, ended: &JoinError) -> StoreError {
+        if ended.is_panic() && !self.failed.send_replace(true) {
+            tracing::error!(error = %ended, "a look into the store panicked; the process ends");
+        }
+        StoreError::Closed
+    }
+
     /// Changes the registry where blocking is allowed.
     async fn change<T: Send + 'static>(
         &self,
@@ -541,7 +587,11 @@ impl Local {
     ) -> Result<T, LogFailed> {
         let registry = Arc::clone(&self.registry);
         let changed = self.blocking.run(move || change(&registry)).await;
-        changed.map_err(|_| LogFailed)?.map_err(|error| {
+        let changed = changed.map_err(|ended| {
+            self.ended(&ended);
+            LogFailed
+        })?;
+        changed.map_err(|error| {
             tracing::error!(%error, "the registry's log cannot be written");
             if matches!(error, AppendError::Failed(_)) {
                 self.failed.send_replace(true);

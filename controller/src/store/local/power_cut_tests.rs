@@ -180,3 +180,50 @@ async fn a_full_disk_refuses_mail_and_drains() {
     let again = open(&disk.power_cut(rng), &dir).unwrap();
     assert_eq!(again.total(), Count::default());
 }
+
+/// What a block of a file holds at most of records that take [`SEGMENT`] bytes together.
+const IN_A_BLOCK: usize = 16;
+
+/// Power cuts, and after each of them a block that cannot be read any more: no start fails, and nothing is lost or back
+/// but what lay there.
+#[tokio::test]
+async fn a_power_cut_and_a_block_that_cannot_be_read_cost_what_lay_there() {
+    for seed in 0..20 {
+        let rng = &mut StdRng::seed_from_u64(seed);
+        let dir = TempDir::new().unwrap();
+        let (mut disk, mut told, mut ids) = (MemoryDisk::default(), Told::default(), 0..u8::MAX);
+        let mut most = 0;
+        for _ in 0..4 {
+            disk.at(rng.random_range(40..400), Fault::Cut);
+            if let Some(store) = open(&disk, &dir) {
+                work(&store, rng, &mut ids, &mut told).await;
+            }
+            disk = disk.power_cut(rng);
+            let files = disk.files();
+            let file = &files[rng.random_range(0..files.len())];
+            let len = disk.len_of(file);
+            if len > 0 {
+                let at = rng.random_range(0..len);
+                disk.unreadable(file, at..at + 1);
+                most += IN_A_BLOCK;
+            }
+        }
+        let store = open(&disk, &dir).unwrap_or_else(|| panic!("seed {seed}: it does not open"));
+        let there: BTreeSet<_> = waiting(&store, "a").await.into_iter().collect();
+        let mut lost = 0;
+        for n in told.accepted.difference(&told.settling) {
+            let loaded = store.load(&to(*n, "a")).await;
+            match loaded {
+                Ok(Some(_)) => {}
+                Ok(None) | Err(StoreError::Damaged(_)) => lost += 1,
+                Err(error) => panic!("seed {seed}: {error}"),
+            }
+        }
+        let back = told
+            .settled
+            .iter()
+            .filter(|n| there.contains(&id(**n)))
+            .count();
+        assert!(lost + back <= most, "seed {seed}: {lost} lost, {back} back");
+    }
+}

@@ -4,25 +4,29 @@
 //! Only the last commit of a log can be torn by a crash, for each is synced before the next one is written. There both
 //! checksums are looked at, and the log ends before its first bad record. A bad record of an earlier commit is damage:
 //! it costs only itself. Sequences have no holes, so records that are gone without a trace (a file cut short, a block of
-//! zeros, a segment that is missing) are damage too.
+//! zeros, a segment that is missing) are damage too. What the disk cannot read is damage wherever it lies, and never
+//! cut: nobody knows what it was.
 //!
 //! A segment with a successor has its end settled: it was synced before its log went on, or cut by an earlier start
 //! before that made its own segment. So only the very last segment is ever cut, even where that one is empty: that is
-//! [`cut_end`], quick whatever the length of the log. [`read`] comes later, and takes as long as it takes.
+//! [`cut_end`], quick whatever the length of the log. [`read`] comes later, and takes as long as it takes; it reads
+//! headers and envelopes, and steps over the content of what is large.
 //!
 //! # Not here
-//! What a record means: whoever calls these.
+//! What a record means: whoever calls these. What is copied aside, and where: [`super::quarantine`].
 
 use std::io;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::body;
-use super::disk::{self, Disk};
+use bytes::Bytes;
+
+use super::disk::Disk;
 use super::log::Place;
+use super::pieces::{Looked, Pieces, content_of, envelope_of};
+use super::quarantine::Quarantine;
 use super::record::{self, Header};
 use super::segment::{self, Segment};
-use super::torn::torn_at;
+use super::torn::{Torn, torn_at};
 
 /// A valid record of an earlier start.
 #[derive(Debug)]
@@ -32,14 +36,24 @@ pub(crate) struct Found<'a> {
     /// The start that wrote it.
     pub(crate) start: u64,
     pub(crate) envelope: &'a [u8],
-    pub(crate) content: &'a [u8],
+    /// None: nobody asked for it, or it is not what was written.
+    pub(crate) content: Option<Bytes>,
     pub(crate) after: Before,
+}
+
+/// Whether the content of records is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Envelopes,
+    Contents,
 }
 
 /// What stands before a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Before {
     Whole,
+    /// Bytes that cannot be read: damage, if a record is missing.
+    Unread,
     /// Bytes that are no record, of a commit that was once whole.
     Damage,
 }
@@ -55,6 +69,8 @@ pub(crate) struct Replayed {
     pub(crate) ends_damaged: bool,
     /// The highest sequence seen.
     last_sequence: u64,
+    /// The sequence of the next record; 0 where nobody knows it.
+    next_sequence: u64,
 }
 
 /// Where a log ends, once its torn commit is cut off.
@@ -70,20 +86,46 @@ pub(crate) struct End {
     pub(crate) torn_bytes: u64,
 }
 
-/// One segment, taken apart.
-#[derive(Debug, Default)]
-pub(super) struct Parsed {
-    pub(super) records: Vec<(u64, Header)>,
-    /// Bytes that are no record and not only zeros.
-    gaps: Vec<Range<u64>>,
+/// What stands at an offset where a record may begin.
+#[derive(Debug)]
+pub(super) enum Stands {
+    Record(Header),
+    /// Up to there no record, but not only zeros.
+    Gap(u64, Looked),
+    /// Nothing, and nothing behind it.
+    Nothing,
 }
 
-impl Parsed {
+/// The end of one segment: its newest commit, and where what is in it ends.
+#[derive(Debug, Default)]
+pub(super) struct Tail {
+    /// The records of the newest commit, in order.
+    pub(super) records: Vec<(u64, Header)>,
     /// Behind it there are only zeros.
-    fn end(&self) -> u64 {
-        let record = self.records.last().map(|(at, header)| at + header.len());
-        let gap = self.gaps.last().map(|gap| gap.end);
-        record.max(gap).unwrap_or(segment::HEADER)
+    pub(super) end: u64,
+}
+
+impl Tail {
+    fn of(pieces: &mut Pieces, segment: &Segment, to: u64) -> io::Result<Self> {
+        let mut tail = Self {
+            records: Vec::new(),
+            end: segment::HEADER,
+        };
+        while tail.end < to {
+            match stands(pieces, segment, tail.end)? {
+                Stands::Record(header) => {
+                    let before = tail.records.last();
+                    if before.is_some_and(|(_, it)| it.commit.first != header.commit.first) {
+                        tail.records.clear();
+                    }
+                    tail.records.push((tail.end, header));
+                    tail.end += header.len();
+                }
+                Stands::Gap(end, _) => tail.end = end,
+                Stands::Nothing => break,
+            }
+        }
+        Ok(tail)
     }
 }
 
@@ -98,39 +140,40 @@ impl Parsed {
 pub(crate) fn cut_end(
     disk: &dyn Disk,
     old: &[(Segment, PathBuf)],
-    quarantine: &Path,
+    quarantine: &Quarantine,
     whole: impl Fn(&Found<'_>) -> bool,
 ) -> io::Result<End> {
     let mut end = End::default();
     for (named, path) in old.iter().rev() {
-        let bytes = disk::read(disk, path)?;
-        let segment = header_of(named, &bytes);
-        let mut parsed = parse(&bytes, &segment);
+        let file = disk.open(path)?;
+        let mut pieces = Pieces::new(file.clone())?;
+        let segment = header_of(named, &mut pieces)?;
+        let mut tail = Tail::of(&mut pieces, &segment, u64::MAX)?;
         if end.segment == 0 {
-            let keep = match torn_at(&parsed, &bytes, &segment, &whole) {
-                Some(torn) => {
-                    let used = bytes.iter().rposition(|byte| *byte != 0);
-                    let behind = &bytes[index_of(torn)..];
-                    set_aside(disk, quarantine, &segment, torn, behind)?;
-                    end.torn_bytes = used.map_or(0, |at| at as u64 + 1).saturating_sub(torn);
+            let keep = match torn_at(&tail, &mut pieces, &segment, &whole)? {
+                Torn::At(torn) => {
+                    let behind = torn..pieces.len();
+                    let looked = quarantine.set_aside(&mut pieces, &segment, behind)?;
+                    let used = looked.written_to.unwrap_or(torn);
+                    end.torn_bytes = used.saturating_sub(torn);
+                    tail = Tail::of(&mut pieces, &segment, torn)?;
                     torn
                 }
-                None => parsed.end(),
+                Torn::Not => tail.end,
+                Torn::Unknown => pieces.len(),
             };
             // Space that was made ahead goes back too.
-            if keep < bytes.len() as u64 {
-                let file = disk.open(path)?;
+            if keep < pieces.len() {
                 file.set_len(keep)?;
                 file.sync_all()?;
             }
-            parsed.records.retain(|(offset, _)| *offset < keep);
-            let last = parsed.records.last();
+            let last = tail.records.last();
             end.segment = segment.number;
             end.offset = last.map_or(segment::HEADER, |(at, header)| at + header.len());
         }
         let before = segment.first_sequence.saturating_sub(1);
         end.last_sequence = end.last_sequence.max(before);
-        if let Some((_, header)) = parsed.records.last() {
+        if let Some((_, header)) = tail.records.last() {
             end.last_sequence = end.last_sequence.max(header.sequence);
             end.newest_ms = header.wall_ms;
             break;
@@ -143,67 +186,91 @@ pub(crate) fn cut_end(
 /// says whether to go on.
 ///
 /// # Errors
-/// The disk's.
+/// The disk's, but for what cannot be read.
 pub(crate) fn read(
     disk: &dyn Disk,
     old: &[(Segment, PathBuf)],
-    quarantine: &Path,
+    quarantine: &Quarantine,
+    wanted: Wanted,
     mut each: impl FnMut(Found<'_>, u64) -> bool,
 ) -> io::Result<Replayed> {
     let mut after = Before::Whole;
     let mut replayed = Replayed::default();
     let mut bytes_before = 0;
     for (named, path) in old {
-        let bytes = disk::read(disk, path)?;
-        let segment = header_of(named, &bytes);
-        if replayed.skips_to(segment.first_sequence) && after == Before::Whole {
-            replayed.damaged += 1;
-            after = Before::Damage;
+        let mut pieces = Pieces::new(disk.open(path)?)?;
+        let segment = header_of(named, &mut pieces)?;
+        if segment.first_sequence > 0 {
+            after = replayed.comes_to(segment.first_sequence, after);
+            replayed.is_at(segment.first_sequence.saturating_sub(1));
         }
-        replayed.last_sequence = replayed
-            .last_sequence
-            .max(segment.first_sequence.saturating_sub(1));
-        let parsed = parse(&bytes, &segment);
-        for gap in &parsed.gaps {
-            let (from, to) = (index_of(gap.start), index_of(gap.end));
-            set_aside(disk, quarantine, &segment, gap.start, &bytes[from..to])?;
-            replayed.damaged += 1;
-        }
-        for (offset, header) in &parsed.records {
-            if parsed.gaps.iter().any(|gap| gap.end == *offset) {
-                after = Before::Damage;
-            } else if after == Before::Whole && replayed.skips_to(header.sequence) {
-                replayed.damaged += 1;
-                after = Before::Damage;
+        let mut at = segment::HEADER;
+        loop {
+            match stands(&mut pieces, &segment, at)? {
+                Stands::Nothing => break,
+                Stands::Gap(end, looked) => {
+                    quarantine.set_aside(&mut pieces, &segment, at..end)?;
+                    after = match looked.written_to {
+                        Some(_) => {
+                            replayed.damaged += 1;
+                            Before::Damage
+                        }
+                        None if after == Before::Damage => Before::Damage,
+                        None => Before::Unread,
+                    };
+                    at = end;
+                }
+                Stands::Record(header) => {
+                    after = replayed.comes_to(header.sequence, after);
+                    let found = found(&mut pieces, &segment, at, header, after, wanted)?;
+                    if after == Before::Damage {
+                        replayed.last_damage = Some(found.place);
+                    }
+                    after = Before::Whole;
+                    replayed.records += 1;
+                    replayed.is_at(header.sequence);
+                    if !each(found, bytes_before + at) {
+                        return Ok(replayed);
+                    }
+                    at += header.len();
+                }
             }
-            let found = found(&bytes, &segment, *offset, *header, after);
-            if after == Before::Damage {
-                replayed.last_damage = Some(found.place);
-            }
-            after = Before::Whole;
-            replayed.records += 1;
-            replayed.last_sequence = replayed.last_sequence.max(header.sequence);
-            if !each(found, bytes_before + offset) {
-                return Ok(replayed);
-            }
         }
-        let end = parsed.end();
-        bytes_before += bytes.len() as u64;
-        if parsed.gaps.last().is_some_and(|gap| gap.end == end) {
-            after = Before::Damage;
-        }
+        bytes_before += pieces.len();
         if after == Before::Damage {
             replayed.last_damage = Some(behind(&segment));
         }
+    }
+    if after == Before::Unread {
+        replayed.damaged += 1;
+        after = Before::Damage;
+        replayed.last_damage = old.last().map(|(segment, _)| behind(segment));
     }
     replayed.ends_damaged = after == Before::Damage;
     Ok(replayed)
 }
 
 impl Replayed {
-    /// Whether records are missing in front of the one with this sequence. What comes first has nothing in front.
-    fn skips_to(&self, sequence: u64) -> bool {
-        self.last_sequence != 0 && sequence > self.last_sequence + 1
+    /// What is before the record with this sequence, by what stands there and by what is missing.
+    fn comes_to(&mut self, sequence: u64, after: Before) -> Before {
+        // What comes first has nothing in front.
+        let is_missing = self.last_sequence != 0 && sequence > self.last_sequence + 1;
+        let is_next = self.next_sequence != 0 && sequence <= self.next_sequence;
+        match after {
+            Before::Damage => Before::Damage,
+            // Where nothing is missing nothing was there.
+            Before::Unread if is_next => Before::Whole,
+            Before::Whole if !is_missing => Before::Whole,
+            Before::Whole | Before::Unread => {
+                self.damaged += 1;
+                Before::Damage
+            }
+        }
+    }
+
+    fn is_at(&mut self, sequence: u64) {
+        self.last_sequence = self.last_sequence.max(sequence);
+        self.next_sequence = self.next_sequence.max(sequence + 1);
     }
 }
 
@@ -216,99 +283,61 @@ fn behind(segment: &Segment) -> Place {
     }
 }
 
-/// Offsets lie inside a segment that is in memory.
-pub(super) fn index_of(offset: u64) -> usize {
-    usize::try_from(offset).unwrap_or(usize::MAX)
-}
-
 /// The header's word where it is whole, else the name's.
-fn header_of(named: &Segment, bytes: &[u8]) -> Segment {
-    bytes
-        .first_chunk()
-        .and_then(Segment::decode)
-        .unwrap_or(*named)
+pub(super) fn header_of(named: &Segment, pieces: &mut Pieces) -> io::Result<Segment> {
+    let header = pieces.whole(0..segment::HEADER)?;
+    let header = header.and_then(|bytes| Segment::decode(bytes.first_chunk()?));
+    Ok(header.unwrap_or(*named))
 }
 
 pub(super) fn found<'a>(
-    bytes: &'a [u8],
+    pieces: &'a mut Pieces,
     segment: &Segment,
-    offset: u64,
+    at: u64,
     header: Header,
     after: Before,
-) -> Found<'a> {
-    let envelope_at = index_of(offset) + record::HEADER;
-    let content_at = envelope_at + header.envelope_len as usize;
-    let end = content_at + header.content_len as usize;
-    Found {
+    wanted: Wanted,
+) -> io::Result<Found<'a>> {
+    let content = match wanted {
+        Wanted::Envelopes => None,
+        Wanted::Contents => pieces
+            .whole(content_of(at, &header))?
+            .filter(|content| crc32c::crc32c(content) == header.content_crc)
+            .map(Bytes::copy_from_slice),
+    };
+    Ok(Found {
         header,
         place: Place {
             segment: segment.number,
-            offset,
+            offset: at,
             len: header.len(),
         },
         start: segment.start,
-        envelope: &bytes[envelope_at..content_at],
-        content: &bytes[content_at..end],
+        envelope: pieces.slice(envelope_of(at, &header))?,
+        content,
         after,
+    })
+}
+
+pub(super) fn stands(pieces: &mut Pieces, segment: &Segment, at: u64) -> io::Result<Stands> {
+    if at >= pieces.len() {
+        return Ok(Stands::Nothing);
     }
-}
-
-/// The offset of the next good record in `rest`, which begins at `from`.
-pub(super) fn next_record(rest: &[u8], segment: &Segment, from: u64) -> Option<u64> {
-    let marker = segment.marker.to_le_bytes();
-    (0..rest.len())
-        .map(|at| (at, from + at as u64))
-        .find_map(|(at, offset)| {
-            let here = &rest[at..];
-            let good = here.starts_with(&marker) && record::decode(here, segment, offset).is_some();
-            good.then_some(offset)
-        })
-}
-
-fn parse(bytes: &[u8], segment: &Segment) -> Parsed {
-    let mut parsed = Parsed::default();
-    let mut at = index_of(segment::HEADER);
-    while at < bytes.len() {
-        if let Some(header) = whole_record(bytes, segment, at) {
-            parsed.records.push((at as u64, header));
-            at += index_of(header.len());
-            continue;
-        }
-        if bytes[at..].iter().all(|byte| *byte == 0) {
-            break;
-        }
-        let next = (at + 1..bytes.len()).find(|next| {
-            bytes[*next..].starts_with(&segment.marker.to_le_bytes())
-                && whole_record(bytes, segment, *next).is_some()
-        });
-        let end = next.unwrap_or(bytes.len());
-        parsed.gaps.push(at as u64..end as u64);
-        at = end;
+    if let Some(header) = pieces.record(segment, at)? {
+        return Ok(Stands::Record(header));
     }
-    parsed
-}
-
-fn whole_record(bytes: &[u8], segment: &Segment, at: usize) -> Option<Header> {
-    let (header, envelope) = record::decode(&bytes[at..], segment, at as u64)?;
-    let ends_inside = at as u64 + header.len() <= bytes.len() as u64;
-    // What nobody can read is damage, whatever its checksum says, and must not stop every start.
-    (ends_inside && body::parses(header.kind, envelope)).then_some(header)
-}
-
-/// Copies bytes that are no record, and not only zeros, to where an operator can look at them.
-fn set_aside(
-    disk: &dyn Disk,
-    quarantine: &Path,
-    segment: &Segment,
-    offset: u64,
-    bytes: &[u8],
-) -> io::Result<()> {
-    if bytes.iter().all(|byte| *byte == 0) {
-        return Ok(());
+    let behind = pieces.look(at..pieces.len(), |_, _| Ok(()))?;
+    // Records stand behind each other: where there is no header, there is nothing behind it either.
+    let header = at..at + record::HEADER as u64;
+    let is_read = behind
+        .holes
+        .first()
+        .is_none_or(|hole| hole.start >= header.end);
+    if behind.written_to.is_none() && is_read {
+        return Ok(Stands::Nothing);
     }
-    let name = format!(
-        "{:016x}-{:016x}-{offset:016x}",
-        segment.log_id, segment.number
-    );
-    disk::write(disk, quarantine, &name, bytes)
+    Ok(match pieces.next_record(segment, at + 1)? {
+        None => Stands::Gap(pieces.len(), behind),
+        Some(next) => Stands::Gap(next, pieces.look(at..next, |_, _| Ok(()))?),
+    })
 }

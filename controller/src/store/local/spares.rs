@@ -18,14 +18,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::disk::{SharedDisk, SharedFile};
+use super::disk::{self, SharedDisk, SharedFile};
 
 /// Spares that are not for new mail.
 pub(crate) const RESERVE: usize = 2;
 /// Zeros are written and synced in pieces, so that no commit waits long behind them.
 const PIECE: usize = 1 << 20;
-/// How long after a full disk the next one is tried, unless a segment is removed before.
+/// How often a full disk is looked at, unless a segment is removed before.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
+/// Where there seems to be room and is none (a quota), each try writes until it fails: they become as rare as this.
+const RAREST: Duration = Duration::from_secs(60);
 
 /// When spares are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +70,8 @@ struct State {
     ready: Vec<Spare>,
     /// The last one could not be made.
     short: bool,
+    /// For want of room.
+    full: bool,
     /// Something was removed since.
     again: bool,
     stopped: bool,
@@ -181,6 +185,11 @@ impl Spares {
         self.shared.lock().short
     }
 
+    /// Whether that was for want of room.
+    pub(crate) fn is_full(&self) -> bool {
+        self.shared.lock().full
+    }
+
     pub(crate) fn level(&self) -> Level {
         Level(Arc::clone(&self.shared))
     }
@@ -240,6 +249,7 @@ impl Shared {
             let made = self.make(self.segment_bytes);
             let mut state = self.lock();
             state.short = made.is_err();
+            state.full = made.as_ref().is_err_and(disk::is_full);
             match made {
                 Ok(spare) => state.ready.push(spare),
                 Err(_) => break,
@@ -248,7 +258,15 @@ impl Shared {
         self.lock().ready.len()
     }
 
+    /// Whether another one fits, as far as the file system says. Without it none is tried: it would fill what is left
+    /// with zeros, sync by sync, only to give it back.
+    fn has_room(&self) -> bool {
+        let room = self.disk.room(&self.dir);
+        room.map_or(true, |room| room.free >= self.segment_bytes)
+    }
+
     fn make_until_stopped(&self) {
+        let mut pause = TRY_AGAIN;
         loop {
             let waits = |state: &mut State| !state.stopped && state.ready.len() >= self.wanted;
             let state = self.changed.wait_while(self.lock(), waits);
@@ -257,12 +275,17 @@ impl Shared {
                 return;
             }
             drop(state);
-            let made = self.make(self.segment_bytes);
+            let has_room = self.has_room();
+            let made = match has_room {
+                true => self.make(self.segment_bytes),
+                false => Err(io::ErrorKind::StorageFull.into()),
+            };
             let mut state = self.lock();
             match made {
                 Ok(spare) => {
+                    pause = TRY_AGAIN;
                     state.ready.push(spare);
-                    state.short = false;
+                    (state.short, state.full) = (false, false);
                     self.changed.notify_all();
                 }
                 Err(_) if state.stopped => return,
@@ -271,11 +294,16 @@ impl Shared {
                         tracing::warn!(%error, "no segment can be made ahead: no new mail until there is room");
                     }
                     state.short = true;
+                    state.full = disk::is_full(&error);
                     state.again = false;
                     self.changed.notify_all();
                     let waits = |state: &mut State| !state.stopped && !state.again;
-                    let waited = self.changed.wait_timeout_while(state, TRY_AGAIN, waits);
+                    let waited = self.changed.wait_timeout_while(state, pause, waits);
                     drop(waited.unwrap_or_else(PoisonError::into_inner));
+                    pause = match has_room {
+                        true => RAREST.min(2 * pause),
+                        false => TRY_AGAIN,
+                    };
                 }
             }
         }
@@ -313,5 +341,40 @@ impl Shared {
         }
         file.sync_all()?;
         Ok(file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::disk::Disk as _;
+    use super::super::disk::memory::MemoryDisk;
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_looked_at_and_not_written_to() {
+        let disk = MemoryDisk::default();
+        let file = disk.create(Path::new("/state/mail")).unwrap();
+        file.write_all_at(&[1; 4096], 0).unwrap();
+        disk.set_capacity(disk.used() + (64 << 10) - 1);
+        let before = disk.operations();
+        let shared: SharedDisk = Arc::new(disk.clone());
+        let dir = Path::new("/state/queue");
+        let mut spares = Spares::open(&shared, dir, 64 << 10, 1, Making::Ahead).unwrap();
+        spares.make_ahead().unwrap();
+        for _ in 0..5 {
+            // Waits until the thread has said that there is none.
+            assert!(!spares.has(1));
+            assert!(spares.is_short());
+            spares.try_again();
+            while spares.shared.lock().again {
+                std::thread::yield_now();
+            }
+        }
+        assert_eq!(disk.operations(), before);
+        disk.set_capacity(1 << 30);
+        spares.try_again();
+        while spares.ready() < RESERVE + 1 {
+            std::thread::yield_now();
+        }
     }
 }

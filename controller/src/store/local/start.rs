@@ -25,9 +25,10 @@ use super::index::Own;
 use super::index::entry::time;
 use super::learn::CleanStop;
 use super::log::{Files, Log, Segments};
+use super::quarantine::Quarantine;
 use super::record::Kind;
 use super::registry::{Registry, Replaying};
-use super::replay::{self, End, Found};
+use super::replay::{self, End, Found, Wanted};
 use super::segment::{self, Segment};
 use super::spares::Making;
 use crate::store::{OpenError, RebuildIndex, Settings, StartReport};
@@ -48,7 +49,7 @@ pub(crate) struct Places {
     pub(crate) queue: PathBuf,
     pub(crate) registry: PathBuf,
     pub(crate) content: PathBuf,
-    pub(crate) quarantine: PathBuf,
+    pub(crate) quarantine: Quarantine,
 }
 
 /// Where a log ends: segment, offset, next sequence.
@@ -56,13 +57,14 @@ pub(crate) type LogEnd = (u64, u64, u64);
 
 impl Places {
     fn new(disk: SharedDisk, root: &Path) -> Self {
+        let quarantine = root.join("quarantine");
         Self {
+            quarantine: Quarantine::new(disk.clone(), root, &quarantine),
             disk,
             root: root.to_owned(),
             queue: root.join("queue"),
             registry: root.join("registry"),
             content: root.join("content"),
-            quarantine: root.join("quarantine"),
         }
     }
 
@@ -89,6 +91,10 @@ impl Places {
         let marker = match disk::read(&*self.disk, &path) {
             Ok(marker) => marker,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if disk::is_unreadable(&error) => {
+                tracing::warn!(%error, "the marker of the clean stop cannot be read: the index is rebuilt");
+                Vec::new()
+            }
             Err(error) => return Err(error),
         };
         self.disk.unlink(&path)?;
@@ -210,10 +216,12 @@ fn registry(
     tail: Segment,
 ) -> Result<Registry, OpenError> {
     let mut replaying = Replaying::default();
-    let was = replay::read(&*places.disk, old, &places.quarantine, |found, _| {
+    let each = |found: Found<'_>, _| {
         replaying.apply(&found);
         true
-    });
+    };
+    let wanted = Wanted::Contents;
+    let was = replay::read(&*places.disk, old, &places.quarantine, wanted, each);
     replaying.ends(&was.map_err(at(&places.registry))?);
     let files = Files::default();
     let segments = Segments {
@@ -265,7 +273,7 @@ fn make_dirs(places: &Places) -> io::Result<()> {
         &places.queue,
         &places.registry,
         &places.content,
-        &places.quarantine,
+        places.quarantine.dir(),
     ];
     for dir in dirs {
         places.disk.make_dir(dir)?;
@@ -323,7 +331,11 @@ fn content_is_whole(contents: &Contents, found: &Found<'_>) -> bool {
     if accepted.file.is_empty() {
         return true;
     }
-    contents.open(&accepted).is_ok()
+    match contents.open(&accepted) {
+        // It was there; that it cannot be read shows when it is wanted.
+        Err(error) => disk::is_unreadable(&error),
+        Ok(_) => true,
+    }
 }
 
 #[cfg(test)]

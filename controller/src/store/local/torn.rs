@@ -5,72 +5,97 @@
 //! Only the last commit that was begun can be torn. Every record says where all of its commit lies, so one that can be
 //! read is enough to tell; where none can, the unproved header of its first one is still asked whether something stands
 //! behind it. Only where that is unreadable too does damage look like a torn commit.
+//!
+//! Where the disk cannot read a part of what would tell, nobody knows, and nothing is cut: that would lose for good what
+//! another disk, or another day, can read.
 
+use std::io;
+
+use super::pieces::Pieces;
 use super::record;
-use super::replay::{Found, Parsed, found, index_of};
+use super::replay::{Before, Found, Tail, Wanted, found};
 use super::segment::{self, Segment};
 
-/// The offset of the first bad record of the last commit; None where it is whole.
+/// Whether a log ends with a torn commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Torn {
+    Not,
+    /// The offset of its first bad record.
+    At(u64),
+    /// A part of it cannot be read.
+    Unknown,
+}
+
+/// Looks at the last commit.
 ///
 /// `whole` says whether a record is complete beyond its own bytes.
 pub(super) fn torn_at(
-    parsed: &Parsed,
-    bytes: &[u8],
+    tail: &Tail,
+    pieces: &mut Pieces,
     segment: &Segment,
     whole: &impl Fn(&Found<'_>) -> bool,
-) -> Option<u64> {
-    let end = match parsed.records.last() {
-        Some((_, last)) if is_zero_from(bytes, last.commit.end.into()) => {
-            return first_bad(parsed, bytes, segment, last.commit, whole);
-        }
-        Some((_, last)) => last.commit.end.into(),
-        None => segment::HEADER,
-    };
-    let torn = behind_what_was_whole(bytes, segment, end);
-    (!is_zero_from(bytes, torn)).then_some(torn)
+) -> io::Result<Torn> {
+    let last = tail.records.last().map(|(_, header)| header.commit);
+    let from = last.map_or(segment::HEADER, |commit| commit.begin.into());
+    let end = last.map_or(segment::HEADER, |commit| commit.end.into());
+    let looked = pieces.look(from..pieces.len(), |_, _| Ok(()))?;
+    let written_to = looked.written_to.unwrap_or(from);
+    // Behind the last commit the next one would begin with a header.
+    let tells = written_to.max(end + record::HEADER as u64);
+    if looked.holes.iter().any(|hole| hole.start < tells) {
+        return Ok(Torn::Unknown);
+    }
+    if let Some(commit) = last.filter(|_| written_to <= end) {
+        return first_bad(tail, pieces, segment, commit, whole);
+    }
+    let torn = behind_what_was_whole(pieces, segment, end, written_to)?;
+    Ok(match torn < written_to {
+        true => Torn::At(torn),
+        false => Torn::Not,
+    })
 }
 
 /// In the commit that nothing follows.
 fn first_bad(
-    parsed: &Parsed,
-    bytes: &[u8],
+    tail: &Tail,
+    pieces: &mut Pieces,
     segment: &Segment,
     commit: record::Commit,
     whole: &impl Fn(&Found<'_>) -> bool,
-) -> Option<u64> {
+) -> io::Result<Torn> {
     let mut at = u64::from(commit.begin);
     while at < u64::from(commit.end) {
-        let Ok(place) = parsed.records.binary_search_by_key(&at, |(at, _)| *at) else {
-            return Some(at);
+        let Ok(place) = tail.records.binary_search_by_key(&at, |(at, _)| *at) else {
+            return Ok(Torn::At(at));
         };
-        let header = parsed.records[place].1;
-        let found = found(bytes, segment, at, header, super::replay::Before::Whole);
-        if crc32c::crc32c(found.content) != header.content_crc || !whole(&found) {
-            return Some(at);
+        let header = tail.records[place].1;
+        let found = found(pieces, segment, at, header, Before::Whole, Wanted::Contents)?;
+        if found.content.is_none() || !whole(&found) {
+            return Ok(Torn::At(at));
         }
         at += header.len();
     }
-    None
+    Ok(Torn::Not)
 }
 
 /// Skips commits of which no record is good, but behind which something stands.
-fn behind_what_was_whole(bytes: &[u8], segment: &Segment, mut at: u64) -> u64 {
-    while let Some(header) = bytes
-        .get(index_of(at)..)
-        .and_then(|rest| record::unchecked(rest, segment))
-    {
+fn behind_what_was_whole(
+    pieces: &mut Pieces,
+    segment: &Segment,
+    mut at: u64,
+    written_to: u64,
+) -> io::Result<u64> {
+    loop {
+        let fixed = pieces.whole(at..at + record::HEADER as u64)?;
+        let Some(header) = fixed.and_then(|fixed| record::unchecked(fixed, segment)) else {
+            return Ok(at);
+        };
         let (begin, end) = (u64::from(header.commit.begin), u64::from(header.commit.end));
         let is_first = header.sequence == header.commit.first && begin == at;
         let is_plausible = header.envelope_len > 0 && end >= at + header.len();
-        if !is_first || !is_plausible || is_zero_from(bytes, end) {
-            break;
+        if !is_first || !is_plausible || written_to <= end {
+            return Ok(at);
         }
         at = end;
     }
-    at
-}
-
-fn is_zero_from(bytes: &[u8], offset: u64) -> bool {
-    let behind = bytes.get(index_of(offset)..).unwrap_or_default();
-    behind.iter().all(|byte| *byte == 0)
 }

@@ -4,6 +4,8 @@
 //! - Nobody is answered before the commit is synced, and all are answered before the next one begins.
 //! - The index learns of a record before its writer's caller is answered: what was accepted can be found.
 //! - After a failed commit every request fails, and the failure is told once.
+//! - Mail is answered before settlements and notes of the same commit, for those may wait for the index.
+//! - Short of space, a note that only says how often and when is not written: the reserve is for what settles mail.
 //! - A commit waits for company only where the one before had some, and no longer than [`LONGEST`]
 //!   (docs/decisions/0063-a-commit-waits-for-company.md).
 
@@ -19,10 +21,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::body;
 use super::clean::{CleanError, Cleaner, Press, Turn};
-use super::content::{Contents, Spooled};
+use super::content::Spooled;
 use super::index::Index;
 use super::log::{AppendError, Log, NewRecord, Written};
 use super::meter::Meter;
+use super::reaper::Reaper;
 use super::record::Kind;
 use super::spares::RESERVE;
 use super::wall::Times;
@@ -78,7 +81,7 @@ pub(crate) struct Writer {
     pub(crate) index: Arc<Index>,
     pub(crate) requests: mpsc::Receiver<Request>,
     pub(crate) failed: watch::Sender<bool>,
-    pub(crate) contents: Contents,
+    pub(crate) reaper: Reaper,
     pub(crate) times: Arc<Times>,
     pub(crate) cleaner: Cleaner,
     pub(crate) meter: Arc<Meter>,
@@ -205,6 +208,11 @@ impl Writer {
         let mut records = records_of(group);
         let bytes = records.iter().map(NewRecord::len).sum();
         let mut leave = 0;
+        let has_notes = group.iter().any(Request::is_note);
+        if has_notes && !self.log.takes_mail(bytes) && self.log.spares().is_full() {
+            self.leave_unwritten(group);
+            records = records_of(group);
+        }
         if group.iter().any(Request::is_mail) {
             leave = RESERVE;
             if !self.log.takes_mail(bytes) {
@@ -230,9 +238,16 @@ impl Writer {
                 });
                 self.meter.committed(records.len() as u64, bytes, took);
                 let slices = self.cleaner.earn(bytes);
-                let mut written = written.into_iter();
-                for request in group.drain(..) {
-                    self.apply(request, &mut written);
+                let mut at = 0;
+                let placed = group.drain(..).map(|request| {
+                    let from = at;
+                    at += request.number();
+                    (from, request)
+                });
+                let (mail, rest): (Vec<_>, Vec<_>) =
+                    placed.partition(|(_, request)| request.is_mail());
+                for (from, request) in mail.into_iter().chain(rest) {
+                    self.apply(request, &mut written[from..].iter().copied());
                 }
                 for _ in 0..slices {
                     if self.clean(Press::Busy) == Turn::NothingToDo {
@@ -251,6 +266,31 @@ impl Writer {
                 let refused = group.drain(..);
                 refused.for_each(|request| request.refuse(AcceptError::LogFailed));
             }
+        }
+    }
+
+    /// Notes that say nothing a start must know are for the index only. What is lost if the process ends before they are
+    /// written again is how often, and when next, a delivery was tried.
+    fn leave_unwritten(&self, group: &mut Vec<Request>) {
+        for request in group.iter_mut() {
+            let Request::Note { batch, .. } = request else {
+                continue;
+            };
+            batch.retain(|Owing { envelope, .. }| {
+                match self.index.knows_but_for_attempts(envelope) {
+                    Ok(false) => return true,
+                    Ok(true) => {}
+                    Err(error) => self.fail(&error),
+                }
+                if let Err(error) = self.index.noted(envelope) {
+                    self.fail(&error);
+                }
+                false
+            });
+        }
+        let is_done = |request: &mut Request| matches!(request, Request::Note { batch, .. } if batch.is_empty());
+        for request in group.extract_if(.., is_done) {
+            self.apply(request, &mut std::iter::empty());
         }
     }
 
@@ -282,7 +322,7 @@ impl Writer {
                 for Owing { envelope, .. } in &batch {
                     accepted.extend(self.notify(envelope.dsn.as_ref(), written.next()));
                     match self.index.settled(envelope) {
-                        Ok(Some(file)) => self.contents.unlink(&file),
+                        Ok(Some(file)) => self.reaper.unlink(file),
                         Ok(None) => {}
                         Err(error) => self.fail(&error),
                     }
@@ -321,6 +361,20 @@ impl Request {
         matches!(self, Self::Accept { .. })
     }
 
+    fn is_note(&self) -> bool {
+        matches!(self, Self::Note { .. })
+    }
+
+    /// How many records it takes.
+    fn number(&self) -> usize {
+        match self {
+            Self::Accept { .. } => 1,
+            Self::Settle { batch, .. } => batch.len(),
+            Self::Note { batch, .. } => batch.len(),
+            Self::Close { .. } => 0,
+        }
+    }
+
     fn bytes(&self) -> usize {
         match self {
             Self::Accept {
@@ -356,7 +410,12 @@ impl Request {
     /// Callers that went away need no answer.
     fn refuse(self, error: AcceptError) {
         match self {
-            Self::Accept { answer, .. } => {
+            Self::Accept { answer, file, .. } => {
+                // Of a group whose commit failed a part may be durable. A file that no record names is found by the
+                // start after this one, and one that a record names is mail.
+                if let Some(file) = file.filter(|_| error == AcceptError::LogFailed) {
+                    file.keep();
+                }
                 let _ = answer.send(Err(error));
             }
             Self::Settle { answer, .. } | Self::Note { answer, .. } => {

@@ -10,10 +10,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rand::{Rng, RngExt as _};
+use rustix::io::Errno;
 
 use super::{Disk, DiskFile, Lock, Room, SharedFile};
 
@@ -70,6 +72,10 @@ struct State {
     fault: Option<(u64, Fault)>,
     capacity: Option<u64>,
     lie: Option<Lie>,
+    /// Parts of files that cannot be read.
+    unreadable: Vec<(u64, Range<u64>)>,
+    /// So many reads fail, whatever they are of.
+    failing_reads: u64,
     dead: bool,
 }
 
@@ -124,6 +130,29 @@ impl MemoryDisk {
         self.state().lie = Some(lie);
     }
 
+    /// A read that touches this part of a file fails from now on, after a power cut too.
+    pub(crate) fn unreadable(&self, path: &Path, range: Range<u64>) {
+        let mut state = self.state();
+        let inode = state.names[path];
+        state.unreadable.push((inode, range));
+    }
+
+    /// The next reads fail, and those behind them do not.
+    pub(crate) fn fail_reads(&self, number: u64) {
+        self.state().failing_reads = number;
+    }
+
+    /// The files there are, in order.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        self.state().names.keys().cloned().collect()
+    }
+
+    /// How long a file is.
+    pub(crate) fn len_of(&self, path: &Path) -> u64 {
+        let state = self.state();
+        state.inodes[&state.names[path]].now.len() as u64
+    }
+
     /// Bytes in all files.
     pub(crate) fn used(&self) -> u64 {
         self.state().used()
@@ -147,6 +176,7 @@ impl MemoryDisk {
             next_inode: state.next_inode,
             capacity: state.capacity,
             lie: state.lie,
+            unreadable: state.unreadable.clone(),
             ..State::default()
         };
         // All of the rest, none of it, the first ones, or any of them.
@@ -189,6 +219,7 @@ impl MemoryDisk {
             durable_names: state.durable_names.clone(),
             unsynced_names: state.unsynced_names.clone(),
             capacity: state.capacity,
+            unreadable: state.unreadable.clone(),
             ..State::default()
         })))
     }
@@ -437,11 +468,22 @@ impl Disk for MemoryDisk {
 
 impl DiskFile for MemoryFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let state = self.disk.state();
+        let mut state = self.disk.state();
         state.alive()?;
+        if state.failing_reads > 0 {
+            state.failing_reads -= 1;
+            return Err(Errno::IO.into());
+        }
         let bytes = &state.inodes[&self.inode].now;
         let from = index(offset).min(bytes.len());
         let read = buffer.len().min(bytes.len() - from);
+        let end = offset + read as u64;
+        let meets = |(inode, range): &(u64, Range<u64>)| {
+            *inode == self.inode && range.start < end && offset < range.end
+        };
+        if state.unreadable.iter().any(meets) {
+            return Err(Errno::IO.into());
+        }
         buffer[..read].copy_from_slice(&bytes[from..from + read]);
         Ok(read)
     }

@@ -35,6 +35,7 @@ pub(super) struct Counts {
     earlier: HashMap<SiteName, Tally>,
     /// By segment.
     live: BTreeMap<u64, Live>,
+    live_in_all: Live,
     /// How many came when, for the oldest: as coarse as that may be told, so that it stays small.
     own_times: BTreeMap<u64, u64>,
     earlier_times: BTreeMap<u64, u64>,
@@ -50,6 +51,7 @@ impl Counts {
             own: HashMap::new(),
             earlier: HashMap::new(),
             live: BTreeMap::new(),
+            live_in_all: Live::default(),
             own_times: BTreeMap::new(),
             earlier_times: BTreeMap::new(),
         }
@@ -60,6 +62,10 @@ impl Counts {
         self.earlier = HashMap::new();
         self.earlier_times = BTreeMap::new();
         self.live = self.live.split_off(&own_segment);
+        self.live_in_all = self.live.values().fold(Live::default(), |all, live| Live {
+            deliveries: all.deliveries + live.deliveries,
+            bytes: all.bytes + live.bytes,
+        });
     }
 
     pub(super) fn opened(&mut self, site: &SiteName, position: Position, entry: &Entry) {
@@ -69,9 +75,11 @@ impl Counts {
         tally.count.bytes += entry.bytes;
         let times = self.times_of(position);
         *times.entry(entry.arrived_ms >> COARSE).or_default() += 1;
-        let live = self.live.entry(entry.segment).or_default();
-        live.deliveries += 1;
-        live.bytes += entry.share();
+        let in_segment = self.live.entry(entry.segment).or_default();
+        for live in [in_segment, &mut self.live_in_all] {
+            live.deliveries += 1;
+            live.bytes += entry.share();
+        }
     }
 
     /// Adds what was counted apart.
@@ -95,9 +103,11 @@ impl Counts {
             }
         }
         for (segment, more) in other.live {
-            let live = self.live.entry(segment).or_default();
-            live.deliveries += more.deliveries;
-            live.bytes += more.bytes;
+            let in_segment = self.live.entry(segment).or_default();
+            for live in [in_segment, &mut self.live_in_all] {
+                live.deliveries += more.deliveries;
+                live.bytes += more.bytes;
+            }
         }
     }
 
@@ -118,8 +128,16 @@ impl Counts {
             }
         }
         if let Some(live) = self.live.get_mut(&entry.segment) {
+            let all = &mut self.live_in_all;
+            let gone = match live.deliveries {
+                // What is left of the bytes was rounded.
+                1 => live.bytes,
+                _ => entry.share().min(live.bytes),
+            };
+            all.deliveries = all.deliveries.saturating_sub(1);
+            all.bytes = all.bytes.saturating_sub(gone);
             live.deliveries = live.deliveries.saturating_sub(1);
-            live.bytes = live.bytes.saturating_sub(entry.share());
+            live.bytes -= gone;
             if live.deliveries == 0 {
                 self.live.remove(&entry.segment);
             }
@@ -173,10 +191,7 @@ impl Counts {
     }
 
     pub(super) fn live_in_all(&self) -> Live {
-        self.live.values().fold(Live::default(), |all, live| Live {
-            deliveries: all.deliveries + live.deliveries,
-            bytes: all.bytes + live.bytes,
-        })
+        self.live_in_all
     }
 }
 

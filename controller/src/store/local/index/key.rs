@@ -70,6 +70,12 @@ pub(crate) fn id(delivery: &DeliveryId) -> Vec<u8> {
     key
 }
 
+/// The first key of `ids` behind all of a message's; None: there is none.
+pub(crate) fn ids_end(message: &[u8; 16]) -> Option<[u8; 16]> {
+    let next = u128::from_be_bytes(*message).checked_add(1)?;
+    Some(next.to_be_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

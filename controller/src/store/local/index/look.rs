@@ -188,16 +188,14 @@ impl Index {
 
     fn stored_ids_of(&self, message: &[u8; 16]) -> Result<Vec<Vec<u8>>, StoreError> {
         let (mut ids, mut from) = (Vec::new(), message.to_vec());
+        let end = key::ids_end(message);
         loop {
-            let page = self.stored_range(Table::Ids, &from, None, PAGE)?;
+            let page =
+                self.stored_range(Table::Ids, &from, end.as_ref().map(|it| &it[..]), PAGE)?;
             let whole = page.len() == PAGE;
-            let of_it = page.into_iter().map(|(id, _)| id);
-            let before = ids.len();
-            ids.extend(of_it.take_while(|id| id.starts_with(message)));
+            ids.extend(page.into_iter().map(|(id, _)| id));
             match ids.last() {
-                Some(last) if whole && ids.len() - before == PAGE => {
-                    from = [last.as_slice(), &[0]].concat();
-                }
+                Some(last) if whole => from = [last.as_slice(), &[0]].concat(),
                 _ => return Ok(ids),
             }
         }
@@ -260,6 +258,27 @@ impl Index {
                 each(key, entry)?;
             }
         }
+    }
+
+    /// Open deliveries whose newest record lies in a segment. Reads all there are.
+    ///
+    /// # Errors
+    /// The shelf's.
+    pub(crate) fn living_in(
+        &self,
+        segment: u64,
+    ) -> Result<Vec<(DeliveryId, Position, Entry)>, StoreError> {
+        let mut living = Vec::new();
+        self.every(|key, entry| {
+            let message = MessageId::try_from(&entry.id[..]).ok();
+            if let Some(((site, position), message)) = key::parse_queue(&key).zip(message)
+                && entry.segment == segment
+            {
+                living.push((DeliveryId { message, site }, position, entry));
+            }
+            Ok(())
+        })?;
+        Ok(living)
     }
 
     /// Takes out of `files` those that open deliveries name.

@@ -228,6 +228,22 @@ impl Index {
         self.apply_noted(noted)
     }
 
+    /// Whether a note tells nothing that is not known already but how often and when next a delivery is tried.
+    ///
+    /// # Errors
+    /// The shelf's.
+    pub(crate) fn knows_but_for_attempts(&self, noted: &body::Noted) -> Result<bool, StoreError> {
+        let delivery = delivery_id(&noted.id, &noted.site);
+        let Some(delivery) = delivery.filter(|_| noted.dsn.is_none()) else {
+            return Ok(false);
+        };
+        let known = self.get(&delivery)?;
+        Ok(known.is_some_and(|(_, known)| {
+            (known.in_doubt, known.failed, known.kept, known.warned)
+                == (noted.in_doubt, noted.failed, noted.kept, noted.warned)
+        }))
+    }
+
     /// Sets a record aside where it is about mail of an earlier start and not all of that is known.
     fn comes_late(
         &self,

@@ -1,0 +1,400 @@
+//! Disks of which a part cannot be read: a start, a delivery and cleaning go on, and lose what lay there.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use tokio::task::yield_now;
+
+use super::disk::Disk as _;
+use super::disk::memory::MemoryDisk;
+use super::index::in_memory::InMemory;
+use super::log::Place;
+use super::pieces::BLOCK;
+use super::tests::{comes_to_know, settlement, stood, submission, to};
+use super::*;
+use crate::intake::accept::Spool as _;
+use crate::store::{MinFree, RebuildIndex, Store, StoredContent};
+
+const SEGMENT: u64 = 32 << 10;
+const STATE: &str = "/state";
+const MAIL: u8 = 26;
+/// Its content lies in a file.
+const LARGE: u8 = 20;
+const SITES: [&str; 3] = ["home", "office", "school"];
+
+fn settings() -> Settings {
+    Settings {
+        dir: STATE.into(),
+        segment_bytes: SEGMENT,
+        min_free: MinFree::Bytes(0),
+        rebuild_index: RebuildIndex::No,
+    }
+}
+
+fn content(n: u8) -> Bytes {
+    vec![n; 2500].into()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stopped {
+    Killed,
+    InOrder,
+}
+
+/// What an earlier start has left.
+struct Left {
+    disk: MemoryDisk,
+    shelves: InMemory,
+    /// The record of each mail, and where its content begins.
+    places: Vec<(u8, Place, u64)>,
+}
+
+fn opened(disk: &MemoryDisk, shelves: &InMemory) -> Store {
+    let (store, _) = Store::open_on(stood(disk.clone(), shelves.clone()), &settings()).unwrap();
+    assert!(comes_to_know(&store));
+    store
+}
+
+async fn left(stopped: Stopped) -> Left {
+    let (disk, shelves) = (MemoryDisk::default(), InMemory::default());
+    let store = opened(&disk, &shelves);
+    for name in SITES {
+        store.put("site", name, Some(content(1))).await.unwrap();
+    }
+    for n in 1..=MAIL {
+        let content = match n {
+            LARGE => {
+                let mut spooled = store.spool().await.unwrap();
+                spooled.write(vec![n; 9000].into()).await.unwrap();
+                Content::Spooled(spooled)
+            }
+            n => Content::Inline(content(n)),
+        };
+        store.accept(submission(n, &["a"], content)).await.unwrap();
+    }
+    let places = (1..=MAIL).map(|n| {
+        let (_, entry) = store.0.index.get(&to(n, "a")).unwrap().unwrap();
+        let place = entry.place();
+        let (header, _) = store.0.files.read_envelope(place).unwrap();
+        (
+            n,
+            place,
+            place.offset + place.len - u64::from(header.content_len),
+        )
+    });
+    let places = places.collect();
+    let disk = match stopped {
+        Stopped::Killed => disk.killed(),
+        Stopped::InOrder => {
+            store.close().await.unwrap();
+            disk
+        }
+    };
+    Left {
+        disk,
+        shelves,
+        places,
+    }
+}
+
+/// What became of a mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Is {
+    Whole,
+    /// Held, and shown as damaged.
+    Damaged,
+    Gone,
+}
+
+async fn is(store: &Store, n: u8) -> Is {
+    match store.load(&to(n, "a")).await {
+        Ok(None) => Is::Gone,
+        Err(StoreError::Damaged(_)) => Is::Damaged,
+        Err(error) => panic!("{error}"),
+        Ok(Some(loaded)) => {
+            let bytes = match loaded.content {
+                StoredContent::Inline(content) => content,
+                StoredContent::File(mut file) => file.next(usize::MAX).await.unwrap(),
+            };
+            assert!(bytes.iter().all(|byte| *byte == n));
+            Is::Whole
+        }
+    }
+}
+
+fn meet(one: &Range<u64>, other: &Range<u64>) -> bool {
+    one.start < other.end && other.start < one.end
+}
+
+/// What the loss of a part of a file of the log costs.
+fn costs(left: &Left, stopped: Stopped, segment: u64, hole: &Range<u64>) -> Vec<Is> {
+    let of = |(_, place, content): &(u8, Place, u64)| {
+        let head = place.offset..*content;
+        let tail = *content..place.offset + place.len;
+        match (meet(&head, hole), meet(&tail, hole)) {
+            _ if place.segment != segment => Is::Whole,
+            // The index of a clean stop still knows of it, where it is trusted.
+            (true, _) if stopped == Stopped::Killed => Is::Gone,
+            (true, _) | (_, true) => Is::Damaged,
+            _ => Is::Whole,
+        }
+    };
+    left.places.iter().map(of).collect()
+}
+
+fn number_of(path: &Path) -> Option<u64> {
+    let name = path.file_name()?.to_str()?;
+    Some(segment::Segment::from_file_name(name)?.number)
+}
+
+fn blocks(disk: &MemoryDisk, path: &Path) -> Vec<Range<u64>> {
+    let (len, block) = (disk.len_of(path), BLOCK as u64);
+    let starts = (0..len.div_ceil(block)).map(|n| n * block);
+    starts.map(|at| at..(at + block).min(len)).collect()
+}
+
+fn is_in(path: &Path, dir: &str) -> bool {
+    path.starts_with(Path::new(STATE).join(dir))
+}
+
+/// A start with one block of one file unreadable, for every block of every file there is.
+#[tokio::test]
+async fn a_part_of_any_file_that_cannot_be_read_costs_what_lay_there() {
+    for stopped in [Stopped::Killed, Stopped::InOrder] {
+        let files = files_of(&left(stopped).await);
+        let kinds = ["queue", "registry", "content"];
+        assert!(
+            kinds
+                .iter()
+                .all(|kind| files.iter().any(|it| is_in(it, kind)))
+        );
+        let mut seen = 0;
+        for n in 0..files.len() {
+            let before = left(stopped).await;
+            for hole in blocks(&before.disk, &files_of(&before)[n]) {
+                let left = left(stopped).await;
+                let path = files_of(&left)[n].clone();
+                left.disk.unreadable(&path, hole.clone());
+                starts(&left, stopped, &path, &hole).await;
+                seen += 1;
+            }
+        }
+        assert!(seen > 20, "{seen}");
+    }
+}
+
+/// All files that are ever read, in an order that does not depend on the random parts of their names.
+fn files_of(left: &Left) -> Vec<PathBuf> {
+    let mut files = left.disk.files();
+    files.retain(|path| path.extension().is_none_or(|it| it != "spare"));
+    files
+}
+
+async fn starts(left: &Left, stopped: Stopped, path: &Path, hole: &Range<u64>) {
+    let shown = format!("{stopped:?} {} {hole:?}", path.display());
+    let store = opened(&left.disk, &left.shelves);
+    let mut found = Vec::new();
+    for n in 1..=MAIL {
+        found.push(is(&store, n).await);
+    }
+    let whole = vec![Is::Whole; usize::from(MAIL)];
+    let expected = match number_of(path) {
+        Some(number) if is_in(path, "queue") => costs(left, stopped, number, hole),
+        _ if is_in(path, "content") => {
+            let mut expected = whole.clone();
+            expected[usize::from(LARGE) - 1] = Is::Damaged;
+            expected
+        }
+        _ => whole.clone(),
+    };
+    if stopped == Stopped::InOrder && store.progress().bytes > 0 {
+        // The end of the log is not where the marker says, for its last record cannot be read.
+        let expected = costs_of(left, Stopped::Killed, path, hole);
+        assert_eq!(found, expected, "{shown}");
+        return;
+    }
+    assert_eq!(found, expected, "{shown}");
+    // Only what is gone may have been a settlement. Behind the last record nobody knows whether there was another.
+    let is_gone = found.contains(&Is::Gone);
+    let (_, last, _) = left.places[usize::from(MAIL) - 1];
+    let end = last.offset + last.len;
+    let may_hide = number_of(path) == Some(last.segment)
+        && is_in(path, "queue")
+        && meet(hole, &(end..end + record::HEADER as u64));
+    let doubts = stopped == Stopped::Killed && (is_gone || may_hide);
+    assert_eq!(store.progress().damaged > 0, doubts, "{shown}");
+    if is_gone {
+        let aside = left
+            .disk
+            .list(&Path::new(STATE).join("quarantine"))
+            .unwrap();
+        assert!(
+            aside.iter().any(|it| it.ends_with("-unreadable")),
+            "{shown} {aside:?}"
+        );
+    }
+    // What is registered is there, or all sites are held, or it is known which one is damaged.
+    let records = store.records("site").unwrap();
+    let good = records.iter().filter(|it| it.value == content(1)).count();
+    let known = records.len() == SITES.len();
+    assert!(known || store.holds_all_sites(), "{shown}");
+    assert!(good == SITES.len() || is_in(path, "registry"), "{shown}");
+    assert!(good + 2 >= SITES.len(), "{shown}: {good}");
+}
+
+fn costs_of(left: &Left, stopped: Stopped, path: &Path, hole: &Range<u64>) -> Vec<Is> {
+    match number_of(path) {
+        Some(number) if is_in(path, "queue") => costs(left, stopped, number, hole),
+        _ => vec![Is::Whole; usize::from(MAIL)],
+    }
+}
+
+#[tokio::test]
+async fn a_read_that_fails_once_costs_nothing() {
+    let left = left(Stopped::Killed).await;
+    let store = opened(&left.disk, &left.shelves);
+    for n in 1..=MAIL {
+        left.disk.fail_reads(1);
+        assert_eq!(is(&store, n).await, Is::Whole, "{n}");
+    }
+}
+
+#[tokio::test]
+async fn cleaning_carries_what_can_be_read_and_keeps_the_rest_in_quarantine() {
+    for stopped in [Stopped::InOrder, Stopped::Killed] {
+        let left = left(stopped).await;
+        let oldest = left.places[0].1.segment;
+        let hole = 8192..12288;
+        let path = files_of(&left)
+            .into_iter()
+            .find(|it| is_in(it, "queue") && number_of(it) == Some(oldest))
+            .unwrap();
+        // As far as the index knows of it, which was whole when the start read it.
+        let kept = costs(&left, Stopped::InOrder, oldest, &hole);
+        let stays = |n: u8| n == 1 || kept[usize::from(n) - 1] != Is::Whole;
+        assert!((1..=MAIL).filter(|n| stays(*n)).count() > 2);
+        let on = On {
+            blocking: Blocking::Caller,
+            ..stood(left.disk.clone(), left.shelves.clone())
+        };
+        let (store, mut steps, _) = Store::open_stepped(on, &settings()).unwrap();
+        while !*store.all_known().borrow() {
+            steps.index();
+        }
+        // Too late for the start to know of it.
+        left.disk.unreadable(&path, hole.clone());
+        for n in (1..=MAIL).filter(|n| !stays(*n)) {
+            let settling = store.settle(vec![settlement(n, "a", 0)]);
+            let committing = async {
+                yield_now().await;
+                steps.commit();
+            };
+            let (settled, ()) = tokio::join!(settling, committing);
+            settled.unwrap();
+        }
+        for _ in 0..100 {
+            steps.commit();
+        }
+        assert!(!store.has_failed());
+        assert!(
+            store.0.files.get(oldest).is_none(),
+            "{stopped:?}: it was cleaned"
+        );
+        let name = path.file_name().unwrap();
+        let aside = Path::new(STATE).join("quarantine").join(name);
+        assert!(left.disk.open(&aside).is_ok(), "{stopped:?}: it was kept");
+        for n in (1..=MAIL).filter(|n| stays(*n)) {
+            assert_eq!(
+                is(&store, n).await,
+                kept[usize::from(n) - 1],
+                "{stopped:?} {n}"
+            );
+        }
+        // A start that reads the log anew knows it too.
+        let open = store.total();
+        drop((store, steps));
+        let again = opened(&left.disk.killed(), &InMemory::default());
+        for n in (1..=MAIL).filter(|n| stays(*n)) {
+            assert_eq!(
+                is(&again, n).await,
+                kept[usize::from(n) - 1],
+                "{stopped:?} {n}"
+            );
+        }
+        assert_eq!(again.total(), open, "{stopped:?}");
+    }
+}
+
+/// With the last commit torn, and no room for a copy of what is torn.
+#[tokio::test]
+async fn a_full_disk_with_a_torn_end_starts() {
+    let left = left(Stopped::Killed).await;
+    let (_, last, content) = left.places[usize::from(MAIL) - 1];
+    let segments = left
+        .disk
+        .files()
+        .into_iter()
+        .filter(|it| is_in(it, "queue"));
+    let path = segments
+        .max_by_key(|it| number_of(it).unwrap_or(0))
+        .unwrap();
+    assert_eq!(number_of(&path), Some(last.segment));
+    left.disk.damage(&path, |bytes| {
+        bytes[usize::try_from(content).unwrap()] ^= 1;
+    });
+    left.disk.set_capacity(left.disk.used());
+    let store = opened(&left.disk, &left.shelves);
+    for n in 1..MAIL {
+        assert_eq!(is(&store, n).await, Is::Whole);
+    }
+    assert_eq!(is(&store, MAIL).await, Is::Gone);
+    assert_eq!(store.progress().damaged, 0);
+}
+
+#[tokio::test]
+async fn a_look_that_panics_ends_the_process() {
+    let left = left(Stopped::Killed).await;
+    let store = opened(&left.disk, &left.shelves);
+    assert!(!store.has_failed());
+    let looked = store.0.look(|_| -> Result<(), _> { panic!("on purpose") });
+    assert!(looked.await.is_err());
+    assert!(store.has_failed());
+}
+
+/// Failed tries of a dead site, for hours, on a full disk: the reserve stays for what settles mail.
+#[tokio::test]
+async fn notes_of_failed_tries_do_not_use_up_a_full_disk() {
+    let left = left(Stopped::Killed).await;
+    let store = opened(&left.disk, &left.shelves);
+    left.disk.set_capacity(left.disk.used());
+    let mut attempts = 0;
+    for _ in 0..20 {
+        for n in 1..=MAIL {
+            attempts += 1;
+            let note = Note {
+                attempts,
+                in_doubt: false,
+                kept: false,
+                warned: false,
+                last: "no route to host".repeat(20),
+                ..super::tests::note(n, "a", None)
+            };
+            store.note(vec![note]).await.unwrap();
+        }
+    }
+    assert_eq!(
+        store.find(super::tests::id(MAIL)).await.unwrap()[0].attempts,
+        attempts
+    );
+    // What a start must know is written from the reserve.
+    let doubt = super::tests::note(1, "a", None);
+    store.note(vec![doubt]).await.unwrap();
+    for n in 2..=MAIL {
+        store.settle(vec![settlement(n, "a", 0)]).await.unwrap();
+    }
+    assert!(!store.has_failed());
+    left.disk.set_capacity(1 << 30);
+    let again = opened(&left.disk.killed(), &InMemory::default());
+    assert_eq!(again.total().messages, 1);
+    assert!(again.find(super::tests::id(1)).await.unwrap()[0].in_doubt);
+}
