@@ -177,7 +177,7 @@ impl Resolver {
             true => News::Cached,
             false => News::Whole,
         };
-        found(name, news, self.0.halves(name, known, grace).await)
+        found(name, news, &self.0.halves(name, known, grace).await)
     }
 }
 
@@ -256,7 +256,7 @@ fn has_addresses(halves: &Halves) -> bool {
 }
 
 /// `news` where both families have answered.
-fn found(name: &Domain, news: News, halves: Halves) -> Result<Found, ResolveError> {
+fn found(name: &Domain, news: News, halves: &Halves) -> Result<Found, ResolveError> {
     let addresses = |half: &Option<Result<Answer, Unanswered>>| match half {
         Some(Ok(answer)) => answer.addresses.clone(),
         Some(Err(_)) | None => Vec::new(),
@@ -276,7 +276,7 @@ fn found(name: &Domain, news: News, halves: Halves) -> Result<Found, ResolveErro
 
 /// The most telling of what two families without an address gave: that the name does not exist is about both, and that
 /// a family could not be looked up says more than that the other has no address.
-fn why_none(name: &Domain, halves: Halves) -> ResolveError {
+fn why_none(name: &Domain, halves: &Halves) -> ResolveError {
     let halves = || halves.iter().flatten();
     let missing = halves().any(|it| it.as_ref().is_ok_and(|answer| answer.name == Exists::No));
     let troubles = halves().find_map(|half| half.as_ref().err());
