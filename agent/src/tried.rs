@@ -115,7 +115,7 @@ mod tests {
         tried.add(Verdict::NextHost(O::WrongHost), stranger);
         let busy = missed(O::Busy, "192.0.2.3:25", "421");
         tried.add(Verdict::Ends(O::Busy), busy);
-        tried.add(Verdict::NextHost(O::Unreachable), gone.clone());
+        tried.add(Verdict::NextHost(O::Unreachable), gone);
         let told = tried.told();
         assert_eq!(
             (told.outcome, &*told.observed.peer),

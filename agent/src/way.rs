@@ -121,7 +121,7 @@ impl<'a> Way<'a> {
         }
         let connection = connection?;
         let address = connection.peer.ip();
-        list.strike(address);
+        list.reached(address);
         let others = list.left.len() + self.hosts_left + usize::from(list.news != News::Whole);
         let (patience, began) = (self.agent.visits.patience.share(self.spent, others), now());
         match self.one_address(connection, patience).await {
@@ -232,8 +232,8 @@ impl Default for List {
 impl List {
     /// What is newer counts alone; nothing is tried twice.
     fn take(&mut self, way: &Way<'_>, found: Found) {
-        let canonical = found.addresses.into_iter().map(|it| it.to_canonical());
-        let mut left: Vec<IpAddr> = canonical.filter(|it| !self.struck.contains(it)).collect();
+        let mut left = found.addresses;
+        left.retain(|it| !self.struck.contains(it));
         way.agent.visits.order(way.host, &mut left, now());
         self.left = may_be_proved(&way.plan.terms, left);
         self.news = found.news;
@@ -260,8 +260,14 @@ impl List {
         }
     }
 
+    /// Those that were asked before it and have neither answered nor failed come last.
+    fn reached(&mut self, address: IpAddr) {
+        let hang = self.left.iter().position(|it| *it == address);
+        self.left.rotate_left(hang.unwrap_or(0));
+        self.strike(address);
+    }
+
     fn strike(&mut self, address: IpAddr) {
-        let address = address.to_canonical();
         self.left.retain(|it| *it != address);
         self.struck.push(address);
     }
@@ -319,5 +325,25 @@ fn outcome_of(verdict: Verdict) -> Outcome {
     match verdict {
         Verdict::NextHost(outcome) | Verdict::Ends(outcome) => outcome,
         Verdict::WithoutTls | Verdict::Recipients(_) => Outcome::Broken,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_hung_while_another_answered_comes_last() {
+        let ip = |last: u8| IpAddr::from([192, 0, 2, last]);
+        let mut list = List {
+            left: [1, 2, 3, 4, 5].map(ip).into(),
+            ..List::default()
+        };
+        list.strike(ip(2));
+        list.reached(ip(4));
+        assert_eq!(list.left, [5, 1, 3].map(ip));
+        list.reached(ip(5));
+        assert_eq!(list.left, [1, 3].map(ip));
+        assert_eq!(list.struck, [2, 4, 5].map(ip));
     }
 }

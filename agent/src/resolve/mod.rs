@@ -41,7 +41,7 @@ pub enum Freshness {
 /// A host's addresses, never none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// IPv4 and IPv6 in turn, in the order of the answers.
+    /// IPv4 and IPv6 in turn, in the order of the answers; none twice, and an IPv4 host as such.
     pub addresses: Vec<IpAddr>,
     pub news: News,
 }
@@ -165,7 +165,7 @@ impl Resolver {
             news: News::Whole,
         };
         let name = match host {
-            HostName::Address(ip) => return Ok(whole(vec![*ip])),
+            HostName::Address(ip) => return Ok(whole(vec![ip.to_canonical()])),
             HostName::Dns(name) => name,
         };
         // The hosts file is an answer for both families.
@@ -177,7 +177,7 @@ impl Resolver {
             true => News::Cached,
             false => News::Whole,
         };
-        found(name, news, self.0.halves(name, known, grace).await)
+        found(name, news, &self.0.halves(name, known, grace).await)
     }
 }
 
@@ -256,7 +256,7 @@ fn has_addresses(halves: &Halves) -> bool {
 }
 
 /// `news` where both families have answered.
-fn found(name: &Domain, news: News, halves: Halves) -> Result<Found, ResolveError> {
+fn found(name: &Domain, news: News, halves: &Halves) -> Result<Found, ResolveError> {
     let addresses = |half: &Option<Result<Answer, Unanswered>>| match half {
         Some(Ok(answer)) => answer.addresses.clone(),
         Some(Err(_)) | None => Vec::new(),
@@ -276,7 +276,7 @@ fn found(name: &Domain, news: News, halves: Halves) -> Result<Found, ResolveErro
 
 /// The most telling of what two families without an address gave: that the name does not exist is about both, and that
 /// a family could not be looked up says more than that the other has no address.
-fn why_none(name: &Domain, halves: Halves) -> ResolveError {
+fn why_none(name: &Domain, halves: &Halves) -> ResolveError {
     let halves = || halves.iter().flatten();
     let missing = halves().any(|it| it.as_ref().is_ok_and(|answer| answer.name == Exists::No));
     let troubles = halves().find_map(|half| half.as_ref().err());
@@ -294,13 +294,19 @@ fn why_none(name: &Domain, halves: Halves) -> ResolveError {
 fn in_turn(v4: Vec<IpAddr>, v6: Vec<IpAddr>) -> Vec<IpAddr> {
     let (mut v4, mut v6) = (v4.into_iter(), v6.into_iter());
     let mut addresses = Vec::new();
-    loop {
-        let before = addresses.len();
-        addresses.extend(v4.next().into_iter().chain(v6.next()));
-        if addresses.len() == before || addresses.len() >= MAX_ADDRESSES {
-            return addresses;
+    while addresses.len() < MAX_ADDRESSES {
+        let pair = [v4.next(), v6.next()];
+        if pair == [None, None] {
+            break;
+        }
+        for address in pair.into_iter().flatten() {
+            let address = address.to_canonical();
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
         }
     }
+    addresses
 }
 
 impl std::fmt::Display for Unanswered {

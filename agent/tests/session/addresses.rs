@@ -376,10 +376,10 @@ async fn name_asked_for(
         .with_no_client_auth()
         .with_single_cert(vec![certificate], key)
         .unwrap();
-    if let Ok(mut stream) = start.into_stream(Arc::new(config)).await {
-        if stream.read(&mut line).await.is_ok_and(|bytes| bytes > 0) {
-            let _ = stream.write_all(b"250 home\r\n").await;
-        }
+    if let Ok(mut stream) = start.into_stream(Arc::new(config)).await
+        && stream.read(&mut line).await.is_ok_and(|bytes| bytes > 0)
+    {
+        let _ = stream.write_all(b"250 home\r\n").await;
     }
     name
 }

@@ -57,9 +57,8 @@ pub(crate) fn ips(addresses: &[&str]) -> Vec<IpAddr> {
 
 impl NameService {
     pub(crate) async fn start() -> Self {
-        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (udp, tcp) = sockets().await;
         let address = udp.local_addr().unwrap();
-        let tcp = TcpListener::bind(address).await.unwrap();
         let script = Arc::new(Script::default());
         let (released, waits) = watch::channel(false);
         tokio::spawn(over_udp(Arc::new(udp), Arc::clone(&script), waits));
@@ -81,6 +80,16 @@ impl NameService {
 
     pub(crate) fn asked(&self) -> Vec<(RecordType, HadOpt)> {
         lock(&self.script.asked).clone()
+    }
+}
+
+/// On the same free port.
+async fn sockets() -> (UdpSocket, TcpListener) {
+    loop {
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
+            return (udp, tcp);
+        }
     }
 }
 

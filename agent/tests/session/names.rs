@@ -227,6 +227,18 @@ async fn families_take_turns_and_no_host_has_too_many_addresses() {
 }
 
 #[tokio::test]
+async fn no_address_comes_twice() {
+    let dns = NameService::start().await;
+    dns.set(HOME, A, says(&["192.0.2.1", "192.0.2.1", "192.0.2.2"]));
+    dns.set(HOME, AAAA, says(&["::ffff:192.0.2.1", "2001:db8::1"]));
+    let found = resolver(&[&dns]).all_addresses(&host(HOME)).await.unwrap();
+    assert_eq!(
+        found.addresses,
+        ips(&["192.0.2.1", "2001:db8::1", "192.0.2.2"])
+    );
+}
+
+#[tokio::test]
 async fn each_failure_is_told_in_words_of_its_own() {
     let code = Says::Code;
     for (a, aaaa, words) in [
