@@ -13,7 +13,6 @@ use dd_proto::convert::ConvertError;
 use dd_proto::id::Lease;
 use dd_proto::name::AgentName;
 use dd_proto::pb;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
@@ -21,8 +20,9 @@ use tonic::{Request, Response, Status, Streaming};
 use super::attached::Seat;
 use super::caller::{AgentId, Caller};
 use super::produced::{Items, Produced};
+use super::turns::Turns;
 use super::{Context, Knowledge, caller, now, order, status};
-use crate::dispatch::{AgentEvent, AttachmentId, Handle, Hello, Order};
+use crate::dispatch::{AgentEvent, AttachmentId, Handle, Hello};
 use crate::store::{StoreError, StoredContent};
 
 /// For the whole Hello, journal included.
@@ -67,7 +67,7 @@ impl pb::delivery_server::Delivery for Delivery {
         let mut listening = JoinSet::new();
         listening.spawn(listen(events, guard, self.0.clone()));
         Ok(Response::new(Orders {
-            orders: attachment.orders,
+            orders: Turns::new(attachment.orders),
             seat,
             listening,
             context: self.0.clone(),
@@ -257,7 +257,7 @@ async fn listen(
 /// The orders of one attachment; dropped, it ends the attachment.
 #[derive(Debug)]
 pub struct Orders {
-    orders: mpsc::Receiver<Order>,
+    orders: Turns,
     seat: Seat,
     listening: JoinSet<Option<Status>>,
     context: Arc<Context>,
@@ -279,7 +279,7 @@ impl Stream for Orders {
             Poll::Pending => {}
         }
         // Orders before events: what was acknowledged is told even to an agent that has just said its last.
-        if let Poll::Ready(order) = self.orders.poll_recv(context) {
+        if let Poll::Ready(order) = self.orders.poll_order(context) {
             return Poll::Ready(order.map(|it| Ok(order::order(&self.context, it))));
         }
         match self.listening.poll_join_next(context) {

@@ -28,6 +28,7 @@ mod seats;
 pub mod sites;
 mod standing;
 mod status;
+mod turns;
 pub mod watch;
 
 use std::net::IpAddr;

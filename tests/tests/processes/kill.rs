@@ -1,6 +1,7 @@
 //! `kill -9` loses nothing, and repeats nothing but what was in doubt.
 
 use std::thread;
+use std::time::{Duration, Instant};
 
 use dd_tests::site::{Act, At, Script, Site, contains};
 use dd_tests::submit::message;
@@ -41,6 +42,35 @@ fn mail_in_flight_before_its_dot_arrives_once_after_the_end_of_the_controller() 
     home.received(5);
     world.drained("home");
     each_once(&home, 5);
+}
+
+/// A home that does not answer its dot keeps both programs for as long as a drain may take, but for the second SIGTERM.
+#[test]
+fn whoever_is_asked_twice_ends_at_once() {
+    let mut world = World::start();
+    let home = world.home("home", &["--retry", "1s"]);
+    let identity = world.ca.identity(&["home.example"]);
+    home.behave(Script::with(&identity).but(At::Dot, Act::Hang));
+    send(&world, 1);
+    home.saw("the dot", |seen| contains(&seen.secured, b"\r\n.\r\n"));
+    let began = now();
+    let controller = world.controller();
+    controller.ask_to_end();
+    controller.log_line("stopping");
+    controller.ask_to_end();
+    assert!(controller.ended().success());
+    let agent = world.agent("out1");
+    agent.ask_to_end();
+    agent.log_line("draining");
+    agent.ask_to_end();
+    assert!(agent.ended().success());
+    let took = now() - began;
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test measures")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 #[test]
