@@ -24,6 +24,8 @@ use crate::session::{
 use crate::tls::Tls;
 
 const READ_BYTES: usize = 8 * 1024;
+/// More than any reply.
+const LAST_WORDS_BYTES: usize = 128 * 1024;
 
 /// A connection, in the clear or not.
 #[derive(Debug)]
@@ -104,6 +106,18 @@ impl Wire {
         }
     }
 
+    /// What had come before a write failed. A server that refuses and hangs up at once has said why: its answer is read
+    /// before the end of the connection counts.
+    pub async fn last_words(&mut self) -> Vec<u8> {
+        let mut words = Vec::new();
+        while words.len() < LAST_WORDS_BYTES
+            && let Some(Ok(bytes)) = self.read_now().await
+        {
+            words.extend_from_slice(bytes);
+        }
+        words
+    }
+
     /// Returns when the far end speaks or hangs up.
     pub async fn disturbed(&mut self) {
         let _ = self.stream.read(&mut self.buffer).await;
@@ -133,6 +147,7 @@ pub async fn open(
             since = now();
         }
         if let Err(lost) = open.write(&out, BLOCK_TIMEOUT).await {
+            opening.received(&open.last_words().await, wall());
             opening.lost(lost, wall());
         }
         match opening.want() {

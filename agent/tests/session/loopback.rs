@@ -101,13 +101,13 @@ async fn converse(
     }
 }
 
-struct Bench {
-    agent: Arc<Agent>,
-    events: mpsc::UnboundedReceiver<Event>,
+pub(crate) struct Bench {
+    pub(crate) agent: Arc<Agent>,
+    pub(crate) events: mpsc::UnboundedReceiver<Event>,
     _state: tempfile::TempDir,
 }
 
-fn bench() -> Bench {
+pub(crate) fn bench() -> Bench {
     let state = tempfile::tempdir().unwrap();
     let (events, told) = mpsc::unbounded_channel();
     let (work, mut started) = mpsc::unbounded_channel();
@@ -143,7 +143,7 @@ fn bench() -> Bench {
     }
 }
 
-const CONTENT: &[u8] = b"Subject: x\r\n\r\nhello\r\n";
+pub(crate) const CONTENT: &[u8] = b"Subject: x\r\n\r\nhello\r\n";
 
 struct Attempted {
     proved: Option<pb::Proved>,
@@ -196,6 +196,7 @@ async fn attempt(authority: &Authority, site: Site) -> Attempted {
         content_bytes: CONTENT.len() as u64,
         content: Content::Inline(CONTENT.into()),
         tls: dd_agent::session::AskTls::WhereOffered,
+        together: dd_agent::session::Together::default(),
         freshness: Freshness::Cached,
         received,
     });

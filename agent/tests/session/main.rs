@@ -2,6 +2,7 @@
 
 mod dialogues;
 mod in_doubt;
+mod limits;
 mod loopback;
 mod no_mail_before_proof;
 mod support;
