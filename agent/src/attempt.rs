@@ -4,7 +4,7 @@
 //! The way to one host, address by address ([`crate::way`]). What a failure means ([`crate::session::outcome`]); which message is next ([`crate::deliver`]).
 
 use dd_proto::id::SessionId;
-use dd_proto::report::{Delays, DotSent, GivenBack, Outcome, RecipientResult, Report, Stage};
+use dd_proto::report::{Delays, DotSent, GivenBack, Report, Stage};
 
 use crate::agent::{Agent, now, wall};
 use crate::content;
@@ -12,8 +12,7 @@ use crate::lease::{Boottime, Standing};
 use crate::live::{BLOCK_BYTES, Live};
 use crate::plan::{Assignment, Plan, ToBeSent};
 use crate::resolve::Freshness;
-use crate::session::outcome::Phase;
-use crate::session::{After, AskTls, Ended, TransactionWant};
+use crate::session::{AskTls, Ended, TransactionWant};
 use crate::tried::{Missed, Tried};
 use crate::way::Way;
 
@@ -115,6 +114,7 @@ pub async fn hand_over(
                 let out = transaction.take_output();
                 if !out.is_empty() {
                     if let Err(lost) = wire.write(&out, transaction.write_timeout()).await {
+                        transaction.received(&wire.last_words().await);
                         transaction.lost(lost);
                         continue;
                     }
@@ -163,54 +163,20 @@ pub async fn report_missed(agent: &Agent, id: SessionId, assignment: &Assignment
         .await;
 }
 
-/// How a message's envelope came to be sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sent {
-    /// As the first on its session.
-    First,
-    /// When everything before it was answered.
-    InTurn,
-    /// Together with the dot of the message before.
-    Ahead,
-}
-
-/// Where a session stands behind a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Onward {
-    Usable,
-    /// Close it.
-    Spent,
-    /// The same; and what was sent ahead may be why, so for a while nothing is.
-    SpentAhead,
-}
-
-/// Reports a message, or gives it back; says whether the session can go on.
-pub async fn settle(
+/// Reports what became of a message on a proved session.
+pub async fn report(
     agent: &Agent,
     id: SessionId,
     live: &Live,
     assignment: &Assignment,
-    sent: Sent,
-    handed: Handed,
-) -> (Onward, Vec<RecipientResult>) {
-    let ended = match handed {
-        Handed::Ended(ended) => ended,
-        Handed::GivenUp(why) => {
-            agent.give_back(&assignment.lease, why);
-            return (Onward::Spent, Vec::new());
-        }
-    };
-    if let Some(onward) = untried(sent, &ended) {
-        agent.give_back(&assignment.lease, GivenBack::SessionEnded);
-        return (onward, Vec::new());
-    }
+    ended: Ended,
+) {
     let since =
         |instant: std::time::Instant| instant.saturating_duration_since(assignment.received);
     let detail = match live.note.as_str() {
         "" => ended.detail,
         note => format!("{}; {note}", ended.detail),
     };
-    let recipients = ended.recipients.clone();
     agent
         .report(Report {
             lease: assignment.lease.clone(),
@@ -230,20 +196,4 @@ pub async fn settle(
             stage: ended.phase.stage(),
         })
         .await;
-    let onward = match ended.after {
-        After::Usable => Onward::Usable,
-        After::Spent => Onward::Spent,
-    };
-    (onward, recipients)
-}
-
-/// Whether the end says nothing about the message, so that it goes back as if it had not been tried.
-fn untried(sent: Sent, ended: &Ended) -> Option<Onward> {
-    match (sent, ended.phase, ended.outcome) {
-        // The site ended a kept session between two messages.
-        (Sent::InTurn, Phase::Mail, Outcome::Broken) => Some(Onward::Spent),
-        // Or it does not bear an envelope behind a dot, drops it or refuses it; asked in turn, it says what it means.
-        (Sent::Ahead, Phase::Mail, Outcome::Broken | Outcome::Refused) => Some(Onward::SpentAhead),
-        _ => None,
-    }
 }

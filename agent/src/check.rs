@@ -355,7 +355,7 @@ fn failing_step(refusal: &Refusal, phase: Phase, tls: &TlsSeen) -> &'static str 
         R::NameMismatch { .. } | R::NameOnlyInCn { .. } => "name",
         R::Expired | R::NotYetValid => "expiry",
         R::AddressNotListed { .. } | R::PortIsPublic | R::FingerprintNotListed { .. } => "proof",
-        R::Loop | R::TurnedAway(_) | R::NotSmtp(_) => match phase {
+        R::Loop | R::TurnedAway(_) | R::NoEsmtp(_) | R::NotSmtp(_) => match phase {
             Phase::Greeting | Phase::Hello => "banner",
             _ => "starttls",
         },

@@ -100,6 +100,7 @@ async fn fetch(
         if transaction.output_len() >= WRITE_BYTES {
             let out = transaction.take_output();
             if let Err(lost) = wire.write(&out, transaction.write_timeout()).await {
+                transaction.received(&wire.last_words().await);
                 transaction.lost(lost);
                 return Err(ContentError::SiteGone);
             }

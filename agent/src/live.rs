@@ -35,6 +35,8 @@ pub const BLOCK_BYTES: usize = 16 * 1024;
 const GREETING_BEGUN: Duration = Duration::from_secs(60);
 /// And so shall the proof, and the EHLO behind it.
 const OPENING_BEGUN: Duration = Duration::from_secs(180);
+/// More than any reply.
+const LAST_WORDS_BYTES: usize = 128 * 1024;
 
 /// A connection, in the clear or not.
 #[derive(Debug)]
@@ -203,6 +205,18 @@ impl Wire {
         }
     }
 
+    /// What had come before a write failed. A server that refuses and hangs up at once has said why: its answer is read
+    /// before the end of the connection counts.
+    pub async fn last_words(&mut self) -> Vec<u8> {
+        let mut words = Vec::new();
+        while words.len() < LAST_WORDS_BYTES
+            && let Some(Ok(bytes)) = self.read_now().await
+        {
+            words.extend_from_slice(bytes);
+        }
+        words
+    }
+
     /// Returns when the far end speaks or hangs up.
     pub async fn disturbed(&mut self) {
         let _ = self.stream.read(&mut self.buffer).await;
@@ -284,6 +298,7 @@ pub async fn open(
             bounds.greeted();
         }
         if let Err(lost) = open.write(&out, bounds.left(since, BLOCK_TIMEOUT)).await {
+            opening.received(&open.last_words().await, wall());
             opening.lost(lost, wall());
         }
         match opening.want() {

@@ -14,7 +14,7 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 
 use crate::proof::Terms;
 use crate::resolve::Freshness;
-use crate::session::{AskTls, Next};
+use crate::session::{AskTls, Next, Together};
 
 /// An order that this agent does not understand. The controller is newer, or broken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +48,8 @@ pub struct Assignment {
     pub freshness: Freshness,
     /// Whether the site has shown TLS before.
     pub tls: AskTls,
+    /// What the site is known to lose of what travels together.
+    pub together: Together,
     /// When it came.
     pub received: Instant,
 }
@@ -132,6 +134,7 @@ impl Assignment {
                 false => Freshness::Cached,
             },
             tls: AskTls::of_order(assignment.tls_expected),
+            together: Together::of_order(assignment.one_at_a_time, assignment.nothing_behind_dot),
             received,
         })
     }

@@ -341,6 +341,7 @@ mod tests {
         let shown = |sights| Shown {
             tls: crate::registry::shown::TlsBefore::Shown,
             sights,
+            losses: Default::default(),
         };
         let ends = |site: &Site, sights| {
             let end = end_of(site, Some(&shown(sights)), &all);

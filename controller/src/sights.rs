@@ -9,11 +9,13 @@
 use std::sync::Arc;
 
 use dd_proto::name::{AgentName, SiteName};
+use dd_proto::pb;
 use dd_proto::report::Observed;
 use dd_proto::site::Site;
 use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc};
 
+use crate::registry::losses::Losses;
 use crate::registry::shown::{News, Sight, key_is_no_proof};
 use crate::registry::{Change, Editor, Registry};
 
@@ -24,13 +26,20 @@ const BEHIND: usize = 1024;
 #[derive(Debug, Clone)]
 pub struct Sights {
     registry: Registry,
-    news: mpsc::Sender<(SiteName, Sight)>,
+    news: mpsc::Sender<(SiteName, Seen)>,
+}
+
+/// What an agent saw of a site.
+#[derive(Debug)]
+enum Seen {
+    Host(Box<Sight>),
+    Losses(Losses),
 }
 
 /// The other end.
 #[derive(Debug)]
 pub struct Learning {
-    news: mpsc::Receiver<(SiteName, Sight)>,
+    news: mpsc::Receiver<(SiteName, Seen)>,
     editor: Editor,
     /// Rung when a certificate is new, for it may end soon.
     learnt: Arc<Notify>,
@@ -56,7 +65,18 @@ impl Sights {
         let sight = Sight::new(agent, observed, now);
         if self.registry.is_news(site, &sight) {
             // Full: the next session shows it again.
-            let _ = self.news.try_send((site.clone(), sight));
+            let seen = Seen::Host(Box::new(sight));
+            let _ = self.news.try_send((site.clone(), seen));
+        }
+    }
+
+    /// A session is over: what the site lost on it of commands that travelled together.
+    pub fn closed(&self, closed: &pb::SessionClosed, now: Timestamp) {
+        let losses = Losses::told(closed.lost_together, closed.lost_behind_dot, now);
+        if let Ok(site) = closed.site.parse::<SiteName>()
+            && self.registry.losses(&site).and(losses).is_some()
+        {
+            let _ = self.news.try_send((site, Seen::Losses(losses)));
         }
     }
 }
@@ -64,7 +84,14 @@ impl Sights {
 impl Learning {
     /// Runs until nobody can tell anything any more.
     pub async fn serve(mut self, registry: Registry) {
-        while let Some((name, sight)) = self.news.recv().await {
+        while let Some((name, seen)) = self.news.recv().await {
+            let sight = match seen {
+                Seen::Host(sight) => sight,
+                Seen::Losses(losses) => {
+                    self.remember(&name, losses).await;
+                    continue;
+                }
+            };
             let (site, seen) = (name.clone(), sight.clone());
             let saw = move |change: Change| async move { change.saw(&site, &seen).await };
             match self.editor.change(saw).await {
@@ -78,6 +105,25 @@ impl Learning {
                 Err(error) => {
                     tracing::error!(site = %name, %error, "what the site showed cannot be remembered");
                 }
+            }
+        }
+    }
+}
+
+impl Learning {
+    async fn remember(&self, site: &SiteName, losses: Losses) {
+        let name = site.clone();
+        let lost = move |change: Change| async move { change.lost(&name, losses).await };
+        match self.editor.change(lost).await {
+            Ok(()) => tracing::info!(
+                target: "site",
+                site = %site,
+                commands = losses.together.is_some(),
+                behind_dot = losses.behind_dot.is_some(),
+                "the site loses commands that travel together though it offers PIPELINING: it gets them one at a time"
+            ),
+            Err(error) => {
+                tracing::error!(site = %site, %error, "what the site lost cannot be remembered");
             }
         }
     }

@@ -132,6 +132,10 @@ pub enum Refusal {
     Loop,
     #[error("the host turned us away with `{0}` before it had proved to be the site")]
     TurnedAway(String),
+    #[error(
+        "the host answered EHLO with `{0}`: it speaks LMTP or an SMTP without EHLO; give the site the port of its ESMTP server"
+    )]
+    NoEsmtp(String),
     #[error("the host {0} before it had proved to be the site; check what listens there")]
     NotSmtp(String),
 }
@@ -174,6 +178,7 @@ impl Refusal {
             Self::PortIsPublic => "PortIsPublic",
             Self::Loop => "Loop",
             Self::TurnedAway(_) => "TurnedAway",
+            Self::NoEsmtp(_) => "NoEsmtp",
             Self::NotSmtp(_) => "NotSmtp",
         }
     }

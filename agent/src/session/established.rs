@@ -20,11 +20,16 @@ use dd_proto::smtp::compose;
 use dd_proto::smtp::extensions::{Extensions, SizeOffer};
 use dd_proto::smtp::reply::ReplyParser;
 
-use super::Transaction;
+use super::outcome::Phase;
+use super::{Bears, Together, Transaction};
 use crate::proof::{Seen, Verified};
 
 /// Commands that may be unanswered at once. RFC 2920 §3.1: more could fill both ends' buffers and block for ever.
 pub(super) const MAX_UNANSWERED: usize = 100;
+/// RSETs in a session. Exim ends it at the twelfth command that is no mail.
+const MAX_RESETS: u32 = 8;
+/// Refusals in a row, without a message that was taken. Postfix slows down at ten and hangs up at twenty.
+const MAX_REFUSALS: u32 = 8;
 
 /// A session that has proved to end at the site.
 #[derive(Debug)]
@@ -35,6 +40,9 @@ pub struct Established {
     seen: Seen,
     pub(super) reset: Reset,
     pub(super) ahead: Option<Ahead>,
+    pub(super) together: Together,
+    resets: u32,
+    refusals: u32,
 }
 
 /// Whether an unfinished transaction lies behind.
@@ -83,6 +91,9 @@ impl Established {
             seen,
             reset: Reset::Clean,
             ahead: None,
+            together: Together::default(),
+            resets: 0,
+            refusals: 0,
         }
     }
 
@@ -106,6 +117,52 @@ impl Established {
         self.ahead.is_some()
     }
 
+    /// What the server has shown to do with commands that travel together.
+    pub fn together(&self) -> Together {
+        self.together
+    }
+
+    /// What it has shown elsewhere.
+    pub fn learn(&mut self, together: Together) {
+        self.together = self.together.and(together);
+    }
+
+    /// Whether commands go out before the one in front of them is answered.
+    pub(super) fn pipelines(&self) -> bool {
+        self.offered.pipelining && self.together.group != Bears::No
+    }
+
+    /// Whether an envelope may go out behind a dot.
+    pub fn sends_ahead(&self) -> bool {
+        self.pipelines() && self.together.behind_dot != Bears::No
+    }
+
+    /// Whether it has come near the number of refusals and RSETs that servers end a session for.
+    pub fn is_worn(&self) -> bool {
+        self.refusals >= MAX_REFUSALS || (self.reset == Reset::Needed && self.resets >= MAX_RESETS)
+    }
+
+    pub(super) fn sends(&mut self, step: Step) {
+        self.resets += u32::from(step == Step::Reset);
+    }
+
+    pub(super) fn hears(&mut self, reply: &Reply) {
+        self.refusals += u32::from(matches!(reply.code, 400..=599));
+    }
+
+    pub(super) fn took_a_message(&mut self) {
+        self.refusals = 0;
+    }
+
+    /// The commands up to DATA.
+    pub(super) fn steps(&self, message: Next<'_>) -> VecDeque<Step> {
+        let reset = (self.reset == Reset::Needed).then_some(Step::Reset);
+        reset
+            .into_iter()
+            .chain(message.steps(&self.offered))
+            .collect()
+    }
+
     /// Begins a transaction. What the server's EHLO rules out ends at once, without a byte.
     ///
     /// # Panics
@@ -124,20 +181,16 @@ impl Established {
             assert!(same, "the envelope sent ahead is that of the next message");
             return Transaction::sent_ahead(self, next, ahead.unsent, ahead.unanswered);
         }
-        let mut steps = VecDeque::new();
-        if self.reset == Reset::Needed {
-            steps.push_back(Step::Reset);
-        }
-        steps.extend(next.steps(&self.offered));
+        let steps = self.steps(next);
         Transaction::new(self, next, steps)
     }
 }
 
 impl Ahead {
-    /// Writes as much of the next envelope as may go out behind a dot: nothing where the server offers no PIPELINING,
-    /// or not what the message needs.
+    /// Writes as much of the next envelope as may go out behind a dot: nothing where the server does not offer what the
+    /// message needs.
     pub(super) fn write(next: Next<'_>, offered: &Extensions, out: &mut BytesMut) -> Option<Self> {
-        if !offered.pipelining || next.unmet(offered).is_some() {
+        if next.unmet(offered).is_some() {
             return None;
         }
         let mut unsent: VecDeque<Step> = next.steps(offered).collect();
@@ -152,6 +205,17 @@ impl Ahead {
             unsent,
             unanswered,
         })
+    }
+}
+
+impl Step {
+    /// What its answer is about.
+    pub(super) fn phase(self) -> Phase {
+        match self {
+            Self::Reset | Self::Mail => Phase::Mail,
+            Self::Rcpt(_) => Phase::Rcpt,
+            Self::Data => Phase::Data,
+        }
     }
 }
 

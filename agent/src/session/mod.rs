@@ -7,6 +7,7 @@
 //!               each of them ─▶ Failed
 //! Transaction:  (Reset) ─▶ Mail ─▶ Rcpt… ─▶ Data ─▶ Content ─▶ Dot ─▶ EndOfData ─▶ Ended
 //!                                             └─ nobody accepted: LoneDot ───────────▲
+//!               MAIL refused: the answers to what travelled with it are read, then Ended
 //!               each of them ─▶ Ended
 //! ```
 //!
@@ -24,9 +25,11 @@
 //! # Not here
 //! What a failure means ([`outcome`]), sockets ([`crate::deliver::smtp`]), the proofs ([`crate::proof`]).
 
+mod answers;
 mod established;
 mod opening;
 pub mod outcome;
+mod together;
 mod transaction;
 
 use std::time::Duration;
@@ -35,6 +38,7 @@ use dd_proto::report::Reply;
 
 pub use established::{Established, Next};
 pub use opening::{AskTls, Opening, OpeningWant};
+pub use together::{Bears, Together};
 pub use transaction::{After, Ended, Transaction, TransactionWant};
 
 use crate::proof::{Refusal, Seen};
@@ -48,6 +52,13 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(60);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
 /// RFC 5321 §4.5.3.2.2 and §4.5.3.2.3: MAIL and RCPT.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
+/// For the answer to MAIL behind a dot, from the dot's own answer on. The answers of a group come together, for whoever
+/// reads a group takes its lines one after the other; so one that is this late has lost what stood behind the dot. Should
+/// MAIL be slow to answer instead, the message is only sent again, in its turn.
+const BEHIND_DOT_TIMEOUT: Duration = Duration::from_secs(5);
+/// For each answer to commands that travelled together, until the site has answered such a group to its end: longer than
+/// servers hold back an answer to RCPT on purpose, and a wait that people bear if it has lost the rest.
+const GROUP_TIMEOUT: Duration = Duration::from_secs(20);
 /// RFC 5321 §4.5.3.2.4: DATA.
 const DATA_TIMEOUT: Duration = Duration::from_secs(120);
 /// RFC 5321 §4.5.3.2.5: each block of the content.

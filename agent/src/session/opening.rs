@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use dd_proto::report::Reply;
+use dd_proto::site::Proof as SiteProof;
 use dd_proto::smtp::compose;
 use dd_proto::smtp::extensions::Extensions;
 use dd_proto::smtp::reply::ReplyParser;
@@ -146,14 +147,14 @@ impl Opening {
             return;
         }
         self.replies.push(bytes);
-        match self.replies.next_reply() {
+        match self.replies.next_ehlo() {
             Ok(None) => {}
             Err(error) => self.nonsense(&error.to_string(), now),
             Ok(Some(_)) if !matches!(self.want(), OpeningWant::Bytes(_)) => {
                 self.nonsense("speaks unasked", now);
             }
-            Ok(Some(reply)) => {
-                self.answered(&reply, now);
+            Ok(Some((reply, offered))) => {
+                self.answered(&reply, offered, now);
                 // RFC 3207 §4.2: what lies behind an answer was sent before we could ask for it.
                 if !self.replies.is_empty() && !matches!(self.state, State::Failed(_)) {
                     self.nonsense("sends more than it was asked for", now);
@@ -241,14 +242,14 @@ impl Opening {
         }
     }
 
-    fn answered(&mut self, reply: &Reply, now: Timestamp) {
+    fn answered(&mut self, reply: &Reply, offered: Extensions, now: Timestamp) {
         match std::mem::replace(&mut self.state, State::Handshake) {
             State::Greeting => self.greeted(reply, now),
-            State::Hello => self.welcomed(reply, now),
+            State::Hello => self.welcomed(reply, offered, now),
             State::OldHello if reply.is_positive() => {
                 self.rule_without_tls(Extensions::default(), now);
             }
-            State::OldHello => self.refused(Phase::Hello, reply, now),
+            State::OldHello => self.unwelcome(Phase::Hello, reply, now),
             State::Securing if reply.code == 220 => {}
             State::Securing => {
                 self.seen.tls = TlsSeen::Refused(reply.to_string());
@@ -262,7 +263,6 @@ impl Opening {
                 }
             }
             State::HelloAgain { verified } if reply.is_positive() => {
-                let offered = Extensions::parse(reply);
                 self.state = State::Established { verified, offered };
             }
             state @ State::HelloAgain { .. } => {
@@ -294,7 +294,7 @@ impl Opening {
             .extend_from_slice(compose::ehlo(&self.helo).as_bytes());
     }
 
-    fn welcomed(&mut self, reply: &Reply, now: Timestamp) {
+    fn welcomed(&mut self, reply: &Reply, offered: Extensions, now: Timestamp) {
         let needs_tls = self.needs_tls();
         // RFC 5321 §3.2: a server that knows no EHLO is asked with HELO. It cannot offer STARTTLS.
         if reply.is_permanent() && !needs_tls {
@@ -304,18 +304,8 @@ impl Opening {
             return;
         }
         if !reply.is_positive() {
-            return self.refused(Phase::Hello, reply, now);
+            return self.unwelcome(Phase::Hello, reply, now);
         }
-        if self.is_ourselves(reply) {
-            return self.fail(
-                Phase::Hello,
-                Cause::Withheld,
-                Some(Refusal::Loop),
-                None,
-                now,
-            );
-        }
-        let offered = Extensions::parse(reply);
         let ask = needs_tls || self.ask_tls != AskTls::Not;
         if offered.starttls && ask {
             self.state = State::Securing;
@@ -344,13 +334,30 @@ impl Opening {
         }
     }
 
+    /// Whether the host greets with our own name, where nothing but its port speaks for it. Where TLS, the address or the
+    /// administrator proves the host, that decides, for a name proves nothing (RFC 5321 §4.1.4): a relay may run on our
+    /// own machine, and be right. Asked of the greeting only: it is said before we have told our name, while the answer
+    /// to EHLO may repeat it.
     fn is_ourselves(&self, reply: &Reply) -> bool {
+        if !matches!(self.terms.proof, SiteProof::Port) {
+            return false;
+        }
         let name = reply
             .text
             .split_ascii_whitespace()
             .next()
             .unwrap_or_default();
         name.eq_ignore_ascii_case(&self.helo)
+    }
+
+    /// EHLO, or the HELO behind it, was refused. LMTP has neither (RFC 2033 §4.1).
+    fn unwelcome(&mut self, phase: Phase, reply: &Reply, now: Timestamp) {
+        let greets_as_lmtp = self.seen.greeting.contains("LMTP");
+        if !matches!(reply.code, 500 | 502 | 503) && !greets_as_lmtp {
+            return self.refused(phase, reply, now);
+        }
+        let refusal = Refusal::NoEsmtp(reply.to_string());
+        self.fail(phase, cause_of(reply), Some(refusal), Some(reply), now);
     }
 
     fn refused(&mut self, phase: Phase, reply: &Reply, now: Timestamp) {
@@ -394,7 +401,10 @@ impl Opening {
         };
         let verdict = verdict(phase, cause, standing);
         let detail = match (standing, reply, &refusal) {
+            (Standing::Proved, Some(_), Some(refusal @ Refusal::NoEsmtp(_))) => refusal.to_string(),
             (Standing::Proved, Some(reply), _) => format!("the site answered `{reply}`"),
+            // It has proved itself, so it is the site that did it.
+            (Standing::Proved, None, Some(Refusal::NotSmtp(why))) => format!("the site {why}"),
             (_, _, Some(refusal)) => refusal.to_string(),
             (_, _, None) => format!("the session failed at {phase:?}"),
         };

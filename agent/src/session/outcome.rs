@@ -2,6 +2,8 @@
 //! recipients. Nothing else in the agent decides this.
 //!
 //! # Invariants
+//! - An answer is about what it answers (RFC 5321 §4.2.1): to RCPT that recipient, to MAIL, DATA and the dot that message.
+//!   About the site are only greeting and EHLO, and what says that no command was taken for what it is.
 //! - Nothing that an unproved host says or does is permanent, or the site's.
 //! - In doubt is only what failed behind the final dot without a reply.
 
@@ -50,6 +52,8 @@ pub enum Cause {
     Permanent,
     /// 552: too big, or a mailbox that is full.
     OverLimit,
+    /// 502, 503 and 530: the command itself is not known, not in its place, or needs authentication first.
+    OutOfPlace,
     /// 421.
     Closing,
     TimedOut,
@@ -99,10 +103,11 @@ pub const PHASES: [Phase; 13] = [
     Phase::EndOfData,
 ];
 
-pub const CAUSES: [Cause; 9] = [
+pub const CAUSES: [Cause; 10] = [
     Cause::Transient,
     Cause::Permanent,
     Cause::OverLimit,
+    Cause::OutOfPlace,
     Cause::Closing,
     Cause::TimedOut,
     Cause::Closed,
@@ -135,27 +140,30 @@ pub fn verdict(phase: Phase, cause: Cause, standing: Standing) -> Verdict {
         (P::Greeting | P::Hello | P::Ruling | P::HelloAgain, C::Transient, _) => {
             V::Ends(Outcome::Busy)
         }
-        (P::Greeting | P::Hello | P::Ruling | P::HelloAgain, C::Permanent | C::OverLimit, _) => {
-            V::Ends(Outcome::Refused)
-        }
+        (
+            P::Greeting | P::Hello | P::Ruling | P::HelloAgain,
+            C::Permanent | C::OverLimit | C::OutOfPlace,
+            _,
+        ) => V::Ends(Outcome::Refused),
 
-        (P::Mail, C::Transient, _) => V::Ends(Outcome::Busy),
-        (P::Mail, C::Permanent, _) => V::Ends(Outcome::Refused),
-        // RFC 1870 §6.1: the size declared at MAIL is over the limit, which is about this message only.
-        (P::Mail, C::OverLimit, _) => V::Recipients(Disposition::Failed),
+        // RFC 5321 §3.3: MAIL names the sender, and its parameters say what the message is, so its answer is about both.
+        (P::Mail | P::Rcpt | P::Data, C::Transient, _) => V::Recipients(Disposition::Deferred),
+        (P::Mail, C::Permanent | C::OverLimit, _) => V::Recipients(Disposition::Failed),
+        (P::Mail, C::OutOfPlace, _) => V::Ends(Outcome::Refused),
 
-        (P::Rcpt | P::Data, C::Transient, _) => V::Recipients(Disposition::Deferred),
         // RFC 5321 §4.5.3.1.10: a 552 to RCPT (too many recipients, from old servers) is temporary.
         (P::Rcpt, C::OverLimit, _) => V::Recipients(Disposition::Deferred),
-        (P::Rcpt, C::Permanent, _) => V::Recipients(Disposition::Failed),
-        (P::Data | P::EndOfData, C::Permanent | C::OverLimit, _) => {
+        (P::Rcpt, C::Permanent | C::OutOfPlace, _) => V::Recipients(Disposition::Failed),
+        (P::Data | P::EndOfData, C::Permanent | C::OverLimit | C::OutOfPlace, _) => {
             V::Recipients(Disposition::Failed)
         }
 
         (P::EndOfData, C::TimedOut | C::Closed | C::Nonsense, _) => V::Ends(Outcome::InDoubt),
         (_, C::TimedOut | C::Closed | C::Nonsense, _) => V::Ends(Outcome::Broken),
         // A reply in the middle of the content answers nothing.
-        (P::Body, C::Transient | C::Permanent | C::OverLimit, _) => V::Ends(Outcome::Broken),
+        (P::Body, C::Transient | C::Permanent | C::OverLimit | C::OutOfPlace, _) => {
+            V::Ends(Outcome::Broken)
+        }
     }
 }
 
@@ -164,6 +172,7 @@ pub fn cause_of(reply: &Reply) -> Cause {
     match reply.code {
         421 => Cause::Closing,
         552 => Cause::OverLimit,
+        502 | 503 | 530 => Cause::OutOfPlace,
         400..=499 => Cause::Transient,
         500..=599 => Cause::Permanent,
         _ => Cause::Nonsense,

@@ -1,7 +1,14 @@
 //! One mail transaction on a proved session.
 //!
+//! # Invariants
+//! - What single recipients were answered is in the end, whatever it is.
+//! - The phase of an end is that of the command that was answered, or whose answer was awaited.
+//!
 //! # Not here
-//! What goes out together with the final dot ([`super::established`]).
+//! The answers to MAIL, RCPT and DATA one by one ([`steps`]); what goes out together with the final dot
+//! ([`super::established`]); what an answer means ([`super::outcome`]).
+
+mod steps;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,49 +17,56 @@ use bytes::BytesMut;
 use dd_proto::id::RecipientNumber;
 use dd_proto::report::{Disposition, Outcome, RecipientResult, Reply, Told};
 use dd_proto::smtp::data::Stuffer;
-use dd_proto::smtp::extensions::Extensions;
-use dd_proto::smtp::reply::ReplyParser;
 
+use super::answers::Answers;
 use super::established::{Ahead, MAX_UNANSWERED, Next, Reset, Step};
 use super::outcome::{Cause, Phase, Standing, Verdict, cause_of, verdict};
-use super::{BLOCK_TIMEOUT, COMMAND_TIMEOUT, DATA_TIMEOUT, END_OF_DATA_TIMEOUT, Established, Lost};
-use crate::proof::Verified;
+use super::{
+    BEHIND_DOT_TIMEOUT, BLOCK_TIMEOUT, COMMAND_TIMEOUT, DATA_TIMEOUT, END_OF_DATA_TIMEOUT,
+    Established, GROUP_TIMEOUT, Lost,
+};
 
 /// Whether the session can go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum After {
     Usable,
-    /// Close it.
+    /// Close it. The site has answered, so it is there.
     Spent,
+    /// The connection is lost, or of no use: there was no answer.
+    Lost,
 }
 
 /// What a transaction came to.
 #[derive(Debug, Clone)]
 pub struct Ended {
     pub outcome: Outcome,
+    /// What each recipient was answered; who is not named is open.
     pub recipients: Vec<RecipientResult>,
-    /// The reply that ended it for the whole site.
+    /// The reply that ended it for all recipients, or for the whole site.
     pub reply: Option<Reply>,
     pub detail: String,
     /// The final dot, or its first byte, may have reached the site.
     pub dot_sent: bool,
     pub after: After,
     pub phase: Phase,
+    /// It came to nothing because its commands had travelled together: [`Established::together`] says so from now on.
+    pub lost_together: bool,
 }
 
 /// One message on its way. Borrows the proof for as long as it lives.
 #[derive(Debug)]
 pub struct Transaction<'s> {
-    proof: &'s Verified,
-    offered: Extensions,
-    replies: &'s mut ReplyParser,
-    reset: &'s mut Reset,
-    ahead: &'s mut Option<Ahead>,
+    session: &'s mut Established,
     message: Next<'s>,
     unsent: VecDeque<Step>,
     unanswered: VecDeque<Step>,
-    results: Vec<RecipientResult>,
-    accepted: Vec<RecipientNumber>,
+    answers: Answers,
+    parameters: Parameters,
+    /// Its first commands went out behind a dot.
+    sent_ahead: bool,
+    /// Commands went out before the one in front of them was answered.
+    grouped: bool,
+    lost_together: bool,
     stuffer: Stuffer,
     out: BytesMut,
     state: State,
@@ -61,7 +75,7 @@ pub struct Transaction<'s> {
 
 #[derive(Debug)]
 enum State {
-    /// Until DATA is answered.
+    /// Until DATA is answered, or what travelled with a MAIL that was refused.
     Commands,
     Content,
     /// The content is out, the dot is not.
@@ -70,6 +84,15 @@ enum State {
     LoneDot,
     EndOfData,
     Ended(Box<Ended>),
+}
+
+/// The parameters of MAIL and RCPT that the server offered to understand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Parameters {
+    AsOffered,
+    /// A command was refused for them: it is asked again without when all answers are in.
+    Refused,
+    Without,
 }
 
 /// What the driver is to do next, after it has written [`Transaction::take_output`].
@@ -91,7 +114,7 @@ impl<'s> Transaction<'s> {
         steps: VecDeque<Step>,
     ) -> Self {
         let mut transaction = Self::with(session, message, steps, VecDeque::new());
-        match message.unmet(&transaction.offered) {
+        match message.unmet(&transaction.session.offered) {
             Some(reply) => transaction.fail_all_unsent(&reply),
             None => transaction.send_more(),
         }
@@ -106,6 +129,8 @@ impl<'s> Transaction<'s> {
         unanswered: VecDeque<Step>,
     ) -> Self {
         let mut transaction = Self::with(session, message, unsent, unanswered);
+        transaction.sent_ahead = true;
+        transaction.grouped = true;
         transaction.received(&[]);
         transaction
     }
@@ -116,17 +141,20 @@ impl<'s> Transaction<'s> {
         unsent: VecDeque<Step>,
         unanswered: VecDeque<Step>,
     ) -> Self {
+        // They are answered before anything is said.
+        let unwritable = message.unwritable(&session.offered);
+        let unwritable = unwritable.map(|(recipient, reply)| (recipient.number, reply));
+        let answers = Answers::from_us(unwritable.collect());
         Self {
-            proof: &session.verified,
-            offered: session.offered,
-            replies: &mut session.replies,
-            reset: &mut session.reset,
-            ahead: &mut session.ahead,
+            session,
             message,
             unsent,
             unanswered,
-            results: unwritable(&message, &session.offered),
-            accepted: Vec::new(),
+            answers,
+            parameters: Parameters::AsOffered,
+            sent_ahead: false,
+            grouped: false,
+            lost_together: false,
             stuffer: Stuffer::new(),
             out: BytesMut::new(),
             state: State::Commands,
@@ -138,14 +166,20 @@ impl<'s> Transaction<'s> {
 impl Transaction<'_> {
     pub fn want(&self) -> TransactionWant {
         match &self.state {
-            State::Commands if self.unanswered.front() == Some(&Step::Data) => {
-                TransactionWant::Bytes(DATA_TIMEOUT)
-            }
-            State::Commands => TransactionWant::Bytes(COMMAND_TIMEOUT),
+            State::Commands => TransactionWant::Bytes(self.patience()),
             State::Content => TransactionWant::Content,
             State::Dot => TransactionWant::Dot,
             State::LoneDot | State::EndOfData => TransactionWant::Bytes(END_OF_DATA_TIMEOUT),
             State::Ended(_) => TransactionWant::Nothing,
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        match self.unanswered.front() {
+            Some(Step::Mail) if self.sent_ahead => BEHIND_DOT_TIMEOUT,
+            _ if self.grouped && !self.is_proven() => GROUP_TIMEOUT,
+            Some(Step::Data) => DATA_TIMEOUT,
+            _ => COMMAND_TIMEOUT,
         }
     }
 
@@ -180,15 +214,15 @@ impl Transaction<'_> {
 
     /// The recipients the site accepted.
     pub fn accepted(&self) -> &[RecipientNumber] {
-        &self.accepted
+        self.answers.accepted()
     }
 
     /// Bytes have come. Returns how many replies they complete.
     pub fn received(&mut self, bytes: &[u8]) -> usize {
-        self.replies.push(bytes);
+        self.session.replies.push(bytes);
         let mut replies = 0;
-        while !matches!(self.state, State::Ended(_)) {
-            match self.replies.next_reply() {
+        while !self.has_ended() {
+            match self.session.replies.next_reply() {
                 Ok(None) => {
                     self.send_more();
                     return replies;
@@ -197,11 +231,11 @@ impl Transaction<'_> {
                     replies += 1;
                     self.answered(&reply);
                 }
-                Err(error) => self.fail(Cause::Nonsense, None, &error.to_string()),
+                Err(error) => self.fail(Cause::Nonsense, &error.to_string()),
             }
         }
         // What lies behind the last answer is unasked for, unless an envelope was sent ahead: then it answers that.
-        if !self.replies.is_empty() && self.ahead.is_none() {
+        if !self.session.replies.is_empty() && self.session.ahead.is_none() {
             self.spend();
         }
         replies
@@ -225,23 +259,25 @@ impl Transaction<'_> {
     pub fn send_dot(&mut self, next: Option<Next<'_>>) {
         if matches!(self.state, State::Dot) {
             // The beginning of a reply that came before the dot is no answer to it.
-            if !self.replies.is_empty() {
-                return self.fail(Cause::Nonsense, None, "spoke before the final dot");
+            if !self.session.replies.is_empty() {
+                return self.fail(Cause::Nonsense, "spoke before the final dot");
             }
             self.out.extend_from_slice(self.stuffer.end());
-            *self.ahead = next.and_then(|next| Ahead::write(next, &self.offered, &mut self.out));
+            let next = next.filter(|_| self.session.sends_ahead());
+            let offered = self.session.offered;
+            self.session.ahead = next.and_then(|next| Ahead::write(next, &offered, &mut self.out));
             self.dot_sent = true;
             self.state = State::EndOfData;
         }
     }
 
     pub fn lost(&mut self, lost: Lost) {
-        self.fail(lost.cause(), None, lost.words());
+        self.fail(lost.cause(), lost.words());
     }
 
     /// The agent cannot go on; no dot is sent, so the site drops what it got.
     pub fn give_up(&mut self, why: &str) {
-        self.fail(Cause::Own, None, why);
+        self.fail(Cause::Own, why);
     }
 
     /// What it came to. Called before its end, that the agent gave it up.
@@ -253,220 +289,183 @@ impl Transaction<'_> {
         }
     }
 
+    fn has_ended(&self) -> bool {
+        matches!(self.state, State::Ended(_))
+    }
+
     fn fail_all_unsent(&mut self, reply: &Reply) {
-        self.settle_all(Disposition::Failed, reply);
+        let told = self.told();
+        let envelope = self.message.envelope;
+        self.answers
+            .settle_all(envelope, Disposition::Failed, reply, told);
         let detail = format!("not sent: {reply}");
-        self.end(Outcome::Transacted, None, &detail, After::Usable);
+        self.end(
+            Outcome::Transacted,
+            None,
+            &detail,
+            After::Usable,
+            Phase::Mail,
+        );
     }
 
     fn send_more(&mut self) {
         while let Some(&step) = self.unsent.front() {
             let full = self.unanswered.len() >= MAX_UNANSWERED;
-            let in_turn = self.offered.pipelining && !full;
-            if !self.unanswered.is_empty() && !in_turn {
+            let in_turn = !self.session.pipelines() || full;
+            if !self.unanswered.is_empty() && in_turn {
                 return;
             }
             // Where every answer is in and nobody was accepted, DATA would be pointless.
-            if step == Step::Data && self.unanswered.is_empty() && self.accepted.is_empty() {
-                self.unsent.clear();
-                *self.reset = Reset::Needed;
-                let detail = "the site accepted no recipient";
-                return self.end(Outcome::Transacted, None, detail, After::Usable);
+            let is_last = step == Step::Data && self.unanswered.is_empty();
+            if is_last && self.accepted().is_empty() {
+                self.session.reset = Reset::Needed;
+                return self.nobody_accepted(After::Usable);
             }
             self.unsent.pop_front();
+            self.session.sends(step);
+            self.grouped |= !self.unanswered.is_empty();
             self.unanswered.push_back(step);
-            let line = self.message.line(step, &self.offered);
+            let line = self.message.line(step, &self.session.offered);
             self.out.extend_from_slice(line.as_bytes());
         }
     }
 
     fn answered(&mut self, reply: &Reply) {
+        self.session.hears(reply);
         match &self.state {
             State::Commands => match self.unanswered.pop_front() {
                 Some(step) => self.step_answered(step, reply),
-                None => self.fail(Cause::Nonsense, None, "speaks unasked"),
+                None => self.fail(Cause::Nonsense, "speaks unasked"),
             },
             State::Content | State::Dot => {
-                let detail = format!("answered `{reply}` in the middle of the content");
-                self.fail(cause_of(reply), Some(reply), &detail);
+                let why = format!("answered `{reply}` in the middle of the content");
+                self.rule(Phase::Body, reply, &why);
             }
-            State::LoneDot => {
-                // Whether this answers the lone dot or something before it cannot be told: the session ends.
-                let detail = "the site accepted no recipient";
-                self.end(Outcome::Transacted, None, detail, After::Spent);
-            }
+            // Whether this answers the lone dot or something before it cannot be told: the session ends.
+            State::LoneDot => self.nobody_accepted(After::Spent),
             State::EndOfData if reply.is_positive() => {
-                self.settle_accepted(Disposition::Relayed, reply);
+                let told = self.told();
+                self.answers.settle(Disposition::Relayed, reply, told);
                 let detail = format!("the site answered `{reply}`");
-                *self.reset = Reset::Clean;
-                self.end(Outcome::Transacted, None, &detail, After::Usable);
+                self.session.reset = Reset::Clean;
+                self.session.took_a_message();
+                self.end(
+                    Outcome::Transacted,
+                    None,
+                    &detail,
+                    After::Usable,
+                    Phase::EndOfData,
+                );
             }
-            State::EndOfData => self.fail(cause_of(reply), Some(reply), "refused the message"),
+            State::EndOfData => self.rule(Phase::EndOfData, reply, "refused the message"),
             State::Ended(_) => {}
         }
-    }
-
-    fn step_answered(&mut self, step: Step, reply: &Reply) {
-        match step {
-            Step::Reset | Step::Mail if reply.is_positive() => *self.reset = Reset::Clean,
-            Step::Reset => self.fail(Cause::Nonsense, None, "refused RSET"),
-            Step::Rcpt(index) if reply.is_positive() => {
-                self.accepted
-                    .push(self.message.envelope.recipients[index].number);
-            }
-            Step::Data if reply.code == 354 && self.accepted.is_empty() => {
-                self.out.extend_from_slice(b".\r\n");
-                self.state = State::LoneDot;
-            }
-            Step::Data if reply.code == 354 => self.state = State::Content,
-            Step::Data if self.accepted.is_empty() && cause_of(reply) != Cause::Closing => {
-                *self.reset = Reset::Needed;
-                let detail = "the site accepted no recipient";
-                self.end(Outcome::Transacted, None, detail, After::Usable);
-            }
-            Step::Rcpt(index) => self.recipient_refused(index, reply),
-            Step::Mail => self.fail_at(Phase::Mail, reply),
-            Step::Data => self.fail_at(Phase::Data, reply),
-        }
-    }
-
-    fn recipient_refused(&mut self, index: usize, reply: &Reply) {
-        match verdict(Phase::Rcpt, cause_of(reply), Standing::Proved) {
-            Verdict::Recipients(disposition) => self.results.push(RecipientResult {
-                number: self.message.envelope.recipients[index].number,
-                disposition,
-                reply: reply.clone(),
-                told: self.told(),
-            }),
-            _ => self.fail_at(Phase::Rcpt, reply),
-        }
-    }
-
-    fn fail_at(&mut self, phase: Phase, reply: &Reply) {
-        self.apply(
-            phase,
-            cause_of(reply),
-            Some(reply),
-            &format!("answered `{reply}`"),
-        );
     }
 
     fn phase(&self) -> Phase {
         match (&self.state, self.unanswered.front()) {
             (State::Content | State::Dot, _) => Phase::Body,
             (State::EndOfData, _) => Phase::EndOfData,
-            (State::LoneDot, _) | (_, Some(Step::Data)) => Phase::Data,
-            (_, Some(Step::Rcpt(_))) => Phase::Rcpt,
+            (State::LoneDot, _) => Phase::Data,
+            (_, Some(step)) => step.phase(),
             _ => Phase::Mail,
         }
     }
 
-    fn fail(&mut self, cause: Cause, reply: Option<&Reply>, why: &str) {
-        if !matches!(self.state, State::Ended(_)) {
-            self.apply(self.phase(), cause, reply, why);
+    /// Without an answer: the session is lost, or the agent's own trouble ends it.
+    fn fail(&mut self, cause: Cause, why: &str) {
+        if self.has_ended() {
+            return;
         }
-    }
-
-    fn apply(&mut self, phase: Phase, cause: Cause, reply: Option<&Reply>, why: &str) {
-        match (verdict(phase, cause, Standing::Proved), reply) {
-            (Verdict::Recipients(disposition), Some(reply)) => {
-                let after = self.after_refusal(phase, cause);
-                match phase {
-                    Phase::Mail => self.settle_all(disposition, reply),
-                    _ => self.settle_accepted(disposition, reply),
-                }
-                let detail = format!("the site answered `{reply}`");
-                self.end(Outcome::Transacted, None, &detail, after);
-            }
-            (Verdict::Ends(outcome), reply) => {
-                // What single recipients were told before does not stand for an attempt that ended for all.
-                self.results.clear();
-                let who = if cause == Cause::Own { "" } else { "the site " };
-                self.end(
-                    outcome,
-                    reply.cloned(),
-                    &format!("{who}{why}"),
-                    After::Spent,
-                );
-            }
-            (Verdict::Recipients(_) | Verdict::NextHost(_) | Verdict::WithoutTls, _) => {
-                unreachable!(
-                    "a proved session has no next host, and only a reply settles recipients"
-                )
-            }
-        }
-    }
-
-    fn after_refusal(&mut self, phase: Phase, cause: Cause) -> After {
-        *self.reset = match phase {
-            Phase::EndOfData => Reset::Clean,
-            _ => Reset::Needed,
+        self.look_at_the_loss(cause);
+        let phase = self.phase();
+        let Verdict::Ends(outcome) = verdict(phase, cause, Standing::Proved) else {
+            unreachable!("only a reply settles recipients, and a proved session has no next host");
         };
-        // Answers to what was pipelined behind it are still on their way.
-        if cause == Cause::Closing || !self.unanswered.is_empty() {
-            After::Spent
-        } else {
-            After::Usable
+        self.ends(outcome, phase, cause, None, why);
+    }
+
+    /// What a reply means for all that are accepted.
+    fn rule(&mut self, phase: Phase, reply: &Reply, why: &str) {
+        let cause = cause_of(reply);
+        match verdict(phase, cause, Standing::Proved) {
+            Verdict::Recipients(disposition) => {
+                let told = self.told();
+                self.answers.settle(disposition, reply, told);
+                self.session.reset = match phase {
+                    Phase::EndOfData => Reset::Clean,
+                    _ => Reset::Needed,
+                };
+                let after = match cause {
+                    Cause::Closing => After::Spent,
+                    _ => After::Usable,
+                };
+                let detail = format!("the site answered `{reply}`");
+                self.end(Outcome::Transacted, None, &detail, after, phase);
+            }
+            Verdict::Ends(outcome) => self.ends(outcome, phase, cause, Some(reply), why),
+            Verdict::NextHost(_) | Verdict::WithoutTls => {
+                unreachable!("a proved session has no next host")
+            }
         }
     }
 
-    /// Every recipient, asked for or not.
-    fn settle_all(&mut self, disposition: Disposition, reply: &Reply) {
-        self.results.clear();
-        let recipients = self.message.envelope.recipients.iter();
-        self.accepted = recipients.map(|recipient| recipient.number).collect();
-        self.settle_accepted(disposition, reply);
+    /// The session is over with it.
+    fn ends(
+        &mut self,
+        outcome: Outcome,
+        phase: Phase,
+        cause: Cause,
+        reply: Option<&Reply>,
+        why: &str,
+    ) {
+        let after = match cause {
+            Cause::TimedOut | Cause::Closed | Cause::Nonsense => After::Lost,
+            _ => After::Spent,
+        };
+        // Nobody is left whom it could concern.
+        if self.answers.has_all(self.message.envelope) {
+            return self.nobody_accepted(after);
+        }
+        let who = if cause == Cause::Own { "" } else { "the site " };
+        let detail = format!("{who}{why}");
+        self.end(outcome, reply.cloned(), &detail, after, phase);
     }
 
-    fn settle_accepted(&mut self, disposition: Disposition, reply: &Reply) {
-        let told = self.told();
-        let results = self.accepted.iter().map(|&number| RecipientResult {
-            number,
-            disposition,
-            reply: reply.clone(),
-            told,
-        });
-        self.results.extend(results);
-    }
-
-    /// What [`compose`] does with the parameters.
+    /// What [`dd_proto::smtp::compose`] does with the parameters.
     fn told(&self) -> Told {
-        match self.offered.dsn {
+        match self.session.offered.dsn {
             true => Told::PassedOn,
             false => Told::NotPassedOn,
         }
     }
 
     fn spend(&mut self) {
-        if let State::Ended(ended) = &mut self.state {
+        if let State::Ended(ended) = &mut self.state
+            && ended.after == After::Usable
+        {
             ended.after = After::Spent;
         }
     }
 
-    fn end(&mut self, outcome: Outcome, reply: Option<Reply>, detail: &str, after: After) {
-        let phase = self.phase();
+    fn end(
+        &mut self,
+        outcome: Outcome,
+        reply: Option<Reply>,
+        detail: &str,
+        after: After,
+        phase: Phase,
+    ) {
         self.unsent.clear();
         self.state = State::Ended(Box::new(Ended {
             outcome,
-            recipients: std::mem::take(&mut self.results),
+            recipients: self.answers.take_results(),
             reply,
-            detail: format!("{detail} (proof: {})", self.proof.proof()),
+            detail: format!("{detail} (proof: {})", self.session.proof()),
             dot_sent: self.dot_sent,
             after,
             phase,
+            lost_together: self.lost_together,
         }));
     }
-}
-
-/// Recipients that are answered before anything is said: the server cannot be told of them.
-fn unwritable(message: &Next<'_>, offered: &Extensions) -> Vec<RecipientResult> {
-    let answered = message.unwritable(offered);
-    answered
-        .map(|(recipient, reply)| RecipientResult {
-            number: recipient.number,
-            disposition: Disposition::Failed,
-            reply,
-            told: Told::NotPassedOn,
-        })
-        .collect()
 }

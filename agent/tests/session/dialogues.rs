@@ -9,6 +9,7 @@
 //! T: ok                        the handshake: ok, ok-unchecked, or the refusal's word
 //! S! closed                    the connection is lost: closed or silent
 //! = …                          what it comes to; one for the opening that fails, or for each message begun
+//!                              (`together`: for its commands had travelled together)
 //! ```
 
 use std::collections::VecDeque;
@@ -168,7 +169,11 @@ impl Script {
         if ended.dot_sent {
             text += " dot";
         }
-        self.ends_with(&format!("{text} {:?}", ended.after));
+        text += &format!(" {:?}", ended.after);
+        if ended.lost_together {
+            text += " together";
+        }
+        self.ends_with(&text);
         ended.after
     }
 }
@@ -208,11 +213,12 @@ fn run(path: &Path) {
             });
             let transaction = established.begin(message, CONTENT.len() as u64);
             // What was sent ahead on a session that ends is not begun.
-            if script.transact(transaction, next) == After::Spent && established.is_ahead() {
+            if script.transact(transaction, next) != After::Usable && established.is_ahead() {
                 break;
             }
         }
     }
+    script.check_output();
     assert!(
         script.lines.is_empty(),
         "{}: not reached: {:?}",

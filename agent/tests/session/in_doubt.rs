@@ -39,6 +39,11 @@ struct Server {
     got: Vec<(String, Vec<String>, Vec<u8>)>,
     /// Whose dot it answered with something else than 2yz.
     refused: Vec<String>,
+    /// RCPTs that it refused, and where the answer ends in all that it ever said.
+    refused_recipients: Vec<(String, usize)>,
+    said: usize,
+    /// How much of that the agent has read.
+    heard: usize,
     broken: bool,
 }
 
@@ -53,6 +58,9 @@ impl Server {
             recipients: Vec::new(),
             got: Vec::new(),
             refused: Vec::new(),
+            refused_recipients: Vec::new(),
+            said: 0,
+            heard: 0,
             broken: false,
         }
     }
@@ -93,6 +101,10 @@ impl Server {
         match (verb, code) {
             ("MAIL FROM", Some(250)) => self.mail = argument.to_owned(),
             ("RCPT TO", Some(250)) => self.recipients.push(argument.to_owned()),
+            ("RCPT TO", Some(450 | 550 | 552 | 554)) => {
+                let refused = (argument.to_owned(), self.said);
+                self.refused_recipients.push(refused);
+            }
             ("DATA", Some(354)) => self.in_content = true,
             ("RSET", _) => self.recipients.clear(),
             _ => {}
@@ -121,18 +133,23 @@ impl Server {
                 return None;
             }
             Some(Act::Babbles) => {
-                self.output.extend_from_slice(b"what?\r\n");
+                self.says("what?");
                 return None;
             }
         };
-        self.output
-            .extend_from_slice(format!("{code} x\r\n").as_bytes());
+        self.says(&format!("{code} x"));
         Some(code)
+    }
+
+    fn says(&mut self, line: &str) {
+        self.output.extend_from_slice(line.as_bytes());
+        self.output.extend_from_slice(b"\r\n");
+        self.said += line.len() + 2;
     }
 }
 
 /// What the session says of each message that was begun.
-type Told = Vec<(Outcome, Vec<Disposition>)>;
+type Told = Vec<(Outcome, Vec<(u16, Disposition)>)>;
 
 /// Runs messages as the lane does. `chunk` bytes of the server's output arrive at once.
 fn run(server: &mut Server, messages: &[Arc<Envelope>], chunk: usize) -> Told {
@@ -147,9 +164,10 @@ fn run(server: &mut Server, messages: &[Arc<Envelope>], chunk: usize) -> Told {
         let transaction = session.begin(message, content.len() as u64);
         let ended = drive(server, transaction, next, &content, chunk);
         assert!(ended.dot_sent || ended.outcome != Outcome::InDoubt);
-        let dispositions = ended.recipients.iter().map(|r| r.disposition).collect();
+        let dispositions = ended.recipients.iter();
+        let dispositions = dispositions.map(|r| (r.number.0, r.disposition)).collect();
         told.push((ended.outcome, dispositions));
-        if ended.after == After::Spent {
+        if ended.after != After::Usable {
             break;
         }
     }
@@ -179,6 +197,7 @@ fn drive(
                 }
                 let rest = server.output.split_off(chunk.min(server.output.len()));
                 let bytes = std::mem::replace(&mut server.output, rest);
+                server.heard += bytes.len();
                 transaction.received(&bytes);
             }
             TransactionWant::Nothing => return transaction.finish(),
@@ -232,6 +251,7 @@ fn check(acts: &[Act], chunk: usize) -> Result<(), TestCaseError> {
             prop_assert!(got.is_empty(), "{mail} was not begun, and arrived");
             continue;
         };
+        let dispositions: Vec<Disposition> = dispositions.iter().map(|it| it.1).collect();
         let relayed = dispositions.contains(&Disposition::Relayed);
         if relayed {
             prop_assert_eq!(got.len(), 1, "{} is told as relayed", &mail);
@@ -251,6 +271,24 @@ fn check(acts: &[Act], chunk: usize) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Read byte by byte, so that whatever was read was understood too.
+fn check_answers(acts: &[Act]) -> Result<(), TestCaseError> {
+    let mut server = Server::new(acts);
+    let told = run(&mut server, &messages(), 1);
+    let heard = |it: &&(String, usize)| it.1 <= server.heard;
+    for (path, _) in server.refused_recipients.iter().filter(heard) {
+        // `<1c@h.example>`: the first recipient of the second message.
+        let index = usize::from(path.as_bytes()[1] - b'0');
+        let number = u16::from(path.as_bytes()[2] - b'c');
+        let Some((outcome, results)) = told.get(index) else {
+            continue;
+        };
+        let named = results.iter().any(|it| it.0 == number);
+        prop_assert!(named, "{} is not in {:?} {:?}", path, outcome, results);
+    }
+    Ok(())
+}
+
 /// A dot answered with 354 is answered with what is no answer to it.
 fn acts_lie(acts: &[Act]) -> bool {
     acts.iter().any(|act| matches!(act, Act::Says(354)))
@@ -262,6 +300,11 @@ proptest! {
     #[test]
     fn what_is_told_of_each_message_is_what_became_of_it(acts in acts(), chunk in 1_usize..200) {
         check(&acts, chunk)?;
+    }
+
+    #[test]
+    fn what_a_recipient_was_answered_is_told_whatever_ends_the_session(acts in acts()) {
+        check_answers(&acts)?;
     }
 }
 

@@ -156,7 +156,7 @@ pub(crate) fn bench_asking(name_server: SocketAddr, slots: u32) -> Bench {
     }
 }
 
-const CONTENT: &[u8] = b"Subject: x\r\n\r\nhello\r\n";
+pub(crate) const CONTENT: &[u8] = b"Subject: x\r\n\r\nhello\r\n";
 
 struct Attempted {
     proved: Option<pb::Proved>,
@@ -209,6 +209,7 @@ async fn attempt(authority: &Authority, site: Site) -> Attempted {
         content_bytes: CONTENT.len() as u64,
         content: Content::Inline(CONTENT.into()),
         tls: dd_agent::session::AskTls::WhereOffered,
+        together: dd_agent::session::Together::default(),
         freshness: Freshness::Cached,
         received,
     });

@@ -3,6 +3,7 @@
 mod addresses;
 mod dialogues;
 mod in_doubt;
+mod limits;
 mod loopback;
 mod name_service;
 mod names;

@@ -11,7 +11,7 @@ use dd_agent::lease::Boottime;
 use dd_agent::plan::{Assignment, Content, Plan};
 use dd_agent::proof::Terms;
 use dd_agent::resolve::Freshness;
-use dd_agent::session::AskTls;
+use dd_agent::session::{AskTls, Together};
 use dd_proto::id::{DeliveryId, Generation, Lease, MessageId, SiteVersion};
 use dd_proto::pb;
 use dd_proto::pb::agent_event::Event;
@@ -189,6 +189,7 @@ fn assign(agent: &Agent, lane: &dyn Lane, freshness: Freshness, content: Vec<u8>
         content_bytes: content.len() as u64,
         content: Content::Inline(content.into()),
         tls: AskTls::WhereOffered,
+        together: Together::default(),
         freshness,
         received: now(),
     });

@@ -238,6 +238,9 @@ async fn listen(
             context.attached.answered(&attached.agent, checked);
             continue;
         }
+        if let pb::agent_event::Event::SessionClosed(closed) = &event {
+            context.sights.closed(closed, now());
+        }
         match order::event(event) {
             Ok(event @ AgentEvent::Proved { .. }) => {
                 if let AgentEvent::Proved { site, observed, .. } = &event {

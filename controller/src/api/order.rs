@@ -9,7 +9,7 @@ use dd_proto::pb;
 use dd_proto::site::Site;
 use ipnet::IpNet;
 
-use super::{Context, Facts};
+use super::{Context, Facts, now};
 use crate::dispatch::{AgentEvent, Assignment, BEAT, Ended, LEASE, Order, Proved};
 
 /// So much of what an agent says is in its way is kept.
@@ -132,7 +132,10 @@ pub(super) fn plan(context: &Context, site: &Site) -> pb::RoutePlan {
 }
 
 fn assign(context: &Context, it: Assignment) -> pb::Assignment {
+    let losses = context.registry.losses(&it.lease.delivery.site);
     pb::Assignment {
+        one_at_a_time: losses.one_at_a_time(now()),
+        nothing_behind_dot: losses.nothing_behind_dot(now()),
         tls_expected: context.registry.expects_tls(&it.lease.delivery.site),
         lease: Some(it.lease.into()),
         site_version: it.version.0,

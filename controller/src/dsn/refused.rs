@@ -78,6 +78,7 @@ mod tests {
                 "AddressNotListed 4.7.0",
                 "PortIsPublic 4.7.0",
                 "TurnedAway 4.7.0",
+                "NoEsmtp 4.7.0",
                 "NotSmtp 4.7.0"
             ]
         );

@@ -27,6 +27,7 @@ pub mod ends;
 pub mod file;
 pub mod issued;
 pub mod lists;
+pub mod losses;
 pub mod own;
 pub mod record;
 mod revoked;

@@ -22,6 +22,7 @@ use dd_proto::site::{Proof, Site};
 use jiff::{SignedDuration, Timestamp};
 use prost::Message as _;
 
+use super::losses::Losses;
 use super::record::{self, Damaged};
 use super::{Change, ChangeError, Registry};
 use crate::store::Record;
@@ -40,6 +41,8 @@ pub struct Shown {
     pub tls: TlsBefore,
     /// The newest first; the first of a host is what that host shows now.
     pub sights: Vec<Sight>,
+    /// Of commands that travelled together.
+    pub losses: Losses,
 }
 
 /// Whether a site has ever shown TLS when it proved itself.
@@ -126,6 +129,7 @@ pub fn learn(known: Option<&Shown>, seen: &Sight) -> Option<(Shown, News)> {
         let shown = Shown {
             tls: seen.tls(),
             sights: vec![seen.clone()],
+            losses: Losses::default(),
         };
         return Some((shown, News::First));
     };
@@ -209,6 +213,8 @@ impl From<&Shown> for pb::Shown {
         Self {
             tls: shown.tls == TlsBefore::Shown,
             sights: shown.sights.iter().map(sight).collect(),
+            lost_together_ms: shown.losses.together.map(Timestamp::as_millisecond),
+            lost_behind_dot_ms: shown.losses.behind_dot.map(Timestamp::as_millisecond),
         }
     }
 }
@@ -248,6 +254,10 @@ pub(super) fn decode(record: &Record) -> Result<Shown, Damaged> {
             .into_iter()
             .map(sight)
             .collect::<Result<_, _>>()?,
+        losses: Losses {
+            together: stored.lost_together_ms.map(at).transpose()?,
+            behind_dot: stored.lost_behind_dot_ms.map(at).transpose()?,
+        },
     })
 }
 
@@ -298,7 +308,8 @@ impl Change {
         Ok(Some(news))
     }
 
-    async fn put_shown(&self, site: &Site, shown: Shown) -> Result<(), ChangeError> {
+    /// Under the lock of a change.
+    pub(super) async fn put_shown(&self, site: &Site, shown: Shown) -> Result<(), ChangeError> {
         let name = site.name.as_str();
         let value = Some(encode(&shown));
         self.store.put(record::SHOWN, name, value).await?;
@@ -415,8 +426,9 @@ mod tests {
             let seen = sight("a:25", &name, &name, number);
             known = learn(known.as_ref(), &seen).map(|it| it.0);
         }
-        let known = known.unwrap();
+        let mut known = known.unwrap();
         assert_eq!(known.sights.len(), MOST);
+        known.losses = Losses::told(true, false, at(7));
         let record = |value| Record {
             key: "home".to_owned(),
             version: 1,

@@ -64,7 +64,7 @@ const ISSUE_ANEW: Both = [
     "This certificate breaks the rules: have it issued anew.",
 ];
 
-const WRONG: [(&str, Both); 36] = [
+const WRONG: [(&str, Both); 37] = [
     (
         "NoStartTls",
         [
@@ -189,6 +189,13 @@ const WRONG: [(&str, Both); 36] = [
         [
             "Der Server hat uns abgewiesen, bevor er sich ausweisen konnte: lassen Sie unsere Adressen (unten) durch seine Filter.",
             "The server turned us away before it could prove itself: let our addresses (below) through its filters.",
+        ],
+    ),
+    (
+        "NoEsmtp",
+        [
+            "Dort antwortet ein LMTP-Dienst oder ein Server, der EHLO nicht kennt: geben Sie den Port Ihres SMTP-Servers an.",
+            "What answers there speaks LMTP, or does not know EHLO: give the port of your SMTP server.",
         ],
     ),
     (

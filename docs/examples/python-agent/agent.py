@@ -205,7 +205,7 @@ class Lane:
         self._agent, self._plan = agent, plan
         self._work, self._open = queue.Queue(), True
         self._mutex = threading.Lock()
-        self._session, self._number, self._accepted = None, 0, 0
+        self._session, self._number, self._accepted, self._answered = None, 0, 0, 0
         self._observed = pb.Observed()
         threading.Thread(target=self._run_or_end, daemon=True).start()
 
@@ -274,6 +274,7 @@ class Lane:
             report.outcome = pb.OUTCOME_TRANSACTED
             report.recipients.extend(results)
             self._accepted += any(r.disposition == pb.DISPOSITION_RELAYED for r in results)
+            self._answered += 1
         except LeaseExpired:
             self._session.drop()
             self._agent.give_back(lease, pb.GivenBack.REASON_LEASE_EXPIRED)
@@ -281,7 +282,9 @@ class Lane:
         except grpc.RpcError as error:
             report.outcome, report.detail = pb.OUTCOME_AGENT_TROUBLE, f"no content: {error.details()}"
         except Ended as ended:
-            report.outcome, report.detail = ended.outcome, ended.detail
+            report.outcome, report.detail, report.stage = ended.outcome, ended.detail, ended.stage
+            report.recipients.extend(ended.results)
+            self._answered += bool(ended.results)
             if ended.reply is not None:
                 report.reply.CopyFrom(ended.reply)
             self._tell(report, dots, began)
@@ -318,9 +321,10 @@ class Lane:
             session=self._number,
             proved=self._session is not None,
             accepted=self._accepted,
+            answered=self._answered,
             orderly=self._session is not None,
         )
-        self._session, self._number, self._accepted = None, 0, 0
+        self._session, self._number, self._accepted, self._answered = None, 0, 0, 0
         self._agent.tell(session_closed=closed)
 
 

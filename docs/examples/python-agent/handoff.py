@@ -27,11 +27,12 @@ FINAL_DOT_S = 600
 
 
 class Ended(Exception):
-    """The attempt has ended for the whole site."""
+    """The session is over with this attempt; `results` has what single recipients were answered before, which stands."""
 
-    def __init__(self, outcome, detail, reply=None):
+    def __init__(self, outcome, detail, reply=None, stage=pb.STAGE_SESSION):
         super().__init__(detail)
-        self.outcome, self.detail, self.reply = outcome, detail, reply
+        self.outcome, self.detail, self.reply, self.stage = outcome, detail, reply, stage
+        self.results = []
 
 
 class LeaseExpired(Exception):
@@ -155,12 +156,24 @@ class Session:
 
     def transact(self, envelope, content, before_dot):
         """Hands one message over. Calls `before_dot` with the accepted numbers; returns a result for each recipient."""
+        results = []
+        try:
+            return self._transact(envelope, content, before_dot, results)
+        except Ended as ended:
+            ended.results = results
+            raise
+
+    def _transact(self, envelope, content, before_dot, results):
         options = self._mail_options(envelope, len(content))
         code, text = self._command(f"MAIL FROM:<{envelope.reverse_path}>{options}")
+        if code in (502, 503, 530) or code // 100 not in (2, 4, 5):
+            # About the session, not about the message.
+            outcome = pb.OUTCOME_REFUSED if code // 100 == 5 else pb.OUTCOME_BROKEN
+            raise Ended(outcome, f"MAIL was answered {code}", _reply(code, text), pb.STAGE_MAIL)
         if code // 100 != 2:
-            outcome = pb.OUTCOME_REFUSED if code // 100 == 5 else pb.OUTCOME_BUSY
-            raise Ended(outcome, f"MAIL was answered {code}", _reply(code, text))
-        results, accepted = [], []
+            # An answer is about what it answers: to MAIL, about this message.
+            return [_result(recipient.number, code, code, text) for recipient in envelope.recipients]
+        accepted = []
         for recipient in envelope.recipients:
             if not self._is_writable(recipient.forward_path):
                 # RFC 6531 §3.5: this recipient only; the others get the message.
@@ -192,7 +205,7 @@ class Session:
                 options += option
         if not self._is_writable(envelope.reverse_path):
             # RFC 6531 §3.4: no downgrade in flight; temporary, for the site may be set right.
-            raise Ended(pb.OUTCOME_BUSY, "the site does not offer SMTPUTF8, which the sender's address needs")
+            raise Ended(pb.OUTCOME_BUSY, "the site does not offer SMTPUTF8, which the sender's address needs", stage=pb.STAGE_MAIL)
         return options
 
     def _is_writable(self, path):
@@ -204,7 +217,7 @@ class Session:
         try:
             self._smtp.send(re.sub(rb"(?m)^\.", b"..", content))
         except (OSError, smtplib.SMTPException) as error:
-            raise Ended(pb.OUTCOME_BROKEN, f"the session broke in the content: {error}")
+            raise Ended(pb.OUTCOME_BROKEN, f"the session broke in the content: {error}", stage=pb.STAGE_CONTENT)
 
     def _dot(self):
         try:
@@ -214,7 +227,7 @@ class Session:
             self._smtp.sock.settimeout(COMMAND_S)
             return code, text
         except (OSError, smtplib.SMTPException) as error:
-            raise Ended(pb.OUTCOME_IN_DOUBT, f"no answer to the final dot: {error}")
+            raise Ended(pb.OUTCOME_IN_DOUBT, f"no answer to the final dot: {error}", stage=pb.STAGE_END_OF_DATA)
 
     def _command(self, line):
         """One command; what breaks here came before any dot of this message."""
@@ -224,9 +237,9 @@ class Session:
             self._smtp.putcmd(line)
             code, text = self._smtp.getreply()
         except (OSError, smtplib.SMTPException) as error:
-            raise Ended(pb.OUTCOME_BROKEN, f"the session broke at {line.split()[0]}: {error}")
+            raise Ended(pb.OUTCOME_BROKEN, f"the session broke at {line.split()[0]}: {error}", stage=_stage(line))
         if code == 421:
-            raise Ended(pb.OUTCOME_BUSY, "the site closes the session", _reply(code, text))
+            raise Ended(pb.OUTCOME_BUSY, "the site closes the session", _reply(code, text), _stage(line))
         return code, text
 
     def quit(self):
@@ -241,6 +254,11 @@ class Session:
     def drop(self):
         """Ends it without another word: used before a dot that must not go."""
         self._smtp.close()
+
+
+def _stage(line):
+    stages = {"MAIL": pb.STAGE_MAIL, "RCPT": pb.STAGE_RCPT, "DATA": pb.STAGE_DATA}
+    return stages.get(line.split()[0], pb.STAGE_MAIL)
 
 
 def _unix_ms(time):

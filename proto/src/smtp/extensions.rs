@@ -1,7 +1,5 @@
 //! What a server offers in its answer to EHLO, as far as we use it.
 
-use crate::report::Reply;
-
 /// The extensions a server offered; nothing offered is the default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Extensions {
@@ -24,23 +22,30 @@ pub enum SizeOffer {
 }
 
 impl Extensions {
-    /// From the reply to EHLO; its first line is the server's name. Keywords that we do not use are ignored.
-    pub fn parse(ehlo: &Reply) -> Self {
-        let mut offered = Self::default();
-        for line in ehlo.text.lines().skip(1) {
-            let mut words = line.split_ascii_whitespace();
-            let keyword = words.next().unwrap_or_default().to_ascii_uppercase();
-            match keyword.as_str() {
-                "STARTTLS" => offered.starttls = true,
-                "PIPELINING" => offered.pipelining = true,
-                "8BITMIME" => offered.eight_bit_mime = true,
-                "SMTPUTF8" => offered.smtputf8 = true,
-                "DSN" => offered.dsn = true,
-                "SIZE" => offered.size = SizeOffer::parse(words.next()),
-                _ => {}
-            }
+    /// One line of the reply to EHLO, without its code. Keywords that we do not use are ignored.
+    pub fn add(&mut self, line: &str) {
+        let mut words = line.split_ascii_whitespace();
+        let keyword = words.next().unwrap_or_default().to_ascii_uppercase();
+        match keyword.as_str() {
+            "STARTTLS" => self.starttls = true,
+            "PIPELINING" => self.pipelining = true,
+            "8BITMIME" => self.eight_bit_mime = true,
+            "SMTPUTF8" => self.smtputf8 = true,
+            "DSN" => self.dsn = true,
+            "SIZE" => self.size = SizeOffer::parse(words.next()),
+            _ => {}
         }
-        offered
+    }
+
+    /// Without what only adds a parameter to MAIL or RCPT that a message can do without: SIZE announces, BODY=8BITMIME
+    /// names what the content is anyway, and what DSN would pass on is done by the sender's side then (RFC 3461 §5.2.3).
+    pub fn without_parameters(self) -> Self {
+        Self {
+            eight_bit_mime: false,
+            dsn: false,
+            size: SizeOffer::NotOffered,
+            ..self
+        }
     }
 }
 
@@ -60,18 +65,16 @@ mod tests {
 
     #[test]
     fn what_is_offered_is_seen() {
-        let ehlo = |text: &str| {
-            Extensions::parse(&Reply {
-                code: 250,
-                enhanced: String::new(),
-                text: text.to_owned(),
-            })
+        let ehlo = |lines: &str| {
+            let mut offered = Extensions::default();
+            lines.lines().for_each(|line| offered.add(line));
+            offered
         };
         assert_eq!(ehlo("STARTTLS.example"), Extensions::default());
-        let offered = ehlo("host\nstarttls\nSIZE 1000\nPIPELINING\nAUTH PLAIN\nX-FOO");
+        let offered = ehlo("starttls\nSIZE 1000\nPIPELINING\nAUTH PLAIN\nX-FOO");
         assert!(offered.starttls && offered.pipelining && !offered.dsn && !offered.smtputf8);
         assert_eq!(offered.size, SizeOffer::AtMost(1000));
-        assert_eq!(ehlo("host\nSIZE 0").size, SizeOffer::Unlimited);
-        assert_eq!(ehlo("host\nSIZE").size, SizeOffer::Unlimited);
+        assert_eq!(ehlo("SIZE 0").size, SizeOffer::Unlimited);
+        assert_eq!(ehlo("SIZE").size, SizeOffer::Unlimited);
     }
 }

@@ -1,37 +1,37 @@
 //! Replies: read by the client, written by the server.
 //!
 //! # Invariants
-//! What is read is bounded in lines, line length and bytes, whatever the far end sends, and is printable. What is
-//! written is printable ASCII: no CR or LF gets into it, and each line begins with the code.
+//! What is read is bounded in lines, line length and bytes, whatever the far end sends, and is printable. Only the text
+//! that is kept for people is cut: what a server offers is read from every line as it comes. What is written is printable ASCII: no CR or LF gets into it, and each line begins with the code.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use bytes::{BufMut as _, BytesMut};
 
+use super::extensions::Extensions;
 use super::line::{LineBuffer, LineError, REPLY_LIMIT};
 use super::status::Status;
 use crate::report::Reply;
 
 const MAX_LINES: usize = 100;
 const MAX_BYTES: usize = 64 * 1024;
+/// Of the text that is kept for people.
 const MAX_TEXT: usize = 2000;
 /// RFC 5321 §4.5.3.1.5: a reply line has at most 512 bytes.
 const MAX_SERVER_TEXT: usize = 480;
 
-/// Why what the server sent is no reply.
+/// Why what the server sent is no reply. Each is the rest of a sentence that begins with the server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReplyError {
-    #[error("the reply is unusable: {0}")]
+    #[error("sent a reply that cannot be read: {0}")]
     Line(#[from] LineError),
-    #[error("the reply has more than {MAX_LINES} lines")]
+    #[error("sent a reply of more than {MAX_LINES} lines, and none that long is read")]
     TooManyLines,
-    #[error("the reply is larger than {MAX_BYTES} bytes")]
+    #[error("sent a reply of more than {MAX_BYTES} bytes, and none that long is read")]
     TooLarge,
-    #[error("not an SMTP reply: `{0}`")]
+    #[error("sent `{0}`, which is no SMTP reply")]
     Malformed(String),
-    #[error("the reply's code changes from {first} to {then} between its lines")]
-    CodeChanged { first: u16, then: u16 },
 }
 
 /// Bytes in, replies out.
@@ -47,6 +47,8 @@ struct Partial {
     code: u16,
     status: Option<Status>,
     text: String,
+    /// What the lines behind the first name, as the answer to EHLO does.
+    offered: Extensions,
     lines: usize,
     bytes: usize,
 }
@@ -79,6 +81,14 @@ impl ReplyParser {
     /// # Errors
     /// The server does not speak SMTP, or sends without end. The connection is of no further use.
     pub fn next_reply(&mut self) -> Result<Option<Reply>, ReplyError> {
+        Ok(self.next_ehlo()?.map(|(reply, _)| reply))
+    }
+
+    /// The next whole reply, and what it offers if it is the one to EHLO.
+    ///
+    /// # Errors
+    /// As [`ReplyParser::next_reply`].
+    pub fn next_ehlo(&mut self) -> Result<Option<(Reply, Extensions)>, ReplyError> {
         while let Some(line) = self.lines.next_line() {
             let line = line?;
             let (code, last, text) = split(&line).ok_or_else(|| {
@@ -122,18 +132,18 @@ impl Partial {
             code,
             status: None,
             text: String::new(),
+            offered: Extensions::default(),
             lines: 0,
             bytes: 0,
         }
     }
 
     fn add(&mut self, code: u16, text: &[u8], bytes: usize) -> Result<(), ReplyError> {
-        if code != self.code {
-            return Err(ReplyError::CodeChanged {
-                first: self.code,
-                then: code,
-            });
+        // RFC 5321 §4.2.1: the lines of a reply have one code. Where they do not, the last one says how it ends.
+        if code / 100 != self.code / 100 {
+            self.status = None;
         }
+        self.code = code;
         self.bytes += bytes;
         self.lines += 1;
         if self.lines > MAX_LINES {
@@ -143,9 +153,13 @@ impl Partial {
             return Err(ReplyError::TooLarge);
         }
         let text = String::from_utf8_lossy(text);
+        // RFC 5321 §4.1.1.1: the first line has the server's name.
+        if self.lines > 1 {
+            self.offered.add(&text);
+        }
         let mut shown: &str = &text;
         if let Some((status, rest)) = leading_status(&text, code)
-            && (self.lines == 1 || self.status == Some(status))
+            && self.status.is_none_or(|before| before == status)
         {
             self.status = Some(status);
             shown = rest;
@@ -158,12 +172,13 @@ impl Partial {
         Ok(())
     }
 
-    fn finish(self) -> Reply {
-        Reply {
+    fn finish(self) -> (Reply, Extensions) {
+        let reply = Reply {
             code: self.code,
             enhanced: self.status.map(|s| s.to_string()).unwrap_or_default(),
             text: self.text,
-        }
+        };
+        (reply, self.offered)
     }
 }
 
@@ -282,6 +297,17 @@ mod tests {
                 reply(550, "5.7.1", "a\n5.7.2 b"),
             ),
             (b"450 5.7.1 a\r\n", reply(450, "", "5.7.1 a")),
+            // The lines disagree: the last one counts, and all are shown.
+            (b"220-a\r\n554 go\r\n", reply(554, "", "a\ngo")),
+            (
+                b"550-5.1.1 a\r\n450 4.2.0 b\r\n",
+                reply(450, "4.2.0", "a\nb"),
+            ),
+            // Cyrus has the status in the last line only.
+            (
+                b"550-no\r\n550 5.1.1 unknown\r\n",
+                reply(550, "5.1.1", "no\nunknown"),
+            ),
             (b"250 2.0.0\r\n", reply(250, "2.0.0", "")),
             (
                 b"250 \x1b[31m\0\xff\r\n",
@@ -301,13 +327,6 @@ mod tests {
             (b"150 x\r\n", malformed("150 x")),
             (b"250x\r\n", malformed("250x")),
             (b"2\xc3\xb60\r\n", malformed("2\u{f6}0")),
-            (
-                b"250-a\r\n251 b\r\n",
-                ReplyError::CodeChanged {
-                    first: 250,
-                    then: 251,
-                },
-            ),
             (b"250 a\n", ReplyError::Line(LineError::BareLf)),
         ] {
             assert_eq!(read(bytes), Err(error));
@@ -328,6 +347,20 @@ mod tests {
             read(&[b'2'; 3000]),
             Err(ReplyError::Line(LineError::TooLong))
         );
+    }
+
+    #[test]
+    fn what_a_long_answer_offers_is_seen_to_its_end() {
+        for bytes in [2_100, 10_000, 60_000] {
+            let line = [b"250-X-", &[b'x'; 990][..], b"\r\n"].concat();
+            let long = line.repeat(bytes / line.len() + 1);
+            let answer = [b"250-home\r\n", &long[..], b"250 STARTTLS\r\n"].concat();
+            let mut parser = ReplyParser::new();
+            parser.push(&answer);
+            let (reply, offered) = parser.next_ehlo().unwrap().unwrap();
+            assert!(offered.starttls && !offered.dsn, "{bytes}");
+            assert!(reply.text.len() <= MAX_TEXT);
+        }
     }
 
     #[test]

@@ -16,7 +16,11 @@
 //!   proved: the site bears no connection more, and is never without a session while work comes.
 //! - A message whose envelope was sent ahead is the next one on its session, or the session ends.
 //! - What was taken back from a session is nobody's copy: its dot has not gone, and will not.
+//! - Another session follows at once one that ended in order behind an answer while work waits; behind one that was lost,
+//!   or that got no answer for anybody, it is for the controller to say when.
 
+mod account;
+mod course;
 mod queue;
 mod recall;
 
@@ -25,20 +29,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dd_proto::id::{Lease, SessionId};
-use dd_proto::pb;
-use dd_proto::pb::agent_event::Event;
-use dd_proto::report::{Disposition, GivenBack, RecipientResult};
+use dd_proto::report::GivenBack;
 use tokio::sync::Notify;
 
+use self::account::{Close, Manner, Proved, manner_of};
+use self::course::{Course, Fate, Sent, is_put_off};
 use self::queue::{Next, Queue, TlsBefore};
 use super::{Deliver, Lane};
 use crate::agent::{Agent, now};
-use crate::attempt::{self, Handed, Onward, Sent};
+use crate::attempt::{self, Handed};
 use crate::lease::{Boottime, Standing};
 use crate::live::Live;
 use crate::plan::{Assignment, Plan};
 use crate::resolve::Freshness;
-use crate::session::AskTls;
+use crate::session::{After, AskTls, Ended};
 
 /// How long a session is kept without work.
 const IDLE: Duration = Duration::from_secs(10);
@@ -78,40 +82,21 @@ struct Shared {
     turned: Notify,
 }
 
-/// How a session ended, for people and for the controller.
-struct Close {
-    proved: Proved,
-    accepted: u32,
-    answered: u32,
-    manner: Manner,
-    detail: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Proved {
-    Yes,
-    No,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Manner {
-    /// Idle, at its limit, or closed by the controller.
-    Orderly,
-    /// By the agent, in the middle: there is no goodbye that could not be taken for content.
-    Dropped,
-    Lost,
-}
-
 /// A session that is over, and what the one that follows it begins with; None: none follows.
 struct Over {
     close: Close,
     successor: Option<Box<Assignment>>,
+    /// The successor's message was put off: what it is answered now tells whose doing that was.
+    put_off: bool,
 }
 
 impl From<Close> for Over {
     fn from(close: Close) -> Self {
-        let successor = None;
-        Self { close, successor }
+        Self {
+            close,
+            successor: None,
+            put_off: false,
+        }
     }
 }
 
@@ -122,6 +107,7 @@ impl Lane for SmtpLane {
         if assignment.tls == AskTls::Expected {
             queue.tls_before = TlsBefore::Shown;
         }
+        queue.together = queue.together.and(assignment.together);
         if queue.closed {
             drop(queue);
             return shared
@@ -142,6 +128,9 @@ impl Lane for SmtpLane {
     }
 
     fn recall(&self) {
+        for host in &self.0.plan.hosts {
+            self.0.agent.resolver.forget(&host.name);
+        }
         let mut queue = self.0.lock();
         self.0.turn(&mut queue);
         queue.ask_anew();
@@ -202,10 +191,13 @@ impl Shared {
 
     /// The life of a session, and of those that follow it in its place.
     async fn session(self: Arc<Self>, round: u64, canary: Option<Assignment>) {
-        let (mut canary, mut before) = (canary, None);
+        let (mut canary, mut before, mut put_off) = (canary, None, false);
         loop {
             let id = self.agent.next_session();
-            let over = self.one_session(id, round, canary, &mut before).await;
+            let over = self
+                .one_session(id, round, canary, put_off, &mut before)
+                .await;
+            put_off = over.put_off;
             match over.successor.and_then(|it| self.follow(round, it)) {
                 Some(first) => {
                     before = Some((id, over.close));
@@ -234,6 +226,7 @@ impl Shared {
         id: SessionId,
         round: u64,
         canary: Option<Assignment>,
+        put_off: bool,
         before: &mut Option<(SessionId, Close)>,
     ) -> Over {
         let freshness = canary.as_ref().map_or(Freshness::Cached, |c| c.freshness);
@@ -268,7 +261,7 @@ impl Shared {
                 self.tell_proved(id, &live);
                 self.tell_over(before);
                 self.proved(round);
-                Box::pin(self.work(id, round, live, canary)).await
+                Box::pin(self.work(id, round, live, canary, put_off)).await
             }
             Some(Err(missed)) => {
                 let detail = missed.detail.clone();
@@ -287,45 +280,52 @@ impl Shared {
         }
     }
 
-    /// One message after the other, until there is a reason to stop.
+    /// One message after the other, until there is a reason to stop. `put_off`: the first was, on the session before.
     async fn work(
         self: &Arc<Self>,
         id: SessionId,
         round: u64,
         mut live: Live,
         canary: Option<Assignment>,
+        mut put_off: bool,
     ) -> Over {
         let mut next = canary.map(Box::new);
-        let (mut messages, mut accepted, mut answered) = (0, 0, 0);
+        let mut course = Course::default();
         let mut successor = None;
         let (manner, detail) = loop {
             let assignment = match next.take() {
                 Some(assignment) => assignment,
                 None => match self.wait_for_work(round, &mut live).await {
-                    Ok(assignment) => match limit(&live, messages) {
+                    Ok(assignment) => match limit(&live, course.messages) {
                         Some(limit) => {
                             successor = Some(assignment);
-                            break (Manner::Orderly, limit);
+                            break (Manner::Orderly, limit.to_owned());
                         }
                         None => assignment,
                     },
-                    Err(ended) => break ended,
+                    Err((manner, ended)) => break (manner, ended.to_owned()),
                 },
             };
             if !self.may_go_out(&assignment.lease) {
                 match live.session.is_ahead() {
-                    true => break (Manner::Lost, "ended by a lease that was over"),
+                    true => {
+                        break (
+                            Manner::Answered,
+                            "ended by a lease that was over".to_owned(),
+                        );
+                    }
                     false => continue,
                 }
             }
-            let sent = match messages {
+            let sent = match course.messages {
                 0 => Sent::First,
                 _ if live.session.is_ahead() => Sent::Ahead,
                 _ => Sent::InTurn,
             };
-            messages += 1;
-            let more = limit(&live, messages).is_none();
-            let may_send_ahead = more && live.session.offered().pipelining;
+            course.messages += 1;
+            live.session.learn(self.lock().together);
+            let more = limit(&live, course.messages).is_none();
+            let may_send_ahead = more && live.session.sends_ahead();
             let ahead = Mutex::new(None);
             let from_the_queue = || {
                 let next = may_send_ahead.then(|| self.next_ahead(round)).flatten();
@@ -341,24 +341,43 @@ impl Shared {
                 why = self.recalled(round, &pulse, &ahead) => Handed::GivenUp(why),
             };
             next = ahead.into_inner().unwrap_or_else(PoisonError::into_inner);
-            let dropped = matches!(handed, Handed::GivenUp(why) if why != GivenBack::LeaseExpired);
-            let settling = attempt::settle(agent, id, &live, &assignment, sent, handed);
-            let (onward, recipients) = settling.await;
-            accepted += u32::from(recipients.iter().any(is_relayed));
-            answered += u32::from(!recipients.is_empty());
-            match onward {
-                Onward::Usable if next.is_some() && self.lock().is_over(round) => {
-                    break (Manner::Orderly, "closed by the controller");
+            let ended = match handed {
+                Handed::Ended(ended) => ended,
+                Handed::GivenUp(why) => {
+                    agent.give_back(&assignment.lease, why);
+                    break given_up(why);
                 }
-                Onward::Usable => continue,
-                Onward::Spent if dropped => {
-                    break (Manner::Dropped, "it was silent, and its message recalled");
-                }
-                Onward::Spent => {}
-                Onward::SpentAhead => self.lock().send_in_turn(now()),
+            };
+            let fate = self.fate(&course, sent, &live, &ended, put_off);
+            put_off = fate == Fate::PutOff;
+            let after = ended.after;
+            if fate != Fate::Counts {
+                successor = Some(assignment);
+                break (
+                    manner_of(after),
+                    format!("ended before a message was tried: {}", ended.detail),
+                );
             }
-            break (Manner::Lost, "ended by what became of a message");
+            course.count(&ended);
+            attempt::report(agent, id, &live, &assignment, ended).await;
+            match after {
+                After::Usable if next.is_some() && self.lock().is_over(round) => {
+                    break (Manner::Orderly, "closed by the controller".to_owned());
+                }
+                After::Usable => continue,
+                After::Spent | After::Lost => {}
+            }
+            break (
+                manner_of(after),
+                "ended by what became of a message".to_owned(),
+            );
         };
+        if successor.is_none()
+            && !matches!(manner, Manner::Lost | Manner::Dropped)
+            && course.answered > 0
+        {
+            successor = self.goes_on(round, &mut next);
+        }
         if let Some(untried) = next {
             self.take_back(untried);
         }
@@ -367,12 +386,43 @@ impl Shared {
         }
         let close = Close {
             proved: Proved::Yes,
-            accepted,
-            answered,
+            accepted: course.accepted,
+            answered: course.answered,
             manner,
-            detail: detail.to_owned(),
+            detail,
         };
-        Over { close, successor }
+        Over {
+            close,
+            successor,
+            put_off,
+        }
+    }
+
+    /// Whether what became of a message says something about it; and what the lane learns from it.
+    fn fate(
+        &self,
+        course: &Course,
+        sent: Sent,
+        live: &Live,
+        ended: &Ended,
+        asked_again: bool,
+    ) -> Fate {
+        let mut queue = self.lock();
+        queue.learn(live.session.together(), ended);
+        if sent == Sent::First && asked_again {
+            queue.asked_again(is_put_off(ended), now());
+        }
+        course.fate(sent, ended, queue.is_own(now()))
+    }
+
+    /// What a session that follows begins with, if work waits.
+    fn goes_on(&self, round: u64, next: &mut Option<Box<Assignment>>) -> Option<Box<Assignment>> {
+        let mut queue = self.lock();
+        if queue.is_over(round) {
+            return None;
+        }
+        next.take()
+            .or_else(|| queue.waiting.pop_front().map(Box::new))
     }
 
     /// The next assignment, or why there is no point in waiting for one.
@@ -410,7 +460,7 @@ impl Shared {
     /// The message whose envelope may go out before the one in hand is answered.
     fn next_ahead(&self, round: u64) -> Option<Box<Assignment>> {
         loop {
-            let next = self.lock().next_ahead(round, now())?;
+            let next = self.lock().next_ahead(round)?;
             if self.may_go_out(&next.lease) {
                 return Some(next);
             }
@@ -484,33 +534,6 @@ impl Shared {
                 .give_back(&assignment.lease, GivenBack::SessionEnded);
         }
     }
-
-    fn tell_proved(&self, id: SessionId, live: &Live) {
-        self.agent.tell(Event::Proved(pb::Proved {
-            site: self.plan.site.to_string(),
-            session: id.0,
-            observed: Some(live.observed.clone().into()),
-        }));
-    }
-
-    /// Of the session whose place another has taken.
-    fn tell_over(&self, before: &mut Option<(SessionId, Close)>) {
-        if let Some((id, close)) = before.take() {
-            self.tell_closed(id, &close);
-        }
-    }
-
-    fn tell_closed(&self, id: SessionId, close: &Close) {
-        self.agent.tell(Event::SessionClosed(pb::SessionClosed {
-            site: self.plan.site.to_string(),
-            session: id.0,
-            proved: close.proved == Proved::Yes,
-            accepted: close.accepted,
-            answered: close.answered,
-            orderly: close.manner != Manner::Lost,
-            detail: close.detail.clone(),
-        }));
-    }
 }
 
 /// A session whose round was over before it had work.
@@ -524,14 +547,21 @@ fn closed_before_work() -> Over {
     })
 }
 
-fn is_relayed(result: &RecipientResult) -> bool {
-    result.disposition == Disposition::Relayed
+fn given_up(why: GivenBack) -> (Manner, String) {
+    let detail = match why {
+        GivenBack::LeaseExpired => "ended by a lease that was over",
+        _ => "it was silent, and its message recalled",
+    };
+    (Manner::Dropped, detail.to_owned())
 }
 
 /// Why a session takes no message more.
 fn limit(live: &Live, messages: u32) -> Option<&'static str> {
     if messages >= MAX_MESSAGES {
         return Some("at its limit of messages");
+    }
+    if live.session.is_worn() {
+        return Some("near the number of refusals that servers bear");
     }
     let age = now().saturating_duration_since(live.proved);
     (age >= MAX_AGE).then_some("at its age limit")

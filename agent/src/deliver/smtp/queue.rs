@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 
 use dd_proto::report::GivenBack;
 
+use super::course::got_beyond_mail;
 use crate::plan::Assignment;
+use crate::session::{Ended, Together};
 
 /// A further session that came to nothing is not tried again before.
 const FURTHER: Duration = Duration::from_secs(60);
-/// A site that does not bear an envelope behind a dot gets each in its turn for that long.
-const IN_TURN: Duration = Duration::from_secs(3600);
+/// How long it is remembered that 4yz behind accepted messages was meant for the message, and for no limit of a session.
+const OWN: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -21,8 +23,12 @@ pub(super) struct Queue {
     pub(super) idle: usize,
     /// No further session is opened before.
     further_from: Option<Instant>,
-    /// No envelope is sent ahead before.
-    ahead_from: Option<Instant>,
+    /// What the site has shown to do with commands that travel together, here or to any agent.
+    pub(super) together: Together,
+    /// It has lost some here, and takes them one at a time: that was the reason.
+    pub(super) loss_confirmed: bool,
+    /// Until then 4yz is taken for the message's, wherever on a session it comes.
+    own_until: Option<Instant>,
     /// Counts releases: sessions of an earlier round end after the transaction in hand.
     pub(super) round: u64,
     pub(super) closed: bool,
@@ -99,9 +105,8 @@ impl Queue {
 
     /// One whose envelope may be sent before the message in hand is answered. What an idle session can have waits for
     /// nobody.
-    pub(super) fn next_ahead(&mut self, round: u64, now: Instant) -> Option<Box<Assignment>> {
-        let may = self.ahead_from.is_none_or(|from| from <= now);
-        if self.is_over(round) || !may || self.waiting.len() <= self.idle {
+    pub(super) fn next_ahead(&mut self, round: u64) -> Option<Box<Assignment>> {
+        if self.is_over(round) || self.waiting.len() <= self.idle {
             return None;
         }
         self.waiting.pop_front().map(Box::new)
@@ -133,7 +138,20 @@ impl Queue {
         self.further_from = Some(now + FURTHER);
     }
 
-    pub(super) fn send_in_turn(&mut self, now: Instant) {
-        self.ahead_from = Some(now + IN_TURN);
+    /// What a session has learnt.
+    pub(super) fn learn(&mut self, together: Together, ended: &Ended) {
+        self.together = self.together.and(together);
+        // Taken in its turn what was lost in company; a server that says 503 to everything has lost nothing.
+        self.loss_confirmed |=
+            self.together.has_lost() && !ended.lost_together && got_beyond_mail(ended);
+    }
+
+    pub(super) fn is_own(&self, now: Instant) -> bool {
+        self.own_until.is_some_and(|until| now < until)
+    }
+
+    /// A message was put off behind accepted ones, and asked again as the first of a session: whether it was put off again.
+    pub(super) fn asked_again(&mut self, put_off: bool, now: Instant) {
+        self.own_until = put_off.then(|| now + OWN);
     }
 }

@@ -39,6 +39,9 @@ pub(super) struct Shown {
     /// Without TLS it gets nothing any more.
     tls: bool,
     sights: Vec<Sight>,
+    /// When it last lost commands that travelled together, and what stood behind a final dot.
+    lost_together: Option<String>,
+    lost_behind_dot: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -101,6 +104,8 @@ impl From<pb::Shown> for Shown {
         Self {
             tls: it.tls,
             sights: it.sights.into_iter().map(sight).collect(),
+            lost_together: it.lost_together_ms.and_then(time),
+            lost_behind_dot: it.lost_behind_dot_ms.and_then(time),
         }
     }
 }
@@ -141,6 +146,26 @@ pub(super) fn shown(page: &mut Page, site: &str, it: &pb::Shown) {
             certificate(page, peer);
         }
         label = "";
+    }
+    for (lost, what) in [
+        (
+            it.lost_together_ms,
+            "commands that travel together, though it offers PIPELINING: it gets them one at a time",
+        ),
+        (
+            it.lost_behind_dot_ms,
+            "what stands behind a final dot: it gets each message when the one before is answered",
+        ),
+    ] {
+        if let Some(at) = lost {
+            page.line(
+                "",
+                &format!(
+                    "loses {what} (seen {}, remembered for 30 days)",
+                    time_shown(at)
+                ),
+            );
+        }
     }
     if it.tls {
         page.line(

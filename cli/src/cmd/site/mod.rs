@@ -291,6 +291,8 @@ mod tests {
         pb::Shown {
             tls: true,
             sights: vec![sight("home.dyndns.example:25", Some(certificate())), plain],
+            lost_together_ms: None,
+            lost_behind_dot_ms: Some(1_800_000_000_000),
         }
     }
 

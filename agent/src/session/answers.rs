@@ -1,0 +1,117 @@
+//! What the site has answered for a message's sender and recipients so far.
+//!
+//! # Invariants
+//! What a recipient was answered stands, whatever ends the session behind it (RFC 5321 §4.2).
+
+use dd_proto::envelope::Envelope;
+use dd_proto::id::RecipientNumber;
+use dd_proto::report::{Disposition, RecipientResult, Reply, Told};
+
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    results: Vec<RecipientResult>,
+    accepted: Vec<RecipientNumber>,
+    /// MAIL was not taken, which is an answer for every recipient.
+    sender: Option<Reply>,
+}
+
+impl Answers {
+    /// Recipients that the server cannot be told of have theirs from us.
+    pub(super) fn from_us(unwritable: Vec<(RecipientNumber, Reply)>) -> Self {
+        let mut answers = Self::default();
+        for (number, reply) in unwritable {
+            answers.refuse(number, Disposition::Failed, &reply, Told::NotPassedOn);
+        }
+        answers
+    }
+
+    pub(super) fn accept(&mut self, number: RecipientNumber) {
+        self.accepted.push(number);
+    }
+
+    /// Those whom only DATA and the dot decide about.
+    pub(super) fn accepted(&self) -> &[RecipientNumber] {
+        &self.accepted
+    }
+
+    pub(super) fn refuse(
+        &mut self,
+        number: RecipientNumber,
+        disposition: Disposition,
+        reply: &Reply,
+        told: Told,
+    ) {
+        self.results.push(RecipientResult {
+            number,
+            disposition,
+            reply: reply.clone(),
+            told,
+        });
+    }
+
+    /// The answer to MAIL, which every recipient of the message has.
+    pub(super) fn refuse_sender(
+        &mut self,
+        envelope: &Envelope,
+        disposition: Disposition,
+        reply: &Reply,
+        told: Told,
+    ) {
+        self.settle_all(envelope, disposition, reply, told);
+        self.sender = Some(reply.clone());
+    }
+
+    pub(super) fn sender_refused(&self) -> bool {
+        self.sender.is_some()
+    }
+
+    /// The answer to DATA or to the dot.
+    pub(super) fn settle(&mut self, disposition: Disposition, reply: &Reply, told: Told) {
+        for number in std::mem::take(&mut self.accepted) {
+            self.refuse(number, disposition, reply, told);
+        }
+    }
+
+    /// Every recipient, asked for or not.
+    pub(super) fn settle_all(
+        &mut self,
+        envelope: &Envelope,
+        disposition: Disposition,
+        reply: &Reply,
+        told: Told,
+    ) {
+        self.results.clear();
+        self.accepted = envelope.recipients.iter().map(|it| it.number).collect();
+        self.settle(disposition, reply, told);
+    }
+
+    /// Whether nobody is left without an answer.
+    pub(super) fn has_all(&self, envelope: &Envelope) -> bool {
+        self.results.len() == envelope.recipients.len()
+    }
+
+    /// Why nobody was accepted, in the server's words.
+    pub(super) fn why_nobody(&self) -> String {
+        if let Some(reply) = &self.sender {
+            return format!("the site answered `{reply}` to MAIL");
+        }
+        match self.results.as_slice() {
+            [] => "the site accepted no recipient".to_owned(),
+            [only] => format!("the site accepted no recipient: {}", only.reply),
+            [first, rest @ ..] => {
+                let more = rest.len();
+                let reply = &first.reply;
+                format!("the site accepted no recipient: {reply} (and {more} more answers)")
+            }
+        }
+    }
+
+    /// The reply that was about all of them.
+    pub(super) fn for_all(&self) -> Option<Reply> {
+        self.sender.clone()
+    }
+
+    pub(super) fn take_results(&mut self) -> Vec<RecipientResult> {
+        std::mem::take(&mut self.results)
+    }
+}

@@ -1,0 +1,187 @@
+//! What the answers to RSET, MAIL, RCPT and DATA do, and what they tell of commands that travelled together.
+
+use dd_proto::report::{Disposition, Outcome, Reply};
+
+use super::{After, Answers, Parameters, State, Transaction};
+use crate::session::Bears;
+use crate::session::established::{Reset, Step};
+use crate::session::outcome::{Cause, Phase, Standing, Verdict, cause_of, verdict};
+
+impl Transaction<'_> {
+    pub(super) fn step_answered(&mut self, step: Step, reply: &Reply) {
+        if self.is_lost_with_others(step, reply) {
+            self.loses_together();
+            let why = format!("answered `{reply}` to a command that had travelled with others");
+            let cause = Cause::OutOfPlace;
+            return self.ends(Outcome::Broken, step.phase(), cause, Some(reply), &why);
+        }
+        if step == Step::Data && self.grouped {
+            self.bears_together();
+        }
+        match step {
+            Step::Reset | Step::Mail if reply.is_positive() => self.session.reset = Reset::Clean,
+            // Such as Exim's to the twelfth: it says nothing about the message.
+            Step::Reset => {
+                let why = format!("answered `{reply}` to RSET");
+                let cause = cause_of(reply);
+                self.ends(Outcome::Broken, Phase::Mail, cause, Some(reply), &why);
+            }
+            Step::Mail => self.sender_refused(reply),
+            _ if self.answers.sender_refused() => {
+                self.answered_behind_a_refused_sender(step, reply)
+            }
+            Step::Rcpt(index) if reply.is_positive() => {
+                let number = self.message.envelope.recipients[index].number;
+                self.answers.accept(number);
+            }
+            Step::Rcpt(index) => self.recipient_refused(index, reply),
+            Step::Data if reply.code == 354 && self.accepted().is_empty() => {
+                self.out.extend_from_slice(b".\r\n");
+                self.state = State::LoneDot;
+            }
+            Step::Data if reply.code == 354 => self.state = State::Content,
+            Step::Data if self.accepted().is_empty() && cause_of(reply) != Cause::Closing => {
+                self.session.reset = Reset::Needed;
+                self.nobody_accepted(After::Usable);
+            }
+            Step::Data => self.rule(Phase::Data, reply, &format!("answered `{reply}`")),
+        }
+    }
+
+    fn sender_refused(&mut self, reply: &Reply) {
+        let doubted = self.are_parameters_refused(Step::Mail, reply);
+        let disposition = match verdict(Phase::Mail, cause_of(reply), Standing::Proved) {
+            Verdict::Recipients(_) if doubted => Disposition::Deferred,
+            Verdict::Recipients(disposition) => disposition,
+            _ => return self.rule(Phase::Mail, reply, &format!("answered `{reply}`")),
+        };
+        let (envelope, told) = (self.message.envelope, self.told());
+        self.answers
+            .refuse_sender(envelope, disposition, reply, told);
+        self.unsent.clear();
+        // RFC 5321 §4.1.1.2: without a sender there is no transaction to be reset.
+        self.session.reset = Reset::Clean;
+        if self.unanswered.is_empty() {
+            self.nobody_accepted(After::Usable);
+        }
+    }
+
+    /// RCPT and DATA that travelled with a MAIL that was refused. Their answers say nothing; read, they are out of the way.
+    fn answered_behind_a_refused_sender(&mut self, step: Step, reply: &Reply) {
+        match (step, cause_of(reply)) {
+            (_, Cause::Closing) => self.nobody_accepted(After::Spent),
+            // Content is waited for, and a lone dot could be taken for some: the session ends without another byte.
+            (Step::Data, _) if reply.code == 354 => self.nobody_accepted(After::Spent),
+            _ => {
+                if reply.is_positive() {
+                    self.session.reset = Reset::Needed;
+                }
+                if self.unanswered.is_empty() {
+                    self.nobody_accepted(After::Usable);
+                }
+            }
+        }
+    }
+
+    fn recipient_refused(&mut self, index: usize, reply: &Reply) {
+        let doubted = self.are_parameters_refused(Step::Rcpt(index), reply);
+        let disposition = match verdict(Phase::Rcpt, cause_of(reply), Standing::Proved) {
+            Verdict::Recipients(_) if doubted => Disposition::Deferred,
+            Verdict::Recipients(disposition) => disposition,
+            _ => return self.rule(Phase::Rcpt, reply, &format!("answered `{reply}`")),
+        };
+        let (number, told) = (self.message.envelope.recipients[index].number, self.told());
+        self.answers.refuse(number, disposition, reply, told);
+    }
+
+    /// All answers are in, and none of them leaves a recipient to send the content to.
+    pub(super) fn nobody_accepted(&mut self, after: After) {
+        if after == After::Usable && self.parameters == Parameters::Refused {
+            return self.ask_without_parameters();
+        }
+        let reply = self.answers.for_all();
+        let phase = match reply {
+            Some(_) => Phase::Mail,
+            None => Phase::Rcpt,
+        };
+        let detail = self.answers.why_nobody();
+        self.end(Outcome::Transacted, reply, &detail, after, phase);
+    }
+
+    /// Once, and for the rest of the session.
+    fn ask_without_parameters(&mut self) {
+        self.parameters = Parameters::Without;
+        self.answers = Answers::default();
+        self.session.offered = self.session.offered.without_parameters();
+        self.unsent = self.session.steps(self.message);
+        self.send_more();
+    }
+
+    /// Whether it was the parameters that were refused (RFC 5321 §4.1.1.11: 501, 504, 555), though they were offered: so
+    /// far they were sent, and the same without them would say another thing.
+    fn are_parameters_refused(&mut self, step: Step, reply: &Reply) -> bool {
+        let plain = self.session.offered.without_parameters();
+        let has_some =
+            self.message.line(step, &self.session.offered) != self.message.line(step, &plain);
+        // RFC 3463 §3.2: X.1.Y is about the address.
+        let by_code = matches!(reply.code, 501 | 504 | 555) && !reply.enhanced.starts_with("5.1.");
+        let refused = by_code && has_some && self.parameters != Parameters::Without;
+        if refused {
+            self.parameters = Parameters::Refused;
+        }
+        refused
+    }
+
+    /// Whether a command was taken for one out of its place because others travelled with it: a server that reads one
+    /// line of a group, or throws some away, says 503 to what it takes next. What a server says that reads them all is
+    /// 503 only where the sender or all recipients were refused before.
+    fn is_lost_with_others(&self, step: Step, reply: &Reply) -> bool {
+        let in_place = match step {
+            Step::Reset => false,
+            Step::Mail => true,
+            Step::Rcpt(_) => !self.answers.sender_refused(),
+            Step::Data => !self.accepted().is_empty(),
+        };
+        let out_of_place = matches!(reply.code, 500 | 502 | 503)
+            || (reply.code, &*reply.enhanced) == (554, "5.5.1");
+        self.grouped && in_place && out_of_place
+    }
+
+    /// Whether the server has answered such a group to its end before.
+    pub(super) fn is_proven(&self) -> bool {
+        match self.sent_ahead {
+            true => self.session.together.behind_dot == Bears::Yes,
+            false => self.session.together.group == Bears::Yes,
+        }
+    }
+
+    fn bears_together(&mut self) {
+        let together = &mut self.session.together;
+        together.group = together.group.max(Bears::Yes);
+        if self.sent_ahead {
+            together.behind_dot = together.behind_dot.max(Bears::Yes);
+        }
+    }
+
+    fn loses_together(&mut self) {
+        self.lost_together = true;
+        match self.sent_ahead {
+            true => self.session.together.behind_dot = Bears::No,
+            false => self.session.together.group = Bears::No,
+        }
+    }
+
+    /// A connection that ended, or stays silent, may have lost what travelled together.
+    pub(super) fn look_at_the_loss(&mut self, cause: Cause) {
+        let commands = matches!(self.state, State::Commands);
+        let at_mail = self.sent_ahead && self.unanswered.front() == Some(&Step::Mail);
+        let lost = match cause {
+            Cause::TimedOut => at_mail || !self.is_proven(),
+            Cause::Closed => at_mail && !self.is_proven(),
+            _ => false,
+        };
+        if commands && self.grouped && lost {
+            self.loses_together();
+        }
+    }
+}
