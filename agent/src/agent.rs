@@ -35,6 +35,8 @@ use crate::visits::Visits;
 
 /// So often the journal is looked after.
 const JOURNAL: Duration = Duration::from_millis(250);
+/// A full disk does not become emptier by writing to it.
+const MEND_AGAIN: Duration = Duration::from_secs(1);
 
 /// Work handed to whoever runs the tasks.
 pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -115,10 +117,13 @@ impl Agent {
             self.journal.write_out();
             if self.journal.is_failing() {
                 self.look_for_trouble();
-                let _ = self.at_the_disk(|journal| journal.mend()).await;
+                if self.at_the_disk(Journal::mend).await.is_err() {
+                    tokio::time::sleep(MEND_AGAIN).await;
+                }
                 self.look_for_trouble();
-            }
-            if let Err(error) = self.at_the_disk(|journal| journal.compact()).await {
+            } else if self.journal.is_mostly_forgotten()
+                && let Err(error) = self.at_the_disk(Journal::compact).await
+            {
                 tracing::warn!(%error, "the journal grows");
             }
         }

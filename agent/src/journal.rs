@@ -276,23 +276,18 @@ impl Journal {
         Ok(())
     }
 
-    /// Another file, where most of this one is forgotten.
+    /// Whether another file is worth its syncs.
+    pub fn is_mostly_forgotten(&self) -> bool {
+        let inner = self.lock();
+        let forgotten = inner.bytes.saturating_sub(inner.live);
+        forgotten >= COMPACT_FROM.max(inner.live)
+    }
+
+    /// Another file, of what is not forgotten.
     ///
     /// # Errors
     /// There is none; the old one goes on.
     pub fn compact(&self) -> Result<(), JournalError> {
-        self.compact_from(COMPACT_FROM)
-    }
-
-    fn compact_from(&self, from: u64) -> Result<(), JournalError> {
-        {
-            let inner = self.lock();
-            let forgotten = inner.bytes.saturating_sub(inner.live);
-            let worth = forgotten >= from && forgotten >= inner.live;
-            if !worth || inner.trouble.is_some() {
-                return Ok(());
-            }
-        }
         self.rewrite(0)
     }
 

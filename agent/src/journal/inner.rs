@@ -200,7 +200,7 @@ impl Inner {
     pub(super) fn replay(&mut self, content: &[u8]) -> (u64, usize) {
         let mut records = Records::new(content, MAGIC.len());
         let mut nonsense = 0;
-        while let Some(record) = records.next() {
+        for record in records.by_ref() {
             if self.apply(&record).is_none() {
                 nonsense += record.payload.len() + FRAME;
             }

@@ -320,7 +320,15 @@ async fn a_recall_leaves_what_is_behind_its_dot_and_takes_what_was_sent_ahead() 
     assert_eq!(next(&mut bench.events).await, Came::Relayed(behind));
 }
 
-/// One slot, and ten homes at each phase that are silent there beside one that is not.
+/// A reply that never ends is silence too.
+async fn drip(mut stream: TcpStream) {
+    let mut tick = tokio::time::interval(Duration::from_millis(100));
+    while stream.write_all(b"2").await.is_ok() {
+        tick.tick().await;
+    }
+}
+
+/// One slot, and homes at each phase that are silent there beside one that is not.
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_homes_leave_the_slots_to_others() {
     let mut bench = bench(1);
@@ -328,12 +336,17 @@ async fn silent_homes_leave_the_slots_to_others() {
         .into_iter()
         .chain(BEFORE_THE_DOT)
         .chain([Phase::Dot]);
-    let mut held = Vec::new();
+    let (mut held, mut sockets) = (Vec::new(), Vec::new());
     for phase in phases.flat_map(|phase| [phase; 3]) {
         let mut home = Home::silent_at(phase, 1).await;
         let lane = lane(&bench.agent, home.address);
         assign(&bench.agent, &*lane, Freshness::Cached, content(phase));
-        held.push((home.silent.recv().await.unwrap(), lane));
+        let silent = home.silent.recv().await.unwrap();
+        held.push(lane);
+        match phase {
+            Phase::GreetingBegun | Phase::Mail => _ = tokio::spawn(drip(silent)),
+            _ => sockets.push(silent),
+        }
     }
     let home = Home::silent_at(Phase::Never, 0).await;
     let lane = lane(&bench.agent, home.address);
