@@ -12,6 +12,7 @@ use dd_proto::name::{AgentName, SiteName};
 use dd_proto::pb;
 use dd_proto::report::Observed;
 use dd_proto::site::Site;
+use dd_proto::units::format_end;
 use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc};
 
@@ -144,7 +145,7 @@ fn tell(site: &Site, sight: &Sight, news: &News) {
                 sha256 = sight.certificate.as_ref().map(|it| it.sha256.as_str()),
                 key = sight.key(),
                 before = $before,
-                until = sight.certificate.as_ref().map(|it| it.not_after.to_string()),
+                until = sight.certificate.as_ref().map(|it| format_end(it.not_after)),
                 $what
             )
         };

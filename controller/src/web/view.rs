@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use dd_proto::report::PeerCertificate;
 use dd_proto::site::{Proof, Site};
+use dd_proto::units::is_endless;
 use jiff::Timestamp;
 
 use super::Web;
@@ -365,7 +366,10 @@ impl Eye {
             },
             expired,
             soon,
-            until: self.language.date(peer.not_after),
+            until: match is_endless(peer.not_after) {
+                true => self.language.words().no_end.to_owned(),
+                false => self.language.date(peer.not_after),
+            },
         }
     }
 

@@ -70,6 +70,8 @@ pub(super) struct Words {
     pub(super) no_certificate: &'static str,
     pub(super) certificate: &'static str,
     pub(super) valid_until: &'static str,
+    /// Behind `valid_until`, of a certificate without end.
+    pub(super) no_end: &'static str,
     pub(super) expired_since: &'static str,
     pub(super) expires_soon: &'static str,
     pub(super) certificate_unseen: &'static str,

@@ -316,3 +316,19 @@ fn a_removed_sites_certificates_are_revoked_with_it() {
         assert!([&first["serial"], &second["serial"]].contains(&&issued["serial"]));
     }
 }
+
+#[test]
+fn of_two_lists_on_one_line_the_second_is_tried_too() {
+    let world = World::start();
+    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/../pki/tests/data");
+    let ca = format!("{data}/ca.pem");
+    let list = |name: &str| fs::read_to_string(format!("{data}/list-{name}.pem")).unwrap();
+    let glued = world.path().join("glued.pem");
+    fs::write(&glued, format!("{}{}", list("good").trim_end(), list("v1"))).unwrap();
+    let run = |crl: &str| {
+        let import = ["ca", "import", "tools", "--certificate", &ca, "--crl", crl];
+        world.ddadm().run(&import)
+    };
+    run(glued.to_str().unwrap()).refused(1, "revocation list 2 cannot be used: it is of version 1");
+    let _ = run(&format!("{data}/list-good.pem")).done();
+}

@@ -64,6 +64,7 @@ pub(in crate::web) static ENGLISH: Words = Words {
     no_certificate: "No certificate was shown.",
     certificate: "Certificate",
     valid_until: "valid until",
+    no_end: "further notice",
     expired_since: "expired since",
     expires_soon: "Expires soon: renew it in time.",
     certificate_unseen: "Your server has not shown its certificate yet. You find it here after the first delivery.",

@@ -64,6 +64,7 @@ pub(in crate::web) static GERMAN: Words = Words {
     no_certificate: "Kein Zertifikat gezeigt.",
     certificate: "Zertifikat",
     valid_until: "gültig bis",
+    no_end: "auf Weiteres",
     expired_since: "abgelaufen seit",
     expires_soon: "Läuft bald ab: erneuern Sie es rechtzeitig.",
     certificate_unseen: "Ihr Server hat sein Zertifikat noch nicht gezeigt. Hier steht es nach der ersten Zustellung.",
