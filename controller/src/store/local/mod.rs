@@ -185,13 +185,17 @@ impl Local {
     }
 
     pub(crate) fn open_on(on: On, settings: &Settings) -> Result<(Self, StartReport), OpenError> {
+        let making = on.making;
         let (mut local, steps, report) = Self::assemble(on, settings)?;
         let Steps {
             mut writer,
             learner,
             end_index,
         } = steps;
-        writer.reaper.begin();
+        // Where segments are made by whoever takes one, files are removed by whoever has settled their mail.
+        if making == Making::Ahead {
+            writer.reaper.begin();
+        }
         let places = &local.places;
         let threads = Threads {
             writer: spawn("log writer", places, move || writer.run())?,

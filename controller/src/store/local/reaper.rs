@@ -32,10 +32,10 @@ impl Reaper {
         self.thread = builder.spawn(reaping).ok().map(|thread| (sender, thread));
     }
 
-    pub(crate) fn unlink(&self, name: String) {
+    pub(crate) fn unlink(&self, name: &str) {
         match &self.thread {
-            Some((sender, _)) if sender.send(name.clone()).is_ok() => {}
-            _ => self.contents.unlink(&name),
+            Some((sender, _)) if sender.send(name.to_owned()).is_ok() => {}
+            _ => self.contents.unlink(name),
         }
     }
 }
@@ -47,5 +47,31 @@ impl Drop for Reaper {
             // A panic there has been reported by its own hook.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::super::disk::Disk as _;
+    use super::super::disk::memory::MemoryDisk;
+    use super::*;
+
+    #[test]
+    fn whoever_drops_it_waits_until_all_is_removed() {
+        let (disk, dir) = (MemoryDisk::default(), Path::new("/content"));
+        let names: Vec<String> = (0..100).map(|n| format!("file-{n}")).collect();
+        for name in &names {
+            disk.create(&dir.join(name)).unwrap();
+        }
+        let mut reaper = Reaper::here(Contents::new(Arc::new(disk.clone()), dir));
+        reaper.unlink(&names[0]);
+        assert_eq!(disk.list(dir).unwrap().len(), 99);
+        reaper.begin();
+        names[1..].iter().for_each(|name| reaper.unlink(name));
+        drop(reaper);
+        assert!(disk.list(dir).unwrap().is_empty());
     }
 }

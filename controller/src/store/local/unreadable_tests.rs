@@ -201,11 +201,11 @@ async fn starts(left: &Left, stopped: Stopped, path: &Path, hole: &Range<u64>) {
     let expected = match number_of(path) {
         Some(number) if is_in(path, "queue") => costs(left, stopped, number, hole),
         _ if is_in(path, "content") => {
-            let mut expected = whole.clone();
+            let mut expected = whole;
             expected[usize::from(LARGE) - 1] = Is::Damaged;
             expected
         }
-        _ => whole.clone(),
+        _ => whole,
     };
     if stopped == Stopped::InOrder && store.progress().bytes > 0 {
         // The end of the log is not where the marker says, for its last record cannot be read.

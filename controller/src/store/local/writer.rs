@@ -322,7 +322,7 @@ impl Writer {
                 for Owing { envelope, .. } in &batch {
                     accepted.extend(self.notify(envelope.dsn.as_ref(), written.next()));
                     match self.index.settled(envelope) {
-                        Ok(Some(file)) => self.reaper.unlink(file),
+                        Ok(Some(file)) => self.reaper.unlink(&file),
                         Ok(None) => {}
                         Err(error) => self.fail(&error),
                     }
