@@ -9,11 +9,14 @@
 //! takes: [`Passwords::verify`] works as long without a hash to compare with. One password is hashed at a time on each
 //! core, off the runtime's threads: each takes 19 MiB and tens of milliseconds. Only so many wait for their turn.
 
+use std::borrow::Cow;
+
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use icu_normalizer::ComposingNormalizerBorrowed;
 use rand::{CryptoRng, RngExt as _};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -92,6 +95,7 @@ impl Passwords {
         fits(&password)?;
         let _turn = self.turn().await?;
         let hashing = tokio::task::spawn_blocking(move || {
+            let password = prepared(&password);
             let hashed: Result<PasswordHash, _> =
                 Argon2::default().hash_password(password.as_bytes());
             hashed.map(|hash| hash.to_string())
@@ -108,7 +112,14 @@ impl Passwords {
             return Ok(Match::Other);
         }
         let _turn = self.turn().await?;
-        let comparing = tokio::task::spawn_blocking(move || compare(&password, hash.as_deref()));
+        let comparing = tokio::task::spawn_blocking(move || {
+            let prepared = prepared(&password);
+            match compare(&prepared, hash.as_deref()) {
+                // One that was hashed as it was typed, before passwords were prepared.
+                Match::Other if prepared != password => compare(&password, hash.as_deref()),
+                found => found,
+            }
+        });
         Ok(comparing.await.unwrap_or(Match::Other))
     }
 }
@@ -124,6 +135,24 @@ fn compare(password: &str, hash: Option<&str>) -> Match {
     match argon.verify_password(password.as_bytes(), &hash) {
         Ok(()) => Match::Same,
         Err(_) => Match::Other,
+    }
+}
+
+/// RFC 8265 §4.2.2, OpaqueString: keyboards make `\u{e4}` of one character or of two, and blanks of many kinds.
+fn prepared(password: &str) -> Cow<'_, str> {
+    let blank = |c: char| {
+        matches!(
+            c,
+            '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}'
+        )
+    };
+    let normalizer = ComposingNormalizerBorrowed::new_nfc();
+    match password.contains(blank) {
+        true => normalizer
+            .normalize(&password.replace(blank, " "))
+            .into_owned()
+            .into(),
+        false => normalizer.normalize(password),
     }
 }
 
@@ -171,6 +200,28 @@ mod tests {
         ] {
             assert_eq!(fits(password).is_ok(), good, "{password:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_password_is_the_same_whichever_keyboard_wrote_it() {
+        let passwords = Passwords::default();
+        let composed = "gr\u{fc}\u{df}e aus K\u{f6}ln";
+        let hash = passwords.hash(composed.to_owned()).await.unwrap();
+        for (typed, expected) in [
+            (composed, Match::Same),
+            ("gru\u{308}\u{df}e aus Ko\u{308}ln", Match::Same),
+            ("gr\u{fc}\u{df}e\u{a0}aus\u{3000}K\u{f6}ln", Match::Same),
+            ("Gr\u{fc}\u{df}e aus K\u{f6}ln", Match::Other),
+            ("grusse aus Koln", Match::Other),
+        ] {
+            let found = passwords.verify(typed.to_owned(), Some(hash.clone()));
+            assert_eq!(found.await.unwrap(), expected, "{typed}");
+        }
+        // Hashed as it was typed.
+        let typed = "gru\u{308}\u{df}e aus Ko\u{308}ln";
+        let hashed: PasswordHash = Argon2::default().hash_password(typed.as_bytes()).unwrap();
+        let old = passwords.verify(typed.to_owned(), Some(hashed.to_string()));
+        assert_eq!(old.await.unwrap(), Match::Same);
     }
 
     #[tokio::test]

@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dd_tests::layout::Layout;
-use dd_tests::site::{Host, Received, Script, Site, Verdict};
+use dd_tests::site::{At, Host, Received, Script, Site, Verdict};
 use dd_tests::submit::message;
+use dd_tests::wait::{PATIENCE, until};
 use dd_tests::world::World;
 
 const SENDER: &str = "friend@elsewhere.example";
@@ -186,6 +187,35 @@ fn mail_that_an_operator_gives_up_is_told_to_its_sender_once() {
     place.smarthost.received(2);
     let audit = place.world.ddadm().run(&["audit"]).done().stdout;
     assert!(audit.contains(&format!("mail failed: {id}")), "{audit}");
+}
+
+#[test]
+fn a_smarthost_in_trouble_is_named_with_its_words() {
+    let mut place = Place::start();
+    let closed = Script::plain().says(At::Greeting, "554 5.3.2 closed for stocktaking");
+    place.smarthost.behave(closed);
+    place.send("<friend@elsewhere.example>", &["<gone@home.example>"], "x");
+    let alarm = until("an alarm about the smarthost", PATIENCE, || {
+        let status = place.world.json(&["status"]);
+        let alarms = status["alarms"].as_array().unwrap();
+        let mut alarms = alarms.iter().filter_map(|it| it.as_str());
+        let about = |alarm: &&str| alarm.contains("closed for stocktaking");
+        alarms.find(about).map(str::to_owned)
+    });
+    assert!(alarm.starts_with("the smarthost takes no"), "{alarm}");
+    let line = place
+        .world
+        .controller()
+        .log_line("the smarthost takes no notifications");
+    assert!(line.contains("closed for stocktaking"), "{line}");
+
+    place.smarthost.behave(Script::plain());
+    let _ = place.world.ddadm().run(&["etrn", "smarthost"]);
+    place.smarthost.received(1);
+    until("the alarm to go", PATIENCE, || {
+        let status = place.world.json(&["status"]);
+        (status["alarms"] == serde_json::json!([])).then_some(())
+    });
 }
 
 /// Whether a DSN says that these have failed with what the home answered, and speaks of no others.

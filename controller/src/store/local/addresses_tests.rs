@@ -1,6 +1,10 @@
 //! A thousand addresses on their whole way: intake, the record of the store, the agent's commands, the report.
 
 #[path = "../../../../tests/src/addresses.rs"]
+#[expect(
+    unreachable_pub,
+    reason = "the package of tests has the same file as a module of its own"
+)]
 mod addresses;
 
 use std::sync::Arc;
