@@ -211,13 +211,10 @@ impl Shared {
                 }
                 self.tell_over(before);
                 live.quit().await;
-                Over::from(Close {
-                    proved: Proved::No,
-                    accepted: 0,
-                    answered: 0,
-                    manner: Manner::Orderly,
-                    detail: "closed by the controller".to_owned(),
-                })
+                Over::from(Close::unproved(
+                    Manner::Orderly,
+                    "closed by the controller".to_owned(),
+                ))
             }
             Ok(live) => {
                 if live.session.seen().is_secured() {
@@ -234,13 +231,7 @@ impl Shared {
                     attempt::report_missed(&self.agent, id, &canary, missed).await;
                 }
                 self.tell_over(before);
-                Over::from(Close {
-                    proved: Proved::No,
-                    accepted: 0,
-                    answered: 0,
-                    manner: Manner::Lost,
-                    detail,
-                })
+                Over::from(Close::unproved(Manner::Lost, detail))
             }
         }
     }
