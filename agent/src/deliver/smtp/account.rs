@@ -42,6 +42,18 @@ pub(super) fn manner_of(after: After) -> Manner {
     }
 }
 
+impl Close {
+    pub(super) fn unproved(manner: Manner, detail: String) -> Self {
+        Self {
+            proved: Proved::No,
+            accepted: 0,
+            answered: 0,
+            manner,
+            detail,
+        }
+    }
+}
+
 impl Shared {
     pub(super) fn tell_proved(&self, id: SessionId, live: &Live) {
         self.agent.tell(Event::Proved(pb::Proved {

@@ -269,13 +269,7 @@ impl Shared {
                     attempt::report_missed(&self.agent, id, &canary, missed).await;
                 }
                 self.tell_over(before);
-                Over::from(Close {
-                    proved: Proved::No,
-                    accepted: 0,
-                    answered: 0,
-                    manner: Manner::Lost,
-                    detail,
-                })
+                Over::from(Close::unproved(Manner::Lost, detail))
             }
         }
     }
@@ -538,13 +532,10 @@ impl Shared {
 
 /// A session whose round was over before it had work.
 fn closed_before_work() -> Over {
-    Over::from(Close {
-        proved: Proved::No,
-        accepted: 0,
-        answered: 0,
-        manner: Manner::Orderly,
-        detail: "closed by the controller".to_owned(),
-    })
+    Over::from(Close::unproved(
+        Manner::Orderly,
+        "closed by the controller".to_owned(),
+    ))
 }
 
 fn given_up(why: GivenBack) -> (Manner, String) {

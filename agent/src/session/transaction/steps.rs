@@ -28,7 +28,7 @@ impl Transaction<'_> {
             }
             Step::Mail => self.sender_refused(reply),
             _ if self.answers.sender_refused() => {
-                self.answered_behind_a_refused_sender(step, reply)
+                self.answered_behind_a_refused_sender(step, reply);
             }
             Step::Rcpt(index) if reply.is_positive() => {
                 let number = self.message.envelope.recipients[index].number;
