@@ -58,6 +58,7 @@ impl State {
             release.wait(waiter);
             self.released.insert((waiter.deadline, name.clone()));
         }
+        queue.kept.is_released();
         queue.begins_anew();
         if let Some(reading) = &mut queue.reading {
             reading.again = Again::Yes;

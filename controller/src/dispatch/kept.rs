@@ -16,7 +16,7 @@
 //! # Invariants
 //! - A 5yz fails a recipient only where something was accepted since the site was doubted last.
 //! - Mail that is parked is sent only when it is its turn, never because a time has come; while the home is doubted not
-//!   before an interval after the last refusal.
+//!   before an interval after the last refusal, or a release.
 //!
 //! # Not here
 //! Mail that cannot be read: it is `failed`, and not tried at all.
@@ -261,6 +261,11 @@ impl Kept {
             TurnOf::Parked | TurnOf::DueAgain => TurnOf::Due,
             TurnOf::Due => TurnOf::Parked,
         };
+    }
+
+    /// The site says that it is ready: what is parked is offered without waiting for an interval.
+    pub(super) fn is_released(&mut self) {
+        self.last = None;
     }
 
     /// From when on parked mail may go out again; None: now.

@@ -262,3 +262,17 @@ fn new_mail_is_offered_at_once_to_a_home_that_refused_only_recipients() {
     core.read(vec![waiting.clone()]);
     assert_eq!(core.lease().delivery, waiting.delivery);
 }
+
+#[test]
+fn a_release_offers_what_is_kept_at_once() {
+    let (mut core, mut mail) = Core::back(1);
+    core.refuse(&mut mail[0]);
+    let parked = Some(crate::dispatch::kept::PARKED);
+    core.read_with(Vec::new(), parked);
+    assert_eq!(core.phase(), "waiting(refused)");
+    let tries = core.out(&mail[0]);
+    core.release();
+    core.read_with(Vec::new(), parked);
+    core.read(vec![mail[0].clone()]);
+    assert_eq!(core.out(&mail[0]), tries + 1);
+}

@@ -156,7 +156,7 @@ fn strangers_make_a_site_due_once_in_ten_seconds() {
     waiting.delivery = core.lease().delivery;
     core.all_written();
     core.knock();
-    core.read(vec![waiting.clone()]);
+    core.read(vec![waiting]);
     assert_eq!(core.phase(), "proving");
     core.report(Outcome::Unreachable, Vec::new());
     core.all_written();
