@@ -46,7 +46,9 @@ impl Batch {
     pub(super) fn note(&mut self, note: Note, site: SiteIs, now: Duration) {
         let patience = match (note.not_before, site) {
             (None, SiteIs::Tried) => Duration::ZERO,
-            _ => PUT_OFF,
+            // An operator who sees that it waits may want to do something to its mail.
+            (None, SiteIs::Waiting) => SETTLED,
+            (Some(_), _) => PUT_OFF,
         };
         self.goes_by(now + patience);
         self.notes.push(note);

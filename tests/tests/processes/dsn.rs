@@ -115,12 +115,14 @@ fn nobody_is_told_who_did_not_ask_or_has_no_address() {
         "<gone-told@home.example> NOTIFY=FAILURE",
     ];
     place.send(&from, &both, "told");
+    // The third refusal in a row is kept until the home takes something again.
+    place.send("<>", &["<me@home.example>"], "taken again");
     // All are settled, and whatever DSNs there are wait or have left.
     place.world.drained("home");
     place.world.drained("smarthost");
     let dsn = place.smarthost.received(1).remove(0);
     about(&dsn, &["gone-told@home.example"]);
-    assert_eq!(place.household.recipients(), [["<me@home.example>"]]);
+    assert_eq!(place.household.recipients(), [["<me@home.example>"]; 2]);
 }
 
 #[test]
