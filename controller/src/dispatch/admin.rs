@@ -13,11 +13,14 @@ use super::event::{Effect, Now, Turn};
 use super::kept::{Parked, Trust};
 use super::lease::LEASE;
 use super::release::{Release, Waiter};
-use super::site::{Again, Phase};
+use super::site::{Again, LooksAnew, Phase, Why};
 use super::state::{State, wall_of};
 use super::{
     AgentView, AttachmentId, ClockAlarm, Counters, LeaseHeld, Released, SiteState, SiteView,
 };
+
+/// One request of strangers in so long makes a site due.
+const KNOCKS: Duration = Duration::from_secs(10);
 
 impl State {
     pub(super) fn release(
@@ -53,8 +56,9 @@ impl State {
         }
         if let (Some(release), Some(waiter)) = (&mut queue.release, waiter) {
             release.wait(waiter);
-            self.released.insert(name.clone());
+            self.released.insert((waiter.deadline, name.clone()));
         }
+        queue.kept.is_released();
         queue.begins_anew();
         if let Some(reading) = &mut queue.reading {
             reading.again = Again::Yes;
@@ -62,11 +66,37 @@ impl State {
         match queue.phase {
             // Before all is known nobody knows whether something waits; it is looked at then.
             Phase::Idle if !knows_all => {}
-            Phase::Idle | Phase::Waiting(..) | Phase::Ready(_) => {
+            Phase::Held(_) => {}
+            Phase::Idle
+            | Phase::Waiting(..)
+            | Phase::Ready(_)
+            | Phase::Proving
+            | Phase::Flowing => {
+                self.recall(name, turn);
                 self.ready(name, turn.now.monotonic, turn);
             }
-            Phase::Proving | Phase::Flowing | Phase::Held(_) => self.look(name, turn),
         }
+    }
+
+    /// Somebody who has not proved to be the site asks for its mail: the site is due, and no message that has a time of
+    /// its own. However many ask, now and then.
+    pub(super) fn knocked(&mut self, name: &SiteName, turn: &mut Turn<'_>) {
+        let now = turn.now.monotonic;
+        let Some(queue) = self.sites.get_mut(name) else {
+            return;
+        };
+        let waits = match queue.phase {
+            Phase::Waiting(why, _) => why != Why::Deferred,
+            Phase::Ready(from) => from > now,
+            Phase::Idle | Phase::Proving | Phase::Flowing | Phase::Held(_) => false,
+        };
+        if !waits || queue.knocked.is_some_and(|last| now < last + KNOCKS) {
+            return;
+        }
+        queue.knocked = Some(now);
+        queue.looks_anew = LooksAnew::Yes;
+        queue.kept.is_probed();
+        self.ready(name, now, turn);
     }
 
     /// What was released before all was known may have been through before its older mail was known.
@@ -79,22 +109,18 @@ impl State {
 
     /// Those who do not wait any longer are told how far it is.
     pub(super) fn waiters_gone(&mut self, turn: &mut Turn<'_>) {
-        let mut through = Vec::new();
-        for name in &self.released {
-            let queue = self.sites.get_mut(name);
+        let now = turn.now.monotonic;
+        while self.released.first().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, name)) = self.released.pop_first() else {
+                break;
+            };
+            let queue = self.sites.get_mut(&name);
             let Some(release) = queue.and_then(|queue| queue.release.as_mut()) else {
-                through.push(name.clone());
                 continue;
             };
-            for token in release.impatient(turn.now.monotonic) {
+            for token in release.impatient(now) {
                 turn.effects.push(Effect::Answer(token, release.pending()));
             }
-            if release.deadline().is_none() {
-                through.push(name.clone());
-            }
-        }
-        for name in through {
-            self.released.remove(&name);
         }
     }
 

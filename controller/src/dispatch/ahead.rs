@@ -23,6 +23,7 @@ use super::lease::Freshness;
 use super::mail::{INLINE, Mail};
 use super::run::{Dispatch, Done};
 use super::settled;
+use super::whom::Whom;
 use super::{Assignment, Order};
 use crate::store::Loaded;
 
@@ -63,6 +64,8 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
         match self.cache.look_up(&assign.lease.delivery) {
             Some(cached) if cached.content.is_some() || !needs_content => {
                 let assignment = assignment(&assign, cached);
+                let whom = Whom::of(&cached.envelope, &assign.waiting.open);
+                self.state.is_for(&assign.lease, whom);
                 self.send(assign.to, Order::Assign(assignment));
             }
             _ => {
@@ -110,7 +113,13 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
     fn loaded(&mut self, assign: &Assign, read: Result<Option<Mail>, NotRead>) {
         let lease = assign.lease.clone();
         let why = match read {
+            // Its lease may have ended while it was read: then it is out elsewhere, or waits again.
+            Ok(Some(mail)) if !self.state.is_leased(&lease, self.now().monotonic) => {
+                return self.cache.put(lease.delivery, mail);
+            }
             Ok(Some(mail)) => {
+                let whom = Whom::of(&mail.envelope, &assign.waiting.open);
+                self.state.is_for(&lease, whom);
                 let order = assignment(assign, &mail);
                 self.cache.put(lease.delivery, mail);
                 return self.send(assign.to, Order::Assign(order));

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dd_proto::id::Lease;
+use dd_proto::id::{DeliveryId, Lease};
 use dd_proto::name::{AgentName, SiteName};
 use dd_proto::report::DotSent;
 
@@ -197,9 +197,27 @@ impl State {
                 Doubt::Always
             };
             for delivery in over {
-                self.lease_lost(&delivery, doubt, turn);
+                let hand = self.hand.get(&delivery);
+                let leased = hand.and_then(|hand| hand.leased.as_ref());
+                if heard && leased.is_some_and(|leased| leased.is_overdue(now)) {
+                    self.is_stuck(&name, &delivery, turn);
+                } else {
+                    self.lease_lost(&delivery, doubt, turn);
+                }
             }
         }
+    }
+
+    /// The agent beats, and says nothing of this attempt for longer than one may take. It may believe in it still, so what
+    /// goes out again is in doubt; another one has its turn.
+    fn is_stuck(&mut self, name: &AgentName, delivery: &DeliveryId, turn: &mut Turn<'_>) {
+        tracing::warn!(agent = %name, %delivery, "it has said nothing of an attempt for too long");
+        self.recall(&delivery.site, turn);
+        if let Some(queue) = self.sites.get_mut(&delivery.site) {
+            queue.verdicts.troubled(name);
+            queue.canary = Some(delivery.clone()).filter(|_| queue.phase == Phase::Proving);
+        }
+        self.lease_lost(delivery, Doubt::Always, turn);
     }
 
     pub(super) fn detached(&mut self, id: AttachmentId, turn: &mut Turn<'_>) {
@@ -231,6 +249,7 @@ impl State {
             };
             queue.carrier = None;
             queue.sessions.clear();
+            queue.recalled.clear();
             queue.canary = None;
             queue.queued = Queued::No;
             if matches!(queue.phase, Phase::Proving | Phase::Flowing) {

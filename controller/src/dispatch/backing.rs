@@ -62,7 +62,12 @@ pub trait Backing: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<Waiting>, StoreFailed>> + Send;
     /// Whether there is room for large notifications.
     fn space(&self) -> Space;
-    fn remember_timer(&self, site: SiteName, at: Timestamp) -> impl Future<Output = ()> + Send;
+    /// None: it has none.
+    fn remember_timer(
+        &self,
+        site: SiteName,
+        at: Option<Timestamp>,
+    ) -> impl Future<Output = ()> + Send;
     /// For the next start.
     fn remember_clock(
         &self,
@@ -113,8 +118,8 @@ impl Backing for Store {
         Self::space(self)
     }
 
-    async fn remember_timer(&self, site: SiteName, at: Timestamp) {
-        self.site_timer(site, Some(at)).await;
+    async fn remember_timer(&self, site: SiteName, at: Option<Timestamp>) {
+        self.site_timer(site, at).await;
     }
 
     async fn remember_clock(&self, news: ClockNews) -> Result<(), StoreFailed> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dd_proto::id::{DeliveryId, Lease, RecipientNumber, SiteVersion};
+use dd_proto::id::{DeliveryId, Lease, SiteVersion};
 use dd_proto::name::{AgentName, SiteName};
 use dd_proto::report::{Delays, RecipientResult, Report};
 use dd_proto::site::Site;
@@ -78,12 +78,6 @@ pub(crate) enum Event {
     },
     /// One settlement or note of the delivery is written.
     Written(DeliveryId),
-    /// The paths of recipients, and the reply the delivery was kept for.
-    Named {
-        delivery: DeliveryId,
-        recipients: Vec<String>,
-        reply: String,
-    },
     Found {
         question: Question,
         waiting: Option<Waiting>,
@@ -93,6 +87,8 @@ pub(crate) enum Event {
         waiting: u64,
         waiter: Option<Waiter>,
     },
+    /// Somebody who has not proved to be the site asks for what waits.
+    Knock(SiteName),
     /// An operator wants something done to deliveries.
     Act(Asked),
     /// What of them is open.
@@ -163,18 +159,16 @@ pub(crate) enum Effect {
         reply: String,
     },
     Find(Question),
-    /// The site's timer, remembered for the next start.
+    /// The site's timer, remembered for the next start; None: there is nothing to wait for.
     Timer {
         site: SiteName,
-        at: Timestamp,
+        at: Option<Timestamp>,
     },
     /// Remembered for the next start, until the clock is confirmed: then None.
     Clock(ClockNews),
     Answer(Token, Released),
     /// The drain of some agent has ended, to be remembered for the next start.
     DrainEnded,
-    /// Asks whom these recipients of a delivery are, which was kept for this reply.
-    Name(DeliveryId, Vec<RecipientNumber>, String),
     /// Asks what of these is open.
     Look(Asked),
     /// What was done to deliveries; the settlements it takes are on their way.

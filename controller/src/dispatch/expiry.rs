@@ -81,6 +81,14 @@ struct Walk {
     touched: BTreeSet<MessageId>,
     /// The earliest wall time at which something becomes late or expires.
     next: Option<Timestamp>,
+    again: Again,
+}
+
+/// Whether another walk was due while this one was under way: it may have passed by what that one is to see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Again {
+    No,
+    Yes,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,8 +160,10 @@ impl State {
                 queue.expiry.at = None;
                 // One that is idle has nothing, and one that is held is looked at when it is not any more.
                 let may = !matches!(queue.phase, Phase::Idle | Phase::Held(_));
-                if may && queue.expiry.walk.is_none() {
-                    self.walks.waiting.push_back(name);
+                match &mut queue.expiry.walk {
+                    Some(walk) => walk.again = Again::Yes,
+                    None if may => self.walks.waiting.push_back(name),
+                    None => {}
                 }
             }
         }
@@ -177,6 +187,7 @@ impl State {
             stage: Stage::Oldest,
             touched: BTreeSet::new(),
             next: None,
+            again: Again::No,
         });
         self.walks.under_way += 1;
         read_page(name, read, None, turn);
@@ -198,7 +209,7 @@ impl State {
             return;
         };
         let Some(head) = head else {
-            return self.walk_ends(name, Some(turn.now.monotonic + IN_HAND), turn);
+            return self.walk_ends(name, Some(turn.now.monotonic + IN_HAND), walk.again, turn);
         };
         let mut after = head.due.last().map(|waiting| waiting.position);
         let mut stage_ends = !head.more;
@@ -217,7 +228,7 @@ impl State {
             let Some(next) = self.next_stage(name, &mut walk) else {
                 let at = walk.next.map(|at| until(turn.now.wall, at).max(EASE));
                 let at = at.map(|wait| turn.now.monotonic.saturating_add(wait));
-                return self.walk_ends(name, at, turn);
+                return self.walk_ends(name, at, walk.again, turn);
             };
             after = next;
         }
@@ -246,8 +257,17 @@ impl State {
         }
     }
 
-    fn walk_ends(&mut self, name: &SiteName, next: Option<Duration>, turn: &mut Turn<'_>) {
+    fn walk_ends(
+        &mut self,
+        name: &SiteName,
+        next: Option<Duration>,
+        again: Again,
+        turn: &mut Turn<'_>,
+    ) {
         self.walks.under_way = self.walks.under_way.saturating_sub(1);
+        if again == Again::Yes {
+            self.walk_at(name, turn.now.monotonic + EASE);
+        }
         if let Some(at) = next {
             self.walk_at(name, at);
         }

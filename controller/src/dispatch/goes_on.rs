@@ -83,6 +83,8 @@ impl State {
             agent: name.clone(),
             attachment: id,
             waiting: in_hand.back.take(),
+            carried: None,
+            whom: None,
             since: now,
             until: now + LEASE,
             occupies: Occupies::Place,

@@ -4,6 +4,8 @@
 //! A delivery leaves the hand only when nothing about it is unwritten; then, and not before, agents are told that
 //! their journals may forget it.
 
+use std::time::Duration;
+
 use dd_proto::id::{DeliveryId, Lease};
 use dd_proto::name::AgentName;
 
@@ -12,6 +14,7 @@ use super::event::{Effect, Question, Turn};
 use super::lease::{InHand, Leased};
 use super::site::{Again, Phase, Why};
 use super::state::State;
+use super::whom::Whom;
 use crate::store::{Note, Waiting};
 
 /// A delivery that the store is asked about.
@@ -37,6 +40,23 @@ impl State {
     pub(super) fn current(&mut self, lease: &Lease, agent: &AgentName) -> Option<&mut Leased> {
         let leased = self.hand.get_mut(&lease.delivery)?.leased.as_mut()?;
         leased.is(lease, agent).then_some(leased)
+    }
+
+    /// From whom and to whom what goes out under a lease is.
+    pub(crate) fn is_for(&mut self, lease: &Lease, whom: Whom) {
+        let hand = self.hand.get_mut(&lease.delivery);
+        if let Some(leased) = hand.and_then(|hand| hand.leased.as_mut())
+            && leased.generation == lease.generation
+        {
+            leased.whom = Some(whom);
+        }
+    }
+
+    /// Whether it is out under this lease, which lasts.
+    pub(crate) fn is_leased(&self, lease: &Lease, now: Duration) -> bool {
+        let hand = self.hand.get(&lease.delivery);
+        let leased = hand.and_then(|hand| hand.leased.as_ref());
+        leased.is_some_and(|it| it.generation == lease.generation && it.until > now)
     }
 
     /// Ends the lease of a delivery; it stays in hand until [`State::let_go`].

@@ -148,6 +148,12 @@ impl Handle {
         self.ask(|sender| Ask::Release(site, wait, sender)).await?
     }
 
+    /// Somebody who has not proved to be the site asks for its mail: the site is tried soon, and no message before a time
+    /// of its own. Nobody is told what comes of it.
+    pub async fn knock(&self, site: SiteName) {
+        self.tell(Event::Knock(site)).await;
+    }
+
     /// Makes deliveries due, also those that cannot be read. Returns how many were still open.
     ///
     /// # Errors

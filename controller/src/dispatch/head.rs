@@ -13,21 +13,22 @@ use jiff::Timestamp;
 use super::agents::Attached;
 use super::backoff::{later, until};
 use super::barrier::Barrier;
+use super::batch::SiteIs;
 use super::event::{Effect, Turn};
-use super::kept::{PARKED, Trust, is_parked};
+use super::kept::{PARKED, Trust, Wakes, is_parked};
 use super::mail::INLINE;
 use super::site::{
-    Again, HEAD, Line, OldPlan, Pass, Phase, Progress, Queued, Reading, Rest, SWEEP, Seems,
-    SiteQueue, Spread, Sweep, Why, is_twice_broken,
+    Again, HEAD, Line, Pass, Phase, Progress, Queued, Reading, Rest, SWEEP, Seems, SiteQueue,
+    Spread, Sweep, Why,
 };
-use super::state::State;
+use super::state::{State, wall_of};
 use crate::store::{Head, HeadOf, Position, Waiting};
 
 impl SiteQueue {
-    /// A message that broke sessions twice is no canary while there is another, and a release takes it last.
+    /// A message over which sessions ended is no canary while there is another, and a release takes it last.
     fn leaves_for_later(&self, waiting: &Waiting, is_later: Option<Timestamp>) -> bool {
         let now_or_never = self.phase == Phase::Flowing && is_later.is_none();
-        is_twice_broken(waiting) && self.pass == Pass::Sound && !now_or_never
+        self.ends_sessions(waiting) && self.pass == Pass::Sound && !now_or_never
     }
 
     /// What a read means for the next one. `more_from`: there is more behind it; `useful`: so many came into the head.
@@ -48,9 +49,7 @@ impl SiteQueue {
         self.sweep.reads += 1;
         self.sweep.brought |= useful > 0;
         self.sweep.brings_more = more && useful > 0;
-        // A misconfigured home is given one message of those that were read.
-        let all_taken = self.kept.trust != Trust::Misconfigured;
-        let goes_on = useful == 0 || (all_taken && self.sweep.reads < SWEEP);
+        let goes_on = useful == 0 || self.sweep.reads < SWEEP;
         self.cursor = more_from.filter(|_| goes_on);
         // What came back meanwhile may lie before the cursor: the last sweep begins in front and brings nothing, or is
         // a single read.
@@ -76,14 +75,11 @@ impl State {
         let Some(queue) = self.sites.get_mut(name) else {
             return;
         };
-        if queue.old_plan == OldPlan::StillOut && queue.out == 0 {
-            queue.old_plan = OldPlan::Over;
-        }
         if queue.in_hand == 0 && queue.is_due_before_its_timer(turn.now) {
             return self.nothing_due(name, turn);
         }
         let tried = match queue.phase {
-            Phase::Ready(from) => from <= now && queue.old_plan == OldPlan::Over,
+            Phase::Ready(from) => from <= now,
             Phase::Flowing => true,
             Phase::Idle | Phase::Proving | Phase::Waiting(..) | Phase::Held(_) => false,
         };
@@ -96,10 +92,6 @@ impl State {
                 _ => self.enqueue(name),
             }
             return self.reads_on(name, turn);
-        }
-        if queue.phase == Phase::Flowing && queue.kept.trust == Trust::Misconfigured {
-            // The canary says first whether the home has been set up.
-            return;
         }
         if queue.reading.is_some() {
             return;
@@ -240,7 +232,6 @@ impl State {
                 _ if queue.leaves_for_later(&waiting, is_later) => {
                     queue.skipped = Progress::Some;
                 }
-                _ if queue.kept.trust == Trust::Misconfigured && useful > 0 => {}
                 _ if self.barrier.lets_pass(&waiting) => {
                     useful += 1;
                     queue.head.push_back(waiting);
@@ -256,6 +247,14 @@ impl State {
     pub(super) fn is_being_tried(&self, name: &SiteName) -> bool {
         let queue = self.sites.get(name);
         queue.is_some_and(|queue| matches!(queue.phase, Phase::Proving | Phase::Flowing))
+    }
+
+    /// Whether it waits for its timer, so that nothing of it is due.
+    pub(super) fn is_waiting(&self, name: &SiteName) -> SiteIs {
+        match self.sites.get(name).map(|queue| queue.phase) {
+            Some(Phase::Waiting(..)) => SiteIs::Waiting,
+            _ => SiteIs::Tried,
+        }
     }
 
     /// Whether it stands in its site's head.
@@ -297,18 +296,27 @@ impl State {
         let Some(queue) = self.sites.get_mut(name) else {
             return;
         };
-        if self.barrier.is_open() && queue.turns_to_parked() {
+        if self.barrier.is_open() && queue.turns_to_parked(turn.now.monotonic) {
             return self.look(name, turn);
         }
         let next_due = queue.next_due;
+        let trusted = queue.kept.trust == Trust::Trusted;
         if let Some(release) = queue.release.take() {
-            self.released.remove(name);
             for token in release.waiters() {
                 turn.effect(Effect::Answer(token, release.worked()));
             }
         }
         match next_due {
-            None => self.set_phase(name, Phase::Idle),
+            None => {
+                self.forget_timer(name, turn);
+                self.set_phase(name, Phase::Idle);
+            }
+            Some(at) if at >= PARKED && !trusted => {
+                let at = queue.next_turn(turn.now.monotonic);
+                self.only_refused_is_left(name, turn);
+                self.set_phase(name, Phase::Waiting(Why::Refused, at));
+                self.remember_timer(name, wall_of(turn.now, at), turn);
+            }
             Some(at) => {
                 // Parked mail is there, and busy: its turn comes again.
                 let interval = later(turn.now.wall, queue.site.schedule.retry_interval);
@@ -316,10 +324,7 @@ impl State {
                 let wait = until(turn.now.wall, at).max(Duration::from_millis(1));
                 let phase = Phase::Waiting(Why::Deferred, turn.now.monotonic + wait);
                 self.set_phase(name, phase);
-                turn.effect(Effect::Timer {
-                    site: name.clone(),
-                    at,
-                });
+                self.remember_timer(name, at, turn);
             }
         }
     }
@@ -336,11 +341,15 @@ impl State {
         }
         queue.arrived(waiting, &self.barrier);
         self.will_be_late(&name, turn);
-        let Some(queue) = self.sites.get(&name) else {
+        let Some(queue) = self.sites.get_mut(&name) else {
             return;
         };
         match queue.phase {
             Phase::Idle | Phase::Waiting(Why::Deferred, _) => self.wake(&name, turn),
+            Phase::Waiting(Why::Refused, _) if queue.kept.wakes == Wakes::Yes => {
+                let from = queue.reconnects(turn.now.monotonic);
+                self.ready(&name, from, turn);
+            }
             Phase::Ready(_) if queue.spread == Spread::Yes => {
                 self.ready(&name, turn.now.monotonic, turn);
             }

@@ -15,18 +15,18 @@ use dd_proto::report::{Disposition, GivenBack, Outcome, RecipientResult, Report}
 use jiff::Timestamp;
 
 use super::LastAttempt;
-use super::backoff::{after_break, after_deferral, later};
+use super::aside::Attempt;
+use super::backoff::later;
 use super::event::{
     Asks, By, Effect, Evidence, NotLoaded, Question, Settle, Standing, Telling, Turn,
 };
 use super::hand::note;
-use super::kept::{Trust, park};
+use super::kept::Trust;
 use super::lease::{Dot, Leased};
 use super::moves::RECONNECT;
 use super::release::Fate;
 use super::site::Rest;
 use super::state::State;
-use crate::dsn::refused;
 use crate::store::{Settled, Settlement, Waiting};
 
 /// What cannot be read for a reason that passes is tried again so much later.
@@ -59,6 +59,7 @@ impl State {
         if self.current(&report.lease, agent).is_none() {
             return self.judge_unheld(agent, report, Standing::Stale, turn);
         }
+        let opens_session = self.opens_session(&report);
         let Some(leased) = self.end_lease(&delivery) else {
             return;
         };
@@ -68,7 +69,14 @@ impl State {
             self.move_site(agent, &report, &leased, turn);
         }
         match leased.waiting {
-            Some(waiting) => self.judge(agent, &report, Standing::Current, waiting, turn),
+            Some(waiting) => {
+                let attempt = Attempt {
+                    carried: leased.carried,
+                    opens_session,
+                    news: self.is_news(&report, &waiting),
+                };
+                self.judge(agent, &report, Some(attempt), waiting, turn);
+            }
             None => self.judge_unheld(agent, report, Standing::Current, turn),
         }
         self.let_go(&delivery, turn);
@@ -97,7 +105,7 @@ impl State {
         let stale = self.answered(&lease.delivery, question.number);
         let Some(waiting) = waiting else {
             if let Asks::Report(report, _) = &question.asks {
-                self.counters.duplicates += u64::from(report.accepted_some());
+                self.count_copy(report);
             }
             if question.is_owed() {
                 self.acknowledge(&question.agent, lease.clone(), turn);
@@ -110,7 +118,13 @@ impl State {
         }
         match &question.asks {
             Asks::Report(report, standing) => {
-                self.judge(&question.agent, report, *standing, waiting, turn);
+                let attempt = Attempt {
+                    carried: None,
+                    opens_session: false,
+                    news: self.is_news(report, &waiting),
+                };
+                let attempt = Some(attempt).filter(|_| *standing == Standing::Current);
+                self.judge(&question.agent, report, attempt, waiting, turn);
             }
             Asks::Dot(_, telling) => {
                 self.doubt(&question.agent, &lease, *telling, waiting, turn);
@@ -119,24 +133,30 @@ impl State {
         self.let_go(&lease.delivery, turn);
     }
 
-    /// Settles what is final; what is left is put off or goes back.
+    /// Settles what is final; what is left is put off or goes back. Of a stale report, the attempt is not judged.
     fn judge(
         &mut self,
         agent: &AgentName,
         report: &Report,
-        standing: Standing,
+        attempt: Option<Attempt>,
         mut waiting: Waiting,
         turn: &mut Turn<'_>,
     ) {
         self.owe(agent, &report.lease);
-        let fails = self.fails(report, standing, &waiting);
+        let fails = match attempt {
+            Some(_) => self.fails(report, &waiting),
+            None => Fails::NotNow,
+        };
         self.settle(agent, report, fails, &mut waiting, turn);
         let delivery = waiting.delivery.clone();
         if waiting.open.is_empty() {
+            if let Some(queue) = self.sites.get_mut(&delivery.site) {
+                queue.parts.forget(delivery.message);
+            }
             return;
         }
-        if standing == Standing::Current {
-            self.put_off(report, &mut waiting, turn);
+        if let Some(attempt) = attempt {
+            self.put_off(report, &attempt, &mut waiting, turn);
             self.write(&delivery, Effect::Note(note(&waiting)), turn);
         } else if report.outcome == Outcome::InDoubt && !waiting.in_doubt {
             waiting.in_doubt = true;
@@ -146,18 +166,32 @@ impl State {
         self.goes_back(waiting, turn.now.wall);
     }
 
-    /// Whether a 5yz in this report is final.
-    fn fails(&self, report: &Report, standing: Standing, waiting: &Waiting) -> Fails {
-        if standing == Standing::Stale || report.outcome != Outcome::Transacted {
-            return Fails::NotNow;
-        }
+    /// Whether somebody who is open has the first answer of this round.
+    fn is_news(&self, report: &Report, waiting: &Waiting) -> bool {
+        let Some(queue) = self.sites.get(&waiting.delivery.site) else {
+            return false;
+        };
+        let message = waiting.delivery.message;
+        let mut results = report.recipients.iter();
+        results
+            .any(|it| waiting.open.contains(&it.number) && queue.parts.is_news(message, it.number))
+    }
+
+    /// Whether a 5yz is final: what a recipient was told stands, however the attempt ended.
+    fn fails(&self, report: &Report, waiting: &Waiting) -> Fails {
         let queue = self.sites.get(&waiting.delivery.site);
         match queue.map_or(Trust::Doubted, |queue| queue.kept.trust) {
             _ if report.accepted_some() => Fails::Yes,
             Trust::Trusted => Fails::Yes,
-            Trust::Doubted if waiting.kept => Fails::Yes,
             Trust::Doubted | Trust::Misconfigured => Fails::NotNow,
         }
+    }
+
+    /// Somebody was accepted who was settled before.
+    fn count_copy(&mut self, report: &Report) {
+        let start = self.generations.start();
+        let is_copy = self.settled_lately.is_copy(&report.lease, start);
+        self.counters.duplicates += u64::from(report.accepted_some() && is_copy);
     }
 
     /// Back to the head when it is due, or at its time.
@@ -197,12 +231,17 @@ impl State {
             .collect();
         let relayed = |result: &RecipientResult| result.disposition == Disposition::Relayed;
         let news = results.iter().any(relayed);
-        self.counters.duplicates += u64::from(report.accepted_some() && !news);
+        if !news {
+            self.count_copy(report);
+        }
         if results.is_empty() {
             return;
         }
         let is_settled = |number| results.iter().any(|result| result.number == number);
         waiting.open.retain(|number| !is_settled(*number));
+        if news {
+            self.settled_lately.settled(&report.lease);
+        }
         let fate = if news { Fate::Relayed } else { Fate::Failed };
         self.count(waiting, fate);
         let settled = results.iter().map(|result| match relayed(result) {
@@ -232,57 +271,6 @@ impl State {
         };
         let delivery = waiting.delivery.clone();
         self.write(&delivery, Effect::Settle(settle), turn);
-    }
-
-    /// Decides when what was not settled is tried again, and remembers what came of it.
-    fn put_off(&mut self, report: &Report, waiting: &mut Waiting, turn: &mut Turn<'_>) {
-        let wall = turn.now.wall;
-        match report.outcome {
-            Outcome::Transacted => return self.deferred(report, waiting, turn),
-            Outcome::AgentTrouble => return,
-            Outcome::InDoubt => {
-                waiting.in_doubt = true;
-                self.counters.in_doubt += 1;
-                waiting.breaks += 1;
-                waiting.not_before = after_break(waiting.breaks).map(|after| later(wall, after));
-            }
-            Outcome::Broken => {
-                waiting.breaks += 1;
-                waiting.not_before = after_break(waiting.breaks).map(|after| later(wall, after));
-            }
-            Outcome::Unreachable | Outcome::WrongHost | Outcome::Refused | Outcome::Busy => {}
-        }
-        waiting.attempts += 1;
-        waiting.last = heard(report);
-    }
-
-    fn deferred(&mut self, report: &Report, waiting: &mut Waiting, turn: &mut Turn<'_>) {
-        let wall = turn.now.wall;
-        waiting.attempts += 1;
-        let open = |result: &&RecipientResult| waiting.open.contains(&result.number);
-        let mut results = report.recipients.iter().filter(open);
-        let reply = results.next().map(|result| &result.reply);
-        if let Some(reply) = reply.or(report.reply.as_ref()) {
-            waiting.last = reply.to_string();
-        }
-        self.count(waiting, Fate::Deferred);
-        let mut results = report.recipients.iter().filter(open);
-        if results.all(|result| result.disposition == Disposition::Failed) {
-            park(waiting);
-            return self.parked(waiting, turn);
-        }
-        let interval = self.sites.get(&waiting.delivery.site);
-        let interval = interval.map_or(super::backoff::UNKNOWN_SITE, |q| {
-            q.site.schedule.retry_interval
-        });
-        waiting.not_before = Some(later(wall, after_deferral(interval, waiting.attempts)));
-    }
-
-    pub(super) fn count(&mut self, waiting: &Waiting, fate: Fate) {
-        let queue = self.sites.get_mut(&waiting.delivery.site);
-        if let Some(release) = queue.and_then(|queue| queue.release.as_mut()) {
-            release.count(waiting.delivery.message, fate);
-        }
     }
 
     /// Marks a delivery of which a dot may have gone out, and lets it be tried again.
@@ -391,14 +379,19 @@ impl State {
             attached.plans.remove(&lease.delivery.site);
         }
         self.returns(leased, lease);
+        let now = turn.now.monotonic;
+        let from = match why {
+            // It was asked back to be sent at once.
+            GivenBack::Recalled => now,
+            _ => now + RECONNECT,
+        };
         if let Some(queue) = self.sites.get_mut(&lease.delivery.site)
             && queue.carrier.as_ref() == Some(agent)
         {
             // Whatever made it come back is not over in the same moment; at another agent it is nothing to wait for.
-            queue.pause = turn.now.monotonic + RECONNECT;
+            queue.pause = queue.pause.max(from);
         }
         if was_canary {
-            let from = turn.now.monotonic + RECONNECT;
             self.probe_is_off(&lease.delivery.site, from, turn);
         }
         self.let_go(&lease.delivery, turn);
@@ -439,7 +432,8 @@ impl State {
                     self.write(&lease.delivery, Effect::Note(note(&waiting)), turn);
                 }
                 NotLoaded::NotNow => {
-                    waiting.not_before = Some(later(turn.now.wall, NOT_NOW));
+                    let at = later(turn.now.wall, NOT_NOW);
+                    self.steps_aside(&mut waiting, at, lease.generation);
                     self.write(&lease.delivery, Effect::Note(note(&waiting)), turn);
                     self.goes_back(waiting, turn.now.wall);
                 }
@@ -449,18 +443,5 @@ impl State {
             self.probe_is_off(&lease.delivery.site, turn.now.monotonic, turn);
         }
         self.let_go(&lease.delivery, turn);
-    }
-}
-
-/// What is remembered of an attempt that ended for the whole site.
-fn heard(report: &Report) -> String {
-    let refusal = report.observed.refusal.as_ref();
-    match (&report.reply, refusal) {
-        // What a stranger answers is no reply of the site.
-        (_, Some(refusal)) if report.outcome == Outcome::WrongHost => {
-            format!("{} {}", refused::status(&refusal.reason), report.detail)
-        }
-        (Some(reply), _) => reply.to_string(),
-        (None, _) => report.detail.clone(),
     }
 }

@@ -1,56 +1,95 @@
-//! A 5yz that may be the home's fault and not the mail's: kept, and sent once more.
+//! A 5yz that may be the home's fault and not the mail's: kept, and sent again once the home takes mail.
 //!
-//! A member who comes back after an absence, or with a new record, may have a mail server that refuses everything
-//! because it is not set up yet. What it refuses is *parked* behind all mail that is ever due. Once the site has
-//! accepted something, or nothing else waits, each is sent once more, and a 5yz then is final. Three parked, to two
-//! recipients or more, with nothing accepted, are no bad mail: the site waits as refused, and its probes carry the
-//! oldest of them.
+//! Trust is evidence since this start. Nothing is known of a new site, after a start, after an absence or with another
+//! record: what it refuses is *parked* behind all mail that is ever due, until it has accepted something. Then each that
+//! is parked is sent again, and a 5yz is final. A trusted home that refuses several different senders and recipients
+//! alike, with nothing accepted between, is doubted from the third on.
+//!
+//! What a reply is about decides how far that goes. Refusals of a recipient or a sender (5.1.x, 5.2.x, whatever is
+//! answered to MAIL) say little about the home: the session goes on to the next message, so that any number of them
+//! costs the one behind them seconds. Three that are about neither, to different recipients, are a misconfigured home: it
+//! waits as refused, and its contact is told, once.
+//!
+//! A doubted home is probed at its interval with what is due and with what is parked, by turns; what is parked goes on
+//! where the last probe ended, so that every probe carries another message.
 //!
 //! # Invariants
-//! - A 5yz fails a recipient only where the site is trusted, or where the same delivery was parked before.
-//! - Mail that is parked is sent only when it is its turn, never because a time has come.
+//! - A 5yz fails a recipient only where something was accepted since the site was doubted last.
+//! - Mail that is parked is sent only when it is its turn, never because a time has come; while the home is doubted not
+//!   before an interval after the last refusal, or a release.
 //!
 //! # Not here
 //! Mail that cannot be read: it is `failed`, and not tried at all.
 
-use std::collections::BTreeSet;
+use std::collections::VecDeque;
+use std::time::Duration;
 
-use dd_proto::id::DeliveryId;
+use dd_proto::id::MessageId;
 use dd_proto::name::SiteName;
+use dd_proto::report::{Disposition, Report, Stage};
 use jiff::Timestamp;
 
 use super::event::{Effect, Turn};
+use super::lease::Leased;
 use super::site::{Rest, SiteQueue, Why};
 use super::state::State;
+use super::whom::{Run, Whom};
 use crate::store::{Position, Waiting};
 
 /// Behind every time at which mail becomes due.
 pub(super) const PARKED: Timestamp = Timestamp::constant(221_845_392_000, 0);
-/// So many parked, to so many recipients, are the home's doing.
+/// So many in a row are no chance.
 const TOO_MANY: u32 = 3;
-const TOO_MANY_TO: usize = 2;
+/// A probe of a doubted home goes on as long, where its refusals are about recipients and senders.
+const MOST_IN_A_ROUND: u32 = 1000;
+/// A home of which nothing good is known since the start and that refuses recipient after recipient so long is no
+/// chance either.
+const LONG: Duration = Duration::from_secs(3600);
+/// Recipients that the home has taken mail for lately.
+const MAILBOXES: usize = 32;
 
-/// What a site's queue knows of its parked mail.
+/// What a site's queue knows of its parked mail, and of what it refuses.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     pub(super) trust: Trust,
     pub(super) parked: Parked,
     pub(super) turn_of: TurnOf,
-    /// Since the site was last trusted.
-    count: u32,
-    /// No more than matter.
-    recipients: BTreeSet<String>,
+    pub(super) wakes: Wakes,
+    /// Final refusals with nothing accepted between.
+    refused: Run,
+    /// Those of them that are about no recipient and no sender.
+    of_home: u32,
+    /// Code and status of the last one.
+    like: (u16, String),
+    /// One of them was for a recipient that it took mail for before.
+    of_known: bool,
+    /// When the first and the last of them came; monotonic.
+    first: Option<Duration>,
+    last: Option<Duration>,
+    round: Round,
+    /// The next probe begins with what is parked.
+    starts: TurnOf,
+    /// Where the next turn of what is parked goes on.
+    goes_on: Option<Position>,
+    mailboxes: VecDeque<u64>,
+}
+
+/// Refusals since the site was last looked at from its front.
+#[derive(Debug, Default)]
+struct Round {
+    all: u32,
+    of_home: u32,
 }
 
 /// How a 5yz is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Trust {
-    /// It is about the mail.
+    /// Nothing was accepted since the start, an absence, a change of the record, or a run of refusals.
     #[default]
-    Trusted,
-    /// Nothing was accepted since an absence or a change of the record.
     Doubted,
-    /// The home is not set up: nothing but a probe goes out.
+    /// It is about the mail.
+    Trusted,
+    /// The home is not set up: one message at a time goes out to see whether it is now.
     Misconfigured,
 }
 
@@ -68,14 +107,43 @@ pub(super) enum TurnOf {
     #[default]
     Due,
     Parked,
-    /// Parked mail had its turn; what is left of it is busy.
+    /// Parked mail had its turn; what is left of it is busy, or was refused again.
     DueAgain,
 }
 
+/// Whether new mail is offered at once to a home that waits as refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Wakes {
+    #[default]
+    No,
+    /// What it refused was about recipients and senders.
+    Yes,
+}
+
+/// What a refusal means for the site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    GoesOn,
+    /// Enough for now.
+    Waits,
+    /// The home is not set up, which is news.
+    Misconfigured,
+}
+
+/// What a final refusal is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum About {
+    /// The recipient, the sender or the message itself: another one may be taken.
+    TheMail,
+    /// Neither: relaying, policy, the server's own trouble.
+    TheHome,
+}
+
 impl Kept {
-    /// An absence, or a changed record: what the site refuses now may be its own fault.
+    /// An absence: what the site refuses now may be its own fault.
     pub(super) fn doubt(&mut self) {
         if self.trust == Trust::Trusted {
+            self.forget_refusals();
             self.trust = Trust::Doubted;
         }
     }
@@ -83,34 +151,150 @@ impl Kept {
     /// The record is another one: it is looked at anew.
     pub(super) fn record_changed(&mut self) {
         *self = Self {
-            trust: Trust::Doubted,
             parked: self.parked,
             ..Self::default()
         };
+    }
+
+    fn forget_refusals(&mut self) {
+        self.refused = Run::default();
+        (self.of_home, self.of_known) = (0, false);
+        (self.first, self.last) = (None, None);
+        self.round = Round::default();
     }
 
     /// The site has accepted something. Returns how it stood before.
-    pub(super) fn accepted(&mut self) -> Trust {
-        let before = self.trust;
-        *self = Self {
-            parked: self.parked,
-            turn_of: self.turn_of,
-            ..Self::default()
-        };
-        before
+    pub(super) fn accepted(&mut self, whom: Option<&Whom>) -> Trust {
+        self.forget_refusals();
+        self.goes_on = None;
+        for recipient in whom.iter().flat_map(|whom| &whom.recipients) {
+            if !self.mailboxes.contains(recipient) {
+                self.mailboxes.truncate(MAILBOXES - 1);
+                self.mailboxes.push_front(*recipient);
+            }
+        }
+        std::mem::replace(&mut self.trust, Trust::Trusted)
     }
 
-    fn is_too_much(&self) -> bool {
-        self.count >= TOO_MANY && self.recipients.len() >= TOO_MANY_TO
+    /// The site has refused a message for good, and nothing of it was accepted.
+    fn refused(&mut self, report: &Report, leased: &Leased, now: Duration) -> Verdict {
+        let was_kept = leased.waiting.as_ref().is_some_and(|it| it.kept);
+        if self.trust == Trust::Trusted && was_kept {
+            // It was refused while nothing was accepted, and now again while others are.
+            return Verdict::GoesOn;
+        }
+        let like = report.recipients.iter().map(|it| &it.reply);
+        let like = like
+            .map(|reply| (reply.code, reply.enhanced.clone()))
+            .next();
+        let like = like.unwrap_or_default();
+        if self.trust == Trust::Trusted && like != self.like {
+            self.forget_refusals();
+        }
+        self.like = like;
+        let of_home = about(report) == About::TheHome;
+        self.refused.add(leased.whom.as_ref());
+        self.of_home += u32::from(of_home);
+        self.round.all += 1;
+        self.round.of_home += u32::from(of_home);
+        let mut recipients = leased.whom.iter().flat_map(|whom| &whom.recipients);
+        self.of_known |= recipients.any(|it| self.mailboxes.contains(it));
+        self.first = self.first.or(Some(now));
+        self.last = Some(now);
+        if self.trust == Trust::Trusted && self.refused.count >= TOO_MANY && self.hits_everybody() {
+            self.trust = Trust::Doubted;
+        }
+        match self.trust {
+            Trust::Doubted if self.of_home >= TOO_MANY && self.is_the_home() => {
+                Verdict::Misconfigured
+            }
+            Trust::Misconfigured if self.round.of_home >= TOO_MANY => Verdict::Waits,
+            Trust::Trusted => Verdict::GoesOn,
+            _ if self.round.all >= MOST_IN_A_ROUND => Verdict::Waits,
+            _ => Verdict::GoesOn,
+        }
+    }
+
+    /// Whether a trusted home refuses more than one sender or one recipient.
+    fn hits_everybody(&self) -> bool {
+        let one_mailbox = self.mailboxes.iter().all(|it| self.refused.names(*it));
+        self.refused.hits_several()
+            || (self.of_home >= TOO_MANY && one_mailbox && self.refused.senders() >= 3)
+    }
+
+    /// Whether refusals that are about no mail are enough to say so.
+    fn is_the_home(&self) -> bool {
+        self.refused.recipients() >= 2 || self.refused.senders() >= 3
+    }
+
+    /// All that may be offered was, and all was refused: whether that is the home's doing though every refusal was about
+    /// a recipient or a sender.
+    fn is_long(&self, now: Duration) -> bool {
+        let long = self.first.is_some_and(|first| now >= first + LONG);
+        let several = self.refused.count >= TOO_MANY && self.refused.recipients() >= 2;
+        self.trust == Trust::Doubted && several && (self.of_known || long)
     }
 
     /// Where a read begins that is for parked mail.
     pub(super) fn reads_from(&self) -> Option<Position> {
-        (self.turn_of == TurnOf::Parked).then(|| Position::before(PARKED))
+        let front = Position::before(PARKED);
+        (self.turn_of == TurnOf::Parked).then(|| self.goes_on.unwrap_or(front))
     }
 
     pub(super) fn lets_pass(&self, waiting: &Waiting) -> bool {
         !is_parked(waiting) || self.turn_of == TurnOf::Parked
+    }
+
+    /// It goes out as a probe: the next turn goes on behind it.
+    pub(super) fn offers(&mut self, waiting: &Waiting) {
+        if is_parked(waiting) && self.trust != Trust::Trusted {
+            self.goes_on = Some(waiting.position);
+        }
+    }
+
+    /// The site is tried at its time: what is due and what is parked begin by turns.
+    pub(super) fn is_probed(&mut self) {
+        if self.trust == Trust::Trusted || self.parked == Parked::None {
+            return;
+        }
+        self.starts = match self.turn_of {
+            TurnOf::Parked | TurnOf::DueAgain => TurnOf::Due,
+            TurnOf::Due => TurnOf::Parked,
+        };
+    }
+
+    /// The site says that it is ready: what is parked is offered without waiting for an interval.
+    pub(super) fn is_released(&mut self) {
+        self.last = None;
+    }
+
+    /// From when on parked mail may go out again; None: now.
+    fn parked_from(&self, interval: Duration) -> Option<Duration> {
+        match self.trust {
+            Trust::Trusted => None,
+            Trust::Doubted | Trust::Misconfigured => self.last.map(|last| last + interval),
+        }
+    }
+}
+
+/// What the first refusal of a report is about.
+fn about(report: &Report) -> About {
+    let mut results = report.recipients.iter();
+    let failed = results.find(|it| it.disposition == Disposition::Failed);
+    let Some(reply) = failed.map(|it| &it.reply) else {
+        return About::TheMail;
+    };
+    // RFC 3463 §3: X.1 addresses, X.2 mailboxes, X.6 content; X.3.4 the message is too big.
+    let status = reply.enhanced.as_str();
+    let of_mail = ["5.1.", "5.2.", "5.6."]
+        .iter()
+        .any(|it| status.starts_with(it));
+    // RFC 5321 §4.2.3: these are about the mailbox where they answer RCPT.
+    let of_mailbox = report.stage == Stage::Rcpt && matches!(reply.code, 550 | 551 | 553);
+    let of_recipient = of_mailbox && matches!(status, "" | "5.0.0");
+    match of_mail || status == "5.3.4" || of_recipient || report.stage == Stage::Mail {
+        true => About::TheMail,
+        false => About::TheHome,
     }
 }
 
@@ -118,107 +302,118 @@ pub(super) fn is_parked(waiting: &Waiting) -> bool {
     waiting.not_before.is_some_and(|at| at >= PARKED)
 }
 
-/// Parks a delivery whose recipients were all refused.
-pub(super) fn park(waiting: &mut Waiting) {
-    waiting.kept = true;
-    waiting.not_before = Some(PARKED);
-}
-
 impl SiteQueue {
-    /// Before a site is tried: a misconfigured home gets its oldest parked mail, every other what is due.
+    /// The site has accepted a message.
+    pub(super) fn accepted(&mut self, message: MessageId, leased: &Leased) {
+        self.moods.accepted();
+        self.ended.remove(&message);
+        let refused = self.kept.refused.count > 0 || self.kept.turn_of != TurnOf::Due;
+        let before = self.kept.accepted(leased.whom.as_ref());
+        if refused && before != Trust::Trusted && self.kept.parked == Parked::Maybe {
+            // What it refused has its turn.
+            self.begins_anew();
+        }
+    }
+
+    /// Before a site is tried.
     pub(super) fn whose_turn(&mut self) {
-        let turn_of = match self.kept.trust {
-            Trust::Misconfigured => TurnOf::Parked,
-            Trust::Trusted | Trust::Doubted => TurnOf::Due,
-        };
+        let turn_of = std::mem::take(&mut self.kept.starts);
         if (turn_of == TurnOf::Parked) != (self.kept.turn_of == TurnOf::Parked) {
             self.reading = None;
             self.cursor = None;
             self.rest = Rest::More;
         }
         self.kept.turn_of = turn_of;
+        self.kept.round = Round::default();
     }
 
-    /// All that is due has been tried. True if it is the turn of parked mail now, which is to be read.
-    pub(super) fn turns_to_parked(&mut self) -> bool {
-        let left = self.next_due.is_some_and(|at| at < PARKED);
-        let only_parked = !left && self.next_due.is_some();
-        let known = self.kept.parked == Parked::Maybe && self.kept.trust == Trust::Trusted;
+    /// All that is due has been tried. True if it is the turn of other mail now, which is to be read.
+    pub(super) fn turns_to_parked(&mut self, now: Duration) -> bool {
+        let maybe = self.kept.parked == Parked::Maybe;
+        let from = self.kept.parked_from(self.site.schedule.retry_interval);
         match self.kept.turn_of {
-            TurnOf::Due if only_parked || known => {
+            TurnOf::Due if maybe && from.is_none_or(|from| from <= now) => {
                 self.kept.turn_of = TurnOf::Parked;
-                self.rest = Rest::More;
-                self.cursor = None;
-                true
             }
             TurnOf::Parked => {
                 // None of it is left, or what is left is on its way. Meanwhile other mail may have come.
-                self.kept.parked = Parked::None;
-                self.kept.turn_of = TurnOf::DueAgain;
-                if self.kept.trust == Trust::Misconfigured {
-                    self.kept.trust = Trust::Doubted;
+                if self.kept.goes_on.take().is_none() && self.kept.round.all == 0 {
+                    self.kept.parked = Parked::None;
+                    if self.kept.trust == Trust::Misconfigured {
+                        self.kept.trust = Trust::Doubted;
+                    }
                 }
-                self.rest = Rest::More;
-                self.cursor = None;
-                true
+                self.kept.turn_of = TurnOf::DueAgain;
             }
-            TurnOf::Due | TurnOf::DueAgain => false,
+            TurnOf::Due | TurnOf::DueAgain => return false,
         }
+        self.rest = Rest::More;
+        self.cursor = None;
+        true
+    }
+
+    /// When parked mail has its next turn, where nothing else is left.
+    pub(super) fn next_turn(&self, now: Duration) -> Duration {
+        let interval = self.site.schedule.retry_interval;
+        let from = self.kept.parked_from(interval);
+        from.unwrap_or(now + interval).max(now)
     }
 }
 
 impl State {
-    /// A delivery is parked: whom it was for is asked, and it is in hand until that is known.
-    pub(super) fn parked(&mut self, waiting: &Waiting, turn: &mut Turn<'_>) {
-        let delivery = &waiting.delivery;
-        let Some(queue) = self.sites.get_mut(&delivery.site) else {
+    /// A delivery is parked.
+    pub(super) fn parked(&mut self, waiting: &Waiting) {
+        let Some(queue) = self.sites.get_mut(&waiting.delivery.site) else {
             return;
         };
         queue.kept.parked = Parked::Maybe;
-        if queue.kept.turn_of == TurnOf::DueAgain {
-            queue.kept.turn_of = TurnOf::Due;
-        }
-        if queue.kept.trust == Trust::Doubted {
-            let open = waiting.open.clone();
-            let effect = Effect::Name(delivery.clone(), open, waiting.last.clone());
-            self.write(delivery, effect, turn);
-        }
     }
 
-    /// The recipients of a parked delivery.
-    pub(super) fn named(
+    /// A message was refused for good, for all to whom it was sent. True if the site waits.
+    pub(super) fn was_refused(
         &mut self,
-        delivery: &DeliveryId,
-        recipients: Vec<String>,
-        reply: &str,
+        name: &SiteName,
+        report: &Report,
+        leased: &Leased,
         turn: &mut Turn<'_>,
-    ) {
-        if let Some(queue) = self.sites.get_mut(&delivery.site) {
-            let kept = &mut queue.kept;
-            if kept.trust == Trust::Doubted {
-                kept.count += 1;
-                for recipient in recipients {
-                    if kept.recipients.len() < TOO_MANY_TO {
-                        kept.recipients.insert(recipient);
-                    }
-                }
-            }
-            if kept.trust == Trust::Doubted && kept.is_too_much() {
-                kept.trust = Trust::Misconfigured;
-                turn.effects.push(Effect::TellContact {
-                    site: queue.site.clone(),
-                    reply: reply.to_owned(),
-                });
-                self.refuses_all(&delivery.site, reply, turn);
-            }
+    ) -> bool {
+        let Some(queue) = self.sites.get_mut(name) else {
+            return false;
+        };
+        let mut results = report.recipients.iter();
+        let reply = results.find(|it| it.disposition == Disposition::Failed);
+        let reply = reply.map(|it| it.reply.to_string()).unwrap_or_default();
+        match queue.kept.refused(report, leased, turn.now.monotonic) {
+            Verdict::GoesOn => return false,
+            Verdict::Waits => {}
+            Verdict::Misconfigured => self.is_misconfigured(name, &reply, turn),
         }
-        self.written(delivery, turn);
+        let detail = format!("it refuses all its mail, which is kept: {reply}");
+        self.site_waits(name, Why::Refused, &detail, leased.generation, turn);
+        true
     }
 
-    /// A misconfigured home has refused once more.
-    pub(super) fn refuses_all(&mut self, name: &SiteName, reply: &str, turn: &mut Turn<'_>) {
-        let detail = format!("it refuses all its mail, which is kept: {reply}");
-        let generation = self.generations.last();
-        self.site_waits(name, Why::Refused, &detail, generation, turn);
+    fn is_misconfigured(&mut self, name: &SiteName, reply: &str, turn: &mut Turn<'_>) {
+        let Some(queue) = self.sites.get_mut(name) else {
+            return;
+        };
+        queue.kept.trust = Trust::Misconfigured;
+        turn.effect(Effect::TellContact {
+            site: queue.site.clone(),
+            reply: reply.to_owned(),
+        });
+    }
+
+    /// Nothing is left but what a doubted home has refused.
+    pub(super) fn only_refused_is_left(&mut self, name: &SiteName, turn: &mut Turn<'_>) {
+        let Some(queue) = self.sites.get_mut(name) else {
+            return;
+        };
+        queue.kept.wakes = Wakes::Yes;
+        if queue.kept.is_long(turn.now.monotonic) {
+            let (code, status) = &queue.kept.like;
+            let reply = format!("{code} {status}");
+            self.is_misconfigured(name, &reply, turn);
+        }
     }
 }

@@ -10,11 +10,12 @@
 
 use std::time::Duration;
 
-use dd_proto::id::{DeliveryId, Generation, Lease};
+use dd_proto::id::{DeliveryId, Generation, Lease, RecipientNumber};
 use dd_proto::name::AgentName;
 
 use super::AttachmentId;
 use super::event::Question;
+use super::whom::Whom;
 use crate::store::Waiting;
 
 /// How long a lease lasts from the last answered beat on.
@@ -23,6 +24,11 @@ pub const LEASE: Duration = Duration::from_secs(30);
 pub const BEAT: Duration = Duration::from_secs(10);
 /// The agent counts from earlier than we do; this covers what its clock and its last write may be late.
 pub(super) const GRACE: Duration = Duration::from_secs(10);
+
+/// Twice what an agent may take until a home has proved itself: it connects, greets, says EHLO and TLS, at a few hosts.
+const LONGEST_PROBE: Duration = Duration::from_secs(30 * 60);
+/// A large message over a slow line takes hours.
+const LONGEST_PLACE: Duration = Duration::from_secs(12 * 3600);
 
 /// Makes generations.
 #[derive(Debug)]
@@ -76,6 +82,10 @@ pub(super) struct Leased {
     pub(super) attachment: AttachmentId,
     /// None for a lease of an earlier start that goes on: the store knows it.
     pub(super) waiting: Option<Waiting>,
+    /// The recipients it was sent with; None: all that are open.
+    pub(super) carried: Option<Vec<RecipientNumber>>,
+    /// Known once it is sent.
+    pub(super) whom: Option<Whom>,
     /// When it was given or taken over, and until when it lasts; monotonic.
     pub(super) since: Duration,
     pub(super) until: Duration,
@@ -97,9 +107,18 @@ impl Leased {
         self.generation == lease.generation && self.agent == *agent
     }
 
-    /// Renews it, unless it has expired.
+    /// Whether nobody hears of it any more, though its agent speaks.
+    pub(super) fn is_overdue(&self, now: Duration) -> bool {
+        let longest = match self.occupies {
+            Occupies::Probe => LONGEST_PROBE,
+            Occupies::Place => LONGEST_PLACE,
+        };
+        now >= self.since + longest
+    }
+
+    /// Renews it, unless it has expired, or is overdue.
     pub(super) fn renew(&mut self, now: Duration) {
-        if self.until > now {
+        if self.until > now && !self.is_overdue(now) {
             self.until = now + LEASE;
         }
     }

@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use dd_proto::id::{Generation, SessionId};
 use dd_proto::name::{AgentName, SiteName};
-use dd_proto::report::{Disposition, Outcome, PeerCertificate, Report};
+use dd_proto::report::{Disposition, Outcome, PeerCertificate, RecipientResult, Report, Stage};
 use jiff::Timestamp;
 
 use super::backoff::{after_failure, with_others};
 use super::event::{Effect, Turn};
-use super::kept::Trust;
+use super::kept::Wakes;
 use super::lease::{Freshness, Leased, Occupies};
-use super::site::{DEFERRED_IN_ROW, OldPlan, Phase, Progress, Rest, Seems, Why};
+use super::moods::{Moods, defers_all};
+use super::site::{Phase, Progress, Rest, Seems, Session, Why};
 use super::state::{State, wall_of};
 use super::verdicts::Turns;
 use super::{Ended, LastAttempt, LastRefusal, Proved, Released};
@@ -53,44 +54,66 @@ impl State {
         let Some(queue) = self.sites.get_mut(name) else {
             return;
         };
-        // An attempt under the old record says nothing about the new one.
-        if queue.carrier.as_ref() != Some(agent) || queue.old_plan == OldPlan::StillOut {
+        if queue.carrier.as_ref() != Some(agent) || leased.generation <= queue.outdated {
+            // It speaks for a record, a connection or an agent that is the site's no more.
             return;
         }
+        // An agent that was asked for another session and does not know of that has gone on with the old one.
+        queue.recalled.retain(|session| *session != report.session);
+        if report.accepted_some() {
+            queue.accepted(report.lease.delivery.message, leased);
+        }
+        let answered = !report.recipients.is_empty();
+        let session = queue.sessions.get_mut(&report.session);
+        let mut of_session = 0;
+        if let Some(session) = session {
+            session.answered += u32::from(answered);
+            of_session = session.answered;
+        }
+        if answered {
+            queue.progress = Progress::Some;
+        }
+        let progress = of_session > 0 || (answered && report.outcome != Outcome::AgentTrouble);
+        if ends_session(report) {
+            queue.ended_over(report.lease.delivery.message);
+            if queue.sessions.len() < 2 {
+                // Its end is about to be told: nothing goes out on it.
+                queue.pause = queue.pause.max(turn.now.monotonic + RECONNECT);
+            }
+        }
+        if Self::refused_for_good(report, leased) && self.was_refused(name, report, leased, turn) {
+            return;
+        }
+        let Some(queue) = self.sites.get_mut(name) else {
+            return;
+        };
         match report.outcome {
             Outcome::Transacted => {
-                if report.accepted_some() {
-                    queue.progress = Progress::Some;
-                    queue.deferred_in_row = 0;
-                    if queue.kept.accepted() == Trust::Misconfigured {
-                        queue.begins_anew();
-                    }
-                } else if report
-                    .recipients
-                    .iter()
-                    .all(|r| r.disposition == Disposition::Deferred)
-                {
-                    queue.deferred_in_row += 1;
-                }
-                if queue.deferred_in_row >= DEFERRED_IN_ROW {
+                if defers_all(report) && queue.moods.put_off(report, leased) {
                     return self.site_failed(name, Why::Busy, report, leased, turn);
                 }
-                let refused = queue.kept.trust == Trust::Misconfigured;
                 self.proved(agent, name, (report.session, peer), turn);
-                if refused {
-                    self.refuses_all(name, &report.detail, turn);
+            }
+            Outcome::Busy if is_closing(report) && progress => {
+                // RFC 5321 §3.8: it closes; what it has not answered goes to the next session.
+                if queue.phase == Phase::Proving {
+                    let from = queue.reconnects(turn.now.monotonic);
+                    self.ready(name, from, turn);
                 }
             }
-            Outcome::Busy if is_closing(report) && queue.progress == Progress::Some => {}
             Outcome::Busy => self.site_failed(name, Why::Busy, report, leased, turn),
             Outcome::Unreachable => self.site_failed(name, Why::Down, report, leased, turn),
             Outcome::WrongHost => self.site_failed(name, Why::WrongHost, report, leased, turn),
             Outcome::Refused => self.site_failed(name, Why::Refused, report, leased, turn),
-            // It answered, and has broken over this message before: that is the message's doing.
-            Outcome::Broken | Outcome::InDoubt if broke_before(leased) => {
+            Outcome::Broken if progress && queue.moods.put_off(report, leased) => {
+                self.site_failed(name, Why::Busy, report, leased, turn);
+            }
+            // It answered, or has broken over this message before: that is the message's doing.
+            Outcome::Broken | Outcome::InDoubt if progress || broke_before(leased) => {
                 queue.spared = Some(report.session);
                 if queue.phase == Phase::Proving {
-                    self.ready(name, turn.now.monotonic + RECONNECT, turn);
+                    let from = queue.reconnects(turn.now.monotonic);
+                    self.ready(name, from, turn);
                 }
             }
             Outcome::Broken | Outcome::InDoubt if queue.phase == Phase::Proving => {
@@ -109,6 +132,20 @@ impl State {
         }
     }
 
+    /// Whether all that it says of recipients is that they are refused.
+    fn refused_for_good(report: &Report, leased: &Leased) -> bool {
+        let mut results = report.recipients.iter();
+        let failed = |result: &RecipientResult| result.disposition == Disposition::Failed;
+        leased.waiting.is_some() && results.len() > 0 && results.all(failed)
+    }
+
+    /// Whether it is the first message of its session, as far as is known.
+    pub(super) fn opens_session(&self, report: &Report) -> bool {
+        let queue = self.sites.get(&report.lease.delivery.site);
+        let session = queue.and_then(|queue| queue.sessions.get(&report.session));
+        session.is_none_or(|session| session.answered == 0)
+    }
+
     /// Keeps who answered, and how, for those who ask. Returns the certificate, also where the report does not repeat it.
     fn has_answered(
         &mut self,
@@ -122,7 +159,8 @@ impl State {
         if queue.carrier.as_ref() == Some(agent) {
             // Behind a proof it stands in what was said then.
             let shown = queue.sessions.get(&report.session);
-            attempt.peer = attempt.peer.or_else(|| shown.cloned().flatten());
+            let shown = shown.and_then(|session| session.peer.clone());
+            attempt.peer = attempt.peer.or(shown);
         }
         let peer = attempt.peer.clone();
         self.measured.attempted(attempt.outcome);
@@ -213,7 +251,8 @@ impl State {
         let at = with_others(now.monotonic + after_failure(interval, turn.rng), interval);
         queue.progress = Progress::None;
         queue.seems = Seems::Silent;
-        queue.deferred_in_row = 0;
+        queue.moods = Moods::default();
+        queue.kept.wakes = Wakes::No;
         if matches!(why, Why::Down | Why::WrongHost | Why::Refused) {
             queue.kept.doubt();
         }
@@ -223,14 +262,10 @@ impl State {
             queue.drop_head();
             queue.rest = Rest::More;
         }
-        turn.effect(Effect::Timer {
-            site: name.clone(),
-            at: wall_of(now, at),
-        });
+        self.remember_timer(name, wall_of(now, at), turn);
         let Some(release) = release else {
             return;
         };
-        self.released.remove(name);
         let (waiting, detail) = (release.waiting(), detail.to_owned());
         let outcome = match why {
             Why::Down => Released::NotReached { waiting, detail },
@@ -254,15 +289,26 @@ impl State {
         let Some(queue) = self.sites.get_mut(name) else {
             return;
         };
-        if queue.carrier.as_ref() != Some(agent) || queue.old_plan == OldPlan::StillOut {
+        if queue.carrier.as_ref() != Some(agent) || queue.recalled.contains(&session) {
             return;
         }
-        queue.sessions.insert(session, peer);
+        let since = queue.newest;
+        let known = queue.sessions.entry(session).or_insert(Session {
+            peer: None,
+            since,
+            answered: 0,
+        });
+        known.peer = peer.or_else(|| known.peer.take());
         queue.seems = Seems::Up;
         queue.verdicts.reached(agent, turn.now.wall);
-        if queue.phase != Phase::Proving {
+        self.forget_timer(name, turn);
+        let Some(queue) = self
+            .sites
+            .get_mut(name)
+            .filter(|it| it.phase == Phase::Proving)
+        else {
             return;
-        }
+        };
         if let Some(canary) = queue.canary.take() {
             let leased = self
                 .hand
@@ -296,25 +342,27 @@ impl State {
         if queue.carrier.as_ref() != Some(agent) {
             return;
         }
-        queue.sessions.remove(&closed.session);
+        if queue.recalled.contains(&closed.session) {
+            return;
+        }
+        let session = queue.sessions.remove(&closed.session);
         if !queue.sessions.is_empty() {
             return;
         }
-        let progress = queue.progress == Progress::Some || closed.accepted > 0;
+        // What a proved home has answered is no silence, whatever the answer was.
+        let answered = closed.accepted.max(closed.answered) > 0;
+        let progress = queue.progress == Progress::Some || answered;
         let spared = queue.spared.take() == Some(closed.session);
         match (queue.phase, closed.proved) {
             (Phase::Flowing, Proved::Yes)
                 if progress || spared || closed.ended == Ended::InOrder =>
             {
-                let now = turn.now.monotonic;
-                let from = queue
-                    .reconnected
-                    .map_or(now, |last| now.max(last + RECONNECT));
-                queue.reconnected = Some(from);
+                let from = queue.reconnects(turn.now.monotonic);
                 self.ready(name, from, turn);
             }
             (Phase::Flowing, _) => {
-                let generation = self.generations.last();
+                // What other sites were given meanwhile says nothing about what was on this session.
+                let generation = session.map_or(queue.newest, |session| session.since);
                 self.site_waits(name, Why::Down, &closed.detail, generation, turn);
             }
             (Phase::Proving, _) if queue.canary.is_none() => {
@@ -331,10 +379,20 @@ pub(super) struct Closed {
     pub(super) session: SessionId,
     pub(super) proved: Proved,
     pub(super) accepted: u32,
-    #[expect(dead_code, reason = "judged with the next change")]
     pub(super) answered: u32,
     pub(super) ended: Ended,
     pub(super) detail: String,
+}
+
+/// Whether the session, or the site's patience, ended over the message that it is about.
+fn ends_session(report: &Report) -> bool {
+    match report.outcome {
+        Outcome::Broken | Outcome::InDoubt => true,
+        Outcome::Busy | Outcome::Refused => report.stage != Stage::Session,
+        Outcome::Transacted | Outcome::Unreachable | Outcome::WrongHost | Outcome::AgentTrouble => {
+            false
+        }
+    }
 }
 
 fn broke_before(leased: &Leased) -> bool {

@@ -6,9 +6,6 @@
 //! # Not here
 //! What an assignment needs besides, and how it is read: [`super::ahead`].
 
-use std::sync::Arc;
-
-use dd_proto::id::{DeliveryId, RecipientNumber};
 use dd_proto::name::SiteName;
 use jiff::Timestamp;
 use rand::RngExt as _;
@@ -37,7 +34,10 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                         self.awaited(&settle);
                         self.batch.settle(settle, now);
                     }
-                    Effect::Note(note) => self.batch.note(note, now),
+                    Effect::Note(note) => {
+                        let site = self.state.is_waiting(&note.delivery.site);
+                        self.batch.note(note, site, now);
+                    }
                     Effect::Warn(warn) => self.batch.warn(warn, now),
                     Effect::Order(to, order) => self.send(to, order),
                     Effect::Assign(assign) => self.complete(assign),
@@ -145,7 +145,6 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                     Done::Event(Box::new(Event::LeftRead { site, read, found }))
                 });
             }
-            Effect::Name(delivery, open, reply) => self.name(delivery, open, reply),
             Effect::Clock(news) => {
                 match &news {
                     ClockNews::Alarm(alarm) => {
@@ -215,31 +214,6 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                 }
             };
             Done::Event(Box::new(Event::Walked { site, read, page }))
-        });
-    }
-
-    /// Whom a delivery was for.
-    fn name(&mut self, delivery: DeliveryId, open: Vec<RecipientNumber>, reply: String) {
-        let cached = self.cache.look_up(&delivery);
-        let envelope = cached.map(|cached| cached.envelope.clone());
-        let store = self.store.clone();
-        self.done.spawn(async move {
-            let envelope = match envelope {
-                Some(envelope) => Some(envelope),
-                None => match store.load(delivery.clone()).await {
-                    Ok(loaded) => loaded.map(|loaded| Arc::new(loaded.envelope)),
-                    Err(_) => None,
-                },
-            };
-            let recipients = envelope.iter().flat_map(|envelope| &envelope.recipients);
-            let recipients = recipients
-                .filter(|recipient| open.contains(&recipient.number))
-                .map(|recipient| recipient.path.as_str().to_owned());
-            Done::Event(Box::new(Event::Named {
-                recipients: recipients.collect(),
-                delivery,
-                reply,
-            }))
         });
     }
 

@@ -17,7 +17,7 @@ use super::backoff::until as until_now;
 use super::event::{Assign, Effect, Turn};
 use super::lease::{Dot, Freshness, Leased, Occupies};
 use super::release::Begun;
-use super::site::{Line, OldPlan, Phase, Progress, Queued, SiteQueue};
+use super::site::{Line, LooksAnew, Phase, Progress, Queued, SiteQueue};
 use super::state::State;
 use crate::store::Waiting;
 
@@ -67,9 +67,7 @@ impl State {
             if queue.queued == Queued::ForProbe(line) {
                 queue.queued = Queued::No;
             }
-            let may_be_tried = matches!(queue.phase, Phase::Ready(from) if from <= now)
-                && queue.old_plan == OldPlan::Over;
-            if !may_be_tried {
+            if !matches!(queue.phase, Phase::Ready(from) if from <= now) {
                 continue;
             }
             match self.agent_for(&name, line, now) {
@@ -156,7 +154,10 @@ impl State {
         if let Some(attached) = attached {
             attached.pace.begins(turn.now.monotonic);
         }
-        queue.carrier = Some(agent.clone());
+        if queue.carrier.replace(agent.clone()).as_ref() != Some(agent) {
+            // Another one's sessions may have the same numbers.
+            queue.recalled.clear();
+        }
         queue.sessions.clear();
         queue.queued = Queued::No;
         queue.progress = Progress::None;
@@ -228,11 +229,15 @@ impl State {
             self.measured.assigned.observe_time(waited);
         }
         let generation = self.generations.next();
+        queue.newest = generation;
+        let carried = queue.parts.carried(delivery.message, &waiting.open);
         let leased = Leased {
             generation,
             agent: name.clone(),
             attachment: id,
             waiting: Some(waiting.clone()),
+            carried: Some(carried.clone()),
+            whom: None,
             since: turn.now.monotonic,
             until,
             occupies,
@@ -246,6 +251,7 @@ impl State {
         let in_hand = self.take_in_hand(&delivery);
         assert!(in_hand.leased.is_none(), "{delivery} is out already");
         in_hand.leased = Some(leased);
+        waiting.open = carried;
         turn.effect(Effect::Assign(Assign {
             to: id,
             lease,
@@ -315,6 +321,9 @@ fn begin(queue: &mut SiteQueue) -> Freshness {
             release.begun = Begun::Yes;
             Freshness::Fresh
         }
-        _ => Freshness::Any,
+        _ => match std::mem::take(&mut queue.looks_anew) {
+            LooksAnew::Yes => Freshness::Fresh,
+            LooksAnew::No => Freshness::Any,
+        },
     }
 }

@@ -1,8 +1,8 @@
 //! A site's record is new, has changed, holds its mail, or is gone; or what it has to show has changed.
 //!
 //! # Invariants
-//! A change ends open sessions after the transaction in hand; nothing goes out under the new record before what was
-//! out under the old one has come back.
+//! A change ends open sessions after the transaction in hand. What was out under the old record speaks for the site no
+//! more, and nothing waits for it: what hangs is asked back.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use dd_proto::site::Site;
 
 use super::backoff::until;
 use super::event::{Effect, Now, Turn};
-use super::site::{OldPlan, Phase, Queued, Rest, SiteQueue, Why};
+use super::site::{Phase, Queued, Rest, SiteQueue, Why};
 use super::state::State;
 use super::{Order, Released};
 
@@ -33,6 +33,9 @@ impl State {
                 true
             }
         };
+        if held.is_none() {
+            self.recall(&name, turn);
+        }
         self.close_site(&name, turn);
         match held {
             Some(held) => self.hold(&name, held, turn),
@@ -89,11 +92,28 @@ impl State {
             .map(|hold| hold.by.clone())
             .unwrap_or_default();
         if let Some(release) = queue.release.take() {
-            self.released.remove(name);
             let waiting = release.waiting();
             for token in release.waiters() {
                 let by = by.clone();
                 turn.effect(Effect::Answer(token, Released::Held { waiting, by }));
+            }
+        }
+    }
+
+    /// What is out on a connection that does not answer comes back; what is assigned from now on has a new one.
+    pub(super) fn recall(&mut self, name: &SiteName, turn: &mut Turn<'_>) {
+        let Some(queue) = self.sites.get_mut(name) else {
+            return;
+        };
+        if queue.out == 0 && queue.sessions.is_empty() {
+            return;
+        }
+        queue.begins_session_anew();
+        for agent in self.agents.values() {
+            if let Some(attached) = &agent.attached
+                && attached.plans.contains_key(name)
+            {
+                turn.order(attached.id, Order::Recall(name.clone()));
             }
         }
     }
@@ -109,18 +129,13 @@ impl State {
             }
         }
         if let Some(queue) = self.sites.get_mut(name) {
-            queue.sessions.clear();
-            queue.old_plan = if queue.out > 0 {
-                OldPlan::StillOut
-            } else {
-                OldPlan::Over
-            };
+            queue.begins_session_anew();
         }
     }
 
     pub(super) fn site_removed(&mut self, name: &SiteName, turn: &mut Turn<'_>) {
         self.close_site(name, turn);
-        self.released.remove(name);
+        self.forget_timer(name, turn);
         let Some(queue) = self.sites.remove(name) else {
             return;
         };

@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use dd_proto::id::{Generation, MessageId};
 use dd_proto::name::AgentName;
+use jiff::Timestamp;
 
 use super::Released;
+use super::kept::PARKED;
 
 /// How many messages that were put off again since the release are remembered.
 const MAX_PUT_OFF: usize = 1024;
@@ -56,7 +58,6 @@ pub(super) enum Begun {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
     Relayed,
-    Deferred,
     Failed,
 }
 
@@ -96,13 +97,18 @@ impl Release {
         self.waiters.push(waiter);
     }
 
-    pub(super) fn count(&mut self, message: MessageId, fate: Fate) {
+    pub(super) fn count(&mut self, fate: Fate) {
         match fate {
             Fate::Relayed => self.relayed += 1,
-            Fate::Deferred => self.deferred += 1,
             Fate::Failed => self.failed += 1,
         }
-        if fate == Fate::Deferred && self.makes_all_due() {
+    }
+
+    /// A message was tried under a generation and has its own time. What was tried before the release is due by it, and
+    /// what is parked has no time that a release could make due.
+    pub(super) fn stepped_aside(&mut self, message: MessageId, under: Generation, at: Timestamp) {
+        self.deferred += 1;
+        if under > self.since && at < PARKED && self.makes_all_due() {
             self.put_off.insert(message);
         }
     }
@@ -115,10 +121,6 @@ impl Release {
     /// Not-befores of messages not tried since do not count.
     pub(super) fn makes_all_due(&self) -> bool {
         self.put_off.len() < MAX_PUT_OFF
-    }
-
-    pub(super) fn deadline(&self) -> Option<Duration> {
-        self.waiters.iter().map(|waiter| waiter.deadline).min()
     }
 
     /// Those whose patience is over.
@@ -165,8 +167,13 @@ mod tests {
             counter: 0,
         };
         let mut release = Release::new(since, 5000);
+        let under = Generation {
+            start: 1,
+            counter: 1,
+        };
         for n in 0..5000 {
-            release.count(MessageId::new(n, [0; 10]), Fate::Deferred);
+            let at = Timestamp::UNIX_EPOCH;
+            release.stepped_aside(MessageId::new(n, [0; 10]), under, at);
         }
         assert_eq!(release.put_off.len(), MAX_PUT_OFF);
         assert!(!release.makes_all_due());

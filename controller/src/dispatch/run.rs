@@ -124,6 +124,7 @@ pub(crate) fn start_with<S: Backing, C: Clock>(
         actions: HashMap::new(),
         closings: HashMap::new(),
         last_number: 0,
+        store_has_failed: false,
         clock_saving: None,
     };
     let handle = Handle {
@@ -184,6 +185,7 @@ pub(super) struct Dispatch<S, C> {
     pub(super) actions: HashMap<Token, Acting>,
     pub(super) closings: HashMap<Token, oneshot::Sender<u64>>,
     pub(super) last_number: u64,
+    pub(super) store_has_failed: bool,
     /// Ends once what was seen last of the wall clock is durable.
     pub(super) clock_saving: Option<watch::Receiver<()>>,
 }
@@ -225,6 +227,10 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
             }
             while let Some(done) = self.done.try_join_next() {
                 self.take(done);
+            }
+            if self.store_has_failed {
+                // What was asked may never be answered: whoever runs the loop ends the process, and the next start knows.
+                return;
             }
             self.perform();
             if !self.drained.is_empty() && self.state.is_drained() {
@@ -420,7 +426,10 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
             Ok(Done::HeadsRead(asked, read)) => self.heads_read(asked, read),
             Ok(Done::Event(event)) => self.apply(*event),
             Ok(Done::Nothing) => {}
-            Ok(Done::StoreFailed(error)) => tracing::error!(%error, "dispatch cannot go on"),
+            Ok(Done::StoreFailed(error)) => {
+                tracing::error!(%error, "dispatch cannot go on");
+                self.store_has_failed = true;
+            }
             Err(ended) => {
                 if let Ok(panic) = ended.try_into_panic() {
                     std::panic::resume_unwind(panic);

@@ -99,6 +99,14 @@ impl World {
         mail.arrived(waiting).remove(0)
     }
 
+    /// The site takes a message: from now on its 5yz are believed.
+    async fn takes_one(&self, agent: &mut Attachment) {
+        let mail = self.accept(77).await;
+        self.handle.arrived(vec![mail]).await;
+        let lease = assignment(agent).await.lease;
+        self.handle.agent_event(agent.id, relayed(lease)).await;
+    }
+
     async fn attach(&self) -> Attachment {
         let hello = Hello {
             agent: "out1".parse().unwrap(),
@@ -218,6 +226,7 @@ async fn mail_that_is_not_in_memory_is_read_and_a_removed_one_is_gone() {
 async fn a_5yz_is_settled_together_with_its_report_which_then_goes_out() {
     let world = world().await;
     let mut agent = world.attach().await;
+    world.takes_one(&mut agent).await;
     let mail = world.accept_from("sender@elsewhere.example", 1).await;
     let delivery = mail.waiting.delivery.clone();
     world.handle.arrived(vec![mail]).await;
@@ -236,7 +245,13 @@ async fn a_5yz_is_settled_together_with_its_report_which_then_goes_out() {
         "{text}"
     );
 
-    // The smarthost does not take it either: that is the end of it.
+    // The smarthost takes that one, and not the next: that is the end of it.
+    let taken = relayed(report.lease);
+    world.handle.agent_event(agent.id, taken).await;
+    let mail = world.accept_from("other@elsewhere.example", 2).await;
+    let mail = mail.waiting.delivery;
+    assert_eq!(world.handle.fail(vec![mail]).await, Ok(1));
+    let report = assignment(&mut agent).await;
     let refused = answered(report.lease.clone(), 554, Disposition::Failed);
     world.handle.agent_event(agent.id, refused).await;
     while !matches!(next(&mut agent).await, Order::Acknowledged(lease) if lease == report.lease) {}
@@ -272,6 +287,7 @@ async fn of_a_message_too_large_to_return_its_sender_gets_the_header() {
 async fn nothing_is_written_about_mail_from_nobody_or_mail_that_an_operator_removes() {
     let world = world().await;
     let mut agent = world.attach().await;
+    world.takes_one(&mut agent).await;
     let mail = world.accept(1).await;
     world.handle.arrived(vec![mail]).await;
     let lease = assignment(&mut agent).await.lease;

@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dd_proto::id::{DeliveryId, MessageId, SessionId};
+use dd_proto::id::{DeliveryId, Generation, MessageId, SessionId};
 use dd_proto::name::AgentName;
 use dd_proto::report::PeerCertificate;
 use dd_proto::site::Site;
@@ -35,7 +35,12 @@ use super::barrier::Barrier;
 use super::event::Now;
 use super::expiry::Expiry;
 use super::kept::{Kept, PARKED, Parked, Trust};
+use super::moods::Moods;
+use super::moves::RECONNECT;
+use super::parts::Parts;
+pub(super) use super::phase::{Phase, Why};
 use super::release::Release;
+use super::timer::Remembered;
 use super::verdicts::Verdicts;
 use super::{LastAttempt, LastRefusal};
 use crate::store::{Position, Waiting};
@@ -49,82 +54,6 @@ pub(super) const SWEEP: u32 = 16;
 /// Timers are not moved for less.
 const SOON: Duration = Duration::from_secs(1);
 const KEPT_ATTEMPTS: usize = 10;
-/// So many messages deferred in a row are the site's doing, not theirs.
-pub(super) const DEFERRED_IN_ROW: u32 = 20;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
-    Idle,
-    /// Mail waits, nothing is known against the site; not before a monotonic time.
-    Ready(Duration),
-    /// An agent is connecting, with one delivery as canary.
-    Proving,
-    Flowing,
-    Waiting(Why, Duration),
-    /// Until a monotonic time, or until it is resumed.
-    Held(Option<Duration>),
-}
-
-/// Why a site waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Why {
-    Down,
-    WrongHost,
-    Refused,
-    Busy,
-    /// Only messages that have their own time are left.
-    Deferred,
-}
-
-impl Why {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Down => "down",
-            Self::WrongHost => "wrong-host",
-            Self::Refused => "refused",
-            Self::Busy => "busy",
-            Self::Deferred => "deferred",
-        }
-    }
-}
-
-impl Phase {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Idle => "idle",
-            Self::Ready(_) => "ready",
-            Self::Proving => "proving",
-            Self::Flowing => "flowing",
-            Self::Waiting(..) => "waiting",
-            Self::Held(_) => "held",
-        }
-    }
-
-    /// The state's word, and why it waits.
-    pub(super) fn words(self) -> (&'static str, Option<&'static str>) {
-        match self {
-            Self::Waiting(why, _) => (self.as_str(), Some(why.as_str())),
-            _ => (self.as_str(), None),
-        }
-    }
-
-    /// Whether people want to hear of it: not of each try, nor of mail that has a time of its own.
-    pub(super) fn is_news(self) -> bool {
-        match self {
-            Self::Flowing | Self::Held(_) => true,
-            Self::Waiting(why, _) => why != Why::Deferred,
-            Self::Idle | Self::Ready(_) | Self::Proving => false,
-        }
-    }
-
-    pub(super) fn timer(self) -> Option<Duration> {
-        match self {
-            Self::Ready(at) | Self::Waiting(_, at) => Some(at),
-            Self::Held(until) => until,
-            Self::Idle | Self::Proving | Self::Flowing => None,
-        }
-    }
-}
 
 /// What the store holds behind the head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -211,7 +140,32 @@ pub(super) enum Spread {
     Yes,
 }
 
-/// Whether messages that broke sessions twice are read.
+/// A proved session.
+#[derive(Debug)]
+pub(super) struct Session {
+    /// The certificate that its agent was shown.
+    pub(super) peer: Option<Arc<PeerCertificate>>,
+    /// What was given last when it had proved itself: it is no younger.
+    pub(super) since: Generation,
+    /// Messages it has answered.
+    pub(super) answered: u32,
+}
+
+/// Before all generations.
+const NEVER: Generation = Generation {
+    start: 0,
+    counter: 0,
+};
+
+/// Whether the next attempt does not trust what was looked up before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum LooksAnew {
+    #[default]
+    No,
+    Yes,
+}
+
+/// Whether messages that ended sessions are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pass {
     /// Not while something else is to be had.
@@ -219,12 +173,8 @@ pub(super) enum Pass {
     All,
 }
 
-/// From so many breaks by the site on a message is tried last.
-const TWICE: u32 = 2;
-
-pub(super) fn is_twice_broken(waiting: &Waiting) -> bool {
-    waiting.breaks >= TWICE
-}
+/// Messages over which sessions ended that are remembered beside those that broke one.
+const ENDED: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct SiteQueue {
@@ -247,8 +197,13 @@ pub(super) struct SiteQueue {
     pub(super) since_start: Progress,
     /// The agent the site belongs to; None once nobody works for it.
     pub(super) carrier: Option<AgentName>,
-    /// Proved sessions of the carrier, each with the certificate that it was shown.
-    pub(super) sessions: BTreeMap<SessionId, Option<Arc<PeerCertificate>>>,
+    /// Proved sessions of the carrier.
+    pub(super) sessions: BTreeMap<SessionId, Session>,
+    /// Sessions that were asked back: what they still say moves the site no more.
+    pub(super) recalled: VecDeque<SessionId>,
+    /// The newest generation that was given for it, and the one up to which attempts speak for it no more.
+    pub(super) newest: Generation,
+    pub(super) outdated: Generation,
     /// The delivery that a probe is out with.
     pub(super) canary: Option<DeliveryId>,
     /// Deliveries leased, and all that are in hand.
@@ -257,13 +212,19 @@ pub(super) struct SiteQueue {
     /// Deliveries the store is asked about.
     pub(super) asked: u32,
     pub(super) progress: Progress,
-    pub(super) deferred_in_row: u32,
+    pub(super) moods: Moods,
+    pub(super) parts: Parts,
+    /// Messages over which a session ended or the site was turned away from; no canaries while others are due.
+    pub(super) ended: BTreeSet<MessageId>,
     /// When it last became Ready after a session ended.
     pub(super) reconnected: Option<Duration>,
     pub(super) seems: Seems,
+    pub(super) remembered: Remembered,
+    /// When somebody who has not proved to be the site asked for its mail last; monotonic.
+    pub(super) knocked: Option<Duration>,
+    /// The next attempt asks DNS anew, though nothing is released.
+    pub(super) looks_anew: LooksAnew,
     pub(super) queued: Queued,
-    /// The record has changed: what is out under the old one ends first.
-    pub(super) old_plan: OldPlan,
     pub(super) release: Option<Release>,
     pub(super) attempts: VecDeque<LastAttempt>,
     pub(super) expiry: Expiry,
@@ -282,11 +243,12 @@ pub(super) struct SiteQueue {
     pub(super) refusal: Option<Box<LastRefusal>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum OldPlan {
-    Over,
-    StillOut,
+fn ends_sessions(waiting: &Waiting, ended: &BTreeSet<MessageId>) -> bool {
+    waiting.breaks > 0 || ended.contains(&waiting.delivery.message)
 }
+
+/// Sessions that were asked back and may still speak.
+const RECALLED: usize = 64;
 
 impl SiteQueue {
     pub(super) fn new(site: Arc<Site>, rest: Rest) -> Self {
@@ -305,16 +267,23 @@ impl SiteQueue {
             since_start: Progress::None,
             carrier: None,
             sessions: BTreeMap::new(),
+            recalled: VecDeque::new(),
+            newest: NEVER,
+            outdated: NEVER,
             canary: None,
             out: 0,
             in_hand: 0,
             asked: 0,
             progress: Progress::None,
-            deferred_in_row: 0,
+            moods: Moods::default(),
+            parts: Parts::default(),
+            ended: BTreeSet::new(),
             reconnected: None,
             seems: Seems::Unknown,
+            remembered: Remembered::No,
+            knocked: None,
+            looks_anew: LooksAnew::No,
             queued: Queued::No,
-            old_plan: OldPlan::Over,
             release: None,
             attempts: VecDeque::new(),
             expiry: Expiry::default(),
@@ -331,6 +300,10 @@ impl SiteQueue {
     }
 
     pub(super) fn window(&self) -> u32 {
+        if self.kept.trust == Trust::Misconfigured {
+            // Each says first whether the home has been set up.
+            return 1;
+        }
         u32::from(self.site.limits.connections.max(1)) * WINDOW
     }
 
@@ -341,8 +314,41 @@ impl SiteQueue {
         // What is being read was asked for under other rules.
         self.reading = None;
         (self.pass, self.skipped) = (Pass::Sound, Progress::None);
-        self.head.retain(|waiting| !is_twice_broken(waiting));
+        let ended = &self.ended;
+        self.head.retain(|it| !ends_sessions(it, ended));
         self.whose_turn();
+    }
+
+    /// A session has ended over it before: it is tried behind what has not been tried.
+    pub(super) fn ends_sessions(&self, waiting: &Waiting) -> bool {
+        ends_sessions(waiting, &self.ended)
+    }
+
+    pub(super) fn ended_over(&mut self, message: MessageId) {
+        if self.ended.len() >= ENDED {
+            self.ended.pop_first();
+        }
+        self.ended.insert(message);
+    }
+
+    /// When it may be connected to again after a session that made progress.
+    pub(super) fn reconnects(&mut self, now: Duration) -> Duration {
+        let last = self.reconnected;
+        let from = last.map_or(now, |last| now.max(last + RECONNECT));
+        self.reconnected = Some(from);
+        from
+    }
+
+    /// All that is out belongs to sessions that end now: a new one begins, and speaks for the site alone.
+    pub(super) fn begins_session_anew(&mut self) {
+        let open = std::mem::take(&mut self.sessions);
+        self.recalled.extend(open.into_keys());
+        while self.recalled.len() > RECALLED {
+            self.recalled.pop_front();
+        }
+        self.outdated = self.newest;
+        self.canary = None;
+        self.spared = None;
     }
 
     /// A site whose release was asked for has come back.
@@ -356,7 +362,9 @@ impl SiteQueue {
     /// Takes the next message that may go out from the head.
     pub(super) fn take_next(&mut self, barrier: &Barrier) -> Option<Waiting> {
         let next = self.head.iter().position(|w| barrier.lets_pass(w))?;
-        self.head.remove(next)
+        let next = self.head.remove(next)?;
+        self.kept.offers(&next);
+        Some(next)
     }
 
     pub(super) fn has_next(&self, barrier: &Barrier) -> bool {
@@ -400,18 +408,18 @@ impl SiteQueue {
 
     /// A message comes back untried, or may be tried again at once.
     pub(super) fn put_back(&mut self, waiting: Waiting) {
-        if self.keeps_head() {
+        let last = self.ends_sessions(&waiting);
+        if last && self.phase == Phase::Flowing {
+            self.head.push_back(waiting);
+        } else if self.keeps_head() && !last {
             self.head.push_front(waiting);
         } else {
             self.rest = Rest::More;
+            self.cursor = None;
         }
     }
 
     fn keeps_head(&self) -> bool {
-        // A home that is not set up gets nothing beside its probe.
-        if self.kept.trust == Trust::Misconfigured {
-            return false;
-        }
         match self.phase {
             Phase::Waiting(why, _) => why == Why::Deferred,
             Phase::Held(_) => false,

@@ -27,6 +27,7 @@ use super::agents::Agent;
 use super::alarm::{WallClock, Went};
 use super::backoff::{later, until};
 use super::barrier::{Barrier, Change, Knowledge};
+use super::duplicates::SettledLately;
 use super::event::{Effect, Event, Now, Question, Turn};
 use super::expiry::Walks;
 use super::hand::AskedFor;
@@ -36,9 +37,10 @@ use super::measured::Measured;
 use super::moves::RECONNECT;
 use super::record::held;
 use super::release::Release;
-use super::site::{LINES, Line, OldPlan, Phase, Progress, Rest, Seems, SiteQueue, Spread, Why};
+use super::site::{LINES, Line, Phase, Progress, Rest, Seems, SiteQueue, Spread, Why};
 use super::standing::{Drain, Terms};
 use super::strays::Strays;
+use super::timer::Remembered;
 use super::{AttachmentId, ClockMemory, ClockNews, Counters, Released};
 use crate::dsn::smarthost;
 use crate::store::{NextTry, WithMail};
@@ -59,8 +61,8 @@ pub(crate) struct State {
     pub(super) early: Vec<Question>,
     pub(super) barrier: Barrier,
     pub(super) timers: BTreeSet<(Duration, SiteName)>,
-    /// Sites with a release that somebody waits for.
-    pub(super) released: BTreeSet<SiteName>,
+    /// When somebody has waited long enough for what comes of a release; it may be through already.
+    pub(super) released: BTreeSet<(Duration, SiteName)>,
     /// Ready sites that wait for a probe.
     pub(super) lines: BTreeMap<Line, VecDeque<SiteName>>,
     /// When the next of them may begin, where it only waits for its turn; monotonic.
@@ -70,6 +72,7 @@ pub(crate) struct State {
     pub(super) counters: Counters,
     pub(super) measured: Arc<Measured>,
     pub(super) walks: Walks,
+    pub(super) settled_lately: SettledLately,
     pub(super) strays: Strays,
     pub(super) clock: WallClock,
     /// The newest number of a read or a question.
@@ -118,6 +121,7 @@ impl State {
             counters: Counters::default(),
             measured: Arc::default(),
             walks: Walks::default(),
+            settled_lately: SettledLately::default(),
             strays: Strays::default(),
             clock: WallClock::new(now, memory, shortest_lifetime(&sites)),
             last_read: 0,
@@ -164,17 +168,13 @@ impl State {
             Event::Detached(id) => self.detached(id, turn),
             Event::NotLoaded { lease, why } => self.not_loaded(&lease, why, turn),
             Event::Written(delivery) => self.written(&delivery, turn),
-            Event::Named {
-                delivery,
-                recipients,
-                reply,
-            } => self.named(&delivery, recipients, &reply, turn),
             Event::Found { question, waiting } => self.found(question, waiting, turn),
             Event::Release {
                 site,
                 waiting,
                 waiter,
             } => self.release(&site, waiting, waiter, turn),
+            Event::Knock(site) => self.knocked(&site, turn),
             Event::Act(asked) => self.act(asked, turn),
             Event::Looked { asked, found } => self.looked(asked, found, turn),
             Event::CloseSite { site, token, left } => {
@@ -216,19 +216,9 @@ impl State {
         let leases =
             agents.flat_map(|agent| [agent.check, agent.falls_silent(), agent.starts_work()]);
         let leases = leases.flatten().min();
-        let waiters = self.released.iter().filter_map(|name| {
-            let release = self.sites.get(name)?.release.as_ref()?;
-            release.deadline()
-        });
+        let waiters = self.released.first().map(|(at, _)| *at);
         let (walks, barrier) = (self.walks.deadline(), self.barrier.deadline());
-        let all = [
-            timer,
-            leases,
-            waiters.min(),
-            walks,
-            barrier,
-            self.crowd_goes_on,
-        ];
+        let all = [timer, leases, waiters, walks, barrier, self.crowd_goes_on];
         all.into_iter().flatten().min()
     }
 
@@ -304,7 +294,10 @@ impl State {
                 queue.rest = Rest::More;
                 self.wake(name, turn);
             }
-            Phase::Waiting(..) | Phase::Held(_) => self.ready(name, turn.now.monotonic, turn),
+            Phase::Waiting(..) | Phase::Held(_) => {
+                queue.kept.is_probed();
+                self.ready(name, turn.now.monotonic, turn);
+            }
             Phase::Flowing => self.look(name, turn),
             Phase::Idle | Phase::Proving => {}
         }
@@ -371,7 +364,7 @@ impl State {
         let attached = carrier.and_then(|agent| agent.attached.as_ref());
         let takes_work =
             attached.is_some_and(|attached| attached.work == super::agents::TakesWork::Yes);
-        takes_work && !queue.sessions.is_empty() && queue.old_plan == OldPlan::Over
+        takes_work && !queue.sessions.is_empty()
     }
 
     fn all_known(&mut self, sites: Vec<WithMail>, turn: &mut Turn<'_>) {
@@ -421,8 +414,7 @@ impl State {
     fn nothing_waited_after_all(&mut self, turn: &mut Turn<'_>) {
         let sites = self.sites.iter_mut();
         let idle = sites.filter(|(_, q)| q.phase == Phase::Idle && q.release.is_some());
-        for (name, queue) in idle {
-            self.released.remove(name);
+        for (_, queue) in idle {
             for token in queue
                 .release
                 .take()
@@ -488,11 +480,11 @@ fn after_start(queue: &mut SiteQueue, found: &WithMail, turn: &mut Turn<'_>) -> 
     }
     if found.next != NextTry::AtOnce {
         queue.seems = Seems::Silent;
+        queue.remembered = Remembered::Yes;
     }
     match found.next {
+        // For what reason it waited nobody knows any more.
         NextTry::At(at) if at > now.wall => {
-            // For what reason it waited nobody knows any more.
-            queue.kept.doubt();
             Phase::Waiting(Why::Down, now.monotonic + until(now.wall, at))
         }
         NextTry::Unknown if later(found.newest, interval) <= now.wall => {

@@ -10,6 +10,7 @@ use dd_proto::report::{Disposition, GivenBack, Outcome};
 
 mod actions;
 mod agents;
+mod answers;
 mod breaks;
 mod core;
 mod crowd;
@@ -18,6 +19,7 @@ mod kept;
 mod older;
 mod races;
 mod reads;
+mod releases;
 mod starts;
 
 use core::{Core, OUT1, OUT2, hello, name, report, result, wall, with_mail, word};

@@ -148,7 +148,12 @@ impl World {
                         controller.handle.agent_event(id, event).await;
                     }
                 }
-                Order::Plan(_) | Order::Recall(_) => {}
+                Order::Recall(site) => {
+                    for event in agent.fake.recall(&site) {
+                        controller.handle.agent_event(id, event).await;
+                    }
+                }
+                Order::Plan(_) => {}
             }
         }
     }

@@ -202,7 +202,7 @@ impl Backing for Watched {
         Backing::space(&self.store)
     }
 
-    async fn remember_timer(&self, site: SiteName, at: Timestamp) {
+    async fn remember_timer(&self, site: SiteName, at: Option<Timestamp>) {
         Backing::remember_timer(&self.store, site, at).await;
     }
 

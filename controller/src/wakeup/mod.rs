@@ -132,7 +132,7 @@ impl Knocks {
     /// Serves until every door is gone.
     pub async fn serve(mut self) {
         while let Some(site) = self.asked.recv().await {
-            self.dispatch.release(site, None).await;
+            self.dispatch.knock(site).await;
         }
     }
 }

@@ -105,6 +105,8 @@ fn a_refused_recipient_makes_one_dsn_which_the_end_of_the_controller_neither_los
 fn nobody_is_told_who_did_not_ask_or_has_no_address() {
     let place = Place::start();
     let from = format!("<{SENDER}>");
+    // What a home refuses is believed once it has taken something.
+    place.send("<>", &["<me@home.example>"], "taken");
     place.send(&from, &["<gone-never@home.example> NOTIFY=NEVER"], "never");
     let late = "<gone-late@home.example> NOTIFY=DELAY,SUCCESS";
     place.send(&from, &[late], "only of other things");
@@ -114,12 +116,14 @@ fn nobody_is_told_who_did_not_ask_or_has_no_address() {
         "<gone-told@home.example> NOTIFY=FAILURE",
     ];
     place.send(&from, &both, "told");
+    // The third refusal in a row is kept until the home takes something again.
+    place.send("<>", &["<me@home.example>"], "taken again");
     // All are settled, and whatever DSNs there are wait or have left.
     place.world.drained("home");
     place.world.drained("smarthost");
     let dsn = place.smarthost.received(1).remove(0);
     about(&dsn, &["gone-told@home.example"]);
-    assert_eq!(place.household.recipients(), Vec::<Vec<String>>::new());
+    assert_eq!(place.household.recipients(), [["<me@home.example>"]; 2]);
 }
 
 #[test]

@@ -11,6 +11,11 @@ fn a_messages_life_is_an_accepted_line_and_a_settled_line_for_each_site() {
     let _home = world.home("home", &[]);
     let office = world.home("office", &[]);
     let identity = world.ca.identity(&["office.example"]);
+    // What it refuses is believed once it has taken something.
+    let taken = world
+        .smtp()
+        .send("", "you@office.example", &message("taken"));
+    settled(&mut world, &taken, 1);
     office.behave(Script::with(&identity).says(At::Rcpt, "550 5.1.1 nobody of that name"));
     let mut shop = world.home("shop", &["--retry", "1h"]);
     shop.stop();

@@ -198,6 +198,21 @@ impl FakeAgent {
         events
     }
 
+    /// What has not begun comes back; the session ends after the transaction in hand, and the next assignment begins a
+    /// new one.
+    pub(crate) fn recall(&mut self, site: &SiteName) -> Vec<AgentEvent> {
+        let Some(lane) = self.lanes.get_mut(site) else {
+            return Vec::new();
+        };
+        let mut events = give_back(lane, GivenBack::Recalled);
+        if lane.handing.is_some() {
+            lane.closes = Closes::AfterTheReply;
+        } else {
+            events.extend(closed(site, lane, Ended::InOrder));
+        }
+        events
+    }
+
     /// Its process ends; its journal stays.
     pub(crate) fn ends(&mut self) {
         self.lanes.clear();

@@ -7,7 +7,7 @@ use dd_proto::name::SiteName;
 use jiff::Timestamp;
 use rand::RngExt as _;
 
-use super::world::{Happening, World};
+use super::world::{Happening, World, message_number};
 use crate::dispatch::event::{By, Event, Settle, Warn};
 use crate::store::{Head, Note, Position, Settled, Waiting};
 
@@ -96,8 +96,7 @@ impl World {
 
     pub(super) fn note(&mut self, note: Note) {
         if let Some(waiting) = self.mail.get_mut(&note.delivery) {
-            let sequence = waiting.delivery.message.as_bytes()[..6].iter();
-            let sequence = sequence.fold(0, |all, byte| (all << 8) | u64::from(*byte));
+            let sequence = message_number(&waiting.delivery);
             let ms = note
                 .not_before
                 .map_or(0, |at| at.as_millisecond().try_into().unwrap());

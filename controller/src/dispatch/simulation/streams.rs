@@ -114,7 +114,11 @@ impl World {
                 let events = self.agents[n].close(&site);
                 self.tell(n, events);
             }
-            Order::Plan(_) | Order::Assign(_) | Order::Recall(_) => {}
+            Order::Recall(site) => {
+                let events = self.agents[n].recall(&site);
+                self.tell(n, events);
+            }
+            Order::Plan(_) | Order::Assign(_) => {}
         }
     }
 

@@ -97,6 +97,7 @@ impl World {
         self.proved.clear();
         self.canaries.clear();
         self.failing.clear();
+        self.once.restarts();
         for waiting in self.mail.values_mut() {
             waiting.earlier_start = true;
         }

@@ -13,12 +13,14 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::Ran;
 use super::agent::{Behaviour, FakeAgent, Work};
+use super::once::Once;
 use super::received::Received;
 use super::record::site;
 use crate::dispatch::actions::{Action, Asked};
 use crate::dispatch::event::{Effect, Event, Now, Question, Settle, Warn};
 use crate::dispatch::release::{Token, Waiter};
 use crate::dispatch::state::State;
+use crate::dispatch::whom::Whom;
 use crate::dispatch::{AgentEvent, AttachmentId, ClockMemory, ClockNews, Order};
 use crate::store::{HeadOf, Note, Position, Waiting};
 
@@ -103,6 +105,7 @@ pub(super) struct World {
     pub(super) failing: BTreeSet<SiteName>,
     pub(super) expired: u64,
     pub(super) warned: u64,
+    pub(super) once: Once,
     pub(super) mood: Mood,
     pub(super) trace: Vec<String>,
 }
@@ -151,6 +154,7 @@ impl World {
             failing: BTreeSet::new(),
             expired: 0,
             warned: 0,
+            once: Once::default(),
             mood: Mood::Trouble,
             trace: Vec::new(),
         };
@@ -200,7 +204,12 @@ impl World {
         assert!(self.accepted >= 250 && self.relayed > 0 && self.answers > 0);
         let mut left = self.mail.values().filter(|waiting| !waiting.failed);
         if let Some(waiting) = left.next() {
-            panic!("not relayed:\n{}", self.life_of(&waiting.delivery));
+            let site = &waiting.delivery.site;
+            panic!(
+                "not relayed:\n{}\n{:#?}",
+                self.life_of(&waiting.delivery),
+                self.state.site_view(site, self.clock())
+            );
         }
         for agent in &self.agents {
             assert!(
@@ -300,6 +309,7 @@ impl World {
                     .count();
                 let waiting = u64::try_from(waiting).unwrap();
                 self.number += 1;
+                self.once.released(&site, self.now);
                 let deadline = self.clock().monotonic + Duration::from_secs(20);
                 let waiter = Some(Waiter {
                     token: Token(self.number),
@@ -324,6 +334,9 @@ impl World {
 
     pub(super) fn apply(&mut self, event: Event) {
         self.trace.push(format!("{:?} {event:?}", self.now));
+        if let Event::AllKnown(_) = event {
+            self.once.all_known(self.now);
+        }
         let (mut effects, now) = (Vec::new(), self.clock());
         self.state
             .apply(event, now, &mut self.core_rng, &mut effects);
@@ -335,10 +348,26 @@ impl World {
 
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Order(to, order) => self.send(to, order, None),
+            Effect::Order(to, order) => {
+                if let Order::Recall(site) = &order {
+                    // What is out speaks for the site no more.
+                    let name = self.agents[self.streams[&to]].name.clone();
+                    self.canaries.remove(&(name.clone(), site.clone()));
+                    self.proved
+                        .retain(|(agent, proved, _)| *agent != name || proved != site);
+                }
+                self.send(to, order, None);
+            }
             Effect::Assign(assign) => {
                 let agent = self.streams[&assign.to];
                 self.check_assignment(agent, &assign.waiting);
+                if !self.jumped {
+                    let (now, wall) = (self.now, self.wall());
+                    let delivery = &assign.lease.delivery;
+                    let in_time = self.once.assigned(delivery, now, wall);
+                    assert!(in_time, "before its time:\n{}", self.life_of(delivery));
+                }
+                self.state.is_for(&assign.lease, whom(&assign.waiting));
                 let work = Work {
                     lease: assign.lease,
                     open: assign.waiting.open,
@@ -351,22 +380,16 @@ impl World {
                 self.soon(30, Happening::Walk { site, read, after });
             }
             Effect::ReadLeft { site, read } => self.soon(30, Happening::ReadLeft(site, read)),
-            Effect::Name(delivery, open, reply) => {
-                // Each message has a recipient of its own.
-                let recipients = open.iter().map(|n| format!("{n:?}@{delivery}")).collect();
-                self.answer(Event::Named {
-                    delivery,
-                    recipients,
-                    reply,
-                });
-            }
             Effect::Look(asked) => self.soon(30, Happening::Look(asked)),
             Effect::ReadHead { read, of } => self.soon(30, Happening::Read { read, of }),
             Effect::Settle(settle) => {
                 self.check_expiry(&settle);
                 self.soon(50, Happening::Settle(settle));
             }
-            Effect::Note(note) => self.soon(50, Happening::Note(note)),
+            Effect::Note(note) => {
+                self.once.noted(&note);
+                self.soon(50, Happening::Note(note));
+            }
             Effect::Find(question) => self.soon(30, Happening::Find(question)),
             Effect::Clock(ClockNews::Alarm(alarm)) => self.clock_memory.alarm = Some(alarm),
             Effect::Clock(ClockNews::Confirmed(at)) => {
@@ -383,6 +406,18 @@ impl World {
             | Effect::TellContact { .. } => {}
         }
     }
+}
+
+/// Some share a sender or a recipient.
+fn whom(waiting: &Waiting) -> Whom {
+    let n = message_number(&waiting.delivery);
+    Whom::made_up(n % 7, n % 5)
+}
+
+/// The number it was made with.
+pub(super) fn message_number(delivery: &DeliveryId) -> u64 {
+    let number = delivery.message.as_bytes()[..6].iter();
+    number.fold(0, |all, byte| (all << 8) | u64::from(*byte))
 }
 
 /// Some sites' mail does not survive the trouble.

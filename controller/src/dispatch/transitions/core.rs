@@ -1,5 +1,6 @@
 //! The core with one site, stepped by hand, and how its effects are written down.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::dispatch::event::{Assign, Effect, Event, Now};
 use crate::dispatch::release::{Token, Waiter};
 use crate::dispatch::simulation::site;
 use crate::dispatch::state::State;
+use crate::dispatch::whom::Whom;
 use crate::dispatch::{AgentEvent, AttachmentId, Ended, Hello, Order, Proved, Terms};
 use crate::dispatch::{ClockMemory, ClockNews};
 use crate::store::{Head, NextTry, Position, Waiting, WithMail};
@@ -32,6 +34,8 @@ pub(super) struct Core {
     pub(super) effects: Vec<Effect>,
     pub(super) assigned: Vec<Assign>,
     pub(super) mail: u64,
+    /// Of messages that are not each from and to somebody else.
+    pub(super) whom: BTreeMap<MessageId, Whom>,
     /// The number of the head that was asked for last.
     pub(super) last_read: u64,
     /// The wall clock is wrong by so much.
@@ -63,6 +67,7 @@ impl Core {
             effects: Vec::new(),
             assigned: Vec::new(),
             mail: 0,
+            whom: BTreeMap::new(),
             last_read: 0,
             wall_ahead: Duration::ZERO,
         };
@@ -139,7 +144,16 @@ impl Core {
             .apply(event, now, &mut self.rng, &mut self.effects);
         for effect in &self.effects[from..] {
             match effect {
-                Effect::Assign(assign) => self.assigned.push(assign.clone()),
+                Effect::Assign(assign) => {
+                    let message = &assign.lease.delivery.message.as_bytes()[..6];
+                    let n = message
+                        .iter()
+                        .fold(0, |all: u64, byte| (all << 8) | u64::from(*byte));
+                    let whom = self.whom.get(&assign.lease.delivery.message);
+                    let whom = whom.cloned().unwrap_or(Whom::made_up(n, n));
+                    self.state.is_for(&assign.lease, whom);
+                    self.assigned.push(assign.clone());
+                }
                 Effect::ReadHead { read, .. } => self.last_read = *read,
                 _ => {}
             }
@@ -422,12 +436,12 @@ pub(super) fn word(effect: &Effect) -> String {
         Effect::Warn(_) => "Warn".to_owned(),
         Effect::TellContact { .. } => "TellContact".to_owned(),
         Effect::Find(_) => "Find".to_owned(),
+        Effect::Timer { at: None, .. } => "Timer(none)".to_owned(),
         Effect::Timer { .. } => "Timer".to_owned(),
         Effect::Answer(_, released) => format!("Answer({released:?})"),
         Effect::DrainEnded => "DrainEnded".to_owned(),
         Effect::Walk { .. } => "Walk".to_owned(),
         Effect::ReadLeft { .. } => "ReadLeft".to_owned(),
-        Effect::Name(..) => "Name".to_owned(),
         Effect::Clock(ClockNews::Alarm(_)) => "ClockAlarm".to_owned(),
         Effect::Clock(ClockNews::Confirmed(_)) => "ClockConfirmed".to_owned(),
         Effect::Look(_) => "Look".to_owned(),

@@ -178,3 +178,19 @@ fn what_is_out_at_an_agent_does_not_expire() {
     core.walks_after(2 * DAY, &[waiting]);
     assert!(core.settled().is_empty());
 }
+
+#[test]
+fn a_walk_that_is_due_while_another_is_under_way_is_not_forgotten() {
+    let (mut core, _) = Core::down_with_mail();
+    core.effects.clear();
+    core.advance(HOUR);
+    assert!(core.has("Walk"));
+    core.mail();
+    core.advance(HOUR + HOUR / 60);
+    for _ in 0..3 {
+        core.walk(Vec::new());
+    }
+    core.effects.clear();
+    core.advance(Duration::from_secs(2));
+    assert!(core.has("Walk"));
+}

@@ -1,7 +1,9 @@
-//! A 5yz after an absence is kept, sent once more, and is the home's fault if there are too many.
+//! A 5yz of a home that is not trusted is kept; a home that refuses everybody is not set up; neither locks a home out.
 
 use super::*;
+use crate::dispatch::whom::Whom;
 use crate::store::Waiting;
+use dd_proto::report::Stage;
 
 impl Core {
     /// A site that was down and is back: its first message is out.
@@ -28,6 +30,29 @@ impl Core {
     }
 
     fn answer(&mut self, waiting: &Waiting, disposition: Disposition) {
+        self.answer_only(waiting, disposition);
+        self.all_written();
+    }
+
+    fn leases(&self) -> Vec<Lease> {
+        let out = |it: &&crate::dispatch::event::Assign| self.state.is_leased(&it.lease, self.now);
+        self.assigned
+            .iter()
+            .filter(out)
+            .map(|it| it.lease.clone())
+            .collect()
+    }
+
+    fn refuse_lease(&mut self, lease: Lease, (code, enhanced, stage): Refusal) {
+        let mut results = result(Disposition::Failed);
+        results[0].reply.code = code;
+        results[0].reply.enhanced = enhanced.to_owned();
+        let mut told = report(lease, Outcome::Transacted, results);
+        told.stage = stage;
+        self.said(AgentEvent::Report(told));
+    }
+
+    fn answer_only(&mut self, waiting: &Waiting, disposition: Disposition) {
         let out = self
             .assigned
             .iter()
@@ -36,19 +61,6 @@ impl Core {
         let lease = out.expect("it is out").lease.clone();
         let report = report(lease, Outcome::Transacted, result(disposition));
         self.said(AgentEvent::Report(report));
-        let naming = self
-            .effects
-            .iter()
-            .rev()
-            .any(|it| matches!(it, Effect::Name(..)));
-        self.all_written();
-        if naming {
-            self.apply(Event::Named {
-                delivery: waiting.delivery.clone(),
-                recipients: vec![waiting.delivery.to_string()],
-                reply: "550 no".to_owned(),
-            });
-        }
     }
 
     fn out(&self, waiting: &Waiting) -> usize {
@@ -59,27 +71,55 @@ impl Core {
     }
 }
 
+/// What a reply is about decides how it is taken.
+type Refusal = (u16, &'static str, Stage);
+
+const NOT_SET_UP: Refusal = (554, "5.7.1", Stage::Rcpt);
+const UNKNOWN: Refusal = (550, "5.1.1", Stage::Rcpt);
+const BAD_SENDER: Refusal = (553, "5.1.8", Stage::Mail);
+
+impl Core {
+    /// A site that has accepted something since the start.
+    fn trusted() -> Self {
+        let mut core = Self::flowing();
+        core.report(Outcome::Transacted, result(Disposition::Relayed));
+        core.all_written();
+        core
+    }
+
+    /// The newest is refused with this.
+    fn refuse_with(&mut self, refusal: Refusal) {
+        self.refuse_lease(self.lease(), refusal);
+    }
+
+    fn settles(&self) -> usize {
+        let words = self.words();
+        words.iter().filter(|word| *word == "Settle").count()
+    }
+
+    fn tells_contact(&self) -> usize {
+        let words = self.words();
+        words.iter().filter(|word| *word == "TellContact").count()
+    }
+}
+
 #[test]
-fn a_refusal_after_an_absence_is_kept_and_sent_once_more_when_nothing_else_waits() {
+fn a_refusal_after_an_absence_is_kept_and_not_sent_again_within_an_interval() {
     let (mut core, mut mail) = Core::back(1);
     let tries = core.out(&mail[0]);
     core.refuse(&mut mail[0]);
-    assert!(!core.words().contains(&"Settle".to_owned()));
-    // Nothing else is left: the parked one has its turn.
+    assert_eq!(core.settles(), 0);
+    core.read_with(Vec::new(), Some(crate::dispatch::kept::PARKED));
+    assert_eq!(core.phase(), "waiting(refused)");
+    assert_eq!(core.out(&mail[0]), tries, "not seconds later");
+    core.advance(Duration::from_secs(70));
+    core.beats();
     core.read(vec![mail[0].clone()]);
     assert_eq!(core.out(&mail[0]), tries + 1);
-    let lease = core.lease();
+    core.proved();
     core.effects.clear();
-    core.said(AgentEvent::Report(report(
-        lease,
-        Outcome::Transacted,
-        result(Disposition::Failed),
-    )));
-    assert!(
-        core.words().contains(&"Settle".to_owned()),
-        "{:?}",
-        core.words()
-    );
+    core.refuse_with(NOT_SET_UP);
+    assert_eq!(core.settles(), 0, "nothing was accepted since");
 }
 
 #[test]
@@ -87,25 +127,21 @@ fn a_refusal_is_final_once_the_site_has_accepted_something() {
     let (mut core, mut mail) = Core::back(3);
     core.refuse(&mut mail[0]);
     core.answer(&mail[1], Disposition::Relayed);
-    let lease = core
-        .assigned
-        .iter()
-        .find(|it| it.lease.delivery == mail[2].delivery);
-    let lease = lease.unwrap().lease.clone();
     core.effects.clear();
-    core.said(AgentEvent::Report(report(
-        lease,
-        Outcome::Transacted,
-        result(Disposition::Failed),
-    )));
-    assert!(core.words().contains(&"Settle".to_owned()));
+    core.answer_only(&mail[2], Disposition::Failed);
+    assert_eq!(core.settles(), 1);
     core.all_written();
-    core.read(vec![mail[0].clone()]);
+    for _ in 0..3 {
+        core.read_with(vec![mail[0].clone()], Some(crate::dispatch::kept::PARKED));
+    }
     assert_eq!(
         core.lease().delivery,
         mail[0].delivery,
-        "the kept one is sent once more"
+        "the kept one is sent again"
     );
+    core.effects.clear();
+    core.answer_only(&mail[0], Disposition::Failed);
+    assert_eq!(core.settles(), 1);
 }
 
 #[test]
@@ -115,42 +151,128 @@ fn three_refused_and_nothing_accepted_are_the_homes_fault() {
         core.refuse(one);
     }
     assert_eq!(core.phase(), "flowing");
-    core.refuse(&mut mail[2]);
+    core.answer_only(&mail[2], Disposition::Failed);
     assert_eq!(core.phase(), "waiting(refused)");
-    assert!(
-        core.words().contains(&"TellContact".to_owned()),
-        "{:?}",
-        core.words()
-    );
-    // What was out besides comes back; the probe then carries the oldest parked mail and nothing else.
-    core.refuse(&mut mail[3]);
-    let tries = core.out(&mail[0]);
+    assert_eq!(core.tells_contact(), 1, "{:?}", core.words());
+    core.all_written();
+    core.answer(&mail[3], Disposition::Failed);
+    for one in &mut mail {
+        one.kept = true;
+        one.not_before = Some(crate::dispatch::kept::PARKED);
+    }
+    // Each probe carries what was not offered lately, one after the other, and stops at three.
     core.advance(Duration::from_secs(70));
     core.beats();
-
     core.read(mail.clone());
-    assert_eq!(core.out(&mail[0]), tries + 1);
     core.proved();
-    core.mail();
-    assert_eq!(
-        core.lease().delivery,
-        mail[0].delivery,
-        "nothing goes out beside the probe"
-    );
-    core.refuse(&mut mail[0]);
-    assert_eq!(core.phase(), "waiting(refused)", "kept again");
+    for one in &mail[..3] {
+        assert_eq!(core.lease().delivery, one.delivery, "one at a time");
+        core.answer(one, Disposition::Failed);
+    }
+    assert_eq!(core.phase(), "waiting(refused)");
     core.advance(Duration::from_secs(70));
     core.beats();
-
-    core.read(mail.clone());
+    // What is due has its turn; there is none.
+    core.read_with(Vec::new(), Some(crate::dispatch::kept::PARKED));
+    core.read(vec![mail[3].clone()]);
+    assert_eq!(core.lease().delivery, mail[3].delivery, "another one");
     core.proved();
-    core.answer(&mail[0], Disposition::Relayed);
+    core.effects.clear();
+    core.answer(&mail[3], Disposition::Relayed);
     assert_eq!(core.phase(), "flowing", "it has been set up");
 }
 
 #[test]
-fn a_site_that_was_never_away_fails_mail_at_once() {
+fn after_a_start_nothing_is_known_of_a_home() {
     let mut core = Core::proving();
     core.report(Outcome::Transacted, result(Disposition::Failed));
-    assert!(core.words().contains(&"Settle".to_owned()));
+    assert_eq!(core.settles(), 0, "{:?}", core.words());
+}
+
+#[test]
+fn a_trusted_home_that_refuses_everybody_loses_little() {
+    for refusal in [NOT_SET_UP, UNKNOWN, BAD_SENDER] {
+        let mut core = Core::trusted();
+        for _ in 0..30 {
+            core.mail();
+        }
+        let mut settled = 0;
+        for lease in core.leases() {
+            core.effects.clear();
+            core.refuse_lease(lease, refusal);
+            settled += core.settles();
+            core.all_written();
+        }
+        assert!(settled <= 3, "{refusal:?}: {settled}");
+        if refusal == NOT_SET_UP {
+            assert_eq!(core.phase(), "waiting(refused)");
+        }
+    }
+}
+
+#[test]
+fn refusals_of_one_recipient_among_others_are_final() {
+    let mut core = Core::trusted();
+    for n in 0..10 {
+        let waiting = core.waiting();
+        let whom = Whom::made_up(1000 + n, 5);
+        core.whom.insert(waiting.delivery.message, whom);
+        core.apply(Event::Arrived(waiting));
+        core.effects.clear();
+        core.refuse_with(UNKNOWN);
+        assert_eq!(core.settles(), 1, "{n}");
+        core.all_written();
+    }
+}
+
+#[test]
+fn forty_unknown_recipients_do_not_keep_the_next_message_waiting() {
+    let mut core = Core::proving();
+    core.proved();
+    for n in 0..40 {
+        core.refuse_with(UNKNOWN);
+        assert_eq!(core.phase(), "flowing", "{n}");
+        core.mail();
+    }
+    let good = core.lease();
+    assert_eq!(core.assigned.len(), 41);
+    core.said(AgentEvent::Report(report(
+        good,
+        Outcome::Transacted,
+        result(Disposition::Relayed),
+    )));
+    assert_eq!(core.phase(), "flowing");
+}
+
+#[test]
+fn new_mail_is_offered_at_once_to_a_home_that_refused_only_recipients() {
+    let mut core = Core::proving();
+    core.proved();
+    for _ in 0..3 {
+        core.refuse_with(UNKNOWN);
+        core.mail();
+    }
+    core.refuse_with(UNKNOWN);
+    core.all_written();
+    core.read_with(Vec::new(), Some(crate::dispatch::kept::PARKED));
+    assert_eq!(core.phase(), "waiting(refused)");
+    let waiting = core.waiting();
+    core.apply(Event::Arrived(waiting.clone()));
+    core.advance(Duration::from_secs(1));
+    core.read(vec![waiting.clone()]);
+    assert_eq!(core.lease().delivery, waiting.delivery);
+}
+
+#[test]
+fn a_release_offers_what_is_kept_at_once() {
+    let (mut core, mut mail) = Core::back(1);
+    core.refuse(&mut mail[0]);
+    let parked = Some(crate::dispatch::kept::PARKED);
+    core.read_with(Vec::new(), parked);
+    assert_eq!(core.phase(), "waiting(refused)");
+    let tries = core.out(&mail[0]);
+    core.release();
+    core.read_with(Vec::new(), parked);
+    core.read(vec![mail[0].clone()]);
+    assert_eq!(core.out(&mail[0]), tries + 1);
 }

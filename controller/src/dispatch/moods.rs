@@ -1,0 +1,50 @@
+//! A site that puts everything off: told from messages that are put off each for a reason of its own.
+//!
+//! # Invariants
+//! Only what several different senders and recipients got, alike, with nothing accepted between, is the site's.
+
+use dd_proto::report::{Disposition, Outcome, Report, Stage};
+
+use super::lease::Leased;
+use super::whom::Run;
+
+/// So many in a row are the site's doing, not theirs.
+const IN_ROW: u32 = 20;
+/// Greylisting puts off each triplet of client, sender and recipient once (RFC 6647): first offers count less, so that
+/// every message has one.
+const FIRST_OFFERS_IN_ROW: u32 = 200;
+
+#[derive(Debug, Default)]
+pub(super) struct Moods {
+    run: Run,
+    first_offers: u32,
+    /// Outcome and code of the last one.
+    like: Option<(Outcome, u16)>,
+}
+
+impl Moods {
+    pub(super) fn accepted(&mut self) {
+        *self = Self::default();
+    }
+
+    /// A message was put off, or broke a session that had answered before. True if that is the site's doing by now.
+    pub(super) fn put_off(&mut self, report: &Report, leased: &Leased) -> bool {
+        let code = report.recipients.first().map(|it| it.reply.code);
+        let like = Some((report.outcome, code.unwrap_or_default()));
+        if self.like != like {
+            *self = Self::default();
+        }
+        self.like = like;
+        self.run.add(leased.whom.as_ref());
+        let first = leased.waiting.as_ref().is_some_and(|it| it.attempts == 0);
+        self.first_offers += u32::from(first && report.stage == Stage::Rcpt);
+        let others = self.run.count - self.first_offers;
+        (others >= IN_ROW || self.run.count >= FIRST_OFFERS_IN_ROW) && self.run.hits_several()
+    }
+}
+
+/// Whether it put off all to whom it was sent.
+pub(super) fn defers_all(report: &Report) -> bool {
+    let mut results = report.recipients.iter();
+    results.all(|result| result.disposition == Disposition::Deferred)
+}

@@ -1,0 +1,238 @@
+//! An answer is about what it answers: a recipient, a message, a session; and each attempt leaves fewer open.
+
+use dd_proto::id::{RecipientNumber, SessionId};
+use dd_proto::report::{RecipientResult, Reply, Report, Stage};
+
+use super::*;
+use crate::store::Waiting;
+
+impl Core {
+    /// A site that takes mail, with a message to so many out, and its lease.
+    fn with_message_to(recipients: u16) -> (Self, Waiting) {
+        let mut core = Self::flowing();
+        core.report(Outcome::Transacted, result(Disposition::Relayed));
+        core.all_written();
+        let mut waiting = core.waiting();
+        waiting.open = (0..recipients).map(RecipientNumber).collect();
+        core.apply(Event::Arrived(waiting.clone()));
+        assert_eq!(core.lease().delivery, waiting.delivery);
+        (core, waiting)
+    }
+
+    fn carried(&self) -> Vec<u16> {
+        let last = self.assigned.last().unwrap();
+        last.waiting.open.iter().map(|it| it.0).collect()
+    }
+
+    fn ends(&mut self, outcome: Outcome, stage: Stage, results: Vec<RecipientResult>) {
+        let mut told = report(self.lease(), outcome, results);
+        told.stage = stage;
+        told.reply = closing(outcome);
+        self.hears(told);
+    }
+
+    fn hears(&mut self, told: Report) {
+        self.said(AgentEvent::Report(told));
+        self.all_written();
+    }
+
+    /// The session ends, and another one is proved.
+    fn next_session(&mut self, answered: u32, head: &[Waiting]) {
+        let (site, session, detail) = (name(), SessionId(1), "over".to_owned());
+        self.said(AgentEvent::SessionClosed {
+            site,
+            session,
+            proved: Proved::Yes,
+            accepted: 0,
+            answered,
+            ended: Ended::Lost,
+            detail,
+        });
+        self.advance(Duration::from_secs(1));
+        self.beats();
+        for _ in 0..3 {
+            self.read(head.to_vec());
+        }
+        self.proved();
+    }
+}
+
+fn closing(outcome: Outcome) -> Option<Reply> {
+    (outcome == Outcome::Busy).then(|| Reply {
+        code: 421,
+        enhanced: "4.7.0".to_owned(),
+        text: "too many errors".to_owned(),
+    })
+}
+
+fn refused(numbers: std::ops::Range<u16>) -> Vec<RecipientResult> {
+    answered(numbers, Disposition::Failed)
+}
+
+fn answered(numbers: std::ops::Range<u16>, disposition: Disposition) -> Vec<RecipientResult> {
+    let one = result(disposition).remove(0);
+    let results = numbers.map(|number| RecipientResult {
+        number: RecipientNumber(number),
+        ..one.clone()
+    });
+    results.collect()
+}
+
+#[test]
+fn what_recipients_were_told_stands_however_the_attempt_ended() {
+    for (outcome, stage) in [
+        (Outcome::Busy, Stage::Rcpt),
+        (Outcome::Broken, Stage::Rcpt),
+        (Outcome::Broken, Stage::Data),
+        (Outcome::InDoubt, Stage::EndOfData),
+        (Outcome::AgentTrouble, Stage::Rcpt),
+    ] {
+        let (mut core, mut waiting) = Core::with_message_to(28);
+        core.effects.clear();
+        let mut told = report(core.lease(), outcome, refused(0..20));
+        told.stage = stage;
+        told.reply = closing(outcome);
+        core.said(AgentEvent::Report(told));
+        let settled = core.effects.iter().find_map(|effect| match effect {
+            Effect::Settle(settle) => Some(settle.settlement.recipients.len()),
+            _ => None,
+        });
+        assert_eq!(settled, Some(20), "{outcome:?}");
+        core.all_written();
+        waiting.open.drain(..20);
+        core.next_session(1, &[waiting]);
+        let rest: Vec<u16> = (20..28).collect();
+        assert_eq!(core.carried(), rest, "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_421_behind_answers_is_no_mood_of_the_site() {
+    let (mut core, _) = Core::with_message_to(28);
+    core.ends(Outcome::Busy, Stage::Rcpt, refused(0..20));
+    assert!(!core.phase().starts_with("waiting"), "{}", core.phase());
+}
+
+#[test]
+fn a_session_that_answered_anything_was_not_silent() {
+    let mut core = Core::proving();
+    core.proved();
+    core.report(Outcome::Broken, Vec::new());
+    core.all_written();
+    let (site, session, detail) = (name(), SessionId(1), "over".to_owned());
+    core.said(AgentEvent::SessionClosed {
+        site,
+        session,
+        proved: Proved::Yes,
+        accepted: 0,
+        answered: 1,
+        ended: Ended::Lost,
+        detail,
+    });
+    assert_eq!(core.phase(), "ready");
+}
+
+#[test]
+fn a_message_that_ends_sessions_is_halved_until_one_is_alone_and_steps_aside() {
+    let (mut core, mut waiting) = Core::with_message_to(8);
+    let mut attempts = 0;
+    // The home closes at the fifth of them.
+    while !waiting.open.is_empty() && attempts < 20 {
+        attempts += 1;
+        let carried = core.carried();
+        if carried.contains(&4) {
+            core.ends(Outcome::Broken, Stage::Rcpt, Vec::new());
+            waiting.breaks += 1;
+            core.next_session(1, &[waiting.clone()]);
+        } else {
+            let (first, last) = (carried[0], carried[carried.len() - 1]);
+            core.ends(
+                Outcome::Transacted,
+                Stage::EndOfData,
+                answered(first..last + 1, Disposition::Relayed),
+            );
+            waiting.open.retain(|it| !carried.contains(&it.0));
+            if waiting.open.len() == 1 {
+                break;
+            }
+            core.read(vec![waiting.clone()]);
+        }
+    }
+    assert_eq!(waiting.open, [RecipientNumber(4)]);
+    assert!(attempts <= 7, "{attempts}");
+}
+
+#[test]
+fn a_reply_to_mail_is_the_messages() {
+    for (disposition, expected) in [
+        (Disposition::Failed, "Settle"),
+        (Disposition::Deferred, "Note(not before)"),
+    ] {
+        let (mut core, _) = Core::with_message_to(1);
+        core.effects.clear();
+        let mut told = report(core.lease(), Outcome::Transacted, result(disposition));
+        told.stage = Stage::Mail;
+        core.said(AgentEvent::Report(told));
+        assert!(core.words().contains(&expected.to_owned()));
+        assert_eq!(core.phase(), "flowing");
+    }
+}
+
+#[test]
+fn a_message_the_site_was_turned_away_from_is_no_canary_while_another_is_due() {
+    for outcome in [Outcome::Busy, Outcome::Refused, Outcome::Broken] {
+        let mut core = Core::proving();
+        core.proved();
+        let mut bad = core.waiting();
+        bad.delivery = core.lease().delivery;
+        core.ends(outcome, Stage::Mail, Vec::new());
+        core.closed(Proved::Yes, 0, Ended::Lost);
+        let good = core.waiting();
+        core.advance(Duration::from_secs(70));
+        core.beats();
+        bad.attempts = 1;
+        core.read(vec![bad, good.clone()]);
+        assert_eq!(core.lease().delivery, good.delivery, "{outcome:?}");
+    }
+}
+
+#[test]
+fn deferrals_of_one_recipient_are_no_mood_of_the_site() {
+    let mut core = Core::proving();
+    core.proved();
+    core.report(Outcome::Transacted, result(Disposition::Relayed));
+    let waiting = core.waiting();
+    let whom = crate::dispatch::whom::Whom::made_up(99, 5);
+    core.whom.insert(waiting.delivery.message, whom);
+    core.apply(Event::Arrived(waiting));
+    for n in 0..30 {
+        core.report(Outcome::Transacted, result(Disposition::Deferred));
+        assert_eq!(core.phase(), "flowing", "{n}");
+        let waiting = core.waiting();
+        let whom = crate::dispatch::whom::Whom::made_up(n, 5);
+        core.whom.insert(waiting.delivery.message, whom);
+        core.apply(Event::Arrived(waiting));
+    }
+}
+
+#[test]
+fn an_acceptance_that_is_told_again_is_no_duplicate() {
+    let mut core = Core::flowing();
+    let told = report(
+        core.lease(),
+        Outcome::Transacted,
+        result(Disposition::Relayed),
+    );
+    core.hears(told.clone());
+    let again = |core: &mut Core, told: Report| {
+        core.said(AgentEvent::Report(told));
+        let question = core.asked();
+        let waiting = None;
+        core.apply(Event::Found { question, waiting });
+        core.state.counters().duplicates
+    };
+    assert_eq!(again(&mut core, told.clone()), 0);
+    let mut other = told;
+    other.lease.generation.counter += 50;
+    assert_eq!(again(&mut core, other), 1);
+}

@@ -1,0 +1,98 @@
+//! From whom and to whom a message is, as far as dispatch has to tell one from another.
+//!
+//! The queue's index does not say it. Whoever sends an assignment has the envelope in memory and tells it then, so every
+//! answer finds it.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use dd_proto::envelope::Envelope;
+use dd_proto::id::RecipientNumber;
+
+/// Of a message to many, so many recipients are told apart.
+const MOST: usize = 8;
+
+/// The paths' digests: they are compared and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Whom {
+    pub(super) sender: u64,
+    pub(super) recipients: Vec<u64>,
+}
+
+impl Whom {
+    pub(super) fn of(envelope: &Envelope, open: &[RecipientNumber]) -> Self {
+        let recipients = envelope.recipients.iter();
+        let recipients = recipients.filter(|recipient| open.contains(&recipient.number));
+        Self {
+            sender: digest(envelope.reverse_path.as_str()),
+            recipients: recipients
+                .take(MOST)
+                .map(|recipient| digest(recipient.path.as_str()))
+                .collect(),
+        }
+    }
+
+    /// A sender and a recipient of its own.
+    #[cfg(test)]
+    pub(crate) fn made_up(sender: u64, recipient: u64) -> Self {
+        Self {
+            sender,
+            recipients: vec![recipient],
+        }
+    }
+}
+
+fn digest(path: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    path.to_ascii_lowercase().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Answers of one kind in a row, with nothing accepted between: to how many different senders and recipients.
+#[derive(Debug, Default)]
+pub(super) struct Run {
+    pub(super) count: u32,
+    senders: Few,
+    recipients: Few,
+}
+
+impl Run {
+    pub(super) fn add(&mut self, whom: Option<&Whom>) {
+        self.count += 1;
+        let Some(whom) = whom else {
+            return;
+        };
+        self.senders.add(whom.sender);
+        for recipient in &whom.recipients {
+            self.recipients.add(*recipient);
+        }
+    }
+
+    pub(super) fn senders(&self) -> usize {
+        self.senders.0.len()
+    }
+
+    pub(super) fn recipients(&self) -> usize {
+        self.recipients.0.len()
+    }
+
+    pub(super) fn names(&self, recipient: u64) -> bool {
+        self.recipients.0.contains(&recipient)
+    }
+
+    /// Several different senders and recipients got it.
+    pub(super) fn hits_several(&self) -> bool {
+        self.senders() >= 2 && self.recipients() >= 2
+    }
+}
+
+/// Different ones, no more than matter.
+#[derive(Debug, Default)]
+struct Few(Vec<u64>);
+
+impl Few {
+    fn add(&mut self, one: u64) {
+        if self.0.len() < 3 && !self.0.contains(&one) {
+            self.0.push(one);
+        }
+    }
+}
