@@ -57,7 +57,7 @@ PACKAGES = postfix m4 ca-certificates \
 
 # Whose packages cannot be installed beside Postfix: they are only unpacked, into target/unpacked. Their libraries are
 # installed.
-UNPACKED = exim4-config exim4-daemon-light opensmtpd sendmail-base sendmail-bin sendmail-cf
+UNPACKED = chasquid exim4-config exim4-daemon-light opensmtpd sendmail-base sendmail-bin sendmail-cf
 
 # Without a configuration Debian starts no mail server of its own; the tests bring theirs.
 deps: $(UNPACKED:%=target/unpacked/%.done)

@@ -1,4 +1,4 @@
-//! Debian's Exim, OpenSMTPD and Sendmail as members' mail servers, set up as a member would with what
+//! Debian's chasquid, Exim, OpenSMTPD and Sendmail as members' mail servers, set up as a member would with what
 //! `ddadm cert issue` printed.
 //!
 //! They cannot be installed beside each other nor beside Postfix: `make deps` unpacks them, and each runs in a root of
@@ -10,6 +10,7 @@
 //! # Not here
 //! Postfix, which is installed: [`crate::postfix`].
 
+mod chasquid;
 mod exim;
 mod opensmtpd;
 mod printed;
@@ -50,6 +51,11 @@ enum Inbox {
 }
 
 impl HomeServer {
+    /// chasquid, for `domain`.
+    pub fn chasquid(directory: &Path, domain: &str, printed: &Printed) -> Self {
+        chasquid::start(directory, domain, printed)
+    }
+
     /// Debian's configuration of Exim, for `domain`.
     pub fn exim(directory: &Path, domain: &str, printed: &Printed) -> Self {
         exim::start(directory, domain, printed)

@@ -66,7 +66,7 @@ fn sendmail_is_set_up_with_what_is_printed() {
 }
 
 /// A world with a site whose server is not there yet, and what was printed for its member.
-fn issued() -> (World, Printed) {
+pub(crate) fn issued() -> (World, Printed) {
     let world = World::start();
     let ddadm = world.ddadm();
     let _ = ddadm.run(&["ca", "create", OWN]).done();
@@ -80,7 +80,7 @@ fn issued() -> (World, Printed) {
     (world, printed)
 }
 
-fn listens_at(world: &World, address: SocketAddr) {
+pub(crate) fn listens_at(world: &World, address: SocketAddr) {
     world.dns.set("home.dyn.example", &[address.ip()]);
     let host = format!("home.dyn.example:{}", address.port());
     let set = ["site", "set", "home", "--host", &host];

@@ -6,6 +6,7 @@ mod big_message;
 mod handoff;
 mod home_servers;
 mod pipelining;
+mod real_homes;
 mod return_of_a_site;
 
 // Nothing is lost.
