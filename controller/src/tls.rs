@@ -290,8 +290,8 @@ mod tests {
         let (one, key) = pair("one.example");
         let (two, _) = pair("two.example");
         let rsa1024 = include_str!("../../agent/tests/data/rsa1024-cert.pem");
-        let v1 = include_str!("../../pki/tests/data/authority-v1.pem");
-        let rsa_pss = include_str!("../../pki/tests/data/authority-rsapss.pem");
+        let v1 = include_str!("../../proto/pki/tests/data/authority-v1.pem");
+        let rsa_pss = include_str!("../../proto/pki/tests/data/authority-rsapss.pem");
         let der = pem::read_one(one.as_bytes(), Kind::Certificate).unwrap();
         let encrypted = key.replace("PRIVATE", "ENCRYPTED PRIVATE");
         let swapped = format!("{two}{one}");

@@ -297,7 +297,7 @@ mod tests {
     }
 
     fn made_by_tools(name: &str, kind: Kind) -> Bytes {
-        let data = concat!(env!("CARGO_MANIFEST_DIR"), "/../pki/tests/data");
+        let data = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto/pki/tests/data");
         let file = std::fs::read(format!("{data}/{name}.pem")).unwrap();
         pem::read_one(&file, kind).unwrap().into()
     }

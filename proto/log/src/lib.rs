@@ -56,6 +56,8 @@ struct Waiting {
     urgent: bool,
     /// Lines were taken from here and may not be out.
     writing: bool,
+    /// Lines are lost and it is not said yet.
+    owes: bool,
 }
 
 /// When a line has to be out.
@@ -93,14 +95,12 @@ impl<W: Sink + Send + 'static> Lines<W> {
         let writes = lines.clone();
         let thread = thread::Builder::new().name("log lines".to_owned());
         thread.spawn(move || {
-            let mut lost = 0;
             loop {
-                writes.wait_for_lines(lost);
+                writes.wait_for_lines();
                 let mut out = lock(&writes.0.out);
                 while writes.take(&mut out) {
                     out.write();
                 }
-                lost = out.lost;
             }
         })?;
         Ok(lines)
@@ -178,6 +178,11 @@ impl<W: Sink> Lines<W> {
         out.lost += std::mem::take(&mut waiting.lost);
         waiting.writing = !waiting.lines.is_empty() || out.may_tell();
         if !waiting.writing {
+            // Whoever speaks may have lost a line just now: the thread has to say so later.
+            waiting.owes = out.lost > 0;
+            if waiting.owes {
+                self.0.came.notify_one();
+            }
             self.0.all_out.notify_all();
             return false;
         }
@@ -186,17 +191,18 @@ impl<W: Sink> Lines<W> {
     }
 
     /// Or for the time to say how many are lost.
-    fn wait_for_lines(&self, lost: u64) {
+    fn wait_for_lines(&self) {
         let waiting = lock(&self.0.waiting);
         let nothing = |waiting: &mut Waiting| {
             waiting.lines.is_empty() && waiting.lost == 0 && !waiting.writing
         };
         let came = &self.0.came;
-        let waiting = match lost {
-            0 => came
-                .wait_while(waiting, nothing)
-                .unwrap_or_else(PoisonError::into_inner),
-            _ => {
+        let waiting = came
+            .wait_while(waiting, |waiting| nothing(waiting) && !waiting.owes)
+            .unwrap_or_else(PoisonError::into_inner);
+        let waiting = match waiting.owes {
+            false => waiting,
+            true => {
                 let waited = came.wait_timeout_while(waiting, AGAIN, nothing);
                 waited.unwrap_or_else(PoisonError::into_inner).0
             }
