@@ -1,0 +1,244 @@
+//! Answers × places × how the message came to be sent: one message (or two in a row) that the home answers so, then a
+//! good one. A golden table that is read like a specification.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use dd_tests::zoo::fault::{Does, Fault};
+use dd_tests::zoo::habits::{Habits, PLACES, Place};
+use dd_tests::zoo::kinds;
+
+use super::world::{INTERVAL, World, simulated};
+use crate::store::Settled;
+
+const ANSWERS: [&str; 21] = [
+    "251", "421", "450", "452", "500", "501", "502", "503", "504", "521", "530", "535", "550",
+    "551", "552", "553", "554", "555", "close", "reset", "silence",
+];
+
+/// How the message that is answered so came to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// As the first of its session.
+    First,
+    FirstPipelined,
+    /// On a session that has delivered one, when that was answered.
+    InTurn,
+    /// Together with the dot of the one before.
+    Ahead,
+}
+
+impl How {
+    const ALL: [Self; 4] = [Self::First, Self::FirstPipelined, Self::InTurn, Self::Ahead];
+
+    fn habits(self) -> Habits {
+        let keywords: &[&str] = match self {
+            Self::First | Self::InTurn => &["8BITMIME"],
+            Self::FirstPipelined | Self::Ahead => &["8BITMIME", "PIPELINING"],
+        };
+        Habits {
+            keywords,
+            ..kinds::plain()
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::FirstPipelined => "first, pipelined",
+            Self::InTurn => "in turn",
+            Self::Ahead => "ahead",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    place: Place,
+    answer: &'static str,
+    times: u32,
+    how: How,
+}
+
+/// What came of it.
+struct Outcome {
+    line: String,
+    wrong: Vec<String>,
+}
+
+fn rows() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for place in PLACES {
+        for answer in ANSWERS {
+            for how in How::ALL {
+                let before_mail = matches!(place, Place::Greeting | Place::Ehlo);
+                if before_mail && how != How::First {
+                    continue;
+                }
+                for times in [1, 2] {
+                    rows.push(Row {
+                        place,
+                        answer,
+                        times,
+                        how,
+                    });
+                }
+            }
+        }
+    }
+    rows
+}
+
+impl Row {
+    fn does(self) -> Does {
+        match self.answer {
+            "close" => Does::Closes,
+            "reset" => Does::Resets,
+            "silence" => Does::IsMute,
+            code => Does::Says(format!("{code} so it is")),
+        }
+    }
+
+    /// Whether the home says for ever no to the message, as RFC 5321 §4.2.1 has it.
+    fn is_final(self) -> bool {
+        let about_mail = !matches!(self.place, Place::Greeting | Place::Ehlo);
+        let about_session =
+            self.place == Place::Mail && matches!(self.answer, "502" | "503" | "530");
+        // RFC 5321 §4.5.3.1.10.
+        let too_many = self.place == Place::Rcpt && self.answer == "552";
+        about_mail && self.answer.starts_with('5') && !about_session && !too_many
+    }
+
+    /// How long after its arrival the good message has to be there.
+    fn allows(self) -> Duration {
+        let seconds = Duration::from_secs(2);
+        let progress = matches!(self.how, How::InTurn | How::Ahead);
+        let of_the_site = match self.place {
+            // A 5yz to EHLO is followed by HELO, a 2yz is what was asked for.
+            Place::Greeting | Place::Ehlo => true,
+            Place::Mail => matches!(self.answer, "421" | "502" | "503" | "530"),
+            _ => self.answer == "421",
+        };
+        let broke = matches!(self.answer, "close" | "reset" | "silence")
+            || (self.place == Place::Data && self.answer == "251");
+        let silent = match (self.answer, self.place) {
+            ("silence", Place::Greeting | Place::Mail | Place::Rcpt) => 300,
+            ("silence", Place::Ehlo) => 60,
+            ("silence", Place::Data) => 120,
+            ("silence", Place::Dot) => 600,
+            _ => 0,
+        };
+        let each = match (of_the_site || broke, progress) {
+            (false, _) => Duration::ZERO,
+            (true, true) => Duration::from_secs(1),
+            (true, false) => INTERVAL.mul_f64(1.1) + Duration::from_secs(1),
+        };
+        seconds + (each + Duration::from_secs(silent)) * self.times
+    }
+
+    async fn run(self) -> Outcome {
+        let mut world = World::new(7, &[(self.how.habits(), 1)]).await;
+        world.homes[0].home().faults.push(Fault {
+            at: self.place,
+            does: self.does(),
+            times: self.times,
+            sender: "bad",
+        });
+        let opened = matches!(self.how, How::InTurn | How::Ahead);
+        world.until(Duration::from_secs(1)).await;
+        if opened {
+            world.submit(0, "opener@b.example", &to("user0")).await;
+        }
+        if self.how == How::InTurn {
+            world.until(Duration::from_secs(2)).await;
+        }
+        for n in 0..self.times {
+            let from = format!("bad{n}@b.example");
+            world.submit(0, &from, &to("user1")).await;
+        }
+        let good_at = Duration::from_secs(4);
+        world.until(good_at).await;
+        world.submit(0, "good@b.example", &to("user2")).await;
+        let mut next = Duration::from_secs(30);
+        world.until(Duration::from_secs(9)).await;
+        let soon = world.state_of(0).await;
+        while !world.queue.left().is_empty() && next < Duration::from_secs(6 * 3600) {
+            world.until(next).await;
+            next += Duration::from_secs(600);
+            let from = format!("later{}@b.example", next.as_secs());
+            world.submit(0, &from, &to("user3")).await;
+            world.until(next - Duration::from_secs(10)).await;
+        }
+        self.outcome(&world, good_at, &soon)
+    }
+
+    fn outcome(self, world: &World, good_at: Duration, soon: &str) -> Outcome {
+        let mut wrong = Vec::new();
+        let home = world.homes[0].home();
+        let good = home.mailbox.iter().find(|it| it.from.starts_with("good"));
+        let good = good.map(|it| it.at - good_at);
+        if good.is_none_or(|late| late > self.allows()) {
+            wrong.push(format!("the good one took {good:?} of {:?}", self.allows()));
+        }
+        let mut bad = Vec::new();
+        let fates = world.queue.fates();
+        for letter in &world.letters {
+            let copies = home.copies(&letter.from, &letter.to[0]);
+            let fate = fates.iter().find(|it| it.delivery == letter.delivery);
+            let settled = fate.map(|it| it.settled);
+            let expected = match letter.from.starts_with("bad") && self.is_final() {
+                true => Settled::Failed,
+                false => Settled::Relayed,
+            };
+            if settled != Some(expected) {
+                wrong.push(format!("{} is {settled:?}", letter.from));
+            }
+            let in_doubt =
+                self.place == Place::Dot && matches!(self.answer, "close" | "reset" | "silence");
+            if copies > 1 + usize::from(in_doubt) {
+                wrong.push(format!("{} is there {copies} times", letter.from));
+            }
+            if letter.from.starts_with("bad") {
+                let after = fate.map(|it| it.at - letter.at).unwrap_or_default();
+                let what = settled.map(|it| format!("{it:?}")).unwrap_or_default();
+                bad.push(format!("{} +{}", what.to_lowercase(), tenths(after)));
+            }
+        }
+        let good = good.map_or("never".to_owned(), |late| format!("+{}", tenths(late)));
+        let Row {
+            place,
+            answer,
+            times,
+            how,
+        } = self;
+        let place = format!("{place:?}").to_lowercase();
+        let line = format!(
+            "{place:8} {answer:7} {times}x {:16} bad: {:36} good: {good:8} site: {soon}",
+            how.word(),
+            bad.join(", "),
+        );
+        Outcome { line, wrong }
+    }
+}
+
+fn to(user: &str) -> Vec<String> {
+    vec![format!("{user}@home.example")]
+}
+
+fn tenths(time: Duration) -> String {
+    format!("{:.1}s", time.as_secs_f64())
+}
+
+#[test]
+fn whatever_a_home_answers_once_the_next_message_is_there_at_once() {
+    let (mut table, mut wrong) = (String::new(), String::new());
+    for row in rows() {
+        let outcome = simulated(row.run());
+        writeln!(table, "{}", outcome.line.trim_end()).unwrap();
+        for why in outcome.wrong {
+            writeln!(wrong, "{}: {why}", outcome.line.trim_end()).unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "{} rows:\n{wrong}", wrong.lines().count());
+    insta::assert_snapshot!("answers", table);
+}
