@@ -19,12 +19,13 @@ use dd_proto::pb;
 use dd_proto::pb::agent_event::Event;
 use dd_proto::report::{DotSent, GivenBack, Report};
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tonic::transport::Channel;
 
 use crate::connect::first_bound;
 use crate::journal::{Journal, JournalError, Sync};
 use crate::lease::Leases;
+use crate::places::Places;
 use crate::resolve::Resolver;
 use crate::targets::TargetRules;
 use crate::tls::Tls;
@@ -42,10 +43,10 @@ pub struct Agent {
     pub resolver: Resolver,
     pub tls: Tls,
     pub rules: RwLock<Arc<TargetRules>>,
-    /// Handoffs at once.
-    pub slots: Arc<Semaphore>,
-    /// Connects that may hang at once.
-    pub probes: Arc<Semaphore>,
+    /// Handoffs that move at once.
+    pub slots: Arc<Places>,
+    /// Connects, openings and still handoffs that may hang at once.
+    pub probes: Arc<Places>,
     pub leases: Leases,
     pub journal: Arc<Journal>,
     pub untold: Untold,
@@ -115,6 +116,14 @@ impl Agent {
         noted?;
         self.untold.dot_goes_out(lease, dot);
         Ok(())
+    }
+
+    /// The dot was noted and did not go out after all.
+    pub fn dot_stays(&self, lease: &Lease) {
+        self.untold.reported(lease);
+        if let Err(error) = self.journal.forget(lease) {
+            tracing::warn!(%error, "the journal keeps a dot that was not sent");
+        }
     }
 
     /// Notes and tells what came of an attempt, and lets go of its lease.

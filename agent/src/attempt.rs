@@ -13,8 +13,8 @@ use crate::agent::{Agent, now, wall};
 use crate::connect::connect;
 use crate::content;
 use crate::lease::{Boottime, Standing};
-use crate::live::{self, Live};
-use crate::plan::{Assignment, Plan};
+use crate::live::{self, BLOCK_BYTES, Live};
+use crate::plan::{Assignment, Plan, ToBeSent};
 use crate::proof::{Refusal, Seen, proof_for, reason_for};
 use crate::resolve::Freshness;
 use crate::session::outcome::{Cause, Phase, Standing as Proved, Verdict, verdict};
@@ -34,8 +34,8 @@ pub struct Missed {
 pub enum Handed {
     /// To be reported.
     Ended(Ended),
-    /// No dot went out, and none may: the lease is over.
-    LeaseOver,
+    /// No dot went out, and none will.
+    GivenUp(GivenBack),
 }
 
 /// Tries the site's hosts in order until one proves itself. Only that one gets mail.
@@ -81,7 +81,8 @@ async fn one_host(
     freshness: Freshness,
     ask_tls: AskTls,
 ) -> Result<Live, (Verdict, Missed)> {
-    let probe = live::take_slot(&agent.probes).await;
+    // Until the proof is given or withheld.
+    let _probe = agent.probes.take().await;
     let addresses = match agent.resolver.addresses(&host.name, freshness).await {
         Ok(addresses) => addresses,
         Err(error) => return Err(unreached(plan, host, Phase::Resolve, Cause::Closed, &error)),
@@ -109,27 +110,28 @@ async fn one_host(
     };
     let seen = Seen::new(host.clone(), connection.peer, connection.local);
     let opening = Opening::new(plan.terms.clone(), agent.helo.clone(), ask_tls, seen);
-    live::open(
-        connection.stream,
-        opening,
-        &agent.tls,
-        &plan.terms,
-        &agent.slots,
-        probe,
-    )
-    .await
-    .map_err(|unproved| missed(plan, *unproved))
+    let opening = live::open(connection.stream, opening, &agent.tls, &plan.terms);
+    match opening.await {
+        Ok(mut live) => {
+            live.wire.hands_over(&agent.slots, &agent.probes);
+            Ok(live)
+        }
+        Err(unproved) => Err(missed(plan, *unproved)),
+    }
 }
 
 /// Hands one message over on a proved session. `next` is asked, at most once, for the message whose envelope goes out
 /// together with this one's dot; the caller has to hand that over next, or to end the session.
-pub async fn hand_over<'n>(
+///
+/// Dropped before the dot goes ([`live::Pulse`]), it leaves nothing but a session that has to end.
+pub async fn hand_over(
     agent: &Agent,
     live: &mut Live,
     assignment: &Assignment,
-    next: impl FnOnce() -> Option<&'n Assignment>,
+    next: impl FnOnce() -> Option<ToBeSent>,
 ) -> Handed {
     let Live { wire, session, .. } = live;
+    wire.pulse().begins();
     let mut transaction = session.begin(&assignment.envelope, assignment.content_bytes);
     let mut next = Some(next);
     let mut since = now();
@@ -139,6 +141,15 @@ pub async fn hand_over<'n>(
                 content::give(agent, wire, &mut transaction, assignment).await;
             }
             TransactionWant::Dot => {
+                // All that the dot could wait for comes before the lease is looked at: much of the content, and a slot.
+                if transaction.output_len() > BLOCK_BYTES {
+                    let out = transaction.take_output();
+                    if let Err(lost) = wire.write(&out, transaction.write_timeout()).await {
+                        transaction.lost(lost);
+                        continue;
+                    }
+                }
+                wire.may_send().await;
                 // A 250 that came before the dot does not answer it.
                 if let Some(early) = wire.read_now().await {
                     match early {
@@ -147,20 +158,25 @@ pub async fn hand_over<'n>(
                     }
                     continue;
                 }
-                if agent.leases.standing(&assignment.lease, Boottime::now()) != Standing::Held {
-                    return Handed::LeaseOver;
+                if !holds(agent, assignment) {
+                    return Handed::GivenUp(GivenBack::LeaseExpired);
                 }
+                wire.pulse().dot_goes();
                 let dot = DotSent {
                     lease: assignment.lease.clone(),
                     recipients: transaction.accepted().to_vec(),
                 };
-                match agent.dot_goes_out(dot).await {
-                    Ok(()) => {
-                        let next = next.take().and_then(|next| next());
-                        transaction.send_dot(next.map(Assignment::to_be_sent));
-                    }
-                    Err(error) => transaction.give_up(&error.to_string()),
+                if let Err(error) = agent.dot_goes_out(dot).await {
+                    transaction.give_up(&error.to_string());
+                    continue;
                 }
+                // A sync takes its time.
+                if !holds(agent, assignment) {
+                    agent.dot_stays(&assignment.lease);
+                    return Handed::GivenUp(GivenBack::LeaseExpired);
+                }
+                let next = next.take().and_then(|next| next());
+                transaction.send_dot(next.as_ref().map(ToBeSent::ahead));
             }
             TransactionWant::Bytes(limit) => {
                 let out = transaction.take_output();
@@ -173,7 +189,10 @@ pub async fn hand_over<'n>(
                 }
                 // One deadline for each reply, however slowly its bytes come.
                 match wire.read(since + limit).await {
-                    Ok(bytes) if transaction.received(bytes) > 0 => since = now(),
+                    Ok(bytes) if transaction.received(bytes) > 0 => {
+                        since = now();
+                        wire.pulse().moves(since);
+                    }
                     Ok(_) => {}
                     Err(lost) => transaction.lost(lost),
                 }
@@ -181,6 +200,11 @@ pub async fn hand_over<'n>(
             TransactionWant::Nothing => return Handed::Ended(transaction.finish()),
         }
     }
+}
+
+/// Whether the lease allows a dot.
+fn holds(agent: &Agent, assignment: &Assignment) -> bool {
+    agent.leases.standing(&assignment.lease, Boottime::now()) == Standing::Held
 }
 
 /// Reports the message that a session was opened for in vain.
@@ -238,8 +262,8 @@ pub async fn settle(
 ) -> (Onward, Vec<RecipientResult>) {
     let ended = match handed {
         Handed::Ended(ended) => ended,
-        Handed::LeaseOver => {
-            agent.give_back(&assignment.lease, GivenBack::LeaseExpired);
+        Handed::GivenUp(why) => {
+            agent.give_back(&assignment.lease, why);
             return (Onward::Spent, Vec::new());
         }
     };

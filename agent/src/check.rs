@@ -16,7 +16,6 @@ use dd_proto::report::Observed;
 use dd_proto::site::Host;
 use dd_proto::smtp::extensions::SizeOffer;
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::agent::{Agent, now, wall};
@@ -303,7 +302,7 @@ fn has_chain(tls: &TlsSeen) -> bool {
     matches!(tls, TlsSeen::Failed { chain, .. } if !chain.is_empty())
 }
 
-/// As an attempt does it, without waiting for slots or probes: whoever looks at a site wants to know now.
+/// As an attempt does it, without waiting for a probe: whoever looks at a site wants to know now.
 async fn session(
     agent: &Agent,
     plan: &Plan,
@@ -313,17 +312,7 @@ async fn session(
 ) -> Result<Live, Box<Unproved>> {
     let seen = Seen::new(host.clone(), connection.peer, connection.local);
     let opening = Opening::new(plan.terms.clone(), agent.helo.clone(), ask_tls, seen);
-    let alone = Arc::new(Semaphore::new(1));
-    let probe = live::take_slot(&Arc::new(Semaphore::new(1))).await;
-    live::open(
-        connection.stream,
-        opening,
-        &agent.tls,
-        &plan.terms,
-        &alone,
-        probe,
-    )
-    .await
+    live::open(connection.stream, opening, &agent.tls, &plan.terms).await
 }
 
 #[cfg(test)]

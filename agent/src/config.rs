@@ -49,10 +49,10 @@ pub struct Config {
     pub addresses: Vec<IpAddr>,
     #[serde(deserialize_with = "parsed")]
     pub helo: Domain,
-    /// Handoffs at once.
+    /// Handoffs that move at once.
     #[serde(default = "default_slots")]
     pub slots: u32,
-    /// Connects that may hang at once.
+    /// Connects, openings and silent handoffs that may hang at once.
     #[serde(default = "default_probes")]
     pub probes: u32,
     #[serde(default)]

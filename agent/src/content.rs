@@ -77,14 +77,18 @@ async fn fetch(
     let refused = |status: tonic::Status| ContentError::Refused(status.message().to_owned());
     let mut client = DeliveryClient::new(channel).max_decoding_message_size(4 << 20);
     let asking = client.fetch_content(request);
-    let mut chunks = tokio::time::timeout(CHUNK_TIMEOUT, asking)
+    let asking = tokio::time::timeout(CHUNK_TIMEOUT, asking);
+    let mut chunks = wire
+        .meanwhile(asking)
         .await
         .map_err(|_| ContentError::Slow)?
         .map_err(refused)?
         .into_inner();
     let mut got = 0;
     loop {
-        let chunk = tokio::time::timeout(CHUNK_TIMEOUT, chunks.message())
+        let coming = tokio::time::timeout(CHUNK_TIMEOUT, chunks.message());
+        let chunk = wire
+            .meanwhile(coming)
             .await
             .map_err(|_| ContentError::Slow)?
             .map_err(refused)?;

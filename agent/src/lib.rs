@@ -21,6 +21,7 @@ pub mod identity;
 pub mod journal;
 pub mod lease;
 pub mod live;
+pub mod places;
 pub mod plan;
 pub mod proof;
 pub mod resolve;
@@ -34,7 +35,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
 
 use dd_proto::token::JoinToken;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use agent::{Agent, Work};
@@ -42,6 +43,7 @@ use config::{Config, Targets};
 use control::Control;
 use enroll::Enroll;
 use journal::Journal;
+use places::Places;
 use resolve::Resolver;
 use state_dir::StateDir;
 use targets::TargetRules;
@@ -75,8 +77,8 @@ pub async fn run(
             allow: config.targets.allow.clone(),
             forbid: config.targets.forbid.clone(),
         })),
-        slots: Arc::new(Semaphore::new(config.slots as usize)),
-        probes: Arc::new(Semaphore::new(config.probes as usize)),
+        slots: Places::slots(config.slots),
+        probes: Places::probes(config.probes),
         leases: lease::Leases::default(),
         trouble: Mutex::default(),
         untold: untold::Untold::default(),

@@ -1,11 +1,14 @@
 //! A session on a socket: the thin loops that drive [`crate::session`].
 //!
 //! # Invariants
-//! A reply has one deadline in all, however slowly its bytes come. Nothing is read ahead of what the session wants.
+//! - A reply has one deadline in all, however slowly its bytes come. Nothing is read ahead of what the session wants.
+//! - Whoever has not proved himself has no slot, and the time he can take is bounded as a whole.
+//! - A handoff that is still gives its slot up while it waits ([`crate::places`]).
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -13,17 +16,26 @@ use bytes::BytesMut;
 use dd_proto::report::Observed;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::client::TlsStream;
 
 use crate::agent::{now, wall};
+use crate::places::{Holding, Places, STILL};
 use crate::proof::{Refusal, Terms, TlsSeen};
 use crate::session::{
-    BLOCK_TIMEOUT, Established, HANDSHAKE_TIMEOUT, Lost, Opening, OpeningWant, Unproved,
+    BLOCK_TIMEOUT, Established, GREETING_TIMEOUT, HANDSHAKE_TIMEOUT, Lost, Opening, OpeningWant,
+    Unproved,
 };
 use crate::tls::Tls;
 
 const READ_BYTES: usize = 8 * 1024;
+/// Written at once, and one TLS record. A handoff moves as long as one of them goes out, or one reply comes in, within
+/// [`STILL`].
+pub const BLOCK_BYTES: usize = 16 * 1024;
+/// A greeting that has begun shall be complete by then, counted from its first byte: servers write it at once. The RFC's
+/// five minutes are for those that are slow to begin.
+const GREETING_BEGUN: Duration = Duration::from_secs(60);
+/// And so shall the proof, and the EHLO behind it.
+const OPENING_BEGUN: Duration = Duration::from_secs(180);
 
 /// A connection, in the clear or not.
 #[derive(Debug)]
@@ -39,8 +51,6 @@ pub struct Live {
     pub session: Established,
     /// What was seen, as it is told with the proof: made once, for it takes a certificate apart.
     pub observed: Observed,
-    /// A handoff is under way, or just was.
-    pub slot: Option<OwnedSemaphorePermit>,
     pub connected: Instant,
     pub proved: Instant,
     /// What people should know about how it came about; empty where nothing is.
@@ -52,6 +62,49 @@ pub struct Live {
 pub struct Wire {
     stream: Stream,
     buffer: Vec<u8>,
+    /// What it counts against; None: it was not proved yet, so it sends no mail, and waits on its opener's probe.
+    holding: Option<Holding>,
+    pulse: Arc<Pulse>,
+}
+
+/// How far a handoff is, for whoever watches it from outside.
+#[derive(Debug)]
+pub struct Pulse {
+    moved: Mutex<Instant>,
+    dot_goes: AtomicBool,
+}
+
+impl Pulse {
+    fn new(now: Instant) -> Self {
+        Self {
+            moved: Mutex::new(now),
+            dot_goes: AtomicBool::new(false),
+        }
+    }
+
+    /// Another message begins.
+    pub fn begins(&self) {
+        self.dot_goes.store(false, Ordering::Relaxed);
+    }
+
+    /// A reply is complete, or a block is out.
+    pub fn moves(&self, now: Instant) {
+        *self.moved.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    /// From here on the message may be the site's.
+    pub fn dot_goes(&self) {
+        self.dot_goes.store(true, Ordering::Relaxed);
+    }
+
+    fn moved(&self) -> Instant {
+        *self.moved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When the message in hand moved last; None where its dot goes out, or has.
+    pub fn moved_before_its_dot(&self) -> Option<Instant> {
+        (!self.dot_goes.load(Ordering::Relaxed)).then(|| self.moved())
+    }
 }
 
 impl Wire {
@@ -59,31 +112,78 @@ impl Wire {
         Self {
             stream,
             buffer: vec![0; READ_BYTES],
+            holding: None,
+            pulse: Arc::new(Pulse::new(now())),
         }
     }
 
-    /// # Errors
-    /// The connection is lost.
-    pub async fn write(&mut self, bytes: &[u8], limit: Duration) -> Result<(), Lost> {
-        if bytes.is_empty() {
-            return Ok(());
+    /// From now on it hands over, on the agent's slots.
+    pub fn hands_over(&mut self, slots: &Arc<Places>, probes: &Arc<Places>) {
+        self.holding = Some(Holding::new(Arc::clone(slots), Arc::clone(probes)));
+    }
+
+    pub fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
+    }
+
+    /// Nothing is in hand.
+    pub fn rests(&mut self) {
+        if let Some(holding) = &mut self.holding {
+            holding.rests();
         }
-        let writing = async {
-            self.stream.write_all(bytes).await?;
-            self.stream.flush().await
+    }
+
+    /// Returns when it may send.
+    pub async fn may_send(&mut self) {
+        if let Some(holding) = &mut self.holding
+            && holding.moves().await
+        {
+            self.pulse.moves(now());
+        }
+    }
+
+    /// Block by block.
+    ///
+    /// # Errors
+    /// The connection is lost, or not all was taken within `limit`; what it waits for a slot is not counted.
+    pub async fn write(&mut self, bytes: &[u8], limit: Duration) -> Result<(), Lost> {
+        let mut left = limit;
+        for block in bytes.chunks(BLOCK_BYTES) {
+            self.may_send().await;
+            let began = now();
+            self.write_block(block, left).await?;
+            let ended = now();
+            self.pulse.moves(ended);
+            left = left.saturating_sub(ended.saturating_duration_since(began));
+        }
+        Ok(())
+    }
+
+    async fn write_block(&mut self, block: &[u8], limit: Duration) -> Result<(), Lost> {
+        let stream = &mut self.stream;
+        let writing = async move {
+            stream.write_all(block).await?;
+            stream.flush().await
         };
-        match tokio::time::timeout(limit, writing).await {
+        let writing = tokio::time::timeout(limit, writing);
+        match still(self.holding.as_mut(), &self.pulse, writing).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Lost::Closed),
             Err(_) => Err(Lost::TimedOut),
         }
     }
 
+    /// Waits for something else than the far end, which counts as its stillness too.
+    pub async fn meanwhile<T>(&mut self, waiting: impl Future<Output = T>) -> T {
+        still(self.holding.as_mut(), &self.pulse, waiting).await
+    }
+
     /// # Errors
     /// The connection is lost, or nothing came before `deadline`.
     pub async fn read(&mut self, deadline: Instant) -> Result<&[u8], Lost> {
         let reading = self.stream.read(&mut self.buffer);
-        match tokio::time::timeout_at(deadline.into(), reading).await {
+        let reading = tokio::time::timeout_at(deadline.into(), reading);
+        match still(self.holding.as_mut(), &self.pulse, reading).await {
             Ok(Ok(n)) if n > 0 => Ok(&self.buffer[..n]),
             Ok(_) => Err(Lost::Closed),
             Err(_) => Err(Lost::TimedOut),
@@ -110,6 +210,60 @@ impl Wire {
     }
 }
 
+/// Waits; a handoff that is still meanwhile gives its slot up and goes on waiting.
+async fn still<T>(
+    holding: Option<&mut Holding>,
+    pulse: &Pulse,
+    waiting: impl Future<Output = T>,
+) -> T {
+    let Some(holding) = holding.filter(|it| it.has_slot()) else {
+        return waiting.await;
+    };
+    let from = pulse.moved() + STILL;
+    let mut waiting = std::pin::pin!(waiting);
+    tokio::select! {
+        biased;
+        done = &mut waiting => return done,
+        () = tokio::time::sleep_until(from.into()) => holding.hangs(),
+    }
+    waiting.await
+}
+
+/// How long an opening may take; counted from when the connection was there, and from its first byte.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    end: Instant,
+    begun: Option<Instant>,
+}
+
+impl Bounds {
+    fn new(connected: Instant) -> Self {
+        Self {
+            end: connected + GREETING_TIMEOUT,
+            begun: None,
+        }
+    }
+
+    /// A byte has come.
+    fn received(&mut self, now: Instant) {
+        if self.begun.is_none() {
+            self.begun = Some(now);
+            self.end = now + GREETING_BEGUN;
+        }
+    }
+
+    /// The greeting was answered.
+    fn greeted(&mut self) {
+        if let Some(begun) = self.begun {
+            self.end = begun + OPENING_BEGUN;
+        }
+    }
+
+    fn left(&self, now: Instant, limit: Duration) -> Duration {
+        limit.min(self.end.saturating_duration_since(now))
+    }
+}
+
 /// Takes a connection through greeting, TLS and ruling.
 ///
 /// # Errors
@@ -119,39 +273,35 @@ pub async fn open(
     mut opening: Opening,
     tls: &Tls,
     terms: &Terms,
-    slots: &Arc<Semaphore>,
-    probe: OwnedSemaphorePermit,
 ) -> Result<Live, Box<Unproved>> {
     let connected = now();
     let mut wire = Some(Wire::new(Stream::Clear(stream)));
-    let mut probe = Some(probe);
-    let mut slot = None;
+    let mut bounds = Bounds::new(connected);
     let mut since = connected;
     while let Some(open) = &mut wire {
         let out = opening.take_output();
         if !out.is_empty() {
             since = now();
+            bounds.greeted();
         }
-        if let Err(lost) = open.write(&out, BLOCK_TIMEOUT).await {
+        if let Err(lost) = open.write(&out, bounds.left(since, BLOCK_TIMEOUT)).await {
             opening.lost(lost, wall());
         }
         match opening.want() {
             OpeningWant::Nothing => break,
-            OpeningWant::Handshake => wire = handshake(wire, &mut opening, tls, terms).await,
-            OpeningWant::Bytes(limit) => match open.read(since + limit).await {
+            OpeningWant::Handshake => {
+                let limit = bounds.left(now(), HANDSHAKE_TIMEOUT);
+                wire = handshake(wire, &mut opening, tls, terms, limit).await;
+            }
+            OpeningWant::Bytes(limit) => match open.read(since + bounds.left(since, limit)).await {
                 Err(lost) => opening.lost(lost, wall()),
                 Ok(bytes) => {
-                    // Whoever greets is worth a slot; until then a hanging connect holds only a socket.
-                    if slot.is_none() {
-                        slot = Some(take_slot(slots).await);
-                        probe = None;
-                    }
+                    bounds.received(now());
                     opening.received(bytes, wall());
                 }
             },
         }
     }
-    drop(probe);
     let session = opening.finish()?;
     let wire = wire.expect("an established session has its connection");
     let observed = session.seen().to_observed(session.proof(), None);
@@ -159,19 +309,10 @@ pub async fn open(
         wire,
         session,
         observed,
-        slot,
         connected,
         proved: now(),
         note: String::new(),
     })
-}
-
-/// A permit to hand over.
-pub async fn take_slot(slots: &Arc<Semaphore>) -> OwnedSemaphorePermit {
-    Arc::clone(slots)
-        .acquire_owned()
-        .await
-        .expect("the semaphore is never closed")
 }
 
 async fn handshake(
@@ -179,6 +320,7 @@ async fn handshake(
     opening: &mut Opening,
     tls: &Tls,
     terms: &Terms,
+    limit: Duration,
 ) -> Option<Wire> {
     let Some(Wire {
         stream: Stream::Clear(stream),
@@ -188,10 +330,10 @@ async fn handshake(
         return None;
     };
     let securing = tls.secure(stream, terms);
-    let (seen, stream) = match tokio::time::timeout(HANDSHAKE_TIMEOUT, securing).await {
+    let (seen, stream) = match tokio::time::timeout(limit, securing).await {
         Ok(ended) => ended,
         Err(_) => {
-            let refusal = Refusal::HandshakeFailed("it took longer than a minute".to_owned());
+            let refusal = Refusal::HandshakeFailed("it took too long".to_owned());
             let chain = Vec::new();
             (TlsSeen::Failed { refusal, chain }, None)
         }
@@ -221,7 +363,8 @@ impl Live {
         }
         let goodbye = BytesMut::from(dd_proto::smtp::compose::QUIT);
         let limit = Duration::from_secs(2);
-        if self.wire.write(&goodbye, limit).await.is_ok() {
+        // No handoff: no slot is waited for.
+        if self.wire.write_block(&goodbye, limit).await.is_ok() {
             let _ = self.wire.read(now() + limit).await;
         }
     }
@@ -264,5 +407,31 @@ impl AsyncWrite for Stream {
             Self::Clear(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Secure(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_has_not_proved_himself_has_a_minute_from_the_first_byte_and_three_in_all() {
+        let connected = now();
+        let at = |seconds| connected + Duration::from_secs(seconds);
+        let mut bounds = Bounds::new(connected);
+        assert_eq!(bounds.end, at(300));
+        bounds.received(at(200));
+        assert_eq!(bounds.end, at(260));
+        // A byte now and then gives no more time.
+        bounds.received(at(220));
+        assert_eq!(bounds.end, at(260));
+        bounds.greeted();
+        assert_eq!(bounds.end, at(380));
+        bounds.greeted();
+        bounds.received(at(340));
+        let minute = Duration::from_secs(60);
+        assert_eq!(bounds.left(at(300), minute), minute);
+        assert_eq!(bounds.left(at(340), minute), Duration::from_secs(40));
+        assert_eq!(bounds.left(at(390), minute), Duration::ZERO);
     }
 }

@@ -60,6 +60,22 @@ pub enum Content {
     AtController,
 }
 
+/// Of an assignment, what of it may go out before its turn. The assignment itself may be taken away meanwhile.
+#[derive(Debug)]
+pub struct ToBeSent {
+    envelope: Arc<Envelope>,
+    content_bytes: u64,
+}
+
+impl ToBeSent {
+    pub fn ahead(&self) -> Next<'_> {
+        Next {
+            envelope: &self.envelope,
+            content_bytes: self.content_bytes,
+        }
+    }
+}
+
 impl TryFrom<pb::RoutePlan> for Plan {
     type Error = OrderError;
 
@@ -121,9 +137,9 @@ impl Assignment {
     }
 
     /// What a session needs to send the envelope ahead.
-    pub fn to_be_sent(&self) -> Next<'_> {
-        Next {
-            envelope: &self.envelope,
+    pub fn to_be_sent(&self) -> ToBeSent {
+        ToBeSent {
+            envelope: Arc::clone(&self.envelope),
             content_bytes: self.content_bytes,
         }
     }

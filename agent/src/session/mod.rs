@@ -41,8 +41,8 @@ use crate::proof::{Refusal, Seen};
 use outcome::{Cause, Phase, Verdict};
 
 /// RFC 5321 §4.5.3.2.1: the greeting.
-const GREETING_TIMEOUT: Duration = Duration::from_secs(300);
-/// For EHLO the RFC names none; whoever is not proved yet shall not hold a slot for long.
+pub const GREETING_TIMEOUT: Duration = Duration::from_secs(300);
+/// For EHLO the RFC names none; whoever is not proved yet shall not hold a probe for long.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(60);
 /// For the whole TLS handshake.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);

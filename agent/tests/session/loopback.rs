@@ -8,6 +8,7 @@ use dd_agent::agent::{Agent, now};
 use dd_agent::deliver::kind_for;
 use dd_agent::journal::Journal;
 use dd_agent::lease::{Boottime, Leases};
+use dd_agent::places::Places;
 use dd_agent::plan::{Assignment, Content, Plan};
 use dd_agent::proof::Terms;
 use dd_agent::resolve::{Freshness, Resolver};
@@ -19,7 +20,7 @@ use dd_proto::site::{Host, HostName};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 
 use super::support::{Authority, HELO, NAME, certificate_proof, envelope};
@@ -101,13 +102,14 @@ async fn converse(
     }
 }
 
-struct Bench {
-    agent: Arc<Agent>,
-    events: mpsc::UnboundedReceiver<Event>,
+pub(crate) struct Bench {
+    pub(crate) agent: Arc<Agent>,
+    pub(crate) events: mpsc::UnboundedReceiver<Event>,
     _state: tempfile::TempDir,
 }
 
-fn bench() -> Bench {
+/// An agent with so many slots, as far as sessions need one.
+pub(crate) fn bench(slots: u32) -> Bench {
     let state = tempfile::tempdir().unwrap();
     let (events, told) = mpsc::unbounded_channel();
     let (work, mut started) = mpsc::unbounded_channel();
@@ -123,8 +125,8 @@ fn bench() -> Bench {
             .unwrap(),
         tls: dd_agent::tls::Tls::default(),
         rules: RwLock::new(Arc::new(TargetRules::default())),
-        slots: Arc::new(Semaphore::new(4)),
-        probes: Arc::new(Semaphore::new(4)),
+        slots: Places::slots(slots),
+        probes: Places::probes(64),
         leases: Leases::default(),
         journal: Arc::new(Journal::open(state.path()).unwrap()),
         trouble: Default::default(),
@@ -154,7 +156,7 @@ struct Attempted {
 
 /// One message to the scripted site.
 async fn attempt(authority: &Authority, site: Site) -> Attempted {
-    let mut bench = bench();
+    let mut bench = bench(4);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let serving = tokio::spawn(serve(listener, site));

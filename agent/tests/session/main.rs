@@ -4,5 +4,6 @@ mod dialogues;
 mod in_doubt;
 mod loopback;
 mod no_mail_before_proof;
+mod silence;
 mod support;
 mod transitions;

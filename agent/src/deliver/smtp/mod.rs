@@ -4,12 +4,18 @@
 //! there is a backlog. A session is kept while work comes; one that has reached a limit is followed by another in its
 //! place, which proves itself like any other.
 //!
+//! A recall, and the end of the plan, begin a round: sessions of the one before take nothing new, those that are opening are
+//! dropped, and so are those that have been still for [`SILENT`] with a message before its dot. What waits for them goes on
+//! in the new round, with a new session; behind its dot a message waits for its answer.
+//! docs/decisions/0072-what-a-recall-takes-back.md
+//!
 //! # Invariants
 //! - Every assignment taken is reported or given back, whatever becomes of the sessions.
 //! - Nothing waits without a session: when the last one ends, what waits is given back.
 //! - A session at its limit is closed here before its successor connects, and for the controller after that has been
 //!   proved: the site bears no connection more, and is never without a session while work comes.
 //! - A message whose envelope was sent ahead is the next one on its session, or the session ends.
+//! - What was taken back from a session is nobody's copy: its dot has not gone, and will not.
 
 mod queue;
 
@@ -26,9 +32,9 @@ use tokio::sync::Notify;
 use self::queue::{Next, Queue, TlsBefore};
 use super::{Deliver, Lane};
 use crate::agent::{Agent, now};
-use crate::attempt::{self, Onward, Sent};
+use crate::attempt::{self, Handed, Onward, Sent};
 use crate::lease::{Boottime, Standing};
-use crate::live::{self, Live};
+use crate::live::{Live, Pulse};
 use crate::plan::{Assignment, Plan};
 use crate::resolve::Freshness;
 use crate::session::AskTls;
@@ -38,6 +44,9 @@ const IDLE: Duration = Duration::from_secs(10);
 /// How long, and for how many messages, a session lives at most.
 const MAX_AGE: Duration = Duration::from_secs(600);
 const MAX_MESSAGES: u32 = 1000;
+/// A session on which a reply or a block was awaited in vain for so long does not keep a message from a new one. A home that
+/// is only slow gets it again; before the dot that makes no second copy.
+const SILENT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub struct Smtp;
@@ -53,6 +62,7 @@ impl Deliver for Smtp {
             plan,
             queue: Mutex::default(),
             work_came: Notify::new(),
+            turned: Notify::new(),
         })))
     }
 }
@@ -66,6 +76,8 @@ struct Shared {
     plan: Arc<Plan>,
     queue: Mutex<Queue>,
     work_came: Notify,
+    /// The round is over.
+    turned: Notify,
 }
 
 /// How a session ended, for people and for the controller.
@@ -87,6 +99,8 @@ enum Proved {
 enum Manner {
     /// Idle, at its limit, or closed by the controller.
     Orderly,
+    /// By the agent, in the middle: there is no goodbye that could not be taken for content.
+    Dropped,
     Lost,
 }
 
@@ -116,10 +130,9 @@ impl Lane for SmtpLane {
                 .agent
                 .give_back(&assignment.lease, GivenBack::Closing);
         }
-        if assignment.freshness == Freshness::Fresh {
-            // The first attempt after a release: a new connection, to where the name points now.
-            queue.begin_round();
-            shared.work_came.notify_waiters();
+        // The first attempt after a release: a new connection, to where the name points now.
+        if assignment.freshness == Freshness::Fresh && !queue.is_anew() {
+            shared.turn(&mut queue);
             return shared.begin(&mut queue, Some(assignment));
         }
         if queue.sessions == 0 {
@@ -131,8 +144,12 @@ impl Lane for SmtpLane {
     }
 
     fn recall(&self) {
-        self.0.lock().begin_round();
-        self.0.work_came.notify_waiters();
+        let mut queue = self.0.lock();
+        self.0.turn(&mut queue);
+        queue.ask_anew();
+        if let Some(first) = queue.waiting.pop_front() {
+            self.0.begin(&mut queue, Some(first));
+        }
     }
 
     fn close(&self) {
@@ -141,7 +158,7 @@ impl Lane for SmtpLane {
             queue.closed = true;
             std::mem::take(&mut queue.waiting)
         };
-        self.0.work_came.notify_waiters();
+        self.0.wake_all();
         for assignment in waiting {
             self.0
                 .agent
@@ -155,7 +172,23 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin(self: &Arc<Self>, queue: &mut Queue, canary: Option<Assignment>) {
+    /// Sessions that are open are of an earlier round.
+    fn turn(&self, queue: &mut Queue) {
+        queue.begin_round();
+        self.wake_all();
+    }
+
+    fn wake_all(&self) {
+        self.work_came.notify_waiters();
+        self.turned.notify_waiters();
+    }
+
+    fn begin(self: &Arc<Self>, queue: &mut Queue, mut canary: Option<Assignment>) {
+        if let Some(canary) = &mut canary
+            && queue.asks_anew()
+        {
+            canary.freshness = Freshness::Fresh;
+        }
         queue.sessions += 1;
         let round = queue.round;
         let shared = Arc::clone(self);
@@ -210,24 +243,27 @@ impl Shared {
             TlsBefore::Shown => AskTls::Expected,
             TlsBefore::Never => AskTls::WhereOffered,
         };
-        let opened = Box::pin(attempt::open(&self.agent, &self.plan, freshness, tls)).await;
+        let opening = Box::pin(attempt::open(&self.agent, &self.plan, freshness, tls));
+        let opened = tokio::select! {
+            biased;
+            opened = opening => Some(opened),
+            () = self.round_is_over(round) => None,
+        };
         match opened {
-            // The plan it was proved by is not the present one: its authority may have revoked what was shown.
-            Ok(live) if self.lock().closed => {
-                if let Some(canary) = canary {
-                    self.agent.give_back(&canary.lease, GivenBack::Closing);
-                }
+            None => {
+                self.recalled_while_opening(canary);
+                self.tell_over(before);
+                closed_before_work()
+            }
+            // The plan it was proved by may not be the present one, whose authority may have revoked what was shown; or the
+            // site may be at another address now.
+            Some(Ok(live)) if self.lock().is_over(round) => {
+                self.recalled_while_opening(canary);
                 self.tell_over(before);
                 live.quit().await;
-                Over::from(Close {
-                    proved: Proved::No,
-                    accepted: 0,
-                    answered: 0,
-                    manner: Manner::Orderly,
-                    detail: "closed by the controller".to_owned(),
-                })
+                closed_before_work()
             }
-            Ok(live) => {
+            Some(Ok(live)) => {
                 if live.session.seen().is_secured() {
                     self.lock().tls_before = TlsBefore::Shown;
                 }
@@ -236,7 +272,7 @@ impl Shared {
                 self.proved(round);
                 Box::pin(self.work(id, round, live, canary)).await
             }
-            Err(missed) => {
+            Some(Err(missed)) => {
                 let detail = missed.detail.clone();
                 if let Some(canary) = canary.filter(|canary| self.may_go_out(&canary.lease)) {
                     attempt::report_missed(&self.agent, id, &canary, missed).await;
@@ -292,14 +328,22 @@ impl Shared {
             messages += 1;
             let more = limit(&live, messages).is_none();
             let may_send_ahead = more && live.session.offered().pipelining;
-            let place = &mut next;
-            let from_the_queue = move || {
-                let place = place;
-                *place = may_send_ahead.then(|| self.next_ahead(round)).flatten();
-                place.as_deref()
+            let ahead = Mutex::new(None);
+            let from_the_queue = || {
+                let next = may_send_ahead.then(|| self.next_ahead(round)).flatten();
+                let mut ahead = ahead.lock().unwrap_or_else(PoisonError::into_inner);
+                *ahead = next;
+                ahead.as_deref().map(Assignment::to_be_sent)
             };
-            let agent = &self.agent;
-            let handed = attempt::hand_over(agent, &mut live, &assignment, from_the_queue).await;
+            let (agent, pulse) = (&self.agent, Arc::clone(live.wire.pulse()));
+            let handing = attempt::hand_over(agent, &mut live, &assignment, from_the_queue);
+            let handed = tokio::select! {
+                biased;
+                handed = Box::pin(handing) => handed,
+                why = self.recalled(round, &pulse, &ahead) => Handed::GivenUp(why),
+            };
+            next = ahead.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let dropped = matches!(handed, Handed::GivenUp(why) if why != GivenBack::LeaseExpired);
             let settling = attempt::settle(agent, id, &live, &assignment, sent, handed);
             let (onward, recipients) = settling.await;
             accepted += u32::from(recipients.iter().any(is_relayed));
@@ -309,6 +353,9 @@ impl Shared {
                     break (Manner::Orderly, "closed by the controller");
                 }
                 Onward::Usable => continue,
+                Onward::Spent if dropped => {
+                    break (Manner::Dropped, "it was silent, and its message recalled");
+                }
                 Onward::Spent => {}
                 Onward::SpentAhead => self.lock().send_in_turn(now()),
             }
@@ -343,15 +390,12 @@ impl Shared {
             let next = self.lock().next(round);
             match next {
                 Next::Work(assignment) => {
-                    if live.slot.is_none() {
-                        live.slot = Some(live::take_slot(&self.agent.slots).await);
-                    }
                     return Ok(assignment);
                 }
                 Next::Retire => return Err((Manner::Orderly, "closed by the controller")),
                 Next::Wait => {}
             }
-            live.slot = None;
+            live.wire.rests();
             self.idle(round, 1);
             let ended = tokio::select! {
                 () = came => None,
@@ -384,6 +428,65 @@ impl Shared {
                 .agent
                 .give_back(&assignment.lease, GivenBack::SessionEnded),
         }
+    }
+
+    async fn round_is_over(&self, round: u64) {
+        loop {
+            // Made before the look, so that an end that comes in between is not missed.
+            let turned = self.turned.notified();
+            if self.lock().is_over(round) {
+                return;
+            }
+            turned.await;
+        }
+    }
+
+    /// Returns when the message in hand is to be taken back: its round is over, it has not come to its dot, and nothing has
+    /// moved for a while. What was sent ahead, behind the dot of another, has its own way back and does not wait for that.
+    async fn recalled(
+        self: &Arc<Self>,
+        round: u64,
+        pulse: &Pulse,
+        ahead: &Mutex<Option<Box<Assignment>>>,
+    ) -> GivenBack {
+        self.round_is_over(round).await;
+        let ahead = || ahead.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(next) = ahead() {
+            self.hand_on(*next);
+        }
+        while let Some(moved) = pulse.moved_before_its_dot() {
+            let silent = moved + SILENT;
+            if silent <= now() {
+                return self.why_over();
+            }
+            tokio::time::sleep_until(silent.into()).await;
+        }
+        std::future::pending().await
+    }
+
+    fn recalled_while_opening(&self, canary: Option<Assignment>) {
+        if let Some(canary) = canary {
+            self.agent.give_back(&canary.lease, self.why_over());
+        }
+    }
+
+    fn why_over(&self) -> GivenBack {
+        self.lock().why_over()
+    }
+
+    /// To the round that has begun.
+    fn hand_on(self: &Arc<Self>, assignment: Assignment) {
+        let mut queue = self.lock();
+        if queue.closed {
+            drop(queue);
+            return self.agent.give_back(&assignment.lease, GivenBack::Closing);
+        }
+        if queue.sessions == 0 {
+            return self.begin(&mut queue, Some(assignment));
+        }
+        queue.waiting.push_front(assignment);
+        self.begin_further(&mut queue);
+        self.work_came.notify_one();
     }
 
     fn idle(&self, round: u64, change: isize) {
@@ -461,10 +564,21 @@ impl Shared {
             proved: close.proved == Proved::Yes,
             accepted: close.accepted,
             answered: close.answered,
-            orderly: close.manner == Manner::Orderly,
+            orderly: close.manner != Manner::Lost,
             detail: close.detail.clone(),
         }));
     }
+}
+
+/// A session whose round was over before it had work.
+fn closed_before_work() -> Over {
+    Over::from(Close {
+        proved: Proved::No,
+        accepted: 0,
+        answered: 0,
+        manner: Manner::Orderly,
+        detail: "closed by the controller".to_owned(),
+    })
 }
 
 fn is_relayed(result: &RecipientResult) -> bool {

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use dd_proto::report::GivenBack;
+
 use crate::plan::Assignment;
 
 /// A further session that came to nothing is not tried again before.
@@ -24,6 +26,12 @@ pub(super) struct Queue {
     /// Counts releases: sessions of an earlier round end after the transaction in hand.
     pub(super) round: u64,
     pub(super) closed: bool,
+    /// The round was begun by a recall: the assignment that the release brings belongs to it.
+    anew: bool,
+    /// And no session was begun in it, so the next one asks DNS anew.
+    ask_anew: bool,
+    /// The controller recalls, so it knows the word when it is given something back for that.
+    recalls: bool,
     pub(super) tls_before: TlsBefore,
 }
 
@@ -51,6 +59,32 @@ impl Queue {
         self.sessions = 0;
         self.proved = 0;
         self.idle = 0;
+    }
+
+    /// The round that has begun is a recall's.
+    pub(super) fn ask_anew(&mut self) {
+        self.anew = true;
+        self.ask_anew = true;
+        self.recalls = true;
+    }
+
+    /// Why what was out in a round that is over goes back.
+    pub(super) fn why_over(&self) -> GivenBack {
+        match (self.closed, self.recalls) {
+            (true, _) => GivenBack::Closing,
+            (false, true) => GivenBack::Recalled,
+            (false, false) => GivenBack::SessionEnded,
+        }
+    }
+
+    /// Whether the first attempt after a release has its round already; asked once for each.
+    pub(super) fn is_anew(&mut self) -> bool {
+        std::mem::take(&mut self.anew)
+    }
+
+    /// Whether the session that begins now asks DNS anew; asked once for each.
+    pub(super) fn asks_anew(&mut self) -> bool {
+        std::mem::take(&mut self.ask_anew)
     }
 
     pub(super) fn next(&mut self, round: u64) -> Next {
