@@ -11,7 +11,6 @@ use dd_agent::session::{AskTls, Opening};
 use dd_agent::tls::Tls;
 use dd_proto::site::{Certified, Host, HostName, Proof};
 use rustls_pki_types::CertificateRevocationListDer;
-use tokio::sync::Semaphore;
 
 use super::authority::{Ca, Change, Der, NAME, Shown, pem};
 
@@ -95,9 +94,7 @@ pub(crate) async fn verdict(tls: &Tls, case: &Case, address: SocketAddr) -> Stri
         AskTls::WhereOffered,
         seen,
     );
-    let slots = Arc::new(Semaphore::new(1));
-    let probe = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-    match live::open(stream, opening, tls, &terms, &slots, probe).await {
+    match live::open(stream, opening, tls, &terms).await {
         Ok(live) => {
             live.quit().await;
             "ok".to_owned()
