@@ -11,6 +11,7 @@ use dd_agent::agent::{Agent, now};
 use dd_agent::deliver::{Lane, kind_for};
 use dd_agent::journal::{Journal, Sync};
 use dd_agent::lease::Boottime;
+use dd_agent::places::Places;
 use dd_agent::plan::{self, Plan};
 use dd_agent::resolve::Resolver;
 use dd_proto::id::{DeliveryId, Lease, SiteVersion};
@@ -18,7 +19,7 @@ use dd_proto::name::{AgentName, SiteName};
 use dd_proto::pb;
 use dd_proto::pb::agent_event::Event;
 use dd_proto::report::GivenBack;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::homes::own_address;
@@ -72,8 +73,8 @@ impl Outbound {
             resolver: resolver.unwrap(),
             tls: Default::default(),
             rules: RwLock::default(),
-            slots: Arc::new(Semaphore::new(SLOTS as usize)),
-            probes: Arc::new(Semaphore::new(SLOTS as usize)),
+            slots: Places::slots(SLOTS),
+            probes: Places::probes(SLOTS),
             leases: Default::default(),
             journal: Arc::new(journal),
             trouble: Default::default(),

@@ -5,8 +5,10 @@
 //!   the home itself put off (greylisting) may wait once more as long as it has waited.
 //! - What it will never take fails once, and the sender is told in the home's own words.
 //! - Nothing is there twice that did not go out marked as in doubt.
-//! - Nothing bounces that the home would take, whatever it said for a while.
+//! - Nothing bounces that the home would take, whatever it said for a while. Excepted are the first two messages that a
+//!   home refuses which took others a moment ago: nobody can tell such an answer from one about the mail.
 
+use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -21,11 +23,13 @@ const EACH: Duration = Duration::from_secs(1);
 /// Longer than this the first attempt after a failure or a start does not wait.
 const JITTER: Duration = Duration::from_secs(7);
 const START: Duration = Duration::from_secs(45);
+/// So many messages may bounce when a home that was trusted begins to refuse everything.
+const NOT_YET_A_RUN: usize = 2;
 
 /// Everything that is wrong, a sentence each.
 pub(super) fn wrong(world: &World, story: &Story) -> Vec<String> {
     let fates = world.queue.fates();
-    let mut wrong = Vec::new();
+    let (mut wrong, mut bounced) = (Vec::new(), BTreeMap::new());
     for waiting in world.queue.left() {
         let (delivery, last) = (&waiting.delivery, &waiting.last);
         let kept = if waiting.kept { "kept" } else { "waits" };
@@ -46,6 +50,15 @@ pub(super) fn wrong(world: &World, story: &Story) -> Vec<String> {
                 to,
                 fate,
             };
+            if let Some(began) = judged.begins_to_refuse() {
+                let letters: &mut Vec<_> = bounced.entry((letter.home, began)).or_default();
+                if !letters.contains(&&letter.from) {
+                    letters.push(&letter.from);
+                }
+                if letters.len() <= NOT_YET_A_RUN {
+                    continue;
+                }
+            }
             if let Some(why) = judged.wrong() {
                 let kind = story.homes[letter.home].0.name;
                 let Letter { from, at, .. } = letter;
@@ -80,6 +93,22 @@ impl Judged<'_> {
                 self.told().unwrap_or_default()
             )),
         }
+    }
+
+    /// A bounce of what the home would take, while it refused what it took before: since when it did.
+    fn begins_to_refuse(&self) -> Option<Duration> {
+        let home = self.world.homes[self.letter.home].home();
+        let never = home.never(&self.letter.from, self.to);
+        if never.is_some() || self.fate.settled != Settled::Failed {
+            return None;
+        }
+        let takes = self.story.takes(self.letter.home);
+        let last = takes.iter().rfind(|(_, until)| *until <= self.fate.at)?;
+        let took = home
+            .mailbox
+            .iter()
+            .any(|it| (last.0..last.1).contains(&it.at));
+        took.then_some(last.1)
     }
 
     fn told(&self) -> Option<String> {

@@ -60,6 +60,14 @@ struct Row {
     how: How,
 }
 
+/// What an answer is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Concerns {
+    Mail,
+    Session,
+    Site,
+}
+
 /// What came of it.
 struct Outcome {
     line: String,
@@ -111,29 +119,52 @@ impl Row {
 
     /// How long after its arrival the good message has to be there.
     fn allows(self) -> Duration {
-        let seconds = Duration::from_secs(2);
-        let progress = matches!(self.how, How::InTurn | How::Ahead);
-        let of_the_site = match self.place {
-            // A 5yz to EHLO is followed by HELO, a 2yz is what was asked for.
-            Place::Greeting | Place::Ehlo => true,
-            Place::Mail => matches!(self.answer, "421" | "502" | "503" | "530"),
-            _ => self.answer == "421",
+        let second = Duration::from_secs(1);
+        let interval = INTERVAL.mul_f64(1.1) + second;
+        let each = match self.concerns() {
+            Concerns::Mail => Duration::ZERO,
+            Concerns::Site => interval * self.times,
+            // A session that has done its work is followed by another, at most once a second. One that has done nothing
+            // is waited for.
+            Concerns::Session if self.has_progress() => second + interval * (self.times - 1),
+            Concerns::Session => interval * self.times,
         };
-        let broke = matches!(self.answer, "close" | "reset" | "silence")
-            || (self.place == Place::Data && self.answer == "251");
-        let silent = match (self.answer, self.place) {
+        2 * second + each + self.silent() * self.times
+    }
+
+    /// Whether the session had an answer about some message before.
+    fn has_progress(self) -> bool {
+        // An answer to the dot is one, whatever it is.
+        let at_dot = self.place == Place::Dot && self.answer == "421";
+        at_dot || matches!(self.how, How::InTurn | How::Ahead)
+    }
+
+    fn concerns(self) -> Concerns {
+        match (self.place, self.answer) {
+            (Place::Greeting | Place::Ehlo, _) | (Place::Mail, "502" | "503" | "530") => {
+                Concerns::Site
+            }
+            (_, "421" | "close" | "reset" | "silence") => Concerns::Session,
+            // A 2yz to DATA is no answer to it.
+            (Place::Data, "251") => Concerns::Session,
+            // On a session that has taken mail a 4yz may be about that: the next one shows.
+            (Place::Mail | Place::Rcpt | Place::Data, "450" | "452") if self.has_progress() => {
+                Concerns::Session
+            }
+            _ => Concerns::Mail,
+        }
+    }
+
+    /// How long we wait for what never comes.
+    fn silent(self) -> Duration {
+        let seconds = match (self.answer, self.place) {
             ("silence", Place::Greeting | Place::Mail | Place::Rcpt) => 300,
             ("silence", Place::Ehlo) => 60,
             ("silence", Place::Data) => 120,
             ("silence", Place::Dot) => 600,
             _ => 0,
         };
-        let each = match (of_the_site || broke, progress) {
-            (false, _) => Duration::ZERO,
-            (true, true) => Duration::from_secs(1),
-            (true, false) => INTERVAL.mul_f64(1.1) + Duration::from_secs(1),
-        };
-        seconds + (each + Duration::from_secs(silent)) * self.times
+        Duration::from_secs(seconds)
     }
 
     async fn run(self) -> Outcome {

@@ -9,12 +9,13 @@
 //! - A message is in the mailbox ([`Home::mailbox`]) before the reply to its dot is said.
 //!
 //! # Not here
-//! Sockets and time: whoever runs a home brings both.
+//! Sockets and time: whoever runs a home brings both, as the simulation in the controller does, or [`served`].
 
 pub mod fault;
 pub mod habits;
 pub mod kinds;
 mod receiver;
+pub mod served;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -7,6 +7,7 @@ mod handoff;
 mod home_servers;
 mod pipelining;
 mod return_of_a_site;
+mod zoo;
 
 // Nothing is lost.
 mod clock;
