@@ -15,8 +15,6 @@ use tokio::time::Instant;
 
 /// Half of a round trip.
 const DELAY: Duration = Duration::from_millis(1);
-/// No history needs as many.
-const MOST_CONNECTIONS: u32 = 20_000;
 
 /// A loopback address for a home or an agent, in a network that no other test uses: ports do not run out, and a home
 /// that is there again gets its port back.
@@ -124,11 +122,7 @@ async fn attend(mut stream: TcpStream, home: Arc<Mutex<Home>>, line: Line, began
         Line::Mute => return mute(&mut stream).await,
         Line::Up | Line::Down => {}
     }
-    let (mut connection, acts) = {
-        let mut home = lock(&home);
-        assert!(home.connections < MOST_CONNECTIONS, "it is called for ever");
-        Connection::begin(&mut home, began.elapsed())
-    };
+    let (mut connection, acts) = Connection::begin(&mut lock(&home), began.elapsed());
     let Some(mut stream) = act(stream, acts).await else {
         return;
     };

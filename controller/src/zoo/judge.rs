@@ -5,6 +5,7 @@
 //!   the home itself put off (greylisting) may wait once more as long as it has waited.
 //! - What it will never take fails once, and the sender is told in the home's own words.
 //! - Nothing is there twice that did not go out marked as in doubt.
+//! - No home is called without end.
 //! - Nothing bounces that the home would take, whatever it said for a while. Excepted are the first two messages that a
 //!   home refuses which took others a moment ago: nobody can tell such an answer from one about the mail.
 
@@ -30,6 +31,9 @@ const NOT_YET_A_RUN: usize = 2;
 pub(super) fn wrong(world: &World, story: &Story) -> Vec<String> {
     let fates = world.queue.fates();
     let (mut wrong, mut bounced) = (Vec::new(), BTreeMap::new());
+    if world.is_called_too_often() {
+        wrong.push("a home is called again and again".to_owned());
+    }
     for waiting in world.queue.left() {
         let (delivery, last) = (&waiting.delivery, &waiting.last);
         let kept = if waiting.kept { "kept" } else { "waits" };

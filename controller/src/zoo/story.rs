@@ -15,7 +15,7 @@ use super::world::World;
 /// How long there is trouble.
 const TROUBLE: u64 = 7_200;
 /// All has to be settled by then.
-const END: Duration = Duration::from_secs(20 * 3600);
+const END: Duration = Duration::from_secs(10 * 3600);
 /// Between two good messages once there is no trouble any more.
 const QUIET: Duration = Duration::from_secs(600);
 
@@ -210,7 +210,8 @@ impl Story {
             happens(world, event).await;
         }
         let mut next = Duration::from_secs(TROUBLE.max(world.now().as_secs()));
-        while next < END && !(world.queue.left().is_empty() && world.now() > self.last()) {
+        world.until(next).await;
+        while next < END && !world.queue.left().is_empty() && !world.is_called_too_often() {
             next += QUIET;
             world.until(next).await;
             for home in 0..self.homes.len() {
@@ -219,10 +220,6 @@ impl Story {
             }
             world.until(next + QUIET / 2).await;
         }
-    }
-
-    fn last(&self) -> Duration {
-        self.events.last().map_or(Duration::ZERO, |(at, _)| *at)
     }
 
     /// When a home takes mail: from when until when.

@@ -26,6 +26,7 @@ use crate::dispatch::{
 use crate::intake::accept::{Content, Submission};
 
 pub(super) const INTERVAL: Duration = Duration::from_secs(60);
+const MOST_CONNECTIONS: u32 = 3_000;
 const AGENT: &str = "out1";
 
 /// A message that was taken in.
@@ -202,6 +203,12 @@ impl World {
         self.handle()
             .release(self.sites[home].name.clone(), None)
             .await
+    }
+
+    /// No history needs as many connections.
+    pub(super) fn is_called_too_often(&self) -> bool {
+        let mut homes = self.homes.iter();
+        homes.any(|it| it.home().connections > MOST_CONNECTIONS)
     }
 
     /// The state of a site, in a word or two.

@@ -120,6 +120,8 @@ impl Connection {
     }
 
     fn command(&mut self, home: &mut Home, line: &str, now: Duration) {
+        home.trace
+            .push(format!("{now:?} #{} {line}", home.connections));
         let verb = line.split([' ', ':']).next().unwrap_or_default();
         match verb.to_ascii_uppercase().as_str() {
             "EHLO" => self.ehlo(home, now),
