@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! A dot is in the journal before it is sent; without that it is not sent. A report is handed on when it is noted, and
-//! written before it is told ([`crate::control`]).
+//! written before it is told ([`crate::control`]). An agent whose journal fails says so, and gets no work.
 //!
 //! # Not here
 //! When dots are told ([`crate::untold`]).
@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dd_proto::id::{Lease, SessionId};
 use dd_proto::pb;
@@ -20,16 +20,20 @@ use dd_proto::pb::agent_event::Event;
 use dd_proto::report::{DotSent, GivenBack, Report};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
 use tonic::transport::Channel;
 
 use crate::connect::first_bound;
-use crate::journal::{Journal, JournalError, Sync};
+use crate::journal::{Journal, JournalError, ToSync};
 use crate::lease::Leases;
 use crate::places::Places;
 use crate::resolve::Resolver;
 use crate::targets::TargetRules;
 use crate::tls::Tls;
 use crate::untold::Untold;
+
+/// So often the journal is looked after.
+const JOURNAL: Duration = Duration::from_millis(250);
 
 /// Work handed to whoever runs the tasks.
 pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -78,17 +82,17 @@ impl Agent {
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
     }
 
-    /// Looks whether any of its own addresses can be bound, and tells it where that has changed: without one the agent
-    /// can do nothing. Returns what keeps it from working.
-    pub fn look_at_addresses(&self) -> String {
-        let trouble = match first_bound(&self.sources) {
-            Ok(_) => String::new(),
-            Err(error) => error.to_string(),
-        };
+    /// Looks whether any of its own addresses can be bound and the journal works, and tells it where that has changed: without
+    /// them the agent can do nothing. Returns what keeps it from working.
+    pub fn look_for_trouble(&self) -> String {
+        let addresses = first_bound(&self.sources).err();
+        let addresses = addresses.map(|error| error.to_string());
+        let trouble = addresses.or_else(|| self.journal.trouble());
+        let trouble = trouble.unwrap_or_default();
         let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         if *known != trouble {
             match trouble.as_str() {
-                "" => tracing::info!("its addresses can be bound again"),
+                "" => tracing::info!("can work again"),
                 trouble => tracing::warn!(trouble, "gets no work"),
             }
             known.clone_from(&trouble);
@@ -97,6 +101,24 @@ impl Agent {
             }));
         }
         trouble
+    }
+
+    /// What the journal needs besides what attempts do: for as long as the process lives.
+    pub async fn keep_journal(self: Arc<Self>) {
+        let mut look = tokio::time::interval(JOURNAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            look.tick().await;
+            self.journal.write_out();
+            if self.journal.is_failing() {
+                self.look_for_trouble();
+                let _ = self.at_the_disk(|journal| journal.mend()).await;
+                self.look_for_trouble();
+            }
+            if let Err(error) = self.at_the_disk(|journal| journal.compact()).await {
+                tracing::warn!(%error, "the journal grows");
+            }
+        }
     }
 
     /// Tells the controller, if it listens. What must not be lost is in the journal.
@@ -110,10 +132,16 @@ impl Agent {
     /// It could not be noted: the dot must not go out.
     pub async fn dot_goes_out(&self, dot: DotSent) -> Result<(), JournalError> {
         let lease = dot.lease.clone();
-        let (dot, noted) = self
-            .note(lease.clone(), dot.into(), Journal::dot_sent)
-            .await;
-        noted?;
+        let dot = dot.into();
+        let noted = match self.journal.dot_sent(&lease, &dot) {
+            Ok(to_sync) => self.is_on_disk(to_sync).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = noted {
+            self.journal.forget(&lease);
+            self.look_for_trouble();
+            return Err(error);
+        }
         self.untold.dot_goes_out(lease, dot);
         Ok(())
     }
@@ -121,20 +149,18 @@ impl Agent {
     /// The dot was noted and did not go out after all.
     pub fn dot_stays(&self, lease: &Lease) {
         self.untold.reported(lease);
-        if let Err(error) = self.journal.forget(lease) {
-            tracing::warn!(%error, "the journal keeps a dot that was not sent");
-        }
+        self.journal.forget(lease);
     }
 
     /// Notes and tells what came of an attempt, and lets go of its lease.
     pub async fn report(&self, report: Report) {
         log(&report);
         let lease = report.lease.clone();
-        let (report, noted) = self
-            .note(lease.clone(), report.into(), Journal::report)
-            .await;
-        if let Err(error) = noted {
+        let report = report.into();
+        let to_sync = self.journal.report(&lease, &report);
+        if let Err(error) = self.is_on_disk(to_sync).await {
             tracing::error!(%error, "a report is not in the journal");
+            self.look_for_trouble();
         }
         self.leases.done(&lease);
         self.untold.reported(&lease);
@@ -158,24 +184,25 @@ impl Agent {
         }));
     }
 
-    /// A sync takes milliseconds, so it does not run where sessions do.
-    async fn note<T: Send + 'static>(
-        &self,
-        lease: Lease,
-        entry: T,
-        write: fn(&Journal, &Lease, &T) -> Result<(), JournalError>,
-    ) -> (T, Result<(), JournalError>) {
-        if self.journal.sync() == Sync::Written {
-            let noted = write(&self.journal, &lease, &entry);
-            return (entry, noted);
+    /// Returns when what was noted is on the disk, where it has to be.
+    ///
+    /// # Errors
+    /// It is not.
+    pub async fn is_on_disk(&self, to_sync: ToSync) -> Result<(), JournalError> {
+        match to_sync {
+            None => Ok(()),
+            Some(upto) => self.at_the_disk(move |journal| journal.sync_to(upto)).await,
         }
+    }
+
+    /// The disk takes milliseconds, so nothing waits for it where sessions run.
+    async fn at_the_disk(
+        &self,
+        work: impl FnOnce(&Journal) -> Result<(), JournalError> + Send + 'static,
+    ) -> Result<(), JournalError> {
         let journal = Arc::clone(&self.journal);
-        let writing = move || {
-            let noted = write(&journal, &lease, &entry);
-            (entry, noted)
-        };
-        match tokio::task::spawn_blocking(writing).await {
-            Ok(written) => written,
+        match tokio::task::spawn_blocking(move || work(&journal)).await {
+            Ok(done) => done,
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         }
     }

@@ -100,7 +100,7 @@ async fn one_host(
         Err(error) => {
             let cause = if error.is_own_trouble() {
                 // Told before the report, so that nothing more comes here.
-                agent.look_at_addresses();
+                agent.look_for_trouble();
                 Cause::Own
             } else {
                 Cause::Closed

@@ -9,6 +9,7 @@
 //! # Not here
 //! The attempts ([`crate::attempt`]), the certificate ([`crate::identity`]) and how it is come by ([`crate::enroll`]).
 
+mod attached;
 mod lanes;
 
 use std::collections::{HashMap, HashSet};
@@ -24,7 +25,7 @@ use dd_proto::report::GivenBack;
 use ipnet::IpNet;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::{Code, Streaming};
+use tonic::Code;
 
 use crate::agent::{Agent, now, wall};
 use crate::config::{Config, Targets};
@@ -32,11 +33,12 @@ use crate::connect::first_bound;
 use crate::deliver::KINDS;
 use crate::enroll::Enroll;
 use crate::identity::{Identity, IdentityError};
-use crate::journal::{JournalError, Sync};
+use crate::journal::Sync;
 use crate::lease::Boottime;
 use crate::plan::{Assignment, OrderError, Plan};
 use crate::session::AskTls;
 use crate::targets::TargetRules;
+use attached::{Attached, send};
 use lanes::Lanes;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
@@ -47,6 +49,8 @@ const WELCOME_TIMEOUT: Duration = Duration::from_secs(30);
 const OWED: Duration = Duration::from_secs(1);
 /// So often it is looked whether the outbound addresses can be bound.
 const ADDRESSES: Duration = Duration::from_secs(1);
+/// For so long an agent that has drained waits until the controller has read all it said.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// At most this long a drain takes.
 pub const DRAIN: Duration = Duration::from_secs(20);
 
@@ -63,8 +67,6 @@ pub enum StreamError {
     Silent,
     #[error("the controller sent what this agent does not understand: {0}")]
     Order(#[from] OrderError),
-    #[error(transparent)]
-    Journal(#[from] JournalError),
 }
 
 /// Whether the agent goes on.
@@ -91,19 +93,6 @@ pub struct Control {
     lanes: Lanes,
     /// Reports and dots told on this stream and not yet acknowledged.
     owed: HashMap<Lease, Instant>,
-}
-
-/// One attached stream.
-struct Attached {
-    up: mpsc::UnboundedSender<pb::AgentEvent>,
-    down: Streaming<pb::Order>,
-    beat: tokio::time::Interval,
-    lease: Duration,
-    next_beat: u64,
-    beats: HashMap<u64, Boottime>,
-    heard: Instant,
-    /// Reported from the journal on this stream; the live events are not sent again.
-    replayed: HashSet<Lease>,
 }
 
 impl Control {
@@ -154,9 +143,7 @@ impl Control {
             self.agent.controller.send_replace(None);
             self.lanes.forget_plans();
             self.owed.clear();
-            if let Err(error) = self.agent.journal.set_sync(Sync::EachRecord) {
-                tracing::error!(%error, "the journal is not safe against a power cut");
-            }
+            self.set_sync(Sync::EachRecord);
             let cause = chain(&error);
             if *self.draining.borrow() && self.agent.leases.is_empty() {
                 return;
@@ -221,7 +208,7 @@ impl Control {
         while self.events.try_recv().is_ok() {}
         let _ = self.agent.untold.take();
         let in_hand = self.agent.leases.in_hand();
-        let trouble = self.agent.look_at_addresses();
+        let trouble = self.agent.look_for_trouble();
         let sources = self.agent.sources.iter();
         let bindable = sources.filter(|source| first_bound(&[**source]).is_ok());
         let hello = pb::Hello {
@@ -231,7 +218,7 @@ impl Control {
             kinds: KINDS.iter().map(|kind| kind.kind().to_owned()).collect(),
             slots: self.config.slots,
             probes: self.config.probes,
-            boot_id: boot_id(),
+            boot_id: boot_id(self.agent.journal.doubt()),
             work_in_hand: in_hand.iter().cloned().map(Into::into).collect(),
             trouble,
         };
@@ -309,14 +296,14 @@ impl Control {
                 _ = stream.beat.tick() => stream.beat()?,
                 _ = look.tick() => {
                     self.tell_dots(&stream);
-                    self.watch_the_debt()?;
-                    self.agent.journal.write_out()?;
+                    self.watch_the_debt();
                     if drained_told && self.agent.leases.is_empty() && self.agent.journal.is_empty() {
+                        self.say_the_last(stream).await;
                         return Ok(Stream::Drained);
                     }
                 }
                 _ = addresses.tick() => {
-                    self.agent.look_at_addresses();
+                    self.agent.look_for_trouble();
                 }
                 _ = draining.wait_for(|draining| *draining), if !drained_told => {
                     drained_told = true;
@@ -346,7 +333,7 @@ impl Control {
                 self.agent
                     .leases
                     .take(assignment.lease.clone(), Boottime::now());
-                if *self.draining.borrow() {
+                if *self.draining.borrow() || self.agent.journal.is_failing() {
                     self.agent.give_back(&assignment.lease, GivenBack::Closing);
                 } else {
                     self.lanes.assign(assignment);
@@ -361,7 +348,7 @@ impl Control {
                 let lease = acknowledged.lease.ok_or(OrderError("lease"))?;
                 let lease = lease.try_into().map_err(|_| OrderError("lease"))?;
                 self.owed.remove(&lease);
-                self.agent.journal.forget(&lease)?;
+                self.agent.journal.forget(&lease);
             }
             Order::Check(check) => {
                 let plan = Plan::try_from(check.plan.ok_or(OrderError("plan"))?)?;
@@ -393,9 +380,7 @@ impl Control {
             if stream.replayed.contains(&lease) {
                 return;
             }
-            if let Err(error) = self.agent.journal.write_reports() {
-                tracing::error!(%error, "a report is not in the journal");
-            }
+            self.agent.journal.write_reports();
             self.owed.insert(lease, now());
         }
         send(&stream.up, event);
@@ -409,16 +394,40 @@ impl Control {
     }
 
     /// While the controller owes an acknowledgement for long, its disk may be in trouble: ours has to hold.
-    fn watch_the_debt(&self) -> Result<(), JournalError> {
+    fn watch_the_debt(&self) {
         let late = |since: &Instant| now().saturating_duration_since(*since) >= OWED;
         let sync = match self.owed.values().any(late) {
             true => Sync::EachRecord,
             false => Sync::Written,
         };
         if self.agent.journal.sync() != sync {
-            self.agent.journal.set_sync(sync)?;
+            self.set_sync(sync);
         }
-        Ok(())
+    }
+
+    /// What is there comes to the disk beside everything else; what comes after it waits for that by itself.
+    fn set_sync(&self, sync: Sync) {
+        let to_sync = self.agent.journal.set_sync(sync);
+        let agent = Arc::clone(&self.agent);
+        self.agent.start(async move {
+            if let Err(error) = agent.is_on_disk(to_sync).await {
+                tracing::error!(%error, "the journal is not safe against a power cut");
+                agent.look_for_trouble();
+            }
+        });
+    }
+
+    /// What was given back while it drained, and the end of the stream behind it; the controller ends its half when it
+    /// has read all that.
+    async fn say_the_last(&mut self, mut stream: Attached) {
+        while let Ok(event) = self.events.try_recv() {
+            self.pass_on(event, &stream);
+        }
+        drop(stream.up);
+        let ending = async { while let Ok(Some(_)) = stream.down.message().await {} };
+        if tokio::time::timeout(LAST_WORDS, ending).await.is_err() {
+            tracing::debug!("the controller may not have read the last that was said");
+        }
     }
 
     /// The certificate lets nobody in any more: has it another one, before the next try.
@@ -453,26 +462,6 @@ impl Control {
     }
 }
 
-impl Attached {
-    fn beat(&mut self) -> Result<(), StreamError> {
-        if now().saturating_duration_since(self.heard) > self.lease {
-            return Err(StreamError::Silent);
-        }
-        let number = self.next_beat;
-        self.next_beat += 1;
-        // Older ones are past any lease they could renew.
-        self.beats.retain(|old, _| number - *old < 64);
-        self.beats.insert(number, Boottime::now());
-        send(&self.up, Event::Beat(pb::Beat { number }));
-        Ok(())
-    }
-}
-
-fn send(up: &mpsc::UnboundedSender<pb::AgentEvent>, event: Event) {
-    // The receiver goes away with the stream, which the loop sees on its other half.
-    let _ = up.send(pb::AgentEvent { event: Some(event) });
-}
-
 fn ended(status: &tonic::Status) -> StreamError {
     let message = status.message().to_owned();
     match status.code() {
@@ -481,10 +470,14 @@ fn ended(status: &tonic::Status) -> StreamError {
     }
 }
 
-/// The machine's boot id; empty where the kernel has none.
-fn boot_id() -> String {
+/// The machine's boot id, empty where the kernel has none; another one where the journal has lost something since.
+fn boot_id(doubt: &str) -> String {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    text.map(|text| text.trim().to_owned()).unwrap_or_default()
+    let boot = text.map(|text| text.trim().to_owned()).unwrap_or_default();
+    match doubt {
+        "" => boot,
+        doubt => format!("{boot}+{doubt}"),
+    }
 }
 
 /// An error and what it stems from, on one line.

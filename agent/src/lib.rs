@@ -98,6 +98,7 @@ pub async fn run(
         descriptors,
         "dd-agent starts"
     );
+    agent.start(Arc::clone(&agent).keep_journal());
     let control = Control::new(agent, config, identity, enroll, told, draining, targets);
     tokio::select! {
         () = Box::pin(control.run()) => Ok(()),

@@ -1,12 +1,13 @@
 //! `dd-agent`: command line, signals, log; the rest is the library.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read as _, Stderr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
 use dd_agent::config::{Config, Targets};
+use dd_log::{Lines, When};
 use dd_proto::token::JoinToken;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -35,61 +36,74 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    match start() {
+    let args = Args::parse();
+    // Where there is no thread to be had there is nothing to be said either.
+    let Ok(lines) = Lines::to_stderr() else {
+        return ExitCode::FAILURE;
+    };
+    let ended = start(&args, &lines);
+    if let Err(error) = &ended {
+        let line = dd_agent::control::chain(&**error);
+        lines.say(&format!("dd-agent: {line}"));
+    }
+    lines.flush();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let line = dd_agent::control::chain(&*error);
-            // Where standard error is gone there is nobody left to tell.
-            let _ = writeln!(std::io::stderr(), "dd-agent: {line}");
-            ExitCode::FAILURE
-        }
+        Err(_) => ExitCode::FAILURE,
     }
 }
 
-fn start() -> anyhow::Result<()> {
-    let args = Args::parse();
+fn start(args: &Args, lines: &Lines<Stderr>) -> anyhow::Result<()> {
     let config = Config::read(&args.config)?;
     if args.check {
         return Ok(());
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let lines = lines.clone();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(move || lines.line(When::Soon))
         .with_ansi(false)
+        // That could only be said where it has just failed.
+        .log_internal_errors(false)
         .init();
-    let token = token(&args)?;
+    let token = token(args)?;
     // One thread: stream, control loop and sessions pass each message on several times, and between threads each time
     // costs a wake-up. docs/decisions/0044-an-agent-is-one-thread.md
-    tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .context("the runtime cannot start")?
-        .block_on(async {
-            let (drain, draining) = watch::channel(false);
-            let (targets, changed_targets) = watch::channel(config.targets.clone());
-            let reloads = reload(args.config.clone(), targets);
-            let mut terminate = signal(SignalKind::terminate())?;
-            let mut interrupt = signal(SignalKind::interrupt())?;
-            let signals = async move {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                }
-                tracing::info!("draining");
-                drain.send_replace(true);
-                // A second signal ends at once.
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                }
-            };
-            tokio::select! {
-                ended = Box::pin(dd_agent::run(config, token, draining, changed_targets)) => ended,
-                () = signals => Ok(()),
-                failed = reloads => failed,
-            }
-        })
+        .context("the runtime cannot start")?;
+    let ended = runtime.block_on(run(args, config, token));
+    // A sync that hangs does not hold up the end.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn run(args: &Args, config: Config, token: Option<JoinToken>) -> anyhow::Result<()> {
+    let (drain, draining) = watch::channel(false);
+    let (targets, changed_targets) = watch::channel(config.targets.clone());
+    let reloads = reload(args.config.clone(), targets);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let signals = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("draining");
+        drain.send_replace(true);
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::warn!("asked again: ends at once; what is in hand is in the journal");
+    };
+    tokio::select! {
+        ended = Box::pin(dd_agent::run(config, token, draining, changed_targets)) => ended,
+        () = signals => Ok(()),
+        failed = reloads => failed,
+    }
 }
 
 /// Reads the configuration again at each SIGHUP. Networks take effect at once, everything else at the next start.

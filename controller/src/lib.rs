@@ -105,11 +105,27 @@ pub fn check(path: &Path) -> Result<Config, RunError> {
     Ok(config)
 }
 
-/// Runs until SIGTERM or SIGINT, and returns when everything is closed.
+/// Runs until SIGTERM or SIGINT, and returns when everything is closed; at once where it is asked twice.
 ///
 /// # Errors
 /// A part cannot start, or ends.
 pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunError> {
+    let mut signals = Signals::new().map_err(RunError::Signals)?;
+    let twice = async {
+        signals.asked_to_end().await;
+        signals.asked_to_end().await;
+    };
+    tokio::select! {
+        ended = Box::pin(serve(path, rebuild_index)) => ended,
+        // As after a crash: what was acknowledged is in the log.
+        () = twice => {
+            tracing::warn!("asked again: ends at once, and the next start reads the log");
+            Ok(())
+        }
+    }
+}
+
+async fn serve(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunError> {
     let config = check(path)?;
     let started = now();
     descriptors::raise(config.intake.max_sessions);
@@ -300,6 +316,13 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
         })
+    }
+
+    async fn asked_to_end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 

@@ -1,14 +1,15 @@
 //! `dd-controller`: command line and log; the rest is the library.
 
-use std::io::Write as _;
+use std::io::Stderr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use dd_controller::credentials::hashed_at_once;
 use dd_controller::events;
-use dd_controller::lines::Lines;
+use dd_controller::lines::Log;
 use dd_controller::store::RebuildIndex;
+use dd_log::Lines;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
@@ -37,26 +38,33 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    match start(&Args::parse()) {
+    let args = Args::parse();
+    // Where there is no thread to be had there is nothing to be said either.
+    let Ok(lines) = Lines::to_stderr() else {
+        return ExitCode::FAILURE;
+    };
+    let ended = start(&args, &lines);
+    if let Err(error) = &ended {
+        lines.say(&format!("dd-controller: {error:#}"));
+    }
+    lines.flush();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Where standard error is gone there is nobody left to tell.
-            let _ = writeln!(std::io::stderr(), "dd-controller: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(_) => ExitCode::FAILURE,
     }
 }
 
-fn start(args: &Args) -> anyhow::Result<()> {
+fn start(args: &Args, lines: &Lines<Stderr>) -> anyhow::Result<()> {
     if args.check {
         dd_controller::check(&args.config)?;
         return Ok(());
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = Lines::to_stderr()?;
     let written = tracing_subscriber::fmt::layer()
-        .with_writer(lines.clone())
+        .with_writer(Log(lines.clone()))
         .with_ansi(false)
+        // That could only be said where it has just failed.
+        .log_internal_errors(false)
         .with_filter(filter);
     tracing_subscriber::registry()
         .with(written)
@@ -73,6 +81,5 @@ fn start(args: &Args) -> anyhow::Result<()> {
     let ended = runtime.block_on(dd_controller::run(&args.config, rebuild));
     // Nothing that still blocks may hold up the end: after an error least of all.
     runtime.shutdown_background();
-    lines.end();
     Ok(ended?)
 }

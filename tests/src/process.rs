@@ -1,6 +1,6 @@
 //! A program that was started: its log as it comes, its memory, its end.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, PipeReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +17,7 @@ pub struct Process {
     name: String,
     child: Child,
     log: Log,
+    unread: Option<PipeReader>,
 }
 
 /// The lines a program wrote, shared with the thread that reads them.
@@ -37,6 +38,17 @@ impl std::fmt::Debug for Observer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Observer")
     }
+}
+
+/// What a program meets at its standard error, instead of somebody who reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unheard {
+    /// A pipe that nobody reads, until [`Process::is_heard`].
+    Stopped,
+    /// A pipe without another end.
+    Gone,
+    /// A disk without room.
+    Full,
 }
 
 /// What `/proc` counts processor time in: USER_HZ is 100 on Linux.
@@ -82,7 +94,50 @@ impl Process {
             name: name.to_owned(),
             child,
             log,
+            unread: None,
         }
+    }
+
+    /// Starts `command`, whose log nobody reads.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    pub fn unheard(name: &str, command: &mut Command, how: Unheard) -> Self {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let full = || std::fs::File::create("/dev/full").expect("a device");
+        let stderr = match how {
+            Unheard::Stopped | Unheard::Gone => Stdio::from(writer),
+            Unheard::Full => Stdio::from(full()),
+        };
+        let unread = (how == Unheard::Stopped).then_some(reader);
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} cannot be started: {error} ({command:?})"));
+        // The command holds the pipe's other end.
+        command.stderr(Stdio::null());
+        Self {
+            name: name.to_owned(),
+            child,
+            log: Log::default(),
+            unread,
+        }
+    }
+
+    /// From now on somebody reads what an unheard program says.
+    ///
+    /// # Panics
+    /// Somebody does already.
+    pub fn is_heard(&mut self) {
+        let unread = self.unread.take().expect("nobody reads it");
+        let written = self.log.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(unread).split(b'\n').map_while(Result::ok) {
+                written.push(String::from_utf8_lossy(&line).into_owned());
+            }
+        });
     }
 
     pub fn pid(&self) -> u32 {

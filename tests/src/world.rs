@@ -4,6 +4,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -13,7 +14,7 @@ use crate::ddadm::Ddadm;
 use crate::dns::Dns;
 use crate::layout::{self, Layout};
 use crate::loopback;
-use crate::process::Process;
+use crate::process::{Process, Unheard};
 use crate::site::{Script, Site};
 use crate::submit::{Client, Protocol, message};
 use crate::wait::{PATIENCE, until};
@@ -137,6 +138,23 @@ impl World {
     /// # Panics
     /// It does not say that it listens.
     pub fn start_controller(&mut self) {
+        let mut command = self.controller_command();
+        let observer = self.layout.observer.clone();
+        let mut process = Process::observed("controller", &mut command, observer);
+        self.listeners = Listeners::parse(&process.log_line("listening "));
+        self.controller = Some(process);
+    }
+
+    /// Starts the controller again, on what it bound before, with nobody who reads its log.
+    pub fn start_controller_unheard(&mut self, how: Unheard) {
+        let mut command = self.controller_command();
+        self.controller = Some(Process::unheard("controller", &mut command, how));
+        until("the controller to answer", PATIENCE, || {
+            (self.ddadm().run(&["status"]).code == 0).then_some(())
+        });
+    }
+
+    fn controller_command(&self) -> Command {
         let config = self.directory.path().join("controller.toml");
         let directory = self.directory.path();
         self.write(
@@ -146,10 +164,7 @@ impl World {
         let mut command = self.layout.command("dd-controller");
         command.arg("--config").arg(&config);
         command.envs(self.layout.environment.iter().cloned());
-        let observer = self.layout.observer.clone();
-        let mut process = Process::observed("controller", &mut command, observer);
-        self.listeners = Listeners::parse(&process.log_line("listening "));
-        self.controller = Some(process);
+        command
     }
 
     /// `kill -9` of the controller.
@@ -424,11 +439,24 @@ impl World {
         Client::connect(self.listeners.lmtp, Protocol::Lmtp)
     }
 
-    fn run_agent(&mut self, index: usize, more: &[&str]) {
-        let agent = &mut self.agents[index];
+    /// Starts an agent again, with nobody who reads its log.
+    pub fn start_agent_unheard(&mut self, name: &str, how: Unheard) {
+        let index = self.index(name);
+        let mut command = self.agent_command(index, &[]);
+        self.agents[index].process = Some(Process::unheard(name, &mut command, how));
+    }
+
+    fn agent_command(&self, index: usize, more: &[&str]) -> Command {
         let mut command = self.layout.command("dd-agent");
-        command.arg("--config").arg(&agent.config).args(more);
+        let config = &self.agents[index].config;
+        command.arg("--config").arg(config).args(more);
         command.envs(self.layout.agent_environment.iter().cloned());
+        command
+    }
+
+    fn run_agent(&mut self, index: usize, more: &[&str]) {
+        let mut command = self.agent_command(index, more);
+        let agent = &mut self.agents[index];
         let observer = self.layout.observer.clone();
         agent.process = Some(Process::observed(&agent.name, &mut command, observer));
     }

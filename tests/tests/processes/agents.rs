@@ -5,13 +5,14 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use dd_tests::layout::Layout;
 use dd_tests::process::Observer;
-use dd_tests::site::Site;
+use dd_tests::site::{Act, At, Script, Site, contains};
 use dd_tests::submit::{Client, Protocol, message};
 use dd_tests::wait::{PATIENCE, pause, until};
-use dd_tests::world::World;
+use dd_tests::world::{OUTBOUND, World};
 use serde_json::Value;
 
 /// Documentation's (RFC 5737): on no machine, so it cannot be bound.
@@ -136,6 +137,38 @@ fn a_rolling_restart_under_load_defers_loses_and_repeats_nothing() {
         (&status["in_doubt"], &status["duplicates"]),
         (&0.into(), &0.into())
     );
+}
+
+/// Its home hangs at MAIL: nothing of that is anybody's copy, so it is neither waited for nor in doubt.
+#[test]
+fn what_hangs_at_an_agent_that_ends_goes_out_through_another_at_once() {
+    let mut world = World::start();
+    let home = world.home("home", &[]);
+    let identity = world.ca.identity(&["home.example"]);
+    home.behave(Script::with(&identity).but(At::Mail, Act::Hang));
+    for number in 0..5 {
+        let content = message(&format!("hangs-{number}"));
+        world
+            .smtp()
+            .send("a@b.example", "me@home.example", &content);
+    }
+    home.saw("MAIL", |seen| contains(&seen.secured, b"MAIL FROM"));
+    home.behave(Script::with(&identity));
+    world.add_agent("out2", OUTBOUND[1]);
+    let began = now();
+    world.stop_agent("out1");
+    home.received(5);
+    // A lease that is lost takes half a minute to end.
+    let took = now() - began;
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    world.drained("home");
+    let doubts = world.controller().lines("sent again in doubt");
+    assert!(doubts.is_empty(), "{doubts:?}");
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test measures")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 #[test]

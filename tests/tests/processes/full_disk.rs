@@ -65,6 +65,42 @@ fn without_names_for_files_nothing_is_lost_and_all_goes_on_when_there_are_some()
     world.drained("home");
 }
 
+/// Its journal cannot be written, so it could send no dot.
+#[test]
+fn an_agent_without_room_says_so_gets_no_work_and_recovers_by_itself() {
+    let disk = Tmpfs::new(4 * MIB, 1_000);
+    let layout = Layout {
+        agents_state: Some(disk.path().to_owned()),
+        ..Layout::default()
+    };
+    let mut world = World::laid_out(layout, 1);
+    let home = world.home("home", &["--retry", "1h"]);
+    disk.fill(0);
+    let mut sent = 0;
+    let shown = until("the agent to say that it has no room", PATIENCE, || {
+        world
+            .smtp()
+            .send("a@b.example", "me@home.example", &message("waits"));
+        sent += 1;
+        let agents = world.json(&["agent", "list"]);
+        (agents[0]["state"] == "unhealthy").then(|| agents.to_string())
+    });
+    assert!(shown.contains("journal"), "{shown}");
+    // It stays attached, and does not try in vain.
+    let tries = |world: &mut World| world.agent("out1").lines("attempt ended").len();
+    let before = tries(&mut world);
+    world
+        .smtp()
+        .send("a@b.example", "me@home.example", &message("waits"));
+    let ended = world.agent("out1").lines("not attached").len();
+    disk.free();
+    world.attached("out1");
+    home.received(sent + 1);
+    world.drained("home");
+    assert!(tries(&mut world) <= before + 1);
+    assert_eq!(ended, world.agent("out1").lines("not attached").len());
+}
+
 fn on(disk: &Tmpfs) -> World {
     let layout = Layout {
         controller_state: Some(disk.path().join("controller")),

@@ -45,6 +45,7 @@ mod admin;
 mod log_lines;
 mod open_files;
 mod operator;
+mod unheard;
 
 // What all these stand on.
 mod harness;

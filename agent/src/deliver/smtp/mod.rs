@@ -5,7 +5,7 @@
 //! place, which proves itself like any other.
 //!
 //! A recall, and the end of the plan, begin a round: sessions of the one before take nothing new, those that are opening are
-//! dropped, and so are those that have been still for [`SILENT`] with a message before its dot. What waits for them goes on
+//! dropped, and so are those that have been still for a second with a message before its dot. What waits for them goes on
 //! in the new round, with a new session; behind its dot a message waits for its answer.
 //! docs/decisions/0072-what-a-recall-takes-back.md
 //!
@@ -18,6 +18,7 @@
 //! - What was taken back from a session is nobody's copy: its dot has not gone, and will not.
 
 mod queue;
+mod recall;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,7 +35,7 @@ use super::{Deliver, Lane};
 use crate::agent::{Agent, now};
 use crate::attempt::{self, Handed, Onward, Sent};
 use crate::lease::{Boottime, Standing};
-use crate::live::{Live, Pulse};
+use crate::live::Live;
 use crate::plan::{Assignment, Plan};
 use crate::resolve::Freshness;
 use crate::session::AskTls;
@@ -44,9 +45,6 @@ const IDLE: Duration = Duration::from_secs(10);
 /// How long, and for how many messages, a session lives at most.
 const MAX_AGE: Duration = Duration::from_secs(600);
 const MAX_MESSAGES: u32 = 1000;
-/// A session on which a reply or a block was awaited in vain for so long does not keep a message from a new one. A home that
-/// is only slow gets it again; before the dot that makes no second copy.
-const SILENT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub struct Smtp;
@@ -430,65 +428,6 @@ impl Shared {
         }
     }
 
-    async fn round_is_over(&self, round: u64) {
-        loop {
-            // Made before the look, so that an end that comes in between is not missed.
-            let turned = self.turned.notified();
-            if self.lock().is_over(round) {
-                return;
-            }
-            turned.await;
-        }
-    }
-
-    /// Returns when the message in hand is to be taken back: its round is over, it has not come to its dot, and nothing has
-    /// moved for a while. What was sent ahead, behind the dot of another, has its own way back and does not wait for that.
-    async fn recalled(
-        self: &Arc<Self>,
-        round: u64,
-        pulse: &Pulse,
-        ahead: &Mutex<Option<Box<Assignment>>>,
-    ) -> GivenBack {
-        self.round_is_over(round).await;
-        let ahead = || ahead.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(next) = ahead() {
-            self.hand_on(*next);
-        }
-        while let Some(moved) = pulse.moved_before_its_dot() {
-            let silent = moved + SILENT;
-            if silent <= now() {
-                return self.why_over();
-            }
-            tokio::time::sleep_until(silent.into()).await;
-        }
-        std::future::pending().await
-    }
-
-    fn recalled_while_opening(&self, canary: Option<Assignment>) {
-        if let Some(canary) = canary {
-            self.agent.give_back(&canary.lease, self.why_over());
-        }
-    }
-
-    fn why_over(&self) -> GivenBack {
-        self.lock().why_over()
-    }
-
-    /// To the round that has begun.
-    fn hand_on(self: &Arc<Self>, assignment: Assignment) {
-        let mut queue = self.lock();
-        if queue.closed {
-            drop(queue);
-            return self.agent.give_back(&assignment.lease, GivenBack::Closing);
-        }
-        if queue.sessions == 0 {
-            return self.begin(&mut queue, Some(assignment));
-        }
-        queue.waiting.push_front(assignment);
-        self.begin_further(&mut queue);
-        self.work_came.notify_one();
-    }
-
     fn idle(&self, round: u64, change: isize) {
         let mut queue = self.lock();
         if queue.round == round {
@@ -496,9 +435,13 @@ impl Shared {
         }
     }
 
-    /// An expired lease goes back; one that the controller has dropped is forgotten.
+    /// An expired lease goes back, and any where no dot could be noted; one that the controller has dropped is forgotten.
     fn may_go_out(&self, lease: &Lease) -> bool {
         match self.agent.leases.standing(lease, Boottime::now()) {
+            Standing::Held if self.agent.journal.is_failing() => {
+                self.agent.give_back(lease, GivenBack::Closing);
+                false
+            }
             Standing::Held => true,
             Standing::Gone => false,
             Standing::Expired => {
