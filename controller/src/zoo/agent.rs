@@ -65,7 +65,7 @@ impl Outbound {
         let (events, told) = mpsc::unbounded_channel();
         let (work, mut started) = mpsc::unbounded_channel();
         let journal = Journal::open(state.path()).unwrap();
-        journal.set_sync(Sync::Written).unwrap();
+        let _ = journal.set_sync(Sync::Written);
         let resolver = Resolver::new(&["127.0.0.1:9".parse().unwrap()], Duration::from_secs(60));
         let agent = Arc::new(Agent {
             sources: vec![IpAddr::from(own_address())],
@@ -184,7 +184,7 @@ impl Stream {
                         let dot = AgentEvent::DotSent(dot.try_into().unwrap());
                         handle.agent_event(attachment.id, dot).await;
                     }
-                    self.agent.journal.write_out().unwrap();
+                    self.agent.journal.write_out();
                 }
             }
         }
@@ -196,7 +196,7 @@ impl Stream {
             if self.replayed.contains(&key(&report.lease)) {
                 return None;
             }
-            self.agent.journal.write_reports().unwrap();
+            self.agent.journal.write_reports();
         }
         Some(event)
     }
@@ -210,7 +210,7 @@ impl Stream {
             Order::Plan(site) => self.learn(route(&site)),
             Order::Assign(assignment) => self.assign(assignment),
             Order::BeatAnswer { .. } => {}
-            Order::Acknowledged(lease) => self.agent.journal.forget(&lease).unwrap(),
+            Order::Acknowledged(lease) => self.agent.journal.forget(&lease),
             Order::CloseSite(site) => {
                 if let Some(known) = self.lanes.remove(&site) {
                     known.lane.close();
