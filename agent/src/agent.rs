@@ -31,6 +31,7 @@ use crate::resolve::Resolver;
 use crate::targets::TargetRules;
 use crate::tls::Tls;
 use crate::untold::Untold;
+use crate::visits::Visits;
 
 /// So often the journal is looked after.
 const JOURNAL: Duration = Duration::from_millis(250);
@@ -45,6 +46,8 @@ pub struct Agent {
     pub sources: Vec<IpAddr>,
     pub helo: String,
     pub resolver: Resolver,
+    /// What the last visits to the sites' addresses came to.
+    pub visits: Visits,
     pub tls: Tls,
     pub rules: RwLock<Arc<TargetRules>>,
     /// Handoffs that move at once.

@@ -1,33 +1,21 @@
-//! An attempt, the whole story: resolve → connect → session → hand over → report. All branching is here.
+//! An attempt, the whole story: resolve → connect → session → hand over → report.
 //!
 //! # Not here
-//! What a failure means ([`crate::session::outcome`]); which message is next ([`crate::deliver`]).
+//! The way to one host, address by address ([`crate::way`]). What a failure means ([`crate::session::outcome`]); which message is next ([`crate::deliver`]).
 
 use dd_proto::id::SessionId;
-use dd_proto::report::{
-    Delays, DotSent, GivenBack, Observed, Outcome, RecipientResult, Reply, Report, Stage,
-};
-use dd_proto::site::Host;
+use dd_proto::report::{Delays, DotSent, GivenBack, Outcome, RecipientResult, Report, Stage};
 
 use crate::agent::{Agent, now, wall};
-use crate::connect::connect;
 use crate::content;
 use crate::lease::{Boottime, Standing};
-use crate::live::{self, BLOCK_BYTES, Live};
+use crate::live::{BLOCK_BYTES, Live};
 use crate::plan::{Assignment, Plan, ToBeSent};
-use crate::proof::{Refusal, Seen, proof_for, reason_for};
 use crate::resolve::Freshness;
-use crate::session::outcome::{Cause, Phase, Standing as Proved, Verdict, verdict};
-use crate::session::{After, AskTls, Ended, Opening, TransactionWant, Unproved};
-
-/// No host of the site gave a proved session.
-#[derive(Debug, Clone)]
-pub struct Missed {
-    pub outcome: Outcome,
-    pub detail: String,
-    pub observed: Observed,
-    pub reply: Option<Reply>,
-}
+use crate::session::outcome::Phase;
+use crate::session::{After, AskTls, Ended, TransactionWant};
+use crate::tried::{Missed, Tried};
+use crate::way::Way;
 
 /// What became of a message on a proved session.
 #[derive(Debug)]
@@ -38,86 +26,31 @@ pub enum Handed {
     GivenUp(GivenBack),
 }
 
-/// Tries the site's hosts in order until one proves itself. Only that one gets mail.
+/// Tries the site's hosts in order, and each host's addresses, until one proves itself. Only that one gets mail.
 ///
 /// # Errors
-/// The most telling failure: one behind the connect before one in front of it.
+/// The most telling failure, in the words of all.
 pub async fn open(
     agent: &Agent,
     plan: &Plan,
     freshness: Freshness,
     tls: AskTls,
 ) -> Result<Live, Missed> {
-    let mut told: Option<Missed> = None;
-    for host in &plan.hosts {
-        let mut ask_tls = tls;
-        let mut note = String::new();
-        let missed = loop {
-            match one_host(agent, plan, host, freshness, ask_tls).await {
-                Ok(mut live) => {
-                    live.note = note;
-                    return Ok(live);
-                }
-                Err((Verdict::WithoutTls, missed)) if ask_tls == AskTls::WhereOffered => {
-                    note = format!("without TLS, for: {}", missed.detail);
-                    ask_tls = AskTls::Not;
-                }
-                Err((Verdict::NextHost(_), missed)) => break missed,
-                Err((_, missed)) => return Err(missed),
-            }
-        };
-        match &told {
-            Some(before) if before.outcome != Outcome::Unreachable => {}
-            _ => told = Some(missed),
+    let hosts = agent.visits.order_hosts(&plan.hosts, now());
+    let mut tried = Tried::default();
+    for (at, host) in hosts.iter().enumerate() {
+        let hosts_left = hosts.len() - at - 1;
+        let way = Way::new(agent, plan, host, tls, hosts_left);
+        if let Some(live) = Box::pin(way.walk(freshness, &mut tried)).await {
+            return Ok(live);
+        }
+        if tried.is_own_trouble() {
+            // Told before the report, so that nothing more comes here.
+            agent.look_for_trouble();
+            break;
         }
     }
-    Err(told.expect("a plan has at least one host"))
-}
-
-async fn one_host(
-    agent: &Agent,
-    plan: &Plan,
-    host: &Host,
-    freshness: Freshness,
-    ask_tls: AskTls,
-) -> Result<Live, (Verdict, Missed)> {
-    // Until the proof is given or withheld.
-    let _probe = agent.probes.take().await;
-    let addresses = match agent.resolver.addresses(&host.name, freshness).await {
-        Ok(addresses) => addresses,
-        Err(error) => return Err(unreached(plan, host, Phase::Resolve, Cause::Closed, &error)),
-    };
-    let rules = agent.rules();
-    let connecting = connect(
-        &agent.sources,
-        &addresses,
-        host.port,
-        &rules,
-        &plan.allow_targets,
-    );
-    let connection = match connecting.await {
-        Ok(connection) => connection,
-        Err(error) => {
-            let cause = if error.is_own_trouble() {
-                // Told before the report, so that nothing more comes here.
-                agent.look_for_trouble();
-                Cause::Own
-            } else {
-                Cause::Closed
-            };
-            return Err(unreached(plan, host, Phase::Connect, cause, &error));
-        }
-    };
-    let seen = Seen::new(host.clone(), connection.peer, connection.local);
-    let opening = Opening::new(plan.terms.clone(), agent.helo.clone(), ask_tls, seen);
-    let opening = live::open(connection.stream, opening, &agent.tls, &plan.terms);
-    match opening.await {
-        Ok(mut live) => {
-            live.wire.hands_over(&agent.slots, &agent.probes);
-            Ok(live)
-        }
-        Err(unproved) => Err(missed(plan, *unproved)),
-    }
+    Err(tried.told())
 }
 
 /// Hands one message over on a proved session. `next` is asked, at most once, for the message whose envelope goes out
@@ -312,47 +245,5 @@ fn untried(sent: Sent, ended: &Ended) -> Option<Onward> {
         // Or it does not bear an envelope behind a dot, drops it or refuses it; asked in turn, it says what it means.
         (Sent::Ahead, Phase::Mail, Outcome::Broken | Outcome::Refused) => Some(Onward::SpentAhead),
         _ => None,
-    }
-}
-
-fn unreached(
-    plan: &Plan,
-    host: &Host,
-    phase: Phase,
-    cause: Cause,
-    error: &dyn std::error::Error,
-) -> (Verdict, Missed) {
-    let verdict = verdict(phase, cause, Proved::Unproved);
-    let observed = Observed {
-        host: host.to_string(),
-        proof: proof_for(&plan.terms).kind().to_owned(),
-        ..Observed::default()
-    };
-    let missed = Missed {
-        outcome: outcome_of(verdict),
-        detail: error.to_string(),
-        observed,
-        reply: None,
-    };
-    (verdict, missed)
-}
-
-fn missed(plan: &Plan, unproved: Unproved) -> (Verdict, Missed) {
-    let Unproved { failure, seen } = unproved;
-    let reason = |refusal: &Refusal| reason_for(refusal, &plan.terms, &seen);
-    let refusal = failure.refusal.as_ref().map(reason);
-    let missed = Missed {
-        outcome: outcome_of(failure.verdict),
-        detail: failure.detail,
-        observed: seen.to_observed(proof_for(&plan.terms).kind(), refusal),
-        reply: failure.reply,
-    };
-    (failure.verdict, missed)
-}
-
-fn outcome_of(verdict: Verdict) -> Outcome {
-    match verdict {
-        Verdict::NextHost(outcome) | Verdict::Ends(outcome) => outcome,
-        Verdict::WithoutTls | Verdict::Recipients(_) => Outcome::Broken,
     }
 }

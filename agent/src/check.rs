@@ -7,6 +7,8 @@
 //! # Not here
 //! Who asks, and what all agents said together: the controller.
 
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,53 +21,99 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 
 use crate::agent::{Agent, now, wall};
-use crate::connect::{Connection, connect};
+use crate::connect::{CONNECT_TIMEOUT, Connection, connect};
 use crate::live::{self, Live};
 use crate::plan::Plan;
 use crate::proof::observed::describe;
 use crate::proof::{Checked, Refusal, Seen, Terms, TlsSeen, TlsUse, proof_for, reason_for};
-use crate::resolve::Freshness;
+use crate::resolve::{Found, Freshness, News};
 use crate::session::outcome::{Phase, Verdict};
 use crate::session::{AskTls, Opening, Unproved};
 
-/// For one host, whatever it does.
+/// For one host and all its addresses, whatever they do.
 const LIMIT: Duration = Duration::from_secs(40);
+/// So many of a host's addresses are looked at, side by side.
+const MAX_ADDRESSES: usize = 16;
 
-/// Every host of the plan, side by side, in the plan's order; asking for TLS as an attempt would.
+/// Every address of every host of the plan, side by side, in the plan's order; asking for TLS as an attempt would.
 pub async fn all_hosts(agent: &Arc<Agent>, plan: &Plan, tls: AskTls) -> Vec<pb::HostCheck> {
-    let mut looking = JoinSet::new();
-    for (index, host) in plan.hosts.iter().cloned().enumerate() {
+    let hosts = plan.hosts.iter().cloned();
+    let looks = hosts.map(|host| {
         let (agent, plan) = (Arc::clone(agent), plan.clone());
-        looking.spawn(async move { (index, one_host(&agent, &plan, &host, tls).await) });
+        async move { one_host(&agent, &plan, &host, tls).await }
+    });
+    side_by_side(looks).await.into_iter().flatten().collect()
+}
+
+async fn one_host(agent: &Arc<Agent>, plan: &Plan, host: &Host, tls: AskTls) -> Vec<pb::HostCheck> {
+    let began = now();
+    let mut look = Look::new(host, began);
+    let resolving = agent.resolver.addresses(&host.name, Freshness::Fresh);
+    let found = match tokio::time::timeout(LIMIT, resolving).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => {
+            look.step("resolve", Step::Bad, error.to_string());
+            return vec![look.ended(now())];
+        }
+        Err(_) => {
+            look.out_of_time();
+            return vec![look.ended(now())];
+        }
+    };
+    look.step("resolve", Step::Good, in_words(&found));
+    let addresses = found.addresses.iter().take(MAX_ADDRESSES).copied();
+    let looks = addresses.map(|address| {
+        let (agent, plan, host) = (Arc::clone(agent), plan.clone(), host.clone());
+        let mut look = look.at(address, &plan, &host);
+        async move {
+            let looking = look.take(&agent, &plan, &host, address, tls);
+            let deadline = began + LIMIT;
+            if tokio::time::timeout_at(deadline.into(), looking)
+                .await
+                .is_err()
+            {
+                look.out_of_time();
+            }
+            look.ended(now())
+        }
+    });
+    side_by_side(looks).await
+}
+
+/// What comes of each, in the order of the list.
+async fn side_by_side<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+    looks: impl Iterator<Item = F>,
+) -> Vec<T> {
+    let mut looking = JoinSet::new();
+    for (index, look) in looks.enumerate() {
+        looking.spawn(async move { (index, look.await) });
     }
-    let mut hosts = Vec::new();
+    let mut looked = Vec::new();
     while let Some(ended) = looking.join_next().await {
         match ended {
-            Ok(looked) => hosts.push(looked),
+            Ok(ended) => looked.push(ended),
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         }
     }
-    hosts.sort_by_key(|(index, _)| *index);
-    hosts.into_iter().map(|(_, check)| check).collect()
+    looked.sort_by_key(|(index, _)| *index);
+    looked.into_iter().map(|(_, it)| it).collect()
 }
 
-async fn one_host(agent: &Agent, plan: &Plan, host: &Host, tls: AskTls) -> pb::HostCheck {
-    let mut look = Look::new(host, now());
-    if tokio::time::timeout(LIMIT, look.take(agent, plan, host, tls))
-        .await
-        .is_err()
-    {
-        let next = ["resolve", "connect", "banner", "starttls"]
-            .into_iter()
-            .find(|name| look.check.steps.iter().all(|step| step.name != *name))
-            .unwrap_or("proof");
-        let detail = format!("nothing more came within {} seconds", LIMIT.as_secs());
-        look.step(next, Step::Bad, detail);
-    }
-    look.ended(now())
+fn in_words(found: &Found) -> String {
+    let listed: Vec<String> = found.addresses.iter().map(ToString::to_string).collect();
+    let note = match found.news {
+        News::Half => "; the name server has not answered for the other family of addresses yet",
+        News::Whole | News::Cached => "",
+    };
+    let beyond = match found.addresses.len() {
+        ..=MAX_ADDRESSES => String::new(),
+        _ => format!("; the first {MAX_ADDRESSES} are looked at"),
+    };
+    listed.join(", ") + &beyond + note
 }
 
 /// What was found so far.
+#[derive(Clone)]
 struct Look {
     check: pb::HostCheck,
     began: Instant,
@@ -78,6 +126,29 @@ impl Look {
             ..pb::HostCheck::default()
         };
         Self { check, began }
+    }
+
+    /// At one of the host's addresses it goes on from here.
+    fn at(&self, address: IpAddr, plan: &Plan, host: &Host) -> Self {
+        let mut look = self.clone();
+        let observed = Observed {
+            host: host.to_string(),
+            peer: SocketAddr::new(address.to_canonical(), host.port.get()).to_string(),
+            proof: proof_for(&plan.terms).kind().to_owned(),
+            ..Observed::default()
+        };
+        look.check.observed = Some(observed.into());
+        look
+    }
+
+    /// The first step that was not taken is the one that took so long.
+    fn out_of_time(&mut self) {
+        let next = ["resolve", "connect", "banner", "starttls"]
+            .into_iter()
+            .find(|name| self.check.steps.iter().all(|step| step.name != *name))
+            .unwrap_or("proof");
+        let detail = format!("nothing more came within {} seconds", LIMIT.as_secs());
+        self.step(next, Step::Bad, detail);
     }
 
     fn step(&mut self, name: &str, result: Step, detail: impl Into<String>) {
@@ -102,22 +173,30 @@ impl Look {
         self.check
     }
 
-    async fn take(&mut self, agent: &Agent, plan: &Plan, host: &Host, tls: AskTls) {
-        let resolving = agent.resolver.addresses(&host.name, Freshness::Fresh);
-        let addresses = match resolving.await {
-            Ok(addresses) => addresses,
-            Err(error) => return self.step("resolve", Step::Bad, error.to_string()),
-        };
-        let listed: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-        self.step("resolve", Step::Good, listed.join(", "));
+    async fn take(
+        &mut self,
+        agent: &Agent,
+        plan: &Plan,
+        host: &Host,
+        address: IpAddr,
+        tls: AskTls,
+    ) {
         let mut ask_tls = tls;
         loop {
-            let rules = agent.rules();
-            let allowed = &plan.allow_targets;
-            let connecting = connect(&agent.sources, &addresses, host.port, &rules, allowed);
-            let connection = match connecting.await {
-                Ok(connection) => connection,
-                Err(error) => return self.step("connect", Step::Bad, error.to_string()),
+            let (rules, allowed) = (agent.rules(), &plan.allow_targets);
+            let (sources, address) = (&agent.sources, [address]);
+            let connecting = connect(
+                sources,
+                &address,
+                host.port,
+                &rules,
+                allowed,
+                CONNECT_TIMEOUT,
+            );
+            let mut reached = connecting.await;
+            let Some(connection) = reached.connection else {
+                let (_, error) = reached.failed.remove(0);
+                return self.step("connect", Step::Bad, error.to_string());
             };
             if ask_tls != AskTls::Not {
                 let ends = format!("{} from {}", connection.peer, connection.local);

@@ -1,6 +1,8 @@
 //! A TCP connection to one of a host's addresses, from one of the agent's own.
 //!
 //! Only addresses that [`TargetRules`] permit are tried, [`STAGGER`] apart (RFC 8305 §5), the first that answers wins.
+//! The race is about the connection alone: whether who answers is the site, and which address is next if not, is for
+//! [`crate::attempt`] to say.
 //!
 //! # Invariants
 //! The socket is bound to a configured address of the same family before it connects: members open their firewalls to
@@ -12,8 +14,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::task::JoinSet;
 
+use crate::race;
 use crate::targets::{Forbidden, TargetRules};
 
 /// Between the starts of two connects to the same host.
@@ -41,14 +43,19 @@ pub enum ConnectError {
         peer: SocketAddr,
         source: std::io::Error,
     },
-    #[error("{0} does not answer within 30 seconds")]
-    TimedOut(SocketAddr),
+    #[error("{0} does not answer within {limit} seconds", limit = .1.as_secs())]
+    TimedOut(SocketAddr, Duration),
 }
 
 impl ConnectError {
     /// Whether the agent, and not the far end, is to blame.
     pub fn is_own_trouble(&self) -> bool {
         matches!(self, Self::Bind { .. })
+    }
+
+    /// Whether all of the time was waited for nothing.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::TimedOut(..))
     }
 }
 
@@ -60,32 +67,46 @@ pub struct Connection {
     pub local: IpAddr,
 }
 
-/// Connects to the first of `addresses` that answers.
-///
-/// # Errors
-/// The most telling of what each address gave: the agent's own trouble first, then the last failure.
+/// What came of connecting to a host's addresses.
+#[derive(Debug)]
+pub struct Reached {
+    /// To the first that answered. Those that neither answered nor failed by then may be tried again.
+    pub connection: Option<Connection>,
+    /// Addresses as they were given, and why there is no connection to them.
+    pub failed: Vec<(IpAddr, ConnectError)>,
+}
+
+/// Connects to the first of `addresses` that answers within `limit`.
 pub async fn connect(
     sources: &[IpAddr],
     addresses: &[IpAddr],
     port: NonZeroU16,
     rules: &TargetRules,
     site_allows: &[IpNet],
-) -> Result<Connection, ConnectError> {
-    let mut failure = None;
+    limit: Duration,
+) -> Reached {
+    let mut failed = Vec::new();
     let mut targets = Vec::new();
     for &address in addresses {
         match target(sources, address, port, rules, site_allows) {
-            Ok(target) => targets.push(target),
-            Err(error) => failure = Some(error),
+            Ok((sources, peer)) => targets.push((address, sources, peer)),
+            Err(error) => failed.push((address, error)),
         }
     }
-    let Some((_, first)) = targets.first() else {
-        return Err(failure.expect("a resolved host has at least one address"));
-    };
-    let first = *first;
-    match tokio::time::timeout(CONNECT_TIMEOUT, race(targets)).await {
-        Ok(result) => result,
-        Err(_) => Err(ConnectError::TimedOut(first)),
+    let deadline = tokio::time::Instant::now() + limit;
+    let contenders = targets
+        .into_iter()
+        .map(|(address, sources, peer)| async move {
+            let connecting = tokio::time::timeout_at(deadline, one(sources, peer)).await;
+            let connected = connecting.unwrap_or(Err(ConnectError::TimedOut(peer, limit)));
+            connected.map_err(|error| (address, error))
+        });
+    let contenders: Vec<_> = contenders.collect();
+    let finish = race::first(contenders, STAGGER).await;
+    failed.extend(finish.failed);
+    Reached {
+        connection: finish.winner,
+        failed,
     }
 }
 
@@ -106,39 +127,6 @@ fn target(
         return Err(ConnectError::NoSource(address));
     }
     Ok((of_family, SocketAddr::new(address, port.get())))
-}
-
-async fn race(targets: Vec<(Vec<IpAddr>, SocketAddr)>) -> Result<Connection, ConnectError> {
-    let mut failure = None;
-    let mut connecting = JoinSet::new();
-    let mut waiting = targets.into_iter();
-    loop {
-        if let Some((sources, peer)) = waiting.next() {
-            connecting.spawn(one(sources, peer));
-        } else if connecting.is_empty() {
-            return Err(failure.expect("at least one target was tried"));
-        }
-        // The next address starts after the stagger, or at once when the one before has failed.
-        let more = waiting.len() > 0;
-        let ended = tokio::select! {
-            ended = connecting.join_next() => ended,
-            () = tokio::time::sleep(STAGGER), if more => None,
-        };
-        match ended {
-            Some(Ok(Ok(connection))) => return Ok(connection),
-            Some(Ok(Err(error))) => {
-                if error.is_own_trouble() || failure.is_none() {
-                    failure = Some(error);
-                }
-                // Do not start nothing while others still hang.
-                if !more && !connecting.is_empty() {
-                    continue;
-                }
-            }
-            Some(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),
-            None => {}
-        }
-    }
 }
 
 async fn one(sources: Vec<IpAddr>, peer: SocketAddr) -> Result<Connection, ConnectError> {
@@ -190,6 +178,18 @@ mod tests {
         (vec!["127.0.0.1".parse().unwrap()], rules)
     }
 
+    /// Why there is no connection to the only address.
+    async fn refused(
+        sources: &[IpAddr],
+        peer: &[IpAddr],
+        port: NonZeroU16,
+        rules: &TargetRules,
+    ) -> ConnectError {
+        let mut reached = connect(sources, peer, port, rules, &[], CONNECT_TIMEOUT).await;
+        assert!(reached.connection.is_none() && reached.failed.len() == 1);
+        reached.failed.remove(0).1
+    }
+
     #[tokio::test]
     async fn the_own_address_is_what_the_peer_sees() {
         let (_, rules) = loopback();
@@ -198,12 +198,11 @@ mod tests {
         let source: IpAddr = "127.0.0.77".parse().unwrap();
         // Nothing listens on the first address; the second one is tried at once.
         let addresses = ["127.0.0.2", "127.0.0.1"].map(|a| a.parse().unwrap());
-        let connection = connect(&[source], &addresses, port, &rules, &[])
-            .await
-            .unwrap();
+        let reached = connect(&[source], &addresses, port, &rules, &[], CONNECT_TIMEOUT).await;
         let (_, seen) = listener.accept().await.unwrap();
         assert_eq!(seen.ip(), source);
-        assert_eq!(connection.peer.ip(), addresses[1]);
+        assert_eq!(reached.connection.unwrap().peer.ip(), addresses[1]);
+        assert_eq!(reached.failed[0].0, addresses[0]);
     }
 
     #[tokio::test]
@@ -212,9 +211,7 @@ mod tests {
         let port = NonZeroU16::new(9).unwrap();
         let peer = ["127.0.0.1".parse().unwrap()];
         let source = ["198.51.100.1".parse().unwrap()];
-        let error = connect(&source, &peer, port, &rules, &[])
-            .await
-            .unwrap_err();
+        let error = refused(&source, &peer, port, &rules).await;
         assert!(error.is_own_trouble(), "{error}");
     }
 
@@ -232,9 +229,7 @@ mod tests {
         let (sources, _) = loopback();
         let port = NonZeroU16::new(9).unwrap();
         let rules = TargetRules::default();
-        let error = connect(&sources, &sources, port, &rules, &[])
-            .await
-            .unwrap_err();
+        let error = refused(&sources, &sources, port, &rules).await;
         assert!(matches!(error, ConnectError::Forbidden(_)), "{error}");
     }
 }

@@ -24,12 +24,16 @@ pub mod live;
 pub mod places;
 pub mod plan;
 pub mod proof;
+pub mod race;
 pub mod resolve;
 pub mod session;
 pub mod state_dir;
 pub mod targets;
 pub mod tls;
+pub mod tried;
 pub mod untold;
+pub mod visits;
+pub mod way;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
@@ -72,6 +76,7 @@ pub async fn run(
         sources: config.addresses.clone(),
         helo: config.helo.to_string(),
         resolver,
+        visits: visits::Visits::default(),
         tls: tls::Tls::default(),
         rules: RwLock::new(Arc::new(TargetRules {
             allow: config.targets.allow.clone(),

@@ -22,8 +22,7 @@ use crate::agent::{now, wall};
 use crate::places::{Holding, Places, STILL};
 use crate::proof::{Refusal, Terms, TlsSeen};
 use crate::session::{
-    BLOCK_TIMEOUT, Established, GREETING_TIMEOUT, HANDSHAKE_TIMEOUT, Lost, Opening, OpeningWant,
-    Unproved,
+    BLOCK_TIMEOUT, Established, GREETING_TIMEOUT, Lost, Opening, OpeningWant, Unproved,
 };
 use crate::tls::Tls;
 
@@ -290,7 +289,7 @@ pub async fn open(
         match opening.want() {
             OpeningWant::Nothing => break,
             OpeningWant::Handshake => {
-                let limit = bounds.left(now(), HANDSHAKE_TIMEOUT);
+                let limit = bounds.left(now(), opening.handshake_timeout());
                 wire = handshake(wire, &mut opening, tls, terms, limit).await;
             }
             OpeningWant::Bytes(limit) => match open.read(since + bounds.left(since, limit)).await {
@@ -329,11 +328,12 @@ async fn handshake(
     else {
         return None;
     };
-    let securing = tls.secure(stream, terms);
+    let securing = tls.secure(stream, terms, &opening.seen().host.name);
     let (seen, stream) = match tokio::time::timeout(limit, securing).await {
         Ok(ended) => ended,
         Err(_) => {
-            let refusal = Refusal::HandshakeFailed("it took too long".to_owned());
+            let refusal = format!("it took longer than {} seconds", limit.as_secs());
+            let refusal = Refusal::HandshakeFailed(refusal);
             let chain = Vec::new();
             (TlsSeen::Failed { refusal, chain }, None)
         }

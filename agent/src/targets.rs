@@ -92,16 +92,30 @@ fn meanings(address: IpAddr) -> Vec<IpAddr> {
     ips
 }
 
-fn embedded(v6: Ipv6Addr) -> Option<Ipv4Addr> {
-    let o = v6.octets();
-    match o {
-        // RFC 6052 §2.1.
+/// The one host that is connected to by way of `address`, in the form in which hosts are compared: behind NAT64 an IPv4
+/// host is reached at an address that only wraps its own. What 6to4 embeds is a network's router, not the host.
+pub(crate) fn same_host(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => nat64(v6).map_or(IpAddr::V6(v6), IpAddr::V4),
+        v4 => v4,
+    }
+}
+
+/// RFC 6052 §2.1.
+fn nat64(v6: Ipv6Addr) -> Option<Ipv4Addr> {
+    match v6.octets() {
         [0x00, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d] => {
             Some(Ipv4Addr::new(a, b, c, d))
         }
+        _ => None,
+    }
+}
+
+fn embedded(v6: Ipv6Addr) -> Option<Ipv4Addr> {
+    match v6.octets() {
         // RFC 3056 §2.
         [0x20, 0x02, a, b, c, d, ..] => Some(Ipv4Addr::new(a, b, c, d)),
-        _ => None,
+        _ => nat64(v6),
     }
 }
 

@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dd_proto::domain::Domain;
-use dd_proto::site::Proof;
+use dd_proto::site::{HostName, Proof};
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, RootCertStore};
@@ -80,12 +80,17 @@ impl Tls {
         }
     }
 
-    /// One handshake as the site's terms ask for. The stream comes back only from a finished one.
-    pub async fn secure<S>(&self, stream: S, terms: &Terms) -> (TlsSeen, Option<Box<TlsStream<S>>>)
+    /// One handshake with the site's `host` as its terms ask for. The stream comes back only from a finished one.
+    pub async fn secure<S>(
+        &self,
+        stream: S,
+        terms: &Terms,
+        host: &HostName,
+    ) -> (TlsSeen, Option<Box<TlsStream<S>>>)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let judge = match self.judge(terms) {
+        let judge = match self.judge(terms, host) {
             Ok(judge) => judge,
             Err(refusal) => {
                 let chain = Vec::new();
@@ -119,20 +124,20 @@ impl Tls {
             .with_custom_certificate_verifier(Arc::new(recorder))
             .with_no_client_auth();
         config.resumption = rustls::client::Resumption::disabled();
-        // Without a defined name there is none to send.
-        config.enable_sni = judge.defined.is_some();
         config
     }
 
-    fn judge(&self, terms: &Terms) -> Result<Judge, Refusal> {
+    fn judge(&self, terms: &Terms, host: &HostName) -> Result<Judge, Refusal> {
         let Some(name) = terms.proof.certificate_name() else {
+            // A host that has several certificates shows the one for its own name.
+            let name = name_sent(terms, host)
+                .and_then(|name| ServerName::try_from(name.as_str().to_owned()).ok());
             return Ok(Judge {
                 verifier: Verifier::Any(Arc::new(any_chain::AnyChain::new(&self.provider))),
-                name: any_chain::no_name(),
+                name: name.unwrap_or_else(any_chain::no_name),
                 defined: None,
             });
         };
-        // RFC 6066 §3: the defined name, never an address.
         let server_name =
             ServerName::try_from(name.as_str().to_owned()).map_err(|_| Refusal::NoAnchor)?;
         let verifier = match &terms.proof {
@@ -163,6 +168,15 @@ impl Tls {
         cached.insert(key, Arc::clone(&anchored));
         Ok(anchored)
     }
+}
+
+/// The name that a host is asked for in the handshake, RFC 6066 §3: the one that its certificate has to carry, else its
+/// own. An address is never sent (rustls leaves the extension out).
+pub fn name_sent<'a>(terms: &'a Terms, host: &'a HostName) -> Option<&'a Domain> {
+    terms.proof.certificate_name().or(match host {
+        HostName::Dns(name) => Some(name),
+        HostName::Address(_) => None,
+    })
 }
 
 fn finished(connection: &rustls::ClientConnection, notes: Notes, judge: Judge) -> TlsUp {

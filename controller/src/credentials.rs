@@ -70,9 +70,10 @@ impl Default for Passwords {
     }
 }
 
-/// So many passwords are hashed at a time, each on a thread of the runtime's pool for what blocks.
+/// At most this many passwords are hashed at a time, each on a thread of the runtime's pool for what blocks: half of the
+/// cores, for mail needs the others.
 pub fn hashed_at_once() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
 }
 
 impl Passwords {

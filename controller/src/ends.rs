@@ -186,8 +186,7 @@ impl Ends {
             days,
             owed: site.contact.as_ref().map(|_| new_id(now, rand::random())),
         };
-        let telling = self.editor.tell_of_end(&site.name, told.clone());
-        match telling.await? {
+        match self.remember(site, told.clone()).await? {
             Known::Yes => self.pay(site, end, told, now).await,
             Known::Gone => Ok(()),
         }
@@ -206,8 +205,15 @@ impl Ends {
             self.write(id, site, end, now).await?;
         }
         let paid = Told { owed: None, ..told };
-        self.editor.tell_of_end(&site.name, paid).await?;
+        self.remember(site, paid).await?;
         Ok(())
+    }
+
+    async fn remember(&self, site: &Site, told: Told) -> Result<Known, ChangeError> {
+        let name = site.name.clone();
+        self.editor
+            .change(move |change| async move { change.tell_of_end(&name, told).await })
+            .await
     }
 
     async fn write(

@@ -53,7 +53,7 @@ use config::{Config, ConfigError};
 use doors::{Certificates, Doors, WebDoor};
 use parts::{Middle, Parts};
 use registry::audit::Audit;
-use registry::{Editor, Registry};
+use registry::{Changes, Editor, Registry};
 use store::{RebuildIndex, Store};
 
 /// Why the controller does not run (any more).
@@ -151,7 +151,8 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunError>
     let passwords = Arc::new(credentials::Passwords::default());
     let wakeup = parts.wakeup(&middle, &passwords);
     parts.intake(doors.intake, &middle, &wakeup);
-    let editor = editor(&middle, audit, &config);
+    let (editor, changes) = editor(&middle, audit, &config);
+    parts.changes(changes);
     if let Some(listener) = doors.metrics {
         parts.metrics(listener, &middle, started);
     }
@@ -161,7 +162,13 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunError>
     parts.drains(editor.clone(), dispatch.clone());
     let sights = parts.certificates(&middle, &editor);
     let context = Arc::new(context(
-        middle, authority, editor, facts, passwords, wakeup, sights,
+        middle,
+        authority,
+        editor.clone(),
+        facts,
+        passwords,
+        wakeup,
+        sights,
     ));
     if let Some(door) = doors.web {
         let settings = web_settings(&config, &door, &context.facts);
@@ -174,7 +181,7 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunError>
         .watch_over(path, signals, certificates, &store)
         .await?;
     tracing::info!("stopping");
-    parts.stop(&dispatch).await;
+    parts.stop(&dispatch, &editor).await;
     store.close().await?;
     tracing::info!("stopped");
     Ok(())
@@ -231,7 +238,7 @@ fn context(
     }
 }
 
-fn editor(middle: &Middle, audit: Audit, config: &Config) -> Editor {
+fn editor(middle: &Middle, audit: Audit, config: &Config) -> (Editor, Changes) {
     Editor::new(
         middle.registry.clone(),
         middle.store.clone(),

@@ -17,7 +17,7 @@ use crate::doors::{Certificates, WebDoor};
 use crate::dsn::Notifier;
 use crate::ends::Ends;
 use crate::intake::listener::Intake;
-use crate::registry::{Editor, Registry};
+use crate::registry::{Changes, Editor, Registry};
 use crate::sights::Sights;
 use crate::store::{Store, StoreError};
 use crate::wakeup::Wakeup;
@@ -150,11 +150,22 @@ impl Parts {
         });
     }
 
+    /// Where changes of the registry run, whoever waits for them.
+    pub(crate) fn changes(&mut self, changes: Changes) {
+        self.running.spawn(async {
+            changes.run().await;
+            "changes of the registry"
+        });
+    }
+
     /// Revocation lists are made anew before they are old, also those that a stop kept from being made.
     pub(crate) fn authorities(&mut self, editor: Editor) {
         self.running.spawn(async move {
             loop {
-                if let Err(error) = editor.keep_authorities(crate::now()).await {
+                let keeping = editor.change(|change| async move {
+                    change.keep_authorities(crate::now()).await
+                });
+                if let Err(error) = keeping.await {
                     tracing::error!(%error, "an authority's revocation list cannot be made anew; the present one still applies");
                 }
                 tokio::time::sleep(UPKEEP).await;
@@ -167,7 +178,9 @@ impl Parts {
         self.running.spawn(async move {
             loop {
                 dispatch.drain_ended().await;
-                if let Err(error) = editor.drains_ended(crate::now()).await {
+                let remembering = editor
+                    .change(|change| async move { change.drains_ended(crate::now()).await });
+                if let Err(error) = remembering.await {
                     tracing::error!(%error, "the end of a drain cannot be remembered: the next start waits for the agent");
                 }
             }
@@ -239,12 +252,12 @@ impl Parts {
         }
     }
 
-    /// Sessions at intake and handoffs at agents end by themselves, if they do it in time.
-    pub(crate) async fn stop(mut self, dispatch: &dispatch::Handle) {
+    /// Sessions at intake, handoffs at agents and changes of the registry end by themselves, if they do it in time.
+    pub(crate) async fn stop(mut self, dispatch: &dispatch::Handle, editor: &Editor) {
         drop(self.stop);
         let draining = async {
             let intake = async { while self.intake.join_next().await.is_some() {} };
-            tokio::join!(intake, dispatch.drain());
+            tokio::join!(intake, dispatch.drain(), editor.idle());
         };
         if tokio::time::timeout(DRAIN, draining).await.is_err() {
             tracing::warn!(

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc};
 
 use crate::registry::shown::{News, Sight, key_is_no_proof};
-use crate::registry::{Editor, Registry};
+use crate::registry::{Change, Editor, Registry};
 
 /// Sights that wait for the disk.
 const BEHIND: usize = 1024;
@@ -65,7 +65,9 @@ impl Learning {
     /// Runs until nobody can tell anything any more.
     pub async fn serve(mut self, registry: Registry) {
         while let Some((name, sight)) = self.news.recv().await {
-            match self.editor.saw(&name, &sight).await {
+            let (site, seen) = (name.clone(), sight.clone());
+            let saw = move |change: Change| async move { change.saw(&site, &seen).await };
+            match self.editor.change(saw).await {
                 Ok(Some(news)) => {
                     if let Some(site) = registry.site(&name) {
                         tell(&site, &sight, &news);

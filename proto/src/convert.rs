@@ -114,9 +114,9 @@ impl TryFrom<pb::proof::Certificate> for Certified {
 impl From<Envelope> for pb::Envelope {
     fn from(envelope: Envelope) -> Self {
         Self {
-            reverse_path: envelope.reverse_path.as_str().to_owned(),
+            smtputf8: envelope.wants_utf8(),
+            reverse_path: envelope.reverse_path.written().into_owned(),
             eight_bit: envelope.body == Body::EightBitMime,
-            smtputf8: envelope.encoding == Encoding::Utf8,
             ret: envelope.ret.map(Ret::as_str).unwrap_or_default().to_owned(),
             envid: envelope.envid.unwrap_or_default(),
             recipients: envelope.recipients.into_iter().map(Into::into).collect(),
@@ -128,7 +128,7 @@ impl From<Recipient> for pb::Recipient {
     fn from(it: Recipient) -> Self {
         Self {
             number: it.number.0.into(),
-            forward_path: it.path.as_str().to_owned(),
+            forward_path: it.path.0.written().into_owned(),
             notify: it.notify.unwrap_or_default(),
             orcpt: it.orcpt.unwrap_or_default(),
         }

@@ -8,22 +8,34 @@ use crate::path::{ForwardPath, ReversePath};
 pub struct Envelope {
     pub reverse_path: ReversePath,
     pub body: Body,
+    /// What the header needs; what addresses need can be seen on them ([`Envelope::wants_utf8`]).
     pub encoding: Encoding,
     /// RET, RFC 3461 §4.3.
     pub ret: Option<Ret>,
-    /// ENVID as received (xtext), RFC 3461 §4.4.
+    /// ENVID in xtext, RFC 3461 §4.4.
     pub envid: Option<String>,
     pub recipients: Vec<Recipient>,
 }
 
-/// BODY, RFC 6152.
+impl Envelope {
+    /// Whether SMTPUTF8 is asked for where it is offered: for an address beyond ASCII, or for the header
+    /// (RFC 6531 §3.4).
+    pub fn wants_utf8(&self) -> bool {
+        let recipients = self.recipients.iter();
+        self.encoding == Encoding::Utf8
+            || !self.reverse_path.as_str().is_ascii()
+            || recipients.map(|it| &it.path.0).any(|it| !it.is_ascii())
+    }
+}
+
+/// Whether the content has an eighth bit anywhere: RFC 6152.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Body {
     SevenBit,
     EightBitMime,
 }
 
-/// Whether the message needs SMTPUTF8, RFC 6531.
+/// Whether a header is one of RFC 6532, and its sender asked for SMTPUTF8 (RFC 6531).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
     Ascii,
@@ -51,8 +63,8 @@ impl Ret {
 pub struct Recipient {
     pub number: RecipientNumber,
     pub path: ForwardPath,
-    /// NOTIFY as received, RFC 3461 §4.1.
+    /// NOTIFY, RFC 3461 §4.1.
     pub notify: Option<String>,
-    /// ORCPT as received, RFC 3461 §4.2.
+    /// ORCPT with its type, RFC 3461 §4.2 and RFC 6533 §3.
     pub orcpt: Option<String>,
 }

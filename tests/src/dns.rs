@@ -25,7 +25,14 @@ pub struct Dns {
     _runtime: Runtime,
 }
 
-type Names = Arc<Mutex<HashMap<String, Vec<IpAddr>>>>;
+type Names = Arc<Mutex<HashMap<String, Entry>>>;
+
+/// What a name means, and for how many seconds that may be kept.
+#[derive(Debug)]
+struct Entry {
+    addresses: Vec<IpAddr>,
+    ttl: u32,
+}
 
 /// Answers from the map. A name that is not there does not exist.
 struct Literal(Names);
@@ -53,11 +60,18 @@ impl Dns {
     }
 
     /// `name` now means `addresses`, and only those; none at all makes it a name without addresses.
+    /// It is a dynamic name: nobody may keep the answer.
     pub fn set(&self, name: &str, addresses: &[IpAddr]) {
+        self.set_for(name, addresses, 0);
+    }
+
+    /// The same, and whoever asks may keep the answer for `ttl` seconds.
+    pub fn set_for(&self, name: &str, addresses: &[IpAddr], ttl: u32) {
+        let addresses = addresses.to_vec();
         self.names
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(name.to_ascii_lowercase(), addresses.to_vec());
+            .insert(name.to_ascii_lowercase(), Entry { addresses, ttl });
     }
 }
 
@@ -80,17 +94,17 @@ impl Literal {
     fn answers(&self, name: &Name, kind: RecordType) -> Option<Vec<Record>> {
         let names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let text = name.to_ascii();
-        let addresses = names.get(text.trim_end_matches('.').to_ascii_lowercase().as_str())?;
+        let entry = names.get(text.trim_end_matches('.').to_ascii_lowercase().as_str())?;
         Some(
-            addresses
+            entry
+                .addresses
                 .iter()
                 .filter_map(|address| match (address, kind) {
                     (IpAddr::V4(ip), RecordType::A) => Some(RData::A((*ip).into())),
                     (IpAddr::V6(ip), RecordType::AAAA) => Some(RData::AAAA((*ip).into())),
                     _ => None,
                 })
-                // A dynamic address: nobody may keep it.
-                .map(|data| Record::from_rdata(name.clone(), 0, data))
+                .map(|data| Record::from_rdata(name.clone(), entry.ttl, data))
                 .collect(),
         )
     }

@@ -7,6 +7,7 @@ use dd_proto::site::{Certified, Proof};
 
 use super::observed::describe;
 use super::{Refusal, Seen, Terms, TlsSeen};
+use crate::tls::name_sent;
 
 /// Complete: whoever reads it needs nothing else to judge it.
 pub(crate) fn reason_for(refusal: &Refusal, terms: &Terms, seen: &Seen) -> RefusalReason {
@@ -18,7 +19,7 @@ pub(crate) fn reason_for(refusal: &Refusal, terms: &Terms, seen: &Seen) -> Refus
         reason: refusal.reason().to_owned(),
         sentence: refusal.to_string(),
         wanted,
-        seen: was_seen(seen),
+        seen: was_seen(terms, seen),
     }
 }
 
@@ -55,7 +56,7 @@ fn joined<T: ToString>(all: impl Iterator<Item = T>) -> String {
     all.join(", ")
 }
 
-fn was_seen(seen: &Seen) -> String {
+fn was_seen(terms: &Terms, seen: &Seen) -> String {
     let mut text = seen.peer.to_string();
     let chain = match &seen.tls {
         TlsSeen::NotAsked => return text,
@@ -70,6 +71,10 @@ fn was_seen(seen: &Seen) -> String {
             &up.chain
         }
     };
+    // Which of its certificates a host shows depends on the name it is asked for.
+    if let Some(name) = name_sent(terms, &seen.host.name) {
+        let _ = write!(text, ", asked for {name},");
+    }
     match describe(chain) {
         None => text + " with no certificate that can be read",
         Some(it) => {
@@ -144,9 +149,10 @@ mod tests {
             refusal: Refusal::UnknownIssuer,
             chain: vec![pem.contents.into()],
         };
-        let seen = was_seen(&seen_at("192.0.2.9", 25, tls));
+        let terms = terms(Proof::Port);
+        let seen = was_seen(&terms, &seen_at("192.0.2.9", 25, tls));
         for part in [
-            "192.0.2.9:25",
+            "192.0.2.9:25, asked for home.example, with the certificate",
             "home.example",
             "issued by CN=",
             "valid from ",

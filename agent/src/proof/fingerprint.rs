@@ -11,6 +11,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::certificate::secured;
 use super::{Proof, Refusal, Seen, Terms, TlsUse, Verified};
+use crate::tls::name_sent;
 
 #[derive(Debug)]
 pub(super) struct Fingerprint;
@@ -40,6 +41,10 @@ impl Proof for Fingerprint {
             _ => Err(Refusal::FingerprintNotListed {
                 certificate: whole,
                 key,
+                asked: match name_sent(terms, &seen.host.name) {
+                    Some(name) => format!(" when asked for {name}"),
+                    None => String::new(),
+                },
             }),
         }
     }

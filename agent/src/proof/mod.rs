@@ -29,6 +29,7 @@ pub(crate) use evidence::reason_for;
 pub use observed::{Checked, Seen, TlsSeen, TlsUp};
 pub use refusal::Refusal;
 pub(crate) use refusal::printable;
+pub(crate) use static_ip::may_be_proved;
 
 /// Every proof there is.
 pub static PROOFS: &[&dyn Proof] = &[

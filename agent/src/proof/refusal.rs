@@ -65,11 +65,13 @@ pub enum Refusal {
     )]
     BadRevocationList,
     #[error(
-        "neither the certificate ({certificate}) nor its key ({key}) is listed for the site; another machine answers, or list it with `ddadm site set --fingerprint`"
+        "neither the certificate ({certificate}) that the host shows{asked} nor its key ({key}) is listed for the site; another machine answers, or list it with `ddadm site set --fingerprint`"
     )]
     FingerprintNotListed {
         certificate: Fingerprint,
         key: Fingerprint,
+        /// The name it was asked for, in words; empty: none.
+        asked: String,
     },
     #[error(
         "the site has shown TLS before, and now there is none ({0}); turn it on again, or say `ddadm site set NAME --clear shown` if that is meant"

@@ -13,7 +13,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use dd_proto::envelope::{Encoding, Envelope};
+use dd_proto::envelope::{Envelope, Recipient};
+use dd_proto::path::ReversePath;
 use dd_proto::report::Reply;
 use dd_proto::smtp::compose;
 use dd_proto::smtp::extensions::{Extensions, SizeOffer};
@@ -127,7 +128,7 @@ impl Established {
         if self.reset == Reset::Needed {
             steps.push_back(Step::Reset);
         }
-        steps.extend(next.steps());
+        steps.extend(next.steps(&self.offered));
         Transaction::new(self, next, steps)
     }
 }
@@ -139,7 +140,7 @@ impl Ahead {
         if !offered.pipelining || next.unmet(offered).is_some() {
             return None;
         }
-        let mut unsent: VecDeque<Step> = next.steps().collect();
+        let mut unsent: VecDeque<Step> = next.steps(offered).collect();
         // The dot is unanswered too.
         let behind = unsent.split_off(unsent.len().min(MAX_UNANSWERED - 1));
         let unanswered = std::mem::replace(&mut unsent, behind);
@@ -155,10 +156,13 @@ impl Ahead {
 }
 
 impl Next<'_> {
-    fn steps(&self) -> impl Iterator<Item = Step> + use<> {
-        let recipients = self.envelope.recipients.len();
+    /// RCPT only for those whom the server can be told of.
+    fn steps(&self, offered: &Extensions) -> impl Iterator<Item = Step> + use<> {
+        let recipients = self.envelope.recipients.iter().enumerate();
+        let writable = recipients.filter(|(_, it)| compose::is_writable(&it.path.0, offered));
+        let writable: Vec<Step> = writable.map(|(index, _)| Step::Rcpt(index)).collect();
         std::iter::once(Step::Mail)
-            .chain((0..recipients).map(Step::Rcpt))
+            .chain(writable)
             .chain(std::iter::once(Step::Data))
     }
 
@@ -166,12 +170,31 @@ impl Next<'_> {
         match step {
             Step::Reset => compose::RSET.to_owned(),
             Step::Mail => compose::mail(self.envelope, self.content_bytes, offered),
-            Step::Rcpt(index) => compose::rcpt(&self.envelope.recipients[index], offered),
+            Step::Rcpt(index) => {
+                let wants_utf8 = self.envelope.wants_utf8();
+                compose::rcpt(&self.envelope.recipients[index], wants_utf8, offered)
+            }
             Step::Data => compose::DATA.to_owned(),
         }
     }
 
-    /// What the message needs and the server does not offer, as the reply that it amounts to.
+    /// The recipients that this server cannot be told of, with the reply that it amounts to. The others get the message.
+    pub(super) fn unwritable<'m>(
+        &'m self,
+        offered: &'m Extensions,
+    ) -> impl Iterator<Item = (&'m Recipient, Reply)> {
+        let recipients = self.envelope.recipients.iter();
+        recipients
+            .filter(|it| !compose::is_writable(&it.path.0, offered))
+            .map(|it| (it, needs_utf8("the recipient's address")))
+    }
+
+    /// What the whole message needs and the server does not offer, as the reply that it amounts to.
+    ///
+    /// Only an address is a need: it cannot be written otherwise (RFC 6531 §3.5: no downgrade in flight). A header in
+    /// UTF-8 goes as it is, as 8-bit content does, for which RFC 6152 §3 asks the same and is not followed: like Exim and
+    /// qmail, the agent sends it. Old servers pass eight bits whether they say so or not, a bounce would lose the mail for
+    /// certain, and a conversion would break its signatures.
     pub(super) fn unmet(&self, offered: &Extensions) -> Option<Reply> {
         let reply = |code, enhanced: &str, text: &str| {
             Some(Reply {
@@ -180,12 +203,13 @@ impl Next<'_> {
                 text: text.to_owned(),
             })
         };
-        // RFC 6531 §3.5: no downgrade in flight. RFC 6152 §3 asks the same for 8-bit content and is not followed: like
-        // Exim and qmail, the agent sends it as it is. Old servers pass eight bits whether they say so or not, a bounce
-        // would lose the mail for certain, and a conversion would break its signatures.
-        if self.envelope.encoding == Encoding::Utf8 && !offered.smtputf8 {
-            let text = "the site's server does not offer SMTPUTF8, which the message needs";
-            return reply(553, "5.6.7", text);
+        if let ReversePath::Mailbox(sender) = &self.envelope.reverse_path
+            && !compose::is_writable(sender, offered)
+        {
+            return Some(needs_utf8("the sender's address"));
+        }
+        if self.unwritable(offered).count() == self.envelope.recipients.len() {
+            return Some(needs_utf8("the recipient's address"));
         }
         match offered.size {
             // RFC 1870 §6.1: asked before the content travels.
@@ -195,5 +219,14 @@ impl Next<'_> {
             }
             _ => None,
         }
+    }
+}
+
+/// RFC 6531 §3.5.
+fn needs_utf8(what: &str) -> Reply {
+    Reply {
+        code: 553,
+        enhanced: "5.6.7".to_owned(),
+        text: format!("the site's server does not offer SMTPUTF8, which {what} needs"),
     }
 }

@@ -45,7 +45,7 @@ pub const GREETING_TIMEOUT: Duration = Duration::from_secs(300);
 /// For EHLO the RFC names none; whoever is not proved yet shall not hold a probe for long.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(60);
 /// For the whole TLS handshake.
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
 /// RFC 5321 §4.5.3.2.2 and §4.5.3.2.3: MAIL and RCPT.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
 /// RFC 5321 §4.5.3.2.4: DATA.

@@ -11,7 +11,9 @@ use dd_proto::smtp::reply::ReplyParser;
 use jiff::Timestamp;
 
 use super::outcome::{Cause, Phase, Standing, Verdict, cause_of, verdict};
-use super::{Established, Failure, GREETING_TIMEOUT, HELLO_TIMEOUT, Lost, Unproved};
+use super::{
+    Established, Failure, GREETING_TIMEOUT, HANDSHAKE_TIMEOUT, HELLO_TIMEOUT, Lost, Unproved,
+};
 use crate::proof::{Proof, Refusal, Seen, Terms, TlsSeen, TlsUse, Verified, proof_for};
 
 /// Whether this connection asks for STARTTLS where it is offered.
@@ -41,6 +43,7 @@ pub struct Opening {
     proof: &'static dyn Proof,
     helo: String,
     ask_tls: AskTls,
+    patience: Duration,
     seen: Seen,
     replies: ReplyParser,
     out: BytesMut,
@@ -85,6 +88,7 @@ impl Opening {
             terms,
             helo,
             ask_tls,
+            patience: GREETING_TIMEOUT,
             seen,
             replies: ReplyParser::new(),
             out: BytesMut::new(),
@@ -92,15 +96,25 @@ impl Opening {
         }
     }
 
+    /// Waits for no answer longer than that: another address is left, and shares the time.
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
     pub fn want(&self) -> OpeningWant {
         match self.state {
-            State::Greeting => OpeningWant::Bytes(GREETING_TIMEOUT),
+            State::Greeting => OpeningWant::Bytes(GREETING_TIMEOUT.min(self.patience)),
             State::Hello | State::OldHello | State::Securing | State::HelloAgain { .. } => {
-                OpeningWant::Bytes(HELLO_TIMEOUT)
+                OpeningWant::Bytes(HELLO_TIMEOUT.min(self.patience))
             }
             State::Handshake => OpeningWant::Handshake,
             State::Established { .. } | State::Failed(_) => OpeningWant::Nothing,
         }
+    }
+
+    /// For the whole handshake that [`OpeningWant::Handshake`] asks for.
+    pub fn handshake_timeout(&self) -> Duration {
+        HANDSHAKE_TIMEOUT.min(self.patience)
     }
 
     /// The name of the state, as in the diagram of [`super`].

@@ -125,7 +125,7 @@ impl<'s> Transaction<'s> {
             message,
             unsent,
             unanswered,
-            results: Vec::new(),
+            results: unwritable(&message, &session.offered),
             accepted: Vec::new(),
             stuffer: Stuffer::new(),
             out: BytesMut::new(),
@@ -412,6 +412,7 @@ impl Transaction<'_> {
 
     /// Every recipient, asked for or not.
     fn settle_all(&mut self, disposition: Disposition, reply: &Reply) {
+        self.results.clear();
         let recipients = self.message.envelope.recipients.iter();
         self.accepted = recipients.map(|recipient| recipient.number).collect();
         self.settle_accepted(disposition, reply);
@@ -455,4 +456,17 @@ impl Transaction<'_> {
             phase,
         }));
     }
+}
+
+/// Recipients that are answered before anything is said: the server cannot be told of them.
+fn unwritable(message: &Next<'_>, offered: &Extensions) -> Vec<RecipientResult> {
+    let answered = message.unwritable(offered);
+    answered
+        .map(|(recipient, reply)| RecipientResult {
+            number: recipient.number,
+            disposition: Disposition::Failed,
+            reply,
+            told: Told::NotPassedOn,
+        })
+        .collect()
 }

@@ -26,7 +26,7 @@ impl AnyChain {
     }
 }
 
-/// rustls wants a server name; this one is neither sent nor compared.
+/// rustls wants a server name. An address is not sent (RFC 6066 §3), and nothing is compared with it.
 pub(super) fn no_name() -> ServerName<'static> {
     ServerName::from(std::net::IpAddr::from([0, 0, 0, 0]))
 }

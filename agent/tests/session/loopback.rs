@@ -1,5 +1,6 @@
 //! The whole way from an assignment to a report, over sockets and real TLS, against a scripted site.
 
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use dd_agent::plan::{Assignment, Content, Plan};
 use dd_agent::proof::Terms;
 use dd_agent::resolve::{Freshness, Resolver};
 use dd_agent::targets::TargetRules;
+use dd_agent::visits::{Patience, Visits};
 use dd_proto::id::{DeliveryId, Generation, Lease, MessageId, SiteVersion};
 use dd_proto::pb;
 use dd_proto::pb::agent_event::Event;
@@ -26,13 +28,13 @@ use tokio_rustls::TlsAcceptor;
 use super::support::{Authority, HELO, NAME, certificate_proof, envelope};
 
 /// What the scripted site offers.
-enum Site {
+pub(crate) enum Site {
     Tls(CertificateDer<'static>, rcgen::KeyPair),
     Clear,
 }
 
 /// Serves one connection; returns every line the agent wrote behind EHLO and STARTTLS.
-async fn serve(listener: TcpListener, site: Site) -> Vec<String> {
+pub(crate) async fn serve(listener: TcpListener, site: Site) -> Vec<String> {
     let (mut stream, _) = listener.accept().await.unwrap();
     stream.write_all(b"220 home\r\n").await.unwrap();
     let mut line = String::new();
@@ -110,6 +112,11 @@ pub(crate) struct Bench {
 
 /// An agent with so many slots, as far as sessions need one.
 pub(crate) fn bench(slots: u32) -> Bench {
+    bench_asking("127.0.0.1:9".parse().unwrap(), slots)
+}
+
+/// An agent that asks this name server, and is in a hurry.
+pub(crate) fn bench_asking(name_server: SocketAddr, slots: u32) -> Bench {
     let state = tempfile::tempdir().unwrap();
     let (events, told) = mpsc::unbounded_channel();
     let (work, mut started) = mpsc::unbounded_channel();
@@ -121,8 +128,12 @@ pub(crate) fn bench(slots: u32) -> Bench {
     let agent = Agent {
         sources: vec!["127.0.0.1".parse().unwrap()],
         helo: HELO.to_owned(),
-        resolver: Resolver::new(&["127.0.0.1:9".parse().unwrap()], Duration::from_secs(60))
-            .unwrap(),
+        resolver: Resolver::new(&[name_server], Duration::from_secs(60)).unwrap(),
+        visits: Visits::with(Patience {
+            while_others_are_left: Duration::from_secs(1),
+            at_least: Duration::from_millis(500),
+            ..Patience::default()
+        }),
         tls: dd_agent::tls::Tls::default(),
         rules: RwLock::new(Arc::new(TargetRules::default())),
         slots: Places::slots(slots),

@@ -1,8 +1,11 @@
 //! Sessions with sites, from outside: one program, so that what they stand on is linked and optimised once.
 
+mod addresses;
 mod dialogues;
 mod in_doubt;
 mod loopback;
+mod name_service;
+mod names;
 mod no_mail_before_proof;
 mod silence;
 mod support;

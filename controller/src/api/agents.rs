@@ -38,10 +38,14 @@ impl pb::agents_server::Agents for Agents {
         }
         let secret: [u8; 32] = rand::rng().random();
         let from = from_ms(request.from_ms)?;
-        self.0
-            .editor
-            .add_agent(name.clone(), addresses, from, &secret, who.who(), now())
-            .await?;
+        let added = name.clone();
+        let adding = self.0.editor.change(move |change| async move {
+            let who = who.who();
+            change
+                .add_agent(added, addresses, from, &secret, who, now())
+                .await
+        });
+        adding.await?;
         let token = JoinToken {
             name,
             secret: secret.to_vec(),
@@ -79,10 +83,13 @@ impl pb::agents_server::Agents for Agents {
     ) -> Result<Response<pb::RemoveAgentResponse>, Status> {
         let who = caller(&request);
         let name = request.into_inner().name;
-        let removing = self.0.editor.remove_agent(&name, who.who(), now());
-        let name = removing.await?;
-        self.0.attached.cut(&name);
-        Ok(Response::new(pb::RemoveAgentResponse {}))
+        let context = self.0.clone();
+        let removing = self.0.editor.change(move |change| async move {
+            let removed = change.remove_agent(&name, who.who(), now()).await?;
+            context.attached.cut(&removed);
+            Ok::<_, Status>(Response::new(pb::RemoveAgentResponse {}))
+        });
+        removing.await
     }
 
     async fn drain(
@@ -120,7 +127,9 @@ impl Agents {
     ) -> Result<Response<pb::AgentStatus>, Status> {
         let who = caller(&request);
         let name = request.into_inner().name;
-        let changing = self.0.editor.drain_agent(&name, drain, who.who(), now());
+        let changing = self.0.editor.change(move |change| async move {
+            change.drain_agent(&name, drain, who.who(), now()).await
+        });
         let agent = changing.await?;
         let mut views = self.0.dispatch.agent_views().await.into_iter();
         let view = views.find(|view| view.name == agent.name);

@@ -31,18 +31,13 @@ impl pb::authorities_server::Authorities for Authorities {
             .name
             .parse()
             .map_err(|error| status::invalid(format!("{error}")))?;
-        let imported = self
-            .0
-            .editor
-            .import_authority(
-                name,
-                request.certificates,
-                request.revocation_lists,
-                who.who(),
-                now(),
-            )
-            .await?;
-        Ok(Response::new(shown(&imported)))
+        let (certificates, lists) = (request.certificates, request.revocation_lists);
+        let importing = self.0.editor.change(move |change| async move {
+            change
+                .import_authority(name, certificates, lists, who.who(), now())
+                .await
+        });
+        Ok(Response::new(shown(&*importing.await?)))
     }
 
     async fn create(
@@ -56,8 +51,11 @@ impl pb::authorities_server::Authorities for Authorities {
         let permit = request.permit.iter().map(|text| text.parse());
         let permit: Result<Vec<Domain>, _> = permit.collect();
         let permit = permit.map_err(|error| invalid(&error))?;
-        let editor = &self.0.editor;
-        let created = editor.create_authority(name, permit, who.who(), now());
+        let created = self.0.editor.change(move |change| async move {
+            change
+                .create_authority(name, permit, who.who(), now())
+                .await
+        });
         Ok(Response::new(shown(&*created.await?)))
     }
 
@@ -71,8 +69,11 @@ impl pb::authorities_server::Authorities for Authorities {
             false => Rollover::Begin,
             true => Rollover::Finish,
         };
-        let editor = &self.0.editor;
-        let rolled = editor.roll_over(&request.name, step, who.who(), now());
+        let rolled = self.0.editor.change(move |change| async move {
+            change
+                .roll_over(&request.name, step, who.who(), now())
+                .await
+        });
         Ok(Response::new(shown(&*rolled.await?)))
     }
 

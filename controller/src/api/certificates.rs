@@ -21,10 +21,13 @@ impl pb::certificates_server::Certificates for Certificates {
     ) -> Result<Response<pb::IssuedCertificate>, Status> {
         let who = caller(&request);
         let request = request.into_inner();
-        let csr = (!request.csr.is_empty()).then_some(&request.csr[..]);
         let days = (request.days > 0).then_some(request.days);
-        let editor = &self.0.editor;
-        let issuing = editor.issue_certificate(&request.site, csr, days, who.who(), now());
+        let issuing = self.0.editor.change(move |change| async move {
+            let csr = (!request.csr.is_empty()).then_some(&request.csr[..]);
+            change
+                .issue_certificate(&request.site, csr, days, who.who(), now())
+                .await
+        });
         let issue = issuing.await?;
         Ok(Response::new(pb::IssuedCertificate {
             summary: Some(shown(&issue.issued)),
@@ -59,7 +62,9 @@ impl pb::certificates_server::Certificates for Certificates {
     ) -> Result<Response<pb::CertificateSummary>, Status> {
         let who = caller(&request);
         let serial = request.into_inner().serial;
-        let revoking = self.0.editor.revoke_certificate(&serial, who.who(), now());
+        let revoking = self.0.editor.change(move |change| async move {
+            change.revoke_certificate(&serial, who.who(), now()).await
+        });
         Ok(Response::new(shown(&*revoking.await?)))
     }
 }

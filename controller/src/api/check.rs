@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use dd_proto::name::AgentName;
 use dd_proto::pb;
+use dd_proto::pb::check_step::Result as Step;
 use dd_proto::site::Site;
 use tokio::task::JoinSet;
 
@@ -56,13 +57,52 @@ pub async fn check_site(
     rows
 }
 
-/// The sentence of the host that proved itself, else of the first.
+/// The sentence of the address that proved itself, else of the first at which somebody answered, else of the first.
 fn row(agent: &AgentName, hosts: Vec<pb::HostCheck>, nothing: &str) -> pb::AgentCheck {
-    let telling = hosts.iter().find(|host| host.proved).or(hosts.first());
+    let answered = |host: &&pb::HostCheck| {
+        let mut steps = host.steps.iter();
+        steps.any(|step| step.name == "connect" && step.result() == Step::Good)
+    };
+    let proved = hosts.iter().find(|host| host.proved);
+    let telling = proved
+        .or_else(|| hosts.iter().find(answered))
+        .or(hosts.first());
     pb::AgentCheck {
         agent: agent.to_string(),
         proved: telling.is_some_and(|host| host.proved),
         sentence: telling.map_or_else(|| nothing.to_owned(), |host| host.sentence.clone()),
         hosts,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_telling_address_is_what_an_agent_says() {
+        let at = |sentence: &str, connected: Step, proved| pb::HostCheck {
+            sentence: sentence.into(),
+            steps: vec![pb::CheckStep {
+                name: "connect".into(),
+                result: connected.into(),
+                detail: String::new(),
+            }],
+            proved,
+            ..pb::HostCheck::default()
+        };
+        let dead = at("nobody", Step::Bad, false);
+        let stranger = at("a stranger", Step::Good, false);
+        let home = at("the site", Step::Good, true);
+        let agent: AgentName = "out1".parse().expect("a name");
+        for (hosts, sentence) in [
+            (vec![], "none"),
+            (vec![&dead, &dead], "nobody"),
+            (vec![&dead, &stranger], "a stranger"),
+            (vec![&dead, &stranger, &home], "the site"),
+        ] {
+            let hosts: Vec<_> = hosts.into_iter().cloned().collect();
+            assert_eq!(row(&agent, hosts, "none").sentence, sentence);
+        }
     }
 }

@@ -20,10 +20,16 @@ impl pb::clock_server::Clock for Clock {
         let Some(alarm) = self.0.dispatch.clock_alarm().await else {
             return Ok(Response::new(pb::ClockConfirmed::default()));
         };
-        self.0.dispatch.clock_confirmed().await;
         let alarm = alarm.to_string();
-        let what = format!("clock confirmed; the alarm was: {alarm}");
-        self.0.editor.audit(now(), who.who(), &what);
+        let (context, what) = (
+            self.0.clone(),
+            format!("clock confirmed; the alarm was: {alarm}"),
+        );
+        let confirming = self.0.editor.to_its_end(async move {
+            context.dispatch.clock_confirmed().await;
+            context.editor.audit(now(), who.who(), &what);
+        });
+        confirming.await;
         Ok(Response::new(pb::ClockConfirmed { alarm }))
     }
 }

@@ -22,15 +22,21 @@ impl pb::enrollment_server::Enrollment for Enrollment {
         let request = request.into_inner();
         let csr = authority::Request::parse(&request.csr)?;
         let key = csr.key();
-        let using = self
-            .0
-            .editor
-            .use_token(&request.name, &request.secret, key, now());
-        let name = using.await.map_err(|error| {
-            tracing::warn!(agent = request.name.escape_debug().to_string(), %error, "join refused");
-            Status::from(error)
-        })?;
-        self.0.attached.cut_others(&name, key);
+        let context = self.0.clone();
+        let using = self.0.editor.change(move |change| async move {
+            let (name, secret) = (&request.name, &request.secret);
+            match change.use_token(name, secret, key, now()).await {
+                Ok(name) => {
+                    context.attached.cut_others(&name, key);
+                    Ok(name)
+                }
+                Err(error) => {
+                    tracing::warn!(agent = name.escape_debug().to_string(), %error, "join refused");
+                    Err(Status::from(error))
+                }
+            }
+        });
+        let name = using.await?;
         self.issue(&csr, &name)
     }
 

@@ -79,11 +79,15 @@ impl pb::queue_server::Queue for Queue {
         let who = caller(&request);
         let ids = self.selected(request.into_inner()).await?;
         let shown: Vec<String> = ids.iter().map(ToString::to_string).collect();
-        let retried = self.0.dispatch.retry(ids).await;
-        let deliveries = retried.map_err(|_| in_hand())?;
-        let what = format!("mail retried: {}", shown.join(", "));
-        self.0.editor.audit(now(), who.who(), &what);
-        Ok(Response::new(pb::Changed { deliveries }))
+        let context = self.0.clone();
+        let retrying = self.0.editor.to_its_end(async move {
+            let retried = context.dispatch.retry(ids).await;
+            let deliveries = retried.map_err(|_| in_hand())?;
+            let what = format!("mail retried: {}", shown.join(", "));
+            context.editor.audit(now(), who.who(), &what);
+            Ok(Response::new(pb::Changed { deliveries }))
+        });
+        retrying.await
     }
 
     async fn remove(
@@ -92,8 +96,12 @@ impl pb::queue_server::Queue for Queue {
     ) -> Result<Response<pb::Changed>, Status> {
         let who = caller(&request);
         let ids = self.selected(request.into_inner()).await?;
-        let removed = self.0.dispatch.remove(ids.clone()).await;
-        self.changed(&who, "removed", &ids, removed)
+        let queue = self.clone();
+        let removing = self.0.editor.to_its_end(async move {
+            let removed = queue.0.dispatch.remove(ids.clone()).await;
+            queue.changed(&who, "removed", &ids, removed)
+        });
+        removing.await
     }
 
     async fn fail(
@@ -102,8 +110,12 @@ impl pb::queue_server::Queue for Queue {
     ) -> Result<Response<pb::Changed>, Status> {
         let who = caller(&request);
         let ids = self.selected(request.into_inner()).await?;
-        let failed = self.0.dispatch.fail(ids.clone()).await;
-        self.changed(&who, "failed", &ids, failed)
+        let queue = self.clone();
+        let failing = self.0.editor.to_its_end(async move {
+            let failed = queue.0.dispatch.fail(ids.clone()).await;
+            queue.changed(&who, "failed", &ids, failed)
+        });
+        failing.await
     }
 }
 

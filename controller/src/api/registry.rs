@@ -64,7 +64,11 @@ impl pb::registry_server::Registry for Registry {
             let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
             status::invalid(format!("line {line}: not UTF-8: expected a TOML file"))
         })?;
-        let applied = self.0.editor.apply(&text, who.who(), now()).await?;
+        let applying = self
+            .0
+            .editor
+            .change(move |change| async move { change.apply(&text, who.who(), now()).await });
+        let applied = applying.await?;
         Ok(Response::new(pb::Applied {
             added: applied.added,
             changed: applied.changed,

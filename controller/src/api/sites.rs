@@ -34,7 +34,9 @@ impl pb::sites_server::Sites for Sites {
             false => HeldMail::Refuse,
         };
         let hash = self.hash(spec.password.take()).await?;
-        let adding = self.0.editor.add_site(&spec, hash, held, who.who(), now());
+        let adding = self.0.editor.change(move |change| async move {
+            change.add_site(&spec, hash, held, who.who(), now()).await
+        });
         let site = adding.await?;
         self.shown(&site).await
     }
@@ -43,7 +45,10 @@ impl pb::sites_server::Sites for Sites {
         let who = caller(&request);
         let change = request.into_inner();
         let hash = self.hash(change.password.clone()).await?;
-        let setting = self.0.editor.set_site(&change, hash, who.who(), now());
+        let setting = self
+            .0
+            .editor
+            .change(move |it| async move { it.set_site(&change, hash, who.who(), now()).await });
         let site = setting.await?;
         self.shown(&site).await
     }
@@ -79,9 +84,13 @@ impl pb::sites_server::Sites for Sites {
         let who = caller(&request);
         let request = request.into_inner();
         let site = self.site(&request.name)?;
-        let messages = self
-            .remove_site(&site.name, request.mail(), who.who())
-            .await?;
+        let sites = self.clone();
+        let removing = self.0.editor.to_its_end(async move {
+            sites
+                .remove_site(&site.name, request.mail(), who.who())
+                .await
+        });
+        let messages = removing.await?;
         Ok(Response::new(pb::RemoveSiteResponse { messages }))
     }
 
@@ -236,8 +245,12 @@ impl Sites {
         credential: Credential,
         who: &str,
     ) -> Result<(), Status> {
-        let name = site.name.as_str();
-        let setting = self.0.editor.set_credential(name, credential, who, now());
+        let (name, who) = (site.name.clone(), who.to_owned());
+        let setting = self.0.editor.change(move |change| async move {
+            change
+                .set_credential(name.as_str(), credential, &who, now())
+                .await
+        });
         setting.await?;
         Ok(())
     }
@@ -248,12 +261,17 @@ impl Sites {
     }
 
     async fn hold_or_resume(&self, name: &str, hold: Option<Hold>, who: &str) -> Answer {
-        let changing = self.0.editor.hold_site(name, hold, who, now());
+        let (name, who) = (name.to_owned(), who.to_owned());
+        let changing = self
+            .0
+            .editor
+            .change(move |change| async move { change.hold_site(&name, hold, &who, now()).await });
         let site = changing.await?;
         self.shown(&site).await
     }
 
-    /// Closes the site, settles what waits, and removes the record. Refused half-way, the site is opened again.
+    /// Closes the site, settles what waits, and removes the record. Refused half-way, the site is opened again. A stop
+    /// half-way leaves it closed, and it can be removed again.
     async fn remove_site(
         &self,
         name: &SiteName,
@@ -263,17 +281,33 @@ impl Sites {
         if self.0.knows_all() == Knowledge::Partial {
             return Err(status::not_all_known());
         }
-        let editor = &self.0.editor;
-        let closing = editor.close_site(name.as_str(), Closing::Close, who, now());
-        closing.await?;
+        self.set_closing(name, Closing::Close, who).await?;
         let settled = self.settle_mail(name, mail).await;
         if settled.is_err() {
-            let opening = editor.close_site(name.as_str(), Closing::Reopen, who, now());
-            opening.await?;
+            self.set_closing(name, Closing::Reopen, who).await?;
         }
         let messages = settled?;
-        editor.remove_site(name, who, now()).await?;
+        let (name, who) = (name.clone(), who.to_owned());
+        let removing = self
+            .0
+            .editor
+            .change(move |change| async move { change.remove_site(&name, &who, now()).await });
+        removing.await?;
         Ok(messages)
+    }
+
+    async fn set_closing(
+        &self,
+        name: &SiteName,
+        closing: Closing,
+        who: &str,
+    ) -> Result<(), Status> {
+        let (name, who) = (name.clone(), who.to_owned());
+        let changing = self.0.editor.change(move |change| async move {
+            change.close_site(name.as_str(), closing, &who, now()).await
+        });
+        changing.await?;
+        Ok(())
     }
 
     /// All that waits, a batch at a time; what is out at an agent is waited for.

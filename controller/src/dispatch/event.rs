@@ -56,6 +56,8 @@ pub(crate) enum Event {
         site: Arc<Site>,
         waiting: u64,
     },
+    /// The authority they rely on has changed: each with the version of its plan.
+    PlansChanged(Vec<Arc<Site>>),
     SiteRemoved(SiteName),
     /// It is new, or its terms have changed.
     AgentRegistered(AgentName, Terms),

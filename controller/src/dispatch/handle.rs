@@ -84,10 +84,15 @@ impl Handle {
         let _ = self.inputs.send(Input::Arrived(mail)).await;
     }
 
-    /// A site is new, or its record, its authority or its hold has changed. Open sessions end after the transaction in
-    /// hand.
+    /// A site is new, or its record or its hold has changed. Open sessions end after the transaction in hand.
     pub async fn site_changed(&self, site: Arc<Site>) {
         let _ = self.inputs.send(Input::SiteChanged(site)).await;
+    }
+
+    /// What these sites have to show to prove themselves has changed, and nothing else of them. Open sessions end after
+    /// the transaction in hand.
+    pub async fn plans_changed(&self, sites: Vec<Arc<Site>>) {
+        self.tell(Event::PlansChanged(sites)).await;
     }
 
     pub async fn site_removed(&self, site: SiteName) {

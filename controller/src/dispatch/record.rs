@@ -1,4 +1,4 @@
-//! A site's record is new, has changed, holds its mail, or is gone.
+//! A site's record is new, has changed, holds its mail, or is gone; or what it has to show has changed.
 //!
 //! # Invariants
 //! A change ends open sessions after the transaction in hand; nothing goes out under the new record before what was
@@ -11,7 +11,7 @@ use dd_proto::site::Site;
 
 use super::backoff::until;
 use super::event::{Effect, Now, Turn};
-use super::site::{OldPlan, Phase, Queued, Rest, SiteQueue};
+use super::site::{OldPlan, Phase, Queued, Rest, SiteQueue, Why};
 use super::state::State;
 use super::{Order, Released};
 
@@ -42,6 +42,23 @@ impl State {
                 }
             }
             None => self.ready(&name, turn.now.monotonic, turn),
+        }
+    }
+
+    /// What they have to show is another thing now: no session that was proved before goes on. That says nothing of a
+    /// site that is down, refuses or is busy, so its timer stays; one that was taken for another host is asked again.
+    pub(super) fn plans_changed(&mut self, sites: Vec<Arc<Site>>, turn: &mut Turn<'_>) {
+        for site in sites {
+            let name = site.name.clone();
+            let Some(queue) = self.sites.get_mut(&name) else {
+                continue;
+            };
+            queue.site = site;
+            let phase = queue.phase;
+            self.close_site(&name, turn);
+            if let Phase::Proving | Phase::Flowing | Phase::Waiting(Why::WrongHost, _) = phase {
+                self.ready(&name, turn.now.monotonic, turn);
+            }
         }
     }
 

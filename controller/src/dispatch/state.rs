@@ -153,6 +153,7 @@ impl State {
             Event::HeadNotRead { site, read } => self.head_not_read(&site, read, turn),
             Event::Walked { site, read, page } => self.walked(&site, read, page, turn),
             Event::SiteChanged { site, waiting } => self.site_changed(site, waiting, turn),
+            Event::PlansChanged(sites) => self.plans_changed(sites, turn),
             Event::SiteRemoved(site) => self.site_removed(&site, turn),
             Event::AgentRegistered(name, terms) => self.agent_registered(&name, terms, turn),
             Event::Stop => self.stop(turn),

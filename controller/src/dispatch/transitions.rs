@@ -42,7 +42,7 @@ const STATES: [StateOf; 9] = [
     ("held", Core::held),
 ];
 
-const INPUTS: [Input; 25] = [
+const INPUTS: [Input; 26] = [
     ("mail", Core::mail),
     ("proved", Core::proved),
     ("relayed", |core| {
@@ -97,6 +97,11 @@ const INPUTS: [Input; 25] = [
             site: Arc::new(record),
             waiting: 0,
         });
+    }),
+    ("authority changed", |core| {
+        let mut record = site(0);
+        record.version.0 += 9;
+        core.apply(Event::PlansChanged(vec![Arc::new(record)]));
     }),
 ];
 

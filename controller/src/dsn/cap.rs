@@ -51,9 +51,10 @@ impl Cap {
     }
 }
 
-/// Case does not make another sender, or a forger would have as many as there are spellings.
+/// Neither case nor quotes make another sender, or a forger would have as many as there are spellings.
 fn key(sender: &Mailbox) -> Box<str> {
-    sender.as_str().to_lowercase().into()
+    let (local_part, domain) = sender.key();
+    format!("{local_part}@{domain}").to_lowercase().into()
 }
 
 #[cfg(test)]
@@ -78,8 +79,10 @@ mod tests {
         }
         assert_eq!(cap.wait(&sender("c@b.example"), LONG_AFTER), Duration::ZERO);
         assert_eq!(cap.wait(&sender("A@B.example"), LONG_AFTER), INTERVAL * 100);
+        let quoted = sender("\"a\"@b.example");
+        assert_eq!(cap.wait(&quoted, LONG_AFTER), INTERVAL * 101);
         // Time pays for what was sent.
-        let later = LONG_AFTER + INTERVAL * 102;
+        let later = LONG_AFTER + INTERVAL * 103;
         assert_eq!(cap.wait(&a, later), Duration::ZERO);
     }
 

@@ -153,13 +153,14 @@ fn from_xtext(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Writes a field, folded between words.
+/// Writes a field, folded between words. Unfolded it is what it was: a quoted local part may hold several blanks.
 fn field(out: &mut String, name: &str, value: &str) {
     out.push_str(name);
     out.push(':');
     let mut column = name.len() + 1;
-    for word in value.split(' ').filter(|word| !word.is_empty()) {
-        if column + 1 + word.len() > WIDTH && column > name.len() + 1 {
+    for word in value.split(' ') {
+        let fits = column + 1 + word.len() <= WIDTH;
+        if !fits && !word.is_empty() && column > name.len() + 1 {
             out.push_str("\r\n");
             column = 0;
         }
@@ -198,12 +199,17 @@ mod tests {
     #[test]
     fn a_field_is_folded_between_words() {
         let mut out = String::new();
-        field(&mut out, "Diagnostic-Code", &"word ".repeat(40));
+        field(&mut out, "Diagnostic-Code", "word ".repeat(40).trim_end());
         assert!(out.split("\r\n").all(|line| line.len() <= WIDTH), "{out}");
         assert!(
             out.split("\r\n")
                 .skip(1)
                 .all(|line| line.is_empty() || line.starts_with(' '))
         );
+        for value in ["rfc822; \"a  b\"@c.d", &"x ".repeat(70)] {
+            let mut out = String::new();
+            field(&mut out, "A", value);
+            assert_eq!(out.replace("\r\n", ""), format!("A: {value}"));
+        }
     }
 }

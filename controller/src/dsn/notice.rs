@@ -64,7 +64,8 @@ pub(super) fn compose(
         true => Form::Encoded,
         false => Form::Utf8,
     };
-    let mail = headed(from, id, now, contact.as_str())
+    let to = contact.written();
+    let mail = headed(from, id, now, &to)
         .header(
             "Subject",
             Raw::new(subject(languages[0], site, &notice.what)),

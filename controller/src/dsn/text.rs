@@ -103,10 +103,11 @@ impl Report<'_> {
 
     pub(super) fn form(&self) -> Form {
         let envelope = self.original.envelope;
-        match envelope.encoding {
-            Encoding::Ascii => Form::Ascii,
-            Encoding::Utf8 if envelope.reverse_path.as_str().is_ascii() => Form::Encoded,
-            Encoding::Utf8 => Form::Utf8,
+        let sender_is_ascii = envelope.reverse_path.as_str().is_ascii();
+        match (envelope.wants_utf8(), sender_is_ascii) {
+            (false, _) => Form::Ascii,
+            (true, true) => Form::Encoded,
+            (true, false) => Form::Utf8,
         }
     }
 
@@ -161,8 +162,8 @@ pub(super) fn compose(report: &Report<'_>) -> Composed {
         contents: BodyPart::Multipart(parts),
         headers: vec![("Content-Type".into(), Raw::new(kind).into())],
     };
-    let sender = report.original.envelope.reverse_path.as_str();
-    let mut mail = headed(report.from, report.id, report.now, sender)
+    let sender = report.original.envelope.reverse_path.written();
+    let mut mail = headed(report.from, report.id, report.now, &sender)
         .header("Subject", Raw::new(words::subject(report.worst())))
         .header("Auto-Submitted", Raw::new("auto-replied"));
     if let Some(id) = message_id(report.original.content) {
@@ -180,10 +181,8 @@ pub(super) fn headed<'a>(
     now: Timestamp,
     to: &'a str,
 ) -> MessageBuilder<'a> {
-    let Letterhead {
-        hostname,
-        postmaster,
-    } = from;
+    let hostname = &from.hostname;
+    let postmaster = from.postmaster.written();
     MessageBuilder::new()
         .header("Date", Raw::new(date(now)))
         .header(

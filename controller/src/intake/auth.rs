@@ -41,9 +41,9 @@ pub enum Next {
     Refuse(ServerReply),
 }
 
-/// `User Name` and `Password` as clients of LOGIN expect them, in base64.
-const USER: &str = "VXNlciBOYW1lAA==";
-const PASSWORD: &str = "UGFzc3dvcmQA";
+/// `Username:` and `Password:` in base64. No standard says what LOGIN asks; clients compare with what most servers say.
+const USER: &str = "VXNlcm5hbWU6";
+const PASSWORD: &str = "UGFzc3dvcmQ6";
 
 impl Exchange {
     pub fn begin(mechanism: &str, initial: Option<&str>) -> Next {
@@ -121,6 +121,8 @@ mod tests {
 
     #[test]
     fn login_asks_for_both() {
+        assert_eq!(STANDARD.encode("Username:"), USER);
+        assert_eq!(STANDARD.encode("Password:"), PASSWORD);
         let user = STANDARD.encode("home");
         let Next::Ask(exchange, USER) = Exchange::begin("LOGIN", None) else {
             panic!("no challenge");

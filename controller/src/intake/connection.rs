@@ -21,7 +21,7 @@ use super::auth::Login;
 use super::body::{Body, Buffers};
 use super::lmtp::Protocol;
 use super::member::Gatekeeper;
-use super::session::{Letter, Output, Session, Surroundings};
+use super::session::{Letter, MAX_UNWRITTEN, Output, Session, Surroundings};
 
 /// RFC 5321 §4.5.3.2.7: five minutes for the next command.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5 * 60);
@@ -29,7 +29,9 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 const CONTENT_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
-const READ_BYTES: usize = 32 * 1024;
+/// Of commands as much is read at once as there may be replies to write; of content more.
+const READ_COMMANDS: usize = MAX_UNWRITTEN;
+const READ_CONTENT: usize = 32 * 1024;
 
 /// What all connections share.
 pub struct Parts<A> {
@@ -138,7 +140,7 @@ enum Then {
 
 impl<A: Acceptor> Connection<A> {
     async fn drive(mut self) -> io::Result<()> {
-        let mut input = BytesMut::with_capacity(READ_BYTES);
+        let mut input = BytesMut::with_capacity(READ_COMMANDS);
         loop {
             while let Some(output) = self.session.next_output() {
                 if self.perform(output).await? == Then::End {
@@ -146,7 +148,14 @@ impl<A: Acceptor> Connection<A> {
                 }
             }
             self.flush().await?;
+            // What is unread at the other end holds up the commands behind it, not this process's memory.
+            if self.session.written() {
+                continue;
+            }
             input.clear();
+            if self.session.is_in_content() {
+                input.reserve(READ_CONTENT);
+            }
             if self.read(&mut input).await? == Then::End {
                 return Ok(());
             }

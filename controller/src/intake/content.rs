@@ -1,6 +1,7 @@
 //! A content while it comes in: unstuffed, counted, its header read; then judged.
 
 use bytes::{Bytes, BytesMut};
+use dd_proto::envelope::{Body, Encoding};
 use dd_proto::site::Site;
 use dd_proto::smtp::data::{Progress, StrayCrLf, Unstuffer};
 use dd_proto::smtp::reply::ServerReply;
@@ -17,6 +18,7 @@ pub struct Incoming {
     unstuffer: Unstuffer,
     header: HeaderScan,
     bytes: u64,
+    body: Body,
     limit: u64,
 }
 
@@ -26,6 +28,7 @@ impl Incoming {
             unstuffer: Unstuffer::new(stray),
             header: HeaderScan::default(),
             bytes: 0,
+            body: Body::SevenBit,
             limit,
         }
     }
@@ -36,6 +39,9 @@ impl Incoming {
         let progress = self.unstuffer.feed(input, &mut content);
         self.bytes = self.bytes.saturating_add(content.len() as u64);
         self.header.feed(&content);
+        if !content.is_ascii() {
+            self.body = Body::EightBitMime;
+        }
         if self.is_doomed() {
             content.clear();
         }
@@ -57,6 +63,24 @@ impl Incoming {
         }
         let hops = self.header.hops();
         (hops >= MAX_HOPS).then(|| reply::mail_loop(hops))
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// What is there, whatever BODY said.
+    pub fn body(&self) -> Body {
+        self.body
+    }
+
+    /// What the header needs of the next server. RFC 6531 §3.4: a client asks for SMTPUTF8 only where something needs
+    /// it, and many ask for every message. A header in UTF-8 whose sender did not ask has been on its way without.
+    pub fn encoding(&self, asked: Encoding) -> Encoding {
+        match asked {
+            Encoding::Utf8 if self.header.is_utf8() => Encoding::Utf8,
+            Encoding::Utf8 | Encoding::Ascii => Encoding::Ascii,
+        }
     }
 
     /// Why one site does not take it.

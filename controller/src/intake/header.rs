@@ -13,13 +13,23 @@ use jiff::Timestamp;
 /// So much of a header line is looked at.
 const LINE_PREFIX: usize = 1000;
 
-/// Counts hops and finds the Message-ID while the content comes in, over any chunking.
+/// Counts hops, finds the Message-ID and what is beyond ASCII while the content comes in, over any chunking.
 #[derive(Debug, Default)]
 pub struct HeaderScan {
     line: Vec<u8>,
     field: Field,
     hops: u32,
     message_id: String,
+    charset: Charset,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Charset {
+    #[default]
+    Ascii,
+    Utf8,
+    /// Of no standard; common all the same.
+    Other,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +61,7 @@ impl HeaderScan {
             self.field = Field::Body;
             return;
         }
+        self.charset = self.charset.with(line);
         let value = if line[0] == b' ' || line[0] == b'\t' {
             line
         } else if let Some(value) = named(line, b"message-id") {
@@ -74,6 +85,28 @@ impl HeaderScan {
     /// Printable and bounded; empty if there is none.
     pub fn message_id(&self) -> &str {
         &self.message_id
+    }
+
+    /// Whether it is a header of RFC 6532: UTF-8 beyond ASCII.
+    pub fn is_utf8(&self) -> bool {
+        self.charset == Charset::Utf8
+    }
+}
+
+impl Charset {
+    fn with(self, line: &[u8]) -> Self {
+        if line.is_ascii() {
+            return self;
+        }
+        match (self, std::str::from_utf8(line)) {
+            (Self::Other, _) => Self::Other,
+            (_, Ok(_)) => Self::Utf8,
+            // A character that the end of what is looked at cut in two.
+            (_, Err(error)) if error.error_len().is_none() && line.len() == LINE_PREFIX => {
+                Self::Utf8
+            }
+            (_, Err(_)) => Self::Other,
+        }
     }
 }
 
@@ -155,6 +188,26 @@ mod tests {
         }
         assert_eq!(scan(b"message-id: <a\x1b@b>\r\n\r\n", 7).1, "<a\u{fffd}@b>");
         assert_eq!(scan(b"", 1), (0, String::new()));
+    }
+
+    #[test]
+    fn a_header_is_utf8_where_all_that_is_beyond_ascii_is() {
+        let cut = format!("Subject: {}\u{fc}\r\n\r\n", "x".repeat(LINE_PREFIX - 10));
+        for (content, utf8) in [
+            (&b"Subject: x\r\n\r\nbody \xc3\xbc\r\n"[..], false),
+            (b"Subject: \xc3\xbc\r\n\r\n", true),
+            (b"Subject: x\r\n \xc3\xbc\r\n\r\n", true),
+            (b"Subject: \xfc\r\n\r\n", false),
+            (b"Subject: \xfc\r\nTo: \xc3\xbc\r\n\r\n", false),
+            (b"To: \xc3\xbc\r\nSubject: \xfc\r\n\r\n", false),
+            (cut.as_bytes(), true),
+        ] {
+            for size in [1, 1000] {
+                let mut scan = HeaderScan::default();
+                content.chunks(size).for_each(|c| scan.feed(c));
+                assert_eq!(scan.is_utf8(), utf8, "{}", content.escape_ascii());
+            }
+        }
     }
 
     #[test]

@@ -102,6 +102,7 @@ impl Intake {
                 settings: self.settings,
                 directory,
                 refusals: self.refusals,
+                quotas: Arc::default(),
             }),
             acceptor,
             gatekeeper,

@@ -21,6 +21,7 @@ pub mod listener;
 pub mod lmtp;
 pub mod member;
 pub mod policy;
+pub mod quota;
 pub mod refusals;
 pub mod reply;
 pub mod session;

@@ -15,7 +15,11 @@ use dd_proto::smtp::command::Mail;
 use dd_proto::smtp::reply::ServerReply;
 use ipnet::IpNet;
 
+use super::lmtp::Protocol;
 use super::reply;
+
+/// An announced size may be wrong by an eighth and this.
+const ESTIMATE: u64 = 64 * 1024;
 
 /// The registry and the queue as intake sees them.
 pub trait Directory: Send + Sync + 'static {
@@ -64,11 +68,12 @@ pub fn trust(trusted: &[IpNet], client: IpAddr) -> Trust {
 pub fn mail(
     mail: &Mail,
     trust: Trust,
+    protocol: Protocol,
     max_message_bytes: u64,
     directory: &dyn Directory,
 ) -> Result<(), ServerReply> {
     if trust == Trust::Stranger {
-        return Err(reply::not_trusted());
+        return Err(reply::not_trusted(protocol));
     }
     // RFC 1870 §6.1: what is announced as too large is refused before it is sent.
     if mail.size.is_some_and(|size| size > max_message_bytes) {
@@ -103,16 +108,36 @@ pub fn rcpt(
     if let Some(refusal) = too_big_for(&site, bytes) {
         return Err(refusal);
     }
-    let usage = directory.usage(&site.name);
+    match is_full(&site, directory.usage(&site.name), bytes) {
+        true => Err(reply::over_quota(&site.name)),
+        false => Ok(site),
+    }
+}
+
+/// Whether one more message of that many bytes is more than its quota lets wait.
+pub fn is_full(site: &Site, usage: Usage, bytes: u64) -> bool {
     let full = |used: u64, more: u64, quota: Option<u64>| {
         quota.is_some_and(|quota| used.saturating_add(more) > quota)
     };
-    if full(usage.messages, 1, site.limits.quota_messages)
+    full(usage.messages, 1, site.limits.quota_messages)
         || full(usage.bytes, bytes, site.limits.quota_bytes)
-    {
-        return Err(reply::over_quota(&site.name));
-    }
-    Ok(site)
+}
+
+/// Whether a site that took a recipient will take the content, as far as its size goes.
+///
+/// In SMTP one answer at the end of the content stands for all recipients, so only sites that are certain share a
+/// transaction. RFC 1870 §6.1: what is announced is an estimate.
+pub fn is_certain(site: &Site, announced_bytes: Option<u64>, usage: Usage) -> bool {
+    let quota = site.limits.quota_bytes;
+    let left = quota.map(|quota| quota.saturating_sub(usage.bytes));
+    let room = [site.limits.max_message_bytes, left];
+    let Some(room) = room.into_iter().flatten().min() else {
+        return true;
+    };
+    announced_bytes.is_some_and(|bytes| {
+        let most = bytes.saturating_add(bytes / 8).saturating_add(ESTIMATE);
+        most <= room
+    })
 }
 
 /// The refusal, if a content of that many bytes is more than the site takes.
@@ -121,19 +146,17 @@ pub fn too_big_for(site: &Site, bytes: u64) -> Option<ServerReply> {
     (bytes > limit).then(|| reply::too_big(limit))
 }
 
-/// The list is an operator's, written by hand: there, case does not make another local part. RFC 5321 §4.5.1: mail to
-/// postmaster is always taken.
+/// The list is an operator's, written by hand: there, neither case nor quotes make another local part. RFC 5321 §4.5.1:
+/// mail to postmaster is always taken.
 fn knows(known: &KnownRecipients, recipient: &Mailbox) -> bool {
     let KnownRecipients::Only(listed) = known else {
         return true;
     };
+    let local_part = recipient.unquoted();
     let alike = |other: &Mailbox| {
-        other.domain() == recipient.domain()
-            && other
-                .local_part()
-                .eq_ignore_ascii_case(recipient.local_part())
+        other.domain() == recipient.domain() && other.unquoted().eq_ignore_ascii_case(&local_part)
     };
-    recipient.local_part().eq_ignore_ascii_case("postmaster")
+    local_part.eq_ignore_ascii_case("postmaster")
         || listed.contains(recipient)
         || listed.iter().any(alike)
 }
@@ -163,11 +186,16 @@ mod tests {
     #[test]
     fn a_listed_recipient_is_known_whatever_its_case() {
         let of = |t: &str| t.parse::<Mailbox>().unwrap();
-        let only = KnownRecipients::Only([of("Anna@Home.example")].into());
+        let listed = ["Anna@Home.example", "a..b@home.example"].map(of);
+        let only = KnownRecipients::Only(listed.into());
         for (recipient, expected) in [
             ("anna@home.example", true),
             ("Anna@Home.example", true),
             ("Postmaster@home.example", true),
+            ("\"a..B\"@home.example", true),
+            ("a..b@home.example", true),
+            ("\"anna\"@home.example", true),
+            ("\"Postmaster\"@home.example", true),
             ("bert@home.example", false),
             ("anna@other.example", false),
         ] {

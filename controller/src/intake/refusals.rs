@@ -11,7 +11,7 @@ use dd_proto::smtp::reply::ServerReply;
 const REASONS: [(&str, &[&str]); 14] = [
     ("unknown-domain", &["5.1.2"]),
     ("unknown-recipient", &["5.1.1"]),
-    ("not-trusted", &["5.7.1"]),
+    ("not-trusted", &["5.7.1", "450 4.7.1"]),
     ("too-big", &["5.3.4"]),
     ("quota", &["4.2.2"]),
     ("space", &["4.3.1"]),
@@ -58,6 +58,7 @@ fn place(reply: &ServerReply) -> usize {
 mod tests {
     use super::*;
     use crate::intake::accept::AcceptError;
+    use crate::intake::lmtp::Protocol;
     use crate::intake::reply;
 
     #[test]
@@ -67,7 +68,8 @@ mod tests {
         for (reply, reason) in [
             (reply::unknown_domain(&mailbox), "unknown-domain"),
             (reply::unknown_recipient(&mailbox), "unknown-recipient"),
-            (reply::not_trusted(), "not-trusted"),
+            (reply::not_trusted(Protocol::Smtp), "not-trusted"),
+            (reply::not_trusted(Protocol::Lmtp), "not-trusted"),
             (reply::too_big(1), "too-big"),
             (reply::over_quota(&site), "quota"),
             (reply::not_accepted(AcceptError::Full), "space"),

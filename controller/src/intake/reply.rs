@@ -195,12 +195,21 @@ pub fn tls_not_offered() -> ServerReply {
     say(502, (5, 5, 1), "STARTTLS is not offered here")
 }
 
-pub fn not_trusted() -> ServerReply {
-    say(
-        554,
-        (5, 7, 1),
-        "your address is not in a network that may hand in mail here; mail for our sites goes to their MX",
-    )
+/// Whoever speaks LMTP is a feeder whose network is not configured yet, and shall keep what it has accepted until it is.
+pub fn not_trusted(protocol: Protocol) -> ServerReply {
+    let text = "your address is not in a network that may hand in mail here";
+    match protocol {
+        Protocol::Lmtp => say(
+            450,
+            (4, 7, 1),
+            format!("{text}; `trusted` in [intake] of the controller names these networks"),
+        ),
+        Protocol::Smtp => say(
+            554,
+            (5, 7, 1),
+            format!("{text}; mail for our sites goes to their MX"),
+        ),
+    }
 }
 
 pub fn unknown_domain(recipient: &Mailbox) -> ServerReply {
@@ -216,14 +225,6 @@ pub fn unknown_recipient(recipient: &Mailbox) -> ServerReply {
         550,
         (5, 1, 1),
         format!("<{recipient}>: the site has no such recipient"),
-    )
-}
-
-pub fn needs_utf8() -> ServerReply {
-    say(
-        553,
-        (5, 6, 7),
-        "a recipient beyond ASCII needs SMTPUTF8 on MAIL",
     )
 }
 
@@ -261,6 +262,15 @@ pub fn too_many_recipients() -> ServerReply {
         452,
         (4, 5, 3),
         "too many recipients, send the rest separately",
+    )
+}
+
+/// The same code: the client goes on with this one in a transaction of its own.
+pub fn not_together() -> ServerReply {
+    say(
+        452,
+        (4, 5, 3),
+        "too many recipients: the site has a limit of its own, send this one separately",
     )
 }
 

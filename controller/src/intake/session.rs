@@ -10,11 +10,13 @@
 //!
 //! # Invariants
 //! While the session awaits something it takes no bytes; its loop does not read. A 250 to a message is written only by
-//! [`Session::accepted`]. Nothing learnt before TLS is known after it.
+//! [`Session::accepted`]. Nothing learnt before TLS is known after it. While [`MAX_UNWRITTEN`] bytes of replies wait to be
+//! written, no more commands are obeyed: what a client does not read takes no more memory than that.
 //!
 //! # Not here
 //! Timers: the loop's, which calls [`Session::time_out`]. Whether a client is a member: the gatekeeper's.
 
+mod content;
 mod member;
 
 use std::collections::VecDeque;
@@ -24,22 +26,21 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use dd_proto::id::MessageId;
 use dd_proto::name::SiteName;
+use dd_proto::site::Site;
 use dd_proto::smtp::command::{Command, CommandError, Mail, Rcpt};
-use dd_proto::smtp::data::Progress;
 use dd_proto::smtp::line::{COMMAND_LIMIT, LineBuffer};
 use dd_proto::smtp::reply::ServerReply;
 use jiff::Timestamp;
-use rand::RngExt as _;
 use rand::rngs::StdRng;
 use rustls_pki_types::CertificateDer;
 
 use super::accept::AcceptError;
 use super::auth::{Exchange, Login};
 use super::content::Incoming;
-use super::header::Hop;
-use super::lmtp::{Greeted, Protocol, Tls, with};
+use super::lmtp::{Greeted, Protocol, Tls};
 use super::member::Shown;
 use super::policy::{self, Directory, Trust};
+use super::quota::{Kept, Quotas};
 use super::refusals::Refusals;
 use super::transaction::{Sorted, Transaction};
 use super::{Settings, reply};
@@ -47,11 +48,15 @@ use super::{Settings, reply};
 /// So many lines that are no commands, and the session ends.
 const MAX_ERRORS: u32 = 20;
 
+/// Bytes of replies that may wait to be written. A group of commands that a client pipelines has shorter ones.
+pub const MAX_UNWRITTEN: usize = 4096;
+
 /// What every session works with.
 pub struct Surroundings {
     pub settings: Arc<Settings>,
     pub directory: Arc<dyn Directory>,
     pub refusals: Arc<Refusals>,
+    pub quotas: Arc<Quotas>,
 }
 
 impl std::fmt::Debug for Surroundings {
@@ -116,6 +121,8 @@ pub struct Session {
     lines: LineBuffer,
     state: State,
     errors: u32,
+    /// Bytes of replies since [`Session::written`].
+    unwritten: usize,
     entropy: StdRng,
     now: Timestamp,
     outputs: VecDeque<Output>,
@@ -129,6 +136,8 @@ enum State {
     AwaitAccept {
         id: MessageId,
         refused: Vec<Option<ServerReply>>,
+        /// Until it is in the queues.
+        _room: Kept,
     },
     AwaitTls,
     AwaitEtrn {
@@ -171,6 +180,7 @@ impl Session {
             lines: LineBuffer::new(COMMAND_LIMIT),
             state: State::Commands,
             errors: 0,
+            unwritten: 0,
             entropy,
             now,
             outputs: VecDeque::new(),
@@ -206,6 +216,13 @@ impl Session {
         }
     }
 
+    /// All replies so far are written: the commands behind them have their turn. Says whether anything came of it.
+    pub fn written(&mut self) -> bool {
+        self.unwritten = 0;
+        self.run();
+        !self.outputs.is_empty()
+    }
+
     /// Answers [`Output::Reserve`].
     pub fn buffer_ready(&mut self, room: Result<(), AcceptError>) {
         debug_assert!(matches!(self.state, State::AwaitBuffer));
@@ -222,7 +239,7 @@ impl Session {
 
     /// Answers [`Output::Accept`].
     pub fn accepted(&mut self, result: Result<(), AcceptError>) {
-        let State::AwaitAccept { id, refused } =
+        let State::AwaitAccept { id, refused, .. } =
             std::mem::replace(&mut self.state, State::Commands)
         else {
             unreachable!(
@@ -265,6 +282,7 @@ impl Session {
         self.around.refusals.count(reply);
         let mut bytes = BytesMut::new();
         reply.write(&mut bytes);
+        self.unwritten += bytes.len();
         self.outputs.push_back(Output::Write(bytes.freeze()));
     }
 
@@ -288,7 +306,9 @@ impl Session {
     }
 
     fn run(&mut self) {
-        while matches!(self.state, State::Commands | State::Auth(_)) {
+        while matches!(self.state, State::Commands | State::Auth(_))
+            && self.unwritten < MAX_UNWRITTEN
+        {
             match self.lines.next_line() {
                 None => return,
                 Some(Err(error)) => match self.lines.take_bare_line() {
@@ -316,15 +336,11 @@ impl Session {
         }
     }
 
-    /// An address that is no address is the message's fault, not the client's.
+    /// A feeder passes on what others wrote, and its other messages shall not suffer for it.
     fn misunderstood(&mut self, error: &CommandError) {
-        match error {
-            CommandError::ReversePath(_)
-            | CommandError::ForwardPath(_)
-            | CommandError::NeedsUtf8 => {
-                self.say(&error.reply());
-            }
-            _ => self.reject(&error.reply()),
+        match self.trust {
+            Trust::Trusted if error.is_about_the_message() => self.say(&error.reply()),
+            Trust::Trusted | Trust::Stranger => self.reject(&error.reply()),
         }
     }
 
@@ -398,7 +414,8 @@ impl Session {
             return self.say(&reply::out_of_order("a transaction is open, RSET ends it"));
         }
         let limit = self.settings().max_message_bytes;
-        match policy::mail(&mail, self.trust, limit, &*self.around.directory) {
+        let directory = &*self.around.directory;
+        match policy::mail(&mail, self.trust, self.protocol, limit, directory) {
             Ok(()) => {
                 self.transaction = Some(Transaction::new(mail));
                 self.say(&reply::sender());
@@ -410,7 +427,7 @@ impl Session {
     fn rcpt(&mut self, rcpt: Rcpt) {
         let answer = match &mut self.transaction {
             None => reply::out_of_order("MAIL first"),
-            Some(transaction) => take(transaction, rcpt, &*self.around.directory),
+            Some(transaction) => take(transaction, self.protocol, rcpt, &*self.around.directory),
         };
         self.say(&answer);
     }
@@ -441,124 +458,31 @@ impl Session {
         self.state = State::AwaitTls;
         self.outputs.push_back(Output::StartTls);
     }
-
-    fn begin_content(&mut self) {
-        let (greeted, name) = self
-            .hello
-            .as_ref()
-            .expect("MAIL is taken only behind a hello");
-        let transaction = self
-            .transaction
-            .as_ref()
-            .expect("DATA is taken only in a transaction");
-        let settings = &self.around.settings;
-        let unix_ms = u64::try_from(self.now.as_millisecond()).unwrap_or(0);
-        let id = MessageId::new(unix_ms, self.entropy.random());
-        let field = Hop {
-            from: name,
-            client: self.client,
-            by: &settings.hostname,
-            with: with(*greeted, self.tls, transaction.mail.encoding),
-            id,
-            at: self.now,
-        }
-        .field();
-        let incoming = Incoming::new(settings.stray_cr_lf, settings.max_message_bytes);
-        self.state = State::Content(Box::new(Receiving { id, incoming }));
-        self.say(&reply::start_content());
-        self.outputs.push_back(Output::Content(field.into()));
-        let early = self.lines.take_rest();
-        if !early.is_empty() {
-            self.content(&early);
-        }
-    }
-
-    fn content(&mut self, bytes: &[u8]) {
-        let State::Content(receiving) = &mut self.state else {
-            unreachable!("called only while a content comes in");
-        };
-        let (content, progress) = receiving.incoming.feed(bytes);
-        let output = match receiving.incoming.is_doomed() {
-            true => Output::Discard,
-            false => Output::Content(content),
-        };
-        self.outputs.push_back(output);
-        if let Progress::End { consumed } = progress {
-            self.end_content();
-            self.lines.push(&bytes[consumed..]);
-            self.run();
-        }
-    }
-
-    fn end_content(&mut self) {
-        let State::Content(receiving) = std::mem::replace(&mut self.state, State::Commands) else {
-            unreachable!("called only while a content comes in");
-        };
-        let transaction = self
-            .transaction
-            .take()
-            .expect("a content belongs to a transaction");
-        let Receiving { id, incoming } = *receiving;
-        let refused: Vec<_> = transaction
-            .sites()
-            .map(|s| incoming.refusal_by(s))
-            .collect();
-        if let Some(refusal) = whole_refusal(self.protocol, &incoming, &refused) {
-            self.outputs.push_back(Output::Discard);
-            // What refuses the message as a whole is the answer for every recipient.
-            let nobody = refused.iter().map(|_| None).collect();
-            return self.answer(nobody, &refusal);
-        }
-        let letter = Letter {
-            id,
-            sorted: transaction.sort(|site| incoming.refusal_by(site).is_none()),
-            message_id: incoming.message_id().into(),
-            arrived: self.now,
-        };
-        self.state = State::AwaitAccept { id, refused };
-        self.outputs.push_back(Output::Accept(Box::new(letter)));
-    }
-
-    fn answer(&mut self, refused: Vec<Option<ServerReply>>, common: &ServerReply) {
-        for reply in self.protocol.answers(refused, common) {
-            self.say(&reply);
-        }
-    }
 }
 
-/// Why nothing of the message is taken: its own fault, or that of every site; in SMTP, which has one answer for all
-/// of them, of any.
-fn whole_refusal(
+fn take(
+    transaction: &mut Transaction,
     protocol: Protocol,
-    incoming: &Incoming,
-    refused: &[Option<ServerReply>],
-) -> Option<ServerReply> {
-    let first = || refused.iter().flatten().next().cloned();
-    incoming.refusal().or_else(|| match protocol {
-        Protocol::Smtp => first(),
-        Protocol::Lmtp => refused.iter().all(Option::is_some).then(first).flatten(),
-    })
-}
-
-fn take(transaction: &mut Transaction, rcpt: Rcpt, directory: &dyn Directory) -> ServerReply {
-    use dd_proto::envelope::Encoding;
-    let mailbox = &rcpt.forward_path.0;
-    // RFC 6531 §3.4: SMTPUTF8 on MAIL covers the recipients too, and RFC 6533 §3 what they were before.
-    let needs_utf8 =
-        !mailbox.is_ascii() || rcpt.orcpt.as_ref().is_some_and(|orcpt| !orcpt.is_ascii());
-    if needs_utf8 && transaction.mail.encoding == Encoding::Ascii {
-        return reply::needs_utf8();
-    }
+    rcpt: Rcpt,
+    directory: &dyn Directory,
+) -> ServerReply {
     if transaction.is_full() {
         return reply::too_many_recipients();
     }
-    match policy::rcpt(mailbox, transaction.mail.size, directory) {
-        Ok(site) => {
-            transaction.add(rcpt, site);
-            reply::recipient()
-        }
-        Err(refusal) => refusal,
+    let announced = transaction.mail.size;
+    let site = match policy::rcpt(&rcpt.forward_path.0, announced, directory) {
+        Ok(site) => site,
+        Err(refusal) => return refusal,
+    };
+    let certain = |site: &Site| policy::is_certain(site, announced, directory.usage(&site.name));
+    if protocol == Protocol::Smtp
+        && !transaction.is_only_for(&site)
+        && !(certain(&site) && transaction.sites().all(certain))
+    {
+        return reply::not_together();
     }
+    transaction.add(rcpt, site);
+    reply::recipient()
 }
 
 /// Commands that old clients end in LF alone: sendmail's `etrn` does. They bring no mail, and no content comes before

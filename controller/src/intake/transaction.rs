@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use dd_proto::domain::Domain;
-use dd_proto::envelope::{Envelope, Recipient};
+use dd_proto::envelope::{Body, Encoding, Envelope, Recipient};
 use dd_proto::id::RecipientNumber;
 use dd_proto::name::SiteName;
 use dd_proto::site::Site;
@@ -21,7 +20,14 @@ pub struct Transaction {
     recipients: Vec<(Rcpt, Arc<Site>)>,
     /// For each RCPT that was taken, which recipient it named: naming one twice does not deliver twice.
     asked: Vec<usize>,
-    seen: HashMap<(String, Option<Domain>), usize>,
+    seen: HashMap<(String, String), usize>,
+}
+
+/// What the content turned out to need.
+#[derive(Debug, Clone, Copy)]
+pub struct Needs {
+    pub body: Body,
+    pub encoding: Encoding,
 }
 
 /// What a transaction asks for, as the store takes it.
@@ -50,8 +56,7 @@ impl Transaction {
     }
 
     pub fn add(&mut self, rcpt: Rcpt, site: Arc<Site>) {
-        let mailbox = &rcpt.forward_path.0;
-        let key = (mailbox.local_part().to_owned(), mailbox.domain().cloned());
+        let key = rcpt.forward_path.0.key();
         let index = *self.seen.entry(key).or_insert(self.recipients.len());
         self.asked.push(index);
         if index == self.recipients.len() {
@@ -64,8 +69,14 @@ impl Transaction {
         self.asked.iter().map(|&index| &*self.recipients[index].1)
     }
 
+    /// Whether all its recipients are of this site.
+    pub fn is_only_for(&self, site: &Site) -> bool {
+        let sites = self.recipients.iter().map(|(_, site)| site);
+        sites.map(|it| &it.name).all(|name| *name == site.name)
+    }
+
     /// The recipients whose site `takes` the message, numbered and sorted by site.
-    pub fn sort(self, takes: impl Fn(&Site) -> bool) -> Sorted {
+    pub fn sort(self, needs: Needs, takes: impl Fn(&Site) -> bool) -> Sorted {
         let mut recipients = Vec::new();
         let mut deliveries: BTreeMap<SiteName, Vec<RecipientNumber>> = BTreeMap::new();
         let taken = self.recipients.into_iter().filter(|(_, site)| takes(site));
@@ -84,8 +95,8 @@ impl Transaction {
         Sorted {
             envelope: Envelope {
                 reverse_path: self.mail.reverse_path,
-                body: self.mail.body,
-                encoding: self.mail.encoding,
+                body: needs.body,
+                encoding: needs.encoding,
                 ret: self.mail.ret,
                 envid: self.mail.envid,
                 recipients,

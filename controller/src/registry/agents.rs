@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::{ChangeError, Editor, changed, record, unknown};
+use super::{Change, ChangeError, changed, record, unknown};
 use crate::authority::client::AgentKey;
 use crate::dispatch::{Drain, Terms};
 
@@ -106,13 +106,19 @@ impl AgentRecord {
             _ => Ok(()),
         }
     }
+
+    /// Whether its token has let it join and is not spent yet.
+    pub(super) fn has_used_token(&self) -> bool {
+        let token = self.token.as_ref();
+        token.is_some_and(|token| token.key.is_some())
+    }
 }
 
 pub(super) fn digest(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
-impl Editor {
+impl Change {
     /// Registers an agent, or gives a registered one new addresses (if any are named) and a new token.
     ///
     /// # Errors
@@ -126,7 +132,6 @@ impl Editor {
         who: &str,
         now: Timestamp,
     ) -> Result<(), ChangeError> {
-        let _changing = self.changing.lock().await;
         let old = self.registry.agent(&name);
         if old.is_none() && self.registry.agents().len() >= MAX_AGENTS {
             return Err(ChangeError::TooMany {
@@ -179,7 +184,6 @@ impl Editor {
         key: AgentKey,
         now: Timestamp,
     ) -> Result<AgentName, ChangeError> {
-        let _changing = self.changing.lock().await;
         let parsed: Option<AgentName> = name.parse().ok();
         let agent = parsed.and_then(|name| self.registry.agent(&name));
         let agent = agent.ok_or(JoinError::Wrong)?;
@@ -205,7 +209,6 @@ impl Editor {
         who: &str,
         now: Timestamp,
     ) -> Result<AgentName, ChangeError> {
-        let _changing = self.changing.lock().await;
         let parsed: Option<AgentName> = name.parse().ok();
         let agent = parsed.and_then(|name| self.registry.agent(&name));
         let agent = agent.ok_or_else(|| unknown("agent", name))?;
@@ -235,7 +238,6 @@ impl Editor {
         who: &str,
         now: Timestamp,
     ) -> Result<Arc<AgentRecord>, ChangeError> {
-        let _changing = self.changing.lock().await;
         let parsed: Option<AgentName> = name.parse().ok();
         let agent = parsed.and_then(|name| self.registry.agent(&name));
         let agent = agent.ok_or_else(|| unknown("agent", name))?;
@@ -263,7 +265,6 @@ impl Editor {
     /// # Errors
     /// It cannot be written.
     pub async fn drains_ended(&self, now: Timestamp) -> Result<(), ChangeError> {
-        let _changing = self.changing.lock().await;
         // Asked now, for nothing can be resumed or drained anew until it is written.
         for name in self.dispatch.drained_agents().await {
             let agent = self.registry.agent(&name);
@@ -281,21 +282,16 @@ impl Editor {
         Ok(())
     }
 
-    /// The agent attached: a token that was used is spent.
+    /// A token that was used is spent.
     ///
     /// # Errors
     /// There is no such agent.
-    pub async fn spend_token(&self, name: &AgentName) -> Result<(), ChangeError> {
-        let _changing = self.changing.lock().await;
+    pub(super) async fn spend_token_of(&self, name: &AgentName) -> Result<(), ChangeError> {
         let agent = self
             .registry
             .agent(name)
             .ok_or_else(|| unknown("agent", name))?;
-        let used = agent
-            .token
-            .as_ref()
-            .is_some_and(|token| token.key.is_some());
-        if used {
+        if agent.has_used_token() {
             let mut joined = (*agent).clone();
             joined.token = None;
             self.put_agent(joined).await?;

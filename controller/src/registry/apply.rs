@@ -19,7 +19,7 @@ use super::authorities::{self, Authority, MAX_AUTHORITIES};
 use super::check::{self, Surroundings};
 use super::file::{self, Entry, File, FileError, SiteEntry};
 use super::sites::MAX_SITES;
-use super::{ChangeError, Editor, Registry, changed, lists};
+use super::{Change, ChangeError, Registry, changed, lists};
 use crate::dispatch::Drain;
 
 /// What a file came to, each by family and name, such as `site home`.
@@ -50,7 +50,7 @@ struct Plan {
     applied: Applied,
 }
 
-impl Editor {
+impl Change {
     /// Takes in a file that was exported or written by hand.
     ///
     /// # Errors
@@ -62,7 +62,6 @@ impl Editor {
         now: Timestamp,
     ) -> Result<Applied, ApplyError> {
         let file = file::read(text)?;
-        let _changing = self.changing.lock().await;
         let plan = self.plan(&file)?;
         for authority in plan.authorities {
             let what = format!("authority {} applied from a file", authority.name);

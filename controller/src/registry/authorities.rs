@@ -6,14 +6,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dd_proto::domain::Domain;
 use dd_proto::name::AuthorityName;
+use dd_proto::site::Site;
 use jiff::Timestamp;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::lists::{self, ListError};
-use super::{ChangeError, Editor, record};
+use super::{Change, ChangeError, record};
 
 const MAX_CERTIFICATES: usize = 10;
 pub(super) const MAX_AUTHORITIES: usize = 1000;
+/// Sites that dispatch hears of at once; in between it does other things.
+const PLANS_AT_ONCE: usize = 1000;
 /// Long enough to certify every member anew.
 const EXPIRES_SOON: std::time::Duration = std::time::Duration::from_secs(90 * 86_400);
 
@@ -112,7 +115,7 @@ pub(super) fn check(certificates: &[Bytes]) -> Result<(), AuthorityError> {
     Ok(())
 }
 
-impl Editor {
+impl Change {
     /// Imports an authority, or replaces the certificates or lists of an imported one; the sites that rely on it follow
     /// at once. Without certificates those that are known stay; a list takes the place of an earlier one of its issuer.
     ///
@@ -126,7 +129,6 @@ impl Editor {
         who: &str,
         now: Timestamp,
     ) -> Result<Arc<Authority>, ChangeError> {
-        let _changing = self.changing.lock().await;
         let known = self.registry.authority(&name);
         if known
             .as_ref()
@@ -160,7 +162,7 @@ impl Editor {
         self.put_authority(authority, &what, who, now).await
     }
 
-    /// Under the lock of a change: stored, shown, and told to the sites that rely on it.
+    /// Stored, shown, and told to dispatch for the sites that rely on it.
     pub(super) async fn put_authority(
         &self,
         mut authority: Authority,
@@ -189,9 +191,23 @@ impl Editor {
                 .remove(&(record::AUTHORITY, name.to_string()));
             snapshot.authorities.insert(name.clone(), authority.clone());
         }
+        self.plans_changed(&name).await;
         self.audit.record(now, who, what);
-        self.renew_sites_of(&name, who, now).await?;
         Ok(authority)
+    }
+
+    /// What the sites that rely on this authority have to show is another thing now. Their records are what they were,
+    /// however many they are: only what is sent to agents gets a newer version.
+    async fn plans_changed(&self, authority: &AuthorityName) {
+        let relies = |site: &Arc<Site>| {
+            let certified = site.proof.certified();
+            certified.is_some_and(|it| it.authority == *authority)
+        };
+        let sites = self.registry.dispatched_sites();
+        let sites: Vec<Arc<Site>> = sites.into_iter().filter(relies).collect();
+        for some in sites.chunks(PLANS_AT_ONCE) {
+            self.dispatch.plans_changed(some.to_vec()).await;
+        }
     }
 }
 

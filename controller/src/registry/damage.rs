@@ -12,7 +12,7 @@ use dd_proto::name::{AgentName, SiteName};
 use dd_proto::site::{Hold, Site};
 use jiff::Timestamp;
 
-use super::{ChangeError, Editor, Registry, record};
+use super::{Change, ChangeError, Registry, record};
 
 /// Who holds everybody.
 const DAMAGE: &str = "damage in the registry";
@@ -26,19 +26,26 @@ pub(super) enum Keys {
 }
 
 impl Registry {
-    /// A site as dispatch has to treat it.
+    /// A site as dispatch has to treat it. Its version is that of its plan: the newer one of its record and of its
+    /// authority's, which are numbers of one sequence.
     pub fn as_dispatched(&self, site: &Arc<Site>) -> Arc<Site> {
-        match self.read().keys {
-            Keys::Read => Arc::clone(site),
-            Keys::Lost => Arc::new(Site {
-                hold: Some(Hold {
-                    by: DAMAGE.to_owned(),
-                    until: None,
-                    since: Timestamp::UNIX_EPOCH,
-                }),
-                ..(**site).clone()
-            }),
+        let read = self.read();
+        let certified = site.proof.certified();
+        let authority = certified.and_then(|it| read.authorities.get(&it.authority));
+        let of_authority = authority.map_or(0, |authority| authority.version);
+        if read.keys == Keys::Read && of_authority <= site.version.0 {
+            return Arc::clone(site);
         }
+        let mut dispatched = (**site).clone();
+        dispatched.version.0 = dispatched.version.0.max(of_authority);
+        if read.keys == Keys::Lost {
+            dispatched.hold = Some(Hold {
+                by: DAMAGE.to_owned(),
+                until: None,
+                since: Timestamp::UNIX_EPOCH,
+            });
+        }
+        Arc::new(dispatched)
     }
 
     /// Whether a site of this name may have been there, and its record be among what cannot be read.
@@ -62,7 +69,7 @@ impl Registry {
     }
 }
 
-impl Editor {
+impl Change {
     /// The whole registry was applied: what was lost is there again. A stop before leaves everybody held.
     pub(super) async fn end_damage_hold(
         &self,
@@ -74,7 +81,7 @@ impl Editor {
         }
         self.store.registry_repaired().await?;
         self.registry.write().keys = Keys::Read;
-        for site in self.registry.sites() {
+        for site in self.registry.dispatched_sites() {
             self.dispatch.site_changed(site).await;
         }
         let what = "the hold of all sites for damage in the registry ended";

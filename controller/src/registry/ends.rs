@@ -9,7 +9,7 @@ use dd_proto::name::SiteName;
 use prost::Message as _;
 
 use super::record::{self, Damaged};
-use super::{ChangeError, Editor, Registry};
+use super::{Change, ChangeError, Registry};
 use crate::store::Record;
 
 /// What was told last.
@@ -72,13 +72,12 @@ impl Registry {
     }
 }
 
-impl Editor {
+impl Change {
     /// Durable when Ok.
     ///
     /// # Errors
     /// It could not be made durable.
     pub async fn tell_of_end(&self, site: &SiteName, told: Told) -> Result<Known, ChangeError> {
-        let _changing = self.changing.lock().await;
         if self.registry.site(site).is_none() {
             return Ok(Known::Gone);
         }
@@ -89,7 +88,6 @@ impl Editor {
         Ok(Known::Yes)
     }
 
-    /// Under the lock of a change.
     pub(super) async fn forget_told(&self, site: &SiteName) -> Result<(), ChangeError> {
         if self.registry.told_of_end(site).is_some() {
             self.store.put(record::TOLD, site.as_str(), None).await?;

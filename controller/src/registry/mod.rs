@@ -1,7 +1,8 @@
 //! The registry: sites, agents and authorities, in memory, over the records of the store.
 //!
-//! [`Registry`] is what everybody reads; [`Editor`] is the only writer. A change is checked ([`check`]), made durable,
-//! shown to readers, told to dispatch and written to the audit, in this order, one change at a time.
+//! [`Registry`] is what everybody reads; a [`Change`] is the only writer, and an [`Editor`] the only way to one. A change
+//! is checked ([`check`]), made durable, shown to readers, told to dispatch and written to the audit, in this order, one
+//! change at a time, and to its end whoever waits for it.
 //!
 //! # Invariants
 //! - What a reader sees is durable.
@@ -21,6 +22,7 @@ mod changed;
 pub mod check;
 pub mod copy;
 mod damage;
+mod editor;
 pub mod ends;
 pub mod file;
 pub mod issued;
@@ -38,20 +40,16 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use dd_proto::domain::Domain;
 use dd_proto::name::{AgentName, AuthorityName, SiteName};
 use dd_proto::site::Site;
-use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::authority::client::AgentKey;
-use crate::authority::keys::Keys as SigningKeys;
-use crate::config::SiteDefaults;
 use crate::credentials::wake_digest;
-use crate::dispatch::Handle;
 use crate::store::{LogFailed, Record, Store, StoreError};
 use agents::{AgentRecord, JoinError};
-use audit::Audit;
 use authorities::{Authority, AuthorityError};
 use check::SiteError;
 use damage::Keys;
+pub use editor::{Change, Changes, Editor};
 use ends::Told;
 use issued::Issued;
 use own::OwnError;
@@ -367,60 +365,6 @@ impl Snapshot {
     }
 }
 
-/// The only writer.
-#[derive(Debug, Clone)]
-pub struct Editor {
-    registry: Registry,
-    store: Store,
-    dispatch: Handle,
-    defaults: SiteDefaults,
-    audit: Arc<Audit>,
-    keys: SigningKeys,
-    /// Held over a whole change, so that dispatch hears of changes in the order in which they were stored.
-    changing: Arc<tokio::sync::Mutex<()>>,
-}
-
-impl Editor {
-    pub fn new(
-        registry: Registry,
-        store: Store,
-        dispatch: Handle,
-        defaults: SiteDefaults,
-        audit: Audit,
-        keys: SigningKeys,
-    ) -> Self {
-        Self {
-            registry,
-            store,
-            dispatch,
-            defaults,
-            audit: Arc::new(audit),
-            keys,
-            changing: Arc::default(),
-        }
-    }
-
-    /// The newest lines of the audit.
-    ///
-    /// # Errors
-    /// It cannot be read.
-    pub async fn audited(&self, last: usize) -> std::io::Result<Vec<audit::Entry>> {
-        let audit = self.audit.clone();
-        let reading = tokio::task::spawn_blocking(move || audit.last(last));
-        reading.await.map_err(std::io::Error::other)?
-    }
-
-    /// Returns when what was done so far is in the audit, on the disk.
-    pub async fn audit_synced(&self) {
-        self.audit.synced().await;
-    }
-
-    /// For what changes the queue and not the registry.
-    pub fn audit(&self, at: Timestamp, who: &str, what: &str) {
-        self.audit.record(at, who, what);
-    }
-}
-
 fn is_below(name: &Domain, domain: &Domain) -> bool {
     let above = name.as_str().strip_suffix(domain.as_str());
     above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
@@ -436,6 +380,7 @@ fn unknown(kind: &'static str, name: impl std::fmt::Display) -> ChangeError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::SiteDefaults;
 
     #[test]
     fn a_wake_up_secret_finds_its_site_until_it_is_replaced() {

@@ -4,7 +4,7 @@
 //! - Every certificate of an own authority has a revocation list of its own from the first moment on, so that no agent
 //!   ever has to guess.
 //! - A certificate is on record before it is given out, and a revocation before the list that tells it: after a stop in
-//!   between, [`Editor::keep_authorities`] makes the list.
+//!   between, [`Change::keep_authorities`] makes the list.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::authorities::{Authority, Origin};
 use super::issued::{self, Issued};
-use super::{ChangeError, Editor, lists, record, unknown};
+use super::{Change, ChangeError, lists, record, unknown};
 use crate::authority::keys::KeyError;
 use crate::authority::members::{self, Revoked};
 use crate::authority::request::{self, RequestError};
@@ -107,7 +107,7 @@ pub enum Rollover {
     Finish,
 }
 
-impl Editor {
+impl Change {
     /// # Errors
     /// There is such an authority, or its key cannot be kept.
     pub async fn create_authority(
@@ -117,7 +117,6 @@ impl Editor {
         who: &str,
         now: Timestamp,
     ) -> Result<Arc<Authority>, ChangeError> {
-        let _changing = self.changing.lock().await;
         if self.registry.authority(&name).is_some() {
             return Err(OwnError::Exists(name).into());
         }
@@ -142,7 +141,6 @@ impl Editor {
         who: &str,
         now: Timestamp,
     ) -> Result<Arc<Authority>, ChangeError> {
-        let _changing = self.changing.lock().await;
         let (old, permit) = self.own_authority(name)?;
         let mut authority = (*old).clone();
         let what = match step {
@@ -190,7 +188,6 @@ impl Editor {
         who: &str,
         now: Timestamp,
     ) -> Result<Issue, ChangeError> {
-        let _changing = self.changing.lock().await;
         let parsed: Option<SiteName> = site.parse().ok();
         let site = parsed
             .and_then(|name| self.registry.site(&name))
@@ -258,7 +255,6 @@ impl Editor {
         who: &str,
         now: Timestamp,
     ) -> Result<Arc<Issued>, ChangeError> {
-        let _changing = self.changing.lock().await;
         let known = issued::serial(serial)
             .and_then(|serial| self.registry.issued(&issued::serial_text(&serial)))
             .ok_or_else(|| unknown("certificate", serial))?;
@@ -285,7 +281,6 @@ impl Editor {
     /// # Errors
     /// A key is missing, or the change cannot be made durable.
     pub async fn keep_authorities(&self, now: Timestamp) -> Result<(), ChangeError> {
-        let _changing = self.changing.lock().await;
         for authority in self.registry.authorities() {
             if authority.origin != Origin::Imported {
                 self.renew_lists(&authority, SYSTEM, now).await?;
@@ -302,7 +297,7 @@ impl Editor {
         Ok(())
     }
 
-    /// Under the lock of a change: each list that lacks a revocation, or is soon old, is made anew.
+    /// Each list that lacks a revocation, or is soon old, is made anew.
     pub(super) async fn renew_lists(
         &self,
         authority: &Authority,

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use dd_proto::name::SiteName;
 use jiff::Timestamp;
 
-use super::{ChangeError, Editor};
+use super::{Change, ChangeError};
 
-impl Editor {
+impl Change {
     /// Under the lock of a change: revokes every certificate of the site that has not ended. A list that cannot be made
-    /// keeps nobody from removing a site: the revocation is on record, and [`Editor::keep_authorities`] tries again.
+    /// keeps nobody from removing a site: the revocation is on record, and [`Change::keep_authorities`] tries again.
     pub(super) async fn revoke_all_of(
         &self,
         site: &SiteName,

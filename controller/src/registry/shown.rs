@@ -23,7 +23,7 @@ use jiff::{SignedDuration, Timestamp};
 use prost::Message as _;
 
 use super::record::{self, Damaged};
-use super::{ChangeError, Editor, Registry};
+use super::{Change, ChangeError, Registry};
 use crate::store::Record;
 
 /// Sights of one site: every host of it, and what they showed before.
@@ -276,13 +276,12 @@ impl Registry {
     }
 }
 
-impl Editor {
+impl Change {
     /// Remembers what a site showed. Returns what is new about it, durable then.
     ///
     /// # Errors
     /// It could not be made durable.
     pub async fn saw(&self, site: &SiteName, seen: &Sight) -> Result<Option<News>, ChangeError> {
-        let _changing = self.changing.lock().await;
         let Some(site) = self.registry.site(site) else {
             return Ok(None);
         };
@@ -299,7 +298,6 @@ impl Editor {
         Ok(Some(news))
     }
 
-    /// Under the lock of a change.
     async fn put_shown(&self, site: &Site, shown: Shown) -> Result<(), ChangeError> {
         let name = site.name.as_str();
         let value = Some(encode(&shown));
@@ -310,7 +308,7 @@ impl Editor {
         Ok(())
     }
 
-    /// Under the lock of a change: whatever the site shows next is the first.
+    /// Whatever the site shows next is the first.
     pub(super) async fn forget_shown(&self, site: &SiteName) -> Result<(), ChangeError> {
         let key = (record::SHOWN, site.to_string());
         let read = |registry: &Registry| {

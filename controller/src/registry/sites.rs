@@ -10,7 +10,7 @@ use dd_proto::site::{Hold, Site};
 use jiff::Timestamp;
 
 use super::check::{self, SiteError, Surroundings};
-use super::{ChangeError, Editor, changed, record, unknown};
+use super::{Change, ChangeError, changed, record, unknown};
 
 pub(super) const MAX_SITES: usize = 100_000;
 
@@ -21,7 +21,7 @@ pub enum HeldMail {
     Take,
 }
 
-impl Editor {
+impl Change {
     /// # Errors
     /// The site exists, cannot be used, or mail is held under its name.
     pub async fn add_site(
@@ -32,7 +32,6 @@ impl Editor {
         who: &str,
         now: Timestamp,
     ) -> Result<Arc<Site>, ChangeError> {
-        let _changing = self.changing.lock().await;
         let mut site = self.check(spec)?;
         not_built_in(&site.name)?;
         if self.registry.site(&site.name).is_some() {
@@ -66,7 +65,6 @@ impl Editor {
         who: &str,
         now: Timestamp,
     ) -> Result<Arc<Site>, ChangeError> {
-        let _changing = self.changing.lock().await;
         let old = self.existing(&change.name)?;
         let merged = check::merge(pb::SiteSpec::from(&*old), change)?;
         let site = Site {
@@ -102,7 +100,6 @@ impl Editor {
         who: &str,
         now: Timestamp,
     ) -> Result<Arc<Site>, ChangeError> {
-        let _changing = self.changing.lock().await;
         let old = self.existing(name)?;
         let before = match &old.hold {
             None => String::new(),
@@ -138,7 +135,6 @@ impl Editor {
         who: &str,
         now: Timestamp,
     ) -> Result<Arc<Site>, ChangeError> {
-        let _changing = self.changing.lock().await;
         let mut site = (*self.existing(name)?).clone();
         let done = match credential {
             Credential::Password(hash) => {
@@ -169,7 +165,6 @@ impl Editor {
         who: &str,
         now: Timestamp,
     ) -> Result<Arc<Site>, ChangeError> {
-        let _changing = self.changing.lock().await;
         let old = self.existing(name)?;
         let (closing, what) = match closing {
             Closing::Close => (true, format!("site {} closed for removal", old.name)),
@@ -192,7 +187,6 @@ impl Editor {
         who: &str,
         now: Timestamp,
     ) -> Result<(), ChangeError> {
-        let _changing = self.changing.lock().await;
         let old = self.registry.site(name);
         if old.is_none() && !self.registry.is_damaged_site(name) {
             return Err(unknown("site", name));
@@ -206,23 +200,6 @@ impl Editor {
         let was = old.map(|old| format!("; it was: {}", changed::whole(&old)));
         let what = format!("site {name} removed{}", was.unwrap_or_default());
         self.audit.record(now, who, &what);
-        Ok(())
-    }
-
-    /// Gives every site that relies on this authority a new version, so that agents are sent a new route plan.
-    pub(super) async fn renew_sites_of(
-        &self,
-        authority: &AuthorityName,
-        who: &str,
-        now: Timestamp,
-    ) -> Result<(), ChangeError> {
-        for site in self.registry.sites() {
-            let certified = site.proof.certified();
-            if certified.is_some_and(|it| it.authority == *authority) {
-                let what = format!("site {} follows the authority {authority}", site.name);
-                self.put_site((*site).clone(), who, &what, now).await?;
-            }
-        }
         Ok(())
     }
 

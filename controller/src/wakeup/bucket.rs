@@ -42,12 +42,27 @@ impl<K: Hash + Eq> Buckets<K> {
         }
     }
 
+    /// Whether [`Self::take`] would give a token.
+    ///
+    /// # Errors
+    /// The bucket is empty.
+    pub(crate) fn look(&self, key: &K, now: Duration) -> Result<(), Empty> {
+        let Rate { burst, refill } = self.rate;
+        let full_at = self.full_at.get(key).copied().unwrap_or_default();
+        let (then, latest) = (full_at.max(now) + refill, now + refill * burst);
+        match then > latest {
+            true => Err(Empty(then - latest)),
+            false => Ok(()),
+        }
+    }
+
     /// `now` is monotonic.
     ///
     /// # Errors
     /// The bucket is empty; nothing was taken.
     pub(crate) fn take(&mut self, key: K, now: Duration) -> Result<(), Empty> {
-        let Rate { burst, refill } = self.rate;
+        let refill = self.rate.refill;
+        self.look(&key, now)?;
         if !self.full_at.contains_key(&key) && self.full_at.len() >= self.most {
             self.full_at.retain(|_, full_at| *full_at > now);
             if self.full_at.len() >= self.most {
@@ -55,12 +70,7 @@ impl<K: Hash + Eq> Buckets<K> {
             }
         }
         let full_at = self.full_at.entry(key).or_insert(now);
-        let then = (*full_at).max(now) + refill;
-        let latest = now + refill * burst;
-        if then > latest {
-            return Err(Empty(then - latest));
-        }
-        *full_at = then;
+        *full_at = (*full_at).max(now) + refill;
         Ok(())
     }
 

@@ -20,7 +20,7 @@ use dd_proto::site::Site;
 
 use super::bucket::{Buckets, Empty, Rate};
 use super::limits::{host, network};
-use super::monotonic;
+use super::{Door, monotonic};
 use crate::credentials::{Match, Passwords};
 use crate::registry::Registry;
 
@@ -34,9 +34,14 @@ const NETWORK: Rate = Rate {
 };
 const ACCOUNT: Rate = Rate {
     burst: 200,
-    refill: Duration::from_millis(500),
+    refill: Duration::from_secs(10),
 };
 const MOST: usize = 50_000;
+/// One line for each account and network; what comes in between is counted.
+const LINES: Rate = Rate {
+    burst: 1,
+    refill: Duration::from_secs(60),
+};
 /// Addresses that are remembered as an account's own.
 const MOST_KNOWN: usize = 100_000;
 
@@ -74,11 +79,19 @@ impl Members {
     }
 
     /// `user` is what somebody typed.
-    pub async fn sign_in(&self, user: &str, password: String, client: IpAddr) -> SignIn {
+    pub async fn sign_in(
+        &self,
+        user: &str,
+        password: String,
+        client: IpAddr,
+        door: Door,
+    ) -> SignIn {
         let account: Box<str> = user.chars().take(64).flat_map(char::to_lowercase).collect();
         let guess = Guess::of(account, client);
         let now = monotonic(self.began);
-        if let Err(Empty(wait)) = self.guesses.lock().expect(LOCK).take(&guess, now) {
+        let taken = self.guesses.lock().expect(LOCK).take(&guess, now);
+        if let Err(Empty(wait)) = taken {
+            self.failed(guess, client, door, "too often");
             return SignIn::TooOften(wait);
         }
         let name: Option<SiteName> = user.parse().ok();
@@ -89,9 +102,24 @@ impl Members {
                 self.guesses.lock().expect(LOCK).was_right(guess);
                 SignIn::As(site)
             }
-            (Ok(_), _) => SignIn::Wrong,
+            (Ok(_), _) => {
+                self.failed(guess, client, door, "wrong name or password");
+                SignIn::Wrong
+            }
             (Err(_), _) => SignIn::Busy,
         }
+    }
+
+    /// A line that an operator or fail2ban can read. The name is a stranger's words: printable, and cut before.
+    fn failed(&self, guess: Guess, client: IpAddr, door: Door, why: &'static str) {
+        let now = monotonic(self.began);
+        let site: String = guess.account.escape_debug().take(80).collect();
+        let failures = self.guesses.lock().expect(LOCK).failed(guess, now);
+        let Some(failures) = failures else {
+            return;
+        };
+        let (client, door) = (client.to_canonical(), door.word());
+        tracing::warn!(site, %client, door, why, failures, "sign-in failed");
     }
 }
 
@@ -119,6 +147,9 @@ struct Guesses {
     networks: Buckets<IpAddr>,
     accounts: Buckets<Box<str>>,
     known: HashSet<(Box<str>, IpAddr)>,
+    lines: Buckets<(Box<str>, IpAddr)>,
+    /// Failed since the last line.
+    unsaid: u64,
 }
 
 impl Default for Guesses {
@@ -128,19 +159,31 @@ impl Default for Guesses {
             networks: Buckets::new(NETWORK, MOST),
             accounts: Buckets::new(ACCOUNT, MOST),
             known: HashSet::new(),
+            lines: Buckets::new(LINES, MOST),
+            unsaid: 0,
         }
     }
 }
 
 impl Guesses {
-    /// The narrowest bucket comes first: what it refuses costs the wider ones nothing.
+    /// From all buckets or from none: what one refuses costs the others nothing, and makes no entry in them. So a network
+    /// makes no more entries for its addresses than it has tokens.
     fn take(&mut self, guess: &Guess, now: Duration) -> Result<(), Empty> {
-        self.addresses.take(guess.host, now)?;
-        self.networks.take(guess.network, now)?;
-        match self.is_known(guess) {
-            true => Ok(()),
-            false => self.accounts.take(guess.account.clone(), now),
+        let asks_the_account = !self.is_known(guess);
+        self.addresses.look(&guess.host, now)?;
+        self.networks.look(&guess.network, now)?;
+        if asks_the_account {
+            self.accounts.take(guess.account.clone(), now)?;
         }
+        self.networks.take(guess.network, now)?;
+        self.addresses.take(guess.host, now)
+    }
+
+    /// How many failed since the last line, where it is time for one.
+    fn failed(&mut self, guess: Guess, now: Duration) -> Option<u64> {
+        self.unsaid += 1;
+        let line = self.lines.take((guess.account, guess.network), now);
+        line.ok().map(|()| std::mem::take(&mut self.unsaid))
     }
 
     fn was_right(&mut self, guess: Guess) {
@@ -195,6 +238,30 @@ mod tests {
             .sum();
         assert_eq!(in_all, 100);
         assert_eq!(granted(&mut guesses, &guess("other", "203.0.113.1"), 1), 1);
+    }
+
+    #[test]
+    fn one_network_of_many_addresses_keeps_nobody_else_out() {
+        let mut guesses = Guesses::default();
+        let all = (0..60_000u32).map(|n| guess("home", &format!("2001:db8:1:{n:x}::1")));
+        let tried = all.filter(|it| guesses.take(it, Duration::ZERO).is_ok());
+        assert_eq!(tried.count(), 100);
+        assert_eq!(
+            granted(&mut guesses, &guess("other", "2001:db8:2::1"), 1),
+            1
+        );
+    }
+
+    #[test]
+    fn failures_leave_a_line_a_minute_that_counts_them() {
+        let mut guesses = Guesses::default();
+        let mut failed =
+            |client, seconds| guesses.failed(guess("home", client), Duration::from_secs(seconds));
+        assert_eq!(failed("192.0.2.1", 0), Some(1));
+        assert_eq!(failed("192.0.2.2", 1), None);
+        assert_eq!(failed("192.0.2.1", 59), None);
+        assert_eq!(failed("198.51.100.1", 59), Some(3));
+        assert_eq!(failed("192.0.2.1", 60), Some(1));
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod dyndns;
 mod limits;
 pub mod members;
 pub mod outcome;
+mod reported;
 pub mod smtp;
 pub mod url;
 
@@ -41,6 +42,7 @@ use bucket::Empty;
 use limits::Limits;
 pub(crate) use limits::host;
 use members::Members;
+pub use reported::Reported;
 
 /// Nobody waits longer for what comes of a release.
 pub const MAX_WAIT: Duration = Duration::from_secs(600);
@@ -97,8 +99,8 @@ pub struct Call {
     pub at: Timestamp,
     pub door: Door,
     pub client: IpAddr,
-    /// The last address a DynDNS client reported; shown, never trusted.
-    pub reported: Option<IpAddr>,
+    /// What a DynDNS client reported last; shown, never trusted.
+    pub reported: Option<Reported>,
 }
 
 /// What all doors share.
@@ -254,7 +256,7 @@ impl Wakeup {
         site: &SiteName,
         door: Door,
         client: IpAddr,
-        reported: Option<IpAddr>,
+        reported: Option<Reported>,
     ) {
         let mut calls = self.0.calls.lock().expect(LOCK);
         let before = calls.get(site).and_then(|call| call.reported);

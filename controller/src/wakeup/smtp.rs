@@ -35,7 +35,8 @@ impl Gatekeeper for Wakeup {
         client: IpAddr,
     ) -> Answering<'a, AuthAnswer> {
         Box::pin(async move {
-            match self.members().sign_in(user, password, client).await {
+            let signing_in = self.members().sign_in(user, password, client, Door::Smtp);
+            match signing_in.await {
                 SignIn::As(site) => {
                     let client = client.to_canonical();
                     tracing::info!(site = %site.name, %client, "signed in over SMTP");

@@ -37,7 +37,12 @@ pub async fn etrn(
     let Some(Basic { user, password }) = Basic::of(&headers) else {
         return challenge();
     };
-    match web.wakeup.members().sign_in(&user, password, client).await {
+    match web
+        .wakeup
+        .members()
+        .sign_in(&user, password, client, Door::Url)
+        .await
+    {
         SignIn::As(site) => release(&web, &site.name, client, Door::Url, &headers, &fields).await,
         SignIn::Wrong => challenge(),
         SignIn::TooOften(wait) => too_often(wait),
@@ -55,9 +60,29 @@ pub async fn wake(
 ) -> Response {
     let found = web.wakeup.registry().site_by_wake_secret(&secret);
     match found {
-        Some(site) => release(&web, &site.name, client, Door::Secret, &headers, &fields).await,
+        Some(site) => {
+            let released = release(&web, &site.name, client, Door::Secret, &headers, &fields);
+            let response = released.await;
+            let is_text = response.status() == StatusCode::OK && !wants_json(&headers);
+            match is_text && fields.has_more_than("wait") {
+                true => with_word(response).await,
+                false => response,
+            }
+        }
         None => (StatusCode::NOT_FOUND, "no such page\n").into_response(),
     }
+}
+
+/// A second line for DynDNS clients that are given this URL, and that add something of their own to it: they look for a word of
+/// dyndns2 and take everything else for a failure.
+async fn with_word(response: Response) -> Response {
+    let (parts, body) = response.into_parts();
+    let said = axum::body::to_bytes(body, 64 * 1024).await;
+    let said = said.unwrap_or_default();
+    let mut headers = parts.headers;
+    headers.remove(header::CONTENT_LENGTH);
+    let text = format!("{}good\n", String::from_utf8_lossy(&said));
+    (parts.status, headers, text).into_response()
 }
 
 async fn release(

@@ -13,6 +13,7 @@ use super::session::Notice;
 use super::{Web, now};
 use crate::credentials::{PasswordError, generate_wake_secret, wake_digest};
 use crate::registry::sites::Credential;
+use crate::wakeup::Door;
 use crate::wakeup::members::SignIn;
 
 pub(super) async fn password(
@@ -24,7 +25,10 @@ pub(super) async fn password(
 ) -> Response {
     let given = |name: &str| fields.get(name).unwrap_or_default().to_owned();
     let name = visitor.site.name.as_str();
-    let signing_in = web.wakeup.members().sign_in(name, given("current"), client);
+    let signing_in = web
+        .wakeup
+        .members()
+        .sign_in(name, given("current"), client, Door::Portal);
     let notice = match signing_in.await {
         SignIn::As(_) if given("new") != given("again") => Notice::PasswordsDiffer,
         SignIn::As(_) => set_password(&web, &visitor, given("new")).await,
@@ -77,8 +81,11 @@ pub(super) async fn wake_secret(
 }
 
 async fn set(web: &Web, visitor: &Visitor, credential: Credential, done: Notice) -> Notice {
-    let name = visitor.site.name.as_str();
-    let who = visitor.who();
-    let setting = web.editor.set_credential(name, credential, &who, now());
+    let (name, who) = (visitor.site.name.clone(), visitor.who());
+    let setting = web.editor.change(move |change| async move {
+        change
+            .set_credential(name.as_str(), credential, &who, now())
+            .await
+    });
     visitor.told(setting.await, done)
 }

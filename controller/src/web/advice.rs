@@ -13,7 +13,21 @@ const GENERIC_DOWN: Both = [
     "Check that the machine is running, that its DynDNS name points to today's address, and that the router forwards the port.",
 ];
 
-const DOWN: [(&str, Both); 5] = [
+const DOWN: [(&str, Both); 7] = [
+    (
+        "(nxdomain)",
+        [
+            "Den Namen Ihres Servers gibt es im DNS nicht: prüfen Sie, ob Ihr DynDNS-Eintrag noch besteht und der Name richtig geschrieben ist.",
+            "The name of your server does not exist in the DNS: check that your DynDNS entry is still there, and the spelling of the name.",
+        ],
+    ),
+    (
+        "cannot be looked up",
+        [
+            "Der Name Ihres Servers ließ sich nicht auflösen. Oft vergeht das von selbst; hält es an, antworten die Nameserver Ihrer Domain nicht: fragen Sie deren Anbieter oder Ihren Provider.",
+            "The name of your server could not be looked up. This often passes; if it lasts, your domain's name servers do not answer: ask who runs them, or your provider.",
+        ],
+    ),
     (
         "has no address",
         [
@@ -335,8 +349,20 @@ mod tests {
             (
                 "down",
                 "",
-                "the name a.example has no address: x",
+                "the name a.example exists, but has no address (neither A nor AAAA); enter one in its DNS",
                 "DynDNS client",
+            ),
+            (
+                "down",
+                "",
+                "the name a.example does not exist (NXDOMAIN); look at its spelling",
+                "does not exist",
+            ),
+            (
+                "down",
+                "",
+                "the addresses of a.example cannot be looked up: the name server 192.0.2.53 refuses to answer (REFUSED)",
+                "could not be looked up",
             ),
             (
                 "down",

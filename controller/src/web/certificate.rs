@@ -116,10 +116,12 @@ async fn certify(web: &Web, visitor: &Visitor, request: &str) -> Notice {
     let Some(request) = pem::request(request.as_bytes()) else {
         return Notice::Request(RequestError::Unreadable);
     };
-    let (site, who) = (visitor.site.name.as_str(), visitor.who());
-    let issuing = web
-        .editor
-        .issue_certificate(site, Some(&request), None, &who, now());
+    let (name, who) = (visitor.site.name.clone(), visitor.who());
+    let issuing = web.editor.change(move |change| async move {
+        change
+            .issue_certificate(name.as_str(), Some(&request), None, &who, now())
+            .await
+    });
     match issuing.await {
         Ok(issue) => {
             let issued = Arc::new(Issued::new(&issue));
@@ -128,7 +130,8 @@ async fn certify(web: &Web, visitor: &Visitor, request: &str) -> Notice {
         }
         Err(ChangeError::Own(OwnError::Request(error))) => Notice::Request(error),
         Err(error) => {
-            tracing::warn!(site, %error, "a member got no certificate");
+            let site = &visitor.site.name;
+            tracing::warn!(%site, %error, "a member got no certificate");
             Notice::NotNow
         }
     }

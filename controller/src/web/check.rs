@@ -19,7 +19,7 @@ use super::session::{Looked, Notice};
 use super::words::Words;
 use crate::api::check::check_site;
 
-/// What one agent saw of one host.
+/// What one agent saw at one address of a host.
 #[derive(Debug)]
 pub(super) struct Check {
     pub(super) agent: String,
@@ -97,9 +97,17 @@ fn of_agent(agent: &AgentCheck, w: &'static Words) -> Vec<Check> {
     match agent.hosts.is_empty() {
         true => vec![row("", false, &agent.sentence, Vec::new())],
         false => {
-            let of_host = |it: &HostCheck| row(&it.host, it.proved, &it.sentence, steps(it, w));
+            let of_host = |it: &HostCheck| row(&place(it), it.proved, &it.sentence, steps(it, w));
             agent.hosts.iter().map(of_host).collect()
         }
+    }
+}
+
+/// The host, and which of its addresses.
+fn place(host: &HostCheck) -> String {
+    match &host.observed {
+        Some(seen) if !seen.peer.is_empty() => format!("{} ({})", host.host, seen.peer),
+        _ => host.host.clone(),
     }
 }
 

@@ -18,10 +18,23 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Fields(Vec<(String, String)>);
 
 impl Fields {
-    /// The first of that name.
+    /// The first of that name, in any case.
     pub fn get(&self, name: &str) -> Option<&str> {
-        let found = self.0.iter().find(|(it, _)| it == name);
-        found.map(|(_, value)| value.as_str())
+        self.all(name).next()
+    }
+
+    /// Whether anything has another name.
+    pub fn has_more_than(&self, name: &str) -> bool {
+        self.0.iter().any(|(it, _)| !it.eq_ignore_ascii_case(name))
+    }
+
+    /// All of that name, in any case and in order.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        let named = self
+            .0
+            .iter()
+            .filter(move |(it, _)| it.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| value.as_str())
     }
 
     fn add(&mut self, encoded: &[u8]) {

@@ -49,9 +49,10 @@ async fn change(web: &Web, visitor: &Visitor, hold: Option<Hold>, done: Notice) 
     if is_the_providers(&visitor.site, now) {
         return Notice::NotNow;
     }
-    let name = visitor.site.name.as_str();
-    let who = visitor.who();
-    let changing = web.editor.hold_site(name, hold, &who, now);
+    let (name, who) = (visitor.site.name.clone(), visitor.who());
+    let changing = web.editor.change(move |change| async move {
+        change.hold_site(name.as_str(), hold, &who, now).await
+    });
     visitor.told(changing.await, done)
 }
 

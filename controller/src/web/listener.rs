@@ -15,8 +15,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt as _;
 
 use super::client::Client;
+use super::path;
 use crate::wakeup::host;
 
 const MAX_CONNECTIONS: usize = 1024;
@@ -86,12 +88,15 @@ async fn http<S>(stream: S, router: Router) -> Result<(), hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let service = router.map_request(path::normalised);
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        // RFC 9110 §5.1 has names without case; what some routers run has not.
+        .title_case_headers(true)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
         .await
 }
 

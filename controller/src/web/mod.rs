@@ -21,6 +21,7 @@ mod language;
 pub mod listener;
 pub mod outbound;
 mod page;
+mod path;
 pub mod portal;
 mod sent;
 mod session;
@@ -131,7 +132,7 @@ pub fn router(web: Arc<Web>) -> Router {
         .route("/etrn", get(url::etrn).post(url::etrn))
         .route("/intern/etrn.cgi", get(url::etrn).post(url::etrn))
         .route("/wake/{secret}", get(url::wake).post(url::wake))
-        .route("/nic/update", get(dyndns::update))
+        .route("/nic/update", get(dyndns::update).post(dyndns::update))
         .route("/outbound.txt", get(outbound::text))
         .route("/outbound.json", get(outbound::json))
         .route("/", get(portal::home))
@@ -173,7 +174,8 @@ async fn guarded(request: Request, next: Next, transport: Transport) -> Response
     add(header::CONTENT_SECURITY_POLICY, POLICY);
     add(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     add(header::X_FRAME_OPTIONS, "DENY");
-    add(header::REFERRER_POLICY, "no-referrer");
+    // With `no-referrer` a browser says `Origin: null` of our own forms (Fetch standard, "append a request Origin header").
+    add(header::REFERRER_POLICY, "same-origin");
     add(header::CACHE_CONTROL, "no-store");
     if transport == Transport::Tls {
         add(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000");

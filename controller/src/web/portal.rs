@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dd_proto::site::Site;
@@ -22,7 +22,7 @@ use super::outbound::Outbound;
 use super::page::{self, Banner, Frame, Given, HomePage, LivePart, MessagePage, Pause, SignInPage};
 use super::sent::{Sent, came_from_elsewhere, expired};
 use super::session::{By, Notice, Progress, Signed};
-use super::{Web, cookie, now};
+use super::{Web, cookie, now, path};
 use crate::registry::ChangeError;
 use crate::wakeup::members::SignIn;
 use crate::wakeup::outcome::Outcome;
@@ -180,7 +180,12 @@ pub async fn sign_in(
     let password = fields.get("password").unwrap_or_default().to_owned();
     let refused = |status, text| web.sign_in_page(status, language, user, Some(text));
     let w = language.words();
-    match web.wakeup.members().sign_in(user, password, client).await {
+    match web
+        .wakeup
+        .members()
+        .sign_in(user, password, client, Door::Portal)
+        .await
+    {
         SignIn::As(site) => {
             let client = client.to_canonical();
             tracing::info!(site = %site.name, %client, "signed in to the portal");
@@ -245,7 +250,14 @@ fn start(web: &Web, visitor: &Visitor, client: std::net::IpAddr) -> watch::Recei
 }
 
 /// A page that is not there.
-pub async fn nothing(State(web): State<Arc<Web>>, headers: HeaderMap) -> Response {
+pub async fn nothing(
+    State(web): State<Arc<Web>>,
+    headers: HeaderMap,
+    request: Request,
+) -> Response {
+    if path::is_for_machines(&request) {
+        return (StatusCode::NOT_FOUND, "no such page\n").into_response();
+    }
     let language = Language::of(&headers);
     let page = MessagePage {
         f: Frame::new(&web, language),

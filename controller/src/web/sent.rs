@@ -57,16 +57,36 @@ pub(super) fn expired(web: &Web, headers: &HeaderMap) -> Response {
     page::show(StatusCode::FORBIDDEN, &page)
 }
 
-/// A browser says where a form came from; what says nothing is no browser, and carries no session by itself.
+/// A browser says where a form came from; what says nothing is no browser, and carries no session by itself. An older
+/// browser says `null` of a form of our own where its policy for referrers hides the page: the token or the password, which
+/// a foreign page does not have, decides then.
 pub(super) fn came_from_elsewhere(headers: &HeaderMap) -> bool {
     let text = |name: &str| headers.get(name).and_then(|it| it.to_str().ok());
     if let Some(site) = text("sec-fetch-site") {
         return !matches!(site, "same-origin" | "none");
     }
     match (text("origin"), text("host")) {
-        (Some(origin), Some(host)) => origin.split_once("://").map(|(_, it)| it) != Some(host),
+        (Some("null"), _) => false,
+        (Some(origin), Some(host)) => !is_at(origin, host),
         _ => false,
     }
+}
+
+/// Whether an origin (RFC 6454 §6.1) is the server that `Host` names: without case, and with the scheme's port where one of
+/// them does not say it.
+fn is_at(origin: &str, host: &str) -> bool {
+    let Some((scheme, authority)) = origin.split_once("://") else {
+        return false;
+    };
+    let port = match scheme.eq_ignore_ascii_case("https") {
+        true => ":443",
+        false => ":80",
+    };
+    let without = |text: &str| {
+        let text = text.to_ascii_lowercase();
+        text.strip_suffix(port).map(str::to_owned).unwrap_or(text)
+    };
+    without(authority) == without(host)
 }
 
 #[cfg(test)]
@@ -88,7 +108,27 @@ mod tests {
                 &[("origin", "https://b.example"), ("host", "a.example")],
                 true,
             ),
-            (&[("origin", "null"), ("host", "a.example")], true),
+            (&[("origin", "null"), ("host", "a.example")], false),
+            (
+                &[("sec-fetch-site", "cross-site"), ("origin", "null")],
+                true,
+            ),
+            (
+                &[("origin", "https://A.example:443"), ("host", "a.example")],
+                false,
+            ),
+            (
+                &[("origin", "https://a.example"), ("host", "a.example:443")],
+                false,
+            ),
+            (
+                &[("origin", "https://a.example:8443"), ("host", "a.example")],
+                true,
+            ),
+            (
+                &[("origin", "http://a.example:443"), ("host", "a.example")],
+                true,
+            ),
             (&[("host", "a.example")], false),
         ] {
             let mut headers = HeaderMap::new();

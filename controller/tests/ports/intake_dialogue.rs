@@ -15,6 +15,7 @@ use dd_controller::intake::member::{AuthAnswer, EtrnAnswer, Shown};
 use dd_controller::intake::policy::{Directory, Space, Usage};
 use dd_controller::intake::session::{Output, Session, Surroundings};
 use dd_proto::domain::Domain;
+use dd_proto::envelope::{Body, Envelope};
 use dd_proto::name::SiteName;
 use dd_proto::site::Site;
 use dd_proto::smtp::data::StrayCrLf;
@@ -155,6 +156,7 @@ impl<'a> Run<'a> {
             settings: Arc::new(settings),
             directory: Arc::new(Registry(dialogue.space)),
             refusals: Arc::default(),
+            quotas: Arc::default(),
         });
         let entropy = StdRng::seed_from_u64(1);
         Self {
@@ -180,6 +182,13 @@ impl<'a> Run<'a> {
     }
 
     fn perform(&mut self) {
+        self.outputs();
+        while self.session.written() {
+            self.outputs();
+        }
+    }
+
+    fn outputs(&mut self) {
         while let Some(output) = self.session.next_output() {
             match output {
                 Output::Write(bytes) => {
@@ -208,6 +217,7 @@ impl<'a> Run<'a> {
                         })
                         .collect();
                     self.effect(&format!("accept {}", sites.join(" ")));
+                    self.needs(&letter.sorted.envelope);
                     let content = String::from_utf8_lossy(&self.content).into_owned();
                     let own = content.find("+0000\r\n").unwrap() + 7;
                     self.effect(&format!("content {:?}", &content[own..]));
@@ -232,6 +242,23 @@ impl<'a> Run<'a> {
                     self.closed = true;
                 }
             }
+        }
+    }
+
+    /// What is passed on beside the paths, where it is anything.
+    fn needs(&mut self, envelope: &Envelope) {
+        let ret = envelope.ret.map(|ret| format!("RET={}", ret.as_str()));
+        let envid = envelope.envid.as_ref().map(|it| format!("ENVID={it}"));
+        let body = (envelope.body == Body::EightBitMime).then(|| "8BITMIME".to_owned());
+        let utf8 = envelope.wants_utf8().then(|| "SMTPUTF8".to_owned());
+        let mut needs: Vec<String> = [body, utf8, ret, envid].into_iter().flatten().collect();
+        for recipient in &envelope.recipients {
+            let notify = recipient.notify.as_ref();
+            needs.extend(notify.map(|it| format!("NOTIFY={it}")));
+            needs.extend(recipient.orcpt.as_ref().map(|it| format!("ORCPT={it}")));
+        }
+        if !needs.is_empty() {
+            self.effect(&format!("with {}", needs.join(" ")));
         }
     }
 

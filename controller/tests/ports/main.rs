@@ -5,4 +5,5 @@
 mod control_plane;
 mod intake_dialogue;
 mod intake_listener;
+mod intake_unread;
 mod world;

@@ -13,13 +13,16 @@ use dd_proto::site::{Host, HostName, KnownRecipients, Limits, Proof, Schedule, S
 use dd_proto::smtp::data::StrayCrLf;
 
 /// `home.example` takes anything, `other.example` too, `small.example` at most 100 bytes, `listed.example` only anna,
-/// `full.example` is over its quota, `closing.example` is being removed.
+/// `roomy.example` at most 500,000 bytes, `full.example` is over its quota, `tight.example` has room for 100 bytes,
+/// `closing.example` is being removed.
 pub(crate) fn site_for(domain: &Domain) -> Option<Arc<Site>> {
     let name = domain.as_str().strip_suffix(".example")?;
     let mut site = site(name, domain);
     match name {
         "home" | "other" => {}
         "small" => site.limits.max_message_bytes = Some(100),
+        "roomy" => site.limits.max_message_bytes = Some(500_000),
+        "tight" => site.limits.quota_bytes = Some(1100),
         "full" => site.limits.quota_messages = Some(3),
         "closing" => site.closing = true,
         "listed" => {

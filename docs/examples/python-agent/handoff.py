@@ -162,6 +162,10 @@ class Session:
             raise Ended(outcome, f"MAIL was answered {code}", _reply(code, text))
         results, accepted = [], []
         for recipient in envelope.recipients:
+            if not self._is_writable(recipient.forward_path):
+                # RFC 6531 §3.5: this recipient only; the others get the message.
+                results.append(_result(recipient.number, 553, 553, "5.6.7 the site does not offer SMTPUTF8"))
+                continue
             code, text = self._command(f"RCPT TO:<{recipient.forward_path}>")
             if code // 100 == 2:
                 accepted.append(recipient.number)
@@ -186,10 +190,13 @@ class Session:
         ):
             if wanted and self._smtp.has_extn(extension):
                 options += option
-            elif wanted and extension == "smtputf8":
-                # RFC 6531 §3.4: no downgrade in flight; temporary, for the site may be set right.
-                raise Ended(pb.OUTCOME_BUSY, "the site does not offer SMTPUTF8")
+        if not self._is_writable(envelope.reverse_path):
+            # RFC 6531 §3.4: no downgrade in flight; temporary, for the site may be set right.
+            raise Ended(pb.OUTCOME_BUSY, "the site does not offer SMTPUTF8, which the sender's address needs")
         return options
+
+    def _is_writable(self, path):
+        return path.isascii() or self._smtp.has_extn("smtputf8")
 
     def _body(self, content):
         if content and not content.endswith(b"\r\n"):
@@ -212,6 +219,8 @@ class Session:
     def _command(self, line):
         """One command; what breaks here came before any dot of this message."""
         try:
+            # Addresses go as they came, in UTF-8 too.
+            self._smtp.command_encoding = "utf-8"
             self._smtp.putcmd(line)
             code, text = self._smtp.getreply()
         except (OSError, smtplib.SMTPException) as error:

@@ -1,7 +1,8 @@
 //! Commands as a server reads them: one line in, one command or one reply out.
 //!
-//! Strict where a guess could be wrong: an argument that a command does not take, a parameter given twice or unknown,
-//! bytes that are no UTF-8 are refused; only the case of verbs and keywords and a space behind the colon are forgiven.
+//! Strict where a guess could be wrong: an argument that a command does not take, a parameter that contradicts another
+//! or is unknown, bytes that are no UTF-8 are refused. What says nothing that matters to the message is forgiven: see
+//! [`super::parameters`].
 //!
 //! # Not here
 //! Which command may come when: that is the session's.
@@ -10,7 +11,7 @@ use super::parameters;
 use super::path::{PathError, forward_path, reverse_path};
 use super::reply::ServerReply;
 use super::status::Status;
-use crate::envelope::{Body, Encoding, Ret};
+use crate::envelope::{Encoding, Ret};
 use crate::path::{ForwardPath, MailboxError, ReversePath};
 
 /// A command, parsed.
@@ -43,7 +44,7 @@ pub struct Mail {
     pub reverse_path: ReversePath,
     /// Bytes as announced, RFC 1870.
     pub size: Option<u64>,
-    pub body: Body,
+    /// Whether SMTPUTF8 was asked for; whether the message needs it is seen in the message.
     pub encoding: Encoding,
     pub ret: Option<Ret>,
     pub envid: Option<String>,
@@ -54,7 +55,6 @@ impl Mail {
         Self {
             reverse_path,
             size: None,
-            body: Body::SevenBit,
             encoding: Encoding::Ascii,
             ret: None,
             envid: None,
@@ -79,6 +79,8 @@ pub enum CommandError {
     NotImplemented,
     #[error("the command is not UTF-8 or holds control characters")]
     Bytes,
+    #[error("the address or a parameter is not UTF-8 or holds control characters")]
+    AddressBytes,
     #[error("syntax error: expected {0}")]
     Syntax(&'static str),
     #[error("{0}")]
@@ -87,21 +89,34 @@ pub enum CommandError {
     ForwardPath(PathError),
     #[error("bad parameter {0}")]
     Parameter(String),
-    #[error("parameter {0} given twice")]
+    #[error("parameter {0} given twice, with different values")]
     Twice(String),
     #[error("parameter {0} not recognized")]
     UnknownParameter(String),
-    #[error("an address beyond ASCII needs SMTPUTF8")]
-    NeedsUtf8,
 }
 
 impl CommandError {
+    /// Whether it is about one message, which somebody else wrote, and not about how the client speaks.
+    pub fn is_about_the_message(&self) -> bool {
+        match self {
+            Self::AddressBytes
+            | Self::ReversePath(_)
+            | Self::ForwardPath(_)
+            | Self::Parameter(_)
+            | Self::Twice(_)
+            | Self::UnknownParameter(_) => true,
+            Self::Unknown | Self::NotImplemented | Self::Bytes | Self::Syntax(_) => false,
+        }
+    }
+
     pub fn reply(&self) -> ServerReply {
         use MailboxError as M;
         let (code, status) = match self {
             Self::Unknown | Self::Bytes => (500, Status::new(5, 5, 2)),
             Self::NotImplemented => (502, Status::new(5, 5, 1)),
-            Self::Syntax(_) | Self::Parameter(_) | Self::Twice(_) => (501, Status::new(5, 5, 4)),
+            Self::AddressBytes | Self::Syntax(_) | Self::Parameter(_) | Self::Twice(_) => {
+                (501, Status::new(5, 5, 4))
+            }
             Self::ReversePath(PathError::Mailbox(M::Domain)) => (501, Status::new(5, 1, 8)),
             Self::ReversePath(_) => (501, Status::new(5, 1, 7)),
             Self::ForwardPath(PathError::Mailbox(M::Domain)) => (501, Status::new(5, 1, 2)),
@@ -109,8 +124,6 @@ impl CommandError {
             Self::ForwardPath(_) => (501, Status::new(5, 1, 3)),
             // RFC 5321 §4.1.1.11: 555 for parameters that are not recognized.
             Self::UnknownParameter(_) => (555, Status::new(5, 5, 4)),
-            // RFC 6531 §3.5: 553 with 5.6.7.
-            Self::NeedsUtf8 => (553, Status::new(5, 6, 7)),
         };
         ServerReply::new(code, status, self.to_string())
     }
@@ -122,10 +135,9 @@ impl Command {
     /// # Errors
     /// The line is not exactly one known command with the arguments it takes.
     pub fn parse(line: &[u8]) -> Result<Self, CommandError> {
-        let text = std::str::from_utf8(line).map_err(|_| CommandError::Bytes)?;
-        if text.contains(char::is_control) {
-            return Err(CommandError::Bytes);
-        }
+        let text = std::str::from_utf8(line).ok();
+        let text = text.filter(|text| !text.contains(char::is_control));
+        let text = text.ok_or_else(|| unreadable(line))?;
         let (verb, argument) = text.split_once(' ').unwrap_or((text, ""));
         // RFC 5321 §4.1.1: white space before the end of the line is tolerated.
         let argument = argument.trim_end_matches(' ');
@@ -148,6 +160,18 @@ impl Command {
             "BDAT" | "EXPN" | "TURN" | "ATRN" => Err(CommandError::NotImplemented),
             _ => Err(CommandError::Unknown),
         }
+    }
+}
+
+/// What MAIL and RCPT carry was written by others.
+fn unreadable(line: &[u8]) -> CommandError {
+    let carries = |verb: &[u8]| {
+        let start = line.get(..verb.len());
+        start.is_some_and(|it| it.eq_ignore_ascii_case(verb))
+    };
+    match carries(b"MAIL FROM:") || carries(b"RCPT TO:") {
+        true => CommandError::AddressBytes,
+        false => CommandError::Bytes,
     }
 }
 
@@ -245,7 +269,6 @@ mod tests {
             "mail from: <a@b.example> size=10 body=8bitmime SMTPUTF8 RET=hdrs ENVID=q+2B AUTH=<>";
         let expected = Mail {
             size: Some(10),
-            body: Body::EightBitMime,
             encoding: Encoding::Utf8,
             ret: Some(Ret::Headers),
             envid: Some("q+2B".to_owned()),
@@ -268,6 +291,8 @@ mod tests {
             (b"FOO", 500, "5.5.2"),
             (b"NOOP \xff", 500, "5.5.2"),
             (b"NOOP \0", 500, "5.5.2"),
+            (b"RCPT TO:<j\xf6rg@c.d>", 501, "5.5.4"),
+            (b"mail from:<a\x01@c.d>", 501, "5.5.4"),
             (b"AUTH", 501, "5.5.4"),
             (b"AUTH PLAIN a b", 501, "5.5.4"),
             (b"BDAT 3", 502, "5.5.1"),
@@ -279,21 +304,15 @@ mod tests {
             (b"ETRN a b", 501, "5.5.4"),
             (b"MAIL <a@b.example>", 501, "5.5.4"),
             (b"MAIL FROM:a@b.example", 501, "5.1.7"),
-            (b"MAIL FROM:<a@-b>", 501, "5.1.8"),
+            (b"MAIL FROM:<a@b,c>", 501, "5.1.8"),
             (b"MAIL FROM:<>SIZE=1", 501, "5.5.4"),
-            (b"MAIL FROM:<> SIZE=1 size=1", 501, "5.5.4"),
-            (b"MAIL FROM:<> SIZE", 501, "5.5.4"),
-            (b"MAIL FROM:<> SIZE=-1", 501, "5.5.4"),
-            (b"MAIL FROM:<> BODY=BINARYMIME", 501, "5.5.4"),
-            (b"MAIL FROM:<> ENVID=a+", 501, "5.5.4"),
+            (b"MAIL FROM:<> SIZE=1 size=2", 501, "5.5.4"),
+            (b"MAIL FROM:<> S_ZE=1", 501, "5.5.4"),
             (b"MAIL FROM:<> FOO=1", 555, "5.5.4"),
-            (b"MAIL FROM:<j\xc3\xb6@b.example>", 553, "5.6.7"),
             (b"RCPT TO:<>", 501, "5.1.3"),
             (b"RCPT TO:<postmaster>", 550, "5.1.3"),
             (b"RCPT TO:<a b@c.d>", 501, "5.1.3"),
             (b"RCPT TO:<a@b.example> NOTIFY=NEVER,DELAY", 501, "5.5.4"),
-            (b"RCPT TO:<a@b.example> NOTIFY=DELAY,DELAY", 501, "5.5.4"),
-            (b"RCPT TO:<a@b.example> ORCPT=a@b.example", 501, "5.5.4"),
             (b"RCPT TO:<a@b.example> SIZE=1", 555, "5.5.4"),
         ] {
             let reply = Command::parse(line).unwrap_err().reply();

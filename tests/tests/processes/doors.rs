@@ -142,7 +142,7 @@ fn guess(stream: &mut TcpStream) -> u16 {
         };
         let length = head
             .lines()
-            .find_map(|line| line.strip_prefix("content-length: "));
+            .find_map(|line| line.strip_prefix("Content-Length: "));
         let length: usize = length.and_then(|it| it.parse().ok()).expect("a length");
         if body.len() >= length {
             return head[9..12].parse().expect("a status");
@@ -163,6 +163,8 @@ fn a_wake_secret_wakes_without_a_name_is_in_no_log_and_can_be_revoked() {
     let answer = curl(&[&url]);
     assert_eq!((answer.status, &*answer.body), (200, "home: 1 relayed\n"));
     home.received(1);
+    let router = world.url(&format!("/wake/{secret}?h=home.example"));
+    assert_eq!(curl(&[&router]).body, "home: nothing waiting\ngood\n");
     assert_eq!(curl(&[&world.url("/wake/nonsense")]).status, 404);
     let _ = world
         .ddadm()
@@ -200,6 +202,86 @@ fn a_dyndns_client_tells_its_address_which_moves_no_mail() {
     );
     let bad = curl(&["-u", "home:wrong password", &url("hostname=home.example")]);
     assert_eq!((bad.status, &*bad.body), (401, "badauth\n"));
+}
+
+#[test]
+fn routers_are_understood_however_they_spell_what_they_send() {
+    let world = World::start();
+    let _home = world.away("home", 1, PASSWORD);
+    let long: Vec<String> = (0..25).map(|n| format!("h{n}.example")).collect();
+    let long = format!(
+        "/nic/update?hostname=home.example,{}&myip=192.0.2.7",
+        long.join(",")
+    );
+    let nohosts = "nohost\n".repeat(25);
+    let login: &[&str] = &["-u", LOGIN];
+    for (more, path, body) in [
+        (
+            login,
+            "/nic/update/?hostname=home.example&myip=192.0.2.7",
+            "good 192.0.2.7\n",
+        ),
+        (
+            login,
+            "//nic/update?HOSTNAME=home.example&MyIP=192.0.2.7",
+            "nochg 192.0.2.7\n",
+        ),
+        (
+            login,
+            "/nic/update%20https://dyn.example/?hostname=home.example&myip=192.0.2.7",
+            "nochg 192.0.2.7\n",
+        ),
+        (
+            login,
+            "/nic/update?hostname=home.example&myip=192.0.2.7,2001:db8::1",
+            "good 192.0.2.7,2001:db8::1\n",
+        ),
+        (
+            login,
+            "/nic/update?hostname=home.example&myip=192.0.2.7&myipv6=2001:db8::1/64",
+            "nochg 192.0.2.7,2001:db8::1\n",
+        ),
+        (
+            login,
+            "/nic/update?hostname=x.example&hostname=home.example&myip=192.0.2.7",
+            "nohost\ngood 192.0.2.7\n",
+        ),
+        (
+            &["-u", LOGIN, "-d", "hostname=home.example&myip=192.0.2.7"],
+            "/nic/update",
+            "nochg 192.0.2.7\n",
+        ),
+        (
+            &[],
+            "/nic/update?hostname=home.example&myip=192.0.2.7&user=home&password=wrong",
+            "badauth\n",
+        ),
+        (login, "/nic/update", "notfqdn\n"),
+        (login, &long, &format!("nochg 192.0.2.7\n{nohosts}")),
+        (login, "/etrn/x", "no such page\n"),
+        (login, "/ETRN/", "home: released, 1 waiting\n"),
+    ] {
+        let mut args = more.to_vec();
+        let url = world.url(path);
+        args.extend(["--path-as-is", &url]);
+        assert_eq!(curl(&args).body, body, "{path}");
+    }
+}
+
+#[test]
+fn a_failed_sign_in_leaves_a_line_and_what_passes_is_not_called_abuse() {
+    let mut world = World::start();
+    let _home = world.away("home", 1, PASSWORD);
+    let url = world.url("/nic/update?hostname=home.example");
+    let guess = || curl(&["-u", "home:guessed", &url]);
+    let answers: Vec<_> = (0..12).map(|_| guess().status).collect();
+    assert_eq!(answers[..10], [401; 10]);
+    let later = guess();
+    assert_eq!((later.status, &*later.body), (503, "911\n"));
+    assert!(!later.header("retry-after").is_empty());
+    let lines = world.controller().lines("sign-in failed");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("door=\"dyndns\""), "{lines:?}");
 }
 
 #[test]

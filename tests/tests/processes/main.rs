@@ -22,6 +22,7 @@ mod one_controller;
 mod power_cut;
 
 // Nothing reaches the wrong host.
+mod addresses;
 mod authority;
 mod certificate_matrix;
 mod hand_over;

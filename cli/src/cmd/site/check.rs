@@ -1,4 +1,4 @@
-//! `ddadm site check`: a row for each agent and host, a column for each step, and one sentence each.
+//! `ddadm site check`: a row for each agent and address of a host, a column for each step, and one sentence each.
 
 use dd_proto::pb;
 use dd_proto::pb::check_step::Result as Step;
@@ -69,7 +69,7 @@ pub(super) fn answer(checks: pb::SiteChecks) -> Answer {
 
 fn page(checks: &pb::SiteChecks) -> String {
     let heads: Vec<String> = STEPS.iter().map(|step| step.to_uppercase()).collect();
-    let heads: Vec<&str> = ["AGENT", "HOST"]
+    let heads: Vec<&str> = ["AGENT", "HOST", "ADDRESS"]
         .into_iter()
         .chain(heads.iter().map(String::as_str))
         .collect();
@@ -80,10 +80,11 @@ fn page(checks: &pb::SiteChecks) -> String {
                 let step = host.steps.iter().find(|step| step.name == name);
                 step.map_or("-", |step| word(step.result())).to_owned()
             };
-            let row: [String; 2 + STEPS.len()] = std::array::from_fn(|column| match column {
+            let row: [String; 3 + STEPS.len()] = std::array::from_fn(|column| match column {
                 0 => agent.agent.clone(),
                 1 => host.host.clone(),
-                column => cell(STEPS[column - 2]),
+                2 => address(host).unwrap_or("-").to_owned(),
+                column => cell(STEPS[column - 3]),
             });
             table.row(row);
         }
@@ -95,8 +96,9 @@ fn page(checks: &pb::SiteChecks) -> String {
             text.push_str(&format!("{}: {}\n", agent.agent, agent.sentence));
         }
         for host in &agent.hosts {
+            let at = address(host).map_or_else(String::new, |it| format!(" at {it}"));
             text.push_str(&format!(
-                "{}, {}: {}\n",
+                "{}, {}{at}: {}\n",
                 agent.agent, host.host, host.sentence
             ));
             for step in &host.steps {
@@ -105,6 +107,13 @@ fn page(checks: &pb::SiteChecks) -> String {
         }
     }
     text
+}
+
+/// What was connected to, without the port, which the host has.
+fn address(host: &pb::HostCheck) -> Option<&str> {
+    let peer = host.observed.as_ref()?.peer.as_str();
+    let (ip, _port) = peer.rsplit_once(':')?;
+    Some(ip.trim_matches(['[', ']']))
 }
 
 fn word(result: Step) -> &'static str {
@@ -176,6 +185,17 @@ mod tests {
         }
     }
 
+    fn at(peer: &str) -> pb::HostCheck {
+        let observed = pb::Observed {
+            peer: peer.into(),
+            ..pb::Observed::default()
+        };
+        pb::HostCheck {
+            observed: Some(observed),
+            ..pb::HostCheck::default()
+        }
+    }
+
     fn checks(proved: bool) -> pb::SiteChecks {
         let last = match proved {
             true => step("proof", Step::Good, "certificate"),
@@ -184,7 +204,7 @@ mod tests {
         let host = pb::HostCheck {
             host: "home.dyndns.example:25".into(),
             steps: vec![
-                step("resolve", Step::Good, "192.0.2.7"),
+                step("resolve", Step::Good, "192.0.2.7, 2001:db8::7"),
                 step("connect", Step::Good, "192.0.2.7:25 from 192.0.2.1"),
                 step("expiry", Step::Noted, "valid until tomorrow, 1 days"),
                 last,
@@ -192,7 +212,16 @@ mod tests {
             proved,
             sentence: "what came of it".into(),
             total_ms: 12,
-            ..pb::HostCheck::default()
+            ..at("192.0.2.7:25")
+        };
+        let other = pb::HostCheck {
+            host: "home.dyndns.example:25".into(),
+            steps: vec![
+                step("resolve", Step::Good, "192.0.2.7, 2001:db8::7"),
+                step("connect", Step::Bad, "does not answer"),
+            ],
+            sentence: "does not answer".into(),
+            ..at("[2001:db8::7]:25")
         };
         let agent = |name: &str, hosts: Vec<pb::HostCheck>| pb::AgentCheck {
             agent: name.into(),
@@ -201,7 +230,7 @@ mod tests {
             hosts,
         };
         pb::SiteChecks {
-            agents: vec![agent("out1", vec![host]), agent("out2", vec![])],
+            agents: vec![agent("out1", vec![host, other]), agent("out2", vec![])],
         }
     }
 

@@ -22,7 +22,35 @@ use crate::store::Record;
 /// The record that ends the hold of everybody: family and key.
 const REPAIRED: (&str, &str) = ("registry", "repaired");
 
-type Map = BTreeMap<(String, String), Kept>;
+type Key = (String, String);
+
+/// The records by family and key, and how many bytes of the log they take.
+#[derive(Debug, Default)]
+struct Map {
+    records: BTreeMap<Key, Kept>,
+    live: u64,
+}
+
+impl Map {
+    fn insert(&mut self, key: Key, kept: Kept) {
+        self.live += kept.place.len;
+        let before = self.records.insert(key, kept);
+        self.live -= before.map_or(0, |it| it.place.len);
+    }
+
+    fn remove(&mut self, key: &Key) {
+        let before = self.records.remove(key);
+        self.live -= before.map_or(0, |it| it.place.len);
+    }
+
+    /// It was written anew.
+    fn moved(&mut self, key: &Key, place: Place) {
+        let kept = self.records.get_mut(key);
+        let kept = kept.expect("nobody else changes the map");
+        self.live = self.live + place.len - kept.place.len;
+        kept.place = place;
+    }
+}
 
 /// What is registered under a key.
 #[derive(Debug, Clone)]
@@ -198,7 +226,7 @@ impl Registry {
 
     pub(crate) fn records(&self, family: &str) -> Vec<Record> {
         let locked = self.lock();
-        let of_family = locked.map.iter().filter(|((f, _), _)| f == family);
+        let of_family = locked.map.records.iter().filter(|((f, _), _)| f == family);
         of_family
             .map(|((_, key), kept)| Record {
                 key: key.clone(),
@@ -232,6 +260,7 @@ impl Locked {
             };
             let live = self
                 .map
+                .records
                 .iter()
                 .filter(|(_, kept)| kept.place.segment == oldest);
             let (keys, records): (Vec<_>, Vec<_>) = live
@@ -247,8 +276,7 @@ impl Locked {
             match self.log.append(&records, 0, wall_ms) {
                 Ok(written) => {
                     for (key, written) in keys.iter().zip(written) {
-                        let kept = self.map.get_mut(key).expect("nobody else changes the map");
-                        kept.place = written.place;
+                        self.map.moved(key, written.place);
                     }
                 }
                 // It goes on when there is room.
@@ -267,8 +295,7 @@ impl Locked {
 
     fn is_wasteful(&self) -> bool {
         let (_, bytes) = self.files.size();
-        let live: u64 = self.map.values().map(|kept| kept.place.len).sum();
-        bytes.saturating_sub(self.log.tail_bytes()) > 2 * live
+        bytes.saturating_sub(self.log.tail_bytes()) > 2 * self.map.live
     }
 }
 

@@ -1,0 +1,281 @@
+//! Changes whose callers go away, and what a change costs.
+
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use dd_proto::name::{AuthorityName, SiteName};
+use dd_proto::pb;
+use dd_proto::site::Hold;
+
+use super::*;
+use crate::dispatch::{self, ClockMemory};
+use crate::registry::sites::HeldMail;
+use crate::store::{MinFree, RebuildIndex, Settings};
+
+const ANNA: &str = "anna";
+
+struct World {
+    editor: Editor,
+    running: JoinSet<()>,
+    _dir: tempfile::TempDir,
+}
+
+impl World {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(&Settings {
+            dir: dir.path().join("state"),
+            segment_bytes: 1 << 20,
+            min_free: MinFree::Bytes(0),
+            rebuild_index: RebuildIndex::No,
+        })
+        .unwrap();
+        let mut all_known = store.all_known();
+        all_known.wait_for(|known| *known).await.unwrap();
+        let registry = Registry::load(&store).unwrap();
+        let settings = dispatch::Settings {
+            start_number: store.start_number(),
+            clock: ClockMemory::default(),
+            notifier: crate::dsn::samples::notifier(),
+        };
+        let (handle, run) = dispatch::start(settings, store.clone(), Vec::new(), Vec::new());
+        let (editor, changes) = Editor::new(
+            registry,
+            store,
+            handle,
+            SiteDefaults::default(),
+            Audit::open(dir.path()).unwrap(),
+            SigningKeys::new(dir.path()),
+        );
+        let mut running = JoinSet::new();
+        running.spawn(run);
+        running.spawn(changes.run());
+        Self {
+            editor,
+            running,
+            _dir: dir,
+        }
+    }
+
+    async fn add_site(&self, spec: pb::SiteSpec) {
+        let adding = self.editor.change(move |change| async move {
+            let held = HeldMail::Refuse;
+            change.add_site(&spec, None, held, ANNA, now()).await
+        });
+        adding.await.unwrap();
+    }
+
+    async fn add_authority(&self) -> AuthorityName {
+        let name: AuthorityName = "members".parse().unwrap();
+        let added = name.clone();
+        let adding = self.editor.change(move |change| async move {
+            change
+                .create_authority(added, Vec::new(), ANNA, now())
+                .await
+        });
+        adding.await.unwrap();
+        name
+    }
+
+    async fn add_agent(&self) -> AgentName {
+        let name: AgentName = "out1".parse().unwrap();
+        let added = name.clone();
+        let adding = self.editor.change(move |change| async move {
+            change
+                .add_agent(added, Vec::new(), None, &[7; 32], ANNA, now())
+                .await
+        });
+        adding.await.unwrap();
+        name
+    }
+
+    /// The serial of a new certificate of a site.
+    async fn issue(&self, site: &'static str) -> String {
+        let issuing = self.editor.change(move |change| async move {
+            change
+                .issue_certificate(site, None, None, ANNA, now())
+                .await
+        });
+        issuing.await.unwrap().issued.serial_text()
+    }
+
+    /// Whoever waited went away as soon as he had asked.
+    async fn abandoned<T>(&self, change: impl Future<Output = T>) {
+        {
+            let mut change = pin!(change);
+            let polled = change
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()));
+            assert!(polled.is_pending());
+        }
+        self.editor.idle().await;
+    }
+
+    /// The newest number of a record.
+    async fn newest(&self) -> u64 {
+        let store = &self.editor.store;
+        store.put("test", "newest", Some("x".into())).await.unwrap()
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_800_000_000).unwrap()
+}
+
+fn spec(name: &str, proof: pb::proof::Kind) -> pb::SiteSpec {
+    pb::SiteSpec {
+        name: name.to_owned(),
+        domains: vec![format!("{name}.example")],
+        hosts: vec![pb::Host {
+            host: format!("mail.{name}.example"),
+            port: 2525,
+        }],
+        proof: Some(pb::Proof { kind: Some(proof) }),
+        ..pb::SiteSpec::default()
+    }
+}
+
+fn by_port(name: &str) -> pb::SiteSpec {
+    spec(name, pb::proof::Kind::Port(pb::proof::Port {}))
+}
+
+fn by_certificate(name: &str, authority: &AuthorityName) -> pb::SiteSpec {
+    let certificate = pb::proof::Certificate {
+        authority: authority.to_string(),
+        name: format!("mail.{name}.example"),
+    };
+    spec(name, pb::proof::Kind::Certificate(certificate))
+}
+
+#[tokio::test]
+async fn a_change_nobody_waits_for_any_more_is_made_to_its_end() {
+    let world = World::new().await;
+    let editor = &world.editor;
+    world.add_site(by_port("home")).await;
+    world.add_site(by_port("gone")).await;
+    let agent = world.add_agent().await;
+    let (home, gone): (SiteName, SiteName) = ("home".parse().unwrap(), "gone".parse().unwrap());
+
+    let hold = Hold {
+        by: ANNA.to_owned(),
+        until: None,
+        since: now(),
+    };
+    let holding = move |change: Change| async move {
+        change.hold_site("home", Some(hold), ANNA, now()).await
+    };
+    world.abandoned(editor.change(holding)).await;
+    assert!(editor.registry.site(&home).unwrap().hold.is_some());
+    let view = editor.dispatch.site_view(home.clone()).await;
+    assert_eq!(view.unwrap().state, "held");
+
+    let site = gone.clone();
+    let removing =
+        move |change: Change| async move { change.remove_site(&site, ANNA, now()).await };
+    world.abandoned(editor.change(removing)).await;
+    assert!(editor.registry.site(&gone).is_none());
+    assert!(editor.dispatch.site_view(gone).await.is_none());
+
+    let removing = |change: Change| async move { change.remove_agent("out1", ANNA, now()).await };
+    world.abandoned(editor.change(removing)).await;
+    assert!(editor.registry.agent(&agent).is_none());
+    assert!(editor.dispatch.agent_views().await.is_empty());
+
+    // What is durable is what is shown.
+    let stored = Registry::load(&editor.store).unwrap();
+    assert_eq!(stored.sites(), editor.registry.sites());
+    assert_eq!(stored.agents(), editor.registry.agents());
+    editor.audit_synced().await;
+    let said: Vec<String> = editor
+        .audited(3)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|it| it.what)
+        .collect();
+    assert!(said[0].starts_with("site home held"), "{said:?}");
+    assert!(said[1].starts_with("site gone removed"), "{said:?}");
+    assert_eq!(said[2], "agent out1 removed");
+}
+
+#[tokio::test]
+async fn a_revocation_is_a_record_of_the_certificate_and_one_of_the_authority_however_many_rely_on_it()
+ {
+    let world = World::new().await;
+    let authority = world.add_authority().await;
+    world.add_site(by_port("other")).await;
+    for number in 0..1000 {
+        world
+            .add_site(by_certificate(&format!("home{number}"), &authority))
+            .await;
+    }
+    let serial = world.issue("home0").await;
+    let before = world.newest().await;
+    let revoking =
+        move |change: Change| async move { change.revoke_certificate(&serial, ANNA, now()).await };
+    world.abandoned(world.editor.change(revoking)).await;
+    let registry = &world.editor.registry;
+    let version = registry.authority(&authority).unwrap().version;
+    assert_eq!(version, before + 2);
+    assert_eq!(world.newest().await, version + 1);
+    // Agents are sent the new list all the same, each site's with its next plan.
+    for site in registry.dispatched_sites() {
+        let follows = site.proof.certified().is_some();
+        assert_eq!(site.version.0 == version, follows, "{}", site.name);
+    }
+    // And a stop between the two records is made good.
+    let stored = Registry::load(&world.editor.store).unwrap();
+    assert_eq!(stored.dispatched_sites(), registry.dispatched_sites());
+}
+
+#[tokio::test]
+async fn an_agent_attaches_while_somebody_else_changes_something() {
+    let mut world = World::new().await;
+    let agent = world.add_agent().await;
+    let editor = &world.editor;
+    let (let_go, wait) = oneshot::channel::<()>();
+    let (begins, begun) = oneshot::channel();
+    let long = editor.clone();
+    world.running.spawn(async move {
+        long.change(move |_alone| async move {
+            begins.send(()).unwrap();
+            let _ = wait.await;
+        })
+        .await;
+    });
+    begun.await.unwrap();
+    // Its token was not used: there is nothing to spend.
+    let mut spending = pin!(editor.spend_token(&agent));
+    let polled = spending
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(polled, Poll::Ready(Ok(()))), "{polled:?}");
+    let_go.send(()).unwrap();
+    editor.idle().await;
+}
+
+#[tokio::test]
+async fn a_used_token_is_spent_at_the_attach() {
+    let world = World::new().await;
+    let agent = world.add_agent().await;
+    let key = crate::authority::client::AgentKey([3; 32]);
+    let joining =
+        move |change: Change| async move { change.use_token("out1", &[7; 32], key, now()).await };
+    world.editor.change(joining).await.unwrap();
+    world.editor.spend_token(&agent).await.unwrap();
+    assert!(world.editor.registry.agent(&agent).unwrap().token.is_none());
+    let unknown = "out2".parse().unwrap();
+    assert!(world.editor.spend_token(&unknown).await.is_err());
+}
+
+#[tokio::test]
+async fn a_change_that_panics_ends_the_part_they_run_in() {
+    let mut world = World::new().await;
+    let editor = world.editor.clone();
+    world
+        .running
+        .spawn(async move { editor.change(|_| async { panic!("on purpose") }).await });
+    let ended = world.running.join_next().await.unwrap();
+    assert!(ended.is_ok());
+    assert!(world.editor.begun.is_closed());
+}
