@@ -71,6 +71,7 @@ impl Outbound {
             sources: vec![IpAddr::from(own_address())],
             helo: "out1.mail.example.net".to_owned(),
             resolver: resolver.unwrap(),
+            visits: Default::default(),
             tls: Default::default(),
             rules: RwLock::default(),
             slots: Places::slots(SLOTS),
