@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use dd_tests::zoo::habits::{BehindDot, Reads};
+
 use super::queue::Fate;
 use super::story::Story;
 use super::world::{INTERVAL, Letter, World};
@@ -23,6 +25,8 @@ const SECONDS: Duration = Duration::from_secs(5);
 const EACH: Duration = Duration::from_secs(1);
 /// Longer than this the first attempt after a failure or a start does not wait.
 const JITTER: Duration = Duration::from_secs(7);
+/// How long it takes to see that a home loses what comes together with something else.
+const LEARNS: Duration = Duration::from_secs(20);
 const START: Duration = Duration::from_secs(45);
 /// So many messages may bounce when a home that was trusted begins to refuse everything.
 const NOT_YET_A_RUN: usize = 2;
@@ -240,6 +244,9 @@ impl Judged<'_> {
         let letters = self.world.letters.iter();
         let others = letters.filter(|it| it.home == self.letter.home && it.at <= taken);
         let refused = others.filter(|it| it.to.iter().any(|to| home.never(&it.from, to).is_some()));
-        waits + EACH * u32::try_from(refused.count()).unwrap()
+        let habits = home.habits;
+        let loses = habits.reads != Reads::All || habits.behind_dot == BehindDot::Lost;
+        let learns = if loses { LEARNS } else { Duration::ZERO };
+        learns + waits + EACH * u32::try_from(refused.count()).unwrap()
     }
 }

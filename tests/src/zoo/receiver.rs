@@ -17,6 +17,8 @@ pub struct Connection {
     errors: u32,
     resets: u32,
     messages: u32,
+    /// What the answers to one read have waited so far.
+    waited: Duration,
     /// Only what comes with the dot is refused.
     refuses_rest: bool,
     state: State,
@@ -43,6 +45,7 @@ impl Connection {
             errors: 0,
             resets: 0,
             messages: 0,
+            waited: Duration::ZERO,
             refuses_rest: false,
             state: State::Open,
             tested: home.habits.tests_a_session && home.goodbyes == 0,
@@ -57,6 +60,7 @@ impl Connection {
     pub fn read(&mut self, home: &mut Home, bytes: &[u8], now: Duration) -> Vec<Act> {
         self.buffer.extend_from_slice(bytes);
         self.refuses_rest = false;
+        self.waited = Duration::ZERO;
         while self.state == State::Open {
             if self.content.is_some() {
                 if !self.content_comes(home, now) {
@@ -304,7 +308,8 @@ impl Connection {
     }
 
     fn waits(&mut self, home: &mut Home, time: Duration, now: Duration) {
-        home.waits.push((now, time));
+        home.waits.push((now + self.waited, time));
+        self.waited += time;
         self.acts.push(Act::Wait(time));
     }
 
