@@ -38,7 +38,13 @@ pub(super) fn wrong(world: &World, story: &Story) -> Vec<String> {
     if world.is_called_too_often() {
         wrong.push("a home is called again and again".to_owned());
     }
+    // Behind the story good mail goes on coming; the last of it may still wait.
+    let of_story = story.letters();
+    let of_story = &world.letters[..of_story];
     for waiting in world.queue.left() {
+        if !of_story.iter().any(|it| it.delivery == waiting.delivery) {
+            continue;
+        }
         let (delivery, last) = (&waiting.delivery, &waiting.last);
         let kept = if waiting.kept { "kept" } else { "waits" };
         wrong.push(format!("{delivery} {kept} at the end, last: {last}"));
@@ -236,10 +242,8 @@ impl Judged<'_> {
     /// What the home itself made us wait, and what other mail that it refuses may cost.
     fn costs(&self, since: Duration, taken: Duration) -> Duration {
         let home = self.world.homes[self.letter.home].home();
-        let waits = home
-            .waits
-            .iter()
-            .filter(|(at, _)| (since..taken).contains(at));
+        let waits = home.waits.iter();
+        let waits = waits.filter(|(at, time)| *at < taken && *at + *time > since);
         let waits: Duration = waits.map(|(_, time)| *time).sum();
         let letters = self.world.letters.iter();
         let others = letters.filter(|it| it.home == self.letter.home && it.at <= taken);

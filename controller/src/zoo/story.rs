@@ -211,7 +211,7 @@ impl Story {
         }
         let mut next = Duration::from_secs(TROUBLE.max(world.now().as_secs()));
         world.until(next).await;
-        while next < END && !world.queue.left().is_empty() && !world.is_called_too_often() {
+        while next < END && self.is_left(world) && !world.is_called_too_often() {
             next += QUIET;
             world.until(next).await;
             for home in 0..self.homes.len() {
@@ -220,6 +220,19 @@ impl Story {
             }
             world.until(next + QUIET / 2).await;
         }
+    }
+
+    /// How many messages come in it.
+    pub(super) fn letters(&self) -> usize {
+        let arrives = |event: &Event| matches!(event, Event::Arrives { .. });
+        self.events.iter().filter(|(_, it)| arrives(it)).count()
+    }
+
+    /// Whether some of them wait.
+    fn is_left(&self, world: &World) -> bool {
+        let left = world.queue.left();
+        let mut letters = world.letters[..self.letters()].iter();
+        letters.any(|letter| left.iter().any(|it| it.delivery == letter.delivery))
     }
 
     /// When a home takes mail: from when until when.
