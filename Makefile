@@ -4,7 +4,7 @@
 # crash, power-cut, measure: the long trials and the figures behind docs/reliability.md; ARGS="--seed 7 --kills 100" changes them,
 # DEAD="--each 100" what measure does with dead sites. reliability: all of them.
 # bench: what a message costs, beside Postfix, under 25 minutes; QUICK=1 in under three; figures also in target/bench.json.
-.PHONY: bench bins check crash demo deps fmt measure power-cut reliability simulation test
+.PHONY: bench bins check crash demo deps fmt measure power-cut reliability simulation test zoo
 
 CARGO ?= cargo
 
@@ -30,6 +30,7 @@ reliability: bins
 	$(MAKE) power-cut ARGS="--seed 2027 --gap-ms 4 --longest-ms 300"
 	$(MAKE) power-cut ARGS=--without-sync
 	$(MAKE) simulation
+	$(MAKE) zoo
 	$(MAKE) measure
 	$(MAKE) measure DEAD="--each 100"
 
@@ -85,6 +86,11 @@ simulation:
 	  simulation::nothing_is_lost_whatever_happens_in_whatever_order \
 	  simulation::every_sender_is_told_once_what_became_of_their_mail \
 	  dispatch::simulation::all_mail_is_relayed_once_sites_answer
+
+# Ten thousand histories of the real dispatch and the real agent among homes that behave as real servers do.
+zoo:
+	DD_ZOO=$(or $(SEEDS),0..10000) $(CARGO) test --release --package dd-controller --lib --locked -- --exact \
+	  zoo::mail_is_there_soon_or_fails_in_the_homes_words_once
 
 fmt:
 	$(CARGO) fmt --all

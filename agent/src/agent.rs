@@ -240,13 +240,9 @@ fn log(report: &Report) {
     }
 }
 
-/// The loops' clock.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "read once for each event, by the loops only"
-)]
+/// The loops' clock, read once for each event; that of the runtime, which a simulation moves together with its timers.
 pub fn now() -> Instant {
-    Instant::now()
+    tokio::time::Instant::now().into_std()
 }
 
 /// The loops' wall clock.

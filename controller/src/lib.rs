@@ -35,6 +35,8 @@ mod doors;
 mod parts;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod zoo;
 
 use std::io;
 use std::net::SocketAddr;

@@ -6,6 +6,8 @@
 //! only the real thing proves anything, Debian's Postfix ([`postfix::Postfix`]), Exim, OpenSMTPD and Sendmail
 //! ([`home_server::HomeServer`]).
 //!
+//! Home servers as values, for simulations, are the [`zoo`].
+//!
 //! # Invariants
 //! - A test waits only in [`wait::until`], for a condition and with a deadline.
 //! - Every listener has a loopback address of its own ([`loopback::fresh`]), so worlds run side by side and a server
@@ -40,3 +42,4 @@ pub mod tmpfs;
 pub mod trial;
 pub mod wait;
 pub mod world;
+pub mod zoo;

@@ -19,7 +19,7 @@ pub mod clock;
 pub mod delivery;
 pub mod enrollment;
 pub mod listener;
-mod order;
+pub(crate) mod order;
 pub mod produced;
 pub mod queue;
 pub mod registry;

@@ -21,7 +21,7 @@ pub(super) const KIND: &str = "smtp";
 ///
 /// # Errors
 /// Something is missing or malformed, or belongs into the Hello.
-pub(super) fn event(event: pb::agent_event::Event) -> Result<AgentEvent, ConvertError> {
+pub(crate) fn event(event: pb::agent_event::Event) -> Result<AgentEvent, ConvertError> {
     use pb::agent_event::Event;
     Ok(match event {
         Event::Hello(_) => return Err(ConvertError("hello")),

@@ -18,7 +18,7 @@ mod trouble;
 mod world;
 
 pub(crate) use record::site;
-pub(crate) use seeds::seeds;
+pub(crate) use seeds::{seeds, seeds_of};
 
 use world::World;
 

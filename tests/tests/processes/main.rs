@@ -8,6 +8,7 @@ mod home_servers;
 mod pipelining;
 mod real_homes;
 mod return_of_a_site;
+mod zoo;
 
 // Nothing is lost.
 mod clock;

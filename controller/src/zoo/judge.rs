@@ -1,0 +1,256 @@
+//! What has to hold of a history, whatever happened in it.
+//!
+//! # Invariants checked
+//! - What a home would take is there within one interval of when it would, and within seconds while it is up. Mail that
+//!   the home itself put off (greylisting) may wait once more as long as it has waited.
+//! - What it will never take fails once, and the sender is told in the home's own words.
+//! - Nothing is there twice that did not go out marked as in doubt.
+//! - No home is called without end.
+//! - Nothing bounces that the home would take, whatever it said for a while. Excepted are the first two messages that a
+//!   home refuses which took others a moment ago: nobody can tell such an answer from one about the mail.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use dd_tests::zoo::habits::{BehindDot, Reads};
+
+use super::queue::Fate;
+use super::story::Story;
+use super::world::{INTERVAL, Letter, World};
+use crate::store::Settled;
+
+/// What a message may take while its home is up, and what each message that the home refuses may cost those behind it.
+const SECONDS: Duration = Duration::from_secs(5);
+const EACH: Duration = Duration::from_secs(1);
+/// Longer than this the first attempt after a failure or a start does not wait.
+const JITTER: Duration = Duration::from_secs(7);
+/// How long it takes to see that a home loses what comes together with something else.
+const LEARNS: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(45);
+/// So many messages may bounce when a home that was trusted begins to refuse everything.
+const NOT_YET_A_RUN: usize = 2;
+
+/// Everything that is wrong, a sentence each.
+pub(super) fn wrong(world: &World, story: &Story) -> Vec<String> {
+    let fates = world.queue.fates();
+    let (mut wrong, mut bounced) = (Vec::new(), BTreeMap::new());
+    if world.is_called_too_often() {
+        wrong.push("a home is called again and again".to_owned());
+    }
+    // Behind the story good mail goes on coming; the last of it may still wait.
+    let of_story = story.letters();
+    let of_story = &world.letters[..of_story];
+    for waiting in world.queue.left() {
+        if !of_story.iter().any(|it| it.delivery == waiting.delivery) {
+            continue;
+        }
+        let (delivery, last) = (&waiting.delivery, &waiting.last);
+        let kept = if waiting.kept { "kept" } else { "waits" };
+        wrong.push(format!("{delivery} {kept} at the end, last: {last}"));
+    }
+    for letter in &world.letters {
+        for (number, to) in letter.to.iter().enumerate() {
+            let of_it = |fate: &&Fate| {
+                fate.delivery == letter.delivery && usize::from(fate.number.0) == number
+            };
+            let Some(fate) = fates.iter().find(of_it) else {
+                continue;
+            };
+            let judged = Judged {
+                world,
+                story,
+                letter,
+                to,
+                fate,
+            };
+            if let Some(began) = judged.begins_to_refuse() {
+                let letters: &mut Vec<_> = bounced.entry((letter.home, began)).or_default();
+                if !letters.contains(&&letter.from) {
+                    letters.push(&letter.from);
+                }
+                if letters.len() <= NOT_YET_A_RUN {
+                    continue;
+                }
+            }
+            if let Some(why) = judged.wrong() {
+                let kind = story.homes[letter.home].0.name;
+                let Letter { from, at, .. } = letter;
+                wrong.push(format!("{kind}: {from} to {to}, arrived at {at:?}: {why}"));
+            }
+        }
+    }
+    wrong
+}
+
+struct Judged<'w> {
+    world: &'w World,
+    story: &'w Story,
+    letter: &'w Letter,
+    to: &'w str,
+    fate: &'w Fate,
+}
+
+impl Judged<'_> {
+    fn wrong(&self) -> Option<String> {
+        let home = self.world.homes[self.letter.home].home();
+        let never = home.never(&self.letter.from, self.to);
+        let copies = home.copies(&self.letter.from, self.to);
+        drop(home);
+        match (never, self.fate.settled) {
+            (Some(_), Settled::Failed) => self.in_its_own_words(),
+            (None, Settled::Relayed) => self.once(copies).or_else(|| self.in_time()),
+            (Some(_), settled) => Some(format!("{settled:?}, and the home will never take it")),
+            (None, settled) => Some(format!(
+                "{settled:?} at {:?}, and the home would take it; told: {}",
+                self.fate.at,
+                self.told().unwrap_or_default()
+            )),
+        }
+    }
+
+    /// A bounce of what the home would take, while it refused what it took before: since when it did.
+    fn begins_to_refuse(&self) -> Option<Duration> {
+        let home = self.world.homes[self.letter.home].home();
+        let never = home.never(&self.letter.from, self.to);
+        if never.is_some() || self.fate.settled != Settled::Failed {
+            return None;
+        }
+        let takes = self.story.takes(self.letter.home);
+        let last = takes.iter().rfind(|(_, until)| *until <= self.fate.at)?;
+        let took = home
+            .mailbox
+            .iter()
+            .any(|it| (last.0..last.1).contains(&it.at));
+        took.then_some(last.1)
+    }
+
+    fn told(&self) -> Option<String> {
+        let told = self.fate.told.as_ref()?;
+        let diagnostics = told
+            .lines()
+            .skip_while(|it| !it.starts_with("Diagnostic-Code"));
+        Some(diagnostics.take(3).collect::<Vec<_>>().join(" "))
+    }
+
+    fn in_its_own_words(&self) -> Option<String> {
+        let Some(told) = &self.fate.told else {
+            return Some("failed, and its sender was not told".to_owned());
+        };
+        let told: String = told.split_whitespace().collect();
+        let home = self.world.homes[self.letter.home].home();
+        let said = [self.to, "*"].into_iter().filter_map(|to| {
+            let pair = (self.letter.from.clone(), to.to_owned());
+            home.refusals.get(&pair)
+        });
+        let mut said = said
+            .flatten()
+            .map(|it| it.split_whitespace().collect::<String>());
+        match said.any(|said| told.contains(&said)) {
+            true => None,
+            false => Some(format!(
+                "failed, and not in the words of the home: {:?}",
+                self.told()
+            )),
+        }
+    }
+
+    fn once(&self, copies: usize) -> Option<String> {
+        let marked = &self.world.outbound.marked;
+        let marked = marked.lock().unwrap_or_else(PoisonError::into_inner);
+        let marked = marked.get(&self.letter.delivery).copied().unwrap_or(0);
+        match copies {
+            0 => Some("settled as relayed, and the home never had it".to_owned()),
+            copies if copies > 1 + marked => Some(format!(
+                "{copies} copies, and it went out {marked} times marked as in doubt"
+            )),
+            _ => None,
+        }
+    }
+
+    fn in_time(&self) -> Option<String> {
+        let home = self.world.homes[self.letter.home].home();
+        let taken = home.mailbox.iter();
+        let mut taken = taken.filter(|it| it.from == self.letter.from && it.to == *self.to);
+        let taken = taken.next().map(|it| it.at)?;
+        drop(home);
+        let (since, due) = self.due(taken)?;
+        let late =
+            format!("there at {taken:?}, due at {due:?}, for the home takes it since {since:?}");
+        (taken > due).then_some(late)
+    }
+
+    /// From when on the home took it without a pause, and when it therefore had to be there; None: at no certain time.
+    fn due(&self, taken: Duration) -> Option<(Duration, Duration)> {
+        let (ready, put_off) = {
+            let home = self.world.homes[self.letter.home].home();
+            let ready = home.ready(&self.letter.from, self.to);
+            let deferred = |said: &String| said.starts_with('4');
+            let put_off = self
+                .letter
+                .to
+                .iter()
+                .map(String::as_str)
+                .chain(["*"])
+                .any(|to| {
+                    let pair = (self.letter.from.clone(), to.to_owned());
+                    home.refusals
+                        .get(&pair)
+                        .is_some_and(|it| it.iter().any(deferred))
+                });
+            (ready.unwrap_or_default(), put_off)
+        };
+        for (from, until) in self.windows() {
+            let since = from.max(self.letter.at).max(ready);
+            if since >= until {
+                continue;
+            }
+            let noticed = from + INTERVAL + JITTER + self.after_a_start(from);
+            let mut due = noticed.max(since) + SECONDS + self.costs(since, taken);
+            if put_off {
+                due += (since - self.letter.at).max(INTERVAL) + JITTER;
+            }
+            if due < until {
+                return Some((since, due));
+            }
+        }
+        None
+    }
+
+    /// When the home took mail and a controller ran.
+    fn windows(&self) -> Vec<(Duration, Duration)> {
+        let mut windows = Vec::new();
+        for (mut from, until) in self.story.takes(self.letter.home) {
+            for &start in &self.world.starts {
+                if start > from && start < until {
+                    windows.push((from, start));
+                    from = start;
+                }
+            }
+            windows.push((from, until));
+        }
+        windows
+    }
+
+    fn after_a_start(&self, from: Duration) -> Duration {
+        match self.world.starts.contains(&from) {
+            true => START,
+            false => Duration::ZERO,
+        }
+    }
+
+    /// What the home itself made us wait, and what other mail that it refuses may cost.
+    fn costs(&self, since: Duration, taken: Duration) -> Duration {
+        let home = self.world.homes[self.letter.home].home();
+        let waits = home.waits.iter();
+        let waits = waits.filter(|(at, time)| *at < taken && *at + *time > since);
+        let waits: Duration = waits.map(|(_, time)| *time).sum();
+        let letters = self.world.letters.iter();
+        let others = letters.filter(|it| it.home == self.letter.home && it.at <= taken);
+        let refused = others.filter(|it| it.to.iter().any(|to| home.never(&it.from, to).is_some()));
+        let habits = home.habits;
+        let loses = habits.reads != Reads::All || habits.behind_dot == BehindDot::Lost;
+        let learns = if loses { LEARNS } else { Duration::ZERO };
+        learns + waits + EACH * u32::try_from(refused.count()).unwrap()
+    }
+}
