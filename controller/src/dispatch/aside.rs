@@ -139,6 +139,11 @@ impl State {
         waiting: &mut Waiting,
         turn: &mut Turn<'_>,
     ) {
+        // Nothing of the message had been said: what broke was the session, and the site bears it.
+        if report.stage == Stage::Session {
+            waiting.not_before = None;
+            return;
+        }
         waiting.breaks += 1;
         let under = report.lease.generation;
         if over_content(report) {

@@ -234,7 +234,7 @@ impl Backing for Queue {
         Space::Enough
     }
 
-    async fn remember_timer(&self, _site: SiteName, _at: Timestamp) {}
+    async fn remember_timer(&self, _site: SiteName, _at: Option<Timestamp>) {}
 
     async fn remember_clock(&self, _news: ClockNews) -> Result<(), StoreFailed> {
         Ok(())
