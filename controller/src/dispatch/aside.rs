@@ -176,7 +176,7 @@ impl State {
         waiting.not_before = Some(at);
         let queue = self.sites.get_mut(&waiting.delivery.site);
         if let Some(release) = queue.and_then(|queue| queue.release.as_mut()) {
-            release.stepped_aside(waiting.delivery.message, under, at);
+            release.stepped_aside(waiting.delivery.message, under);
         }
     }
 

@@ -11,10 +11,8 @@ use std::time::Duration;
 
 use dd_proto::id::{Generation, MessageId};
 use dd_proto::name::AgentName;
-use jiff::Timestamp;
 
 use super::Released;
-use super::kept::PARKED;
 
 /// How many messages that were put off again since the release are remembered.
 const MAX_PUT_OFF: usize = 1024;
@@ -104,11 +102,11 @@ impl Release {
         }
     }
 
-    /// A message was tried under a generation and has its own time. What was tried before the release is due by it, and
-    /// what is parked has no time that a release could make due.
-    pub(super) fn stepped_aside(&mut self, message: MessageId, under: Generation, at: Timestamp) {
+    /// A message was tried under a generation and has its own time, or is parked. What was tried before the release is due
+    /// by it.
+    pub(super) fn stepped_aside(&mut self, message: MessageId, under: Generation) {
         self.deferred += 1;
-        if under > self.since && at < PARKED && self.makes_all_due() {
+        if under > self.since && self.makes_all_due() {
             self.put_off.insert(message);
         }
     }
@@ -172,8 +170,7 @@ mod tests {
             counter: 1,
         };
         for n in 0..5000 {
-            let at = Timestamp::UNIX_EPOCH;
-            release.stepped_aside(MessageId::new(n, [0; 10]), under, at);
+            release.stepped_aside(MessageId::new(n, [0; 10]), under);
         }
         assert_eq!(release.put_off.len(), MAX_PUT_OFF);
         assert!(!release.makes_all_due());
