@@ -23,7 +23,7 @@ use story::Story;
 use world::{World, simulated};
 
 /// Seeds that once failed stay here.
-const PINNED: [u64; 0] = [];
+const PINNED: [u64; 7] = [8, 14, 17, 21, 22, 30, 32];
 
 /// What is wrong in the history of one seed.
 fn run(seed: u64) -> (Vec<String>, Vec<String>) {

@@ -320,7 +320,7 @@ fn a_removed_sites_certificates_are_revoked_with_it() {
 #[test]
 fn of_two_lists_on_one_line_the_second_is_tried_too() {
     let world = World::start();
-    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/../pki/tests/data");
+    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto/pki/tests/data");
     let ca = format!("{data}/ca.pem");
     let list = |name: &str| fs::read_to_string(format!("{data}/list-{name}.pem")).unwrap();
     let glued = world.path().join("glued.pem");

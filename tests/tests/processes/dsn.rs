@@ -198,6 +198,8 @@ fn a_smarthost_in_trouble_is_named_with_its_words() {
     let mut place = Place::start();
     let closed = Script::plain().says(At::Greeting, "554 5.3.2 closed for stocktaking");
     place.smarthost.behave(closed);
+    // What a home refuses is believed once it has taken something.
+    place.send("<>", &["<me@home.example>"], "taken");
     place.send("<friend@elsewhere.example>", &["<gone@home.example>"], "x");
     let alarm = until("an alarm about the smarthost", PATIENCE, || {
         let status = place.world.json(&["status"]);
