@@ -1,5 +1,6 @@
 //! Debian's chasquid: its own configuration directory, one user, a mailbox written by a line of shell.
 
+use std::fs;
 use std::path::Path;
 
 use super::root::{Contents, Root};
@@ -24,6 +25,8 @@ pub(super) fn start(directory: &Path, domain: &str, printed: &Printed) -> HomeSe
         root.directory(place);
     }
     root.directory(&format!("/etc/chasquid/domains/{domain}"));
+    // The package's example asks filters that are not installed here either, but by way of a shell that the root lacks.
+    fs::remove_file(root.at("/etc/chasquid/hooks/post-data")).expect("the package has it");
     let issued = printed.directory().join("home");
     for (from, to) in [("pem", "fullchain.pem"), ("key", "privkey.pem")] {
         let from = issued.with_extension(from);

@@ -9,14 +9,17 @@ use dd_tests::world::World;
 fn a_messages_life_is_an_accepted_line_and_a_settled_line_for_each_site() {
     let mut world = World::start();
     let _home = world.home("home", &[]);
-    let office = world.home("office", &[]);
+    let mut office = world.home("office", &[]);
     let identity = world.ca.identity(&["office.example"]);
     // What it refuses is believed once it has taken something.
     let taken = world
         .smtp()
         .send("", "you@office.example", &message("taken"));
     settled(&mut world, &taken, 1);
+    // What is open goes on as it was.
+    office.stop();
     office.behave(Script::with(&identity).says(At::Rcpt, "550 5.1.1 nobody of that name"));
+    office.resume();
     let mut shop = world.home("shop", &["--retry", "1h"]);
     shop.stop();
 
