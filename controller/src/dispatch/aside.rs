@@ -12,7 +12,7 @@ use dd_proto::id::{Generation, RecipientNumber};
 use dd_proto::report::{Disposition, Outcome, RecipientResult, Report, Stage};
 use jiff::Timestamp;
 
-use super::backoff::{UNKNOWN_SITE, after_break, after_deferral, later};
+use super::backoff::{UNKNOWN_SITE, after_break, after_deferral, later, until};
 use super::event::Turn;
 use super::kept::PARKED;
 use super::parts::{Breaks, Round};
@@ -113,7 +113,9 @@ impl State {
             Round::SomeDeferred => {
                 let queue = self.sites.get(&waiting.delivery.site);
                 let interval = queue.map_or(UNKNOWN_SITE, |q| q.site.schedule.retry_interval);
-                let at = later(turn.now.wall, after_deferral(interval, waiting.attempts));
+                let age = until(waiting.arrived, turn.now.wall);
+                let aside = after_deferral(interval, waiting.attempts, age);
+                let at = later(turn.now.wall, aside);
                 self.steps_aside(waiting, at, under);
             }
             Round::OnlyBreaking => self.after_break(waiting, under, turn),

@@ -11,9 +11,11 @@ const LONGEST_DEFERRAL: Duration = Duration::from_secs(3600);
 const FIRST_AFTER_BREAKS: Duration = Duration::from_secs(300);
 const LONGEST_AFTER_BREAKS: Duration = Duration::from_secs(6 * 3600);
 
-/// How long a message that was deferred for the `attempts`th time steps aside: the retry interval, doubling.
-pub(super) fn after_deferral(retry_interval: Duration, attempts: u32) -> Duration {
-    doubled(retry_interval, attempts.saturating_sub(1)).min(LONGEST_DEFERRAL.max(retry_interval))
+/// How long a message that was deferred for the `attempts`th time steps aside: the retry interval, doubling, but no longer
+/// than it has waited already (`age`). So attempts that a release asked for cost a greylisted message nothing.
+pub(super) fn after_deferral(retry_interval: Duration, attempts: u32, age: Duration) -> Duration {
+    let longest = LONGEST_DEFERRAL.min(age).max(retry_interval);
+    doubled(retry_interval, attempts.saturating_sub(1)).min(longest)
 }
 
 /// How long a message steps aside on which `breaks` sessions broke. One break may be the line's; two are its own.
@@ -58,22 +60,26 @@ mod tests {
     #[test]
     fn a_deferred_message_backs_off_from_the_interval_to_an_hour() {
         let minutes = |n: u64| Duration::from_secs(60 * n);
-        for (attempts, expected) in [
-            (1, 3),
-            (2, 6),
-            (3, 12),
-            (5, 48),
-            (6, 60),
-            (4_000_000_000, 60),
+        for (attempts, age, expected) in [
+            (1, 0, 3),
+            (1, 1000, 3),
+            (2, 1000, 6),
+            (3, 1000, 12),
+            (5, 1000, 48),
+            (6, 1000, 60),
+            (4_000_000_000, 1000, 60),
+            // Releases asked for most of these.
+            (6, 1, 3),
+            (6, 5, 5),
         ] {
             assert_eq!(
-                after_deferral(minutes(3), attempts),
+                after_deferral(minutes(3), attempts, minutes(age)),
                 minutes(expected),
-                "{attempts}"
+                "{attempts} {age}"
             );
         }
         // An interval that is longer than the limit is the operator's word.
-        assert_eq!(after_deferral(minutes(90), 4), minutes(90));
+        assert_eq!(after_deferral(minutes(90), 4, minutes(1000)), minutes(90));
     }
 
     #[test]

@@ -179,8 +179,9 @@ impl Kept {
     /// The site has refused a message for good, and nothing of it was accepted.
     fn refused(&mut self, report: &Report, leased: &Leased, now: Duration) -> Verdict {
         let was_kept = leased.waiting.as_ref().is_some_and(|it| it.kept);
-        if self.trust == Trust::Trusted && was_kept {
-            // It was refused while nothing was accepted, and now again while others are.
+        if self.trust == Trust::Trusted && was_kept && about(report) == About::TheMail {
+            // It was refused while nothing was accepted, and now again while others are. A reply that is about the home
+            // counts all the same, for the home may have gone back to what it was.
             return Verdict::GoesOn;
         }
         let like = report.recipients.iter().map(|it| &it.reply);
