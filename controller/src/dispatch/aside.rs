@@ -146,9 +146,9 @@ impl State {
             waiting.not_before = None;
             return;
         }
-        waiting.breaks += 1;
         let under = report.lease.generation;
         if over_content(report) {
+            waiting.breaks += 1;
             if !report.recipients.is_empty() {
                 self.round(report, waiting);
             }
@@ -161,8 +161,15 @@ impl State {
             queue.parts.broke(message, carried, &waiting.open)
         });
         match breaks {
-            Breaks::GoesOn => waiting.not_before = None,
-            Breaks::StepsAside => self.after_break(waiting, under, turn),
+            // All steps of a halving are one break.
+            Breaks::GoesOn => {
+                waiting.breaks = waiting.breaks.max(1);
+                waiting.not_before = None;
+            }
+            Breaks::StepsAside => {
+                waiting.breaks += 1;
+                self.after_break(waiting, under, turn);
+            }
         }
     }
 

@@ -15,7 +15,7 @@ use super::backoff::{later, until};
 use super::barrier::Barrier;
 use super::batch::SiteIs;
 use super::event::{Effect, Turn};
-use super::kept::{PARKED, Trust, Wakes, is_parked};
+use super::kept::{PARKED, Parked, Trust, Wakes, is_parked};
 use super::mail::INLINE;
 use super::site::{
     Again, HEAD, Line, Pass, Phase, Progress, Queued, Reading, Rest, SWEEP, Seems, SiteQueue,
@@ -169,6 +169,9 @@ impl State {
         let Some(reading) = queue.reading.take_if(|reading| reading.read == read) else {
             return;
         };
+        if head.next_due.is_some_and(|at| at >= PARKED) {
+            queue.kept.parked = Parked::Maybe;
+        }
         queue.next_due = [head.next_due, reading.next_due]
             .into_iter()
             .flatten()
@@ -296,7 +299,9 @@ impl State {
         let Some(queue) = self.sites.get_mut(name) else {
             return;
         };
-        if self.barrier.is_open() && queue.turns_to_parked(turn.now.monotonic) {
+        // Where it is not tried, nobody reads what has its turn now.
+        let tried = matches!(queue.phase, Phase::Ready(_) | Phase::Flowing);
+        if tried && self.barrier.is_open() && queue.turns_to_parked(turn.now.monotonic) {
             return self.look(name, turn);
         }
         let next_due = queue.next_due;

@@ -16,7 +16,7 @@
 //! # Invariants
 //! - A 5yz fails a recipient only where something was accepted since the site was doubted last.
 //! - Mail that is parked is sent only when it is its turn, never because a time has come; while the home is doubted not
-//!   before an interval after the last refusal, or a release.
+//!   before an interval after it had its turn last, or a release.
 //!
 //! # Not here
 //! Mail that cannot be read: it is `failed`, and not tried at all.
@@ -201,7 +201,10 @@ impl Kept {
         let mut recipients = leased.whom.iter().flat_map(|whom| &whom.recipients);
         self.of_known |= recipients.any(|it| self.mailboxes.contains(it));
         self.first = self.first.or(Some(now));
-        self.last = Some(now);
+        // What is due may be refused every minute: that puts off nobody's turn.
+        if self.turn_of == TurnOf::Parked || self.last.is_none() {
+            self.last = Some(now);
+        }
         if self.trust == Trust::Trusted && self.refused.count >= TOO_MANY && self.hits_everybody() {
             self.trust = Trust::Doubted;
         }
@@ -219,8 +222,7 @@ impl Kept {
     /// Whether a trusted home refuses more than one sender or one recipient.
     fn hits_everybody(&self) -> bool {
         let one_mailbox = self.mailboxes.iter().all(|it| self.refused.names(*it));
-        self.refused.hits_several()
-            || (self.of_home >= TOO_MANY && one_mailbox && self.refused.senders() >= 3)
+        self.refused.hits_several() || (one_mailbox && self.refused.senders() >= 3)
     }
 
     /// Whether refusals that are about no mail are enough to say so.
@@ -287,13 +289,17 @@ fn about(report: &Report) -> About {
     };
     // RFC 3463 §3: X.1 addresses, X.2 mailboxes, X.6 content; X.3.4 the message is too big.
     let status = reply.enhanced.as_str();
+    // RFC 7372 and 7489: 5.7.20 to 5.7.24 and 5.7.26 are DKIM, SPF and DMARC, about the sender.
+    let of_sender = ["5.7.20", "5.7.21", "5.7.22", "5.7.23", "5.7.24", "5.7.26"].contains(&status);
     let of_mail = ["5.1.", "5.2.", "5.6."]
         .iter()
         .any(|it| status.starts_with(it));
     // RFC 5321 §4.2.3: these are about the mailbox where they answer RCPT.
     let of_mailbox = report.stage == Stage::Rcpt && matches!(reply.code, 550 | 551 | 553);
     let of_recipient = of_mailbox && matches!(status, "" | "5.0.0");
-    match of_mail || status == "5.3.4" || of_recipient || report.stage == Stage::Mail {
+    // What is said to the content was said by a home that had taken sender and recipient.
+    let of_message = matches!(report.stage, Stage::Mail | Stage::EndOfData);
+    match of_mail || of_sender || status == "5.3.4" || of_recipient || of_message {
         true => About::TheMail,
         false => About::TheHome,
     }

@@ -109,7 +109,9 @@ impl State {
                 self.site_failed(name, Why::Busy, report, leased, turn);
             }
             // It answered, or has broken over this message before: that is the message's doing.
-            Outcome::Broken | Outcome::InDoubt if progress || broke_before(leased) => {
+            Outcome::Broken | Outcome::InDoubt
+                if progress || (broke_before(leased) && report.stage != Stage::Session) =>
+            {
                 queue.spared = Some(report.session);
                 if queue.phase == Phase::Proving {
                     let from = queue.reconnects(turn.now.monotonic);

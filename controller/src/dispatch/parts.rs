@@ -116,7 +116,8 @@ impl Parts {
         };
         part.answered.clear();
         part.deferred = false;
-        if part.alone.is_empty() {
+        // Those that broke alone have their turn again in the next round: the others may stay open for days.
+        if round != Round::OnlyBreaking {
             self.forget(message);
         }
         round
@@ -198,6 +199,24 @@ mod tests {
             assert_eq!(left, breaks, "{count}");
             assert!(attempts <= most, "{count}: {attempts}");
         }
+    }
+
+    #[test]
+    fn one_that_broke_alone_is_asked_again_while_others_stay_open() {
+        let (mut parts, open) = (Parts::default(), numbers(0..2));
+        while parts.carried(message(), &open) != numbers(0..1) {
+            let carried = parts.carried(message(), &open);
+            assert_eq!(parts.broke(message(), &carried, &open), Breaks::GoesOn);
+        }
+        let _ = parts.broke(message(), &numbers(0..1), &open);
+        assert_eq!(parts.carried(message(), &open), numbers(1..2));
+        // A full mailbox may stay full for days.
+        let deferred = [(RecipientNumber(1), true)].into_iter();
+        assert_eq!(
+            parts.answered(message(), deferred, &open),
+            Round::SomeDeferred
+        );
+        assert_eq!(parts.carried(message(), &open), open);
     }
 
     #[test]

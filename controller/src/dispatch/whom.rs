@@ -22,13 +22,16 @@ impl Whom {
     pub(super) fn of(envelope: &Envelope, open: &[RecipientNumber]) -> Self {
         let recipients = envelope.recipients.iter();
         let recipients = recipients.filter(|recipient| open.contains(&recipient.number));
-        Self {
-            sender: digest(envelope.reverse_path.as_str()),
-            recipients: recipients
-                .take(MOST)
-                .map(|recipient| digest(recipient.path.as_str()))
-                .collect(),
-        }
+        let recipients: Vec<u64> = recipients
+            .take(MOST)
+            .map(|recipient| digest(recipient.path.as_str()))
+            .collect();
+        // Reports come from nobody, whoever they are about: they are told apart by whom they are for.
+        let sender = match envelope.reverse_path.as_str() {
+            "" => recipients.first().copied().unwrap_or_default(),
+            path => digest(path),
+        };
+        Self { sender, recipients }
     }
 
     /// A sender and a recipient of its own.
@@ -94,5 +97,24 @@ impl Few {
         if self.0.len() < 3 && !self.0.contains(&one) {
             self.0.push(one);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dsn::samples;
+    use dd_proto::path::ReversePath;
+
+    #[test]
+    fn reports_from_nobody_are_told_apart_by_whom_they_are_for() {
+        let mut run = Run::default();
+        for recipient in ["a@x.example", "b@x.example"] {
+            let mut envelope = samples::envelope(&[recipient]);
+            envelope.reverse_path = ReversePath::Null;
+            let open: Vec<_> = envelope.recipients.iter().map(|it| it.number).collect();
+            run.add(Some(&Whom::of(&envelope, &open)));
+        }
+        assert!(run.hits_several());
     }
 }
