@@ -74,9 +74,11 @@ pub async fn hand_over(
             }
             TransactionWant::Dot => {
                 // All that the dot could wait for comes before the lease is looked at: much of the content, and a slot.
-                if transaction.output_len() > BLOCK_BYTES {
+                // The dot, with a line's end before it, has to fit into the same block.
+                if transaction.output_len() + b"\r\n.\r\n".len() > BLOCK_BYTES {
                     let out = transaction.take_output();
                     if let Err(lost) = wire.write(&out, transaction.write_timeout()).await {
+                        transaction.received(&wire.last_words().await);
                         transaction.lost(lost);
                         continue;
                     }

@@ -20,6 +20,7 @@ use dd_proto::smtp::compose;
 use dd_proto::smtp::extensions::{Extensions, SizeOffer};
 use dd_proto::smtp::reply::ReplyParser;
 
+use super::answers::Answers;
 use super::outcome::Phase;
 use super::{Bears, Together, Transaction};
 use crate::proof::{Seen, Verified};
@@ -242,8 +243,15 @@ impl Next<'_> {
         }
     }
 
+    /// What recipients are answered before anything is said.
+    pub(super) fn answers_from_us(&self, offered: &Extensions) -> Answers {
+        let unwritable = self.unwritable(offered);
+        let unwritable = unwritable.map(|(recipient, reply)| (recipient.number, reply));
+        Answers::from_us(unwritable.collect())
+    }
+
     /// The recipients that this server cannot be told of, with the reply that it amounts to. The others get the message.
-    pub(super) fn unwritable<'m>(
+    fn unwritable<'m>(
         &'m self,
         offered: &'m Extensions,
     ) -> impl Iterator<Item = (&'m Recipient, Reply)> {

@@ -44,6 +44,18 @@ impl Together {
         }
     }
 
+    /// What of this is worse than was known.
+    pub fn beyond(self, known: Self) -> Self {
+        let worse = |now: Bears, known: Bears| match now > known {
+            true => now,
+            false => Bears::Untried,
+        };
+        Self {
+            group: worse(self.group, known.group),
+            behind_dot: worse(self.behind_dot, known.behind_dot),
+        }
+    }
+
     pub fn has_lost(self) -> bool {
         self.group == Bears::No || self.behind_dot == Bears::No
     }

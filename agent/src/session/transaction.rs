@@ -141,10 +141,7 @@ impl<'s> Transaction<'s> {
         unsent: VecDeque<Step>,
         unanswered: VecDeque<Step>,
     ) -> Self {
-        // They are answered before anything is said.
-        let unwritable = message.unwritable(&session.offered);
-        let unwritable = unwritable.map(|(recipient, reply)| (recipient.number, reply));
-        let answers = Answers::from_us(unwritable.collect());
+        let answers = message.answers_from_us(&session.offered);
         Self {
             session,
             message,
@@ -272,6 +269,8 @@ impl Transaction<'_> {
     }
 
     pub fn lost(&mut self, lost: Lost) {
+        // What had come before may have ended it; the connection is of no use all the same.
+        self.spend();
         self.fail(lost.cause(), lost.words());
     }
 

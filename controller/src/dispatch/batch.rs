@@ -16,14 +16,6 @@ const SETTLED: Duration = Duration::from_millis(10);
 /// Fifty sites that are down and tried in a second share ten commits.
 const PUT_OFF: Duration = Duration::from_millis(100);
 
-/// Whether what is noted may be due at once, as far as its site is concerned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SiteIs {
-    Tried,
-    /// It waits for its timer.
-    Waiting,
-}
-
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) settles: Vec<Settle>,
@@ -43,12 +35,11 @@ impl Batch {
         self.settles.push(settle);
     }
 
-    pub(super) fn note(&mut self, note: Note, site: SiteIs, now: Duration) {
-        let patience = match (note.not_before, site) {
-            (None, SiteIs::Tried) => Duration::ZERO,
-            // An operator who sees that it waits may want to do something to its mail.
-            (None, SiteIs::Waiting) => SETTLED,
-            (Some(_), _) => PUT_OFF,
+    pub(super) fn note(&mut self, note: Note, now: Duration) {
+        let patience = match note.not_before {
+            // It may be due at once; and an operator who sees that its site waits may want to do something to it.
+            None => Duration::ZERO,
+            Some(_) => PUT_OFF,
         };
         self.goes_by(now + patience);
         self.notes.push(note);
@@ -125,7 +116,7 @@ mod tests {
     #[test]
     fn a_settlement_takes_along_what_is_put_off_when_its_time_has_come() {
         let mut batch = Batch::default();
-        batch.note(note(1, Some(Timestamp::UNIX_EPOCH)), SiteIs::Tried, AT);
+        batch.note(note(1, Some(Timestamp::UNIX_EPOCH)), AT);
         assert_eq!(batch.due(), Some(AT + PUT_OFF));
         batch.settle(settle(2, None), AT);
         batch.settle(settle(3, None), AT + SETTLED / 2);
@@ -147,17 +138,7 @@ mod tests {
         let mut batch = Batch::default();
         batch.settle(settle(1, Some(Token(1))), AT);
         assert!(batch.take_due(AT).is_some());
-        batch.note(note(1, None), SiteIs::Tried, AT);
+        batch.note(note(1, None), AT);
         assert!(batch.take_due(AT).is_some());
-    }
-
-    #[test]
-    fn fifty_probes_of_dead_sites_share_a_commit() {
-        let mut batch = Batch::default();
-        for n in 0..50 {
-            batch.note(note(n, None), SiteIs::Waiting, AT);
-            assert!(batch.take_due(AT).is_none());
-        }
-        assert_eq!(batch.take_due(AT + PUT_OFF).unwrap().notes.len(), 50);
     }
 }

@@ -13,7 +13,6 @@ use jiff::Timestamp;
 use super::agents::Attached;
 use super::backoff::{later, until};
 use super::barrier::Barrier;
-use super::batch::SiteIs;
 use super::event::{Effect, Turn};
 use super::kept::{PARKED, Parked, Trust, Wakes, is_parked};
 use super::mail::INLINE;
@@ -250,14 +249,6 @@ impl State {
     pub(super) fn is_being_tried(&self, name: &SiteName) -> bool {
         let queue = self.sites.get(name);
         queue.is_some_and(|queue| matches!(queue.phase, Phase::Proving | Phase::Flowing))
-    }
-
-    /// Whether it waits for its timer, so that nothing of it is due.
-    pub(super) fn is_waiting(&self, name: &SiteName) -> SiteIs {
-        match self.sites.get(name).map(|queue| queue.phase) {
-            Some(Phase::Waiting(..)) => SiteIs::Waiting,
-            _ => SiteIs::Tried,
-        }
     }
 
     /// Whether it stands in its site's head.

@@ -35,8 +35,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                         self.batch.settle(settle, now);
                     }
                     Effect::Note(note) => {
-                        let site = self.state.is_waiting(&note.delivery.site);
-                        self.batch.note(note, site, now);
+                        self.batch.note(note, now);
                     }
                     Effect::Warn(warn) => self.batch.warn(warn, now),
                     Effect::Order(to, order) => self.send(to, order),

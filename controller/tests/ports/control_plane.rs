@@ -297,8 +297,15 @@ async fn apply(channel: Channel, text: &str) -> Result<pb::Applied, Status> {
     });
     let parts: Vec<_> = parts.collect();
     let mut registry = RegistryClient::new(channel);
-    let applied = registry.apply(tokio_stream::iter(parts)).await;
-    applied.map(tonic::Response::into_inner)
+    loop {
+        match registry.apply(tokio_stream::iter(parts.clone())).await {
+            // A start reads its queue in the background, an empty one too.
+            Err(status) if status.message().contains("not all known yet") => {
+                tokio::task::yield_now().await;
+            }
+            applied => return applied.map(tonic::Response::into_inner),
+        }
+    }
 }
 
 fn ca_pem() -> String {

@@ -72,7 +72,7 @@ impl Shared {
 
     pub(super) fn tell_closed(&self, id: SessionId, close: &Close) {
         let lost = match self.lock() {
-            queue if queue.loss_confirmed => queue.together,
+            queue if queue.loss_confirmed => queue.lost(),
             _ => Together::default(),
         };
         self.agent.tell(Event::SessionClosed(pb::SessionClosed {

@@ -308,7 +308,10 @@ impl Shared {
                             "ended by a lease that was over".to_owned(),
                         );
                     }
-                    false => continue,
+                    false => {
+                        put_off = false;
+                        continue;
+                    }
                 }
             }
             let sent = match course.messages {

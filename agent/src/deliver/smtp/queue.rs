@@ -25,6 +25,8 @@ pub(super) struct Queue {
     further_from: Option<Instant>,
     /// What the site has shown to do with commands that travel together, here or to any agent.
     pub(super) together: Together,
+    /// What it has lost here; what was only told is no news.
+    lost: Together,
     /// It has lost some here, and takes them one at a time: that was the reason.
     pub(super) loss_confirmed: bool,
     /// Until then 4yz is taken for the message's, wherever on a session it comes.
@@ -140,10 +142,17 @@ impl Queue {
 
     /// What a session has learnt.
     pub(super) fn learn(&mut self, together: Together, ended: &Ended) {
+        if ended.lost_together {
+            self.lost = self.lost.and(together.beyond(self.together));
+        }
         self.together = self.together.and(together);
         // Taken in its turn what was lost in company; a server that says 503 to everything has lost nothing.
         self.loss_confirmed |=
-            self.together.has_lost() && !ended.lost_together && got_beyond_mail(ended);
+            self.lost.has_lost() && !ended.lost_together && got_beyond_mail(ended);
+    }
+
+    pub(super) fn lost(&self) -> Together {
+        self.lost
     }
 
     pub(super) fn is_own(&self, now: Instant) -> bool {

@@ -2,7 +2,7 @@
 
 use dd_proto::report::{Disposition, Outcome, Reply};
 
-use super::{After, Answers, Parameters, State, Transaction};
+use super::{After, Parameters, State, Transaction};
 use crate::session::Bears;
 use crate::session::established::{Reset, Step};
 use crate::session::outcome::{Cause, Phase, Standing, Verdict, cause_of, verdict};
@@ -111,8 +111,10 @@ impl Transaction<'_> {
     /// Once, and for the rest of the session.
     fn ask_without_parameters(&mut self) {
         self.parameters = Parameters::Without;
-        self.answers = Answers::default();
         self.session.offered = self.session.offered.without_parameters();
+        self.answers = self.message.answers_from_us(&self.session.offered);
+        // What is said again travels alone.
+        (self.sent_ahead, self.grouped) = (false, false);
         self.unsent = self.session.steps(self.message);
         self.send_more();
     }
