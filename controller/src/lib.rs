@@ -261,6 +261,7 @@ fn context(
         passwords,
         wakeup,
         sights,
+        removals: api::removals::Removals::default(),
         facts,
     }
 }

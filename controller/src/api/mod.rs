@@ -23,6 +23,7 @@ pub(crate) mod order;
 pub mod produced;
 pub mod queue;
 pub mod registry;
+pub mod removals;
 pub mod roles;
 mod seats;
 pub mod sites;
@@ -75,6 +76,7 @@ pub struct Context {
     pub passwords: Arc<Passwords>,
     pub wakeup: Wakeup,
     pub sights: Sights,
+    pub removals: removals::Removals,
     pub facts: Facts,
 }
 

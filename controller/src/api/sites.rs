@@ -281,6 +281,11 @@ impl Sites {
         if self.0.knows_all() == Knowledge::Partial {
             return Err(status::not_all_known());
         }
+        let _removal = self.0.removals.begin(name).ok_or_else(|| {
+            status::refused(format!(
+                "the site `{name}` is being removed already: what an agent has in hand is waited for"
+            ))
+        })?;
         self.set_closing(name, Closing::Close, who).await?;
         let settled = self.settle_mail(name, mail).await;
         if settled.is_err() {
