@@ -34,9 +34,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                         self.awaited(&settle);
                         self.batch.settle(settle, now);
                     }
-                    Effect::Note(note) => {
-                        self.batch.note(note, now);
-                    }
+                    Effect::Note(note) => self.batch.note(note, now),
                     Effect::Warn(warn) => self.batch.warn(warn, now),
                     Effect::Order(to, order) => self.send(to, order),
                     Effect::Assign(assign) => self.complete(assign),
