@@ -107,6 +107,7 @@ fn of_two_messages_under_way_only_that_whose_dot_was_sent_is_in_doubt() {
         "{waiting}"
     );
     // The other one was not tried.
+    world.agent("out1").log_line("attempt ended");
     let outcomes = world.agent("out1").lines("attempt ended");
     assert_eq!(outcomes.len(), 1, "{outcomes:?}");
 

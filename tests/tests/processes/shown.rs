@@ -21,9 +21,9 @@ fn another_key_is_told_where_the_proof_does_not_rest_on_it_and_mail_goes_on() {
     set(&world, &["--connections", "3"]);
     deliver(&world, &home, "two");
     let second = certificate(&world, &first);
-    let said = world
-        .controller()
-        .lines("the host shows another key than before");
+    let another_key = "the host shows another key than before";
+    world.controller().log_line(another_key);
+    let said = world.controller().lines(another_key);
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(said[0].contains("WARN"), "{said:?}");
     let shown = world.show("home");
