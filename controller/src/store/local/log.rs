@@ -34,7 +34,7 @@ pub(crate) struct Place {
 }
 
 /// A record to be written.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct NewRecord {
     pub(crate) kind: Kind,
     pub(crate) envelope: Vec<u8>,

@@ -21,6 +21,8 @@ pub(crate) mod disk;
 mod free;
 pub(crate) mod index;
 mod learn;
+#[cfg(test)]
+pub(crate) mod lies_in;
 mod load;
 mod log;
 mod meter;
@@ -88,6 +90,7 @@ use learn::{Known, Learner};
 use load::{Sources, envelope, load};
 use log::{AppendError, Files};
 use meter::Meter;
+use quarantine::Room;
 use reaper::Reaper;
 use registry::Registry;
 use spares::{Level, Making};
@@ -646,6 +649,18 @@ impl Local {
         }
         if !*self.known.all.borrow() || *self.failed.borrow() {
             // The next start reads the log again.
+            return Ok(());
+        }
+        if self
+            .places
+            .quarantine
+            .write_owed()
+            .map_err(StoreError::Disk)?
+            == Room::Missing
+        {
+            tracing::warn!(
+                "what cannot be read could not be noted: the next start reads the log again"
+            );
             return Ok(());
         }
         let entries = self.index.total().messages;

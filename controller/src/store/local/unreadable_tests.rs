@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::task::yield_now;
 
@@ -10,6 +12,7 @@ use super::disk::memory::MemoryDisk;
 use super::index::in_memory::InMemory;
 use super::log::Place;
 use super::pieces::BLOCK;
+use super::steps::Steps;
 use super::tests::{comes_to_know, settlement, stood, submission, to};
 use super::*;
 use crate::intake::accept::Spool as _;
@@ -259,22 +262,46 @@ async fn a_read_that_fails_once_costs_nothing() {
     }
 }
 
-#[tokio::test]
-async fn cleaning_carries_what_can_be_read_and_keeps_the_rest_in_quarantine() {
-    for stopped in [Stopped::InOrder, Stopped::Killed] {
+/// A clock that goes on when it is told to.
+#[derive(Debug, Clone, Default)]
+struct Seconds(Arc<AtomicU64>);
+
+impl Seconds {
+    fn pass(&self, seconds: u64) {
+        self.0.fetch_add(seconds, Ordering::Relaxed);
+    }
+}
+
+impl WallClock for Seconds {
+    fn wall(&self) -> Timestamp {
+        Timestamp::UNIX_EPOCH + self.monotonic()
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_secs(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// A store whose oldest segment lost a part when the start had read it, and that has just been told to clean it: of its
+/// mail only the first, and what `stays` says, is open.
+struct Cleaning {
+    left: Left,
+    oldest: u64,
+    path: PathBuf,
+    clock: Seconds,
+    store: Store,
+    steps: Steps,
+}
+
+impl Cleaning {
+    async fn begun(stopped: Stopped, holes: &[Range<u64>], stays: impl Fn(u8) -> bool) -> Self {
         let left = left(stopped).await;
         let oldest = left.places[0].1.segment;
-        let hole = 8192..12288;
-        let path = files_of(&left)
-            .into_iter()
-            .find(|it| is_in(it, "queue") && number_of(it) == Some(oldest))
-            .unwrap();
-        // As far as the index knows of it, which was whole when the start read it.
-        let kept = costs(&left, Stopped::InOrder, oldest, &hole);
-        let stays = |n: u8| n == 1 || kept[usize::from(n) - 1] != Is::Whole;
-        assert!((1..=MAIL).filter(|n| stays(*n)).count() > 2);
+        let path = segment_path(&left, oldest);
+        let clock = Seconds::default();
         let on = On {
             blocking: Blocking::Caller,
+            wall: Arc::new(clock.clone()),
             ..stood(left.disk.clone(), left.shelves.clone())
         };
         let (store, mut steps, _) = Store::open_stepped(on, &settings()).unwrap();
@@ -282,38 +309,97 @@ async fn cleaning_carries_what_can_be_read_and_keeps_the_rest_in_quarantine() {
             steps.index();
         }
         // Too late for the start to know of it.
-        left.disk.unreadable(&path, hole.clone());
-        for n in (1..=MAIL).filter(|n| !stays(*n)) {
-            let settling = store.settle(vec![settlement(n, "a", 0)]);
-            let committing = async {
-                yield_now().await;
-                steps.commit();
-            };
-            let (settled, ()) = tokio::join!(settling, committing);
-            settled.unwrap();
+        for hole in holes {
+            left.disk.unreadable(&path, hole.clone());
         }
+        let mut cleaning = Self {
+            left,
+            oldest,
+            path,
+            clock,
+            store,
+            steps,
+        };
+        for n in (1..=MAIL).filter(|n| *n != 1 && !stays(*n)) {
+            cleaning.settle(n).await;
+        }
+        cleaning
+    }
+
+    async fn settle(&mut self, n: u8) {
+        let settling = self.store.settle(vec![settlement(n, "a", 0)]);
+        let committing = async {
+            yield_now().await;
+            self.steps.commit();
+        };
+        let (settled, ()) = tokio::join!(settling, committing);
+        settled.unwrap();
+    }
+
+    fn turns(&mut self) {
         for _ in 0..100 {
-            steps.commit();
+            self.steps.commit();
         }
-        assert!(!store.has_failed());
-        assert!(
-            store.0.files.get(oldest).is_none(),
-            "{stopped:?}: it was cleaned"
-        );
-        let name = path.file_name().unwrap();
+        assert!(!self.store.has_failed());
+    }
+
+    fn is_cleaned(&self) -> bool {
+        self.store.0.files.get(self.oldest).is_none()
+    }
+
+    fn is_in_quarantine(&self) -> bool {
+        let name = self.path.file_name().unwrap();
         let aside = Path::new(STATE).join("quarantine").join(name);
-        assert!(left.disk.open(&aside).is_ok(), "{stopped:?}: it was kept");
+        self.left.disk.open(&aside).is_ok()
+    }
+}
+
+fn segment_path(left: &Left, number: u64) -> PathBuf {
+    let mut files = files_of(left).into_iter();
+    let is_it = |it: &PathBuf| is_in(it, "queue") && number_of(it) == Some(number);
+    files.find(is_it).unwrap()
+}
+
+fn notes(disk: &MemoryDisk) -> Vec<String> {
+    let dir = Path::new(STATE).join("quarantine");
+    let names = disk.list(&dir).unwrap().into_iter();
+    names
+        .filter(|it| it.ends_with("-unreadable"))
+        .map(|it| {
+            let bytes = disk::read(disk, &dir.join(it)).unwrap();
+            String::from_utf8(bytes).unwrap()
+        })
+        .collect()
+}
+
+const HOLE: Range<u64> = 8192..12288;
+
+#[tokio::test]
+async fn cleaning_carries_what_can_be_read_and_keeps_the_rest_in_quarantine() {
+    for stopped in [Stopped::InOrder, Stopped::Killed] {
+        // As far as the index knows of it, which was whole when the start read it.
+        let before = left(stopped).await;
+        let kept = costs(&before, Stopped::InOrder, before.places[0].1.segment, &HOLE);
+        let stays = |n: u8| n == 1 || kept[usize::from(n) - 1] != Is::Whole;
+        assert!((1..=MAIL).filter(|n| stays(*n)).count() > 2);
+        let mut it = Cleaning::begun(stopped, &[HOLE], stays).await;
+        it.turns();
+        assert!(!it.is_cleaned(), "{stopped:?}: the disk is asked again");
+        it.clock.pass(61);
+        it.turns();
+        assert!(it.is_cleaned() && it.is_in_quarantine(), "{stopped:?}");
         for n in (1..=MAIL).filter(|n| stays(*n)) {
             assert_eq!(
-                is(&store, n).await,
+                is(&it.store, n).await,
                 kept[usize::from(n) - 1],
                 "{stopped:?} {n}"
             );
         }
         // A start that reads the log anew knows it too.
-        let open = store.total();
-        drop((store, steps));
-        let again = opened(&left.disk.killed(), &InMemory::default());
+        let open = it.store.total();
+        let disk = it.left.disk.killed();
+        drop(it);
+        let again = opened(&disk, &InMemory::default());
         for n in (1..=MAIL).filter(|n| stays(*n)) {
             assert_eq!(
                 is(&again, n).await,
@@ -322,6 +408,183 @@ async fn cleaning_carries_what_can_be_read_and_keeps_the_rest_in_quarantine() {
             );
         }
         assert_eq!(again.total(), open, "{stopped:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_can_be_read_a_minute_later_is_carried_whole() {
+    let before = left(Stopped::Killed).await;
+    let costs = costs(&before, Stopped::InOrder, before.places[0].1.segment, &HOLE);
+    let stays = |n: u8| n == 1 || costs[usize::from(n) - 1] != Is::Whole;
+    let mut it = Cleaning::begun(Stopped::Killed, &[HOLE], stays).await;
+    it.turns();
+    it.left.disk.can_be_read_again();
+    it.turns();
+    assert!(!it.is_cleaned(), "it is not asked before a minute is over");
+    it.clock.pass(61);
+    it.turns();
+    assert!(it.is_cleaned() && !it.is_in_quarantine());
+    for n in (1..=MAIL).filter(|n| stays(*n)) {
+        assert_eq!(is(&it.store, n).await, Is::Whole, "{n}");
+    }
+    assert_eq!(notes(&it.left.disk), Vec::<String>::new());
+}
+
+/// A start that finds the copy does not look at what it was copied from: the note has to be there before.
+#[tokio::test]
+async fn no_copy_of_what_was_lost_is_durable_before_it_is_noted() {
+    let holes = [8192..12288, 20480..24576];
+    let before = left(Stopped::Killed).await;
+    let of = |hole| costs(&before, Stopped::InOrder, before.places[0].1.segment, hole);
+    let (first, second) = (of(&holes[0]), of(&holes[1]));
+    let stays = |n: u8| {
+        let at = usize::from(n) - 1;
+        n == 1 || first[at] != Is::Whole || second[at] != Is::Whole
+    };
+    let mut it = Cleaning::begun(Stopped::Killed, &holes, stays).await;
+    it.turns();
+    it.clock.pass(61);
+    let full = it.left.disk.used();
+    it.left.disk.set_capacity(full);
+    it.turns();
+    for n in (2..=MAIL).filter(|n| stays(*n)) {
+        let (_, entry) = it.store.0.index.get(&to(n, "a")).unwrap().unwrap();
+        assert_eq!(
+            entry.place().segment,
+            it.oldest,
+            "there is no room for a note"
+        );
+    }
+    it.left.disk.set_capacity(1 << 30);
+    it.clock.pass(61);
+    let mut steps = 0;
+    while !it.is_cleaned() {
+        it.steps.commit();
+        it.clock.pass(61);
+        steps += 1;
+        assert!(steps < 100);
+        for n in (2..=MAIL).filter(|n| stays(*n)) {
+            let (_, entry) = it.store.0.index.get(&to(n, "a")).unwrap().unwrap();
+            let copied = entry.place().segment != it.oldest;
+            assert!(!copied || !notes(&it.left.disk).is_empty(), "{n}");
+        }
+    }
+    let text = "bytes 8192 to 12288 cannot be read\nbytes 20480 to 24576 cannot be read\n";
+    assert_eq!(notes(&it.left.disk), [text]);
+    assert!(it.is_in_quarantine());
+}
+
+/// Records that lie where the disk cannot read, at the very end: each later start has to miss them.
+#[tokio::test]
+async fn what_is_hidden_at_the_end_is_missed_by_every_later_start() {
+    let left = left(Stopped::Killed).await;
+    let (_, last, _) = left.places[usize::from(MAIL) - 1];
+    let path = segment_path(&left, last.segment);
+    left.disk.unreadable(&path, last.offset..last.offset + 1);
+    let mut disk = left.disk.clone();
+    for start in 1..=3 {
+        let store = opened(&disk, &InMemory::default());
+        assert!(store.progress().damaged > 0, "{start}");
+        let found = store.find(super::tests::id(1)).await.unwrap();
+        assert!(found[0].in_doubt, "{start}");
+        let new = MAIL + start;
+        let submission = submission(new, &["a"], Content::Inline(content(new)));
+        store.accept(submission).await.unwrap();
+        let (position, _) = store.0.index.get(&to(new, "a")).unwrap().unwrap();
+        assert!(
+            position.sequence > u64::from(MAIL),
+            "{start}: {} was given out before",
+            position.sequence
+        );
+        disk = disk.killed();
+    }
+}
+
+#[tokio::test]
+async fn a_note_for_which_there_was_no_room_is_owed_until_the_log_is_read_again() {
+    let left = left(Stopped::Killed).await;
+    let path = segment_path(&left, left.places[0].1.segment);
+    left.disk.unreadable(&path, HOLE);
+    let on = On {
+        blocking: Blocking::Caller,
+        ..stood(left.disk.clone(), left.shelves.clone())
+    };
+    let (store, mut steps, _) = Store::open_stepped(on, &settings()).unwrap();
+    left.disk.set_capacity(left.disk.used());
+    while !*store.all_known().borrow() {
+        steps.index();
+    }
+    assert_eq!(notes(&left.disk), Vec::<String>::new());
+    let committing = async {
+        yield_now().await;
+        steps.commit();
+    };
+    let (closed, ()) = tokio::join!(store.close(), committing);
+    closed.unwrap();
+    drop((store, steps));
+    left.disk.set_capacity(1 << 30);
+    let store = opened(&left.disk, &left.shelves);
+    assert!(store.progress().bytes > 0, "the log was read again");
+    assert_eq!(notes(&left.disk).len(), 1);
+    store.close().await.unwrap();
+}
+
+/// The registry's first segment.
+fn registry_path(disk: &MemoryDisk) -> PathBuf {
+    let mut files = disk.files().into_iter();
+    let is_it = |it: &PathBuf| is_in(it, "registry") && number_of(it) == Some(1);
+    files.find(is_it).unwrap()
+}
+
+#[tokio::test]
+async fn a_segment_of_the_registry_with_a_hole_is_not_unlinked() {
+    let (disk, shelves) = (MemoryDisk::default(), InMemory::default());
+    let store = opened(&disk, &shelves);
+    let large = Bytes::from(vec![7; 9000]);
+    store
+        .put("site", "home", Some(large.clone()))
+        .await
+        .unwrap();
+    store.put("site", "last", Some(content(1))).await.unwrap();
+    let disk = disk.killed();
+    let path = registry_path(&disk);
+    // In the value of the first of two records.
+    disk.unreadable(&path, 5000..5001);
+    let store = opened(&disk, &InMemory::default());
+    assert!(!store.holds_all_sites());
+    assert_eq!(store.records("site").unwrap()[0].value, large);
+    for _ in 0..40 {
+        store.put("site", "last", Some(content(2))).await.unwrap();
+    }
+    assert!(disk.open(&path).is_err(), "it was cleaned");
+    let name = path.file_name().unwrap();
+    let aside = Path::new(STATE).join("quarantine").join(name);
+    assert!(disk.open(&aside).is_ok());
+}
+
+/// A change is there twice: nobody is held for a bit.
+#[tokio::test]
+async fn a_flipped_bit_anywhere_in_the_registry_costs_nothing() {
+    let (disk, shelves) = (MemoryDisk::default(), InMemory::default());
+    let store = opened(&disk, &shelves);
+    let value = || Some(Bytes::from_static(b"value"));
+    for (name, value) in [("a", value()), ("b", value()), ("b", None), ("c", value())] {
+        store.put("site", name, value).await.unwrap();
+    }
+    // What is bad in the last commit is torn.
+    let (_, end, _) = store.0.registry.end();
+    store.put("site", "last", value()).await.unwrap();
+    let expected = store.records("site").unwrap();
+    assert_eq!(expected.len(), 3);
+    drop(store);
+    let disk = disk.killed();
+    let path = registry_path(&disk);
+    for at in 0..usize::try_from(end).unwrap() {
+        let disk = disk.copied();
+        disk.damage(&path, |bytes| bytes[at] ^= 4);
+        let store = opened(&disk, &InMemory::default());
+        assert!(!store.holds_all_sites(), "{at}");
+        assert_eq!(store.records("site").unwrap(), expected, "{at}");
     }
 }
 

@@ -172,9 +172,7 @@ impl Writer {
         if *self.failed.borrow() {
             return Turn::NothingToDo;
         }
-        let turn = self
-            .cleaner
-            .turn(&mut self.log, press, self.times.written_ms());
+        let turn = self.cleaner.turn(&mut self.log, press, &self.times);
         self.meter.cleaned(&self.cleaner);
         self.meter.rolled(self.log.rolled);
         match turn {

@@ -76,6 +76,8 @@ struct State {
     unreadable: Vec<(u64, Range<u64>)>,
     /// So many reads fail, whatever they are of.
     failing_reads: u64,
+    /// Reads that have failed.
+    refused_reads: u64,
     dead: bool,
 }
 
@@ -137,14 +139,30 @@ impl MemoryDisk {
         state.unreadable.push((inode, range));
     }
 
+    /// Whatever could not be read can be.
+    pub(crate) fn can_be_read_again(&self) {
+        self.state().unreadable.clear();
+    }
+
     /// The next reads fail, and those behind them do not.
     pub(crate) fn fail_reads(&self, number: u64) {
         self.state().failing_reads = number;
     }
 
+    /// How many reads have failed so far.
+    pub(crate) fn refused_reads(&self) -> u64 {
+        self.state().refused_reads
+    }
+
     /// The files there are, in order.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         self.state().names.keys().cloned().collect()
+    }
+
+    /// What a file holds, whether it can be read or not.
+    pub(crate) fn bytes_of(&self, path: &Path) -> Vec<u8> {
+        let state = self.state();
+        state.inodes[&state.names[path]].now.clone()
     }
 
     /// How long a file is.
@@ -210,8 +228,14 @@ impl MemoryDisk {
 
     /// The disk as it is after the process was killed now. This one does nothing more.
     pub(crate) fn killed(&self) -> Self {
-        let mut state = self.state();
-        state.dead = true;
+        let copy = self.copied();
+        self.state().dead = true;
+        copy
+    }
+
+    /// Another disk, as this one is now.
+    pub(crate) fn copied(&self) -> Self {
+        let state = self.state();
         Self(Arc::new(Mutex::new(State {
             inodes: state.inodes.clone(),
             next_inode: state.next_inode,
@@ -334,6 +358,19 @@ impl State {
         let file = self.inodes.get_mut(&inode).expect("handles have inodes");
         Inode::apply(&mut file.now, &change);
         file.unsynced.push(change);
+    }
+
+    /// A disk puts what is written over a bad sector somewhere else.
+    fn written_anew(&mut self, inode: u64, range: Range<u64>) {
+        for (of, bad) in std::mem::take(&mut self.unreadable) {
+            if of != inode || bad.end <= range.start || range.end <= bad.start {
+                self.unreadable.push((of, bad));
+                continue;
+            }
+            let left = [bad.start..range.start, range.end..bad.end];
+            let left = left.into_iter().filter(|it| it.start < it.end);
+            self.unreadable.extend(left.map(|it| (of, it)));
+        }
     }
 
     fn sync(&mut self, inode: u64) -> io::Result<()> {
@@ -472,18 +509,21 @@ impl DiskFile for MemoryFile {
         state.alive()?;
         if state.failing_reads > 0 {
             state.failing_reads -= 1;
+            state.refused_reads += 1;
             return Err(Errno::IO.into());
         }
-        let bytes = &state.inodes[&self.inode].now;
-        let from = index(offset).min(bytes.len());
-        let read = buffer.len().min(bytes.len() - from);
+        let len = state.inodes[&self.inode].now.len();
+        let from = index(offset).min(len);
+        let read = buffer.len().min(len - from);
         let end = offset + read as u64;
         let meets = |(inode, range): &(u64, Range<u64>)| {
             *inode == self.inode && range.start < end && offset < range.end
         };
         if state.unreadable.iter().any(meets) {
+            state.refused_reads += 1;
             return Err(Errno::IO.into());
         }
+        let bytes = &state.inodes[&self.inode].now;
         buffer[..read].copy_from_slice(&bytes[from..from + read]);
         Ok(read)
     }
@@ -493,6 +533,7 @@ impl DiskFile for MemoryFile {
         state.operate()?;
         let len = state.inodes[&self.inode].now.len() as u64;
         state.has_room((offset + bytes.len() as u64).saturating_sub(len))?;
+        state.written_anew(self.inode, offset..offset + bytes.len() as u64);
         state.change(self.inode, Change::Write(offset, bytes.to_vec()));
         Ok(())
     }
