@@ -262,6 +262,7 @@ impl Local {
             times: Arc::clone(&times),
             start,
             before: None,
+            owed: Vec::new(),
         };
         let local = Self {
             places,

@@ -661,3 +661,50 @@ async fn notes_of_failed_tries_do_not_use_up_a_full_disk() {
     assert_eq!(again.total().messages, 1);
     assert!(again.find(super::tests::id(1)).await.unwrap()[0].in_doubt);
 }
+
+/// The reserve is used up, too: nothing ends, and nothing that became of mail is lost.
+#[tokio::test]
+async fn what_finds_no_room_at_all_waits_for_some() {
+    let left = left(Stopped::Killed).await;
+    let on = On {
+        blocking: Blocking::Caller,
+        ..stood(left.disk.clone(), left.shelves.clone())
+    };
+    let (store, mut steps, _) = Store::open_stepped(on, &settings()).unwrap();
+    while !*store.all_known().borrow() {
+        steps.index();
+    }
+    left.disk.set_capacity(left.disk.used());
+    let doubted = |n: u8| Note {
+        last: "no route to host ".repeat(600),
+        ..super::tests::note(n, "a", None)
+    };
+    let mut noting = tokio::task::JoinSet::new();
+    for n in 1..=MAIL {
+        let store = store.clone();
+        noting.spawn(async move { store.note(vec![doubted(n)]).await.unwrap() });
+    }
+    let mut written = 0;
+    for _ in 0..20 {
+        yield_now().await;
+        steps.commit();
+        yield_now().await;
+        while noting.try_join_next().is_some() {
+            written += 1;
+        }
+    }
+    assert!(!store.has_failed());
+    assert!(written < u32::from(MAIL), "the disk was full");
+    assert_eq!(store.space(), Space::Short);
+    left.disk.set_capacity(1 << 30);
+    while !noting.is_empty() {
+        steps.commit();
+        yield_now().await;
+        while noting.try_join_next().is_some() {}
+    }
+    let again = opened(&left.disk.killed(), &InMemory::default());
+    for n in 1..=MAIL {
+        let found = again.find(super::tests::id(n)).await.unwrap();
+        assert!(found[0].in_doubt, "{n}");
+    }
+}
