@@ -56,6 +56,8 @@ mod sampled_damage_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod unread_cleaning_tests;
+#[cfg(test)]
 mod unreadable_tests;
 
 use std::sync::{Arc, Mutex, PoisonError};
