@@ -22,6 +22,7 @@ measure: bins
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- index
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- cleaning
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- line
+	$(CARGO) run --quiet --release --bin dd-measure --locked -- unheard
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- dead-sites $(DEAD)
 
 # Everything behind docs/reliability.md, one after the other. Hours; needs a quiet machine and what power-cut needs.

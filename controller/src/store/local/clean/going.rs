@@ -94,8 +94,10 @@ impl Going {
         self.left.is_empty()
     }
 
+    /// Whether there is a part that could not be read when it was asked for last.
     pub(super) fn has_holes(&self) -> bool {
-        !self.unread.is_empty()
+        let asks_again = matches!(self.pass, Pass::Again(_)) && !self.is_through();
+        asks_again || !self.unread.is_empty()
     }
 
     /// The next good record, with its envelope; None where there is none.
