@@ -239,7 +239,9 @@ impl World {
         let block = at..at + BLOCK;
         let lost = messages_in(&self.disk, &path, &block);
         let mut entries = self.ledger.entries();
-        entries.note(format!("unread {} {block:?}: {lost:?}", path.display()));
+        for message in &lost {
+            entries.note(format!("unread {message} in {} {block:?}", path.display()));
+        }
         entries.unread.extend(lost);
         drop(entries);
         self.disk.unreadable(&path, block);
