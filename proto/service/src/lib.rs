@@ -1,0 +1,30 @@
+//! Controller and agent as services of a machine: what both have to do with the service manager, their command lines,
+//! and the format of their state directories.
+//!
+//! The command lines are here because `ddadm man` writes the manual pages of all three programs.
+//!
+//! # Not here
+//! The log ([`dd_log`](../dd_log/index.html)); what the programs do.
+
+pub mod command_line;
+pub mod format;
+pub mod notify;
+pub mod reference;
+pub mod sockets;
+
+use std::error::Error;
+
+/// An error and what it stems from, on one line, each thing said once.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let more = inner.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        source = inner.source();
+    }
+    text
+}
