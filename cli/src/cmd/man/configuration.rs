@@ -1,7 +1,7 @@
 //! Manual pages of the configuration files: the commented files that packages install, in another form.
 
 use super::roff::{escaped, head, paragraphs};
-use super::{MANUAL, Page};
+use super::Page;
 
 const FILES: [(&str, &str, &str, &str); 2] = [
     (
@@ -26,7 +26,7 @@ pub(super) fn pages() -> impl Iterator<Item = Page> {
 }
 
 fn page(file: &str, about: &str, see_also: &str, text: &str) -> String {
-    let mut page = head(file, "5", super::source(), MANUAL);
+    let mut page = head(file, "5");
     page += &format!(".SH NAME\n{} \\- {}\n", escaped(file), escaped(about));
     page += &format!(".SH SYNOPSIS\n.I /etc/dd/{}\n", escaped(file));
     page += ".SH DESCRIPTION\n";

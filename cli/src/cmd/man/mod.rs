@@ -16,8 +16,6 @@ use dd_service::command_line;
 use crate::args::Args;
 use crate::failure::{Exit, Failure};
 
-const MANUAL: &str = "Direct mail delivery";
-
 /// One file.
 struct Page {
     name: String,
@@ -60,12 +58,8 @@ fn pages() -> io::Result<Vec<Page>> {
 
 /// A program of its own.
 fn program(command: &Command, section: &str, words: &roff::Words) -> io::Result<Page> {
-    let man = Man::new(command.clone())
-        .section(section)
-        .source(source())
-        .manual(MANUAL);
-    let mut text = Vec::new();
-    man.render_title(&mut text)?;
+    let man = Man::new(command.clone());
+    let mut text = roff::head(command.get_name(), section).into_bytes();
     man.render_name_section(&mut text)?;
     man.render_synopsis_section(&mut text)?;
     text.extend_from_slice(b".SH DESCRIPTION\n");
@@ -80,9 +74,9 @@ fn program(command: &Command, section: &str, words: &roff::Words) -> io::Result<
 /// A noun of ddadm, with a section for each of its verbs. What goes with every command is in ddadm(1).
 fn page_of_noun(noun: &Command) -> io::Result<Page> {
     let noun = without_globals(noun);
-    let man = Man::new(noun.clone()).source(source()).manual(MANUAL);
-    let mut text = Vec::new();
-    man.render_title(&mut text)?;
+    let name = format!("ddadm-{}", noun.get_name());
+    let man = Man::new(noun.clone());
+    let mut text = roff::head(&name, "1").into_bytes();
     man.render_name_section(&mut text)?;
     man.render_synopsis_section(&mut text)?;
     man.render_description_section(&mut text)?;
@@ -93,7 +87,7 @@ fn page_of_noun(noun: &Command) -> io::Result<Page> {
     }
     text.extend_from_slice(roff::notes(&noun).as_bytes());
     text.extend_from_slice(roff::end(&roff::NOUN).as_bytes());
-    finish(format!("ddadm-{}.1", noun.get_name()), text)
+    finish(format!("{name}.1"), text)
 }
 
 /// What would be sections of a page are sections of a section.
@@ -117,10 +111,6 @@ fn without_globals(command: &Command) -> Command {
         argument.hide(global)
     };
     command.clone().mut_args(hidden)
-}
-
-fn source() -> &'static str {
-    concat!("ddadm ", env!("CARGO_PKG_VERSION"))
 }
 
 fn finish(name: String, text: Vec<u8>) -> io::Result<Page> {

@@ -72,8 +72,9 @@ It joins once, with a token of `ddadm agent add`, and is its key from then on. U
 };
 
 /// The first line of a page.
-pub(super) fn head(title: &str, section: &str, source: &str, manual: &str) -> String {
-    format!(".TH \"{title}\" {section} \"\" \"{source}\" \"{manual}\"\n")
+pub(super) fn head(title: &str, section: &str) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    format!(".TH \"{title}\" {section} \"\" \"{version}\" \"Direct mail delivery\"\n")
 }
 
 /// Text whose paragraphs are parted by empty lines.
