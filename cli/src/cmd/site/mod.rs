@@ -3,6 +3,7 @@
 mod check;
 mod credential;
 mod evidence;
+mod hint;
 mod page;
 mod password;
 mod snippets;

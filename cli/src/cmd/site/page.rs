@@ -7,6 +7,7 @@ use dd_proto::pb::proof::Kind;
 use dd_proto::units::{format_duration, format_size};
 
 use crate::cmd::site::evidence;
+use crate::cmd::site::hint::hint;
 use crate::cmd::site::view::kind_word;
 use crate::output::{Page, Table, bytes_shown, count, time_shown};
 
@@ -52,6 +53,9 @@ pub(super) fn page(status: &pb::SiteStatus) -> String {
         evidence::refusal(&mut page, it);
     }
     attempts(&mut page, &status.last_attempts);
+    if let Some(hint) = hint(&status.last_attempts) {
+        page.line("Note", hint);
+    }
     for it in &status.answered_for {
         page.line(
             "Answered for",
