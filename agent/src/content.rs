@@ -79,7 +79,8 @@ async fn fetch(
         loop {
             let coming = tokio::time::timeout(CHUNK_TIMEOUT, chunks.message());
             let chunk = wire.meanwhile(coming).await;
-            let chunk = chunk.map_err(|_| ContentError::Slow)?.map_err(refused)?;
+            let chunk = chunk.map_err(|_| ContentError::Slow)?;
+            let chunk = chunk.map_err(|status| refused(&status))?;
             let Some(chunk) = chunk else {
                 return Ok(got);
             };
@@ -120,11 +121,12 @@ async fn ask(
     let asking = client.fetch_content(request);
     let asking = tokio::time::timeout(CHUNK_TIMEOUT, asking);
     let asked = wire.meanwhile(asking).await;
-    let asked = asked.map_err(|_| ContentError::Slow)?.map_err(refused)?;
+    let asked = asked.map_err(|_| ContentError::Slow)?;
+    let asked = asked.map_err(|status| refused(&status))?;
     Ok(asked.into_inner())
 }
 
-fn refused(status: tonic::Status) -> ContentError {
+fn refused(status: &tonic::Status) -> ContentError {
     ContentError::Refused(status.message().to_owned())
 }
 
