@@ -3,8 +3,9 @@
 # check: formatting and lints.   fmt: format the sources.
 # crash, power-cut, measure: the long trials and the figures behind docs/reliability.md; ARGS="--seed 7 --kills 100" changes them,
 # DEAD="--each 100" what measure does with dead sites. reliability: all of them.
+# deb: Debian packages below target/debian; BINARIES=DIR packs programs that are there already.
 # bench: what a message costs, beside Postfix, under 25 minutes; QUICK=1 in under three; figures also in target/bench.json.
-.PHONY: bench bins check crash demo deps fmt measure power-cut reliability simulation test zoo
+.PHONY: bench bins check crash deb deb-tools demo deps fmt measure power-cut reliability simulation test zoo
 
 CARGO ?= cargo
 
@@ -43,6 +44,17 @@ bench: deps bins
 # Needs root, loop devices and ext4.
 power-cut: bins
 	$(CARGO) run --quiet --release --bin dd-power-cut --locked -- $(ARGS)
+
+TARGET = $(or $(CARGO_TARGET_DIR),target)
+
+# Needs root once, for Debian's tools.
+deb: deb-tools $(if $(BINARIES),,bins)
+	packaging/deb.sh $(or $(BINARIES),$(TARGET)/release) $(TARGET)/debian
+
+deb-tools:
+	@test "$$(command -v dh lintian dpkg-buildpackage | wc -l)" = 3 || { \
+	  test "$$(id -u)" = 0 || { echo "make deb: installing debhelper and lintian needs root; run it as root once" >&2; exit 1; }; \
+	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends debhelper dpkg-dev fakeroot lintian; }
 
 # Built together, the programs and the tests share what they depend on.
 test: deps check

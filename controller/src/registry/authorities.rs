@@ -66,17 +66,21 @@ impl Authority {
             }
         }
         let soon = now.saturating_add(EXPIRES_SOON).unwrap_or(Timestamp::MAX);
-        let ends = |der: &Bytes| {
-            let (_, parsed) = X509Certificate::from_der(der).ok()?;
-            Some(instant(parsed.validity().not_after))
-        };
-        let last = self.certificates.iter().filter_map(ends).max();
-        if let Some(last) = last.filter(|last| *last < soon) {
+        if let Some(last) = self.end().filter(|last| *last < soon) {
             alarms.push(format!(
                 "the authority `{name}` is valid until {last}: after that nothing it certified is proof; roll it over with `ddadm ca rollover {name}`, or import its successor beside it"
             ));
         }
         alarms
+    }
+
+    /// When the last of its certificates ends.
+    pub fn end(&self) -> Option<Timestamp> {
+        let end = |der: &Bytes| {
+            let (_, parsed) = X509Certificate::from_der(der).ok()?;
+            Some(instant(parsed.validity().not_after))
+        };
+        self.certificates.iter().filter_map(end).max()
     }
 
     /// What agents cannot use of it, although it is here: taken in by an earlier version, or used no more by this one.
