@@ -439,7 +439,9 @@ mod tests {
         });
         let key = KeyPair::generate().unwrap();
         let made: Bytes = params.self_signed(&key).unwrap().der().to_vec().into();
-        let refused = check_usable(&[made.clone()]).unwrap_err().to_string();
+        let refused = check_usable(std::slice::from_ref(&made))
+            .unwrap_err()
+            .to_string();
         assert!(refused.contains("dirName"), "{refused}");
         let alarms = authority(made, Vec::new()).unusable();
         assert!(alarms[0].contains("directory names"), "{alarms:?}");
