@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     let started = passed.map_err(anyhow::Error::new);
     let ended = started.and_then(|passed| start(&args, &lines, journal, passed));
     if let Err(error) = &ended {
-        lines.say(&format!("dd-controller: {}", dd_service::chain(&**error)));
+        lines.say(&format!("dd-controller: {}", dd_log::chain(&**error)));
     }
     lines.flush();
     match ended {

@@ -13,6 +13,7 @@
 //! # Not here
 //! What the lines say, and which of them are urgent: the programs.
 
+mod chain;
 pub mod journal;
 mod out;
 mod way;
@@ -22,6 +23,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+pub use chain::chain;
 use out::Out;
 pub use out::Sink;
 pub use way::Way;

@@ -11,20 +11,3 @@ pub mod format;
 pub mod notify;
 pub mod reference;
 pub mod sockets;
-
-use std::error::Error;
-
-/// An error and what it stems from, on one line, each thing said once.
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        let more = inner.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        source = inner.source();
-    }
-    text
-}

@@ -42,6 +42,7 @@ mod foreign_agent;
 mod doors;
 mod etrn;
 mod portal;
+mod portal_pages;
 
 // Operators.
 mod admin;
