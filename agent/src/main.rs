@@ -45,6 +45,7 @@ fn main() -> ExitCode {
 fn start(args: &Args, lines: &Lines<Way>, journal: bool) -> anyhow::Result<()> {
     let config = Config::read(&args.config)?;
     if args.check {
+        lines.say(&format!("{} can be used", args.config.display()));
         return Ok(());
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
