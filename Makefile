@@ -52,7 +52,7 @@ deb: deb-tools $(if $(BINARIES),,bins)
 	packaging/deb.sh $(or $(BINARIES),$(TARGET)/release) $(TARGET)/debian
 
 deb-tools:
-	@test "$$(command -v dh lintian dpkg-buildpackage | wc -l)" = 3 || { \
+	@{ command -v dh && command -v lintian && command -v dpkg-buildpackage; } >/dev/null || { \
 	  test "$$(id -u)" = 0 || { echo "make deb: installing debhelper and lintian needs root; run it as root once" >&2; exit 1; }; \
 	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends debhelper dpkg-dev fakeroot lintian; }
 

@@ -45,6 +45,7 @@ fn main() -> ExitCode {
 fn start(args: &Args, lines: &Lines<Way>, journal: bool) -> anyhow::Result<()> {
     let config = Config::read(&args.config)?;
     if args.check {
+        lines.say(&format!("{} can be used", args.config.display()));
         return Ok(());
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
@@ -55,7 +56,7 @@ fn start(args: &Args, lines: &Lines<Way>, journal: bool) -> anyhow::Result<()> {
         // That could only be said where it has just failed.
         .log_internal_errors(false);
     let written = match journal {
-        true => written.event_format(Entries).boxed(),
+        true => written.event_format(Entries("dd-agent")).boxed(),
         false => written.boxed(),
     };
     tracing_subscriber::registry()

@@ -48,6 +48,7 @@ fn main() -> ExitCode {
 fn start(args: &Args, lines: &Lines<Way>, journal: bool, passed: Passed) -> anyhow::Result<()> {
     if args.check {
         dd_controller::check_all(&args.config)?;
+        lines.say(&format!("{} can be used", args.config.display()));
         return Ok(());
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
@@ -57,7 +58,7 @@ fn start(args: &Args, lines: &Lines<Way>, journal: bool, passed: Passed) -> anyh
         // That could only be said where it has just failed.
         .log_internal_errors(false);
     let written = match journal {
-        true => written.event_format(Entries).boxed(),
+        true => written.event_format(Entries("dd-controller")).boxed(),
         false => written.boxed(),
     };
     let written = written.with_filter(filter);
