@@ -17,6 +17,7 @@ pub mod dispatch;
 pub mod dsn;
 pub mod ends;
 pub mod events;
+pub mod history;
 pub mod inflow;
 pub mod intake;
 pub mod lines;
@@ -187,6 +188,7 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunError>
     let dispatch = middle.dispatch.clone();
     parts.authorities(editor.clone());
     parts.drains(editor.clone(), dispatch.clone());
+    let histories = parts.histories(&middle)?;
     let sights = parts.certificates(&middle, &editor);
     let context = Arc::new(context(
         middle,
@@ -209,6 +211,7 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunError>
         .await?;
     tracing::info!("stopping");
     parts.stop(&dispatch, &editor).await;
+    histories.finish(now()).await;
     store.close().await?;
     tracing::info!("stopped");
     Ok(())
