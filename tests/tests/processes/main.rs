@@ -50,7 +50,9 @@ mod admin;
 mod log_lines;
 mod open_files;
 mod operator;
+mod service;
 mod unheard;
+mod watching;
 
 // What all these stand on.
 mod harness;
