@@ -17,6 +17,7 @@ pub mod dispatch;
 pub mod dsn;
 pub mod ends;
 pub mod events;
+pub mod history;
 pub mod inflow;
 pub mod intake;
 pub mod lines;
@@ -197,6 +198,7 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex, passed: Passed) -> Resu
     let dispatch = middle.dispatch.clone();
     parts.authorities(editor.clone());
     parts.drains(editor.clone(), dispatch.clone());
+    let histories = parts.histories(&middle)?;
     let sights = parts.certificates(&middle, &editor);
     let context = Arc::new(context(
         middle,
@@ -221,6 +223,7 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex, passed: Passed) -> Resu
     tracing::info!("stopping");
     notify::stopping();
     parts.stop(&dispatch, &editor).await;
+    histories.finish(now()).await;
     store.close().await?;
     tracing::info!("stopped");
     Ok(())

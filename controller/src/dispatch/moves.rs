@@ -165,7 +165,7 @@ impl State {
             attempt.peer = attempt.peer.or(shown);
         }
         let peer = attempt.peer.clone();
-        self.measured.attempted(attempt.outcome);
+        self.measured.attempted(name, &attempt);
         if report.outcome == Outcome::WrongHost {
             self.strays.refused(name, &attempt);
         }

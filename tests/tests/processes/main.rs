@@ -18,6 +18,7 @@ mod failing_disk;
 mod full_disk;
 mod kill;
 mod kill_loop;
+mod last_days;
 mod odd_addresses;
 mod old_news;
 mod one_controller;
