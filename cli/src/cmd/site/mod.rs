@@ -3,6 +3,7 @@
 mod check;
 mod credential;
 mod evidence;
+mod hint;
 mod history;
 mod page;
 mod password;

@@ -6,6 +6,7 @@ use dd_proto::pb;
 use dd_proto::pb::proof::Kind;
 use dd_proto::units::{format_duration, format_size};
 
+use crate::cmd::site::hint::hint;
 use crate::cmd::site::view::kind_word;
 use crate::cmd::site::{evidence, history};
 use crate::output::{Page, Table, bytes_shown, count, time_shown};
@@ -57,6 +58,9 @@ pub(super) fn page(status: &pb::SiteStatus) -> String {
     attempts(&mut page, &status.last_attempts);
     if let Some(it) = &status.history {
         history::before(&mut page, it, &status.last_attempts);
+    }
+    if let Some(hint) = hint(&status.last_attempts) {
+        page.line("Note", hint);
     }
     for it in &status.answered_for {
         page.line(
