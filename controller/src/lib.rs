@@ -249,6 +249,7 @@ fn context(
         store,
         registry,
         dispatch,
+        metrics,
         ..
     } = middle;
     api::Context {
@@ -258,6 +259,7 @@ fn context(
         dispatch,
         authority,
         attached: api::attached::Attached::default(),
+        conduct: metrics.conduct,
         passwords,
         wakeup,
         sights,

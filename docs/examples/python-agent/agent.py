@@ -148,6 +148,8 @@ class Agent:
                 self.leases.renew(sent)
         elif kind == "acknowledged":
             self.journal.acknowledged(order.acknowledged)
+        elif kind == "forbidden_networks":
+            self.forbidden = order.forbidden_networks.networks
         elif kind == "close_site":
             self._plans.pop(order.close_site.site, None)
             if lane := self._lanes.get(order.close_site.site):
