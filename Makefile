@@ -26,6 +26,7 @@ measure: bins
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- index
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- cleaning
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- line
+	$(CARGO) run --quiet --release --bin dd-measure --locked -- unheard
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- dead-sites $(DEAD)
 
 # Everything behind docs/reliability.md, one after the other. Hours; needs a quiet machine and what power-cut needs.
@@ -89,6 +90,7 @@ simulation:
 	DD_SIMULATION=$(or $(SEEDS),0..10000) $(CARGO) test --release --workspace --lib --locked -- --exact \
 	  simulation::nothing_is_lost_whatever_happens_in_whatever_order \
 	  simulation::every_sender_is_told_once_what_became_of_their_mail \
+	  simulation::what_cannot_be_read_costs_only_what_lay_there \
 	  dispatch::simulation::all_mail_is_relayed_once_sites_answer
 
 # Ten thousand histories of the real dispatch and the real agent among homes that behave as real servers do.

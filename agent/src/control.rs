@@ -487,15 +487,6 @@ fn boot_id(doubt: &str) -> String {
 
 /// An error and what it stems from, on one line.
 pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        let more = inner.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        source = inner.source();
-    }
+    let text = dd_log::chain(error);
     dd_proto::clock::behind(&text).unwrap_or(text)
 }

@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     };
     let ended = start(&args, &lines);
     if let Err(error) = &ended {
-        lines.say(&format!("dd-controller: {error:#}"));
+        lines.say(&format!("dd-controller: {}", dd_log::chain(&**error)));
     }
     lines.flush();
     match ended {

@@ -76,6 +76,10 @@ pub enum ChangeError {
         "not all known yet: whether mail waits under the name `{0}` is still being read, try again in a moment"
     )]
     NotAllKnown(SiteName),
+    #[error(
+        "the site `{0}` was opened again while it was being removed: remove it again if that is still meant"
+    )]
+    NotClosed(SiteName),
     #[error(transparent)]
     Site(#[from] SiteError),
     #[error(transparent)]

@@ -13,6 +13,7 @@
 //! # Not here
 //! What the lines say, and which of them are urgent: the programs.
 
+mod chain;
 mod out;
 
 use std::io::{self, Stderr, Write};
@@ -20,6 +21,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+pub use chain::chain;
 use out::Out;
 pub use out::Sink;
 
