@@ -139,12 +139,14 @@ pub fn hands_eight_bits_to_a_host_that_offers_no_extension(bench: &mut Bench) {
 /// The agent does not do it.
 pub fn takes_silence_behind_the_dot_for_doubt(bench: &mut Bench) {
     let world = &bench.world;
-    let home = world.home("home", &["--retry", "1s", "--connections", "1"]);
+    let mut home = world.home("home", &["--retry", "1s", "--connections", "1"]);
     let good = Script::with(&world.ca.identity(&["home.example"]));
-    home.behave(good.clone().but(At::Dot, Act::Break));
+    home.behave(good.clone().but(At::Dot, Act::Hang));
     send(world, "cut off");
     home.saw("the dot", |seen| seen.secured.ends_with(b"\r\n.\r\n"));
     home.behave(good);
+    home.stop();
+    home.resume();
     let outcome = until("the attempt to be told", PATIENCE, || {
         let shown = world.show("home");
         let attempts = shown["last_attempts"].as_array()?;
