@@ -264,6 +264,7 @@ fn context(
         store,
         registry,
         dispatch,
+        metrics,
         ..
     } = middle;
     api::Context {
@@ -273,6 +274,7 @@ fn context(
         dispatch,
         authority,
         attached: api::attached::Attached::default(),
+        conduct: metrics.conduct,
         passwords,
         wakeup,
         sights,

@@ -5,6 +5,7 @@
 //! ten seconds. One that fails costs only itself, and accepting never waits for any of them.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -19,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tonic::transport::server::Connected;
 
-use super::caller::Caller;
+use super::caller::{Caller, OtherEnd};
 use super::now;
 use super::seats::{Seat, Seats, Who};
 
@@ -86,7 +87,8 @@ pub(super) async fn accept(
                 let uid = stream.peer_cred().map(|peer| peer.uid());
                 let caller = uid.map_or(Caller::Nobody, Caller::of_user);
                 let seat = seats.take(Who::Known(caller.who().to_owned()));
-                let connection = Connection { io: Box::pin(stream), caller, seat };
+                let from = "the socket".to_owned();
+                let connection = Connection { io: Box::pin(stream), caller, from, seat };
                 let admitted = admitted.clone();
                 handshakes.spawn(async move { let _ = admitted.send(connection).await; });
             }),
@@ -94,7 +96,7 @@ pub(super) async fn accept(
                 let (tls, admitted) = (tls.clone(), admitted.clone());
                 let seat = seats.take(Who::at(peer.ip()));
                 handshakes.spawn(async move {
-                    match shake_hands(tls, stream, seat).await {
+                    match shake_hands(tls, stream, peer, seat).await {
                         Ok(connection) => { let _ = admitted.send(connection).await; }
                         Err(error) => tracing::debug!(%peer, %error, "TLS handshake failed"),
                     }
@@ -112,6 +114,7 @@ pub(super) async fn accept(
 async fn shake_hands(
     tls: TlsAcceptor,
     stream: TcpStream,
+    peer: SocketAddr,
     mut seat: Seat,
 ) -> io::Result<Connection> {
     stream.set_nodelay(true)?;
@@ -129,6 +132,7 @@ async fn shake_hands(
     }
     Ok(Connection {
         caller,
+        from: peer.to_string(),
         io: Box::pin(stream),
         seat,
     })
@@ -149,14 +153,18 @@ impl<T: AsyncRead + AsyncWrite + Send> Io for T {}
 pub(super) struct Connection {
     io: Pin<Box<dyn Io>>,
     caller: Caller,
+    from: String,
     seat: Seat,
 }
 
 impl Connected for Connection {
-    type ConnectInfo = Caller;
+    type ConnectInfo = OtherEnd;
 
-    fn connect_info(&self) -> Caller {
-        self.caller.clone()
+    fn connect_info(&self) -> OtherEnd {
+        OtherEnd {
+            caller: self.caller.clone(),
+            from: self.from.clone(),
+        }
     }
 }
 
