@@ -27,6 +27,7 @@ pub mod proof;
 pub mod race;
 pub mod resolve;
 pub mod session;
+pub mod startable;
 pub mod state_dir;
 pub mod targets;
 pub mod tls;

@@ -1,6 +1,6 @@
 //! `dd-agent`: command line, signals, log; the rest is the library.
 
-use std::io::{Read as _, Stderr};
+use std::io::{Read as _, Stderr, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -30,7 +30,7 @@ struct Args {
     /// A file with the join token; `-` is standard input.
     #[arg(long, value_name = "PATH")]
     join_file: Option<PathBuf>,
-    /// Validate the configuration and exit.
+    /// Say whether a start would succeed, and exit; nothing is changed.
     #[arg(long)]
     check: bool,
 }
@@ -56,7 +56,8 @@ fn main() -> ExitCode {
 fn start(args: &Args, lines: &Lines<Stderr>) -> anyhow::Result<()> {
     let config = Config::read(&args.config)?;
     if args.check {
-        return Ok(());
+        dd_agent::startable::check(&config)?;
+        return Ok(writeln!(std::io::stdout(), "ok")?);
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = lines.clone();

@@ -1,7 +1,7 @@
 //! `dd-controller`: command line and log; the rest is the library.
 
-use std::io::Stderr;
-use std::path::PathBuf;
+use std::io::{self, Stderr, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -29,7 +29,7 @@ struct Args {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Validate the configuration and exit.
+    /// Say whether a start would succeed, and exit; nothing is changed.
     #[arg(long)]
     check: bool,
     /// Start as if the index were gone: it is built again from the log.
@@ -54,10 +54,19 @@ fn main() -> ExitCode {
     }
 }
 
+/// `ok`, or the first thing that is wrong.
+fn check(path: &Path) -> anyhow::Result<()> {
+    // Sockets want a runtime, also where nobody is served.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async { dd_controller::check_all(path) })?;
+    Ok(writeln!(io::stdout(), "ok")?)
+}
+
 fn start(args: &Args, lines: &Lines<Stderr>) -> anyhow::Result<()> {
     if args.check {
-        dd_controller::check_all(&args.config)?;
-        return Ok(());
+        return check(&args.config);
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let written = tracing_subscriber::fmt::layer()

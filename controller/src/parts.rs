@@ -8,15 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::UnixListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::credentials::Passwords;
-use crate::doors::{Certificates, WebDoor};
+use crate::doors::Certificates;
 use crate::dsn::Notifier;
 use crate::ends::Ends;
 use crate::intake::listener::Intake;
+use crate::listen::Listeners;
 use crate::registry::{Changes, Editor, Registry};
 use crate::sights::Sights;
 use crate::store::{Store, StoreError};
@@ -102,10 +103,10 @@ impl Parts {
     }
 
     /// The portal and the wake-up URLs.
-    pub(crate) fn web(&mut self, door: WebDoor, web: Web) {
+    pub(crate) fn web(&mut self, door: web::listener::Door, web: Web) {
         let router = web::router(Arc::new(web));
         self.running.spawn(async {
-            web::listener::serve(door.listener, door.tls, router).await;
+            web::listener::serve(door, router).await;
             "web"
         });
     }
@@ -126,7 +127,7 @@ impl Parts {
         self.intake.spawn(serving);
     }
 
-    pub(crate) fn metrics(&mut self, listener: TcpListener, middle: &Middle, started: Timestamp) {
+    pub(crate) fn metrics(&mut self, listeners: Listeners, middle: &Middle, started: Timestamp) {
         let sources = metrics::Sources {
             metrics: middle.metrics.clone(),
             store: middle.store.clone(),
@@ -137,7 +138,7 @@ impl Parts {
             stopping: self.stop.subscribe(),
         };
         self.running.spawn(async {
-            report(metrics::door::serve(listener, sources).await);
+            metrics::door::serve(listeners, sources).await;
             "metrics"
         });
     }
@@ -216,10 +217,10 @@ impl Parts {
         &mut self,
         context: Arc<api::Context>,
         socket: UnixListener,
-        listener: TcpListener,
+        listeners: Listeners,
         tls: rustls::ServerConfig,
     ) {
-        let serving = api::serve(context, socket, listener, tls);
+        let serving = api::serve(context, socket, listeners, tls);
         self.running.spawn(async {
             report(serving.await);
             "control"

@@ -23,6 +23,7 @@ pub mod site;
 pub mod smtp;
 pub mod token;
 pub mod units;
+pub mod writable;
 
 /// The generated types and services of the package `dd.v1`.
 #[allow(

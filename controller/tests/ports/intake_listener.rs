@@ -97,7 +97,7 @@ struct Running {
 }
 
 async fn start(settings: Settings) -> Running {
-    let intake = Intake::bind(settings).await.unwrap();
+    let intake = Intake::bind(settings).unwrap();
     let bound = intake.bound().clone();
     let kept = Kept::default();
     let asked = Arc::new(Mutex::new(Vec::new()));

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use dd_tests::measure::{cleaning, index, line, long_queue};
+use dd_tests::measure::{cleaning, index, line, long_queue, strangers};
 
-/// Measures what is promised of starts, of the disk, of sites that are dead, and of long lines.
+/// Measures what is promised of starts, of the disk, of sites that are dead, of long lines, and of strangers.
 #[derive(Debug, Parser)]
 struct Args {
     #[command(subcommand)]
@@ -23,6 +23,11 @@ enum What {
     Cleaning,
     /// Dead sites with mail, half refusing and half swallowing connects, beside a live one.
     DeadSites(long_queue::Size),
+    /// What honest clients feel of strangers at the doors, beside the same alone.
+    Strangers {
+        #[arg(long, default_value_t = 40)]
+        rounds: usize,
+    },
     /// Messages a second on one session over a line with a delay.
     Line {
         #[arg(long, default_value_t = 30)]
@@ -37,6 +42,7 @@ fn main() {
         What::Index { messages } => index::run(messages),
         What::Cleaning => cleaning::run(),
         What::DeadSites(size) => long_queue::run(size),
+        What::Strangers { rounds } => strangers::run(rounds),
         What::Line {
             round_trip_ms,
             messages,

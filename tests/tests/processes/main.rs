@@ -42,9 +42,11 @@ mod foreign_agent;
 mod doors;
 mod etrn;
 mod portal;
+mod strangers;
 
 // Operators.
 mod admin;
+mod listeners;
 mod log_lines;
 mod open_files;
 mod operator;
