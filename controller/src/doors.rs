@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dd_proto::pb;
+use dd_service::sockets::Passed;
 use tokio::net::UnixListener;
 
 use crate::config::{self, Config};
@@ -62,15 +63,21 @@ impl Certificates {
 
 impl Doors {
     /// # Errors
-    /// One cannot be opened, or its certificate not be used.
-    pub(crate) fn bind(config: &Config) -> Result<Self, RunError> {
+    /// One cannot be opened, or its certificate not be used, or a socket was `passed` that is not configured.
+    pub(crate) fn bind(config: &Config, mut passed: Passed) -> Result<Self, RunError> {
         let certificates = Certificates::read(config)?;
-        let intake = Intake::bind(settings(config, certificates.intake.as_ref())?)?;
-        let control = Listeners::bind(&config.control.listen)?;
-        let metrics = config.metrics.as_ref();
-        let metrics = metrics.map(|it| Listeners::bind(&it.listen)).transpose()?;
-        let web = config.web.as_ref();
-        let web = web.map(|it| web_door(it, &certificates)).transpose()?;
+        let settings = settings(config, certificates.intake.as_ref())?;
+        let intake = Intake::bind(settings, &mut passed)?;
+        let control = Listeners::bind(&config.control.listen, &mut passed)?;
+        let metrics = match &config.metrics {
+            Some(metrics) => Some(Listeners::bind(&metrics.listen, &mut passed)?),
+            None => None,
+        };
+        let web = match &config.web {
+            Some(web) => Some(web_door(web, &certificates, &mut passed)?),
+            None => None,
+        };
+        passed.all_taken()?;
         let path = config.socket();
         let socket = api::listener::bind_socket(&path)?;
         let bound = |of: Option<&Listeners>| of.map_or(&[][..], Listeners::bound).to_vec();
@@ -150,10 +157,14 @@ fn texts(addresses: &[SocketAddr]) -> Vec<String> {
     addresses.iter().map(ToString::to_string).collect()
 }
 
-fn web_door(web: &config::Web, certificates: &Certificates) -> Result<web::Door, RunError> {
+fn web_door(
+    web: &config::Web,
+    certificates: &Certificates,
+    passed: &mut Passed,
+) -> Result<web::Door, RunError> {
     let tls = certificates.web.as_ref().map(tls::Certificate::server);
     Ok(web::Door {
-        listeners: Listeners::bind(&web.listen.get_ref().0)?,
+        listeners: Listeners::bind(&web.listen.get_ref().0, passed)?,
         tls: tls.transpose()?,
         proxies: web.proxy_protocol.clone(),
         rooms: web::ROOMS,

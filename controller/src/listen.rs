@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use dd_service::sockets::Passed;
 use jiff::Timestamp;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -50,12 +51,14 @@ pub struct Listeners {
 }
 
 impl Listeners {
+    /// Opens those that were not `passed`.
+    ///
     /// # Errors
     /// One of them cannot be opened.
-    pub fn bind(addresses: &[SocketAddr]) -> Result<Self, ListenError> {
+    pub fn bind(addresses: &[SocketAddr], passed: &mut Passed) -> Result<Self, ListenError> {
         let all: Vec<TcpListener> = addresses
             .iter()
-            .map(|it| bind(*it))
+            .map(|it| open(*it, passed))
             .collect::<Result<_, _>>()?;
         let bound = all.iter().zip(addresses).map(|(listener, &address)| {
             let bound = listener.local_addr();
@@ -107,6 +110,16 @@ pub(crate) async fn cannot_accept(error: &io::Error) {
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
+/// The socket that was passed for this address, or a new one.
+fn open(address: SocketAddr, passed: &mut Passed) -> Result<TcpListener, ListenError> {
+    match passed.take(address) {
+        Some(socket) => {
+            TcpListener::from_std(socket).map_err(|cause| ListenError { address, cause })
+        }
+        None => bind(address),
+    }
+}
+
 /// # Errors
 /// It cannot be opened.
 pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
@@ -142,15 +155,19 @@ mod tests {
     use super::*;
     use tokio::io::AsyncReadExt as _;
 
+    fn open(addresses: &[SocketAddr]) -> Result<Listeners, ListenError> {
+        Listeners::bind(addresses, &mut Passed::default())
+    }
+
     #[tokio::test]
     async fn both_families_share_a_port_and_both_are_served() {
-        let four = Listeners::bind(&["0.0.0.0:0".parse().unwrap()]).unwrap();
+        let four = open(&["0.0.0.0:0".parse().unwrap()]).unwrap();
         let port = four.bound()[0].port();
-        let six = Listeners::bind(&[format!("[::]:{port}").parse().unwrap()]).unwrap();
+        let six = open(&[format!("[::]:{port}").parse().unwrap()]).unwrap();
         drop((four, six));
         let both = [format!("0.0.0.0:{port}"), format!("[::]:{port}")];
         let both = both.map(|it| it.parse().unwrap());
-        let listeners = Listeners::bind(&both).unwrap();
+        let listeners = open(&both).unwrap();
         for address in ["127.0.0.1", "::1"] {
             let to = SocketAddr::new(address.parse().unwrap(), port);
             let mut client = TcpStream::connect(to).await.unwrap();
@@ -163,8 +180,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_wrong_is_said_once() {
-        let taken = Listeners::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
-        let error = Listeners::bind(taken.bound()).unwrap_err();
+        let taken = open(&["127.0.0.1:0".parse().unwrap()]).unwrap();
+        let error = open(taken.bound()).unwrap_err();
         let text = error.to_string();
         assert_eq!(text.matches("Address already in use").count(), 1, "{text}");
         assert!(std::error::Error::source(&error).is_none());

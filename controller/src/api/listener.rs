@@ -7,7 +7,7 @@
 //!   nothing more is read from it: what is waiting to be written takes no more memory than one read may ask for.
 
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -61,7 +61,8 @@ pub struct SocketError {
     cause: String,
 }
 
-/// Makes the socket, in place of one that an earlier start left, and the directory for it where there is none.
+/// Makes the socket, in place of one that an earlier start left, and its directory where that is missing: `/run` is
+/// empty after each boot.
 ///
 /// # Errors
 /// Something else lies there, or it cannot be made.
@@ -72,7 +73,9 @@ pub fn bind_socket(path: &Path) -> Result<UnixListener, SocketError> {
     };
     nothing_else_lies_at(path)?;
     if let Some(parent) = path.parent().filter(|it| !it.as_os_str().is_empty()) {
-        std::fs::create_dir_all(parent).map_err(|cause| error(no_directory(parent, &cause)))?;
+        let mut builder = std::fs::DirBuilder::new();
+        let made = builder.recursive(true).mode(0o750).create(parent);
+        made.map_err(|cause| error(no_directory(parent, &cause)))?;
     }
     let steps = || {
         // Under another name until its mode is right, so that nobody connects too early.

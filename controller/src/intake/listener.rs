@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use dd_proto::smtp::reply::ServerReply;
+use dd_service::sockets::Passed;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -73,11 +74,11 @@ pub struct Bound {
 }
 
 impl Intake {
-    /// Opens every listener.
+    /// Opens every listener that was not `passed`.
     ///
     /// # Errors
     /// One of them cannot be opened.
-    pub fn bind(settings: Settings) -> Result<Self, ListenError> {
+    pub fn bind(settings: Settings, passed: &mut Passed) -> Result<Self, ListenError> {
         let mut listeners = Vec::new();
         let mut bound = Bound::default();
         for (protocol, addresses, found) in [
@@ -85,7 +86,7 @@ impl Intake {
             (Protocol::Lmtp, &settings.lmtp, &mut bound.lmtp),
         ] {
             if !addresses.is_empty() {
-                let opened = Listeners::bind(addresses)?;
+                let opened = Listeners::bind(addresses, passed)?;
                 *found = opened.bound().to_vec();
                 listeners.push((protocol, opened));
             }

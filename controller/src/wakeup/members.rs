@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use dd_proto::name::SiteName;
 use dd_proto::site::Site;
 
+use super::failures::{FailedSignIns, Failures};
 use super::{Door, monotonic, wall};
 use crate::credentials::{Match, Passwords};
 use crate::limit::bucket::{Buckets, Empty, Rate};
@@ -65,6 +66,7 @@ pub struct Members {
     registry: Registry,
     passwords: Arc<Passwords>,
     guesses: Mutex<Guesses>,
+    failures: Mutex<FailedSignIns>,
     began: Instant,
 }
 
@@ -76,6 +78,7 @@ impl Members {
             registry,
             passwords,
             guesses: Mutex::default(),
+            failures: Mutex::default(),
             began,
         }
     }
@@ -115,6 +118,7 @@ impl Members {
     /// A line that an operator or fail2ban can read. The name is a stranger's words: printable, and cut before.
     fn failed(&self, guess: Guess, client: IpAddr, door: Door, why: &'static str) {
         let now = monotonic(self.began);
+        self.remember(&guess, client, now);
         let site: String = cut(&guess.account).to_owned();
         let failures = self.guesses.lock().expect(LOCK).failed(guess, now);
         let Some(failures) = failures else {
@@ -126,6 +130,29 @@ impl Members {
             let (client, door) = (client.to_canonical(), door.word());
             tracing::warn!(site, %client, door, why, failures, unsaid, "sign-in failed");
         }
+    }
+
+    /// For the member of that site, if there is one.
+    fn remember(&self, guess: &Guess, client: IpAddr, now: Duration) {
+        let name = guess.account.parse().ok();
+        if let Some(name) = name.filter(|name| self.registry.site(name).is_some()) {
+            self.failures.lock().expect(LOCK).add(&name, client, now);
+        }
+    }
+
+    /// What failed since the member last signed in to the portal.
+    pub fn failures_at(&self, site: &SiteName) -> Option<Failures> {
+        self.failures.lock().expect(LOCK).of(site)
+    }
+
+    /// The same, and counting begins anew.
+    pub fn take_failures_at(&self, site: &SiteName) -> Option<Failures> {
+        self.failures.lock().expect(LOCK).take(site)
+    }
+
+    /// How long ago that was.
+    pub fn since(&self, at: Duration) -> Duration {
+        monotonic(self.began).saturating_sub(at)
     }
 }
 

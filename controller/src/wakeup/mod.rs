@@ -17,6 +17,7 @@
 
 mod certificate;
 pub mod dyndns;
+pub mod failures;
 mod limits;
 pub mod members;
 pub mod outcome;

@@ -21,12 +21,16 @@ mod language;
 pub mod listener;
 pub mod outbound;
 mod page;
+mod paste;
 mod path;
 pub mod portal;
 mod proxy;
+mod record;
 mod sent;
 mod session;
+mod steps;
 mod strays;
+mod tries;
 mod view;
 mod words;
 

@@ -8,6 +8,7 @@ pub mod line;
 pub mod long_queue;
 pub mod start;
 pub mod strangers;
+pub mod unheard;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -42,6 +42,7 @@ mod foreign_agent;
 mod doors;
 mod etrn;
 mod portal;
+mod portal_pages;
 mod strangers;
 
 // Operators.
@@ -50,7 +51,9 @@ mod listeners;
 mod log_lines;
 mod open_files;
 mod operator;
+mod service;
 mod unheard;
+mod watching;
 
 // What all these stand on.
 mod harness;
