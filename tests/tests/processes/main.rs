@@ -46,9 +46,11 @@ mod doors;
 mod etrn;
 mod portal;
 mod portal_pages;
+mod strangers;
 
 // Operators.
 mod admin;
+mod listeners;
 mod log_lines;
 mod open_files;
 mod operator;
