@@ -28,7 +28,6 @@ pub mod race;
 pub mod resolve;
 pub mod session;
 pub mod state_dir;
-pub mod targets;
 pub mod tls;
 pub mod tried;
 pub mod untold;
@@ -45,12 +44,12 @@ use tokio::task::JoinSet;
 use agent::{Agent, Work};
 use config::{Config, Targets};
 use control::Control;
+use dd_proto::targets::TargetRules;
 use enroll::Enroll;
 use journal::Journal;
 use places::Places;
 use resolve::Resolver;
 use state_dir::StateDir;
-use targets::TargetRules;
 
 /// Runs the agent until `draining` turns true and it is drained. A change of `targets` takes effect at the next connect.
 ///

@@ -24,7 +24,7 @@ struct Args {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// The join token that `ddadm agent add` printed; ignored while the certificate is valid.
+    /// The join token that `ddadm agent add` or `agent token` printed; ignored while the certificate lets the agent in.
     #[arg(long, value_name = "TOKEN", conflicts_with = "join_file")]
     join: Option<String>,
     /// A file with the join token; `-` is standard input.

@@ -1,5 +1,6 @@
 //! One file for each noun: arguments in, a call, an answer out.
 
+pub(crate) mod admin;
 pub(crate) mod agent;
 pub(crate) mod audit;
 pub(crate) mod ca;
@@ -7,6 +8,7 @@ pub(crate) mod cert;
 pub(crate) mod clock;
 pub(crate) mod content;
 pub(crate) mod etrn;
+pub(crate) mod many;
 pub(crate) mod queue;
 pub(crate) mod registry;
 pub(crate) mod site;

@@ -8,6 +8,7 @@
 //! Work, and who gets it: [`crate::dispatch`].
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
@@ -29,6 +30,8 @@ pub struct Attached(Arc<Mutex<Inner>>);
 struct Inner {
     next: u64,
     seats: HashMap<u64, (AgentId, mpsc::Sender<pb::Order>)>,
+    /// What each binds, by seat.
+    bound: HashMap<u64, Vec<IpAddr>>,
     asked: HashMap<u64, (AgentName, oneshot::Sender<Vec<pb::HostCheck>>)>,
 }
 
@@ -79,6 +82,14 @@ impl Attached {
         inner
             .seats
             .retain(|_, (agent, _)| agent.name != *name || agent.key == key);
+    }
+
+    /// The addresses that an attached agent binds, as it said last; None where it is not attached.
+    pub(super) fn addresses(&self, name: &AgentName) -> Option<Vec<IpAddr>> {
+        let inner = self.lock();
+        let seats = inner.seats.iter().filter(|(_, (it, _))| it.name == *name);
+        let newest = seats.map(|(id, _)| *id).max()?;
+        Some(inner.bound.get(&newest).cloned().unwrap_or_default())
     }
 
     pub(super) fn agents(&self) -> Vec<AgentName> {
@@ -133,6 +144,11 @@ impl Attached {
 }
 
 impl Seat {
+    /// The agent has said which addresses it binds.
+    pub(super) fn binds(&self, addresses: Vec<IpAddr>) {
+        self.attached.lock().bound.insert(self.id, addresses);
+    }
+
     /// Ends this stream.
     pub(super) fn cut(&mut self) {
         self.attached.lock().seats.remove(&self.id);
@@ -147,6 +163,7 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.cut();
+        self.attached.lock().bound.remove(&self.id);
     }
 }
 

@@ -4,6 +4,7 @@
 //! An agent speaks only for itself: its Hello must carry its certificate's name, and content goes only to the holder
 //! of the lease. Events wait for dispatch and orders for the agent, each on its own, so neither holds up the other.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
@@ -29,6 +30,8 @@ use crate::store::{StoreError, StoredContent};
 const HELLO: Duration = Duration::from_secs(60);
 /// More than this many entries no agent can owe.
 const MAX_JOURNALED: usize = 200_000;
+/// Of the addresses it says it binds, more are not looked at.
+const MAX_ADDRESSES: usize = 100;
 const CHUNK: usize = 64 << 10;
 
 #[derive(Debug, Clone)]
@@ -44,7 +47,7 @@ impl pb::delivery_server::Delivery for Delivery {
     ) -> Result<Response<Orders>, Status> {
         let agent = Self::agent(&request)?;
         let mut events = request.into_inner();
-        let hello = tokio::time::timeout(HELLO, hello(&mut events, &agent.name))
+        let (hello, addresses) = tokio::time::timeout(HELLO, hello(&mut events, &agent.name))
             .await
             .map_err(|_| status::too_slow("the Hello did not end in time"))??;
         let spending = self.0.editor.spend_token(&agent.name);
@@ -57,6 +60,7 @@ impl pb::delivery_server::Delivery for Delivery {
             dispatch: self.0.dispatch.clone(),
         };
         let mut seat = self.0.attached.sit(agent.clone());
+        seat.binds(addresses);
         if !self.0.registry.recognizes(&agent.name, agent.key) {
             // It was removed while it said Hello, or its name has joined with another key.
             seat.cut();
@@ -115,15 +119,18 @@ impl Delivery {
     fn agent<T>(request: &Request<T>) -> Result<AgentId, Status> {
         match caller(request) {
             Caller::Agent(agent) => Ok(agent),
-            Caller::Nobody | Caller::Lapsed(_) | Caller::Admin(_) => {
+            Caller::Nobody | Caller::Lapsed(_) | Caller::Admin(_) | Caller::Local(_) => {
                 Err(status::denied("only an agent may do this"))
             }
         }
     }
 }
 
-/// Hello, the journal, HelloEnd.
-async fn hello(events: &mut Streaming<pb::AgentEvent>, agent: &AgentName) -> Result<Hello, Status> {
+/// Hello, the journal, HelloEnd; and the addresses that the agent binds.
+async fn hello(
+    events: &mut Streaming<pb::AgentEvent>,
+    agent: &AgentName,
+) -> Result<(Hello, Vec<IpAddr>), Status> {
     use pb::agent_event::Event;
     use pb::journaled::Entry;
     let Some(Event::Hello(first)) = next(events).await? else {
@@ -135,6 +142,8 @@ async fn hello(events: &mut Streaming<pb::AgentEvent>, agent: &AgentName) -> Res
         )));
     }
     can_work(&first)?;
+    let addresses = first.addresses.iter().take(MAX_ADDRESSES);
+    let addresses = addresses.filter_map(|it| it.parse().ok()).collect();
     let mut hello = Hello {
         agent: agent.clone(),
         version: first.version.chars().take(80).collect(),
@@ -153,7 +162,7 @@ async fn hello(events: &mut Streaming<pb::AgentEvent>, agent: &AgentName) -> Res
     };
     for _ in 0..MAX_JOURNALED {
         match next(events).await? {
-            Some(Event::HelloEnd(_)) => return Ok(hello),
+            Some(Event::HelloEnd(_)) => return Ok((hello, addresses)),
             Some(Event::Journaled(it)) => match it.entry {
                 Some(Entry::DotSent(dot)) => {
                     hello
@@ -276,7 +285,7 @@ impl Stream for Orders {
         match self.seat.poll_order(context) {
             Poll::Ready(Some(order)) => return Poll::Ready(Some(Ok(order))),
             Poll::Ready(None) => {
-                let removed = "the agent has been removed, or has joined anew elsewhere: run `ddadm agent add` to have it back";
+                let removed = "the agent has been removed, or has joined anew elsewhere: run `ddadm agent add` (or `ddadm agent token`, where it is still listed) to have it back";
                 return Poll::Ready(Some(Err(status::unrecognized(removed))));
             }
             Poll::Pending => {}

@@ -9,6 +9,7 @@
 //! # Not here
 //! Any decision about mail or sites: [`crate::dispatch`], [`crate::registry`].
 
+pub mod admins;
 pub mod agents;
 pub mod attached;
 pub mod authorities;
@@ -30,6 +31,7 @@ pub mod sites;
 mod standing;
 mod status;
 mod turns;
+mod warnings;
 pub mod watch;
 
 use std::net::IpAddr;
@@ -52,6 +54,7 @@ use crate::dispatch::Handle;
 use crate::registry::{Editor, Registry};
 use crate::sights::Sights;
 use crate::store::Store;
+use crate::tls;
 use crate::wakeup::Wakeup;
 use caller::Caller;
 
@@ -77,6 +80,8 @@ pub struct Context {
     pub wakeup: Wakeup,
     pub sights: Sights,
     pub removals: removals::Removals,
+    /// What the doors show to the world, each with its place in the configuration.
+    pub certificates: Vec<(&'static str, Arc<tls::Certificate>)>,
     pub facts: Facts,
 }
 
@@ -146,11 +151,11 @@ pub async fn serve(
 
 fn services(context: Arc<Context>) -> tonic::service::Routes {
     use pb::{
-        agents_server::AgentsServer, authorities_server::AuthoritiesServer,
-        certificates_server::CertificatesServer, clock_server::ClockServer,
-        delivery_server::DeliveryServer, enrollment_server::EnrollmentServer,
-        queue_server::QueueServer, registry_server::RegistryServer, sites_server::SitesServer,
-        watch_server::WatchServer,
+        admins_server::AdminsServer, agents_server::AgentsServer,
+        authorities_server::AuthoritiesServer, certificates_server::CertificatesServer,
+        clock_server::ClockServer, delivery_server::DeliveryServer,
+        enrollment_server::EnrollmentServer, queue_server::QueueServer,
+        registry_server::RegistryServer, sites_server::SitesServer, watch_server::WatchServer,
     };
     let (_, health) = tonic_health::server::health_reporter();
     let mut routes = tonic::service::Routes::builder();
@@ -173,6 +178,11 @@ fn services(context: Arc<Context>) -> tonic::service::Routes {
     add!(
         AgentsServer,
         agents::Agents(context.clone()),
+        MAX_MESSAGE_BYTES
+    );
+    add!(
+        AdminsServer,
+        admins::Admins(context.clone()),
         MAX_MESSAGE_BYTES
     );
     add!(

@@ -6,6 +6,7 @@ use std::num::NonZeroU16;
 use std::str::FromStr;
 use std::time::Duration;
 
+use dd_proto::domain::Domain;
 use dd_proto::site::HostName;
 use dd_proto::smtp::data::StrayCrLf;
 use dd_proto::units::{format_size, parse_duration, parse_size};
@@ -72,6 +73,22 @@ where
 {
     let text = String::deserialize(deserializer)?;
     text.parse().map_err(D::Error::custom)
+}
+
+/// RFC 5321 §4.1.2: what stands behind EHLO and in `Received` is letters, digits and hyphens; other servers refuse the rest.
+pub(super) fn hostname<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Domain, D::Error> {
+    let name: Domain = parsed(deserializer)?;
+    let is_label = |label: &str| {
+        let bytes = label.as_bytes();
+        let inner = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
+        bytes.iter().all(inner) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    match name.as_str().split('.').all(is_label) {
+        true => Ok(name),
+        false => Err(D::Error::custom(format!(
+            "`{name}`: expected a host name of letters, digits and hyphens such as mail.example.net"
+        ))),
+    }
 }
 
 pub(super) fn optional<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>

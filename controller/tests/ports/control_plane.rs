@@ -107,9 +107,11 @@ impl World {
     }
 
     async fn token(&self, agent: &str) -> JoinToken {
+        // Each has an address of its own.
+        let number: u8 = agent.trim_start_matches("out").parse().unwrap();
         let request = pb::AddAgentRequest {
             name: agent.to_owned(),
-            addresses: vec!["127.0.0.2".to_owned()],
+            addresses: vec![format!("127.0.0.{}", number + 1)],
             from_ms: 0,
         };
         let mut agents = AgentsClient::new(self.local().await);

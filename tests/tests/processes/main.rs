@@ -45,10 +45,13 @@ mod portal;
 
 // Operators.
 mod admin;
+mod admins;
 mod log_lines;
 mod open_files;
 mod operator;
+mod restore;
 mod unheard;
+mod wrong_inputs;
 
 // What all these stand on.
 mod harness;
