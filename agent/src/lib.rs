@@ -26,6 +26,7 @@ pub mod plan;
 pub mod proof;
 pub mod race;
 pub mod resolve;
+pub mod service;
 pub mod session;
 pub mod state_dir;
 pub mod tls;
@@ -38,6 +39,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
 
 use dd_proto::token::JoinToken;
+use dd_service::{format, notify};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -50,6 +52,9 @@ use journal::Journal;
 use places::Places;
 use resolve::Resolver;
 use state_dir::StateDir;
+
+/// The format of the state directory that this version writes; the highest that it reads.
+const FORMAT: u32 = 1;
 
 /// Runs the agent until `draining` turns true and it is drained. A change of `targets` takes effect at the next connect.
 ///
@@ -64,6 +69,7 @@ pub async fn run(
     let descriptors = descriptors::raise();
     config.probes = descriptors::probes_that_fit(descriptors, config.slots, config.probes);
     let state = StateDir::lock(&config.state_dir)?;
+    format::claim(state.path(), "dd-agent", FORMAT)?;
     let journal = Arc::new(Journal::open(state.path())?);
     let resolver = Resolver::new(&config.dns.servers, config.dns.max_ttl)?;
     let mut enroll = Enroll::new(&config, token);
@@ -91,6 +97,7 @@ pub async fn run(
         events,
         work,
         sessions: AtomicU64::new(1),
+        service: Default::default(),
     });
     tracing::info!(
         name = %config.name,
@@ -103,6 +110,9 @@ pub async fn run(
         "dd-agent starts"
     );
     agent.start(Arc::clone(&agent).keep_journal());
+    let watched = Arc::clone(&agent);
+    agent.start(async move { watched.service.feed_watchdog().await });
+    notify::ready();
     let control = Control::new(agent, config, identity, enroll, told, draining, targets);
     tokio::select! {
         () = Box::pin(control.run()) => Ok(()),

@@ -47,6 +47,7 @@ mod remembered;
 mod run;
 #[cfg(test)]
 mod run_tests;
+mod saving;
 mod settled;
 #[cfg(test)]
 pub(crate) mod simulation;

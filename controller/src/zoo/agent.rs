@@ -84,6 +84,7 @@ impl Outbound {
             events,
             work,
             sessions: AtomicU64::new(1),
+            service: Default::default(),
         });
         let marked = Marked::default();
         let stream = Stream {

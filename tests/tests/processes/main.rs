@@ -42,6 +42,7 @@ mod foreign_agent;
 mod doors;
 mod etrn;
 mod portal;
+mod portal_pages;
 
 // Operators.
 mod admin;
@@ -50,7 +51,9 @@ mod log_lines;
 mod open_files;
 mod operator;
 mod restore;
+mod service;
 mod unheard;
+mod watching;
 mod wrong_inputs;
 
 // What all these stand on.

@@ -38,7 +38,7 @@ const WRONG_CONTROLLER: &[&str] = &[
     "[metrics]\nlisten = 9464",
     "[metrics]",
     "[notify]\nsmarthost = \"smtp.example.net\"",
-    "[notify]\npostmaster = \"postmaster\"",
+    "[notify]\npostmaster = \"post master\"",
     "[site_defaults]\nretry_interval = \"3\"",
     "[site_defaults]\nlifetime = 14",
     "[site_defaults]\nconnections = 100",
