@@ -433,6 +433,30 @@ mod tests {
     }
 
     #[test]
+    fn a_mistake_on_the_command_line_is_one_sentence() {
+        for (rendered, said) in [
+            (
+                "error: unexpected argument '--prof' found\n\n  tip: a similar argument exists: '--proof'\n\nUsage: ddadm\n",
+                "unexpected argument '--prof' found; a similar argument exists: '--proof'; see --help",
+            ),
+            (
+                "error: invalid value 'x' for '--output <FORM>'\n  [possible values: table, json]\n\nFor more information, try '--help'.\n",
+                "invalid value 'x' for '--output <FORM>' [possible values: table, json]; see --help",
+            ),
+            (
+                "error: the following required arguments were not provided:\n  --out <DIR>\n  <NAME>\n\nUsage: ddadm\n",
+                "the following required arguments were not provided: --out <DIR>, <NAME>; see --help",
+            ),
+            (
+                "error: invalid value 'x' for '--last <N>': invalid digit found in string\n",
+                "invalid value 'x' for '--last <N>': expected a whole number; see --help",
+            ),
+        ] {
+            assert_eq!(usage_line(rendered), said);
+        }
+    }
+
+    #[test]
     fn sizes_are_short() {
         for (bytes, shown) in [
             (0, "0 B"),

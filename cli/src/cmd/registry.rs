@@ -81,7 +81,7 @@ fn read(file: &Path, stdin: &mut dyn Read) -> Result<Vec<u8>, Failure> {
         }
         _ => std::fs::read(file),
     };
-    read.map_err(|error| Failure::Refused(format!("{}: {error}", file.display())))
+    read.map_err(|error| Failure::Refused(format!("{} cannot be read: {error}", file.display())))
 }
 
 #[derive(Debug, Serialize)]

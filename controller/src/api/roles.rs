@@ -166,7 +166,7 @@ fn denial(caller: &Caller, role: Role, method: &str) -> Status {
         (Caller::Admin(admin), Role::Nobody) => {
             let name = &admin.name;
             status::unrecognized(format!(
-                "the administrator `{name}` is not registered (any more), or has another key or a newer end: on the controller's machine `ddadm admin list` shows who is, and `ddadm admin add {name} --out DIR` makes a new identity"
+                "the administrator `{name}` is not registered (any more), or has another key now: on the controller's machine `ddadm admin list` shows who is, and `ddadm admin add {name} --out DIR` makes a new identity"
             ))
         }
         (_, Role::Lapsed) => {

@@ -263,7 +263,9 @@ impl ControlAuthority {
 
 /// The end of an administrator's certificate that is made now.
 pub fn admin_until(now: Timestamp) -> Timestamp {
-    now.saturating_add(ADMIN_LIFE).unwrap_or(Timestamp::MAX)
+    // A certificate knows whole seconds only.
+    let second = Timestamp::from_second(now.as_second()).unwrap_or(now);
+    second.saturating_add(ADMIN_LIFE).unwrap_or(Timestamp::MAX)
 }
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {

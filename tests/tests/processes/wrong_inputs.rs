@@ -19,7 +19,6 @@ const WRONG_CONTROLLER: &[&str] = &[
     "-hostname = 25",
     "-state_dir = 1",
     "hostnam = \"x\"",
-    "[intake]\nsmtp = \"0.0.0.0:25\"",
     "[intake]\nsmtp = [\"25\"]",
     "[intake]\ntrusted = [\"localhost\"]",
     "[intake]\nmax_message_bytes = -1",
@@ -31,11 +30,8 @@ const WRONG_CONTROLLER: &[&str] = &[
     "[store]\nsegment_bytes = \"1\"",
     "[store]\nmin_free = \"80%\"",
     "[store]\nengine = \"paper\"",
-    "[control]\nlisten = \"everywhere\"",
     "[web]\nlisten = \"0.0.0.0:8443\"",
-    "[web]\nlisten = \"8443\"",
     "[web]\nlisten = \"127.0.0.1:0\"\noutbound_networks = [\"192.0.2.0/64\"]",
-    "[metrics]\nlisten = 9464",
     "[metrics]",
     "[notify]\nsmarthost = \"smtp.example.net\"",
     "[notify]\npostmaster = \"post master\"",
@@ -154,6 +150,11 @@ const WRONG_FILES: &[&str] = &[
 fn row(table: &mut String, directory: &Path, given: &str, output: &Output) {
     let directory = directory.display().to_string();
     let said = String::from_utf8_lossy(&output.stderr).replace(&directory, "DIR");
+    // Which keys there are is another test's; here it is how they are told.
+    let said = match said.split_once("expected one of `") {
+        None => said,
+        Some((said, _)) => format!("{said}expected one of …"),
+    };
     let given = given.replace('\n', " | ");
     let code = output.status.code().unwrap_or(-1);
     let _ = writeln!(table, "{given}\n  {code}: {}", said.trim_end());
