@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use dd_tests::measure::{cleaning, homes, hostile, index, line, long_queue, silent_line, unheard};
+use dd_tests::measure::{
+    cleaning, homes, hostile, index, line, long_queue, silent_line, strangers, unheard,
+};
 
-/// Measures what is promised of starts, of the disk, of sites that are dead, and of long lines.
+/// Measures what is promised of starts, of the disk, of sites that are dead, of long lines, and of strangers.
 #[derive(Debug, Parser)]
 struct Args {
     #[command(subcommand)]
@@ -49,6 +51,11 @@ enum What {
     },
     /// A member asks for his mail at a new address while the connection to the old one is silent.
     SilentLine,
+    /// What honest clients feel of strangers at the doors, beside the same alone.
+    Strangers {
+        #[arg(long, default_value_t = 40)]
+        rounds: usize,
+    },
     /// Messages a second on one session over a line with a delay.
     Line {
         #[arg(long, default_value_t = 30)]
@@ -80,6 +87,7 @@ fn main() {
             unknown,
         }),
         What::SilentLine => silent_line::run(),
+        What::Strangers { rounds } => strangers::run(rounds),
         What::Line {
             round_trip_ms,
             messages,

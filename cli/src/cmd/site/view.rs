@@ -7,6 +7,7 @@ use serde::Serialize;
 use std::time::Duration;
 
 use super::evidence::{Peer, Refusal, Shown};
+use super::history::History;
 use crate::output::{present, time};
 
 #[derive(Debug, Serialize)]
@@ -45,6 +46,30 @@ pub(super) struct SiteView {
     wake_secret: bool,
     refusal: Option<Refusal>,
     shown: Option<Shown>,
+    history: Option<History>,
+    /// What each agent found, where one reached it and another did not.
+    agents_found: Vec<Found>,
+    /// After `add` and `set`: what was taken and is probably not meant.
+    warnings: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Found {
+    agent: String,
+    at: Option<String>,
+    found: String,
+    detail: Option<String>,
+}
+
+impl From<pb::AgentFound> for Found {
+    fn from(it: pb::AgentFound) -> Self {
+        Self {
+            agent: it.agent,
+            at: time(it.at_ms),
+            found: it.found,
+            detail: present(it.detail),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -87,7 +112,7 @@ struct Queued {
 }
 
 #[derive(Debug, Serialize)]
-struct Attempt {
+pub(super) struct Attempt {
     at: Option<String>,
     agent: String,
     address: String,
@@ -152,6 +177,9 @@ impl From<pb::SiteStatus> for SiteView {
             wake_secret: status.has_wake_secret,
             refusal: status.refusal.map(Refusal::from),
             shown: status.shown.map(Shown::from),
+            history: status.history.map(History::from),
+            agents_found: status.agents_found.into_iter().map(Found::from).collect(),
+            warnings: status.warnings,
         }
     }
 }
