@@ -37,8 +37,8 @@ use crate::journal::Sync;
 use crate::lease::Boottime;
 use crate::plan::{Assignment, OrderError, Plan};
 use crate::session::AskTls;
-use crate::targets::TargetRules;
 use attached::{Attached, boot_id, send};
+use dd_proto::targets::TargetRules;
 use lanes::Lanes;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
@@ -154,11 +154,22 @@ impl Control {
             }
             tracing::warn!(error = cause, again_in = ?backoff, "not attached to the controller");
             self.agent.service.lost(&cause);
-            if let StreamError::Unrecognized(_) = error {
+            if self.needs_another_certificate(&error) {
                 self.regain().await;
             }
             tokio::time::sleep(backoff).await;
             backoff = (backoff * 2).min(MAX_BACKOFF);
+        }
+    }
+
+    /// The controller does not take this one; or it cannot be verified by it, and a token at hand names another authority.
+    fn needs_another_certificate(&self, error: &StreamError) -> bool {
+        match error {
+            StreamError::Unrecognized(_) => true,
+            StreamError::Identity(IdentityError::Unreachable { .. }) => {
+                self.enroll.has_token_of_another_authority(&self.identity)
+            }
+            _ => false,
         }
     }
 
@@ -253,17 +264,21 @@ impl Control {
             .iter()
             .map(|lease| lease.clone().try_into().map_err(|_| OrderError("lease")))
             .collect::<Result<Vec<Lease>, _>>()?;
-        self.forbidden = welcome
-            .forbidden_networks
-            .iter()
-            .map(|network| network.parse().map_err(|_| OrderError("forbidden network")))
-            .collect::<Result<_, _>>()?;
-        self.set_rules();
+        self.forbid(&welcome.forbidden_networks)?;
         let lease = Duration::from_millis(welcome.lease_ms);
         self.agent
             .leases
             .welcome(&going_on, lease, sent, Boottime::now());
         Ok(lease)
+    }
+
+    fn forbid(&mut self, networks: &[String]) -> Result<(), StreamError> {
+        let parsed = networks.iter().map(|network| network.parse());
+        self.forbidden = parsed
+            .collect::<Result<_, _>>()
+            .map_err(|_| OrderError("forbidden network"))?;
+        self.set_rules();
+        Ok(())
     }
 
     fn set_rules(&self) {
@@ -368,6 +383,7 @@ impl Control {
                 let site = close.site.parse().map_err(|_| OrderError("site"))?;
                 self.lanes.close(&site);
             }
+            Order::ForbiddenNetworks(forbidden) => self.forbid(&forbidden.networks)?,
             Order::Recall(recall) => {
                 let site = recall.site.parse().map_err(|_| OrderError("site"))?;
                 self.lanes.recall(&site);

@@ -2,12 +2,14 @@
 //! and optimised once; but the flood of the control port runs alone.
 
 // The main job.
+mod answers;
 mod big_message;
 mod handoff;
 mod home_servers;
 mod pipelining;
 mod real_homes;
 mod return_of_a_site;
+mod silence;
 mod zoo;
 
 // Nothing is lost.
@@ -44,15 +46,20 @@ mod doors;
 mod etrn;
 mod portal;
 mod portal_pages;
+mod strangers;
 
 // Operators.
 mod admin;
+mod admins;
+mod listeners;
 mod log_lines;
 mod open_files;
 mod operator;
+mod restore;
 mod service;
 mod unheard;
 mod watching;
+mod wrong_inputs;
 
 // What all these stand on.
 mod harness;
