@@ -56,7 +56,7 @@ fn start(args: &Args, lines: &Lines<Way>, journal: bool) -> anyhow::Result<()> {
         // That could only be said where it has just failed.
         .log_internal_errors(false);
     let written = match journal {
-        true => written.event_format(Entries).boxed(),
+        true => written.event_format(Entries("dd-agent")).boxed(),
         false => written.boxed(),
     };
     tracing_subscriber::registry()

@@ -17,6 +17,7 @@ pub mod dispatch;
 pub mod dsn;
 pub mod ends;
 pub mod events;
+pub mod history;
 pub mod inflow;
 pub mod intake;
 mod limit;
@@ -217,6 +218,7 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex, passed: Passed) -> Resu
     let dispatch = middle.dispatch.clone();
     parts.authorities(editor.clone());
     parts.drains(editor.clone(), dispatch.clone());
+    let histories = parts.histories(&middle)?;
     let sights = parts.certificates(&middle, &editor);
     let context = Arc::new(context(
         middle,
@@ -241,6 +243,7 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex, passed: Passed) -> Resu
     tracing::info!("stopping");
     notify::stopping();
     parts.stop(&dispatch, &editor).await;
+    histories.finish(now()).await;
     store.close().await?;
     tracing::info!("stopped");
     Ok(())
@@ -281,6 +284,7 @@ fn context(
         store,
         registry,
         dispatch,
+        metrics,
         ..
     } = middle;
     api::Context {
@@ -290,6 +294,7 @@ fn context(
         dispatch,
         authority,
         attached: api::attached::Attached::default(),
+        conduct: metrics.conduct,
         passwords,
         wakeup,
         sights,
@@ -332,7 +337,9 @@ fn open_audit(config: &Config) -> Result<Audit, RunError> {
 fn reload(path: &Path, certificates: &Certificates) {
     let reloaded = check(path).and_then(|config| certificates.replace(&config));
     match reloaded {
-        Ok(()) => tracing::info!("certificates reloaded"),
+        Ok(()) => {
+            tracing::info!("certificates read again; other keys take effect at the next start")
+        }
         Err(error) => tracing::error!(%error, "nothing was reloaded"),
     }
 }

@@ -68,7 +68,7 @@ fn start(args: &Args, lines: &Lines<Way>, journal: bool, passed: Passed) -> anyh
         // That could only be said where it has just failed.
         .log_internal_errors(false);
     let written = match journal {
-        true => written.event_format(Entries).boxed(),
+        true => written.event_format(Entries("dd-controller")).boxed(),
         false => written.boxed(),
     };
     let written = written.with_filter(filter);

@@ -17,6 +17,7 @@ use crate::credentials::Passwords;
 use crate::doors::Certificates;
 use crate::dsn::Notifier;
 use crate::ends::Ends;
+use crate::history::keep::Keeper;
 use crate::intake::listener::Intake;
 use crate::listen::Listeners;
 use crate::registry::{Changes, Editor, Registry};
@@ -228,6 +229,25 @@ impl Parts {
             "watch over certificates"
         });
         sights
+    }
+
+    /// The last days of each site, as an earlier start left them, and kept from now on.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(crate) fn histories(&mut self, middle: &Middle) -> Result<Keeper, StoreError> {
+        let keeper = Keeper {
+            book: middle.dispatch.measured().history.clone(),
+            store: middle.store.clone(),
+            registry: middle.registry.clone(),
+        };
+        keeper.recall()?;
+        let keeping = keeper.clone();
+        self.running.spawn(async {
+            keeping.keep(crate::now).await;
+            "memory of the last days"
+        });
+        Ok(keeper)
     }
 
     /// What agents and administrators call.

@@ -7,6 +7,7 @@
 //!   nothing more is read from it: what is waiting to be written takes no more memory than one read may ask for.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -22,7 +23,7 @@ use tokio::time::{Sleep, sleep};
 use tokio_rustls::TlsAcceptor;
 use tonic::transport::server::Connected;
 
-use super::caller::Caller;
+use super::caller::{Caller, OtherEnd};
 use super::now;
 use super::roles::Role;
 use crate::limit::seats::made_room;
@@ -148,7 +149,8 @@ pub(super) async fn accept(
                     let caller = uid.map_or(Caller::Nobody, Caller::of_user);
                     let who = Who::Known(caller.who().into());
                     let Ok(seat) = seats.take(who) else { continue };
-                    let connection = Connection::new(Box::pin(stream), caller, seat, None);
+                    let from = "the socket".to_owned();
+                    let connection = Connection::new(Box::pin(stream), caller, from, seat, None);
                     let admitted = admitted.clone();
                     handshakes.spawn(async move { let _ = admitted.known.send(connection).await; });
                 }
@@ -158,7 +160,7 @@ pub(super) async fn accept(
                 let Ok(seat) = seats.take(Who::Stranger(peer.ip())) else { continue };
                 let (tls, registry, admitted) = (tls.clone(), registry.clone(), admitted.clone());
                 handshakes.spawn(async move {
-                    if let Err(error) = shake_hands(tls, stream, seat, &registry, admitted).await {
+                    if let Err(error) = shake_hands(tls, stream, peer, seat, &registry, admitted).await {
                         tracing::debug!(%peer, %error, "TLS handshake failed");
                     }
                 });
@@ -170,6 +172,7 @@ pub(super) async fn accept(
 async fn shake_hands(
     tls: TlsAcceptor,
     stream: TcpStream,
+    peer: SocketAddr,
     mut seat: Seat,
     registry: &Registry,
     admitted: Admitted,
@@ -193,7 +196,13 @@ async fn shake_hands(
         }
     };
     let _ = to
-        .send(Connection::new(Box::pin(stream), caller, seat, life))
+        .send(Connection::new(
+            Box::pin(stream),
+            caller,
+            peer.to_string(),
+            seat,
+            life,
+        ))
         .await;
     Ok(())
 }
@@ -205,6 +214,7 @@ impl<T: AsyncRead + AsyncWrite + Send> Io for T {}
 pub(super) struct Connection {
     io: Pin<Box<dyn Io>>,
     caller: Caller,
+    from: String,
     seat: Seat,
     stranger: Option<Stranger>,
 }
@@ -219,10 +229,17 @@ struct Stranger {
 }
 
 impl Connection {
-    fn new(io: Pin<Box<dyn Io>>, caller: Caller, seat: Seat, life: Option<Duration>) -> Self {
+    fn new(
+        io: Pin<Box<dyn Io>>,
+        caller: Caller,
+        from: String,
+        seat: Seat,
+        life: Option<Duration>,
+    ) -> Self {
         Self {
             io,
             caller,
+            from,
             seat,
             stranger: life.map(|life| Stranger {
                 life: Box::pin(sleep(life)),
@@ -266,10 +283,13 @@ impl Connection {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = Caller;
+    type ConnectInfo = OtherEnd;
 
-    fn connect_info(&self) -> Caller {
-        self.caller.clone()
+    fn connect_info(&self) -> OtherEnd {
+        OtherEnd {
+            caller: self.caller.clone(),
+            from: self.from.clone(),
+        }
     }
 }
 

@@ -17,7 +17,10 @@ pub mod caller;
 pub mod certificates;
 pub mod check;
 pub mod clock;
+pub mod conduct;
 pub mod delivery;
+mod details;
+mod door;
 pub mod enrollment;
 pub mod listener;
 pub(crate) mod order;
@@ -55,7 +58,7 @@ use crate::registry::{Editor, Registry};
 use crate::sights::Sights;
 use crate::store::Store;
 use crate::wakeup::Wakeup;
-use caller::Caller;
+use caller::{Caller, OtherEnd};
 
 /// An authority's certificates are the largest thing a caller sends.
 const MAX_MESSAGE_BYTES: usize = 1 << 20;
@@ -105,6 +108,7 @@ pub struct Context {
     pub dispatch: Handle,
     pub authority: ControlAuthority,
     pub attached: attached::Attached,
+    pub conduct: conduct::Conduct,
     pub passwords: Arc<Passwords>,
     pub wakeup: Wakeup,
     pub sights: Sights,
@@ -279,8 +283,14 @@ fn services(context: Arc<Context>) -> tonic::service::Routes {
 
 /// Who makes this request; the connection said so.
 fn caller<T>(request: &Request<T>) -> Caller {
-    let caller = request.extensions().get::<Caller>();
-    caller.cloned().unwrap_or(Caller::Nobody)
+    let end = request.extensions().get::<OtherEnd>();
+    end.map_or(Caller::Nobody, |end| end.caller.clone())
+}
+
+/// Where a request comes from, for people.
+fn from<T>(request: &Request<T>) -> String {
+    let end = request.extensions().get::<OtherEnd>();
+    end.map(|end| end.from.clone()).unwrap_or_default()
 }
 
 #[expect(

@@ -15,7 +15,7 @@ use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
 use tower::{Layer, Service};
 
-use super::caller::{AgentId, Caller};
+use super::caller::{AgentId, Caller, OtherEnd};
 use super::{now, status};
 use crate::limit::line::{Sparing, cut};
 use crate::registry::{Editor, Registry};
@@ -132,6 +132,9 @@ fn denial(caller: &Caller, role: Role) -> Status {
         (_, Role::Lapsed) => {
             status::unrecognized("the certificate of this agent has ended: renew it")
         }
+        (Caller::Nobody, _) => status::unrecognized(
+            "no client certificate was shown, or one that has ended: an agent shows the one that Enrollment.Join gave it, ddadm that of an administrator",
+        ),
         _ => status::denied("this caller may not call this method"),
     }
 }
@@ -178,8 +181,8 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let caller = request.extensions().get::<Caller>();
-        let caller = caller.unwrap_or(&Caller::Nobody);
+        let end = request.extensions().get::<OtherEnd>();
+        let caller = end.map_or(&Caller::Nobody, |end| &end.caller);
         let method = request.uri().path();
         let role = Role::of(caller, &self.registry);
         if rule(method, role) == Ruling::Allowed {

@@ -211,6 +211,10 @@ fn heard(report: &Report, waiting: &Waiting) -> String {
             format!("{} {}", refused::status(&refusal.reason), report.detail)
         }
         (Some(reply), _) => reply.to_string(),
+        // Others were answered; those who wait were before.
+        (None, _) if report.outcome == Outcome::Transacted && !waiting.last.is_empty() => {
+            waiting.last.clone()
+        }
         (None, _) => report.detail.clone(),
     }
 }

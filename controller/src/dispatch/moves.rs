@@ -74,6 +74,12 @@ impl State {
             queue.progress = Progress::Some;
         }
         let progress = of_session > 0 || (answered && report.outcome != Outcome::AgentTrouble);
+        if answered {
+            queue.turned_away = Duration::ZERO;
+        } else if came_to_nothing(report) {
+            // Else an agent whose further session is turned away gets the same message back at once, without end.
+            queue.turned_away = turn.now.monotonic + RECONNECT;
+        }
         if ends_session(report) {
             queue.ended_over(report.lease.delivery.message);
             if queue.sessions.len() < 2 {
@@ -165,7 +171,7 @@ impl State {
             attempt.peer = attempt.peer.or(shown);
         }
         let peer = attempt.peer.clone();
-        self.measured.attempted(attempt.outcome);
+        self.measured.attempted(name, &attempt);
         if report.outcome == Outcome::WrongHost {
             self.strays.refused(name, &attempt);
         }
@@ -195,12 +201,19 @@ impl State {
             let at = turn.now.wall;
             queue.verdicts.failed(carrier, at, why, &report.detail);
         }
-        // A further session that is not proved is closed; those that are proved go on. An attempt after a release has
-        // already ended the older ones.
+        // A further session that does not come about is closed; those that are proved go on. An attempt after a release
+        // has already ended the older ones. A home that takes so many sessions says 421 to the next one, or 554.
+        let further = match why {
+            Why::Down | Why::WrongHost => true,
+            Why::Busy | Why::Refused => {
+                came_to_nothing(report) && !queue.sessions.contains_key(&report.session)
+            }
+            Why::Deferred => false,
+        };
         let others_go_on = queue.phase == Phase::Flowing
             && !queue.sessions.is_empty()
             && leased.freshness == Freshness::Any
-            && matches!(why, Why::Down | Why::WrongHost);
+            && further;
         if !others_go_on {
             self.site_waits(name, why, &report.detail, leased.generation, turn);
         }
@@ -395,6 +408,19 @@ fn ends_session(report: &Report) -> bool {
             false
         }
     }
+}
+
+/// Whether no session came about for the message, of which nothing was said: so it stays due, with no time of its own.
+fn came_to_nothing(report: &Report) -> bool {
+    report.recipients.is_empty()
+        && match report.outcome {
+            Outcome::Unreachable | Outcome::WrongHost => true,
+            Outcome::Busy | Outcome::Refused => {
+                matches!(report.stage, Stage::Session | Stage::Unknown)
+            }
+            Outcome::Broken => report.stage == Stage::Session,
+            Outcome::Transacted | Outcome::InDoubt | Outcome::AgentTrouble => false,
+        }
 }
 
 fn broke_before(leased: &Leased) -> bool {

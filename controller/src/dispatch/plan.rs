@@ -184,7 +184,7 @@ impl State {
                 queue.queued = Queued::No;
             }
             let flows = queue.phase == Phase::Flowing && queue.carrier.as_ref() == Some(agent);
-            if flows && queue.pause > now {
+            if flows && queue.paused_until() > now {
                 self.look(&name, turn);
                 continue;
             }

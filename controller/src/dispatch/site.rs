@@ -237,6 +237,8 @@ pub(super) struct SiteQueue {
     pub(super) skipped: Progress,
     /// Nothing goes out before; monotonic.
     pub(super) pause: Duration,
+    /// The same, unless one of its sessions answers before that: a further one did not come about.
+    pub(super) turned_away: Duration,
     /// A session that ended over a message that has broken others before.
     pub(super) spared: Option<SessionId>,
     pub(super) verdicts: Verdicts,
@@ -293,6 +295,7 @@ impl SiteQueue {
             pass: Pass::Sound,
             skipped: Progress::None,
             pause: Duration::ZERO,
+            turned_away: Duration::ZERO,
             spared: None,
             verdicts: Verdicts::default(),
             refusal: None,
@@ -337,6 +340,11 @@ impl SiteQueue {
         let from = last.map_or(now, |last| now.max(last + RECONNECT));
         self.reconnected = Some(from);
         from
+    }
+
+    /// Until then nothing goes out, though it flows; monotonic.
+    pub(super) fn paused_until(&self) -> Duration {
+        self.pause.max(self.turned_away)
     }
 
     /// All that is out belongs to sessions that end now: a new one begins, and speaks for the site alone.

@@ -80,6 +80,8 @@ pub(crate) struct State {
     /// Sites of which people are told that they stand otherwise; taken out by the loop.
     pub(super) moved: Vec<(SiteName, Phase)>,
     runs: Runs,
+    /// Nobody's silence counts before: it was this process that stood still; monotonic.
+    pub(super) stood_still_until: Duration,
 }
 
 /// Whether mail is still assigned.
@@ -127,6 +129,7 @@ impl State {
             last_read: 0,
             moved: Vec::new(),
             runs: Runs::On,
+            stood_still_until: Duration::ZERO,
         };
         for site in sites {
             let name = site.name.clone();
@@ -212,13 +215,12 @@ impl State {
     /// When the core wants to be called although nothing happened; monotonic.
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
         let timer = self.timers.first().map(|(at, _)| *at);
-        let agents = self.agents.values();
-        let leases =
-            agents.flat_map(|agent| [agent.check, agent.falls_silent(), agent.starts_work()]);
-        let leases = leases.flatten().min();
+        let silent = self.next_silence();
+        let starts = self.agents.values().filter_map(Agent::starts_work).min();
         let waiters = self.released.first().map(|(at, _)| *at);
         let (walks, barrier) = (self.walks.deadline(), self.barrier.deadline());
-        let all = [timer, leases, waiters, walks, barrier, self.crowd_goes_on];
+        let crowd = self.crowd_goes_on;
+        let all = [timer, silent, starts, waiters, walks, barrier, crowd];
         all.into_iter().flatten().min()
     }
 
