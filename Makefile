@@ -28,6 +28,9 @@ measure: bins
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- cleaning
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- line
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- unheard
+	$(CARGO) run --quiet --release --bin dd-measure --locked -- silent-line
+	$(CARGO) run --quiet --release --bin dd-measure --locked -- hostile
+	$(CARGO) run --quiet --release --bin dd-measure --locked -- homes
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- dead-sites $(DEAD)
 
 # Everything behind docs/reliability.md, one after the other. Hours; needs a quiet machine and what power-cut needs.

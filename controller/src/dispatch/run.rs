@@ -219,8 +219,9 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                 Some(done) = self.done.join_next() => self.take(done),
             }
             let now = self.now().monotonic;
-            if due.is_some_and(|due| now > due + STOOD_STILL) {
-                tracing::warn!(late = ?now, ?due, "this process stood still");
+            let late = due.map_or(Duration::ZERO, |due| now.saturating_sub(due));
+            if late > STOOD_STILL {
+                tracing::warn!(seconds = late.as_secs(), "this process stood still");
                 self.state.stood_still(now);
             }
             // What an agent said before its stream ended counts.

@@ -33,7 +33,8 @@ impl Tally {
     fn next(&mut self, now_ms: i64) -> Option<u64> {
         let latest = now_ms.saturating_add(self.each_ms * self.burst);
         // A clock that was put back must not silence the log.
-        let full_at = self.full_at_ms.clamp(now_ms, latest) + self.each_ms;
+        self.full_at_ms = self.full_at_ms.clamp(now_ms, latest);
+        let full_at = self.full_at_ms + self.each_ms;
         if full_at > latest {
             self.unsaid += 1;
             return None;

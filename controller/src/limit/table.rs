@@ -6,7 +6,7 @@
 //! - Whoever makes room is the oldest of the largest host of the largest network.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -76,9 +76,10 @@ enum Group {
     Name(Arc<str>),
 }
 
-/// Where a seat is.
+/// Where a seat is, and since when. Whoever has just shown who he is is the newest of his group, however old his connection.
 #[derive(Debug, Clone)]
 struct Spot {
+    since: u64,
     hall: usize,
     network: Group,
     host: Group,
@@ -90,14 +91,17 @@ struct Hall {
     all: usize,
 }
 
+/// Its seats, the oldest first.
+type Host = BTreeMap<u64, u64>;
+
 #[derive(Debug, Default)]
 struct Network {
-    hosts: BTreeMap<Group, BTreeSet<u64>>,
+    hosts: BTreeMap<Group, Host>,
     all: usize,
 }
 
 impl Spot {
-    fn of(who: Who) -> Self {
+    fn of(who: Who, since: u64) -> Self {
         let (hall, network, host) = match who {
             Who::Stranger(it) => (
                 0,
@@ -111,6 +115,7 @@ impl Spot {
             Who::Known(name) => (2, Group::Name(name.clone()), Group::Name(name)),
         };
         Self {
+            since,
             hall,
             network,
             host,
@@ -131,13 +136,13 @@ impl Table {
     /// # Errors
     /// Only in a room where the newest is turned away.
     pub(super) fn enter(&mut self, who: Who) -> Result<Entered, TurnedAway> {
-        let spot = Spot::of(who);
+        let number = self.last + 1;
+        let spot = Spot::of(who, number);
         let room = self.room(spot.hall);
         if room.full == Full::NewestIsTurnedAway && !self.halls[spot.hall].has_room(&spot, room) {
             return Err(TurnedAway);
         }
-        self.last += 1;
-        let number = self.last;
+        self.last = number;
         let ends = self.sit(number, spot);
         Ok(Entered { number, ends })
     }
@@ -145,13 +150,14 @@ impl Table {
     /// It has shown who it is. Says who makes room for it now.
     pub(super) fn belongs_to(&mut self, number: u64, who: Who) -> Option<u64> {
         self.leave(number)?;
-        self.sit(number, Spot::of(who))
+        self.last += 1;
+        self.sit(number, Spot::of(who, self.last))
     }
 
     /// None: it had left already.
     pub(super) fn leave(&mut self, number: u64) -> Option<()> {
         let spot = self.seats.remove(&number)?;
-        self.halls[spot.hall].remove(number, &spot);
+        self.halls[spot.hall].remove(&spot);
         Some(())
     }
 
@@ -178,17 +184,17 @@ impl Hall {
         let network = self.networks.entry(spot.network.clone()).or_default();
         network.all += 1;
         let host = network.hosts.entry(spot.host.clone()).or_default();
-        host.insert(number);
+        host.insert(spot.since, number);
     }
 
-    fn remove(&mut self, number: u64, spot: &Spot) {
+    fn remove(&mut self, spot: &Spot) {
         self.all -= 1;
         let Some(network) = self.networks.get_mut(&spot.network) else {
             return;
         };
         network.all -= 1;
         if let Some(host) = network.hosts.get_mut(&spot.host) {
-            host.remove(&number);
+            host.remove(&spot.since);
             if host.is_empty() {
                 network.hosts.remove(&spot.host);
             }
@@ -202,7 +208,7 @@ impl Hall {
         let network = self.networks.get(&spot.network);
         let in_network = network.map_or(0, |it| it.all);
         let of_host = network.and_then(|it| it.hosts.get(&spot.host));
-        let of_host = of_host.map_or(0, BTreeSet::len);
+        let of_host = of_host.map_or(0, Host::len);
         of_host < room.host && in_network < room.network && self.all < room.all
     }
 
@@ -211,7 +217,7 @@ impl Hall {
         let network = self.networks.get(&spot.network)?;
         let host = network.hosts.get(&spot.host)?;
         if host.len() > room.host {
-            return host.first().copied();
+            return host.values().next().copied();
         }
         if network.all > room.network {
             return network.oldest_of_most();
@@ -229,22 +235,21 @@ impl Hall {
 
 impl Network {
     fn oldest(&self) -> Option<u64> {
-        self.hosts
-            .values()
-            .filter_map(BTreeSet::first)
-            .min()
-            .copied()
+        let oldest = |host: &Host| host.keys().next().copied();
+        self.hosts.values().filter_map(oldest).min()
     }
 
     fn oldest_of_most(&self) -> Option<u64> {
-        let size = |it: &&BTreeSet<u64>| (it.len(), Reverse(it.first().copied()));
+        let size = |it: &&Host| (it.len(), Reverse(it.keys().next().copied()));
         let most = self.hosts.values().max_by_key(size)?;
-        most.first().copied()
+        most.values().next().copied()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -376,11 +381,11 @@ mod tests {
             assert_eq!(in_networks, hall.all);
             for network in hall.networks.values() {
                 assert!(network.all <= room.network && network.all > 0);
-                let of_hosts: usize = network.hosts.values().map(BTreeSet::len).sum();
+                let of_hosts: usize = network.hosts.values().map(Host::len).sum();
                 assert_eq!(of_hosts, network.all);
                 for host in network.hosts.values() {
                     assert!(host.len() <= room.host && !host.is_empty());
-                    counted.extend(host.iter().copied());
+                    counted.extend(host.values().copied());
                 }
             }
         }

@@ -32,8 +32,13 @@ enum What {
         homes: usize,
         #[arg(long, default_value_t = 5)]
         pairs: usize,
+        /// How soon each of them is tried again.
+        #[arg(long, default_value = "3m")]
+        retry: String,
     },
-    /// A home server that runs already, put through what a year brings.
+    /// The home servers of the tests, each put through what a year brings.
+    Homes,
+    /// The same with one that runs already.
     Home {
         #[arg(long)]
         at: SocketAddr,
@@ -70,7 +75,12 @@ fn main() {
         What::Index { messages } => index::run(messages),
         What::Cleaning => cleaning::run(),
         What::DeadSites(size) => long_queue::run(size),
-        What::Hostile { homes, pairs } => hostile::run(homes, pairs),
+        What::Hostile {
+            homes,
+            pairs,
+            retry,
+        } => hostile::run(homes, pairs, &retry),
+        What::Homes => homes::all(),
         What::Home { at, user, unknown } => homes::run(&homes::Home {
             address: at,
             user,

@@ -18,6 +18,7 @@ fn mail_that_waits_survives_the_end_of_the_controller() {
     world.kill_controller();
     world.start_controller();
     world.attached("out1");
+    world.all_known();
     assert_eq!(world.show("home")["queued"]["messages"], 20);
     home.resume();
     home.received(20);
