@@ -230,16 +230,18 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex, passed: Passed) -> Resu
     parts.drains(editor.clone(), dispatch.clone());
     let histories = parts.histories(&middle)?;
     let sights = parts.certificates(&middle, &editor);
-    let context = Arc::new(context(
-        middle,
-        shown(&certificates),
-        authority,
-        editor.clone(),
-        facts,
-        passwords,
-        wakeup,
-        sights,
-    ));
+    let context = Arc::new(api::Context {
+        certificates: shown(&certificates),
+        ..context(
+            middle,
+            authority,
+            editor.clone(),
+            facts,
+            passwords,
+            wakeup,
+            sights,
+        )
+    });
     if let Some(door) = doors.web {
         let settings = web_settings(&config, &door, &context.facts);
         parts.web(door, web::Web::new(settings, context.clone()));
@@ -322,7 +324,6 @@ fn shown(certificates: &Certificates) -> Vec<(&'static str, Arc<tls::Certificate
 /// What the control plane calls.
 fn context(
     middle: Middle,
-    certificates: Vec<(&'static str, Arc<tls::Certificate>)>,
     authority: ControlAuthority,
     editor: Editor,
     facts: api::Facts,
@@ -349,7 +350,7 @@ fn context(
         wakeup,
         sights,
         removals: api::removals::Removals::default(),
-        certificates,
+        certificates: Vec::new(),
         facts,
     }
 }

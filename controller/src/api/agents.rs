@@ -66,6 +66,7 @@ impl pb::agents_server::Agents for Agents {
             change.set_agent(&name, addresses, from, who, now()).await
         });
         let agent = setting.await?;
+        self.0.attached.tell_all(&order::forbidden_now(&self.0));
         Ok(Response::new(self.looked_at(&agent).await))
     }
 

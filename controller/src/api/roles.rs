@@ -281,7 +281,7 @@ async fn answered<E>(
         let name = admin.name.clone();
         let writing = editor.change(move |it| async move { it.admin_seen(&name, now()).await });
         if let Err(error) = writing.await {
-            tracing::warn!(%error, "it cannot be written when an administrator was seen");
+            tracing::debug!(%error, "it cannot be written when an administrator was seen");
         }
     }
     if let Caller::Local(_) = &call.caller {
@@ -309,7 +309,8 @@ async fn withdrawn(registry: Registry, call: Call) -> Status {
     loop {
         let role = Role::of(&call.caller, &registry, now());
         if rule(&call.method, role) == Ruling::Denied {
-            tracing::warn!(
+            // The removal itself is in the audit.
+            tracing::debug!(
                 caller = call.caller.who(),
                 method = call.method,
                 "call ended: its right was withdrawn"
