@@ -150,6 +150,28 @@ impl Parts {
     }
 }
 
+/// How often each message was put off by the site. Attempts that came to nothing for another reason do not count: a
+/// message that was the probe of a dead home a hundred times waits no longer than the others when that is back and has it
+/// wait once.
+#[derive(Debug, Default)]
+pub(super) struct Deferrals(BTreeMap<MessageId, u32>);
+
+impl Deferrals {
+    /// It is put off once more. Of those that are too many to be remembered all `attempts` count.
+    pub(super) fn count(&mut self, message: MessageId, attempts: u32) -> u32 {
+        if self.0.len() >= MOST && !self.0.contains_key(&message) {
+            return attempts;
+        }
+        let times = self.0.entry(message).or_default();
+        *times += 1;
+        *times
+    }
+
+    pub(super) fn forget(&mut self, message: MessageId) {
+        self.0.remove(&message);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

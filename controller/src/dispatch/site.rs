@@ -35,9 +35,10 @@ use super::barrier::Barrier;
 use super::event::Now;
 use super::expiry::Expiry;
 use super::kept::{Kept, PARKED, Parked, Trust};
+use super::knocks::Knocks;
 use super::moods::Moods;
 use super::moves::RECONNECT;
-use super::parts::Parts;
+use super::parts::{Deferrals, Parts};
 pub(super) use super::phase::{Phase, Why};
 use super::release::Release;
 use super::timer::Remembered;
@@ -214,18 +215,20 @@ pub(super) struct SiteQueue {
     pub(super) progress: Progress,
     pub(super) moods: Moods,
     pub(super) parts: Parts,
+    pub(super) deferrals: Deferrals,
     /// Messages over which a session ended or the site was turned away from; no canaries while others are due.
     pub(super) ended: BTreeSet<MessageId>,
     /// When it last became Ready after a session ended.
     pub(super) reconnected: Option<Duration>,
     pub(super) seems: Seems,
     pub(super) remembered: Remembered,
-    /// When somebody who has not proved to be the site asked for its mail last; monotonic.
-    pub(super) knocked: Option<Duration>,
+    pub(super) knocks: Knocks,
     /// The next attempt asks DNS anew, though nothing is released.
     pub(super) looks_anew: LooksAnew,
     pub(super) queued: Queued,
     pub(super) release: Option<Release>,
+    /// Proofs in a row that were given up for a release.
+    pub(super) recalled_proofs: u32,
     pub(super) attempts: VecDeque<LastAttempt>,
     pub(super) expiry: Expiry,
     /// All that waits is being settled, for the site is removed.
@@ -277,14 +280,16 @@ impl SiteQueue {
             progress: Progress::None,
             moods: Moods::default(),
             parts: Parts::default(),
+            deferrals: Deferrals::default(),
             ended: BTreeSet::new(),
             reconnected: None,
             seems: Seems::Unknown,
             remembered: Remembered::No,
-            knocked: None,
+            knocks: Knocks::default(),
             looks_anew: LooksAnew::No,
             queued: Queued::No,
             release: None,
+            recalled_proofs: 0,
             attempts: VecDeque::new(),
             expiry: Expiry::default(),
             closing: None,
@@ -304,7 +309,11 @@ impl SiteQueue {
             // Each says first whether the home has been set up.
             return 1;
         }
-        u32::from(self.site.limits.connections.max(1)) * WINDOW
+        self.connections() * WINDOW
+    }
+
+    pub(super) fn connections(&self) -> u32 {
+        u32::from(self.site.limits.connections.max(1))
     }
 
     /// What waits is looked at from its front.

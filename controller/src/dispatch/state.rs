@@ -23,6 +23,7 @@ use dd_proto::site::Site;
 use jiff::Timestamp;
 use rand::{Rng, RngExt as _};
 
+use super::actions::Asked;
 use super::agents::Agent;
 use super::alarm::{WallClock, Went};
 use super::backoff::{later, until};
@@ -55,6 +56,8 @@ pub(crate) struct State {
     pub(super) hand: BTreeMap<DeliveryId, InHand>,
     /// Deliveries the store is asked about, and how often.
     pub(super) asking: BTreeMap<DeliveryId, AskedFor>,
+    /// Actions that wait until something is written about a delivery of theirs.
+    pub(super) acting: Vec<Asked>,
     /// Sites released before all was known; once more then.
     pub(super) early_releases: BTreeSet<SiteName>,
     /// About mail of earlier starts; asked when all is known.
@@ -110,6 +113,7 @@ impl State {
             attachments: BTreeMap::new(),
             hand: BTreeMap::new(),
             asking: BTreeMap::new(),
+            acting: Vec::new(),
             early_releases: BTreeSet::new(),
             early: Vec::new(),
             barrier: Barrier::new(may_hold),
@@ -299,7 +303,8 @@ impl State {
                 self.ready(name, turn.now.monotonic, turn);
             }
             Phase::Flowing => self.look(name, turn),
-            Phase::Idle | Phase::Proving => {}
+            Phase::Proving => self.proof_is_given_up(name, turn),
+            Phase::Idle => {}
         }
     }
 
