@@ -3,8 +3,9 @@
 # check: formatting and lints.   fmt: format the sources.
 # crash, power-cut, measure: the long trials and the figures behind docs/reliability.md; ARGS="--seed 7 --kills 100" changes them,
 # DEAD="--each 100" what measure does with dead sites. reliability: all of them.
+# deb: Debian packages below target/debian; BINARIES=DIR packs programs that are there already.
 # bench: what a message costs, beside Postfix, under 25 minutes; QUICK=1 in under three; figures also in target/bench.json.
-.PHONY: bench bins check crash demo deps fmt measure power-cut reliability simulation test zoo
+.PHONY: bench bins check crash deb deb-tools demo deps fmt measure power-cut reliability simulation test zoo
 
 CARGO ?= cargo
 
@@ -22,6 +23,7 @@ measure: bins
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- index
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- cleaning
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- line
+	$(CARGO) run --quiet --release --bin dd-measure --locked -- unheard
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- dead-sites $(DEAD)
 
 # Everything behind docs/reliability.md, one after the other. Hours; needs a quiet machine and what power-cut needs.
@@ -42,6 +44,17 @@ bench: deps bins
 # Needs root, loop devices and ext4.
 power-cut: bins
 	$(CARGO) run --quiet --release --bin dd-power-cut --locked -- $(ARGS)
+
+TARGET = $(or $(CARGO_TARGET_DIR),target)
+
+# Needs root once, for Debian's tools.
+deb: deb-tools $(if $(BINARIES),,bins)
+	packaging/deb.sh $(or $(BINARIES),$(TARGET)/release) $(TARGET)/debian
+
+deb-tools:
+	@test "$$(command -v dh lintian dpkg-buildpackage | wc -l)" = 3 || { \
+	  test "$$(id -u)" = 0 || { echo "make deb: installing debhelper and lintian needs root; run it as root once" >&2; exit 1; }; \
+	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends debhelper dpkg-dev fakeroot lintian; }
 
 # Built together, the programs and the tests share what they depend on.
 test: deps check
@@ -85,6 +98,7 @@ simulation:
 	DD_SIMULATION=$(or $(SEEDS),0..10000) $(CARGO) test --release --workspace --lib --locked -- --exact \
 	  simulation::nothing_is_lost_whatever_happens_in_whatever_order \
 	  simulation::every_sender_is_told_once_what_became_of_their_mail \
+	  simulation::what_cannot_be_read_costs_only_what_lay_there \
 	  dispatch::simulation::all_mail_is_relayed_once_sites_answer
 
 # Twenty thousand histories of the real dispatch and the real agent among homes that behave as real servers do; half an

@@ -28,6 +28,7 @@ use crate::journal::{Journal, JournalError, ToSync};
 use crate::lease::Leases;
 use crate::places::Places;
 use crate::resolve::Resolver;
+use crate::service::Service;
 use crate::targets::TargetRules;
 use crate::tls::Tls;
 use crate::untold::Untold;
@@ -66,6 +67,7 @@ pub struct Agent {
     pub events: mpsc::UnboundedSender<Event>,
     pub work: mpsc::UnboundedSender<Work>,
     pub sessions: AtomicU64,
+    pub service: Service,
 }
 
 impl Agent {

@@ -124,11 +124,14 @@ pub async fn hand_over(
                 }
                 // One deadline for each reply, however slowly its bytes come.
                 match wire.read(since + limit).await {
-                    Ok(bytes) if transaction.received(bytes) > 0 => {
-                        since = now();
-                        wire.pulse().moves(since);
+                    Ok(bytes) => {
+                        let at = now();
+                        transaction.took(at.saturating_duration_since(since));
+                        if transaction.received(bytes) > 0 {
+                            since = at;
+                            wire.pulse().moves(at);
+                        }
                     }
-                    Ok(_) => {}
                     Err(lost) => transaction.lost(lost),
                 }
             }

@@ -3,6 +3,9 @@
 //! # Invariants
 //! Unknown keys, bad values and unreadable files are refused with file, line and what is expected.
 
+#[cfg(test)]
+mod reference;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;

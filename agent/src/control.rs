@@ -38,7 +38,7 @@ use crate::lease::Boottime;
 use crate::plan::{Assignment, OrderError, Plan};
 use crate::session::AskTls;
 use crate::targets::TargetRules;
-use attached::{Attached, send};
+use attached::{Attached, boot_id, send};
 use lanes::Lanes;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
@@ -135,6 +135,7 @@ impl Control {
     async fn attach_for_ever(&mut self) {
         let mut backoff = FIRST_BACKOFF;
         loop {
+            self.agent.service.turned();
             let began = now();
             let error = match self.attached().await {
                 Ok(Stream::Drained) => return,
@@ -152,6 +153,7 @@ impl Control {
                 backoff = FIRST_BACKOFF;
             }
             tracing::warn!(error = cause, again_in = ?backoff, "not attached to the controller");
+            self.agent.service.lost(&cause);
             if let StreamError::Unrecognized(_) = error {
                 self.regain().await;
             }
@@ -188,6 +190,7 @@ impl Control {
         };
         let lease = self.welcomed(&welcome, sent)?;
         tracing::info!(controller = self.config.controller, "attached");
+        self.agent.service.attached(&self.config.controller);
         let beat = Duration::from_millis(welcome.beat_ms.clamp(100, 60_000));
         let attached = Attached {
             up,
@@ -295,6 +298,7 @@ impl Control {
                 Ok(()) = self.targets.changed() => self.set_rules(),
                 _ = stream.beat.tick() => stream.beat()?,
                 _ = look.tick() => {
+                    self.agent.service.turned();
                     self.tell_dots(&stream);
                     self.watch_the_debt();
                     if drained_told && self.agent.leases.is_empty() && self.agent.journal.is_empty() {
@@ -470,27 +474,8 @@ fn ended(status: &tonic::Status) -> StreamError {
     }
 }
 
-/// The machine's boot id, empty where the kernel has none; another one where the journal has lost something since.
-fn boot_id(doubt: &str) -> String {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    let boot = text.map(|text| text.trim().to_owned()).unwrap_or_default();
-    match doubt {
-        "" => boot,
-        doubt => format!("{boot}+{doubt}"),
-    }
-}
-
 /// An error and what it stems from, on one line.
 pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        let more = inner.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        source = inner.source();
-    }
+    let text = dd_log::chain(error);
     dd_proto::clock::behind(&text).unwrap_or(text)
 }

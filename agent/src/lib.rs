@@ -26,6 +26,7 @@ pub mod plan;
 pub mod proof;
 pub mod race;
 pub mod resolve;
+pub mod service;
 pub mod session;
 pub mod state_dir;
 pub mod targets;
@@ -39,6 +40,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
 
 use dd_proto::token::JoinToken;
+use dd_service::{format, notify};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -51,6 +53,9 @@ use places::Places;
 use resolve::Resolver;
 use state_dir::StateDir;
 use targets::TargetRules;
+
+/// The format of the state directory that this version writes; the highest that it reads.
+const FORMAT: u32 = 1;
 
 /// Runs the agent until `draining` turns true and it is drained. A change of `targets` takes effect at the next connect.
 ///
@@ -65,6 +70,7 @@ pub async fn run(
     let descriptors = descriptors::raise();
     config.probes = descriptors::probes_that_fit(descriptors, config.slots, config.probes);
     let state = StateDir::lock(&config.state_dir)?;
+    format::claim(state.path(), "dd-agent", FORMAT)?;
     let journal = Arc::new(Journal::open(state.path())?);
     let resolver = Resolver::new(&config.dns.servers, config.dns.max_ttl)?;
     let mut enroll = Enroll::new(&config, token);
@@ -92,6 +98,7 @@ pub async fn run(
         events,
         work,
         sessions: AtomicU64::new(1),
+        service: Default::default(),
     });
     tracing::info!(
         name = %config.name,
@@ -104,6 +111,9 @@ pub async fn run(
         "dd-agent starts"
     );
     agent.start(Arc::clone(&agent).keep_journal());
+    let watched = Arc::clone(&agent);
+    agent.start(async move { watched.service.feed_watchdog().await });
+    notify::ready();
     let control = Control::new(agent, config, identity, enroll, told, draining, targets);
     tokio::select! {
         () = Box::pin(control.run()) => Ok(()),

@@ -98,7 +98,7 @@ impl Pulse {
         self.dot_goes.store(true, Ordering::Relaxed);
     }
 
-    fn moved(&self) -> Instant {
+    pub fn moved(&self) -> Instant {
         *self.moved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -131,6 +131,13 @@ impl Wire {
     pub fn rests(&mut self) {
         if let Some(holding) = &mut self.holding {
             holding.rests();
+        }
+    }
+
+    /// A message is done, and another may follow.
+    pub fn yields(&mut self) {
+        if let Some(holding) = &mut self.holding {
+            holding.yields();
         }
     }
 

@@ -1,47 +1,36 @@
 //! `dd-agent`: command line, signals, log; the rest is the library.
 
-use std::io::{Read as _, Stderr};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
 use dd_agent::config::{Config, Targets};
-use dd_log::{Lines, When};
+use dd_log::journal::Entries;
+use dd_log::{Lines, Way, When};
 use dd_proto::token::JoinToken;
+use dd_service::command_line::Agent as Args;
+use dd_service::notify;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
 /// Small pieces come and go on every thread, for months: glibc's takes twice the time for them, and gives less back.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Hands mail to sites over verified SMTP.
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Args {
-    /// The configuration file.
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-    /// The join token that `ddadm agent add` printed; ignored while the certificate is valid.
-    #[arg(long, value_name = "TOKEN", conflicts_with = "join_file")]
-    join: Option<String>,
-    /// A file with the join token; `-` is standard input.
-    #[arg(long, value_name = "PATH")]
-    join_file: Option<PathBuf>,
-    /// Validate the configuration and exit.
-    #[arg(long)]
-    check: bool,
-}
-
 fn main() -> ExitCode {
     let args = Args::parse();
+    let way = Way::of_this_process();
+    let journal = matches!(way, Way::Journal(_));
     // Where there is no thread to be had there is nothing to be said either.
-    let Ok(lines) = Lines::to_stderr() else {
+    let Ok(lines) = Lines::to(way) else {
         return ExitCode::FAILURE;
     };
-    let ended = start(&args, &lines);
+    let ended = start(&args, &lines, journal);
     if let Err(error) = &ended {
         let line = dd_agent::control::chain(&**error);
         lines.say(&format!("dd-agent: {line}"));
@@ -53,19 +42,24 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(args: &Args, lines: &Lines<Stderr>) -> anyhow::Result<()> {
+fn start(args: &Args, lines: &Lines<Way>, journal: bool) -> anyhow::Result<()> {
     let config = Config::read(&args.config)?;
     if args.check {
         return Ok(());
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = lines.clone();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let written = tracing_subscriber::fmt::layer()
         .with_writer(move || lines.line(When::Soon))
         .with_ansi(false)
         // That could only be said where it has just failed.
-        .log_internal_errors(false)
+        .log_internal_errors(false);
+    let written = match journal {
+        true => written.event_format(Entries).boxed(),
+        false => written.boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(written.with_filter(filter))
         .init();
     let token = token(args)?;
     // One thread: stream, control loop and sessions pass each message on several times, and between threads each time
@@ -92,6 +86,7 @@ async fn run(args: &Args, config: Config, token: Option<JoinToken>) -> anyhow::R
             _ = interrupt.recv() => {}
         }
         tracing::info!("draining");
+        notify::stopping();
         drain.send_replace(true);
         tokio::select! {
             _ = terminate.recv() => {}
@@ -123,13 +118,28 @@ async fn reload(path: PathBuf, targets: watch::Sender<Targets>) -> anyhow::Resul
     Ok(())
 }
 
+/// From the command line; else what the service manager hands over, which is empty where nobody left a token.
 fn token(args: &Args) -> anyhow::Result<Option<JoinToken>> {
     let text = match (&args.join, &args.join_file) {
         (Some(text), _) => text.clone(),
         (None, Some(path)) => read(path)?,
-        (None, None) => return Ok(None),
+        (None, None) => match credential("join-token") {
+            Some(path) => read(&path)?,
+            None => return Ok(None),
+        },
     };
+    let of_the_command_line = args.join.is_some() || args.join_file.is_some();
+    if text.trim().is_empty() && !of_the_command_line {
+        return Ok(None);
+    }
     Ok(Some(JoinToken::parse(&text)?))
+}
+
+/// A file that the service manager made readable for this program: `LoadCredential=` in the unit.
+fn credential(name: &str) -> Option<PathBuf> {
+    let directory = std::env::var_os("CREDENTIALS_DIRECTORY")?;
+    let path = Path::new(&directory).join(name);
+    path.exists().then_some(path)
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {

@@ -2,7 +2,8 @@
 //!
 //! A slot is worth something only while bytes move. So it is given to sessions that have proved to end at a site, and a
 //! handoff that has been still for [`STILL`] gives it up, goes on waiting for the far end on a probe, and takes a slot again
-//! before it sends more. Whatever any number of sites do or leave undone, the others find a slot within that time.
+//! before it sends more. Whatever any number of sites do or leave undone, the others find a slot within that time. Those that
+//! move take turns, a message each.
 //! docs/decisions/0071-a-slot-is-for-what-moves.md
 //!
 //! # Invariants
@@ -81,6 +82,10 @@ impl Places {
         free.try_acquire_owned().ok().map(Place)
     }
 
+    fn are_taken(&self) -> bool {
+        self.free.available_permits() == 0
+    }
+
     fn tell(&self, now: Instant) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.is_none_or(|told| now.saturating_duration_since(told) >= TELL_AGAIN) {
@@ -140,6 +145,14 @@ impl Holding {
         }
     }
 
+    /// Between two messages a slot goes to whoever waits for one; its turn comes again behind them. Otherwise a site with a
+    /// long queue would keep it for as long as its session lasts.
+    pub fn yields(&mut self) {
+        if self.has_slot() && self.slots.are_taken() {
+            self.held = None;
+        }
+    }
+
     /// Nothing is in hand.
     pub fn rests(&mut self) {
         self.held = None;
@@ -171,5 +184,27 @@ mod tests {
         first.rests();
         second.hangs();
         assert!(!second.has_slot() && slots.take_now().is_some());
+    }
+
+    #[tokio::test]
+    async fn who_moves_takes_turns_and_keeps_a_slot_that_nobody_wants() {
+        let (slots, probes) = (Places::slots(2), Places::probes(1));
+        let holding = || Holding::new(Arc::clone(&slots), Arc::clone(&probes));
+        let (mut first, mut second, mut third) = (holding(), holding(), holding());
+        assert!(first.moves().await);
+        first.yields();
+        assert!(first.has_slot());
+        assert!(second.moves().await);
+        let mut waits = std::pin::pin!(third.moves());
+        let too_early = tokio::select! {
+            biased;
+            _ = &mut waits => true,
+            () = std::future::ready(()) => false,
+        };
+        assert!(!too_early);
+        first.yields();
+        assert!(!first.has_slot() && waits.await);
+        second.yields();
+        assert!(first.moves().await);
     }
 }

@@ -64,6 +64,8 @@ async fn carried_out(
             verb: QueueVerb::Content { id },
         } => cmd::content::run(id, &controller, printer, output).await,
         Noun::Watch { site } => cmd::watch::run(site, &controller, printer, output).await,
+        Noun::Completions { shell } => cmd::completions::run(shell, printer),
+        Noun::Man { out } => cmd::man::run(&out),
         noun => {
             let answer = answer(noun, &controller, stdin).await?;
             Ok(printer.answer(&answer, output))
@@ -86,6 +88,9 @@ async fn answer(
         Noun::Clock { verb } => cmd::clock::run(verb, controller).await,
         Noun::Registry { verb } => cmd::registry::run(verb, controller, stdin).await,
         Noun::Watch { .. } => unreachable!("it has no end, see `carried_out`"),
+        Noun::Completions { .. } | Noun::Man { .. } => {
+            unreachable!("they ask no controller, see `carried_out`")
+        }
         Noun::Audit { last } => cmd::audit::run(last, controller).await,
         Noun::Status => cmd::status::run(controller).await,
     }

@@ -61,13 +61,25 @@
     return `-----BEGIN CERTIFICATE REQUEST-----\n${base64}\n-----END CERTIFICATE REQUEST-----\n`;
   }
 
+  // A key in PEM says so; in DER it begins with a version, which a request does not.
+  function isKey(bytes, text) {
+    const header = bytes[1] < 0x80 ? 2 : 2 + (bytes[1] & 0x7f);
+    return text.includes("PRIVATE KEY-----") || (bytes[0] === 0x30 && bytes[header] === 0x02);
+  }
+
   // A file is read into the field above it, so that the form itself stays text.
   for (const part of document.querySelectorAll("[data-file]")) {
     const [field, input] = [document.getElementById(part.dataset.file), part.querySelector("input")];
     part.hidden = false;
     input.addEventListener("change", async () => {
       const file = input.files[0];
-      if (file && file.size <= field.maxLength) field.value = asText(new Uint8Array(await file.arrayBuffer()));
+      if (!file || file.size > field.maxLength) return;
+      const bytes = new Uint8Array(await file.arrayBuffer());
+      const text = asText(bytes);
+      const key = isKey(bytes, text);
+      document.getElementById(part.dataset.refused).hidden = !key;
+      if (key) input.value = "";
+      field.value = key ? "" : text;
     });
   }
 

@@ -4,6 +4,8 @@
 //! Unknown keys, bad values and unreadable files are refused with file, line and what is expected. What was read once
 //! needs no second check.
 
+#[cfg(test)]
+mod reference;
 mod value;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dd_proto::pb;
+use dd_service::sockets::Passed;
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::config::{self, Config};
@@ -69,21 +70,23 @@ impl Certificates {
 
 impl Doors {
     /// # Errors
-    /// One cannot be opened, or its certificate not be used.
-    pub(crate) async fn bind(config: &Config) -> Result<Self, RunError> {
+    /// One cannot be opened, or its certificate not be used, or a socket was `passed` that is not configured.
+    pub(crate) async fn bind(config: &Config, mut passed: Passed) -> Result<Self, RunError> {
         let certificates = Certificates::read(config)?;
-        let intake = Intake::bind(settings(config, certificates.intake.as_ref())?).await?;
-        let (control, control_address) = listen(config.control.listen).await?;
+        let settings = settings(config, certificates.intake.as_ref())?;
+        let intake = Intake::bind(settings, &mut passed).await?;
+        let (control, control_address) = listen(config.control.listen, &mut passed).await?;
         let path = config.socket();
         let socket = api::listener::bind_socket(&path)?;
         let metrics = match &config.metrics {
-            Some(metrics) => Some(listen(metrics.listen).await?),
+            Some(metrics) => Some(listen(metrics.listen, &mut passed).await?),
             None => None,
         };
         let web = match &config.web {
-            Some(web) => Some(listen(*web.listen.get_ref()).await?),
+            Some(web) => Some(listen(*web.listen.get_ref(), &mut passed).await?),
             None => None,
         };
+        passed.all_taken()?;
         let tls = certificates.web.as_ref().map(tls::Certificate::server);
         let tls = tls.transpose()?;
         let texts = |bound: &[SocketAddr]| bound.iter().map(ToString::to_string).collect();
@@ -150,9 +153,20 @@ fn settings(
     })
 }
 
-async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), RunError> {
+async fn listen(
+    address: SocketAddr,
+    passed: &mut Passed,
+) -> Result<(TcpListener, SocketAddr), RunError> {
     let error = |source| RunError::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(error)?;
+    let listener = open(address, passed).await.map_err(error)?;
     let bound = listener.local_addr().map_err(error)?;
     Ok((listener, bound))
+}
+
+/// The socket that was passed for this address, or a new one.
+pub(crate) async fn open(address: SocketAddr, passed: &mut Passed) -> std::io::Result<TcpListener> {
+    match passed.take(address) {
+        Some(socket) => TcpListener::from_std(socket),
+        None => TcpListener::bind(address).await,
+    }
 }

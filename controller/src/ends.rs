@@ -312,6 +312,7 @@ mod tests {
                 revoked: None,
                 sha256,
                 spki_sha256: [0; 32],
+                certificate: bytes::Bytes::new(),
             })
         };
         let all = [

@@ -33,6 +33,7 @@ mod boottime;
 mod descriptors;
 mod doors;
 mod parts;
+mod service;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -44,6 +45,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dd_proto::id::SiteVersion;
+use dd_service::sockets::{Passed, SocketsError};
+use dd_service::{format, notify};
 use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -55,6 +58,9 @@ use parts::{Middle, Parts};
 use registry::audit::Audit;
 use registry::{Changes, Editor, Registry};
 use store::{RebuildIndex, Store};
+
+/// The format of the state directory that this version writes; the highest that it reads.
+const FORMAT: u32 = 1;
 
 /// Why the controller does not run (any more).
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +85,10 @@ pub enum RunError {
     Intake(#[from] intake::listener::BindError),
     #[error(transparent)]
     Socket(#[from] api::listener::SocketError),
+    #[error(transparent)]
+    Passed(#[from] SocketsError),
+    #[error(transparent)]
+    Format(#[from] format::FormatError),
     #[error("cannot listen on {address}: {source}")]
     Listen {
         address: SocketAddr,
@@ -126,18 +136,19 @@ fn smarthost_trouble(config: &Config, listeners: &[SocketAddr]) -> Option<String
     dsn::smarthost::is_ourselves(smarthost, listeners)
 }
 
-/// Runs until SIGTERM or SIGINT, and returns when everything is closed; at once where it is asked twice.
+/// Runs until SIGTERM or SIGINT, and returns when everything is closed; at once where it is asked twice. Listens on the
+/// sockets that were `passed` where they are bound to what is configured.
 ///
 /// # Errors
 /// A part cannot start, or ends.
-pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunError> {
+pub async fn run(path: &Path, rebuild_index: RebuildIndex, passed: Passed) -> Result<(), RunError> {
     let mut signals = Signals::new().map_err(RunError::Signals)?;
     let twice = async {
         signals.asked_to_end().await;
         signals.asked_to_end().await;
     };
     tokio::select! {
-        ended = Box::pin(serve(path, rebuild_index)) => ended,
+        ended = Box::pin(serve(path, rebuild_index, passed)) => ended,
         // As after a crash: what was acknowledged is in the log.
         () = twice => {
             tracing::warn!("asked again: ends at once, and the next start reads the log");
@@ -146,18 +157,19 @@ pub async fn run(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunErro
     }
 }
 
-async fn serve(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunError> {
+async fn serve(path: &Path, rebuild_index: RebuildIndex, passed: Passed) -> Result<(), RunError> {
     let config = check(path)?;
     let started = now();
     descriptors::raise(config.intake.max_sessions);
     let signals = Signals::new().map_err(RunError::Signals)?;
+    format::claim(&config.state_dir, "dd-controller", FORMAT)?;
     let (store, newest) = open_store(&config, rebuild_index).await?;
     let registry = Registry::load(&store)?;
     let notifier = notifier(&config, &registry, &store, started);
     let authority = ControlAuthority::open(&config.state_dir, started)?;
     let tls = authority.server(started)?;
     let audit = open_audit(&config)?;
-    let doors = Doors::bind(&config).await?;
+    let doors = Doors::bind(&config, passed).await?;
     let (certificates, listening) = (doors.certificates.clone(), doors.listening());
     let bound = doors.intake.bound();
     let bound: Vec<SocketAddr> = bound.smtp.iter().chain(&bound.lmtp).copied().collect();
@@ -180,9 +192,7 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunError>
     parts.intake(doors.intake, &middle, &wakeup);
     let (editor, changes) = editor(&middle, audit, &config);
     parts.changes(changes);
-    if let Some(listener) = doors.metrics {
-        parts.metrics(listener, &middle, started);
-    }
+    parts.watched(doors.metrics, &certificates, &middle, started);
     parts.registry_copy(middle.registry.clone(), config.state_dir.clone());
     let dispatch = middle.dispatch.clone();
     parts.authorities(editor.clone());
@@ -204,10 +214,12 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex) -> Result<(), RunError>
     parts.control(context, doors.socket, doors.control, tls);
 
     tracing::info!("listening {listening}");
+    notify::ready();
     parts
         .watch_over(path, signals, certificates, &store)
         .await?;
     tracing::info!("stopping");
+    notify::stopping();
     parts.stop(&dispatch, &editor).await;
     store.close().await?;
     tracing::info!("stopped");

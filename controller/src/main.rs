@@ -1,7 +1,5 @@
 //! `dd-controller`: command line and log; the rest is the library.
 
-use std::io::Stderr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -9,7 +7,10 @@ use dd_controller::credentials::hashed_at_once;
 use dd_controller::events;
 use dd_controller::lines::Log;
 use dd_controller::store::RebuildIndex;
-use dd_log::Lines;
+use dd_log::journal::Entries;
+use dd_log::{Lines, Way};
+use dd_service::command_line::Controller as Args;
+use dd_service::sockets::Passed;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
@@ -22,30 +23,20 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// keeps memory of its own: with tokio's 512 a restart with a thousand large messages took 4.7 GB.
 const DISK_THREADS: usize = 8;
 
-/// Takes mail for sites, and decides what is tried when and by which agent.
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Args {
-    /// The configuration file.
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-    /// Validate the configuration and exit.
-    #[arg(long)]
-    check: bool,
-    /// Start as if the index were gone: it is built again from the log.
-    #[arg(long)]
-    rebuild_index: bool,
-}
-
 fn main() -> ExitCode {
     let args = Args::parse();
+    // Before the first thread, for it clears the environment.
+    let passed = Passed::from_environment();
+    let way = Way::of_this_process();
+    let journal = matches!(way, Way::Journal(_));
     // Where there is no thread to be had there is nothing to be said either.
-    let Ok(lines) = Lines::to_stderr() else {
+    let Ok(lines) = Lines::to(way) else {
         return ExitCode::FAILURE;
     };
-    let ended = start(&args, &lines);
+    let started = passed.map_err(anyhow::Error::new);
+    let ended = started.and_then(|passed| start(&args, &lines, journal, passed));
     if let Err(error) = &ended {
-        lines.say(&format!("dd-controller: {error:#}"));
+        lines.say(&format!("dd-controller: {}", dd_log::chain(&**error)));
     }
     lines.flush();
     match ended {
@@ -54,7 +45,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(args: &Args, lines: &Lines<Stderr>) -> anyhow::Result<()> {
+fn start(args: &Args, lines: &Lines<Way>, journal: bool, passed: Passed) -> anyhow::Result<()> {
     if args.check {
         dd_controller::check_all(&args.config)?;
         return Ok(());
@@ -64,8 +55,12 @@ fn start(args: &Args, lines: &Lines<Stderr>) -> anyhow::Result<()> {
         .with_writer(Log(lines.clone()))
         .with_ansi(false)
         // That could only be said where it has just failed.
-        .log_internal_errors(false)
-        .with_filter(filter);
+        .log_internal_errors(false);
+    let written = match journal {
+        true => written.event_format(Entries).boxed(),
+        false => written.boxed(),
+    };
+    let written = written.with_filter(filter);
     tracing_subscriber::registry()
         .with(written)
         .with(events::layer())
@@ -78,7 +73,7 @@ fn start(args: &Args, lines: &Lines<Stderr>) -> anyhow::Result<()> {
         .enable_all()
         .max_blocking_threads(DISK_THREADS + hashed_at_once())
         .build()?;
-    let ended = runtime.block_on(dd_controller::run(&args.config, rebuild));
+    let ended = runtime.block_on(dd_controller::run(&args.config, rebuild, passed));
     // Nothing that still blocks may hold up the end: after an error least of all.
     runtime.shutdown_background();
     Ok(ended?)

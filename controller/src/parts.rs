@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use dd_service::notify;
 use jiff::Timestamp;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Notify, watch};
@@ -22,7 +23,7 @@ use crate::sights::Sights;
 use crate::store::{Store, StoreError};
 use crate::wakeup::Wakeup;
 use crate::web::{self, Web};
-use crate::{RunError, Signals, api, dispatch, inflow, metrics, registry, reload};
+use crate::{RunError, Signals, api, dispatch, inflow, metrics, registry, reload, service};
 
 /// At most this long a stop waits for sessions to end.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -126,20 +127,37 @@ impl Parts {
         self.intake.spawn(serving);
     }
 
-    pub(crate) fn metrics(&mut self, listener: TcpListener, middle: &Middle, started: Timestamp) {
+    /// By Prometheus where that is wanted, and by the service manager where there is one.
+    pub(crate) fn watched(
+        &mut self,
+        listener: Option<TcpListener>,
+        certificates: &Certificates,
+        middle: &Middle,
+        started: Timestamp,
+    ) {
         let sources = metrics::Sources {
             metrics: middle.metrics.clone(),
             store: middle.store.clone(),
             registry: middle.registry.clone(),
             dispatch: middle.dispatch.clone(),
             notifier: middle.notifier.clone(),
+            certificates: certificates.clone(),
             started,
             stopping: self.stop.subscribe(),
         };
-        self.running.spawn(async {
-            report(metrics::door::serve(listener, sources).await);
-            "metrics"
-        });
+        if notify::is_heard() {
+            let sources = sources.clone();
+            self.running.spawn(async {
+                service::report(sources).await;
+                "report to the service manager"
+            });
+        }
+        if let Some(listener) = listener {
+            self.running.spawn(async {
+                report(metrics::door::serve(listener, sources).await);
+                "metrics"
+            });
+        }
     }
 
     /// The registry beside the state, for people and backups.

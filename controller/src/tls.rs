@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
 use dd_pki::key::{self, KeyFault};
+use dd_pki::time::instant;
 use dd_proto::pem::{self, Kind, PemError};
+use jiff::Timestamp;
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SigningKey};
@@ -63,6 +65,13 @@ impl Certificate {
     /// The files cannot be read, or do not belong together.
     pub fn read(files: &config::Tls) -> Result<Arc<Self>, TlsError> {
         Ok(Arc::new(Self(RwLock::new(read(files)?))))
+    }
+
+    /// When clients stop believing it.
+    pub fn end(&self) -> Option<Timestamp> {
+        let shown = self.0.read().expect(LOCK);
+        let (_, leaf) = X509Certificate::from_der(shown.cert.first()?).ok()?;
+        Some(instant(leaf.validity().not_after))
     }
 
     /// New sessions get what the files hold now.

@@ -21,6 +21,7 @@ pub mod pem;
 pub mod report;
 pub mod site;
 pub mod smtp;
+pub mod snippets;
 pub mod token;
 pub mod units;
 

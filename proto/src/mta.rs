@@ -75,35 +75,59 @@ impl Lines {
     }
 
     /// All of them, with where each belongs.
+    pub fn each(&self) -> [(Place, &str); 6] {
+        [
+            (Place::Postfix, &self.postfix),
+            (Place::EximDebianCommands, &self.exim_debian_commands),
+            (Place::EximDebian, &self.exim_debian),
+            (Place::Exim, &self.exim),
+            (Place::OpenSmtpd, &self.opensmtpd),
+            (Place::Sendmail, &self.sendmail),
+        ]
+    }
+
+    /// The same as one text.
     pub fn text(&self) -> String {
         let mut text = String::from(
             "For one of these mail servers; restart it afterwards, for some read a key only then:\n",
         );
-        for (server, lines) in [
-            ("Postfix, main.cf", &self.postfix),
-            ("Exim on Debian, as root", &self.exim_debian_commands),
-            (
-                "Exim on Debian, exim4.conf.localmacros, or conf.d/main/000_localmacros where it is split",
-                &self.exim_debian,
-            ),
-            (
-                "Exim elsewhere, main section; Exim's user must be able to read the files",
-                &self.exim,
-            ),
-            (
-                "OpenSMTPD, smtpd.conf, in place of its `listen on`; Debian 12: from backports, its 6.8 fails with any key",
-                &self.opensmtpd,
-            ),
-            (
-                "Sendmail, sendmail.mc, before MAILER_DEFINITIONS",
-                &self.sendmail,
-            ),
-        ] {
-            let _ = write!(text, "\n{server}:\n");
+        for (place, lines) in self.each() {
+            let _ = write!(text, "\n{}:\n", place.in_english());
             for line in lines.lines() {
                 let _ = writeln!(text, "  {line}");
             }
         }
         text
+    }
+}
+
+/// Where lines belong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Postfix,
+    /// Commands, as root.
+    EximDebianCommands,
+    EximDebian,
+    Exim,
+    OpenSmtpd,
+    Sendmail,
+}
+
+impl Place {
+    fn in_english(self) -> &'static str {
+        match self {
+            Self::Postfix => "Postfix, main.cf",
+            Self::EximDebianCommands => "Exim on Debian, as root",
+            Self::EximDebian => {
+                "Exim on Debian, exim4.conf.localmacros, or conf.d/main/000_localmacros where it is split"
+            }
+            Self::Exim => {
+                "Exim elsewhere, main section; Exim's user must be able to read the files"
+            }
+            Self::OpenSmtpd => {
+                "OpenSMTPD, smtpd.conf, in place of its `listen on`; Debian 12: from backports, its 6.8 fails with any key"
+            }
+            Self::Sendmail => "Sendmail, sendmail.mc, before MAILER_DEFINITIONS",
+        }
     }
 }

@@ -140,6 +140,23 @@ pub fn read_one(content: &[u8], kind: Kind) -> Result<Vec<u8>, PemError> {
     }
 }
 
+/// Whether somebody took a private key for what was asked for: one in any PEM section, or as DER. PKCS#8 (RFC 5958 §2),
+/// RFC 8017 §A.1.2, RFC 5915 §3 and PKCS#12 (RFC 7292 §4) begin with a version, which no request or certificate does. The
+/// portal's page may have put a request's label around such DER.
+pub fn holds_a_key(content: &[u8]) -> bool {
+    let text = text_of(content);
+    let begins_with_version = |der: &[u8]| matches!(inside(der), Some(([0x02, ..], true)));
+    if !text.contains(BEGIN) {
+        return begins_with_version(content);
+    }
+    let labelled = text
+        .match_indices(BEGIN)
+        .filter_map(|(at, _)| text[at + BEGIN.len()..].split(DASHES).next());
+    let mut labelled = labelled.map(|label| label.ends_with("PRIVATE KEY"));
+    let request = || read_one(content, Kind::Request);
+    labelled.any(|is| is) || request().is_ok_and(|der| begins_with_version(&der))
+}
+
 /// As text, whatever encoding an editor or shell gave it; without a byte order mark.
 fn text_of(content: &[u8]) -> Cow<'_, str> {
     let wide = |unit: fn([u8; 2]) -> u16, bytes: &[u8]| {

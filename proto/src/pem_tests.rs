@@ -205,3 +205,27 @@ fn a_refusal_names_the_line_the_label_and_the_way_out() {
         assert!(said.contains("`openssl pkey -in FILE"), "{said}");
     }
 }
+
+#[test]
+fn a_key_in_place_of_a_request_is_known_in_every_form() {
+    // Each begins with a version, a request with the part that is signed.
+    let key = [0x30, 0x03, 0x02, 0x01, 0x00];
+    let request = [0x30, 0x05, 0x30, 0x03, 0x02, 0x01, 0x00];
+    let (labelled, wrapped) = (text(Kind::PrivateKey, &key), text(Kind::Request, &key));
+    let both = text(Kind::Request, &request) + &labelled;
+    for content in [
+        labelled.as_bytes(),
+        &key,
+        wrapped.as_bytes(),
+        both.as_bytes(),
+    ] {
+        assert!(holds_a_key(content));
+    }
+    assert!(holds_a_key(
+        b"-----BEGIN ENCRYPTED PRIVATE KEY-----\ncut off"
+    ));
+    let pem = text(Kind::Request, &request);
+    for content in [pem.as_bytes(), &request, b"", b"PRIVATE KEY"] {
+        assert!(!holds_a_key(content));
+    }
+}

@@ -45,3 +45,13 @@ pub(super) fn send(up: &mpsc::UnboundedSender<pb::AgentEvent>, event: Event) {
     // The receiver goes away with the stream, which the loop sees on its other half.
     let _ = up.send(pb::AgentEvent { event: Some(event) });
 }
+
+/// The machine's boot id, empty where the kernel has none; another one where the journal has lost something since.
+pub(super) fn boot_id(doubt: &str) -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    let boot = text.map(|text| text.trim().to_owned()).unwrap_or_default();
+    match doubt {
+        "" => boot,
+        doubt => format!("{boot}+{doubt}"),
+    }
+}

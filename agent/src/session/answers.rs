@@ -11,6 +11,8 @@ use dd_proto::report::{Disposition, RecipientResult, Reply, Told};
 pub(super) struct Answers {
     results: Vec<RecipientResult>,
     accepted: Vec<RecipientNumber>,
+    /// Those who were asked for without parameters, though the server offers DSN.
+    plain: Vec<RecipientNumber>,
     /// MAIL was not taken, which is an answer for every recipient.
     sender: Option<Reply>,
 }
@@ -23,6 +25,11 @@ impl Answers {
             answers.refuse(number, Disposition::Failed, &reply, Told::NotPassedOn);
         }
         answers
+    }
+
+    /// What is to be told to their sender was left out.
+    pub(super) fn are_asked_plainly(&mut self, numbers: impl Iterator<Item = RecipientNumber>) {
+        self.plain.extend(numbers);
     }
 
     pub(super) fn accept(&mut self, number: RecipientNumber) {
@@ -41,6 +48,10 @@ impl Answers {
         reply: &Reply,
         told: Told,
     ) {
+        let told = match self.plain.contains(&number) {
+            true => Told::NotPassedOn,
+            false => told,
+        };
         self.results.push(RecipientResult {
             number,
             disposition,

@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use dd_proto::envelope::{Envelope, Recipient};
@@ -22,7 +23,7 @@ use dd_proto::smtp::reply::ReplyParser;
 
 use super::answers::Answers;
 use super::outcome::Phase;
-use super::{Bears, Together, Transaction};
+use super::{BEHIND_DOT_PACES, BEHIND_DOT_TIMEOUT, Bears, GROUP_TIMEOUT, Together, Transaction};
 use crate::proof::{Seen, Verified};
 
 /// Commands that may be unanswered at once. RFC 2920 §3.1: more could fill both ends' buffers and block for ever.
@@ -42,6 +43,8 @@ pub struct Established {
     pub(super) reset: Reset,
     pub(super) ahead: Option<Ahead>,
     pub(super) together: Together,
+    /// The longest that it took to answer a command in its turn.
+    pace: Duration,
     resets: u32,
     refusals: u32,
 }
@@ -75,6 +78,8 @@ pub(super) enum Step {
     Mail,
     /// Index into the envelope's recipients.
     Rcpt(usize),
+    /// The same without parameters that were refused.
+    PlainRcpt(usize),
     Data,
 }
 
@@ -93,6 +98,7 @@ impl Established {
             reset: Reset::Clean,
             ahead: None,
             together: Together::default(),
+            pace: Duration::ZERO,
             resets: 0,
             refusals: 0,
         }
@@ -141,6 +147,20 @@ impl Established {
     /// Whether it has come near the number of refusals and RSETs that servers end a session for.
     pub fn is_worn(&self) -> bool {
         self.refusals >= MAX_REFUSALS || (self.reset == Reset::Needed && self.resets >= MAX_RESETS)
+    }
+
+    pub(super) fn took(&mut self, time: Duration) {
+        self.pace = self.pace.max(time);
+    }
+
+    /// How long MAIL behind a dot may be unanswered, when the dot is answered.
+    pub(super) fn behind_dot_patience(&self) -> Duration {
+        (self.pace * BEHIND_DOT_PACES).clamp(BEHIND_DOT_TIMEOUT, GROUP_TIMEOUT)
+    }
+
+    /// For the rest of the session.
+    pub(super) fn leave_parameters_out(&mut self) {
+        self.offered = self.offered.without_parameters();
     }
 
     pub(super) fn sends(&mut self, step: Step) {
@@ -214,7 +234,7 @@ impl Step {
     pub(super) fn phase(self) -> Phase {
         match self {
             Self::Reset | Self::Mail => Phase::Mail,
-            Self::Rcpt(_) => Phase::Rcpt,
+            Self::Rcpt(_) | Self::PlainRcpt(_) => Phase::Rcpt,
             Self::Data => Phase::Data,
         }
     }
@@ -235,12 +255,15 @@ impl Next<'_> {
         match step {
             Step::Reset => compose::RSET.to_owned(),
             Step::Mail => compose::mail(self.envelope, self.content_bytes, offered),
-            Step::Rcpt(index) => {
-                let wants_utf8 = self.envelope.wants_utf8();
-                compose::rcpt(&self.envelope.recipients[index], wants_utf8, offered)
-            }
+            Step::Rcpt(index) => self.rcpt(index, offered),
+            Step::PlainRcpt(index) => self.rcpt(index, &offered.without_parameters()),
             Step::Data => compose::DATA.to_owned(),
         }
+    }
+
+    fn rcpt(&self, index: usize, offered: &Extensions) -> String {
+        let wants_utf8 = self.envelope.wants_utf8();
+        compose::rcpt(&self.envelope.recipients[index], wants_utf8, offered)
     }
 
     /// What recipients are answered before anything is said.

@@ -53,11 +53,16 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
 /// RFC 5321 §4.5.3.2.2 and §4.5.3.2.3: MAIL and RCPT.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
 /// For the answer to MAIL behind a dot, from the dot's own answer on. The answers of a group come together, for whoever
-/// reads a group takes its lines one after the other; so one that is this late has lost what stood behind the dot. Should
-/// MAIL be slow to answer instead, the message is only sent again, in its turn.
-const BEHIND_DOT_TIMEOUT: Duration = Duration::from_secs(5);
-/// For each answer to commands that travelled together, until the site has answered such a group to its end: longer than
-/// servers hold back an answer to RCPT on purpose, and a wait that people bear if it has lost the rest.
+/// reads a group takes its lines one after the other; so one that is late has lost what stood behind the dot. A second packet
+/// of answers that is sent again is there by then. Should MAIL be slow to answer instead, the message is only sent again, in
+/// its turn.
+const BEHIND_DOT_TIMEOUT: Duration = Duration::from_secs(2);
+/// A site that was slow to answer commands on this session, as one that asks DNS about senders is, has as many times that.
+const BEHIND_DOT_PACES: u32 = 4;
+/// For each answer to commands that travelled together, until the site has answered such a group to its end. Not less, and
+/// not by the site's pace: once MAIL is answered, silence is hardly ever a loss, for what is lost behind a dot is lost whole.
+/// It is a server that holds back an answer to RCPT on purpose, ten seconds for an unknown mailbox, after quick ones; taken for
+/// a loss, it would get its commands one at a time for a month. One that did lose them costs this wait once in that time.
 const GROUP_TIMEOUT: Duration = Duration::from_secs(20);
 /// RFC 5321 §4.5.3.2.4: DATA.
 const DATA_TIMEOUT: Duration = Duration::from_secs(120);

@@ -56,6 +56,18 @@ impl Together {
         }
     }
 
+    /// What went well.
+    pub fn without_losses(self) -> Self {
+        let well = |it| match it {
+            Bears::No => Bears::Untried,
+            it => it,
+        };
+        Self {
+            group: well(self.group),
+            behind_dot: well(self.behind_dot),
+        }
+    }
+
     pub fn has_lost(self) -> bool {
         self.group == Bears::No || self.behind_dot == Bears::No
     }

@@ -22,8 +22,8 @@ use super::answers::Answers;
 use super::established::{Ahead, MAX_UNANSWERED, Next, Reset, Step};
 use super::outcome::{Cause, Phase, Standing, Verdict, cause_of, verdict};
 use super::{
-    BEHIND_DOT_TIMEOUT, BLOCK_TIMEOUT, COMMAND_TIMEOUT, DATA_TIMEOUT, END_OF_DATA_TIMEOUT,
-    Established, GROUP_TIMEOUT, Lost,
+    BLOCK_TIMEOUT, COMMAND_TIMEOUT, DATA_TIMEOUT, END_OF_DATA_TIMEOUT, Established, GROUP_TIMEOUT,
+    Lost,
 };
 
 /// Whether the session can go on.
@@ -92,6 +92,9 @@ enum Parameters {
     AsOffered,
     /// A command was refused for them: it is asked again without when all answers are in.
     Refused,
+    /// A recipient was, before DATA had gone out: it and those that are left are asked for without.
+    LeftOut,
+    /// All was asked again.
     Without,
 }
 
@@ -173,7 +176,7 @@ impl Transaction<'_> {
 
     fn patience(&self) -> Duration {
         match self.unanswered.front() {
-            Some(Step::Mail) if self.sent_ahead => BEHIND_DOT_TIMEOUT,
+            Some(Step::Mail) if self.sent_ahead => self.session.behind_dot_patience(),
             _ if self.grouped && !self.is_proven() => GROUP_TIMEOUT,
             Some(Step::Data) => DATA_TIMEOUT,
             _ => COMMAND_TIMEOUT,
@@ -184,7 +187,7 @@ impl Transaction<'_> {
     pub fn state_name(&self) -> &'static str {
         match (&self.state, self.unanswered.front()) {
             (State::Commands, Some(Step::Reset)) => "Reset",
-            (State::Commands, Some(Step::Rcpt(_))) => "Rcpt",
+            (State::Commands, Some(Step::Rcpt(_) | Step::PlainRcpt(_))) => "Rcpt",
             (State::Commands, Some(Step::Data)) => "Data",
             (State::Commands, Some(Step::Mail) | None) => "Mail",
             (State::Content, _) => "Content",
@@ -212,6 +215,14 @@ impl Transaction<'_> {
     /// The recipients the site accepted.
     pub fn accepted(&self) -> &[RecipientNumber] {
         self.answers.accepted()
+    }
+
+    /// How long the site took for what comes now.
+    pub fn took(&mut self, time: Duration) {
+        // What it does with a whole message, or behind one, is no sign of how it answers a command.
+        if matches!(self.state, State::Commands) && !self.sent_ahead {
+            self.session.took(time);
+        }
     }
 
     /// Bytes have come. Returns how many replies they complete.
@@ -456,6 +467,9 @@ impl Transaction<'_> {
         phase: Phase,
     ) {
         self.unsent.clear();
+        if self.parameters == Parameters::LeftOut {
+            self.session.leave_parameters_out();
+        }
         self.state = State::Ended(Box::new(Ended {
             outcome,
             recipients: self.answers.take_results(),

@@ -2,29 +2,21 @@
 //! travels together: everything gets through, in seconds, and nothing is told of a message that was the session's doing.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dd_agent::agent::now;
-use dd_agent::deliver::{Lane, kind_for};
-use dd_agent::lease::Boottime;
-use dd_agent::plan::{Assignment, Content, Plan};
-use dd_agent::proof::Terms;
-use dd_agent::resolve::Freshness;
-use dd_agent::session::{AskTls, Together};
-use dd_proto::id::{DeliveryId, Generation, Lease, MessageId, SiteVersion};
+use dd_agent::deliver::Lane;
 use dd_proto::pb;
 use dd_proto::pb::agent_event::Event;
-use dd_proto::site::{Host, HostName, Proof};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::lanes::{assignment, lane, number};
 use super::loopback::{Bench, CONTENT, bench};
-use super::support::envelope;
 
-const MESSAGES: u8 = 60;
+const MESSAGES: usize = 60;
 const A_SESSION: usize = 10;
 
 /// What a home does beyond its limit.
@@ -153,16 +145,13 @@ async fn deliver(home: &Arc<Home>) -> Told {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let serving = tokio::spawn(Arc::clone(home).serve(listener));
-    let plan = Arc::new(plan(address));
-    let lane = kind_for(&plan)
-        .unwrap()
-        .lane(Arc::clone(&bench.agent), plan);
+    let lane = lane(&bench.agent, address, 1);
     let mut told = Told::default();
-    let mut waiting: Vec<u8> = (0..MESSAGES).rev().collect();
+    let mut waiting: Vec<u64> = (0..MESSAGES as u64).rev().collect();
     for _ in 0..16 {
         assign(&bench, &*lane, waiting.pop().unwrap());
     }
-    while told.reports.len() < usize::from(MESSAGES) {
+    while told.reports.len() < MESSAGES {
         match bench.events.recv().await.unwrap() {
             Event::Report(report) => {
                 told.reports.push(report);
@@ -171,8 +160,7 @@ async fn deliver(home: &Arc<Home>) -> Told {
                 }
             }
             Event::GivenBack(given) => {
-                let number = given.lease.unwrap().message_id[0];
-                assign(&bench, &*lane, number);
+                assign(&bench, &*lane, number(given.lease));
             }
             Event::SessionClosed(closed) => told.closed.push(closed),
             _ => {}
@@ -188,49 +176,8 @@ async fn deliver(home: &Arc<Home>) -> Told {
     told
 }
 
-fn plan(address: SocketAddr) -> Plan {
-    Plan {
-        site: "home".parse().unwrap(),
-        version: SiteVersion(1),
-        kind: "smtp".to_owned(),
-        hosts: vec![Host {
-            name: HostName::Address(address.ip()),
-            port: address.port().try_into().unwrap(),
-        }],
-        terms: Arc::new(Terms {
-            proof: Proof::Port,
-            anchors: Vec::new(),
-            revocation_lists: Vec::new(),
-        }),
-        allow_targets: vec!["127.0.0.0/8".parse().unwrap()],
-        connections: 1,
-    }
-}
-
-fn assign(bench: &Bench, lane: &dyn Lane, number: u8) {
-    let lease = Lease {
-        delivery: DeliveryId {
-            message: MessageId::from_bytes([number; 16]),
-            site: "home".parse().unwrap(),
-        },
-        generation: Generation {
-            start: 1,
-            counter: 1,
-        },
-    };
-    bench.agent.leases.take(lease.clone(), Boottime::now());
-    let message = format!("{number}@b.example -> c@home.example");
-    lane.assign(Assignment {
-        lease,
-        version: SiteVersion(1),
-        envelope: Arc::new(envelope(&message)),
-        content_bytes: CONTENT.len() as u64,
-        content: Content::Inline(CONTENT.into()),
-        tls: AskTls::WhereOffered,
-        together: Together::default(),
-        freshness: Freshness::Cached,
-        received: now(),
-    });
+fn assign(bench: &Bench, lane: &dyn Lane, number: u64) {
+    lane.assign(assignment(&bench.agent, number, CONTENT));
 }
 
 async fn all_get_through(limit: usize, beyond: Beyond, reads: Reads) -> (Arc<Home>, Told) {
@@ -255,7 +202,7 @@ async fn all_get_through(limit: usize, beyond: Beyond, reads: Reads) -> (Arc<Hom
         assert_eq!(disposition, pb::Disposition::Relayed, "{what}: {report:?}");
     }
     let taken = home.taken.lock().unwrap().clone();
-    assert_eq!(taken.len(), usize::from(MESSAGES), "{what}");
+    assert_eq!(taken.len(), MESSAGES, "{what}");
     assert!(
         taken.values().all(|copies| *copies == 1),
         "{what}: {taken:?}"
@@ -282,7 +229,7 @@ async fn a_limit_of_messages_a_session_costs_a_session_and_nothing_else() {
         let took = now() - begun;
         assert!(took < Duration::from_secs(10), "{beyond:?}: {took:?}");
         let sessions = home.connections.load(Ordering::Relaxed);
-        let least = usize::from(MESSAGES) / A_SESSION;
+        let least = MESSAGES / A_SESSION;
         assert!(
             (least..=least + 2).contains(&sessions),
             "{beyond:?}: {sessions}"

@@ -146,6 +146,7 @@ pub(crate) fn bench_asking(name_server: SocketAddr, slots: u32) -> Bench {
         events,
         work,
         sessions: AtomicU64::new(1),
+        service: Default::default(),
     };
     let now = Boottime::now();
     agent.leases.welcome(&[], Duration::from_secs(30), now, now);

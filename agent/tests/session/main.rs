@@ -3,6 +3,7 @@
 mod addresses;
 mod dialogues;
 mod in_doubt;
+mod lanes;
 mod limits;
 mod loopback;
 mod name_service;
@@ -11,3 +12,4 @@ mod no_mail_before_proof;
 mod silence;
 mod support;
 mod transitions;
+mod turns;

@@ -1,36 +1,30 @@
 //! Homes that fall silent, at every phase: what a recall takes back and what goes on, and that others do not wait for them.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use dd_agent::agent::{Agent, now};
-use dd_agent::deliver::{Lane, kind_for};
-use dd_agent::lease::Boottime;
-use dd_agent::plan::{Assignment, Content, Plan};
-use dd_agent::proof::Terms;
+use dd_agent::deliver::Lane;
+use dd_agent::plan::Assignment;
 use dd_agent::resolve::Freshness;
-use dd_agent::session::{AskTls, Together};
-use dd_proto::id::{DeliveryId, Generation, Lease, MessageId, SiteVersion};
 use dd_proto::pb;
 use dd_proto::pb::agent_event::Event;
 use dd_proto::pb::given_back::Reason;
-use dd_proto::site::{Host, HostName, Proof};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::lanes::{assignment, lane, number};
 use super::loopback::bench;
-use super::support::envelope;
 
 /// A home that asks to be tried again has its mail by then.
-const SOON: Duration = Duration::from_secs(2);
+pub(crate) const SOON: Duration = Duration::from_secs(2);
 
 /// Where a home says nothing more, and reads nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+pub(crate) enum Phase {
     Greeting,
     /// One byte, and no more.
     GreetingBegun,
@@ -56,14 +50,14 @@ const BEFORE_THE_PROOF: [Phase; 4] = [
 const BEFORE_THE_DOT: [Phase; 4] = [Phase::Mail, Phase::Rcpt, Phase::Data, Phase::Content];
 
 /// A scripted home: its first connection falls silent at a phase, the others work.
-struct Home {
-    address: SocketAddr,
+pub(crate) struct Home {
+    pub(crate) address: SocketAddr,
     /// One for each connection that has fallen silent.
-    silent: mpsc::UnboundedReceiver<TcpStream>,
+    pub(crate) silent: mpsc::UnboundedReceiver<TcpStream>,
 }
 
 impl Home {
-    async fn silent_at(phase: Phase, connections: usize) -> Self {
+    pub(crate) async fn silent_at(phase: Phase, connections: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (is_silent, silent) = mpsc::unbounded_channel();
@@ -138,27 +132,6 @@ async fn serve(mut stream: TcpStream, phase: Phase) -> Option<TcpStream> {
 
 static COUNTER: AtomicU64 = AtomicU64::new(1);
 
-fn lane(agent: &Arc<Agent>, address: SocketAddr) -> Arc<dyn Lane> {
-    let plan = Plan {
-        site: "home".parse().unwrap(),
-        version: SiteVersion(1),
-        kind: "smtp".to_owned(),
-        hosts: vec![Host {
-            name: HostName::Address(address.ip()),
-            port: address.port().try_into().unwrap(),
-        }],
-        terms: Arc::new(Terms {
-            proof: Proof::Configured,
-            anchors: Vec::new(),
-            revocation_lists: Vec::new(),
-        }),
-        allow_targets: vec!["127.0.0.0/8".parse().unwrap()],
-        connections: 1,
-    };
-    let kind = kind_for(&plan).unwrap();
-    kind.lane(Arc::clone(agent), Arc::new(plan))
-}
-
 /// More than what lies in the buffers of a connection.
 fn content(phase: Phase) -> Vec<u8> {
     let lines = match phase {
@@ -169,51 +142,37 @@ fn content(phase: Phase) -> Vec<u8> {
 }
 
 /// Gives the lane a message; returns its number.
-fn assign(agent: &Agent, lane: &dyn Lane, freshness: Freshness, content: Vec<u8>) -> u64 {
+pub(crate) fn assign(
+    agent: &Agent,
+    lane: &dyn Lane,
+    freshness: Freshness,
+    content: Vec<u8>,
+) -> u64 {
     let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let lease = Lease {
-        delivery: DeliveryId {
-            message: MessageId::from_bytes(u128::from(number).to_be_bytes()),
-            site: "home".parse().unwrap(),
-        },
-        generation: Generation {
-            start: 1,
-            counter: number,
-        },
-    };
-    agent.leases.take(lease.clone(), Boottime::now());
     lane.assign(Assignment {
-        lease,
-        version: SiteVersion(1),
-        envelope: Arc::new(envelope("a@b.example -> c@home.example")),
-        content_bytes: content.len() as u64,
-        content: Content::Inline(content.into()),
-        tls: AskTls::WhereOffered,
-        together: Together::default(),
         freshness,
-        received: now(),
+        ..assignment(agent, number, &content)
     });
     number
 }
 
 /// What became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Came {
+pub(crate) enum Came {
     Back(u64, Reason),
     Relayed(u64),
 }
 
-async fn next(events: &mut mpsc::UnboundedReceiver<Event>) -> Came {
+pub(crate) async fn next(events: &mut mpsc::UnboundedReceiver<Event>) -> Came {
     loop {
         match events.recv().await.unwrap() {
             Event::GivenBack(it) => {
-                let number = it.lease.clone().unwrap().generation.unwrap().counter;
-                return Came::Back(number, it.reason());
+                return Came::Back(number(it.lease.clone()), it.reason());
             }
             Event::Report(it) => {
                 assert_eq!(it.outcome(), pb::Outcome::Transacted, "{it:?}");
                 assert_eq!(it.recipients[0].disposition(), pb::Disposition::Relayed);
-                return Came::Relayed(it.lease.unwrap().generation.unwrap().counter);
+                return Came::Relayed(number(it.lease));
             }
             _ => {}
         }
@@ -225,7 +184,7 @@ async fn next(events: &mut mpsc::UnboundedReceiver<Event>) -> Came {
 async fn recall(phase: Phase) {
     let mut bench = bench(4);
     let mut home = Home::silent_at(phase, 1).await;
-    let lane = lane(&bench.agent, home.address);
+    let lane = lane(&bench.agent, home.address, 1);
     let assign = |freshness| assign(&bench.agent, &*lane, freshness, content(phase));
     let hangs = assign(Freshness::Cached);
     let _silent = home.silent.recv().await.unwrap();
@@ -258,7 +217,7 @@ async fn a_recall_reaches_what_hangs_before_its_dot() {
 async fn close(phase: Phase) {
     let mut bench = bench(4);
     let mut home = Home::silent_at(phase, 1).await;
-    let lane = lane(&bench.agent, home.address);
+    let lane = lane(&bench.agent, home.address, 1);
     let hangs = assign(&bench.agent, &*lane, Freshness::Cached, content(phase));
     let _silent = home.silent.recv().await.unwrap();
     let began = now();
@@ -283,7 +242,7 @@ async fn what_hangs_before_its_dot_does_not_hold_another_plan_up() {
 async fn a_recall_finds_a_kept_session_that_has_died_without_a_sign() {
     let mut bench = bench(4);
     let mut home = Home::silent_at(Phase::Kept, 1).await;
-    let lane = lane(&bench.agent, home.address);
+    let lane = lane(&bench.agent, home.address, 1);
     let assign = |freshness| assign(&bench.agent, &*lane, freshness, content(Phase::Kept));
     let first = assign(Freshness::Cached);
     assert_eq!(next(&mut bench.events).await, Came::Relayed(first));
@@ -307,7 +266,7 @@ async fn a_recall_finds_a_kept_session_that_has_died_without_a_sign() {
 async fn a_recall_leaves_what_is_behind_its_dot_and_takes_what_was_sent_ahead() {
     let mut bench = bench(4);
     let mut home = Home::silent_at(Phase::Dot, 1).await;
-    let lane = lane(&bench.agent, home.address);
+    let lane = lane(&bench.agent, home.address, 1);
     let assign = |freshness| assign(&bench.agent, &*lane, freshness, content(Phase::Dot));
     let behind = assign(Freshness::Cached);
     let ahead = assign(Freshness::Cached);
@@ -339,7 +298,7 @@ async fn silent_homes_leave_the_slots_to_others() {
     let (mut held, mut sockets) = (Vec::new(), Vec::new());
     for phase in phases.flat_map(|phase| [phase; 3]) {
         let mut home = Home::silent_at(phase, 1).await;
-        let lane = lane(&bench.agent, home.address);
+        let lane = lane(&bench.agent, home.address, 1);
         assign(&bench.agent, &*lane, Freshness::Cached, content(phase));
         let silent = home.silent.recv().await.unwrap();
         held.push(lane);
@@ -349,7 +308,7 @@ async fn silent_homes_leave_the_slots_to_others() {
         }
     }
     let home = Home::silent_at(Phase::Never, 0).await;
-    let lane = lane(&bench.agent, home.address);
+    let lane = lane(&bench.agent, home.address, 1);
     for _ in 0..20 {
         let began = now();
         let good = assign(

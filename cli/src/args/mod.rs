@@ -189,6 +189,23 @@ Examples:
     /// What the controller is doing, and what is wrong
     #[command(after_help = "Example:\n  ddadm status --output json")]
     Status,
+    /// Completions for a shell, on standard output; packages ship them
+    #[command(hide = true)]
+    Completions { shell: Shell },
+    /// The manual pages of all three programs, as files; packages ship them
+    #[command(hide = true)]
+    Man {
+        /// Made where it is missing
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
 }
 
 #[derive(Debug, Group)]
@@ -400,6 +417,8 @@ mod tests {
             "queue fail 0197f3a07a5b7c3e8d2f4a5b6c7d8e9f --site a",
             "clock confirm",
             "queue content 0197f3a07a5b7c3e8d2f4a5b6c7d8e9f",
+            "completions fish",
+            "man --out dir",
             "registry apply registry.toml",
         ] {
             let parsed = Args::try_parse_from(format!("ddadm {good}").split(' '));
@@ -425,6 +444,7 @@ mod tests {
             "ca import ca",
             "etrn a --wait 0s",
             "status --output yaml",
+            "completions csh",
         ] {
             let parsed = Args::try_parse_from(format!("ddadm {bad}").split(' '));
             assert!(parsed.is_err(), "{bad}: {parsed:?}");

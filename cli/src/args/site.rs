@@ -66,6 +66,8 @@ pub(crate) enum SiteVerb {
         #[arg(long, value_name = "A")]
         agent: Option<AgentName>,
     },
+    /// Lines to paste at the member's: firewall, mail server, filters
+    Snippets { name: SiteName },
     /// Set the wake-up password, or make one up and print it once
     Password {
         name: SiteName,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dd_proto::pb;
 use tonic::{Request, Response, Status};
 
-use super::{Context, caller, now};
+use super::{Context, caller, now, status};
 
 #[derive(Debug, Clone)]
 pub struct Clock(pub Arc<Context>);
@@ -26,10 +26,13 @@ impl pb::clock_server::Clock for Clock {
             format!("clock confirmed; the alarm was: {alarm}"),
         );
         let confirming = self.0.editor.to_its_end(async move {
-            context.dispatch.clock_confirmed().await;
+            let confirmed = context.dispatch.clock_confirmed().await;
             context.editor.audit(now(), who.who(), &what);
+            confirmed
         });
-        confirming.await;
+        confirming
+            .await
+            .map_err(|error| status::not_durable("the clock is believed from now on", &error))?;
         Ok(Response::new(pb::ClockConfirmed { alarm }))
     }
 }

@@ -5,7 +5,7 @@
 //! ten seconds. One that fails costs only itself, and accepting never waits for any of them.
 
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -36,7 +36,8 @@ pub struct SocketError {
     source: io::Error,
 }
 
-/// Makes the socket, in place of one that an earlier start left.
+/// Makes the socket, in place of one that an earlier start left, and its directory where that is missing: `/run` is
+/// empty after each boot.
 ///
 /// # Errors
 /// Something else lies there, or it cannot be made.
@@ -49,6 +50,10 @@ pub fn bind_socket(path: &Path) -> Result<UnixListener, SocketError> {
                 io::ErrorKind::AlreadyExists,
                 "something that is no socket lies there",
             ));
+        }
+        if let Some(directory) = path.parent() {
+            let mut builder = std::fs::DirBuilder::new();
+            builder.recursive(true).mode(0o750).create(directory)?;
         }
         // Under another name until its mode is right, so that nobody connects too early.
         let mut temporary = path.as_os_str().to_owned();

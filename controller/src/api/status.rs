@@ -55,9 +55,16 @@ pub(super) fn too_much(sentence: &str) -> Status {
 
 /// Our own trouble; the log says what.
 pub(super) fn trouble(error: &(dyn std::error::Error + 'static)) -> Status {
-    tracing::error!(error, "a request failed");
+    tracing::error!(error = dd_log::chain(error), "a request failed");
     let sentence = "the controller is in trouble: see its log";
     Status::new(Code::Internal, sentence)
+}
+
+/// It is so, but only until the next start, unless there is room before.
+pub(super) fn not_durable(what: &str, error: &dyn std::fmt::Display) -> Status {
+    let sentence =
+        format!("{what}, but it could not be written yet, which is tried again: {error}");
+    Status::new(Code::Unavailable, sentence)
 }
 
 /// A message lacks something.
@@ -108,9 +115,10 @@ impl From<ChangeError> for Status {
         let code = match &error {
             ChangeError::Unknown { .. } => Code::NotFound,
             ChangeError::Exists(_) => Code::AlreadyExists,
-            ChangeError::HeldMail(_) | ChangeError::BuiltIn(_) | ChangeError::Pinned { .. } => {
-                Code::FailedPrecondition
-            }
+            ChangeError::HeldMail(_)
+            | ChangeError::NotClosed(_)
+            | ChangeError::BuiltIn(_)
+            | ChangeError::Pinned { .. } => Code::FailedPrecondition,
             ChangeError::NotAllKnown(_) => Code::Unavailable,
             ChangeError::Site(_) | ChangeError::Authority(_) => Code::InvalidArgument,
             ChangeError::Own(OwnError::Request(_) | OwnError::Days) => Code::InvalidArgument,

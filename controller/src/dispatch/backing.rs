@@ -16,7 +16,7 @@ use crate::store::{
 };
 
 /// The store could not do it; it has said why in its own words.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("the store failed: {0}")]
 pub struct StoreFailed(pub String);
 

@@ -12,7 +12,9 @@ use dd_proto::site::Site;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::actions::{Action, Left};
+use super::backing::StoreFailed;
 use super::event::{Event, NotLoaded};
+use super::saving::Confirming;
 use super::{
     AgentEvent, AgentView, Arrived, Attachment, AttachmentId, ClockAlarm, Counters, Hello, InHand,
     LeaseHeld, Measured, Released, SiteState, SiteView, Terms,
@@ -48,6 +50,7 @@ pub(super) enum Ask {
     ),
     CloseSite(SiteName, Left, oneshot::Sender<u64>),
     ClockAlarm(oneshot::Sender<Option<ClockAlarm>>),
+    ConfirmClock(Confirming),
     Drain(oneshot::Sender<()>),
     Site(SiteName, oneshot::Sender<Option<SiteView>>),
     Sites(oneshot::Sender<Vec<(SiteName, SiteView)>>),
@@ -196,9 +199,13 @@ impl Handle {
         self.ask(Ask::ClockAlarm).await?
     }
 
-    /// Ends the alarm: the wall clock is right.
-    pub async fn clock_confirmed(&self) {
-        self.tell(Event::ClockConfirmed).await;
+    /// Ends the alarm: the wall clock is right. Durable when Ok.
+    ///
+    /// # Errors
+    /// It is believed from now on, but could not be written yet: that is tried again until it is.
+    pub async fn clock_confirmed(&self) -> Result<(), StoreFailed> {
+        let ended = || Err(StoreFailed("the controller is stopping".to_owned()));
+        self.ask(Ask::ConfirmClock).await.unwrap_or_else(ended)
     }
 
     pub async fn site_view(&self, site: SiteName) -> Option<SiteView> {

@@ -267,8 +267,15 @@ impl SiteQueue {
                 self.kept.turn_of = TurnOf::Parked;
             }
             TurnOf::Parked => {
+                let behind = self.kept.goes_on.take();
+                if behind.is_some() && self.kept.round.all == 0 {
+                    // Nothing stood behind what was offered last: it goes on in front.
+                    self.rest = Rest::More;
+                    self.cursor = None;
+                    return true;
+                }
                 // None of it is left, or what is left is on its way. Meanwhile other mail may have come.
-                if self.kept.goes_on.take().is_none() && self.kept.round.all == 0 {
+                if self.kept.round.all == 0 {
                     self.kept.parked = Parked::None;
                     if self.kept.trust == Trust::Misconfigured {
                         self.kept.forget_refusals();

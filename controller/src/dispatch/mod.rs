@@ -51,6 +51,7 @@ mod remembered;
 mod run;
 #[cfg(test)]
 mod run_tests;
+mod saving;
 mod settled;
 #[cfg(test)]
 pub(crate) mod simulation;

@@ -23,6 +23,7 @@ use super::backing::Backing;
 use super::event::{By, Now, Settle, Warn};
 use super::mail::Mail;
 use super::run::Done;
+use super::saving::AGAIN;
 use crate::dsn::notice::{self, Language, Notice};
 use crate::dsn::whether::{self, Fate, What};
 use crate::dsn::{About, MAX_RETURNED, Moment, Notifier};
@@ -34,7 +35,7 @@ pub(super) struct Pen<S> {
     pub(super) store: S,
     pub(super) notifier: Notifier,
     pub(super) now: Now,
-    /// Ends once what dispatch has seen of the wall clock is durable.
+    /// Ends once what dispatch has seen of the wall clock is durable, or could not be.
     pub(super) clock_saving: Option<watch::Receiver<()>>,
 }
 
@@ -153,14 +154,20 @@ impl<S: Backing> Pen<S> {
             language: Language::Unknown,
             what: notice::What::RefusesEverything { reply },
         };
-        let notice = self.notifier.notice(&site, &notice, self.now.wall, random);
-        let Some(submission) = notice else {
-            return Done::Nothing;
-        };
-        let mail = Mail::of(&submission);
-        match self.store.accept(submission).await {
-            Ok(waiting) => Done::Arrived(mail.arrived(waiting)),
-            Err(error) => Done::StoreFailed(error),
+        loop {
+            let notice = self.notifier.notice(&site, &notice, self.now.wall, random);
+            let Some(submission) = notice else {
+                return Done::Nothing;
+            };
+            let mail = Mail::of(&submission);
+            match self.store.accept(submission).await {
+                Ok(waiting) => return Done::Arrived(mail.arrived(waiting)),
+                // A full disk is no reason to end; a log that has failed for good ends the process by itself.
+                Err(error) => {
+                    tracing::error!(%error, site = %site.name, "the site's contact is not told yet; it is tried again");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
         }
     }
 

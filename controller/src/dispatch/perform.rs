@@ -9,7 +9,6 @@
 use dd_proto::name::SiteName;
 use jiff::Timestamp;
 use rand::RngExt as _;
-use tokio::sync::watch;
 
 use super::actions::Asked;
 use super::ahead::VISIT;
@@ -78,7 +77,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
             store: self.store.clone(),
             notifier: self.notifier.clone(),
             now: self.now(),
-            clock_saving: self.clock_saving.clone(),
+            clock_saving: self.saving.first_try(),
         }
     }
 
@@ -153,15 +152,18 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                     }
                     ClockNews::Confirmed(_) => tracing::info!("the wall clock is confirmed"),
                 }
-                let (saved, saving) = watch::channel(());
-                self.clock_saving = Some(saving);
+                let confirming = match &news {
+                    ClockNews::Alarm(_) => Vec::new(),
+                    ClockNews::Confirmed(_) => std::mem::take(&mut self.confirming),
+                };
+                let remember = move |news| {
+                    let store = store.clone();
+                    async move { store.remember_clock(news).await }
+                };
+                let saving = self.saving.begin(news, confirming, remember);
                 self.done.spawn(async move {
-                    let remembered = store.remember_clock(news).await;
-                    drop(saved);
-                    match remembered {
-                        Ok(()) => Done::Nothing,
-                        Err(error) => Done::StoreFailed(error),
-                    }
+                    saving.await;
+                    Done::Nothing
                 });
             }
             Effect::Look(asked) => self.look(asked),

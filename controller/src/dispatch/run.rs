@@ -31,6 +31,7 @@ use super::event::{By, Effect, Event, Now, Settle};
 use super::handle::{Ask, Handle, Input};
 use super::mail::Mail;
 use super::release::{Token, Waiter};
+use super::saving::{Confirming, Saving};
 use super::settled;
 use super::standing::Terms;
 use super::state::State;
@@ -125,7 +126,8 @@ pub(crate) fn start_with<S: Backing, C: Clock>(
         closings: HashMap::new(),
         last_number: 0,
         store_has_failed: false,
-        clock_saving: None,
+        saving: Saving::default(),
+        confirming: Vec::new(),
     };
     let handle = Handle {
         measured: dispatch.state.measured.clone(),
@@ -187,7 +189,9 @@ pub(super) struct Dispatch<S, C> {
     pub(super) last_number: u64,
     pub(super) store_has_failed: bool,
     /// Ends once what was seen last of the wall clock is durable.
-    pub(super) clock_saving: Option<watch::Receiver<()>>,
+    pub(super) saving: Saving,
+    /// Whoever confirmed the clock just now.
+    pub(super) confirming: Vec<Confirming>,
 }
 
 impl<S: Backing, C: Clock> Dispatch<S, C> {
@@ -316,6 +320,10 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                 let _ = answer.send(self.state.lease_held(&delivery));
             }
             Ask::Release(site, wait, answer) => self.release(site, wait, answer),
+            Ask::ConfirmClock(answer) => {
+                self.confirming.push(answer);
+                self.apply(Event::ClockConfirmed);
+            }
             Ask::Act(action, deliveries, answer) => {
                 let token = Token(self.number());
                 let (count, left) = (0, 0);

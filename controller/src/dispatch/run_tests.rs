@@ -272,6 +272,24 @@ async fn a_5yz_is_settled_together_with_its_report_which_then_goes_out() {
     assert_eq!(left, []);
 }
 
+/// Nothing is known of the smarthost since the start: what it refuses is kept, and the next one goes out all the same.
+#[tokio::test]
+async fn a_report_that_the_smarthost_refuses_keeps_no_other() {
+    let world = world().await;
+    let mut agent = world.attach().await;
+    for number in 1..=5 {
+        let sender = format!("sender{number}@elsewhere.example");
+        let mail = world.accept_from(&sender, number).await;
+        let mail = mail.waiting.delivery;
+        assert_eq!(world.handle.fail(vec![mail]).await, Ok(1));
+        let report = assignment(&mut agent).await;
+        assert_eq!(report.lease.delivery.site, smarthost::name());
+        assert_eq!(report.envelope.recipients[0].path.as_str(), sender);
+        let refused = answered(report.lease, 554, Disposition::Failed);
+        world.handle.agent_event(agent.id, refused).await;
+    }
+}
+
 /// It is read again for its report: a part of it must not go back as if that were all.
 #[tokio::test]
 async fn of_a_message_too_large_to_return_its_sender_gets_the_header() {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use dd_proto::smtp::reply::ServerReply;
+use dd_service::sockets::Passed;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -21,6 +22,7 @@ use super::policy::Directory;
 use super::refusals::Refusals;
 use super::session::Surroundings;
 use super::{Settings, reply};
+use crate::doors;
 
 /// Where no more sockets can be had, accepting pauses.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -51,11 +53,11 @@ pub struct Bound {
 }
 
 impl Intake {
-    /// Opens every listener.
+    /// Opens every listener that was not `passed`.
     ///
     /// # Errors
     /// One of them cannot be opened.
-    pub async fn bind(settings: Settings) -> Result<Self, BindError> {
+    pub async fn bind(settings: Settings, passed: &mut Passed) -> Result<Self, BindError> {
         let mut listeners = Vec::new();
         let mut bound = Bound::default();
         for (protocol, addresses, found) in [
@@ -64,7 +66,7 @@ impl Intake {
         ] {
             for &address in addresses {
                 let error = |source| BindError { address, source };
-                let listener = TcpListener::bind(address).await.map_err(error)?;
+                let listener = doors::open(address, passed).await.map_err(error)?;
                 found.push(listener.local_addr().map_err(error)?);
                 listeners.push((protocol, listener));
             }

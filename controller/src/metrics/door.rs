@@ -18,7 +18,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 ///
 /// # Errors
 /// The listener fails.
-pub async fn serve(listener: TcpListener, sources: Sources) -> std::io::Result<()> {
+pub(crate) async fn serve(listener: TcpListener, sources: Sources) -> std::io::Result<()> {
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))

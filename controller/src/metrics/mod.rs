@@ -18,12 +18,16 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
 
 use crate::dispatch::{Counters, Handle, MICROS, Measured};
+use crate::doors::Certificates;
 use crate::dsn::{Notifier, smarthost};
 use crate::intake::refusals::Refusals;
 use crate::registry::Registry;
 use crate::spread::Buckets;
 use crate::store::{Measures, Store};
 use text::{List, Unit};
+
+/// Why a site waits, as in `site show`.
+const WHYS: [&str; 5] = ["down", "wrong-host", "refused", "busy", "deferred"];
 
 /// What is counted where it happens.
 #[derive(Debug, Clone)]
@@ -46,15 +50,16 @@ impl Metrics {
 
 /// Whom the rest is asked of.
 #[derive(Debug, Clone)]
-pub struct Sources {
-    pub metrics: Metrics,
-    pub store: Store,
-    pub registry: Registry,
-    pub dispatch: Handle,
-    pub notifier: Notifier,
-    pub started: Timestamp,
+pub(crate) struct Sources {
+    pub(crate) metrics: Metrics,
+    pub(crate) store: Store,
+    pub(crate) registry: Registry,
+    pub(crate) dispatch: Handle,
+    pub(crate) notifier: Notifier,
+    pub(crate) certificates: Certificates,
+    pub(crate) started: Timestamp,
     /// Its sender is gone once the controller stops.
-    pub stopping: watch::Receiver<()>,
+    pub(crate) stopping: watch::Receiver<()>,
 }
 
 /// All that is asked for, once a look.
@@ -63,6 +68,8 @@ struct Asked {
     counters: Counters,
     /// Sites, deliveries and their bytes by the state of their site.
     states: BTreeMap<&'static str, Queued>,
+    /// Sites that wait, by why.
+    waiting: BTreeMap<&'static str, u64>,
     agents: BTreeMap<&'static str, u64>,
     handoffs: Vec<(String, u64)>,
     /// Why notifications wait, where their site does not take them.
@@ -84,10 +91,14 @@ impl Sources {
         for state in ["idle", "ready", "proving", "flowing", "waiting", "held"] {
             states.entry(state).or_default();
         }
+        let mut waiting = BTreeMap::from(WHYS.map(|why| (why, 0)));
         let mut smarthost = None;
         for site in self.dispatch.site_states().await {
             if site.site.as_str() == smarthost::NAME {
                 smarthost = site.why;
+            }
+            if let Some(why) = site.why.filter(|_| site.state == "waiting") {
+                *waiting.entry(why).or_default() += 1;
             }
             let count = self.store.count(&site.site);
             let queued = states.entry(site.state).or_default();
@@ -108,6 +119,7 @@ impl Sources {
             measures: self.store.measures(),
             counters: self.dispatch.counters().await,
             states,
+            waiting,
             agents,
             handoffs,
             smarthost,
@@ -145,6 +157,12 @@ impl Sources {
             "Sites by state",
             "state",
             states().map(|(state, it)| (state, it.sites)),
+        );
+        list.gauges(
+            "sites_waiting",
+            "Sites in the state waiting, by why",
+            "why",
+            asked.waiting.iter().map(|(why, sites)| (*why, *sites)),
         );
         list.gauges(
             "queued_deliveries",
@@ -196,12 +214,11 @@ impl Sources {
             "Reports that wait for the smarthost",
             self.store.count(&smarthost::name()).messages,
         );
-        let reasons = ["down", "wrong-host", "refused", "busy", "deferred"];
         list.gauges(
             "smarthost_waiting",
             "1 under the reason for which the smarthost takes no reports",
             "why",
-            reasons.map(|why| (why, u64::from(asked.smarthost == Some(why)))),
+            WHYS.map(|why| (why, u64::from(asked.smarthost == Some(why)))),
         );
         list.counter(
             "notices_written",
@@ -275,6 +292,31 @@ impl Sources {
             "Damaged places in the log that this start found",
             self.store.progress().damaged,
         );
+        list.gauges(
+            "build_info",
+            "1 under the version that runs",
+            "version",
+            [(env!("CARGO_PKG_VERSION"), 1)],
+        );
+        list.gauges(
+            "certificate_end_time_seconds",
+            "When a certificate of our own ends, since 1970: of intake, of web",
+            "of",
+            self.own_ends(),
+        );
+        let authorities = self.registry.authorities();
+        let ends: Vec<_> = authorities
+            .iter()
+            .filter_map(|authority| {
+                Some((authority.name.to_string(), since_1970(authority.end()?)))
+            })
+            .collect();
+        list.gauges(
+            "authority_end_time_seconds",
+            "When the last certificate of a members' authority ends, since 1970",
+            "authority",
+            ends.iter().map(|(name, end)| (name.as_str(), *end)),
+        );
         list.seconds(
             "start_time",
             "When the controller was started, since 1970",
@@ -282,8 +324,18 @@ impl Sources {
         );
     }
 
+    /// What the doors show, where it can be read.
+    fn own_ends(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let Certificates { intake, web } = &self.certificates;
+        let shown = [("intake", intake), ("web", web)];
+        shown.into_iter().filter_map(|(of, certificate)| {
+            let end = certificate.as_ref()?.end()?;
+            Some((of, since_1970(end)))
+        })
+    }
+
     /// Why no mail is taken; empty while it is.
-    fn not_ready(&self) -> Vec<&'static str> {
+    pub(crate) fn not_ready(&self) -> Vec<&'static str> {
         ready::reasons(&ready::Facts {
             stopping: self.stopping.has_changed().is_err(),
             log_failed: self.store.has_failed(),
@@ -292,6 +344,11 @@ impl Sources {
             all_sites_held: self.store.holds_all_sites(),
         })
     }
+}
+
+/// Whole seconds.
+fn since_1970(time: Timestamp) -> u64 {
+    u64::try_from(time.as_second()).unwrap_or_default()
 }
 
 fn log(list: &mut List, measures: &Measures) {

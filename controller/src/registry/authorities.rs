@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dd_pki::key::{self, KeyFault};
+use dd_pki::names;
 use dd_pki::time::instant;
 use dd_proto::domain::Domain;
 use dd_proto::name::AuthorityName;
@@ -65,17 +66,21 @@ impl Authority {
             }
         }
         let soon = now.saturating_add(EXPIRES_SOON).unwrap_or(Timestamp::MAX);
-        let ends = |der: &Bytes| {
-            let (_, parsed) = X509Certificate::from_der(der).ok()?;
-            Some(instant(parsed.validity().not_after))
-        };
-        let last = self.certificates.iter().filter_map(ends).max();
-        if let Some(last) = last.filter(|last| *last < soon) {
+        if let Some(last) = self.end().filter(|last| *last < soon) {
             alarms.push(format!(
                 "the authority `{name}` is valid until {last}: after that nothing it certified is proof; roll it over with `ddadm ca rollover {name}`, or import its successor beside it"
             ));
         }
         alarms
+    }
+
+    /// When the last of its certificates ends.
+    pub fn end(&self) -> Option<Timestamp> {
+        let end = |der: &Bytes| {
+            let (_, parsed) = X509Certificate::from_der(der).ok()?;
+            Some(instant(parsed.validity().not_after))
+        };
+        self.certificates.iter().filter_map(end).max()
     }
 
     /// What agents cannot use of it, although it is here: taken in by an earlier version, or used no more by this one.
@@ -95,13 +100,28 @@ impl Authority {
                 "the revocation list of `{issuer}` (authority `{name}`) cannot be used, and mail for the authority's sites waits: {fault}; take in another one with `ddadm ca crl {name} --import FILE`"
             ))
         });
-        keys.chain(lists).collect()
+        let directories = self
+            .certificates
+            .iter()
+            .filter(|der| limits_directories(der));
+        let directories = directories.map(|der| {
+            format!(
+                "the certificate `{}` of the authority `{name}` limits its members by directory names, which agents cannot judge: what it certified is no proof",
+                subject(der)
+            )
+        });
+        keys.chain(directories).chain(lists).collect()
     }
 }
 
 fn subject(der: &[u8]) -> String {
     X509Certificate::from_der(der)
         .map_or_else(|_| String::new(), |(_, it)| it.subject().to_string())
+}
+
+fn limits_directories(der: &[u8]) -> bool {
+    let parsed = X509Certificate::from_der(der);
+    parsed.is_ok_and(|(_, it)| names::limits_directories(&it))
 }
 
 /// Why no verifier can use a certificate as an anchor.
@@ -137,6 +157,10 @@ pub enum AuthorityError {
         subject: String,
         fault: KeyFault,
     },
+    #[error(
+        "certificate {number} (`{subject}`) limits its members by directory names (nameConstraints with dirName), which agents cannot judge and so refuse, whatever they permit: make it anew with limits of DNS names only, or give the sites `--proof fingerprint`"
+    )]
+    Directories { number: usize, subject: String },
     #[error(
         "certificate {number} (`{subject}`) was valid until {not_after} only, so that nothing it certified is proof: import its successor"
     )]
@@ -186,7 +210,7 @@ fn no_ca(number: usize, certificate: &X509Certificate<'_>) -> AuthorityError {
     }
 }
 
-/// The same of certificates that come in: each has a key that the verifier can use.
+/// The same of certificates that come in: each has a key that the verifier can use, and no limits that it cannot judge.
 ///
 /// # Errors
 /// Not every one is a CA certificate that can be used.
@@ -198,6 +222,12 @@ pub(super) fn check_usable(certificates: &[Bytes]) -> Result<(), AuthorityError>
                 number: number + 1,
                 subject: subject(der),
                 fault,
+            });
+        }
+        if limits_directories(der) {
+            return Err(AuthorityError::Directories {
+                number: number + 1,
+                subject: subject(der),
             });
         }
     }
@@ -396,6 +426,23 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn limits_of_directory_names_are_refused_at_the_import_and_an_alarm_where_they_are() {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let everybody = rcgen::DistinguishedName::new();
+        params.name_constraints = Some(rcgen::NameConstraints {
+            permitted_subtrees: vec![rcgen::GeneralSubtree::DirectoryName(everybody)],
+            excluded_subtrees: Vec::new(),
+        });
+        let key = KeyPair::generate().unwrap();
+        let made: Bytes = params.self_signed(&key).unwrap().der().to_vec().into();
+        let refused = check_usable(&[made.clone()]).unwrap_err().to_string();
+        assert!(refused.contains("dirName"), "{refused}");
+        let alarms = authority(made, Vec::new()).unusable();
+        assert!(alarms[0].contains("directory names"), "{alarms:?}");
     }
 
     fn authority(certificate: Bytes, lists: Vec<Bytes>) -> Authority {

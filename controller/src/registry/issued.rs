@@ -4,7 +4,7 @@
 //! A certificate is on record before it is given out, so that what is in the world can be revoked.
 //!
 //! # Not here
-//! The certificate itself: whoever has it shows it. Its key: it never was here, or was forgotten with the answer.
+//! Its key: it never was here, or was forgotten with the answer.
 
 use bytes::Bytes;
 use dd_proto::domain::Domain;
@@ -32,9 +32,16 @@ pub struct Issued {
     /// Of its DER, and of its public key.
     pub sha256: [u8; 32],
     pub spki_sha256: [u8; 32],
+    /// Its DER, for whoever has lost it; empty in records from before this was kept.
+    pub certificate: Bytes,
 }
 
 impl Issued {
+    /// Whether it can be given to its site again.
+    pub fn is_at_hand(&self, now: Timestamp) -> bool {
+        !self.certificate.is_empty() && self.revoked.is_none() && now <= self.not_after
+    }
+
     /// As it is shown and typed.
     pub fn serial_text(&self) -> String {
         serial_text(&self.serial)
@@ -82,6 +89,8 @@ struct Row {
     sha256: Bytes,
     #[prost(bytes = "bytes", tag = "9")]
     spki_sha256: Bytes,
+    #[prost(bytes = "bytes", tag = "10")]
+    certificate: Bytes,
 }
 
 pub(super) fn encode(issued: &Issued) -> Bytes {
@@ -95,6 +104,7 @@ pub(super) fn encode(issued: &Issued) -> Bytes {
         revoked_ms: issued.revoked.map_or(0, Timestamp::as_millisecond),
         sha256: issued.sha256.to_vec().into(),
         spki_sha256: issued.spki_sha256.to_vec().into(),
+        certificate: issued.certificate.clone(),
     }
     .encode_to_vec()
     .into()
@@ -123,6 +133,7 @@ pub(super) fn decode(record: &Record) -> Result<Issued, Damaged> {
         },
         sha256: digest(&row.sha256)?,
         spki_sha256: digest(&row.spki_sha256)?,
+        certificate: row.certificate,
     })
 }
 
@@ -160,6 +171,7 @@ mod tests {
             revoked: None,
             sha256: [2; 32],
             spki_sha256: [3; 32],
+            certificate: Bytes::from_static(b"0"),
         };
         assert_eq!(issued.revocation(at(1_700_000_001)), None);
         for revoked in [None, Some(at(1_750_000_000))] {
@@ -171,6 +183,7 @@ mod tests {
             };
             assert_eq!(decode(&record), Ok(issued.clone()));
         }
+        assert!(!issued.is_at_hand(at(1_750_000_000)));
         assert!(issued.revocation(at(1_790_000_000)).is_some());
         assert_eq!(issued.revocation(at(1_800_000_001)), None);
         let torn = Record {

@@ -40,7 +40,8 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use dd_proto::domain::Domain;
 use dd_proto::name::{AgentName, AuthorityName, SiteName};
-use dd_proto::site::Site;
+use dd_proto::site::{Certified, Site};
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::authority::client::AgentKey;
@@ -76,6 +77,10 @@ pub enum ChangeError {
         "not all known yet: whether mail waits under the name `{0}` is still being read, try again in a moment"
     )]
     NotAllKnown(SiteName),
+    #[error(
+        "the site `{0}` was opened again while it was being removed: remove it again if that is still meant"
+    )]
+    NotClosed(SiteName),
     #[error(transparent)]
     Site(#[from] SiteError),
     #[error(transparent)]
@@ -274,6 +279,23 @@ impl Registry {
     /// By serial, as it is shown.
     pub fn issued(&self, serial: &str) -> Option<Arc<Issued>> {
         self.read().issued.get(serial).cloned()
+    }
+
+    /// The newest certificate of a site for this name that it can be given again.
+    pub fn issued_to(
+        &self,
+        site: &SiteName,
+        certified: &Certified,
+        now: Timestamp,
+    ) -> Option<Arc<Issued>> {
+        let snapshot = self.read();
+        let its = snapshot.issued.values().filter(|it| {
+            it.site == *site
+                && it.name == certified.name
+                && it.authority == certified.authority
+                && it.is_at_hand(now)
+        });
+        its.max_by_key(|it| it.not_before).cloned()
     }
 
     pub fn all_issued(&self) -> Vec<Arc<Issued>> {

@@ -229,6 +229,7 @@ impl Change {
             revoked: None,
             sha256: Sha256::digest(&signed.der).into(),
             spki_sha256: Sha256::digest(&public_key).into(),
+            certificate: signed.der.clone(),
         };
         let what = format!(
             "certificate {} issued to site {} for {} until {}",
@@ -454,6 +455,16 @@ fn permitted(authority: &AuthorityName, permit: &[Domain], name: &Domain) -> Res
                 .join(" "),
         }),
     }
+}
+
+/// A certificate that was issued earlier, then the authority's that signed it, where the authority still has that.
+pub fn chain_of(authority: &Authority, issued: &Issued) -> Vec<Bytes> {
+    let signed = |it: &&Bytes| key_digest(it) == issued.signed_by;
+    let signer = authority.certificates.iter().find(signed);
+    std::iter::once(&issued.certificate)
+        .chain(signer)
+        .cloned()
+        .collect()
 }
 
 /// Of the public key; nothing has the digest of a certificate that cannot be read.

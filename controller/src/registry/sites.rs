@@ -51,6 +51,10 @@ impl Change {
                 _ => return Err(ChangeError::HeldMail(site.name)),
             }
         }
+        // Of a site that had the name before; but where records are damaged it may be this one.
+        if !self.registry.is_damaged() {
+            self.forget_all_of(&site.name).await?;
+        }
         site.password_hash = password_hash;
         let what = format!("site {} added: {}", site.name, changed::whole(&site));
         self.put_site(site, who, &what, now).await
@@ -177,10 +181,10 @@ impl Change {
         self.put_site(site, who, &what, now).await
     }
 
-    /// The last step of a removal.
+    /// The last step of a removal: its mail was settled while it was closed.
     ///
     /// # Errors
-    /// There is no such site.
+    /// There is no such site, or it is not closed any more.
     pub async fn remove_site(
         &self,
         name: &SiteName,
@@ -191,16 +195,27 @@ impl Change {
         if old.is_none() && !self.registry.is_damaged_site(name) {
             return Err(unknown("site", name));
         }
+        if old.as_ref().is_some_and(|old| !old.closing) {
+            return Err(ChangeError::NotClosed(name.clone()));
+        }
         self.revoke_all_of(name, who, now).await?;
         self.store.put(record::SITE, name.as_str(), None).await?;
-        self.forget_shown(name).await?;
-        self.forget_told(name).await?;
+        // What is durable is in force, whatever becomes of the rest.
         self.registry.write().remove_site(name);
         self.dispatch.site_removed(name.clone()).await;
         let was = old.map(|old| format!("; it was: {}", changed::whole(&old)));
         let what = format!("site {name} removed{}", was.unwrap_or_default());
         self.audit.record(now, who, &what);
+        if let Err(error) = self.forget_all_of(name).await {
+            tracing::warn!(%error, site = %name, "the site is removed, and what it showed is not: it is forgotten when a site of that name is added");
+        }
         Ok(())
+    }
+
+    /// What is remembered of a site beside its record.
+    pub(super) async fn forget_all_of(&self, name: &SiteName) -> Result<(), ChangeError> {
+        self.forget_shown(name).await?;
+        self.forget_told(name).await
     }
 
     fn existing(&self, name: &str) -> Result<Arc<Site>, ChangeError> {

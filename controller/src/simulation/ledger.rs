@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dd_proto::id::{DeliveryId, RecipientNumber};
+use dd_proto::id::{DeliveryId, MessageId, RecipientNumber};
 use dd_proto::report::{Disposition, Report};
 
 use super::senders::Senders;
@@ -36,6 +36,10 @@ pub(super) struct Entries {
     pub(super) refused: BTreeSet<To>,
     /// An operator wanted it gone.
     pub(super) given_up: BTreeSet<DeliveryId>,
+    /// A record about it lies where the disk cannot read.
+    pub(super) unread: BTreeSet<MessageId>,
+    /// Which message has the number.
+    numbers: BTreeMap<u64, MessageId>,
     pub(super) senders: Senders,
     pub(super) trace: Vec<String>,
 }
@@ -55,6 +59,20 @@ impl Entries {
     pub(super) fn acknowledged(&mut self, to: To) {
         self.note(format!("acknowledged {} {:?}", to.0, to.1));
         self.acknowledged.insert(to);
+    }
+
+    /// The store says where a message stands.
+    pub(super) fn numbered(&mut self, number: u64, message: MessageId) {
+        let before = self.numbers.insert(number, message);
+        assert!(
+            before.is_none_or(|before| before == message),
+            "{message} has the number {number}, as {before:?} has"
+        );
+    }
+
+    /// What became of it may be lost, but for the mark that nobody knows.
+    pub(super) fn is_unread(&self, delivery: &DeliveryId) -> bool {
+        self.unread.contains(&delivery.message)
     }
 
     /// The store is asked.
@@ -107,8 +125,9 @@ impl Entries {
         ));
         for recipient in &assignment.envelope.recipients {
             let to = (delivery.clone(), recipient.number);
+            let forgotten = assignment.in_doubt && self.is_unread(delivery);
             assert!(
-                !self.settled.contains_key(&to),
+                forgotten || !self.settled.contains_key(&to),
                 "{delivery} goes out again, and was settled durably:\n{}",
                 self.life_of(delivery)
             );
@@ -141,6 +160,8 @@ impl Entries {
             let to = (delivery.clone(), result.number);
             let relayed = result.disposition == Disposition::Relayed;
             let settled = self.settled.contains_key(&to) || self.perhaps_settled.contains(&to);
+            // A controller that cannot read a message takes it for settled.
+            let settled = settled || self.is_unread(delivery);
             assert!(
                 !relayed || settled || !self.acknowledged.contains(&to),
                 "{delivery} is acknowledged, and was not settled:\n{}",
@@ -165,7 +186,7 @@ impl Entries {
             // A settlement may be durable though nobody lived to be told.
             let for_a_reason = self.refused.contains(to) || self.given_up.contains(&to.0);
             assert!(
-                self.received.has(to) || for_a_reason,
+                self.received.has(to) || for_a_reason || self.is_unread(&to.0),
                 "{} {:?} was acknowledged, and is lost:\n{}",
                 to.0,
                 to.1,

@@ -120,7 +120,7 @@ impl Entries {
         if self.senders.smarthost == Smarthost::Missing {
             return;
         }
-        for to in &self.acknowledged {
+        for to in self.acknowledged.iter().filter(|to| !self.is_unread(&to.0)) {
             let (failed, relayed) = (
                 self.reports_of(to, "failed"),
                 self.reports_of(to, "relayed"),

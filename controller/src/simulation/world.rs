@@ -19,6 +19,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::Instant;
 
+use super::Sectors;
 use super::agents::Agent;
 use super::controller::{Controller, Machine, Wall};
 use super::ledger::Ledger;
@@ -30,12 +31,15 @@ use crate::dsn;
 use crate::intake::accept::{Content, Submission};
 use crate::store::local::disk::memory::{Fault, MemoryDisk};
 use crate::store::local::index::in_memory::InMemory;
+use crate::store::local::lies_in::messages_in;
 use crate::store::local::spares::Making;
 use crate::store::local::wall::WallClock as _;
 use crate::store::local::{Blocking, On};
 use crate::store::{MinFree, RebuildIndex, Settings};
 
 const SITES: u64 = 3;
+/// What cannot be read at once.
+const BLOCK: u64 = 4 << 10;
 const AGENTS: [&str; 2] = ["out1", "out2"];
 /// Messages in one history.
 const MESSAGES: u64 = 60;
@@ -54,6 +58,13 @@ enum End {
     Stopped,
 }
 
+/// Whether the newest segment is being written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Still,
+    Through,
+}
+
 /// Whether bad things happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mood {
@@ -70,6 +81,7 @@ pub(super) struct World {
     /// Those of members, then the smarthost where there is one.
     pub(super) sites: Vec<(Arc<Site>, Behaviour)>,
     smarthost: Smarthost,
+    sectors: Sectors,
     pub(super) agents: Vec<Agent>,
     pub(super) ledger: Ledger,
     submitted: u64,
@@ -78,7 +90,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(disk: MemoryDisk, seed: u64, smarthost: Smarthost) -> Self {
+    pub(super) fn new(disk: MemoryDisk, seed: u64, smarthost: Smarthost, sectors: Sectors) -> Self {
         let agent = |name: &&str| Agent {
             fake: FakeAgent::new(name),
             stream: None,
@@ -100,6 +112,7 @@ impl World {
             shelves: InMemory::default(),
             sites,
             smarthost,
+            sectors,
             agents: AGENTS.iter().map(agent).collect(),
             ledger,
             submitted: 0,
@@ -131,7 +144,11 @@ impl World {
             },
             settings: Settings {
                 dir: PathBuf::from("/state"),
-                segment_bytes: 4 << 10,
+                segment_bytes: match self.sectors {
+                    Sectors::Good => 4 << 10,
+                    // Of several blocks, for a block is what cannot be read.
+                    Sectors::Bad => 16 << 10,
+                },
                 min_free: MinFree::Bytes(0),
                 rebuild_index: match self.rng.random_bool(0.1) {
                     true => RebuildIndex::Yes,
@@ -191,12 +208,43 @@ impl World {
         for agent in &mut self.agents {
             agent.stream = None;
         }
+        if self.sectors == Sectors::Bad {
+            for _ in 0..self.rng.random_range(0..3) {
+                self.sector_is_lost(Written::Through);
+            }
+        }
         if self.smarthost == Smarthost::There && self.rng.random_bool(0.3) {
             match self.rng.random() {
                 true => self.shelves.lose(),
                 false => self.shelves.forget_last(),
             }
         }
+    }
+
+    /// A block of the log cannot be read any more. Nothing is written there again: what is being written lies elsewhere.
+    fn sector_is_lost(&mut self, written: Written) {
+        let mut segments = self.disk.files();
+        segments.retain(|path| {
+            path.starts_with("/state/queue") && path.extension().is_some_and(|it| it == "seg")
+        });
+        if written == Written::Still {
+            segments.pop();
+        }
+        if segments.is_empty() {
+            return;
+        }
+        let path = segments.swap_remove(self.rng.random_range(0..segments.len()));
+        let len = self.disk.len_of(&path);
+        let at = self.rng.random_range(0..len.max(1)) / BLOCK * BLOCK;
+        let block = at..at + BLOCK;
+        let lost = messages_in(&self.disk, &path, &block);
+        let mut entries = self.ledger.entries();
+        for message in &lost {
+            entries.note(format!("unread {message} in {} {block:?}", path.display()));
+        }
+        entries.unread.extend(lost);
+        drop(entries);
+        self.disk.unreadable(&path, block);
     }
 
     async fn recover(&mut self) {
@@ -207,13 +255,13 @@ impl World {
             agent.terms = Terms::default();
         }
         let mut controller = self.start().await.expect("the disk is whole");
-        controller.handle.clock_confirmed().await;
+        let _ = controller.handle.clock_confirmed().await;
         for n in 0..self.sites.len() {
             self.sites[n].1 = Behaviour::Up;
             self.hold(n, None, &controller).await;
         }
         let mut turns = 0;
-        while !self.is_drained(&controller) {
+        while !self.is_drained(&controller).await {
             turns += 1;
             assert!(
                 turns < RECOVERY,
@@ -225,10 +273,24 @@ impl World {
         controller.stop().await;
     }
 
-    fn is_drained(&self, controller: &Controller) -> bool {
+    async fn is_drained(&self, controller: &Controller) -> bool {
         let known = *controller.store.all_known().borrow();
         let all_in = self.submitted >= MESSAGES && self.ledger.entries().coming == 0;
-        known && all_in && self.waiting(controller) == 0
+        known && all_in && (self.waiting(controller) == 0 || self.is_all_unread(controller).await)
+    }
+
+    /// What is left is held, for it is damaged.
+    async fn is_all_unread(&self, controller: &Controller) -> bool {
+        let (left, _) = controller.store.list(None, None, 1000).await.unwrap();
+        let of_members = left.iter().filter(|it| {
+            self.sites
+                .iter()
+                .any(|(site, _)| site.name == it.delivery.site)
+        });
+        let entries = self.ledger.entries();
+        of_members
+            .into_iter()
+            .all(|it| entries.is_unread(&it.delivery))
     }
 
     /// Notifications are not among them where there is no smarthost.
@@ -259,6 +321,10 @@ impl World {
             controller.index();
         }
         self.happening(controller).await;
+        if self.sectors == Sectors::Bad && self.mood == Mood::Trouble && self.rng.random_bool(0.005)
+        {
+            self.sector_is_lost(Written::Still);
+        }
         if self.smarthost == Smarthost::There && self.mood == Mood::Trouble {
             self.more_trouble(controller).await;
         }
@@ -348,6 +414,8 @@ impl World {
             };
             for waiting in &accepted {
                 let mut entries = ledger.entries();
+                let number = waiting.position.number();
+                entries.numbered(number, waiting.delivery.message);
                 for number in &waiting.open {
                     entries.acknowledged((waiting.delivery.clone(), *number));
                 }

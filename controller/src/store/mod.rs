@@ -55,6 +55,11 @@ impl Position {
             sequence,
         }
     }
+
+    /// What no two messages ever share.
+    pub(crate) fn number(self) -> u64 {
+        self.sequence
+    }
 }
 
 /// A site for which mail waits, as a start finds it.

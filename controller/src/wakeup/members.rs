@@ -19,6 +19,7 @@ use dd_proto::name::SiteName;
 use dd_proto::site::Site;
 
 use super::bucket::{Buckets, Empty, Rate};
+use super::failures::{FailedSignIns, Failures};
 use super::limits::{host, network};
 use super::{Door, monotonic};
 use crate::credentials::{Match, Passwords};
@@ -63,6 +64,7 @@ pub struct Members {
     registry: Registry,
     passwords: Arc<Passwords>,
     guesses: Mutex<Guesses>,
+    failures: Mutex<FailedSignIns>,
     began: Instant,
 }
 
@@ -74,6 +76,7 @@ impl Members {
             registry,
             passwords,
             guesses: Mutex::default(),
+            failures: Mutex::default(),
             began,
         }
     }
@@ -113,6 +116,7 @@ impl Members {
     /// A line that an operator or fail2ban can read. The name is a stranger's words: printable, and cut before.
     fn failed(&self, guess: Guess, client: IpAddr, door: Door, why: &'static str) {
         let now = monotonic(self.began);
+        self.remember(&guess, client, now);
         let site: String = guess.account.escape_debug().take(80).collect();
         let failures = self.guesses.lock().expect(LOCK).failed(guess, now);
         let Some(failures) = failures else {
@@ -120,6 +124,29 @@ impl Members {
         };
         let (client, door) = (client.to_canonical(), door.word());
         tracing::warn!(site, %client, door, why, failures, "sign-in failed");
+    }
+
+    /// For the member of that site, if there is one.
+    fn remember(&self, guess: &Guess, client: IpAddr, now: Duration) {
+        let name = guess.account.parse().ok();
+        if let Some(name) = name.filter(|name| self.registry.site(name).is_some()) {
+            self.failures.lock().expect(LOCK).add(&name, client, now);
+        }
+    }
+
+    /// What failed since the member last signed in to the portal.
+    pub fn failures_at(&self, site: &SiteName) -> Option<Failures> {
+        self.failures.lock().expect(LOCK).of(site)
+    }
+
+    /// The same, and counting begins anew.
+    pub fn take_failures_at(&self, site: &SiteName) -> Option<Failures> {
+        self.failures.lock().expect(LOCK).take(site)
+    }
+
+    /// How long ago that was.
+    pub fn since(&self, at: Duration) -> Duration {
+        monotonic(self.began).saturating_sub(at)
     }
 }
 

@@ -18,6 +18,7 @@
 pub(crate) mod bucket;
 mod certificate;
 pub mod dyndns;
+pub mod failures;
 mod limits;
 pub mod members;
 pub mod outcome;

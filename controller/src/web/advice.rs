@@ -17,22 +17,22 @@ const DOWN: [(&str, Both); 7] = [
     (
         "(nxdomain)",
         [
-            "Den Namen Ihres Servers gibt es im DNS nicht: prüfen Sie, ob Ihr DynDNS-Eintrag noch besteht und der Name richtig geschrieben ist.",
-            "The name of your server does not exist in the DNS: check that your DynDNS entry is still there, and the spelling of the name.",
+            "Den Namen {name} gibt es im DNS nicht: prüfen Sie, ob Ihr DynDNS-Eintrag noch besteht und der Name richtig geschrieben ist.",
+            "The name {name} does not exist in the DNS: check that your DynDNS entry is still there, and the spelling of the name.",
         ],
     ),
     (
         "cannot be looked up",
         [
-            "Der Name Ihres Servers ließ sich nicht auflösen. Oft vergeht das von selbst; hält es an, antworten die Nameserver Ihrer Domain nicht: fragen Sie deren Anbieter oder Ihren Provider.",
-            "The name of your server could not be looked up. This often passes; if it lasts, your domain's name servers do not answer: ask who runs them, or your provider.",
+            "Der Name {name} ließ sich nicht auflösen. Oft vergeht das von selbst; hält es an, antworten die Nameserver Ihrer Domain nicht: fragen Sie deren Anbieter oder Ihren Provider.",
+            "The name {name} could not be looked up. This often passes; if it lasts, your domain's name servers do not answer: ask who runs them, or your provider.",
         ],
     ),
     (
         "has no address",
         [
-            "Der Name Ihres Servers hat im DNS keine Adresse: sehen Sie nach Ihrem DynDNS-Client.",
-            "The name of your server has no address in the DNS: look after your DynDNS client.",
+            "Der Name {name} hat im DNS keine Adresse: sehen Sie nach Ihrem DynDNS-Client.",
+            "The name {name} has no address in the DNS: look after your DynDNS client.",
         ],
     ),
     (
@@ -45,15 +45,15 @@ const DOWN: [(&str, Both); 7] = [
     (
         "no public address",
         [
-            "Der Name zeigt auf eine Adresse, die nicht im Internet liegt: sehen Sie nach Ihrem DynDNS-Client.",
-            "The name points to an address that is not on the Internet: look after your DynDNS client.",
+            "Der Name {name} zeigt auf eine Adresse, die nicht im Internet liegt: sehen Sie nach Ihrem DynDNS-Client.",
+            "The name {name} points to an address that is not on the Internet: look after your DynDNS client.",
         ],
     ),
     (
         "belongs to the provider",
         [
-            "Der Name zeigt auf eine Adresse Ihres Providers: sehen Sie nach Ihrem DynDNS-Client.",
-            "The name points to an address of your provider's: look after your DynDNS client.",
+            "Der Name {name} zeigt auf eine Adresse Ihres Providers: sehen Sie nach Ihrem DynDNS-Client.",
+            "The name {name} points to an address of your provider's: look after your DynDNS client.",
         ],
     ),
     ("", GENERIC_DOWN),
@@ -322,28 +322,51 @@ const IN_DOUBT: Both = [
     "The connection broke when the mail had been sent whole: your server may have it, and gets it again.",
 ];
 
-/// `why` is the word for the site's state, or for what came of a try; `reason` and `detail` are what was found.
-pub(super) fn advice(
-    why: &str,
-    reason: &str,
-    detail: &str,
-    language: Language,
-) -> Option<&'static str> {
+/// What was found.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found<'a> {
+    /// The word for the site's state, or for what came of a try.
+    pub(super) why: &'a str,
+    /// The greppable word for why a proof was withheld.
+    pub(super) reason: &'a str,
+    /// In full.
+    pub(super) detail: &'a str,
+    /// Where the site is to be found, each with its port.
+    pub(super) hosts: &'a [&'a str],
+}
+
+impl Found<'_> {
+    /// The name it is about: the one in the sentence, else the first.
+    fn name(&self) -> &str {
+        let name = |host: &&&str| self.detail.contains(without_port(host));
+        let found = self.hosts.iter().find(name);
+        found
+            .or(self.hosts.first())
+            .map_or("", |it| without_port(it))
+    }
+}
+
+fn without_port(host: &str) -> &str {
+    host.rsplit_once(':').map_or(host, |(name, _)| name)
+}
+
+pub(super) fn advice(found: &Found<'_>, language: Language) -> Option<String> {
     let holds = |text: &str| DOWN.iter().find(|(part, _)| text.contains(part));
     let is = |word: &str| WRONG.iter().find(|(it, _)| *it == word || it.is_empty());
-    let [german, english] = match why {
-        "down" | "unreachable" => holds(&detail.to_ascii_lowercase())?.1,
-        "wrong-host" => is(reason)?.1,
+    let [german, english] = match found.why {
+        "down" | "unreachable" => holds(&found.detail.to_ascii_lowercase())?.1,
+        "wrong-host" => is(found.reason)?.1,
         "in-doubt" => IN_DOUBT,
         "refused" => REFUSED,
         "busy" => BUSY,
         "deferred" => DEFERRED,
         _ => return None,
     };
-    Some(match language {
+    let sentence = match language {
         Language::German => german,
         Language::English => english,
-    })
+    };
+    Some(sentence.replace("{name}", found.name()))
 }
 
 #[cfg(test)]
@@ -397,10 +420,29 @@ mod tests {
             ("wrong-host", "SomethingNew", "", "right certificate"),
             ("refused", "", "", "log"),
         ] {
-            let sentence = advice(why, reason, detail, Language::English).unwrap();
+            let found = Found {
+                why,
+                reason,
+                detail,
+                hosts: &["b.example:25", "a.example:25"],
+            };
+            let sentence = advice(&found, Language::English).unwrap();
             assert!(sentence.contains(says), "{sentence}");
-            assert!(advice(why, reason, detail, Language::German).is_some());
+            let german = advice(&found, Language::German).unwrap();
+            for sentence in [sentence, german] {
+                assert_eq!(
+                    sentence.contains("a.example"),
+                    detail.contains("name"),
+                    "{sentence}"
+                );
+            }
         }
-        assert_eq!(advice("", "", "", Language::English), None);
+        let nothing = Found {
+            why: "",
+            reason: "",
+            detail: "",
+            hosts: &[],
+        };
+        assert_eq!(advice(&nothing, Language::English), None);
     }
 }

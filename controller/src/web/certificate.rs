@@ -1,8 +1,9 @@
 //! A certificate of the provider's own authority, for the site of the session: asked for with a request, and downloaded.
 //!
-//! What was issued is kept for as long as the session lives, for it is public, and whoever lost it has another one issued.
+//! What was issued is on record, and can be downloaded at any later time, for it is public.
 //!
 //! # Invariants
+//! - A private key that was sent by mistake is neither kept nor logged, and its owner is told that it is spent.
 //! - The page offers it only where the site's proof names an authority of our own.
 //! - Only the site's own name is certified, whatever the request says; a member asks so often and no more.
 //!
@@ -15,19 +16,20 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use dd_proto::mta;
 use dd_proto::pem::{self, Kind};
 use dd_proto::site::Site;
 use jiff::Timestamp;
 
 use super::client::Client;
-use super::portal::{Visitor, to_start};
+use super::portal::{Visitor, to};
 use super::sent::Sent;
 use super::session::{By, Notice};
 use super::{Web, now};
 use crate::authority::request::{self, RequestError};
 use crate::registry::authorities::Origin;
-use crate::registry::own::{Issue, OwnError};
+use crate::registry::own::{self, OwnError};
 use crate::registry::{ChangeError, Registry};
 
 /// Where the lines to paste look for the files.
@@ -56,39 +58,43 @@ impl Offer {
     }
 }
 
-/// What was issued to the site of a session.
+/// The newest certificate of the site, as it is given out.
 #[derive(Debug)]
-pub(super) struct Issued {
+pub(super) struct Given {
     site: String,
     /// PEM: its own certificate, then the authority's.
     chain: String,
     /// PEM: every certificate of the authority.
     anchors: String,
-    pub(super) lines: String,
     pub(super) until: Timestamp,
+    name: String,
 }
 
-impl Issued {
-    fn new(issue: &Issue) -> Self {
-        let pems = |all: &[bytes::Bytes]| all.iter().map(|der| pem::certificate(der)).collect();
-        let site = issue.issued.site.to_string();
+impl Given {
+    pub(super) fn of(registry: &Registry, site: &Site, now: Timestamp) -> Option<Self> {
+        let certified = site.proof.certified()?;
+        let issued = registry.issued_to(&site.name, certified, now)?;
+        let authority = registry.authority(&issued.authority)?;
+        let pems = |all: &[Bytes]| all.iter().map(|der| pem::certificate(der)).collect();
+        Some(Self {
+            chain: pems(&own::chain_of(&authority, &issued)),
+            anchors: pems(&authority.certificates),
+            until: issued.not_after,
+            site: site.name.to_string(),
+            name: issued.name.to_string(),
+        })
+    }
+
+    /// For the member's mail server.
+    pub(super) fn lines(&self) -> mta::Lines {
         let file = |name: &str, end: &str| format!("{FOLDER}/{name}.{end}");
-        let lines = mta::Lines::new(
-            issue.issued.name.as_str(),
-            mta::Files {
-                directory: FOLDER,
-                key: &file(&site, "key"),
-                certificate: &file(&site, "pem"),
-                ca: &file("ca", "pem"),
-            },
-        );
-        Self {
-            chain: pems(&issue.chain),
-            anchors: pems(&issue.anchors),
-            lines: lines.text(),
-            until: issue.issued.not_after,
-            site,
-        }
+        let files = mta::Files {
+            directory: FOLDER,
+            key: &file(&self.site, "key"),
+            certificate: &file(&self.site, "pem"),
+            ca: &file("ca", "pem"),
+        };
+        mta::Lines::new(&self.name, files)
     }
 }
 
@@ -110,8 +116,12 @@ pub(super) async fn issue(
             Ok(()) => certify(&web, &visitor, request).await,
         },
     };
+    let place = match notice {
+        Notice::Issued => "/#issued",
+        _ => "/#issue",
+    };
     web.sessions().say(&visitor.id, notice);
-    to_start()
+    to(place)
 }
 
 /// A request that can be answered.
@@ -121,6 +131,9 @@ fn requested(web: &Web, visitor: &Visitor, text: &str) -> Result<Vec<u8>, Notice
     let (Some(_), Some(certified)) = (offered, certified) else {
         return Err(Notice::NotNow);
     };
+    if pem::holds_a_key(text.as_bytes()) {
+        return Err(Notice::WasAKey);
+    }
     let der = pem::read_one(text.as_bytes(), Kind::Request)
         .map_err(|_| Notice::Request(RequestError::Unreadable))?;
     request::key_of(&der, &certified.name).map_err(Notice::Request)?;
@@ -135,11 +148,7 @@ async fn certify(web: &Web, visitor: &Visitor, request: Vec<u8>) -> Notice {
             .await
     });
     match issuing.await {
-        Ok(issue) => {
-            let issued = Arc::new(Issued::new(&issue));
-            web.sessions().give(&visitor.id, issued);
-            Notice::Issued
-        }
+        Ok(_) => Notice::Issued,
         Err(ChangeError::Own(OwnError::Request(error))) => Notice::Request(error),
         Err(error) => {
             let site = &visitor.site.name;
@@ -159,15 +168,15 @@ pub(super) async fn anchors(State(web): State<Arc<Web>>, headers: HeaderMap) -> 
     given(&web, &headers, |it| ("ca.pem".to_owned(), &it.anchors))
 }
 
-fn given(web: &Web, headers: &HeaderMap, of: fn(&Issued) -> (String, &String)) -> Response {
+fn given(web: &Web, headers: &HeaderMap, of: fn(&Given) -> (String, &String)) -> Response {
     let Some(visitor) = web.visitor(headers, By::Person) else {
-        return to_start();
+        return to("/");
     };
-    let Some(issued) = visitor.signed.issued else {
-        return to_start();
+    let Some(given) = Given::of(web.wakeup.registry(), &visitor.site, now()) else {
+        return to("/");
     };
     // The name of a site has no character that would have to be quoted.
-    let (name, text) = of(&issued);
+    let (name, text) = of(&given);
     let headers = [
         (header::CONTENT_TYPE, "application/x-pem-file".to_owned()),
         (

@@ -7,7 +7,8 @@ use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 use dd_proto::pb::check_step::Result as Step;
-use dd_proto::pb::{AgentCheck, HostCheck};
+use dd_proto::pb::{AgentCheck, CheckStep, HostCheck};
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::Web;
@@ -16,6 +17,7 @@ use super::language::Language;
 use super::portal::{PATIENCE, Visitor, part, to_start};
 use super::sent::Sent;
 use super::session::{Looked, Notice};
+use super::steps::{Look, Told};
 use super::words::Words;
 use crate::api::check::check_site;
 
@@ -26,7 +28,7 @@ pub(super) struct Check {
     pub(super) host: String,
     pub(super) tone: &'static str,
     pub(super) word: &'static str,
-    pub(super) sentence: String,
+    pub(super) told: Told,
     pub(super) steps: Vec<StepSeen>,
 }
 
@@ -34,7 +36,7 @@ pub(super) struct Check {
 pub(super) struct StepSeen {
     pub(super) tone: &'static str,
     pub(super) name: String,
-    pub(super) detail: String,
+    pub(super) told: Told,
 }
 
 pub(super) async fn check(
@@ -77,30 +79,42 @@ fn start(web: &Web, visitor: &Visitor) -> watch::Receiver<Looked> {
 }
 
 /// What there is to show; None while they look.
-pub(super) fn rows(looked: &Looked, language: Language) -> Option<Vec<Check>> {
+pub(super) fn rows(looked: &Looked, language: Language, now: Timestamp) -> Option<Vec<Check>> {
     let Looked::Done(agents) = looked else {
         return None;
     };
-    let w = language.words();
-    Some(agents.iter().flat_map(|agent| of_agent(agent, w)).collect())
+    let rows = agents.iter().flat_map(|it| of_agent(it, language, now));
+    Some(rows.collect())
 }
 
-fn of_agent(agent: &AgentCheck, w: &'static Words) -> Vec<Check> {
-    let row = |host: &str, proved: bool, sentence: &str, steps| Check {
-        agent: agent.agent.clone(),
-        host: host.to_owned(),
-        tone: if proved { "good" } else { "bad" },
-        word: if proved { w.proved } else { w.not_proved },
-        sentence: sentence.to_owned(),
-        steps,
-    };
-    match agent.hosts.is_empty() {
-        true => vec![row("", false, &agent.sentence, Vec::new())],
-        false => {
-            let of_host = |it: &HostCheck| row(&place(it), it.proved, &it.sentence, steps(it, w));
-            agent.hosts.iter().map(of_host).collect()
-        }
+fn of_agent(agent: &AgentCheck, language: Language, now: Timestamp) -> Vec<Check> {
+    let w = language.words();
+    if agent.hosts.is_empty() {
+        let told = Told {
+            text: w.c_no_answer.to_owned(),
+            verbatim: Some(agent.sentence.clone()),
+        };
+        return vec![Check {
+            agent: agent.agent.clone(),
+            host: String::new(),
+            tone: "bad",
+            word: w.not_proved,
+            told,
+            steps: Vec::new(),
+        }];
     }
+    let of_host = |host: &HostCheck| {
+        let look = Look::new(host, language, now);
+        Check {
+            agent: agent.agent.clone(),
+            host: place(host),
+            tone: if host.proved { "good" } else { "bad" },
+            word: if host.proved { w.proved } else { w.not_proved },
+            told: look.sentence(),
+            steps: host.steps.iter().map(|it| seen(it, &look, w)).collect(),
+        }
+    };
+    agent.hosts.iter().map(of_host).collect()
 }
 
 /// The host, and which of its addresses.
@@ -111,17 +125,16 @@ fn place(host: &HostCheck) -> String {
     }
 }
 
-fn steps(host: &HostCheck, w: &'static Words) -> Vec<StepSeen> {
-    let seen = host.steps.iter().map(|step| StepSeen {
+fn seen(step: &CheckStep, look: &Look<'_>, w: &'static Words) -> StepSeen {
+    StepSeen {
         tone: match step.result() {
             Step::Good => "good",
             Step::Bad => "bad",
             Step::Noted | Step::Unspecified => "warn",
         },
         name: name(&step.name, w),
-        detail: step.detail.clone(),
-    });
-    seen.collect()
+        told: look.step(step),
+    }
 }
 
 fn name(step: &str, w: &'static Words) -> String {

@@ -50,13 +50,18 @@ impl Language {
         self == Self::German
     }
 
-    /// `24.11.2026, 21:05`.
+    /// `24.11.2026, 21:05 CET`: with the zone of this machine, which need not be the reader's.
     pub(super) fn moment(self, at: Timestamp) -> String {
         let format = match self {
-            Self::German => "%d.%m.%Y, %H:%M",
-            Self::English => "%-d %b %Y, %H:%M",
+            Self::German => "%d.%m.%Y, %H:%M %Z",
+            Self::English => "%-d %b %Y, %H:%M %Z",
         };
         zoned(at).strftime(format).to_string()
+    }
+
+    /// The zone in which [`Self::moment`] speaks, at that time.
+    pub(super) fn zone(at: Timestamp) -> String {
+        zoned(at).strftime("%Z").to_string()
     }
 
     pub(super) fn date(self, at: Timestamp) -> String {

@@ -21,11 +21,15 @@ mod language;
 pub mod listener;
 pub mod outbound;
 mod page;
+mod paste;
 mod path;
 pub mod portal;
+mod record;
 mod sent;
 mod session;
+mod steps;
 mod strays;
+mod tries;
 mod view;
 mod words;
 

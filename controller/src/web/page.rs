@@ -10,9 +10,11 @@ use super::Web;
 use super::certificate::Offer;
 use super::language::Language;
 use super::outbound::Outbound;
-use super::portal::BY_MEMBER;
+use super::paste::{Group, Paste};
+use super::portal::{BY_MEMBER, Visitor};
+use super::record::Record;
 use super::session::Notice;
-use super::view::{Live, Shown, Who};
+use super::view::{Eye, Live, Shown, When, Who};
 use super::words::Words;
 use crate::authority::request::RequestError;
 
@@ -75,20 +77,54 @@ pub(super) struct HomePage {
     pub(super) live: Live,
     pub(super) site: String,
     pub(super) banner: Option<Banner>,
+    pub(super) failed: Option<Failed>,
+    pub(super) record: Record,
+    pub(super) zone: String,
     pub(super) pause: Pause,
     pub(super) has_wake_url: bool,
     pub(super) origin: String,
     pub(super) outbound: Outbound,
+    pub(super) pastes: Vec<Group>,
     pub(super) tomorrow: String,
     pub(super) offer: Option<Offer>,
-    pub(super) issued: Option<Given>,
+    pub(super) issued: Option<Download>,
 }
 
-/// A certificate that waits to be downloaded.
+/// A certificate that can be downloaded.
 #[derive(Debug)]
-pub(super) struct Given {
+pub(super) struct Download {
     pub(super) until: String,
-    pub(super) lines: String,
+    pub(super) lines: Vec<Paste>,
+}
+
+/// Sign-ins that failed since the member signed in the time before.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) count: u64,
+    pub(super) last: When,
+    pub(super) network: String,
+}
+
+impl Failed {
+    pub(super) fn of(
+        web: &Web,
+        visitor: &Visitor,
+        language: Language,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let members = web.wakeup.members();
+        let since = members.failures_at(&visitor.site.name);
+        let all = match visitor.signed.failures {
+            Some(before) => before.and(since),
+            None => since?,
+        };
+        let last = now.saturating_sub(members.since(all.last));
+        Some(Self {
+            count: all.count,
+            last: Eye { language, now }.when(last.unwrap_or(now)),
+            network: all.network.to_string(),
+        })
+    }
 }
 
 /// What is said once, above everything.
@@ -98,6 +134,8 @@ pub(super) struct Banner {
     pub(super) text: &'static str,
     /// As it is to be copied.
     pub(super) code: Option<String>,
+    /// Where on the page to go on, and what is there.
+    pub(super) link: Option<(&'static str, &'static str)>,
 }
 
 /// Whether delivery is paused, and by whom.
@@ -126,6 +164,11 @@ impl Pause {
 impl Banner {
     pub(super) fn of(notice: Notice, w: &'static Words) -> Self {
         let mut code = None;
+        let link = match notice {
+            Notice::Issued => Some(("#issued", w.issued_chain)),
+            Notice::WasAKey | Notice::Request(_) => Some(("#issue", w.issue)),
+            _ => None,
+        };
         let (tone, text) = match notice {
             Notice::Held => ("good", w.held_done),
             Notice::Resumed => ("good", w.resumed_done),
@@ -138,6 +181,7 @@ impl Banner {
             Notice::NotNow => ("bad", w.not_now),
             Notice::TooOften => ("bad", w.too_many_certificates),
             Notice::Issued => ("good", w.issued_done),
+            Notice::WasAKey => ("bad", w.csr_was_key),
             Notice::Request(error) => {
                 if let RequestError::OtherName { asked, .. } = &error {
                     code = Some(asked.clone());
@@ -149,7 +193,12 @@ impl Banner {
                 ("good", w.wake_url_once)
             }
         };
-        Self { tone, text, code }
+        Self {
+            tone,
+            text,
+            code,
+            link,
+        }
     }
 }
 

@@ -14,12 +14,16 @@ use axum::response::{IntoResponse, Response};
 use dd_proto::site::Site;
 use tokio::sync::watch;
 
-use super::certificate::Offer;
+use super::certificate::{Given, Offer};
 use super::client::Client;
 use super::fields::Fields;
 use super::language::Language;
 use super::outbound::Outbound;
-use super::page::{self, Banner, Frame, Given, HomePage, LivePart, MessagePage, Pause, SignInPage};
+use super::page::{
+    self, Banner, Download, Failed, Frame, HomePage, LivePart, MessagePage, Pause, SignInPage,
+};
+use super::paste;
+use super::record::Record;
 use super::sent::{Sent, came_from_elsewhere, expired};
 use super::session::{By, Notice, Progress, Signed};
 use super::{Web, cookie, now, path};
@@ -94,7 +98,12 @@ impl Web {
 
 /// After a POST: the page itself, so that reloading it repeats nothing.
 pub(super) fn to_start() -> Response {
-    (StatusCode::SEE_OTHER, [(header::LOCATION, "/")]).into_response()
+    to("/")
+}
+
+/// Somewhere on the page, by its anchor.
+pub(super) fn to(place: &'static str) -> Response {
+    (StatusCode::SEE_OTHER, [(header::LOCATION, place)]).into_response()
 }
 
 fn to_start_with(cookie: String) -> Response {
@@ -114,24 +123,30 @@ pub async fn home(State(web): State<Arc<Web>>, headers: HeaderMap) -> Response {
     let live = web.live(&visitor.site, &visitor.signed, language, now);
     let live = match live.await {
         Ok(live) => live,
-        Err(error) => return unreadable(&error),
+        Err(error) => return unreadable(&web, language, &error),
     };
     let notice = web.sessions().said(&visitor.id);
+    let (registry, site) = (web.wakeup.registry(), &visitor.site);
+    let outbound = Outbound::of(&web);
     let page = HomePage {
         banner: notice.map(|notice| Banner::of(notice, language.words())),
         f: Frame::new(&web, language),
+        failed: Failed::of(&web, &visitor, language, now),
         csrf: visitor.signed.csrf,
         live,
+        record: Record::of(site, language.words()),
+        zone: Language::zone(now),
         pause: Pause::of(&visitor.site, language, now),
         has_wake_url: visitor.site.wake_hash.is_some(),
         site: visitor.site.name.to_string(),
         origin: web.origin.clone(),
-        outbound: Outbound::of(&web),
+        pastes: paste::groups(site, &outbound, language.words()),
+        outbound,
         tomorrow: super::hold::tomorrow(now),
-        offer: Offer::of(web.wakeup.registry(), &visitor.site),
-        issued: visitor.signed.issued.map(|it| Given {
+        offer: Offer::of(registry, site),
+        issued: Given::of(registry, site, now).map(|it| Download {
             until: language.date(it.until),
-            lines: it.lines.clone(),
+            lines: paste::certificate(&it.lines(), language.words()),
         }),
     };
     page::show(StatusCode::OK, &page)
@@ -157,13 +172,17 @@ pub(super) async fn part(web: &Web, visitor: Visitor, headers: &HeaderMap) -> Re
             };
             page::show(StatusCode::OK, &part)
         }
-        Err(error) => unreadable(&error),
+        Err(error) => unreadable(web, language, &error),
     }
 }
 
-fn unreadable(error: &crate::store::StoreError) -> Response {
+fn unreadable(web: &Web, language: Language, error: &crate::store::StoreError) -> Response {
     tracing::error!(%error, "a page cannot be shown");
-    StatusCode::SERVICE_UNAVAILABLE.into_response()
+    let page = MessagePage {
+        f: Frame::new(web, language),
+        text: language.words().not_now,
+    };
+    page::show(StatusCode::SERVICE_UNAVAILABLE, &page)
 }
 
 pub async fn sign_in(
@@ -189,8 +208,9 @@ pub async fn sign_in(
         SignIn::As(site) => {
             let client = client.to_canonical();
             tracing::info!(site = %site.name, %client, "signed in to the portal");
+            let failures = web.wakeup.members().take_failures_at(&site.name);
             let mut sessions = web.sessions();
-            let id = sessions.begin(&site, web.monotonic(), &mut rand::rng());
+            let id = sessions.begin(&site, failures, web.monotonic(), &mut rand::rng());
             to_start_with(cookie::session(web.transport, id.as_str()))
         }
         SignIn::Wrong => refused(StatusCode::FORBIDDEN, w.wrong_sign_in),

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use axum::extract::{FromRequest, Request};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 
 use super::Web;
@@ -29,7 +29,8 @@ impl FromRequest<Arc<Web>> for Sent {
 
     async fn from_request(request: Request, web: &Arc<Web>) -> Result<Self, Response> {
         let headers = request.headers().clone();
-        let fields = Fields::from_request(request, web).await?;
+        let fields = Fields::from_request(request, web).await;
+        let fields = fields.map_err(|refused| not_read(web, &headers, refused.status()))?;
         if came_from_elsewhere(&headers) {
             return Err(expired(web, &headers));
         }
@@ -45,6 +46,19 @@ impl FromRequest<Arc<Web>> for Sent {
             false => Err(expired(web, &headers)),
         }
     }
+}
+
+/// The page for a form that is too large or too slow; what is left of it is not read.
+fn not_read(web: &Web, headers: &HeaderMap, status: StatusCode) -> Response {
+    let language = Language::of(headers);
+    let page = MessagePage {
+        f: Frame::new(web, language),
+        text: language.words().form_refused,
+    };
+    let mut response = page::show(status, &page);
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(header::CONNECTION, close);
+    response
 }
 
 /// The page that says so.

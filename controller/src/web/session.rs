@@ -21,8 +21,8 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tokio::sync::watch;
 
-use super::certificate::Issued;
 use crate::authority::request::RequestError;
+use crate::wakeup::failures::Failures;
 use crate::wakeup::outcome::Outcome;
 
 const IDLE: Duration = Duration::from_secs(30 * 60);
@@ -82,6 +82,8 @@ pub(super) enum Notice {
     WakeUrl(String),
     WakeRevoked,
     Issued,
+    /// A private key came where a request was asked for.
+    WasAKey,
     /// A certificate request was refused.
     Request(RequestError),
     TooOften,
@@ -97,7 +99,7 @@ struct Session {
     used: Duration,
     delivery: Option<watch::Receiver<Progress>>,
     check: Option<watch::Receiver<Looked>>,
-    issued: Option<Arc<Issued>>,
+    failures: Option<Failures>,
     notice: Option<Notice>,
 }
 
@@ -112,7 +114,8 @@ pub(super) struct Signed {
     pub(super) csrf: String,
     pub(super) delivery: Option<watch::Receiver<Progress>>,
     pub(super) check: Option<watch::Receiver<Looked>>,
-    pub(super) issued: Option<Arc<Issued>>,
+    /// Sign-ins that had failed before this one.
+    pub(super) failures: Option<Failures>,
 }
 
 impl Sessions {
@@ -120,6 +123,7 @@ impl Sessions {
     pub(super) fn begin(
         &mut self,
         site: &Site,
+        failures: Option<Failures>,
         now: Duration,
         rng: &mut impl CryptoRng,
     ) -> SessionId {
@@ -135,7 +139,7 @@ impl Sessions {
             used: now,
             delivery: None,
             check: None,
-            issued: None,
+            failures,
             notice: None,
         };
         self.0.insert(digest(id.as_str()), session);
@@ -178,7 +182,7 @@ impl Sessions {
             csrf: session.csrf.clone(),
             delivery: session.delivery.clone(),
             check: session.check.clone(),
-            issued: session.issued.clone(),
+            failures: session.failures,
         })
     }
 
@@ -202,13 +206,6 @@ impl Sessions {
     pub(super) fn look(&mut self, id: &str, looked: watch::Receiver<Looked>) {
         if let Some(session) = self.0.get_mut(&digest(id)) {
             session.check = Some(looked);
-        }
-    }
-
-    /// A certificate, to be downloaded.
-    pub(super) fn give(&mut self, id: &str, issued: Arc<Issued>) {
-        if let Some(session) = self.0.get_mut(&digest(id)) {
-            session.issued = Some(issued);
         }
     }
 
@@ -270,7 +267,7 @@ mod tests {
         let mut rng = StdRng::seed_from_u64(1);
         let mut sessions = Sessions::default();
         let home = site("home", "hash");
-        let id = sessions.begin(&home, minutes(0), &mut rng);
+        let id = sessions.begin(&home, None, minutes(0), &mut rng);
         let mut lives = |at, by| {
             let found = sessions.find(id.as_str(), minutes(at), by, |_| Some(home.clone()));
             found.is_some()
@@ -278,7 +275,7 @@ mod tests {
         assert!(lives(29, By::Person));
         assert!(lives(50, By::Page));
         assert!(!lives(59, By::Page));
-        let id = sessions.begin(&home, minutes(0), &mut rng);
+        let id = sessions.begin(&home, None, minutes(0), &mut rng);
         let mut last = false;
         for at in (0..=720).step_by(20) {
             let found = sessions.find(id.as_str(), minutes(at), By::Person, |_| Some(home.clone()));
@@ -304,8 +301,8 @@ mod tests {
         let mut rng = StdRng::seed_from_u64(1);
         let mut sessions = Sessions::default();
         let (old, new) = (site("home", "old"), site("home", "new"));
-        let this = sessions.begin(&old, minutes(0), &mut rng);
-        let other = sessions.begin(&old, minutes(0), &mut rng);
+        let this = sessions.begin(&old, None, minutes(0), &mut rng);
+        let other = sessions.begin(&old, None, minutes(0), &mut rng);
         assert_ne!(this, other);
         sessions.keep(this.as_str(), "new");
         let mut lives = |id: &SessionId| {
@@ -323,9 +320,9 @@ mod tests {
         let mut rng = StdRng::seed_from_u64(1);
         let mut sessions = Sessions::default();
         let home = site("home", "hash");
-        let first = sessions.begin(&home, minutes(0), &mut rng);
+        let first = sessions.begin(&home, None, minutes(0), &mut rng);
         for n in 1..=20 {
-            sessions.begin(&home, minutes(n), &mut rng);
+            sessions.begin(&home, None, minutes(n), &mut rng);
         }
         assert_eq!(sessions.0.len(), MOST_PER_SITE);
         let found = sessions.find(first.as_str(), minutes(20), By::Person, |_| {
@@ -340,7 +337,7 @@ mod tests {
         let mut sessions = Sessions::default();
         let home = site("home", "hash");
         let mut signed = || {
-            let id = sessions.begin(&home, minutes(0), &mut rng);
+            let id = sessions.begin(&home, None, minutes(0), &mut rng);
             let found = sessions.find(id.as_str(), minutes(0), By::Person, |_| Some(home.clone()));
             found.unwrap()
         };

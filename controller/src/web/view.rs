@@ -11,11 +11,12 @@ use dd_proto::units::is_endless;
 use jiff::Timestamp;
 
 use super::Web;
-use super::advice::advice;
+use super::advice::{Found, advice};
 use super::check::{self, Check};
 use super::language::Language;
 use super::session::{Looked, Progress, Signed};
 use super::strays;
+use super::tries::{self, Try};
 use super::words::Words;
 use crate::dispatch::{LastAttempt, SiteView};
 use crate::registry::shown::{Shown as Remembered, Sight, key_is_no_proof};
@@ -26,7 +27,6 @@ use crate::wakeup::outcome::Outcome;
 const ROWS: usize = 8;
 /// How far the oldest is looked for.
 const LOOKED_AT: usize = 200;
-const TRIES: usize = 6;
 /// A certificate that is about to expire; the contact is written to as well.
 const SOON_DAYS: i64 = 30;
 
@@ -36,7 +36,7 @@ pub(super) struct Live {
     pub(super) tone: &'static str,
     pub(super) headline: &'static str,
     pub(super) lead: &'static str,
-    pub(super) advice: Option<&'static str>,
+    pub(super) advice: Option<String>,
     /// What the last try found, in full.
     pub(super) detail: Option<String>,
     pub(super) next_try: Option<When>,
@@ -60,7 +60,7 @@ pub(super) struct Live {
 pub(super) struct When {
     pub(super) relative: String,
     pub(super) exact: String,
-    /// RFC 3339.
+    /// RFC 3339; HTML takes at most three digits of a second.
     pub(super) iso: String,
 }
 
@@ -126,21 +126,6 @@ pub(super) enum Shown {
 }
 
 #[derive(Debug)]
-pub(super) struct Try {
-    pub(super) at: When,
-    pub(super) tone: &'static str,
-    pub(super) word: &'static str,
-    pub(super) agent: String,
-    pub(super) address: String,
-    /// What it means, and what to do, in the language of the page.
-    pub(super) advice: Option<&'static str>,
-    /// What our agent found, in full; in English.
-    pub(super) detail: String,
-    /// What the member's own server answered.
-    pub(super) answer: Option<String>,
-}
-
-#[derive(Debug)]
 pub(super) struct LastCall {
     pub(super) at: When,
     pub(super) door: &'static str,
@@ -168,11 +153,19 @@ impl Web {
         let (reason, detail) = last.map_or(("", ""), |it| (&*it.reason, &*it.detail));
         let (tone, headline, lead) = eye.state(&view);
         let call = self.wakeup.last_call(&site.name);
+        let hosts: Vec<String> = site.hosts.iter().map(ToString::to_string).collect();
+        let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+        let found = Found {
+            why,
+            reason,
+            detail,
+            hosts: &hosts,
+        };
         Ok(Live {
             tone,
             headline,
             lead,
-            advice: advice(why, reason, detail, language),
+            advice: advice(&found, language),
             detail: Some(detail.to_owned()).filter(|it| !why.is_empty() && !it.is_empty()),
             next_try: view.next_attempt.map(|at| eye.when(at)),
             last_try: last.map(|it| eye.when(it.at)),
@@ -181,12 +174,7 @@ impl Web {
             waiting: self.waiting(site, eye).await?,
             who: last.map_or(Who::NotTried, |it| eye.who(it)),
             certificate: eye.certificate(site, self.wakeup.registry().shown(&site.name).as_deref()),
-            tries: view
-                .last_attempts
-                .iter()
-                .take(TRIES)
-                .map(|it| eye.attempt(it))
-                .collect(),
+            tries: tries::rows(&view.last_attempts, &hosts, eye),
             call: call.map(|call| LastCall {
                 at: eye.when(call.at),
                 door: call.door.word(),
@@ -194,7 +182,7 @@ impl Web {
                 reported: call.reported.map(|it| it.to_string()),
             }),
             checking: matches!(looked, Some(Looked::Working)),
-            checks: looked.and_then(|it| check::rows(&it, language)),
+            checks: looked.and_then(|it| check::rows(&it, language, now)),
             stray: strays::notice(&view.answered_for, language),
             as_of: language.moment(now),
         })
@@ -238,21 +226,21 @@ impl Web {
 
 /// Whose eyes, and when they look.
 #[derive(Debug, Clone, Copy)]
-struct Eye {
-    language: Language,
-    now: Timestamp,
+pub(super) struct Eye {
+    pub(super) language: Language,
+    pub(super) now: Timestamp,
 }
 
 impl Eye {
-    fn words(self) -> &'static Words {
+    pub(super) fn words(self) -> &'static Words {
         self.language.words()
     }
 
-    fn when(self, at: Timestamp) -> When {
+    pub(super) fn when(self, at: Timestamp) -> When {
         When {
             relative: self.language.relative(at, self.now),
             exact: self.language.moment(at),
-            iso: at.to_string(),
+            iso: format!("{at:.3}"),
         }
     }
 
@@ -372,45 +360,6 @@ impl Eye {
             },
         }
     }
-
-    fn attempt(self, it: &LastAttempt) -> Try {
-        let w = self.words();
-        let (tone, word) = match it.outcome {
-            "relayed" => ("good", w.r_relayed),
-            "deferred" => ("warn", w.r_deferred),
-            "failed" => ("bad", w.r_failed),
-            "in-doubt" => ("warn", w.r_in_doubt),
-            "unreachable" => ("bad", w.r_unreachable),
-            "wrong-host" => ("bad", w.r_wrong_host),
-            "refused" => ("warn", w.r_refused),
-            _ => ("warn", w.r_busy),
-        };
-        Try {
-            at: self.when(it.at),
-            tone,
-            word,
-            agent: it.agent.to_string(),
-            address: it.address.clone(),
-            advice: match it.outcome {
-                "unreachable" | "wrong-host" | "in-doubt" => {
-                    advice(it.outcome, &it.reason, &it.detail, self.language)
-                }
-                _ => None,
-            },
-            answer: answer(&it.detail).filter(|_| tone != "good"),
-            detail: it.detail.clone(),
-        }
-    }
-}
-
-/// The server's own words, where an agent's sentence is nothing else.
-fn answer(detail: &str) -> Option<String> {
-    let quoted = detail.strip_prefix("the site answered `");
-    let reply = quoted.and_then(|it| Some(it.rsplit_once('`')?.0));
-    let reply = reply.unwrap_or(detail);
-    let code = reply.split(' ').next().unwrap_or_default();
-    let is_code = code.len() == 3 && code.bytes().all(|it| it.is_ascii_digit());
-    is_code.then(|| reply.to_owned())
 }
 
 fn is_proved(it: &LastAttempt) -> bool {

@@ -148,6 +148,7 @@ fn agent(
         events,
         work,
         sessions: AtomicU64::new(1),
+        service: Default::default(),
     }
 }
 

@@ -7,7 +7,7 @@
 //! - Nothing is there twice that did not go out marked as in doubt.
 //! - No home is called without end.
 //! - Nothing bounces that the home would take, whatever it said for a while. Excepted are the first two messages that a
-//!   home refuses since it took one, if nothing was known against it between, and more for one and the same of several
+//!   home refuses alike since it took one, if nothing was known against it between, and more for one and the same of several
 //!   recipients: nobody can tell such answers from those about the mail.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,7 +66,8 @@ pub(super) fn wrong(world: &World, story: &Story, letters: usize) -> Vec<String>
                 fate,
             };
             if let Some(took) = judged.begins_to_refuse() {
-                let run: &mut Bounced<'_> = bounced.entry((letter.home, took)).or_default();
+                let alike = (letter.home, took, judged.said_last());
+                let run: &mut Bounced<'_> = bounced.entry(alike).or_default();
                 run.senders.insert(&letter.from);
                 run.recipients.insert(to);
                 let has_one = story.homes[letter.home].0.mailboxes == Mailboxes::One;
@@ -84,7 +85,7 @@ pub(super) fn wrong(world: &World, story: &Story, letters: usize) -> Vec<String>
     wrong
 }
 
-/// What a home has refused that it would take, with nothing accepted between.
+/// What a home has refused alike that it would take, with nothing accepted between.
 #[derive(Default)]
 struct Bounced<'w> {
     senders: BTreeSet<&'w str>,
@@ -144,6 +145,16 @@ impl Judged<'_> {
             self.world.began + self.fate.at,
         );
         (took > started && !failed).then_some(took)
+    }
+
+    /// What the home said against it at last.
+    fn said_last(&self) -> String {
+        let home = self.world.homes[self.letter.home].home();
+        let said = [self.to, "*"].into_iter().find_map(|to| {
+            let pair = (self.letter.from.clone(), to.to_owned());
+            home.refusals.get(&pair)?.last().cloned()
+        });
+        said.unwrap_or_default()
     }
 
     fn told(&self) -> Option<String> {

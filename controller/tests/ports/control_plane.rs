@@ -12,6 +12,7 @@ use dd_proto::pb::sites_client::SitesClient;
 use dd_proto::pb::watch_client::WatchClient;
 use dd_proto::pb::{self, agent_event::Event, order};
 use dd_proto::token::JoinToken;
+use dd_service::sockets::Passed;
 use rcgen::{CertificateParams, KeyPair};
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
@@ -38,7 +39,9 @@ impl World {
         std::fs::write(&config, text).unwrap();
         let mut controller = JoinSet::new();
         controller.spawn(async move {
-            dd_controller::run(&config, RebuildIndex::No).await.unwrap();
+            dd_controller::run(&config, RebuildIndex::No, Passed::default())
+                .await
+                .unwrap();
         });
         let world = Self {
             directory,

@@ -12,6 +12,7 @@ use dd_controller::intake::policy::{Directory, Space, Usage};
 use dd_proto::domain::Domain;
 use dd_proto::name::SiteName;
 use dd_proto::site::Site;
+use dd_service::sockets::Passed;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufStream};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -97,7 +98,9 @@ struct Running {
 }
 
 async fn start(settings: Settings) -> Running {
-    let intake = Intake::bind(settings).await.unwrap();
+    let intake = Intake::bind(settings, &mut Passed::default())
+        .await
+        .unwrap();
     let bound = intake.bound().clone();
     let kept = Kept::default();
     let asked = Arc::new(Mutex::new(Vec::new()));

@@ -1,4 +1,4 @@
-//! The log's way out, standard error: whoever has something to say never waits for whoever reads.
+//! The log's way out, standard error or the journal behind it: whoever has something to say never waits for whoever reads.
 //!
 //! Lines are gathered in a buffer, and a thread of its own writes them. A reader that has stopped, a disk that is full, a pipe
 //! without another end: lines are lost then, counted, and how many is said as soon as something can be written again.
@@ -13,15 +13,20 @@
 //! # Not here
 //! What the lines say, and which of them are urgent: the programs.
 
+mod chain;
+pub mod journal;
 mod out;
+mod way;
 
-use std::io::{self, Stderr, Write};
+use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+pub use chain::chain;
 use out::Out;
 pub use out::Sink;
+pub use way::Way;
 
 /// For how long a line waits for company.
 const TOGETHER: Duration = Duration::from_millis(10);
@@ -67,13 +72,14 @@ pub enum When {
     Soon,
 }
 
-impl Lines<Stderr> {
-    /// Standard error, with the thread that writes, and a panic that is told in the same way.
+impl Lines<Way> {
+    /// Standard error, or the journal where that is behind it, with the thread that writes, and a panic that is told in
+    /// the same way.
     ///
     /// # Errors
     /// There is no thread to be had.
-    pub fn to_stderr() -> io::Result<Self> {
-        let lines = Self::start(io::stderr())?;
+    pub fn to(way: Way) -> io::Result<Self> {
+        let lines = Self::start(way)?;
         let last = lines.clone();
         std::panic::set_hook(Box::new(move |panic| {
             let thread = thread::current();
@@ -91,7 +97,7 @@ impl Lines<Stderr> {
 
 impl<W: Sink + Send + 'static> Lines<W> {
     fn start(to: W) -> io::Result<Self> {
-        let lines = Self::to(to);
+        let lines = Self::around(to);
         let writes = lines.clone();
         let thread = thread::Builder::new().name("log lines".to_owned());
         thread.spawn(move || {
@@ -108,7 +114,7 @@ impl<W: Sink + Send + 'static> Lines<W> {
 }
 
 impl<W: Sink> Lines<W> {
-    fn to(to: W) -> Self {
+    fn around(to: W) -> Self {
         Self(Arc::new(Shared {
             waiting: Mutex::default(),
             came: Condvar::new(),

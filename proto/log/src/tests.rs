@@ -72,7 +72,7 @@ impl Sink for Reader {
 #[test]
 fn an_urgent_line_is_out_at_once_and_takes_along_what_was_said_before() {
     let reader = Reader::default();
-    let lines = Lines::to(reader.clone());
+    let lines = Lines::around(reader.clone());
     lines.add(b"one\n", When::Soon);
     assert_eq!(reader.text(), "");
     lines.add(b"two\n", When::Now);
@@ -120,7 +120,7 @@ fn nobody_waits_for_a_reader_that_has_stopped_and_what_was_lost_is_said() {
 fn a_full_disk_loses_lines_and_nothing_else() {
     let reader = Reader::default();
     reader.is(Manner::Full);
-    let lines = Lines::to(reader.clone());
+    let lines = Lines::around(reader.clone());
     for _ in 0..3 {
         lines.say("lost");
     }

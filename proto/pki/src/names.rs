@@ -5,11 +5,28 @@
 //! Which name leads to an issuer at a handshake: rustls compares bytes there, and is the only judge. This is for telling
 //! people why it did not find one.
 
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::{GeneralName, GeneralSubtree};
 use x509_parser::x509::X509Name;
 
 /// Whether two names say the same.
 pub fn same(one: &X509Name<'_>, other: &X509Name<'_>) -> bool {
     one.as_raw() == other.as_raw() || prepared(one) == prepared(other)
+}
+
+/// Whether a certificate limits the directory names of those below it (RFC 5280 §4.2.1.10). Webpki does not judge such
+/// limits, and so refuses every chain that has one, whatever it permits.
+pub fn limits_directories(certificate: &X509Certificate<'_>) -> bool {
+    let Ok(Some(limits)) = certificate.name_constraints() else {
+        return false;
+    };
+    let (permitted, excluded) = (
+        &limits.value.permitted_subtrees,
+        &limits.value.excluded_subtrees,
+    );
+    let is_directory = |it: &GeneralSubtree<'_>| matches!(it.base, GeneralName::DirectoryName(_));
+    let mut all = permitted.iter().chain(excluded).flatten();
+    all.any(is_directory)
 }
 
 /// Types and values, in order.
@@ -42,7 +59,7 @@ fn folded(text: &str) -> String {
 mod tests {
     use super::*;
     use rcgen::{CertificateParams, DnType, DnValue, KeyPair};
-    use x509_parser::prelude::{FromDer as _, X509Certificate};
+    use x509_parser::prelude::FromDer as _;
 
     fn named(name: DnValue) -> Vec<u8> {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -50,6 +67,30 @@ mod tests {
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().unwrap();
         params.self_signed(&key).unwrap().der().to_vec()
+    }
+
+    #[test]
+    fn limits_of_directory_names_are_seen_among_others() {
+        use rcgen::{BasicConstraints, DistinguishedName, GeneralSubtree as Limit, IsCa};
+        let directory = || Limit::DirectoryName(DistinguishedName::new());
+        let domain = || Limit::DnsName("example".to_owned());
+        for (permitted, excluded, expected) in [
+            (vec![], vec![], false),
+            (vec![domain()], vec![domain()], false),
+            (vec![domain(), directory()], vec![], true),
+            (vec![], vec![directory()], true),
+        ] {
+            let mut params = CertificateParams::new(Vec::new()).unwrap();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.name_constraints = Some(rcgen::NameConstraints {
+                permitted_subtrees: permitted,
+                excluded_subtrees: excluded,
+            });
+            let key = KeyPair::generate().unwrap();
+            let made = params.self_signed(&key).unwrap();
+            let (_, made) = X509Certificate::from_der(made.der()).unwrap();
+            assert_eq!(limits_directories(&made), expected);
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use dd_tests::measure::{cleaning, index, line, long_queue};
+use dd_tests::measure::{cleaning, index, line, long_queue, unheard};
 
 /// Measures what is promised of starts, of the disk, of sites that are dead, and of long lines.
 #[derive(Debug, Parser)]
@@ -30,6 +30,11 @@ enum What {
         #[arg(long, default_value_t = 300)]
         messages: usize,
     },
+    /// How long mail takes, and a stop, while nobody reads the programs' logs.
+    Unheard {
+        #[arg(long, default_value_t = 30)]
+        seconds: u64,
+    },
 }
 
 fn main() {
@@ -41,6 +46,7 @@ fn main() {
             round_trip_ms,
             messages,
         } => line::run(Duration::from_millis(round_trip_ms), messages),
+        What::Unheard { seconds } => unheard::run(seconds),
     };
     say(&format!("{figures:#}"));
 }

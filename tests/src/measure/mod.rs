@@ -7,6 +7,7 @@ pub mod latency;
 pub mod line;
 pub mod long_queue;
 pub mod start;
+pub mod unheard;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -123,3 +123,16 @@ fn numbers(text: &str) -> String {
     }
     shown
 }
+
+#[test]
+fn what_keeps_a_program_from_starting_is_said_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = dir.path().join("nowhere");
+    for name in ["dd-controller", "dd-agent"] {
+        let mut command = std::process::Command::new(dd_tests::process::program(name));
+        let ended = command.arg("--config").arg(&missing).output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert!(!ended.status.success(), "{name}: {said}");
+        assert_eq!(said.matches("os error").count(), 1, "{name}: {said}");
+    }
+}

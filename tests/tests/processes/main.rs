@@ -42,13 +42,16 @@ mod foreign_agent;
 mod doors;
 mod etrn;
 mod portal;
+mod portal_pages;
 
 // Operators.
 mod admin;
 mod log_lines;
 mod open_files;
 mod operator;
+mod service;
 mod unheard;
+mod watching;
 
 // What all these stand on.
 mod harness;

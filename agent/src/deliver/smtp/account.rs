@@ -6,7 +6,7 @@ use dd_proto::pb::agent_event::Event;
 
 use super::Shared;
 use crate::live::Live;
-use crate::session::{After, Bears, Together};
+use crate::session::{After, Bears};
 
 /// How a session ended, for people and for the controller.
 pub(super) struct Close {
@@ -71,10 +71,7 @@ impl Shared {
     }
 
     pub(super) fn tell_closed(&self, id: SessionId, close: &Close) {
-        let lost = match self.lock() {
-            queue if queue.loss_confirmed => queue.lost(),
-            _ => Together::default(),
-        };
+        let lost = self.lock().losses.take_news();
         self.agent.tell(Event::SessionClosed(pb::SessionClosed {
             site: self.plan.site.to_string(),
             session: id.0,

@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 
 use dd_proto::report::GivenBack;
 
-use super::course::got_beyond_mail;
+use super::losses::Losses;
 use crate::plan::Assignment;
-use crate::session::{Ended, Together};
 
 /// A further session that came to nothing is not tried again before.
 const FURTHER: Duration = Duration::from_secs(60);
@@ -23,12 +22,7 @@ pub(super) struct Queue {
     pub(super) idle: usize,
     /// No further session is opened before.
     further_from: Option<Instant>,
-    /// What the site has shown to do with commands that travel together, here or to any agent.
-    pub(super) together: Together,
-    /// What it has lost here; what was only told is no news.
-    lost: Together,
-    /// It has lost some here, and takes them one at a time: that was the reason.
-    pub(super) loss_confirmed: bool,
+    pub(super) losses: Losses,
     /// Until then 4yz is taken for the message's, wherever on a session it comes.
     own_until: Option<Instant>,
     /// Counts releases: sessions of an earlier round end after the transaction in hand.
@@ -114,15 +108,6 @@ impl Queue {
         self.waiting.pop_front().map(Box::new)
     }
 
-    /// Nothing came of sending it ahead. Returned where no session is left that could take it.
-    pub(super) fn take_back(&mut self, assignment: Box<Assignment>) -> Option<Box<Assignment>> {
-        if self.closed || self.sessions == 0 {
-            return Some(assignment);
-        }
-        self.waiting.push_front(*assignment);
-        None
-    }
-
     /// Whether sessions of this round end after the transaction in hand.
     pub(super) fn is_over(&self, round: u64) -> bool {
         self.closed || self.round != round
@@ -130,29 +115,26 @@ impl Queue {
 
     /// Whether there is reason for another session: one is proved, all are busy, and work waits.
     pub(super) fn wants_further(&self, connections: usize, now: Instant) -> bool {
-        let opening = self.sessions - self.proved;
-        let backlog = self.waiting.len() > self.idle + opening;
+        self.waiting.len() > self.free() && self.may_open(connections, now)
+    }
+
+    /// Whether a message that waits behind a still one could go out elsewhere.
+    pub(super) fn has_room(&self, connections: usize, now: Instant) -> bool {
+        self.free() > self.waiting.len() || self.may_open(connections, now)
+    }
+
+    /// Sessions that take the next message that comes.
+    fn free(&self) -> usize {
+        self.idle + self.sessions - self.proved
+    }
+
+    fn may_open(&self, connections: usize, now: Instant) -> bool {
         let may = self.further_from.is_none_or(|from| from <= now);
-        may && self.proved > 0 && backlog && self.sessions < connections
+        may && self.proved > 0 && self.sessions < connections
     }
 
     pub(super) fn put_off_further(&mut self, now: Instant) {
         self.further_from = Some(now + FURTHER);
-    }
-
-    /// What a session has learnt.
-    pub(super) fn learn(&mut self, together: Together, ended: &Ended) {
-        if ended.lost_together {
-            self.lost = self.lost.and(together.beyond(self.together));
-        }
-        self.together = self.together.and(together);
-        // Taken in its turn what was lost in company; a server that says 503 to everything has lost nothing.
-        self.loss_confirmed |=
-            self.lost.has_lost() && !ended.lost_together && got_beyond_mail(ended);
-    }
-
-    pub(super) fn lost(&self) -> Together {
-        self.lost
     }
 
     pub(super) fn is_own(&self, now: Instant) -> bool {

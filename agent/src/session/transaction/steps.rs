@@ -30,11 +30,13 @@ impl Transaction<'_> {
             _ if self.answers.sender_refused() => {
                 self.answered_behind_a_refused_sender(step, reply);
             }
-            Step::Rcpt(index) if reply.is_positive() => {
+            Step::Rcpt(index) | Step::PlainRcpt(index) if reply.is_positive() => {
                 let number = self.message.envelope.recipients[index].number;
                 self.answers.accept(number);
             }
-            Step::Rcpt(index) => self.recipient_refused(index, reply),
+            Step::Rcpt(index) | Step::PlainRcpt(index) => {
+                self.recipient_refused(step, index, reply);
+            }
             Step::Data if reply.code == 354 && self.accepted().is_empty() => {
                 self.out.extend_from_slice(b".\r\n");
                 self.state = State::LoneDot;
@@ -50,6 +52,9 @@ impl Transaction<'_> {
 
     fn sender_refused(&mut self, reply: &Reply) {
         let doubted = self.are_parameters_refused(Step::Mail, reply);
+        if doubted {
+            self.parameters = Parameters::Refused;
+        }
         let disposition = match verdict(Phase::Mail, cause_of(reply), Standing::Proved) {
             Verdict::Recipients(_) if doubted => Disposition::Deferred,
             Verdict::Recipients(disposition) => disposition,
@@ -83,8 +88,19 @@ impl Transaction<'_> {
         }
     }
 
-    fn recipient_refused(&mut self, index: usize, reply: &Reply) {
-        let doubted = self.are_parameters_refused(Step::Rcpt(index), reply);
+    fn recipient_refused(&mut self, step: Step, index: usize, reply: &Reply) {
+        let doubted = self.are_parameters_refused(step, reply);
+        if doubted && self.unsent.back() == Some(&Step::Data) {
+            return self.ask_plainly(index);
+        }
+        if self.is_one_too_many(reply) {
+            // Those who are left would only add to the errors that a server counts.
+            self.unsent.retain(|step| *step == Step::Data);
+            return;
+        }
+        if doubted && self.parameters == Parameters::AsOffered {
+            self.parameters = Parameters::Refused;
+        }
         let disposition = match verdict(Phase::Rcpt, cause_of(reply), Standing::Proved) {
             Verdict::Recipients(_) if doubted => Disposition::Deferred,
             Verdict::Recipients(disposition) => disposition,
@@ -92,6 +108,31 @@ impl Transaction<'_> {
         };
         let (number, told) = (self.message.envelope.recipients[index].number, self.told());
         self.answers.refuse(number, disposition, reply, told);
+    }
+
+    /// RFC 5321 §4.5.3.1.10: not about this recipient, who is left open. He goes in another transaction, in which he may be
+    /// the first; there it is about him.
+    fn is_one_too_many(&self, reply: &Reply) -> bool {
+        let too_many = reply.code == 452 && matches!(&*reply.enhanced, "" | "4.5.3");
+        too_many && !self.accepted().is_empty()
+    }
+
+    /// Once more, in the same transaction; those that are left at once.
+    fn ask_plainly(&mut self, index: usize) {
+        self.parameters = Parameters::LeftOut;
+        let data = self.unsent.len() - 1;
+        self.unsent.insert(data, Step::PlainRcpt(index));
+        for step in &mut self.unsent {
+            if let Step::Rcpt(index) = *step {
+                *step = Step::PlainRcpt(index);
+            }
+        }
+        let recipients = &self.message.envelope.recipients;
+        let plain = self.unsent.iter().filter_map(|step| match step {
+            Step::PlainRcpt(index) => Some(recipients[*index].number),
+            _ => None,
+        });
+        self.answers.are_asked_plainly(plain);
     }
 
     /// All answers are in, and none of them leaves a recipient to send the content to.
@@ -111,7 +152,7 @@ impl Transaction<'_> {
     /// Once, and for the rest of the session.
     fn ask_without_parameters(&mut self) {
         self.parameters = Parameters::Without;
-        self.session.offered = self.session.offered.without_parameters();
+        self.session.leave_parameters_out();
         self.answers = self.message.answers_from_us(&self.session.offered);
         // What is said again travels alone.
         (self.sent_ahead, self.grouped) = (false, false);
@@ -121,17 +162,13 @@ impl Transaction<'_> {
 
     /// Whether it was the parameters that were refused (RFC 5321 §4.1.1.11: 501, 504, 555), though they were offered: so
     /// far they were sent, and the same without them would say another thing.
-    fn are_parameters_refused(&mut self, step: Step, reply: &Reply) -> bool {
+    fn are_parameters_refused(&self, step: Step, reply: &Reply) -> bool {
         let plain = self.session.offered.without_parameters();
         let has_some =
             self.message.line(step, &self.session.offered) != self.message.line(step, &plain);
         // RFC 3463 §3.2: X.1.Y is about the address.
         let by_code = matches!(reply.code, 501 | 504 | 555) && !reply.enhanced.starts_with("5.1.");
-        let refused = by_code && has_some && self.parameters != Parameters::Without;
-        if refused {
-            self.parameters = Parameters::Refused;
-        }
-        refused
+        by_code && has_some && self.parameters != Parameters::Without
     }
 
     /// Whether a command was taken for one out of its place because others travelled with it: a server that reads one
@@ -141,7 +178,7 @@ impl Transaction<'_> {
         let in_place = match step {
             Step::Reset => false,
             Step::Mail => true,
-            Step::Rcpt(_) => !self.answers.sender_refused(),
+            Step::Rcpt(_) | Step::PlainRcpt(_) => !self.answers.sender_refused(),
             Step::Data => !self.accepted().is_empty(),
         };
         let out_of_place = matches!(reply.code, 500 | 502 | 503)

@@ -5,6 +5,7 @@ mod credential;
 mod evidence;
 mod page;
 mod password;
+mod snippets;
 mod spec;
 mod view;
 
@@ -65,6 +66,15 @@ pub(crate) async fn run(
             };
             let checked = controller.sites().await?.check(request).await;
             Ok(check::answer(controller.one(checked)?))
+        }
+        SiteVerb::Snippets { name } => {
+            let site = show(&name, controller).await?.site.unwrap_or_default();
+            let agents = controller.agents().await?;
+            let outbound = { agents }.addresses(pb::AddressesRequest {}).await;
+            Ok(snippets::answer(
+                &site.spec.unwrap_or_default(),
+                &controller.one(outbound)?,
+            ))
         }
         SiteVerb::Password {
             name,

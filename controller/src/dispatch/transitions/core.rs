@@ -22,7 +22,7 @@ use crate::dispatch::state::State;
 use crate::dispatch::whom::Whom;
 use crate::dispatch::{AgentEvent, AttachmentId, Ended, Hello, Order, Proved, Terms};
 use crate::dispatch::{ClockMemory, ClockNews};
-use crate::store::{Head, NextTry, Waiting, WithMail};
+use crate::store::{Head, HeadOf, NextTry, Waiting, WithMail};
 
 pub(super) const OUT1: AttachmentId = AttachmentId(1);
 pub(super) const OUT2: AttachmentId = AttachmentId(2);
@@ -39,6 +39,7 @@ pub(super) struct Core {
     pub(super) whom: BTreeMap<MessageId, Whom>,
     /// The number of the head that was asked for last.
     pub(super) last_read: u64,
+    pub(super) last_head: Option<HeadOf>,
     /// The wall clock is wrong by so much.
     pub(super) wall_ahead: Duration,
 }
@@ -70,6 +71,7 @@ impl Core {
             mail: 0,
             whom: BTreeMap::new(),
             last_read: 0,
+            last_head: None,
             wall_ahead: Duration::ZERO,
         };
         core.apply(Event::AllKnown(Vec::new()));
@@ -153,7 +155,10 @@ impl Core {
                     self.state.is_for(&assign.lease, whom);
                     self.assigned.push(assign.clone());
                 }
-                Effect::ReadHead { read, .. } => self.last_read = *read,
+                Effect::ReadHead { read, of } => {
+                    self.last_read = *read;
+                    self.last_head = Some(of.clone());
+                }
                 _ => {}
             }
         }

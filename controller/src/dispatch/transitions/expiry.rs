@@ -202,11 +202,12 @@ fn what_is_due_again_after_it_was_put_off_is_not_passed_by() {
     // The walk has seen what came after it, as far as that is late.
     let mut behind = core.waiting();
     behind.arrived = wall(Duration::ZERO);
-    core.walks_after(
-        HOUR + Duration::from_secs(70),
-        std::slice::from_ref(&behind),
-    );
+    core.effects.clear();
+    core.advance(HOUR + Duration::from_secs(70));
+    core.walk(vec![behind.clone()]);
+    core.walk(vec![behind.clone()]);
     assert!(core.has("Warn"), "{:?}", core.words());
+    core.walk(Vec::new());
     core.all_written();
     // It is tried again, and its session breaks before anything was said of it: it is due by its arrival.
     core.beats();

@@ -63,6 +63,17 @@ impl Core {
         self.said(AgentEvent::Report(report));
     }
 
+    /// Answers reads of the head until there are none: this is parked, and nothing is due.
+    fn reads_parked(&mut self, parked: &[Waiting]) {
+        let front = Some(crate::store::Position::before(
+            crate::dispatch::kept::PARKED,
+        ));
+        while let Some(of) = self.last_head.take() {
+            let found = if of.after == front { parked } else { &[] };
+            self.read_with(found.to_vec(), Some(crate::dispatch::kept::PARKED));
+        }
+    }
+
     fn out(&self, waiting: &Waiting) -> usize {
         let assigned = self.assigned.iter();
         assigned
@@ -369,4 +380,22 @@ fn an_unknown_recipient_does_not_make_a_home_misconfigured_that_was_so_before() 
     core.advance(Duration::from_secs(1));
     core.read(vec![waiting.clone()]);
     assert_eq!(core.lease().delivery, waiting.delivery, "offered at once");
+}
+
+#[test]
+fn the_turn_of_what_is_parked_goes_on_in_front_when_nothing_stands_behind() {
+    let (mut core, mut mail) = Core::back(1);
+    core.refuse(&mut mail[0]);
+    core.reads_parked(&mail);
+    for n in 1..5 {
+        let tries = core.out(&mail[0]);
+        core.advance(Duration::from_secs(66));
+        core.beats();
+        core.reads_parked(&mail);
+        assert_eq!(core.out(&mail[0]), tries + 1, "{n}: {}", core.phase());
+        core.proved();
+        core.answer(&mail[0], Disposition::Failed);
+        core.reads_parked(&mail);
+        assert_eq!(core.phase(), "waiting(refused)", "{n}");
+    }
 }

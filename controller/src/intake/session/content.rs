@@ -115,7 +115,7 @@ impl Session {
             if judged.contains_key(&site.name) {
                 continue;
             }
-            let usage = self.around.directory.usage(&site.name);
+            let usage = || self.around.directory.usage(&site.name);
             let refusal = incoming.refusal_by(site).or_else(|| {
                 let full = !room.in_queue_of(site, usage);
                 full.then(|| reply::over_quota(&site.name))

@@ -9,7 +9,13 @@ use dd_proto::site::Hold;
 
 use super::*;
 use crate::dispatch::{self, ClockMemory};
-use crate::registry::sites::HeldMail;
+use crate::registry::shown::Sight;
+use crate::registry::sites::{Closing, HeldMail};
+use crate::store::local::disk::memory::{Fault, MemoryDisk};
+use crate::store::local::index::in_memory::InMemory;
+use crate::store::local::spares::Making;
+use crate::store::local::wall::MachineWall;
+use crate::store::local::{Blocking, On};
 use crate::store::{MinFree, RebuildIndex, Settings};
 
 const ANNA: &str = "anna";
@@ -22,14 +28,26 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        Self::on(&MemoryDisk::default()).await
+    }
+
+    async fn on(disk: &MemoryDisk) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (store, _) = Store::open(&Settings {
-            dir: dir.path().join("state"),
+        let on = On {
+            disk: Arc::new(disk.clone()),
+            making: Making::WhenTaken,
+            shelves: Arc::new(InMemory::default()),
+            ballast_bytes: 0,
+            wall: Arc::new(MachineWall),
+            blocking: Blocking::Threads,
+        };
+        let settings = Settings {
+            dir: "/state".into(),
             segment_bytes: 1 << 20,
             min_free: MinFree::Bytes(0),
             rebuild_index: RebuildIndex::No,
-        })
-        .unwrap();
+        };
+        let (store, _) = Store::open_on(on, &settings).unwrap();
         let mut all_known = store.all_known();
         all_known.wait_for(|known| *known).await.unwrap();
         let registry = Registry::load(&store).unwrap();
@@ -63,6 +81,13 @@ impl World {
             change.add_site(&spec, None, held, ANNA, now()).await
         });
         adding.await.unwrap();
+    }
+
+    async fn close(&self, site: &'static str) {
+        let closing = self.editor.change(move |change| async move {
+            change.close_site(site, Closing::Close, ANNA, now()).await
+        });
+        closing.await.unwrap();
     }
 
     async fn add_authority(&self) -> AuthorityName {
@@ -169,6 +194,7 @@ async fn a_change_nobody_waits_for_any_more_is_made_to_its_end() {
     let view = editor.dispatch.site_view(home.clone()).await;
     assert_eq!(view.unwrap().state, "held");
 
+    world.close("gone").await;
     let site = gone.clone();
     let removing =
         move |change: Change| async move { change.remove_site(&site, ANNA, now()).await };
@@ -187,15 +213,15 @@ async fn a_change_nobody_waits_for_any_more_is_made_to_its_end() {
     assert_eq!(stored.agents(), editor.registry.agents());
     editor.audit_synced().await;
     let said: Vec<String> = editor
-        .audited(3)
+        .audited(4)
         .await
         .unwrap()
         .into_iter()
         .map(|it| it.what)
         .collect();
     assert!(said[0].starts_with("site home held"), "{said:?}");
-    assert!(said[1].starts_with("site gone removed"), "{said:?}");
-    assert_eq!(said[2], "agent out1 removed");
+    assert!(said[2].starts_with("site gone removed"), "{said:?}");
+    assert_eq!(said[3], "agent out1 removed");
 }
 
 #[tokio::test]
@@ -216,8 +242,9 @@ async fn a_revocation_is_a_record_of_the_certificate_and_one_of_the_authority_ho
     world.abandoned(world.editor.change(revoking)).await;
     let registry = &world.editor.registry;
     let version = registry.authority(&authority).unwrap().version;
-    assert_eq!(version, before + 2);
-    assert_eq!(world.newest().await, version + 1);
+    // Each is written twice.
+    assert_eq!(version, before + 4);
+    assert_eq!(world.newest().await, version + 2);
     // Agents are sent the new list all the same, each site's with its next plan.
     for site in registry.dispatched_sites() {
         let follows = site.proof.certified().is_some();
@@ -278,4 +305,55 @@ async fn a_change_that_panics_ends_the_part_they_run_in() {
     let ended = world.running.join_next().await.unwrap();
     assert!(ended.is_ok());
     assert!(world.editor.begun.is_closed());
+}
+
+fn sight() -> Sight {
+    Sight {
+        host: "mail.gone.example:2525".to_owned(),
+        address: "192.0.2.9:2525".to_owned(),
+        proof: "port".to_owned(),
+        tls_version: "TLSv1.3".to_owned(),
+        certificate: None,
+        first: now(),
+        last: now(),
+        agent: "out1".parse().unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn a_site_that_was_opened_again_is_not_removed() {
+    let world = World::new().await;
+    world.add_site(by_port("home")).await;
+    let name: SiteName = "home".parse().unwrap();
+    let site = name.clone();
+    let removing = |change: Change| async move { change.remove_site(&site, ANNA, now()).await };
+    let removed = world.editor.change(removing).await;
+    assert!(
+        matches!(removed, Err(ChangeError::NotClosed(_))),
+        "{removed:?}"
+    );
+    assert!(world.editor.registry.site(&name).is_some());
+}
+
+/// The disk fails right behind the record: what is durable is in force.
+#[tokio::test]
+async fn a_removal_is_in_force_although_what_the_site_showed_could_not_be_forgotten() {
+    let disk = MemoryDisk::default();
+    let world = World::on(&disk).await;
+    world.add_site(by_port("gone")).await;
+    let name: SiteName = "gone".parse().unwrap();
+    let site = name.clone();
+    let seeing = |change: Change| async move { change.saw(&site, &sight()).await };
+    world.editor.change(seeing).await.unwrap();
+    world.close("gone").await;
+    // The removal writes and syncs.
+    let kind = std::io::ErrorKind::Other;
+    disk.at(disk.operations() + 3, Fault::FromThen(kind));
+    let site = name.clone();
+    let removing = |change: Change| async move { change.remove_site(&site, ANNA, now()).await };
+    world.editor.change(removing).await.unwrap();
+    let registry = &world.editor.registry;
+    assert!(registry.site(&name).is_none());
+    assert!(registry.shown(&name).is_some());
+    assert!(world.editor.dispatch.site_view(name).await.is_none());
 }

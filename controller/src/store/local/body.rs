@@ -181,9 +181,13 @@ pub(crate) struct Put {
     pub(crate) key: String,
     #[prost(bool, tag = "3")]
     pub(crate) removed: bool,
-    /// Of a record that cleaning wrote anew: the version it had; else 0, and its sequence is the version.
+    /// Of a record that cleaning wrote anew: the version it had; else 0, and its sequence is the version, or that of the
+    /// first of two.
     #[prost(uint64, tag = "4")]
     pub(crate) version: u64,
+    /// Each is written twice, behind one another: 1 the first, 2 the second; 0: once, by an older program.
+    #[prost(uint32, tag = "5")]
+    pub(crate) copy: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -14,14 +14,17 @@
 //! ```
 //! A power cut leaves both copies, or a segment that was removed and is back: the later record wins.
 //!
-//! Where the disk cannot read a part of a segment, what can be read is carried as ever. A delivery whose record, or a part
-//! of whose content, is lost is carried as what the index knows of it: held, shown, and never tried. The file is not
-//! unlinked then but put into `quarantine/`, for the rest of it may be read some day.
+//! Where the disk cannot read a part of a segment, what can be read is carried as ever, and the rest is asked for again a
+//! minute later ([`going`]). A delivery whose record, or a part of whose content, is lost then is carried as what the index
+//! knows of it: held, shown, and never tried. The file is not unlinked but put into `quarantine/`, for the rest of it may
+//! be read some day; a note there says so before such a copy is durable.
 //!
 //! # Invariants
 //! - Nothing is cleaned before all is known.
 //! - A segment goes only when the index, which counts by itself, says that nothing lives in it. If something is left
 //!   after all was carried, the process ends, and the next start rebuilds the index.
+
+mod going;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -33,14 +36,13 @@ use dd_proto::name::SiteName;
 use prost::Message as _;
 
 use super::body;
-use super::index::Index;
+use super::index::{Index, Living};
 use super::log::{AppendError, Files, Log, NewRecord, Place};
-use super::pieces::{Pieces, content_of, envelope_of};
-use super::quarantine::Quarantine;
+use super::quarantine::{Quarantine, Room};
 use super::record::{Header, Kind};
-use super::replay::{Stands, stands};
-use super::segment::{self, Segment};
+use super::wall::Times;
 use crate::store::StoreError;
+use going::{Content, Going, Pass, Search};
 
 /// Bytes that are read, or written, in one turn; less where segments are small.
 const SLICE: u64 = 1 << 20;
@@ -48,8 +50,10 @@ const SLICE: u64 = 1 << 20;
 const PACE: u64 = 4;
 /// Segments that may be there however little lives in them: each start leaves one.
 const FEW: u64 = 16;
-/// Deliveries whose record is lost that are carried at once.
-const LOST_AT_ONCE: usize = 256;
+/// Deliveries that are looked at in one turn, in search of those whose record is lost.
+const SEARCHED_AT_ONCE: usize = 512;
+/// A delivery that is noted meanwhile may step behind the search: it is begun anew, but not for ever.
+const SEARCHES_IN_VAIN: u32 = 3;
 
 /// Why cleaning does not go on. All but a full disk ends the process.
 #[derive(Debug, thiserror::Error)]
@@ -112,15 +116,13 @@ pub(crate) struct Cleaner {
     pub(crate) cleaned: Cleaned,
 }
 
-/// A segment that is half emptied.
-#[derive(Debug)]
-struct Going {
-    segment: Segment,
-    pieces: Pieces,
-    at: u64,
-    carried: u64,
-    /// A part of it cannot be read.
-    unreadable: bool,
+/// What a turn of reading a segment came to.
+enum Step {
+    More,
+    /// There was no room: it is begun anew.
+    NoRoom,
+    /// Nothing lives there any more.
+    Emptied,
 }
 
 /// A message with open deliveries, ready to be written.
@@ -169,7 +171,7 @@ impl Cleaner {
         &mut self,
         log: &mut Log,
         press: Press,
-        wall_ms: u64,
+        times: &Times,
     ) -> Result<Turn, CleanError> {
         let oldest = self.files.oldest().filter(|oldest| *oldest < log.end().0);
         let Some(oldest) = oldest.filter(|_| self.index.knows_all()) else {
@@ -190,7 +192,7 @@ impl Cleaner {
             self.remove(log, oldest)?;
             return Ok(Turn::Worked);
         }
-        self.slice(log, oldest, wall_ms)
+        self.slice(log, oldest, times)
     }
 
     /// Disk ≤ 2 × live + 2 segments: the tail and one that is being cleaned. Short of
@@ -211,48 +213,109 @@ impl Cleaner {
         }
     }
 
-    fn slice(&mut self, log: &mut Log, oldest: u64, wall_ms: u64) -> Result<Turn, CleanError> {
+    fn slice(&mut self, log: &mut Log, oldest: u64, times: &Times) -> Result<Turn, CleanError> {
         let mut going = match self.going.take() {
             Some(going) if going.segment.number == oldest => going,
             Some(_) | None => self.begin(oldest)?,
         };
-        let (from, mut carrying, mut bytes) = (going.at, Vec::new(), 0);
-        while going.at - from < self.slice && bytes < self.slice {
-            let Some((header, envelope)) = going.next()? else {
+        if !going.is_due(times.monotonic()) {
+            self.going = Some(going);
+            return Ok(Turn::NothingToDo);
+        }
+        let step = match going.pass {
+            Pass::First | Pass::Again(_) => self.read(log, &mut going, times)?,
+            Pass::Lost(_) => self.search(log, &mut going, times)?,
+        };
+        match step {
+            Step::NoRoom => return Ok(Turn::NothingToDo),
+            Step::More => self.going = Some(going),
+            Step::Emptied => {
+                self.going = Some(going);
+                self.remove(log, oldest)?;
+            }
+        }
+        Ok(Turn::Worked)
+    }
+
+    fn read(
+        &mut self,
+        log: &mut Log,
+        going: &mut Going,
+        times: &Times,
+    ) -> Result<Step, CleanError> {
+        let (from, mut carrying, mut bytes) = (going.passed, Vec::new(), 0);
+        while going.passed - from < self.slice && bytes < self.slice {
+            let Some((place, header, envelope)) = going.next()? else {
                 break;
             };
-            let place = going.place(&header);
-            going.at += header.len();
-            if let Some(carried) = self.carried(&mut going, place, &header, &envelope)? {
+            if let Some(carried) = self.carried(going, place, &header, &envelope)? {
                 bytes += carried.record.len();
                 carrying.push(carried);
             }
         }
-        let is_through = going.at >= going.pieces.len();
-        if !self.append(log, &mut going, carrying, wall_ms)? {
-            return Ok(Turn::NothingToDo);
+        // Once a copy is durable, nobody looks at the content of what it was copied from.
+        let lost = going.lost_parts()?;
+        if self.quarantine.note(&going.segment, &lost)? == Room::Missing {
+            return Ok(Step::NoRoom);
         }
-        if !is_through {
-            self.going = Some(going);
-            return Ok(Turn::Worked);
+        going.are_noted();
+        if !self.append(log, going, carrying, times)? {
+            return Ok(Step::NoRoom);
         }
-        if going.unreadable {
-            let mut lost = self.lost(oldest)?;
-            while !lost.is_empty() {
-                let some = lost.drain(..lost.len().min(LOST_AT_ONCE)).collect();
-                if !self.append(log, &mut going, some, wall_ms)? {
-                    return Ok(Turn::NothingToDo);
+        if !going.is_through() {
+            return Ok(Step::More);
+        }
+        if going.pass == Pass::First && going.has_holes() {
+            going.begin_again(times.monotonic());
+            return Ok(Step::More);
+        }
+        let segment = going.segment.number;
+        match self.index.live_in(segment).deliveries {
+            0 => Ok(Step::Emptied),
+            _ if going.has_holes() => {
+                going.pass = Pass::Lost(Search::default());
+                Ok(Step::More)
+            }
+            left => Err(CleanError::Mismatch { segment, left }),
+        }
+    }
+
+    /// Looks through a part of the index for what lives in a segment and was not to be found there.
+    fn search(
+        &mut self,
+        log: &mut Log,
+        going: &mut Going,
+        times: &Times,
+    ) -> Result<Step, CleanError> {
+        let segment = going.segment.number;
+        let Pass::Lost(mut search) = std::mem::replace(&mut going.pass, Pass::First) else {
+            return Ok(Step::NoRoom);
+        };
+        let (living, next) = self
+            .index
+            .living_in(segment, &search.from, SEARCHED_AT_ONCE)?;
+        search.found += living.len();
+        let room = self.append(log, going, lost(segment, living), times)?;
+        let left = self.index.live_in(segment).deliveries;
+        match next {
+            _ if !room => return Ok(Step::NoRoom),
+            _ if left == 0 => return Ok(Step::Emptied),
+            Some(from) => search.from = from,
+            None => {
+                search = Search {
+                    in_vain: match search.found {
+                        0 => search.in_vain + 1,
+                        _ => 0,
+                    },
+                    ..Search::default()
                 }
             }
         }
-        let left = self.index.live_in(oldest).deliveries;
-        if left > 0 {
-            let segment = oldest;
+        if search.in_vain == SEARCHES_IN_VAIN {
             return Err(CleanError::Mismatch { segment, left });
         }
-        self.going = Some(going);
-        self.remove(log, oldest)?;
-        Ok(Turn::Worked)
+        going.pass = Pass::Lost(search);
+        Ok(Step::More)
     }
 
     /// Whether there was room.
@@ -261,7 +324,7 @@ impl Cleaner {
         log: &mut Log,
         going: &mut Going,
         carrying: Vec<Carrying>,
-        wall_ms: u64,
+        times: &Times,
     ) -> Result<bool, CleanError> {
         let (bodies, records): (Vec<_>, Vec<_>) = carrying
             .into_iter()
@@ -270,7 +333,7 @@ impl Cleaner {
         if records.is_empty() {
             return Ok(true);
         }
-        match log.append(&records, 1, wall_ms) {
+        match log.append(&records, 1, times.written_ms()) {
             Ok(written) => {
                 for (body, written) in bodies.iter().zip(written) {
                     going.carried += self.index.carried(body, written)?;
@@ -284,53 +347,18 @@ impl Cleaner {
         Ok(true)
     }
 
-    /// What lives in a segment and was not to be found there: a message for each record, without what only that said.
-    fn lost(&self, segment: u64) -> Result<Vec<Carrying>, CleanError> {
-        let mut lost: BTreeMap<u64, body::Carried> = BTreeMap::new();
-        for (delivery, position, entry) in self.index.living_in(segment)? {
-            tracing::error!(%delivery, segment, "the record of a delivery cannot be read: it is held, and shown");
-            let body = lost.entry(entry.offset).or_insert_with(|| body::Carried {
-                accepted: Some(body::Accepted {
-                    id: entry.id.to_vec(),
-                    arrived_ms: entry.arrived_ms,
-                    bytes: entry.bytes,
-                    file: entry.file.clone(),
-                    ..body::Accepted::default()
-                }),
-                sequence: position.sequence,
-                start: entry.start,
-                damaged: true,
-                ..body::Carried::default()
-            });
-            body.states.push(entry.state(position));
-            let open = entry.stored(&delivery.site);
-            let accepted = body.accepted.get_or_insert_default();
-            accepted.deliveries.push(open);
-        }
-        Ok(lost
-            .into_values()
-            .map(|body| Carrying::new(body, Bytes::new()))
-            .collect())
-    }
-
     fn begin(&self, oldest: u64) -> Result<Going, CleanError> {
         let (segment, file) = self
             .files
             .get(oldest)
             .ok_or_else(|| io::Error::other("a segment is missing"))?;
-        Ok(Going {
-            pieces: Pieces::new(file)?,
-            segment,
-            at: segment::HEADER,
-            carried: 0,
-            unreadable: false,
-        })
+        Ok(Going::new(segment, file)?)
     }
 
     fn remove(&mut self, log: &mut Log, oldest: u64) -> Result<(), CleanError> {
         let going = self.going.take().filter(|it| it.segment.number == oldest);
         let segment = self.files.get(oldest).map(|(segment, _)| segment);
-        let unreadable = going.as_ref().is_some_and(|going| going.unreadable)
+        let unreadable = going.as_ref().is_some_and(Going::has_holes)
             || segment.is_some_and(|segment| self.quarantine.is_noted(&segment));
         let carried = going.map_or(0, |going| going.carried);
         match unreadable {
@@ -351,7 +379,7 @@ impl Cleaner {
         Ok(())
     }
 
-    /// What is open of the message that a record holds. None: nothing, or a later record holds it.
+    /// What is open of the message that a record holds. None: nothing, a later record holds it, or it is read later.
     fn carried(
         &self,
         going: &mut Going,
@@ -383,7 +411,10 @@ impl Cleaner {
             return Ok(None);
         }
         accepted.deliveries = open;
-        let content = going.content(place, header)?;
+        let content = match going.content(place, header)? {
+            Content::Read(content) => content,
+            Content::Later => return Ok(None),
+        };
         // The checksum of the copy is right whatever it copies, so that what is bad stays known to be.
         body.damaged =
             known == body::Content::Damaged || crc32c::crc32c(&content) != header.content_crc;
@@ -392,44 +423,31 @@ impl Cleaner {
     }
 }
 
-impl Going {
-    fn place(&self, header: &Header) -> Place {
-        Place {
-            segment: self.segment.number,
-            offset: self.at,
-            len: header.len(),
-        }
+/// Deliveries whose record was not to be found: a message for each record, without what only that said.
+fn lost(segment: u64, living: Vec<Living>) -> Vec<Carrying> {
+    let mut lost: BTreeMap<u64, body::Carried> = BTreeMap::new();
+    for (delivery, position, entry) in living {
+        tracing::error!(%delivery, segment, "the record of a delivery cannot be read: it is held, and shown");
+        let body = lost.entry(entry.offset).or_insert_with(|| body::Carried {
+            accepted: Some(body::Accepted {
+                id: entry.id.to_vec(),
+                arrived_ms: entry.arrived_ms,
+                bytes: entry.bytes,
+                file: entry.file.clone(),
+                ..body::Accepted::default()
+            }),
+            sequence: position.sequence,
+            start: entry.start,
+            damaged: true,
+            ..body::Carried::default()
+        });
+        body.states.push(entry.state(position));
+        let open = entry.stored(&delivery.site);
+        let accepted = body.accepted.get_or_insert_default();
+        accepted.deliveries.push(open);
     }
-
-    /// The record at `at`, or the next good one behind it, with its envelope; None where there is none.
-    fn next(&mut self) -> io::Result<Option<(Header, Vec<u8>)>> {
-        loop {
-            match stands(&mut self.pieces, &self.segment, self.at)? {
-                Stands::Record(header) => {
-                    let envelope = self.pieces.slice(envelope_of(self.at, &header))?;
-                    return Ok(Some((header, envelope.to_vec())));
-                }
-                // What is no record has been copied to `quarantine/` by the start that found it.
-                Stands::Gap(end, looked) => {
-                    self.unreadable |= !looked.holes.is_empty();
-                    self.at = end;
-                }
-                Stands::Nothing => {
-                    self.at = self.pieces.len();
-                    return Ok(None);
-                }
-            }
-        }
-    }
-
-    /// Zeros where it cannot be read.
-    fn content(&mut self, place: Place, header: &Header) -> io::Result<Bytes> {
-        let range = content_of(place.offset, header);
-        self.unreadable |= self.pieces.whole(range.clone())?.is_none();
-        let mut content = self.pieces.slice(range)?.to_vec();
-        content.resize(header.content_len as usize, 0);
-        Ok(Bytes::from(content))
-    }
+    let lost = lost.into_values();
+    lost.map(|body| Carrying::new(body, Bytes::new())).collect()
 }
 
 impl Carrying {
@@ -444,86 +462,4 @@ impl Carrying {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::PathBuf;
-
-    use tokio::task::{JoinSet, yield_now};
-
-    use super::*;
-    use crate::intake::accept::Content;
-    use crate::store::local::disk::memory::MemoryDisk;
-    use crate::store::local::index::in_memory::InMemory;
-    use crate::store::local::steps::Steps;
-    use crate::store::local::tests::{settlement, stood, submission};
-    use crate::store::local::{Blocking, On};
-    use crate::store::{MinFree, RebuildIndex, Settings, Store};
-
-    const SEGMENT: u64 = 64 << 10;
-    /// Messages of one commit.
-    const GROUP: u64 = 16;
-
-    fn opened() -> (Store, Steps) {
-        let settings = Settings {
-            dir: PathBuf::from("/state"),
-            segment_bytes: SEGMENT,
-            min_free: MinFree::Bytes(0),
-            rebuild_index: RebuildIndex::No,
-        };
-        let on = On {
-            blocking: Blocking::Caller,
-            ..stood(MemoryDisk::default(), InMemory::default())
-        };
-        let (store, mut steps, _) = Store::open_stepped(on, &settings).unwrap();
-        while !*store.all_known().borrow() {
-            steps.index();
-        }
-        (store, steps)
-    }
-
-    /// All of it waits before the writer takes a step, and the writer never finds nothing to do.
-    async fn committed<T: 'static>(mut asked: JoinSet<T>, steps: &mut Steps) {
-        while !asked.is_empty() {
-            yield_now().await;
-            steps.commit();
-            yield_now().await;
-            while asked.try_join_next().is_some() {}
-        }
-    }
-
-    async fn a_group_comes_and_most_of_it_goes(store: &Store, steps: &mut Steps, first: u64) {
-        let message = |number| MessageId::new(number, [0; 10]);
-        let mut accepting = JoinSet::new();
-        for number in first..first + GROUP {
-            let mut submission = submission(0, &["a"], Content::Inline(vec![0; 1 << 10].into()));
-            submission.id = message(number);
-            let store = store.clone();
-            accepting.spawn(async move { store.accept(submission).await.unwrap() });
-        }
-        committed(accepting, steps).await;
-        let mut settling = JoinSet::new();
-        for number in first + 1..first + GROUP {
-            let mut settlement = settlement(0, "a", 0);
-            settlement.delivery.message = message(number);
-            let store = store.clone();
-            settling.spawn(async move { store.settle(vec![settlement]).await.unwrap() });
-        }
-        committed(settling, steps).await;
-    }
-
-    #[tokio::test]
-    async fn cleaning_keeps_pace_with_commits_that_are_larger_than_a_slice() {
-        let (store, mut steps) = opened();
-        steps.writer.cleaner.slice = 1 << 10;
-        for group in 0..60 {
-            a_group_comes_and_most_of_it_goes(&store, &mut steps, group * GROUP).await;
-            let it = store.measures();
-            assert!(
-                it.log_bytes <= 2 * it.live_bytes + 2 * SEGMENT,
-                "{group}: {} bytes, of which {} live",
-                it.log_bytes,
-                it.live_bytes
-            );
-        }
-        assert!(store.measures().cleaned_segments > 10);
-    }
-}
+mod tests;

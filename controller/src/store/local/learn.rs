@@ -31,6 +31,7 @@ use super::ballast::Ballast;
 use super::body;
 use super::content::Contents;
 use super::index::shelf::Shelves;
+use super::index::take_over::{Counted, Tables};
 use super::index::{Index, Which};
 use super::log::Written;
 use super::record::Kind;
@@ -214,7 +215,7 @@ impl Learner {
             ..Progress::default()
         };
         let timers = self.index.stored_timers()?;
-        let entries = self.index.count_all(&timers, |entries| {
+        let Counted { entries, tables } = self.index.count_all(&timers, |entries| {
             self.known.lock().records = entries;
             !self.is_to_stop()
         })?;
@@ -222,10 +223,11 @@ impl Learner {
             return Ok(Some(Came::ToAStop));
         }
         let expected = clean_stop.entries;
-        if entries != expected {
+        if entries != expected || tables == Tables::Differ {
             tracing::warn!(
                 entries,
                 expected,
+                ?tables,
                 "the index is not what it was: it is rebuilt"
             );
             return Ok(None);
@@ -287,6 +289,7 @@ impl Learner {
             &*self.places.disk,
             &self.old,
             &self.places.quarantine,
+            self.index.own_sequence(),
             Wanted::Envelopes,
             |found, bytes| {
                 failed = self.apply(&found).err();

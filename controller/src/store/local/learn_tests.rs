@@ -7,7 +7,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::index::in_memory::InMemory;
-use super::index::shelf::{ShelfError, Shelves as _};
+use super::index::shelf::{ShelfError, Shelves as _, Table};
 use super::tests::{
     far, id, inline, killed, note, opened, settings, settlement, site, stood, submission, to,
     wait_until_known, waiting,
@@ -159,9 +159,21 @@ async fn no_content_file_is_unlinked_before_all_is_known() {
 #[tokio::test]
 async fn a_shelf_that_lost_anything_is_filled_again_from_the_log() {
     type Loses = fn(&InMemory);
-    let cases: [(&str, Loses, bool); 3] = [
+    let cases: [(&str, Loses, bool); 7] = [
         ("nothing", |_| {}, false),
         ("an entry", InMemory::forget_last, true),
+        ("a place", InMemory::forget_last_place, true),
+        (
+            "a sector of the queue",
+            |it| it.unreadable(Table::Queue),
+            true,
+        ),
+        ("a sector of the ids", |it| it.unreadable(Table::Ids), true),
+        (
+            "a sector of the timers",
+            |it| it.unreadable(Table::Timers),
+            true,
+        ),
         ("everything", InMemory::lose, true),
     ];
     for (what, lose, rebuilt) in cases {
@@ -324,8 +336,13 @@ async fn a_registry_record_without_a_key_holds_all_until_it_is_repaired_also_aft
         })
         .unwrap();
     let mut bytes = std::fs::read(&segment).unwrap();
-    let second = bytes.windows(5).position(|it| it == b"value").unwrap() + 5 + 20;
-    bytes[second] ^= 1;
+    let values: Vec<usize> = (0..bytes.len() - 5)
+        .filter(|at| bytes[*at..].starts_with(b"value"))
+        .collect();
+    // Both records of the second change.
+    for before in &values[1..3] {
+        bytes[before + 5 + 20] ^= 1;
+    }
     std::fs::write(&segment, bytes).unwrap();
 
     for _ in 0..2 {

@@ -21,6 +21,8 @@ pub(crate) mod disk;
 mod free;
 pub(crate) mod index;
 mod learn;
+#[cfg(test)]
+pub(crate) mod lies_in;
 mod load;
 mod log;
 mod meter;
@@ -53,6 +55,8 @@ mod replay_tests;
 mod sampled_damage_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unread_cleaning_tests;
 #[cfg(test)]
 mod unreadable_tests;
 
@@ -88,6 +92,7 @@ use learn::{Known, Learner};
 use load::{Sources, envelope, load};
 use log::{AppendError, Files};
 use meter::Meter;
+use quarantine::Room;
 use reaper::Reaper;
 use registry::Registry;
 use spares::{Level, Making};
@@ -259,6 +264,7 @@ impl Local {
             times: Arc::clone(&times),
             start,
             before: None,
+            owed: Vec::new(),
         };
         let local = Self {
             places,
@@ -646,6 +652,18 @@ impl Local {
         }
         if !*self.known.all.borrow() || *self.failed.borrow() {
             // The next start reads the log again.
+            return Ok(());
+        }
+        if self
+            .places
+            .quarantine
+            .write_owed()
+            .map_err(StoreError::Disk)?
+            == Room::Missing
+        {
+            tracing::warn!(
+                "what cannot be read could not be noted: the next start reads the log again"
+            );
             return Ok(());
         }
         let entries = self.index.total().messages;

@@ -4,9 +4,12 @@
 //! for one of them, so it is done once more block by block; what still cannot be read is a hole of [`BLOCK`] bytes, and
 //! all around it is read as ever. So whatever its file is, a bad sector costs what lay in it and nothing else.
 //!
+//! A disk may take seconds to say that it cannot read, so whoever looks at a block several times asks the disk once.
+//!
 //! # Not here
 //! What a hole means: damage, see [`super::replay`].
 
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 
@@ -29,6 +32,8 @@ pub(super) struct Pieces {
     bytes: Vec<u8>,
     /// In what is in memory.
     holes: Vec<Range<u64>>,
+    /// Where the blocks begin that could not be read: they are not asked for again.
+    bad: BTreeSet<u64>,
 }
 
 /// What stands in a range of a file.
@@ -47,7 +52,15 @@ impl Pieces {
             from: 0,
             bytes: Vec::new(),
             holes: Vec::new(),
+            bad: BTreeSet::new(),
         })
+    }
+
+    /// Forgets what was read and what could not be: the disk is asked anew.
+    pub(super) fn ask_again(&mut self) {
+        self.bytes.clear();
+        self.holes.clear();
+        self.bad.clear();
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -65,13 +78,15 @@ impl Pieces {
         let wanted = (end.saturating_sub(self.from)).max(PIECE as u64);
         self.bytes
             .resize(index(wanted.min(self.len - self.from)), 0);
-        self.holes.clear();
-        let read = read_around(&*self.file, &mut self.bytes, self.from, &mut self.holes)?;
+        let read = read_around(&*self.file, &mut self.bytes, self.from, &mut self.bad)?;
         if read < self.bytes.len() {
             // It is shorter than it was.
             self.bytes.truncate(read);
             self.len = self.in_memory().end;
         }
+        let in_memory = self.in_memory();
+        let bad = self.bad.range(in_memory.clone());
+        self.holes = bad.map(|at| *at..(at + block).min(in_memory.end)).collect();
         Ok(())
     }
 
@@ -184,35 +199,41 @@ fn index(offset: u64) -> usize {
 }
 
 /// Fills `buffer` from `offset` on, which is a multiple of [`BLOCK`]. Returns how much the file has; what of it cannot be
-/// read, also when it is asked for once more, is zero, and told in `holes`.
+/// read, also when it is asked for once more, is zero, and told in `bad`. What is bad already is not asked for.
 fn read_around(
     file: &dyn DiskFile,
     buffer: &mut [u8],
     offset: u64,
-    holes: &mut Vec<Range<u64>>,
+    bad: &mut BTreeSet<u64>,
 ) -> io::Result<usize> {
-    match file.read_at(buffer, offset) {
-        Err(error) if disk::is_unreadable(&error) => {}
-        read => return read,
+    let end = offset + buffer.len() as u64;
+    if bad.range(offset..end).next().is_none() {
+        match file.read_at(buffer, offset) {
+            Err(error) if disk::is_unreadable(&error) => {}
+            read => return read,
+        }
     }
     let mut filled = 0;
     for block in buffer.chunks_mut(BLOCK) {
         let at = offset + filled as u64;
-        match file.read_at(block, at) {
-            Err(error) if disk::is_unreadable(&error) => {
-                tracing::error!(%error, offset = at, bytes = block.len(), "a part of a file cannot be read");
-                block.fill(0);
-                holes.push(at..at + block.len() as u64);
-                filled += block.len();
-            }
-            read => {
-                let read = read?;
-                filled += read;
-                if read < block.len() {
-                    break;
+        if !bad.contains(&at) {
+            match file.read_at(block, at) {
+                Err(error) if disk::is_unreadable(&error) => {
+                    tracing::error!(%error, offset = at, bytes = block.len(), "a part of a file cannot be read");
+                    bad.insert(at);
+                }
+                read => {
+                    let read = read?;
+                    filled += read;
+                    if read < block.len() {
+                        break;
+                    }
+                    continue;
                 }
             }
         }
+        block.fill(0);
+        filled += block.len();
     }
     Ok(filled)
 }
@@ -277,5 +298,22 @@ mod tests {
         let mut pieces = Pieces::new(file(&disk)).unwrap();
         disk.fail_reads(1);
         assert!(pieces.whole(0..100_000).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_bad_block_is_asked_for_twice_however_often_it_is_looked_at() {
+        let disk = MemoryDisk::default();
+        let mut pieces = Pieces::new(file(&disk)).unwrap();
+        disk.unreadable(Path::new("/f"), 40_000..40_001);
+        for _ in 0..3 {
+            let looked = pieces.look(0..100_000, |_, _| Ok(())).unwrap();
+            assert_eq!(looked.holes, [36_864..40_960]);
+            assert_eq!(pieces.whole(40_000..40_010).unwrap(), None);
+            assert!(pieces.whole(50_000..50_010).unwrap().is_some());
+        }
+        assert_eq!(disk.refused_reads(), 2);
+        pieces.ask_again();
+        assert_eq!(pieces.whole(40_000..40_010).unwrap(), None);
+        assert_eq!(disk.refused_reads(), 4);
     }
 }

@@ -2,12 +2,16 @@
 //!
 //! Ten thousand sites take a few MiB, so the map is whole in memory (docs/decisions/0003-registry-in-memory.md).
 //!
-//! A record whose value is damaged still says which key it was: that one serves nobody. Where not even the key can be
-//! read it may have been anybody's, a hold or a new proof among them, so nothing is delivered to any site until an
-//! administrator has applied the whole registry once more. That is a record too, so it holds over later starts, which
-//! find the same damage again.
+//! Each record is written twice, in one commit: where one of the two is damaged, the other one says the same, and nobody
+//! is held for it. A record whose value is damaged both times still says which key it was: that one serves nobody. Where
+//! not even the key can be read it may have been anybody's, a hold or a new proof among them, so nothing is delivered to
+//! any site until an administrator has applied the whole registry once more. That is a record too, so it holds over later
+//! starts, which find the same damage again.
+//!
+//! Which records are missing is told by the sequences: the damage between a first copy and what follows it at the distance
+//! of two hides its second copy, and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -15,12 +19,17 @@ use prost::Message as _;
 
 use super::body;
 use super::log::{AppendError, Files, Log, NewRecord, Place, Written};
+use super::quarantine::Quarantine;
 use super::record::Kind;
 use super::replay::{Before, Found, Replayed};
 use crate::store::Record;
 
 /// The record that ends the hold of everybody: family and key.
 const REPAIRED: (&str, &str) = ("registry", "repaired");
+
+/// Which of the two records of a change it is.
+const FIRST: u32 = 1;
+const SECOND: u32 = 2;
 
 type Key = (String, String);
 
@@ -33,22 +42,22 @@ struct Map {
 
 impl Map {
     fn insert(&mut self, key: Key, kept: Kept) {
-        self.live += kept.place.len;
+        self.live += kept.bytes;
         let before = self.records.insert(key, kept);
-        self.live -= before.map_or(0, |it| it.place.len);
+        self.live -= before.map_or(0, |it| it.bytes);
     }
 
     fn remove(&mut self, key: &Key) {
         let before = self.records.remove(key);
-        self.live -= before.map_or(0, |it| it.place.len);
+        self.live -= before.map_or(0, |it| it.bytes);
     }
 
     /// It was written anew.
-    fn moved(&mut self, key: &Key, place: Place) {
+    fn moved(&mut self, key: &Key, twice: &Twice) {
         let kept = self.records.get_mut(key);
         let kept = kept.expect("nobody else changes the map");
-        self.live = self.live + place.len - kept.place.len;
-        kept.place = place;
+        self.live = self.live + twice.bytes - kept.bytes;
+        (kept.place, kept.bytes) = (twice.place, twice.bytes);
     }
 }
 
@@ -57,7 +66,30 @@ impl Map {
 struct Kept {
     version: u64,
     value: Bytes,
+    /// Of the second of its records.
     place: Place,
+    /// Of both.
+    bytes: u64,
+}
+
+/// Where both records of a change lie.
+#[derive(Debug, Clone, Copy)]
+struct Twice {
+    /// Of the first.
+    sequence: u64,
+    /// Of the second.
+    place: Place,
+    bytes: u64,
+}
+
+impl Twice {
+    fn of(first: &Written, second: &Written) -> Self {
+        Self {
+            sequence: first.sequence,
+            place: second.place,
+            bytes: first.place.len + second.place.len,
+        }
+    }
 }
 
 /// The registry's records by family and key.
@@ -71,6 +103,7 @@ pub(crate) struct Registry {
 struct Locked {
     log: Log,
     files: Files,
+    quarantine: Quarantine,
     map: Map,
     keys: Keys,
 }
@@ -81,6 +114,16 @@ pub(crate) struct Replaying {
     map: Map,
     keys: Keys,
     damaged: u64,
+    /// The record before, where it was the first of two.
+    first: Option<First>,
+    /// Whose newest value is damaged, both times.
+    valueless: BTreeSet<Key>,
+}
+
+#[derive(Debug)]
+struct First {
+    written: Written,
+    is_good: bool,
 }
 
 /// Whether the key of every record could be read.
@@ -93,40 +136,67 @@ enum Keys {
 
 impl Replaying {
     pub(crate) fn apply(&mut self, found: &Found<'_>) {
-        if found.after == Before::Damage {
+        let first = self.first.take();
+        let put = match found.header.kind {
+            Kind::Put => body::Put::decode(found.envelope).ok(),
+            _ => None,
+        };
+        let copy = put.as_ref().map_or(0, |put| put.copy);
+        let copies = u64::from(first.is_some()) + u64::from(copy == SECOND);
+        if found.after == Before::Damage && found.missing > copies {
             self.key_is_lost();
         }
-        if found.header.kind != Kind::Put {
+        let Some(put) = put else {
             return;
-        }
-        let Ok(put) = body::Put::decode(found.envelope) else {
-            return self.key_is_lost();
         };
         if (put.family.as_str(), put.key.as_str()) == REPAIRED {
             self.keys = Keys::Read;
-            return;
-        }
-        if found.content.is_none() {
-            tracing::error!(
-                family = put.family,
-                key = put.key,
-                "a registry record is damaged"
-            );
         }
         let written = Written {
             sequence: found.header.sequence,
             place: found.place,
         };
+        let is_good = found.content.is_some();
+        if copy == FIRST {
+            self.first = Some(First { written, is_good });
+        }
+        if (put.family.as_str(), put.key.as_str()) == REPAIRED {
+            return;
+        }
+        let first =
+            first.filter(|it| copy == SECOND && it.written.sequence + 1 == written.sequence);
+        let key = (put.family.clone(), put.key.clone());
+        let twice = match &first {
+            Some(first) => Twice::of(&first.written, &written),
+            None => Twice {
+                sequence: written.sequence - u64::from(copy == SECOND),
+                place: written.place,
+                bytes: written.place.len,
+            },
+        };
+        if first.is_some_and(|it| it.is_good) && !is_good {
+            if self.map.records.contains_key(&key) {
+                self.map.moved(&key, &twice);
+            }
+            return;
+        }
+        match is_good {
+            true => self.valueless.remove(&key),
+            false => self.valueless.insert(key),
+        };
         // A damaged value must not become a site: without any it is known to be one, and which.
         let value = found.content.clone().unwrap_or_default();
-        apply(&mut self.map, put, written, value);
+        apply(&mut self.map, put, twice, value);
     }
 
     /// The replay is through.
     pub(crate) fn ends(&mut self, was: &Replayed) {
         self.damaged = was.damaged;
-        if was.ends_damaged {
+        if was.ends_damaged && was.missing > u64::from(self.first.is_some()) {
             self.key_is_lost();
+        }
+        for (family, key) in &self.valueless {
+            tracing::error!(family, key, "a registry record is damaged");
         }
         if self.keys == Keys::Unreadable {
             tracing::error!(
@@ -141,16 +211,17 @@ impl Replaying {
 }
 
 /// Returns the version.
-fn apply(map: &mut Map, put: body::Put, written: Written, value: Bytes) -> u64 {
+fn apply(map: &mut Map, put: body::Put, twice: Twice, value: Bytes) -> u64 {
     let version = match put.version {
-        0 => written.sequence,
+        0 => twice.sequence,
         version => version,
     };
     let key = (put.family, put.key);
     let kept = Kept {
         version,
         value,
-        place: written.place,
+        place: twice.place,
+        bytes: twice.bytes,
     };
     match put.removed {
         true => map.remove(&key),
@@ -160,12 +231,15 @@ fn apply(map: &mut Map, put: body::Put, written: Written, value: Bytes) -> u64 {
 }
 
 impl Registry {
-    pub(crate) fn new(log: Log, files: Files, replayed: Replaying) -> Self {
-        let Replaying { map, keys, damaged } = replayed;
+    pub(crate) fn new(log: Log, files: Files, quarantine: Quarantine, replayed: Replaying) -> Self {
+        let Replaying {
+            map, keys, damaged, ..
+        } = replayed;
         Self {
             locked: Mutex::new(Locked {
                 log,
                 files,
+                quarantine,
                 map,
                 keys,
             }),
@@ -193,7 +267,7 @@ impl Registry {
     pub(crate) fn repaired(&self, wall_ms: u64) -> Result<(), AppendError> {
         let (family, key) = REPAIRED;
         let mut locked = self.lock();
-        locked.commit(&put(family, key, None), Bytes::new(), wall_ms)?;
+        locked.commit(put(family, key, None), &Bytes::new(), wall_ms)?;
         locked.keys = Keys::Read;
         Ok(())
     }
@@ -203,7 +277,7 @@ impl Registry {
         self.lock().log.end()
     }
 
-    /// Durable when Ok; returns the sequence, which is the version. Blocks on the disk.
+    /// Durable when Ok; returns the version, which is the sequence of its first record. Blocks on the disk.
     pub(crate) fn put(
         &self,
         family: &str,
@@ -214,8 +288,8 @@ impl Registry {
         let put = put(family, key, value.as_ref());
         let value = value.unwrap_or_default();
         let mut locked = self.lock();
-        let written = locked.commit(&put, value.clone(), wall_ms)?;
-        let version = apply(&mut locked.map, put, written, value);
+        let twice = locked.commit(put.clone(), &value, wall_ms)?;
+        let version = apply(&mut locked.map, put, twice, value);
         locked.clean(wall_ms)?;
         Ok(version)
     }
@@ -236,12 +310,12 @@ impl Registry {
 impl Locked {
     fn commit(
         &mut self,
-        put: &body::Put,
-        value: Bytes,
+        put: body::Put,
+        value: &Bytes,
         wall_ms: u64,
-    ) -> Result<Written, AppendError> {
-        let written = self.log.append(&[record(put, value)], 0, wall_ms)?;
-        Ok(written[0])
+    ) -> Result<Twice, AppendError> {
+        let written = self.log.append(&twice(put, value), 0, wall_ms)?;
+        Ok(Twice::of(&written[0], &written[1]))
     }
 
     /// Writes what is registered in the oldest segments anew, and removes them, until the log takes at most twice what
@@ -266,23 +340,27 @@ impl Locked {
                         ..put(family, key, Some(&kept.value))
                     };
                     let key = (family.clone(), key.clone());
-                    (key, record(&again, kept.value.clone()))
+                    (key, twice(again, &kept.value))
                 })
                 .unzip();
-            match self.log.append(&records, 0, wall_ms) {
+            match self.log.append(&records.concat(), 0, wall_ms) {
                 Ok(written) => {
-                    for (key, written) in keys.iter().zip(written) {
-                        self.map.moved(key, written.place);
+                    for (key, written) in keys.iter().zip(written.chunks(2)) {
+                        self.map.moved(key, &Twice::of(&written[0], &written[1]));
                     }
                 }
                 // It goes on when there is room.
                 Err(AppendError::Full) => return Ok(()),
                 Err(error) => return Err(error),
             }
-            self.log.remove(oldest)?;
+            let segment = self.files.get(oldest).map(|(segment, _)| segment);
+            match segment.is_some_and(|segment| self.quarantine.is_noted(&segment)) {
+                true => self.log.set_aside(oldest, self.quarantine.dir())?,
+                false => self.log.remove(oldest)?,
+            }
             tracing::info!(
                 segment = oldest,
-                carried = records.len(),
+                carried = keys.len(),
                 "registry segment cleaned"
             );
         }
@@ -295,12 +373,16 @@ impl Locked {
     }
 }
 
-fn record(put: &body::Put, value: Bytes) -> NewRecord {
-    NewRecord {
+fn twice(put: body::Put, value: &Bytes) -> [NewRecord; 2] {
+    [FIRST, SECOND].map(|copy| NewRecord {
         kind: Kind::Put,
-        envelope: put.encode_to_vec(),
-        content: value,
-    }
+        envelope: body::Put {
+            copy,
+            ..put.clone()
+        }
+        .encode_to_vec(),
+        content: value.clone(),
+    })
 }
 
 fn put(family: &str, key: &str, value: Option<&Bytes>) -> body::Put {
@@ -309,5 +391,6 @@ fn put(family: &str, key: &str, value: Option<&Bytes>) -> body::Put {
         key: key.to_owned(),
         removed: value.is_none(),
         version: 0,
+        copy: 0,
     }
 }

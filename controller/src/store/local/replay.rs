@@ -16,6 +16,7 @@
 //! What a record means: whoever calls these. What is copied aside, and where: [`super::quarantine`].
 
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -39,6 +40,8 @@ pub(crate) struct Found<'a> {
     /// None: nobody asked for it, or it is not what was written.
     pub(crate) content: Option<Bytes>,
     pub(crate) after: Before,
+    /// How many records are missing in front of it, by their sequences.
+    pub(crate) missing: u64,
 }
 
 /// Whether the content of records is read.
@@ -67,6 +70,8 @@ pub(crate) struct Replayed {
     pub(crate) last_damage: Option<Place>,
     /// Behind the last valid record there is damage, so no record told of it.
     pub(crate) ends_damaged: bool,
+    /// How many records are missing since the last one.
+    pub(crate) missing: u64,
     /// The highest sequence seen.
     last_sequence: u64,
     /// The sequence of the next record; 0 where nobody knows it.
@@ -84,6 +89,9 @@ pub(crate) struct End {
     pub(crate) newest_ms: u64,
     /// Bytes behind the last whole commit, cut off now.
     pub(crate) torn_bytes: u64,
+    /// So many records at most may lie behind the last one, where the disk cannot read. Their sequences are taken: given
+    /// to other records, they would say that nothing is missing.
+    pub(crate) hidden: u64,
 }
 
 /// What stands at an offset where a record may begin.
@@ -149,15 +157,17 @@ pub(crate) fn cut_end(
         let mut pieces = Pieces::new(file.clone())?;
         let segment = header_of(named, &mut pieces)?;
         let mut tail = Tail::of(&mut pieces, &segment, u64::MAX)?;
+        let mut torn = false;
         if end.segment == 0 {
             let keep = match torn_at(&tail, &mut pieces, &segment, &whole)? {
-                Torn::At(torn) => {
-                    let behind = torn..pieces.len();
+                Torn::At(from) => {
+                    torn = true;
+                    let behind = from..pieces.len();
                     let looked = quarantine.set_aside(&mut pieces, &segment, behind)?;
-                    let used = looked.written_to.unwrap_or(torn);
-                    end.torn_bytes = used.saturating_sub(torn);
-                    tail = Tail::of(&mut pieces, &segment, torn)?;
-                    torn
+                    let used = looked.written_to.unwrap_or(from);
+                    end.torn_bytes = used.saturating_sub(from);
+                    tail = Tail::of(&mut pieces, &segment, from)?;
+                    from
                 }
                 Torn::Not => tail.end,
                 Torn::Unknown => pieces.len(),
@@ -171,6 +181,10 @@ pub(crate) fn cut_end(
             end.segment = segment.number;
             end.offset = last.map_or(segment::HEADER, |(at, header)| at + header.len());
         }
+        // The header of the segment behind it would count them in.
+        if end.last_sequence == 0 && !torn {
+            end.hidden += hidden_behind(&tail, &mut pieces)?;
+        }
         let before = segment.first_sequence.saturating_sub(1);
         end.last_sequence = end.last_sequence.max(before);
         if let Some((_, header)) = tail.records.last() {
@@ -182,8 +196,24 @@ pub(crate) fn cut_end(
     Ok(end)
 }
 
-/// Reads the segments in `old`, oldest first; their end has been cut. `each` is told how many bytes lie behind, and
-/// says whether to go on.
+/// How many records the disk may hide behind the last one of a segment, at most.
+fn hidden_behind(tail: &Tail, pieces: &mut Pieces) -> io::Result<u64> {
+    let last = tail.records.last();
+    let from = last.map_or(segment::HEADER, |(at, header)| at + header.len());
+    let looked = pieces.look(from..pieces.len(), |_, _| Ok(()))?;
+    // Records stand behind each other: where there is no header, there is nothing behind it either.
+    let header_end = from + record::HEADER as u64;
+    let meets = |hole: &Range<u64>| hole.start < header_end;
+    if looked.written_to.is_none() && !looked.holes.first().is_some_and(meets) {
+        return Ok(0);
+    }
+    let holes_to = looked.holes.last().map(|hole| hole.end);
+    let to = looked.written_to.max(holes_to).unwrap_or(from);
+    Ok((to - from).div_ceil(record::HEADER as u64))
+}
+
+/// Reads the segments in `old`, oldest first; their end has been cut, and `next` is the first sequence behind it. `each`
+/// is told how many bytes lie behind, and says whether to go on.
 ///
 /// # Errors
 /// The disk's, but for what cannot be read.
@@ -191,6 +221,7 @@ pub(crate) fn read(
     disk: &dyn Disk,
     old: &[(Segment, PathBuf)],
     quarantine: &Quarantine,
+    next: u64,
     wanted: Wanted,
     mut each: impl FnMut(Found<'_>, u64) -> bool,
 ) -> io::Result<Replayed> {
@@ -222,11 +253,19 @@ pub(crate) fn read(
                 }
                 Stands::Record(header) => {
                     after = replayed.comes_to(header.sequence, after);
-                    let found = found(&mut pieces, &segment, at, header, after, wanted)?;
+                    let content = match wanted {
+                        Wanted::Envelopes => None,
+                        Wanted::Contents => good_content(&mut pieces, at, &header)?,
+                    };
+                    if wanted == Wanted::Contents && content.is_none() {
+                        quarantine.set_aside(&mut pieces, &segment, content_of(at, &header))?;
+                    }
+                    let mut found = found(&mut pieces, &segment, at, header, content)?;
+                    (found.after, found.missing) = (after, replayed.missing);
                     if after == Before::Damage {
                         replayed.last_damage = Some(found.place);
                     }
-                    after = Before::Whole;
+                    (after, replayed.missing) = (Before::Whole, 0);
                     replayed.records += 1;
                     replayed.is_at(header.sequence);
                     if !each(found, bytes_before + at) {
@@ -241,9 +280,8 @@ pub(crate) fn read(
             replayed.last_damage = Some(behind(&segment));
         }
     }
-    if after == Before::Unread {
-        replayed.damaged += 1;
-        after = Before::Damage;
+    after = replayed.comes_to(next, after);
+    if after == Before::Damage {
         replayed.last_damage = old.last().map(|(segment, _)| behind(segment));
     }
     replayed.ends_damaged = after == Before::Damage;
@@ -256,6 +294,11 @@ impl Replayed {
         // What comes first has nothing in front.
         let is_missing = self.last_sequence != 0 && sequence > self.last_sequence + 1;
         let is_next = self.next_sequence != 0 && sequence <= self.next_sequence;
+        self.missing = match self.next_sequence {
+            0 if after == Before::Whole => 0,
+            0 => u64::MAX,
+            next => self.missing.saturating_add(sequence.saturating_sub(next)),
+        };
         match after {
             Before::Damage => Before::Damage,
             // Where nothing is missing nothing was there.
@@ -295,16 +338,8 @@ pub(super) fn found<'a>(
     segment: &Segment,
     at: u64,
     header: Header,
-    after: Before,
-    wanted: Wanted,
+    content: Option<Bytes>,
 ) -> io::Result<Found<'a>> {
-    let content = match wanted {
-        Wanted::Envelopes => None,
-        Wanted::Contents => pieces
-            .whole(content_of(at, &header))?
-            .filter(|content| crc32c::crc32c(content) == header.content_crc)
-            .map(Bytes::copy_from_slice),
-    };
     Ok(Found {
         header,
         place: Place {
@@ -315,8 +350,20 @@ pub(super) fn found<'a>(
         start: segment.start,
         envelope: pieces.slice(envelope_of(at, &header))?,
         content,
-        after,
+        after: Before::Whole,
+        missing: 0,
     })
+}
+
+/// The content of the record at `at`; None where it is not what was written.
+pub(super) fn good_content(
+    pieces: &mut Pieces,
+    at: u64,
+    header: &Header,
+) -> io::Result<Option<Bytes>> {
+    let content = pieces.whole(content_of(at, header))?;
+    let good = content.filter(|content| crc32c::crc32c(content) == header.content_crc);
+    Ok(good.map(Bytes::copy_from_slice))
 }
 
 pub(super) fn stands(pieces: &mut Pieces, segment: &Segment, at: u64) -> io::Result<Stands> {

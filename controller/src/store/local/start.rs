@@ -143,8 +143,13 @@ pub(crate) fn start(
         let whole = |found: &Found<'_>| content_is_whole(&contents, found);
         replay::cut_end(&**disk, old, &places.quarantine, whole).map_err(at(dir))
     };
-    let queue_end = cut(&old_queue, &places.queue)?;
-    let registry_end = cut(&old_registry, &places.registry)?;
+    let mut queue_end = cut(&old_queue, &places.queue)?;
+    let mut registry_end = cut(&old_registry, &places.registry)?;
+    let clean_stop = marker.and_then(|marker| agreeing(marker, &queue_end, &registry_end));
+    if clean_stop.is_some() {
+        // The marker says where the logs end: nothing lies behind, read or not.
+        (queue_end.hidden, registry_end.hidden) = (0, 0);
+    }
     let files = Files::default();
     let tail = own_segment(&old_queue, start, &queue_end);
     let segments = Segments {
@@ -159,9 +164,7 @@ pub(crate) fn start(
     queue.make_ahead().map_err(at(&places.queue))?;
 
     readable(disk, &old_queue, &files)?;
-    let clean_stop = marker
-        .and_then(|marker| agreeing(marker, &queue_end, &registry_end))
-        .filter(|_| settings.rebuild_index == RebuildIndex::No);
+    let clean_stop = clean_stop.filter(|_| settings.rebuild_index == RebuildIndex::No);
     Ok(Started {
         lock,
         start,
@@ -220,8 +223,8 @@ fn registry(
         replaying.apply(&found);
         true
     };
-    let wanted = Wanted::Contents;
-    let was = replay::read(&*places.disk, old, &places.quarantine, wanted, each);
+    let (wanted, next) = (Wanted::Contents, tail.first_sequence);
+    let was = replay::read(&*places.disk, old, &places.quarantine, next, wanted, each);
     replaying.ends(&was.map_err(at(&places.registry))?);
     let files = Files::default();
     let segments = Segments {
@@ -230,7 +233,12 @@ fn registry(
     };
     let log = begin(places, &places.registry, segments, tail, &files)?;
     readable(&places.disk, old, &files)?;
-    Ok(Registry::new(log, files, replaying))
+    Ok(Registry::new(
+        log,
+        files,
+        places.quarantine.clone(),
+        replaying,
+    ))
 }
 
 /// Removes segments that no record ever got into; that of a start which did nothing.
@@ -297,7 +305,7 @@ fn own_segment(old: &[(Segment, PathBuf)], start: u64, end: &End) -> Segment {
         number: last.map_or(1, |segment| segment.number + 1),
         marker: rand::random(),
         start,
-        first_sequence: end.last_sequence + 1,
+        first_sequence: end.last_sequence + end.hidden + 1,
     }
 }
 

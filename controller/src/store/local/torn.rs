@@ -13,7 +13,7 @@ use std::io;
 
 use super::pieces::Pieces;
 use super::record;
-use super::replay::{Before, Found, Tail, Wanted, found};
+use super::replay::{Found, Tail, found, good_content};
 use super::segment::{self, Segment};
 
 /// Whether a log ends with a torn commit.
@@ -69,7 +69,8 @@ fn first_bad(
             return Ok(Torn::At(at));
         };
         let header = tail.records[place].1;
-        let found = found(pieces, segment, at, header, Before::Whole, Wanted::Contents)?;
+        let content = good_content(pieces, at, &header)?;
+        let found = found(pieces, segment, at, header, content)?;
         if found.content.is_none() || !whole(&found) {
             return Ok(Torn::At(at));
         }

@@ -16,13 +16,13 @@ use crate::intake::accept::Spool as _;
 use crate::store::{MinFree, RebuildIndex, Store, StoredContent};
 
 const SEGMENT: u64 = 32 << 10;
-const STATE: &str = "/state";
-const MAIL: u8 = 26;
+pub(super) const STATE: &str = "/state";
+pub(super) const MAIL: u8 = 26;
 /// Its content lies in a file.
 const LARGE: u8 = 20;
 const SITES: [&str; 3] = ["home", "office", "school"];
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         dir: STATE.into(),
         segment_bytes: SEGMENT,
@@ -31,31 +31,31 @@ fn settings() -> Settings {
     }
 }
 
-fn content(n: u8) -> Bytes {
+pub(super) fn content(n: u8) -> Bytes {
     vec![n; 2500].into()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stopped {
+pub(super) enum Stopped {
     Killed,
     InOrder,
 }
 
 /// What an earlier start has left.
-struct Left {
-    disk: MemoryDisk,
-    shelves: InMemory,
+pub(super) struct Left {
+    pub(super) disk: MemoryDisk,
+    pub(super) shelves: InMemory,
     /// The record of each mail, and where its content begins.
-    places: Vec<(u8, Place, u64)>,
+    pub(super) places: Vec<(u8, Place, u64)>,
 }
 
-fn opened(disk: &MemoryDisk, shelves: &InMemory) -> Store {
+pub(super) fn opened(disk: &MemoryDisk, shelves: &InMemory) -> Store {
     let (store, _) = Store::open_on(stood(disk.clone(), shelves.clone()), &settings()).unwrap();
     assert!(comes_to_know(&store));
     store
 }
 
-async fn left(stopped: Stopped) -> Left {
+pub(super) async fn left(stopped: Stopped) -> Left {
     let (disk, shelves) = (MemoryDisk::default(), InMemory::default());
     let store = opened(&disk, &shelves);
     for name in SITES {
@@ -99,14 +99,14 @@ async fn left(stopped: Stopped) -> Left {
 
 /// What became of a mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Is {
+pub(super) enum Is {
     Whole,
     /// Held, and shown as damaged.
     Damaged,
     Gone,
 }
 
-async fn is(store: &Store, n: u8) -> Is {
+pub(super) async fn is(store: &Store, n: u8) -> Is {
     match store.load(&to(n, "a")).await {
         Ok(None) => Is::Gone,
         Err(StoreError::Damaged(_)) => Is::Damaged,
@@ -127,7 +127,7 @@ fn meet(one: &Range<u64>, other: &Range<u64>) -> bool {
 }
 
 /// What the loss of a part of a file of the log costs.
-fn costs(left: &Left, stopped: Stopped, segment: u64, hole: &Range<u64>) -> Vec<Is> {
+pub(super) fn costs(left: &Left, stopped: Stopped, segment: u64, hole: &Range<u64>) -> Vec<Is> {
     let of = |(_, place, content): &(u8, Place, u64)| {
         let head = place.offset..*content;
         let tail = *content..place.offset + place.len;
@@ -142,7 +142,7 @@ fn costs(left: &Left, stopped: Stopped, segment: u64, hole: &Range<u64>) -> Vec<
     left.places.iter().map(of).collect()
 }
 
-fn number_of(path: &Path) -> Option<u64> {
+pub(super) fn number_of(path: &Path) -> Option<u64> {
     let name = path.file_name()?.to_str()?;
     Some(segment::Segment::from_file_name(name)?.number)
 }
@@ -153,7 +153,7 @@ fn blocks(disk: &MemoryDisk, path: &Path) -> Vec<Range<u64>> {
     starts.map(|at| at..(at + block).min(len)).collect()
 }
 
-fn is_in(path: &Path, dir: &str) -> bool {
+pub(super) fn is_in(path: &Path, dir: &str) -> bool {
     path.starts_with(Path::new(STATE).join(dir))
 }
 
@@ -184,7 +184,7 @@ async fn a_part_of_any_file_that_cannot_be_read_costs_what_lay_there() {
 }
 
 /// All files that are ever read, in an order that does not depend on the random parts of their names.
-fn files_of(left: &Left) -> Vec<PathBuf> {
+pub(super) fn files_of(left: &Left) -> Vec<PathBuf> {
     let mut files = left.disk.files();
     files.retain(|path| path.extension().is_none_or(|it| it != "spare"));
     files
@@ -259,69 +259,137 @@ async fn a_read_that_fails_once_costs_nothing() {
     }
 }
 
+pub(super) fn segment_path(left: &Left, number: u64) -> PathBuf {
+    let mut files = files_of(left).into_iter();
+    let is_it = |it: &PathBuf| is_in(it, "queue") && number_of(it) == Some(number);
+    files.find(is_it).unwrap()
+}
+
+pub(super) fn notes(disk: &MemoryDisk) -> Vec<String> {
+    let dir = Path::new(STATE).join("quarantine");
+    let names = disk.list(&dir).unwrap().into_iter();
+    names
+        .filter(|it| it.ends_with("-unreadable"))
+        .map(|it| {
+            let bytes = disk::read(disk, &dir.join(it)).unwrap();
+            String::from_utf8(bytes).unwrap()
+        })
+        .collect()
+}
+
+pub(super) const HOLE: Range<u64> = 8192..12288;
+
+/// Records that lie where the disk cannot read, at the very end: each later start has to miss them.
 #[tokio::test]
-async fn cleaning_carries_what_can_be_read_and_keeps_the_rest_in_quarantine() {
-    for stopped in [Stopped::InOrder, Stopped::Killed] {
-        let left = left(stopped).await;
-        let oldest = left.places[0].1.segment;
-        let hole = 8192..12288;
-        let path = files_of(&left)
-            .into_iter()
-            .find(|it| is_in(it, "queue") && number_of(it) == Some(oldest))
-            .unwrap();
-        // As far as the index knows of it, which was whole when the start read it.
-        let kept = costs(&left, Stopped::InOrder, oldest, &hole);
-        let stays = |n: u8| n == 1 || kept[usize::from(n) - 1] != Is::Whole;
-        assert!((1..=MAIL).filter(|n| stays(*n)).count() > 2);
-        let on = On {
-            blocking: Blocking::Caller,
-            ..stood(left.disk.clone(), left.shelves.clone())
-        };
-        let (store, mut steps, _) = Store::open_stepped(on, &settings()).unwrap();
-        while !*store.all_known().borrow() {
-            steps.index();
-        }
-        // Too late for the start to know of it.
-        left.disk.unreadable(&path, hole.clone());
-        for n in (1..=MAIL).filter(|n| !stays(*n)) {
-            let settling = store.settle(vec![settlement(n, "a", 0)]);
-            let committing = async {
-                yield_now().await;
-                steps.commit();
-            };
-            let (settled, ()) = tokio::join!(settling, committing);
-            settled.unwrap();
-        }
-        for _ in 0..100 {
-            steps.commit();
-        }
-        assert!(!store.has_failed());
+async fn what_is_hidden_at_the_end_is_missed_by_every_later_start() {
+    let left = left(Stopped::Killed).await;
+    let (_, last, _) = left.places[usize::from(MAIL) - 1];
+    let path = segment_path(&left, last.segment);
+    left.disk.unreadable(&path, last.offset..last.offset + 1);
+    let mut disk = left.disk.clone();
+    for start in 1..=3 {
+        let store = opened(&disk, &InMemory::default());
+        assert!(store.progress().damaged > 0, "{start}");
+        let found = store.find(super::tests::id(1)).await.unwrap();
+        assert!(found[0].in_doubt, "{start}");
+        let new = MAIL + start;
+        let submission = submission(new, &["a"], Content::Inline(content(new)));
+        store.accept(submission).await.unwrap();
+        let (position, _) = store.0.index.get(&to(new, "a")).unwrap().unwrap();
         assert!(
-            store.0.files.get(oldest).is_none(),
-            "{stopped:?}: it was cleaned"
+            position.sequence > u64::from(MAIL),
+            "{start}: {} was given out before",
+            position.sequence
         );
-        let name = path.file_name().unwrap();
-        let aside = Path::new(STATE).join("quarantine").join(name);
-        assert!(left.disk.open(&aside).is_ok(), "{stopped:?}: it was kept");
-        for n in (1..=MAIL).filter(|n| stays(*n)) {
-            assert_eq!(
-                is(&store, n).await,
-                kept[usize::from(n) - 1],
-                "{stopped:?} {n}"
-            );
-        }
-        // A start that reads the log anew knows it too.
-        let open = store.total();
-        drop((store, steps));
-        let again = opened(&left.disk.killed(), &InMemory::default());
-        for n in (1..=MAIL).filter(|n| stays(*n)) {
-            assert_eq!(
-                is(&again, n).await,
-                kept[usize::from(n) - 1],
-                "{stopped:?} {n}"
-            );
-        }
-        assert_eq!(again.total(), open, "{stopped:?}");
+        disk = disk.killed();
+    }
+}
+
+#[tokio::test]
+async fn a_note_for_which_there_was_no_room_is_owed_until_the_log_is_read_again() {
+    let left = left(Stopped::Killed).await;
+    let path = segment_path(&left, left.places[0].1.segment);
+    left.disk.unreadable(&path, HOLE);
+    let on = On {
+        blocking: Blocking::Caller,
+        ..stood(left.disk.clone(), left.shelves.clone())
+    };
+    let (store, mut steps, _) = Store::open_stepped(on, &settings()).unwrap();
+    left.disk.set_capacity(left.disk.used());
+    while !*store.all_known().borrow() {
+        steps.index();
+    }
+    assert_eq!(notes(&left.disk), Vec::<String>::new());
+    let committing = async {
+        yield_now().await;
+        steps.commit();
+    };
+    let (closed, ()) = tokio::join!(store.close(), committing);
+    closed.unwrap();
+    drop((store, steps));
+    left.disk.set_capacity(1 << 30);
+    let store = opened(&left.disk, &left.shelves);
+    assert!(store.progress().bytes > 0, "the log was read again");
+    assert_eq!(notes(&left.disk).len(), 1);
+    store.close().await.unwrap();
+}
+
+/// The registry's first segment.
+fn registry_path(disk: &MemoryDisk) -> PathBuf {
+    let mut files = disk.files().into_iter();
+    let is_it = |it: &PathBuf| is_in(it, "registry") && number_of(it) == Some(1);
+    files.find(is_it).unwrap()
+}
+
+#[tokio::test]
+async fn a_segment_of_the_registry_with_a_hole_is_not_unlinked() {
+    let (disk, shelves) = (MemoryDisk::default(), InMemory::default());
+    let store = opened(&disk, &shelves);
+    let large = Bytes::from(vec![7; 9000]);
+    store
+        .put("site", "home", Some(large.clone()))
+        .await
+        .unwrap();
+    store.put("site", "last", Some(content(1))).await.unwrap();
+    let disk = disk.killed();
+    let path = registry_path(&disk);
+    // In the value of the first of two records.
+    disk.unreadable(&path, 5000..5001);
+    let store = opened(&disk, &InMemory::default());
+    assert!(!store.holds_all_sites());
+    assert_eq!(store.records("site").unwrap()[0].value, large);
+    for _ in 0..40 {
+        store.put("site", "last", Some(content(2))).await.unwrap();
+    }
+    assert!(disk.open(&path).is_err(), "it was cleaned");
+    let name = path.file_name().unwrap();
+    let aside = Path::new(STATE).join("quarantine").join(name);
+    assert!(disk.open(&aside).is_ok());
+}
+
+/// A change is there twice: nobody is held for a bit.
+#[tokio::test]
+async fn a_flipped_bit_anywhere_in_the_registry_costs_nothing() {
+    let (disk, shelves) = (MemoryDisk::default(), InMemory::default());
+    let store = opened(&disk, &shelves);
+    let value = || Some(Bytes::from_static(b"value"));
+    for (name, value) in [("a", value()), ("b", value()), ("b", None), ("c", value())] {
+        store.put("site", name, value).await.unwrap();
+    }
+    // What is bad in the last commit is torn.
+    let (_, end, _) = store.0.registry.end();
+    store.put("site", "last", value()).await.unwrap();
+    let expected = store.records("site").unwrap();
+    assert_eq!(expected.len(), 3);
+    drop(store);
+    let disk = disk.killed();
+    let path = registry_path(&disk);
+    for at in 0..usize::try_from(end).unwrap() {
+        let disk = disk.copied();
+        disk.damage(&path, |bytes| bytes[at] ^= 4);
+        let store = opened(&disk, &InMemory::default());
+        assert!(!store.holds_all_sites(), "{at}");
+        assert_eq!(store.records("site").unwrap(), expected, "{at}");
     }
 }
 
@@ -397,4 +465,51 @@ async fn notes_of_failed_tries_do_not_use_up_a_full_disk() {
     let again = opened(&left.disk.killed(), &InMemory::default());
     assert_eq!(again.total().messages, 1);
     assert!(again.find(super::tests::id(1)).await.unwrap()[0].in_doubt);
+}
+
+/// The reserve is used up, too: nothing ends, and nothing that became of mail is lost.
+#[tokio::test]
+async fn what_finds_no_room_at_all_waits_for_some() {
+    let left = left(Stopped::Killed).await;
+    let on = On {
+        blocking: Blocking::Caller,
+        ..stood(left.disk.clone(), left.shelves.clone())
+    };
+    let (store, mut steps, _) = Store::open_stepped(on, &settings()).unwrap();
+    while !*store.all_known().borrow() {
+        steps.index();
+    }
+    left.disk.set_capacity(left.disk.used());
+    let doubted = |n: u8| Note {
+        last: "no route to host ".repeat(600),
+        ..super::tests::note(n, "a", None)
+    };
+    let mut noting = tokio::task::JoinSet::new();
+    for n in 1..=MAIL {
+        let store = store.clone();
+        noting.spawn(async move { store.note(vec![doubted(n)]).await.unwrap() });
+    }
+    let mut written = 0;
+    for _ in 0..20 {
+        yield_now().await;
+        steps.commit();
+        yield_now().await;
+        while noting.try_join_next().is_some() {
+            written += 1;
+        }
+    }
+    assert!(!store.has_failed());
+    assert!(written < u32::from(MAIL), "the disk was full");
+    assert_eq!(store.space(), Space::Short);
+    left.disk.set_capacity(1 << 30);
+    while !noting.is_empty() {
+        steps.commit();
+        yield_now().await;
+        while noting.try_join_next().is_some() {}
+    }
+    let again = opened(&left.disk.killed(), &InMemory::default());
+    for n in 1..=MAIL {
+        let found = again.find(super::tests::id(n)).await.unwrap();
+        assert!(found[0].in_doubt, "{n}");
+    }
 }

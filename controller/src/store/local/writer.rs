@@ -6,6 +6,8 @@
 //! - After a failed commit every request fails, and the failure is told once.
 //! - Mail is answered before settlements and notes of the same commit, for those may wait for the index.
 //! - Short of space, a note that only says how often and when is not written: the reserve is for what settles mail.
+//! - Where even the reserve is used up, settlements and notes wait for room, and nothing comes in meanwhile: what a site has
+//!   accepted is in its agent's journal until it is told. Only an error other than that ends the process.
 //! - A commit waits for company only where the one before had some, and no longer than [`LONGEST`]
 //!   (docs/decisions/0063-a-commit-waits-for-company.md).
 
@@ -41,6 +43,8 @@ const COMPANY: usize = 3;
 const RECENT: Duration = Duration::from_millis(10);
 /// For how long a commit waits for them at most; the system adds some 50 µs.
 const LONGEST: Duration = Duration::from_micros(500);
+/// How often what found no room at all is tried again.
+const FULL_AGAIN: Duration = Duration::from_millis(200);
 
 /// What callers ask of the writer.
 #[derive(Debug)]
@@ -87,6 +91,17 @@ pub(crate) struct Writer {
     pub(crate) meter: Arc<Meter>,
     pub(crate) start: u64,
     pub(crate) before: Option<Before>,
+    /// Settlements and notes that found no room, in order.
+    pub(crate) owed: Vec<Request>,
+}
+
+/// What the writer does next.
+enum Next {
+    Take(Request),
+    /// What is owed is tried again.
+    Again,
+    /// The last sender is gone.
+    End,
 }
 
 /// The commit before the next one.
@@ -112,10 +127,16 @@ impl Before {
 impl Writer {
     /// Until the last sender is gone, or Close.
     pub(crate) fn run(mut self) {
-        while let Some(first) = self.next() {
-            self.wait_for_company();
-            if self.turn(first).is_break() {
-                return;
+        loop {
+            match self.next() {
+                Next::Take(first) => {
+                    self.wait_for_company();
+                    if self.turn(first).is_break() {
+                        return;
+                    }
+                }
+                Next::Again => self.commit(&mut Vec::new()),
+                Next::End => return,
             }
         }
     }
@@ -137,6 +158,7 @@ impl Writer {
                 let _ = self.turn(first);
             }
             Err(_) => {
+                self.commit(&mut Vec::new());
                 self.clean(Press::Idle);
             }
         }
@@ -156,13 +178,20 @@ impl Writer {
     }
 
     /// While nobody waits there is time to clean.
-    fn next(&mut self) -> Option<Request> {
+    fn next(&mut self) -> Next {
         loop {
             match self.requests.try_recv() {
-                Ok(request) => return Some(request),
-                Err(TryRecvError::Disconnected) => return None,
+                Ok(request) => return Next::Take(request),
+                Err(TryRecvError::Disconnected) => return Next::End,
                 Err(TryRecvError::Empty) if self.clean(Press::Idle) == Turn::Worked => {}
-                Err(TryRecvError::Empty) => return self.requests.blocking_recv(),
+                Err(TryRecvError::Empty) if !self.owed.is_empty() => {
+                    thread::sleep(FULL_AGAIN);
+                    return Next::Again;
+                }
+                Err(TryRecvError::Empty) => {
+                    let next = self.requests.blocking_recv();
+                    return next.map_or(Next::End, Next::Take);
+                }
             }
         }
     }
@@ -172,9 +201,7 @@ impl Writer {
         if *self.failed.borrow() {
             return Turn::NothingToDo;
         }
-        let turn = self
-            .cleaner
-            .turn(&mut self.log, press, self.times.written_ms());
+        let turn = self.cleaner.turn(&mut self.log, press, &self.times);
         self.meter.cleaned(&self.cleaner);
         self.meter.rolled(self.log.rolled);
         match turn {
@@ -205,6 +232,8 @@ impl Writer {
     }
 
     fn commit(&mut self, group: &mut Vec<Request>) {
+        let waited = !self.owed.is_empty();
+        group.splice(..0, self.owed.drain(..));
         let mut records = records_of(group);
         let bytes = records.iter().map(NewRecord::len).sum();
         let mut leave = 0;
@@ -260,6 +289,14 @@ impl Writer {
                 let mail = group.extract_if(.., |request| request.is_mail());
                 mail.for_each(|request| request.refuse(AcceptError::Full));
                 self.commit(group);
+            }
+            Err(AppendError::Full) => {
+                if !waited {
+                    tracing::warn!(
+                        "the disk is full to the last segment: what became of mail is written when there is room"
+                    );
+                }
+                self.owed.append(group);
             }
             Err(error) => {
                 self.fail(&error);
@@ -445,29 +482,4 @@ fn stopwatch() -> Instant {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_where_several_have_just_come_at_once_is_waited_for_more_and_not_longer_than_it_saves() {
-        let micros = Duration::from_micros;
-        for (mail, took, since, wait) in [
-            (0, 200, 0, 0),
-            (1, 200, 0, 0),
-            (2, 200, 0, 0),
-            (3, 200, 0, 200),
-            (3, 200, 9_999, 200),
-            (3, 200, 10_000, 0),
-            (20, 50, 0, 50),
-            (20, 30_000, 0, 500),
-        ] {
-            let before = Before {
-                mail,
-                took: micros(took),
-                ended: stopwatch(),
-            };
-            let found = before.wait(micros(since));
-            assert_eq!(found, micros(wait), "{before:?} {since}");
-        }
-    }
-}
+mod tests;

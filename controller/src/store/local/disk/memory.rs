@@ -76,6 +76,8 @@ struct State {
     unreadable: Vec<(u64, Range<u64>)>,
     /// So many reads fail, whatever they are of.
     failing_reads: u64,
+    /// Reads that have failed.
+    refused_reads: u64,
     dead: bool,
 }
 
@@ -137,14 +139,30 @@ impl MemoryDisk {
         state.unreadable.push((inode, range));
     }
 
+    /// Whatever could not be read can be.
+    pub(crate) fn can_be_read_again(&self) {
+        self.state().unreadable.clear();
+    }
+
     /// The next reads fail, and those behind them do not.
     pub(crate) fn fail_reads(&self, number: u64) {
         self.state().failing_reads = number;
     }
 
+    /// How many reads have failed so far.
+    pub(crate) fn refused_reads(&self) -> u64 {
+        self.state().refused_reads
+    }
+
     /// The files there are, in order.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         self.state().names.keys().cloned().collect()
+    }
+
+    /// What a file holds, whether it can be read or not.
+    pub(crate) fn bytes_of(&self, path: &Path) -> Vec<u8> {
+        let state = self.state();
+        state.inodes[&state.names[path]].now.clone()
     }
 
     /// How long a file is.
@@ -210,8 +228,14 @@ impl MemoryDisk {
 
     /// The disk as it is after the process was killed now. This one does nothing more.
     pub(crate) fn killed(&self) -> Self {
-        let mut state = self.state();
-        state.dead = true;
+        let copy = self.copied();
+        self.state().dead = true;
+        copy
+    }
+
+    /// Another disk, as this one is now.
+    pub(crate) fn copied(&self) -> Self {
+        let state = self.state();
         Self(Arc::new(Mutex::new(State {
             inodes: state.inodes.clone(),
             next_inode: state.next_inode,
@@ -334,6 +358,19 @@ impl State {
         let file = self.inodes.get_mut(&inode).expect("handles have inodes");
         Inode::apply(&mut file.now, &change);
         file.unsynced.push(change);
+    }
+
+    /// A disk puts what is written over a bad sector somewhere else.
+    fn written_anew(&mut self, inode: u64, range: Range<u64>) {
+        for (of, bad) in std::mem::take(&mut self.unreadable) {
+            if of != inode || bad.end <= range.start || range.end <= bad.start {
+                self.unreadable.push((of, bad));
+                continue;
+            }
+            let left = [bad.start..range.start, range.end..bad.end];
+            let left = left.into_iter().filter(|it| it.start < it.end);
+            self.unreadable.extend(left.map(|it| (of, it)));
+        }
     }
 
     fn sync(&mut self, inode: u64) -> io::Result<()> {
@@ -472,18 +509,21 @@ impl DiskFile for MemoryFile {
         state.alive()?;
         if state.failing_reads > 0 {
             state.failing_reads -= 1;
+            state.refused_reads += 1;
             return Err(Errno::IO.into());
         }
-        let bytes = &state.inodes[&self.inode].now;
-        let from = index(offset).min(bytes.len());
-        let read = buffer.len().min(bytes.len() - from);
+        let len = state.inodes[&self.inode].now.len();
+        let from = index(offset).min(len);
+        let read = buffer.len().min(len - from);
         let end = offset + read as u64;
         let meets = |(inode, range): &(u64, Range<u64>)| {
             *inode == self.inode && range.start < end && offset < range.end
         };
         if state.unreadable.iter().any(meets) {
+            state.refused_reads += 1;
             return Err(Errno::IO.into());
         }
+        let bytes = &state.inodes[&self.inode].now;
         buffer[..read].copy_from_slice(&bytes[from..from + read]);
         Ok(read)
     }
@@ -493,6 +533,7 @@ impl DiskFile for MemoryFile {
         state.operate()?;
         let len = state.inodes[&self.inode].now.len() as u64;
         state.has_room((offset + bytes.len() as u64).saturating_sub(len))?;
+        state.written_anew(self.inode, offset..offset + bytes.len() as u64);
         state.change(self.inode, Change::Write(offset, bytes.to_vec()));
         Ok(())
     }
@@ -522,92 +563,4 @@ impl DiskFile for MemoryFile {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rand::SeedableRng as _;
-    use rand::rngs::StdRng;
-
-    fn file(name: &str) -> PathBuf {
-        Path::new("/d").join(name)
-    }
-
-    #[test]
-    fn what_was_synced_with_its_name_is_there_and_the_rest_may_be_lost() {
-        let (mut whole, mut lost, mut torn) = (0, 0, 0);
-        for seed in 0..200 {
-            let disk = MemoryDisk::default();
-            let kept = disk.create(&file("kept")).unwrap();
-            kept.write_all_at(&[1; 2000], 0).unwrap();
-            kept.sync_data().unwrap();
-            disk.sync_dir(Path::new("/d")).unwrap();
-            kept.write_all_at(&[2; 2000], 1000).unwrap();
-            disk.create(&file("lost")).unwrap().sync_all().unwrap();
-
-            let after = disk.power_cut(&mut StdRng::seed_from_u64(seed));
-            assert!(kept.sync_data().is_err());
-            let bytes = super::super::read(&after, &file("kept")).unwrap();
-            assert_eq!(bytes[..1000], [1; 1000]);
-            match bytes.len() {
-                2000 if bytes[1000..] == [1; 1000] => lost += 1,
-                3000 if bytes[1000..] == [2; 2000] => whole += 1,
-                _ => torn += 1,
-            }
-            assert!(after.list(Path::new("/d")).unwrap().len() <= 2);
-        }
-        assert!(whole > 20 && lost > 20 && torn > 20);
-    }
-
-    #[test]
-    fn a_removal_is_undone_unless_its_directory_was_synced() {
-        let mut undone = 0;
-        for seed in 0..50 {
-            let disk = MemoryDisk::default();
-            for name in ["a", "b"] {
-                disk.create(&file(name)).unwrap();
-            }
-            disk.unlink(&file("a")).unwrap();
-            disk.sync_dir(Path::new("/d")).unwrap();
-            disk.unlink(&file("b")).unwrap();
-            let after = disk.power_cut(&mut StdRng::seed_from_u64(seed));
-            assert!(after.open(&file("a")).is_err());
-            undone += u32::from(after.open(&file("b")).is_ok());
-        }
-        assert!((5..45).contains(&undone), "{undone}");
-    }
-
-    #[test]
-    fn what_a_failed_sync_left_is_never_made_durable() {
-        let disk = MemoryDisk::default();
-        let kept = disk.create(&file("kept")).unwrap();
-        disk.sync_dir(Path::new("/d")).unwrap();
-        kept.write_all_at(b"x", 0).unwrap();
-        disk.at(disk.operations() + 1, Fault::Once(io::ErrorKind::Other));
-        assert!(kept.sync_data().is_err());
-        kept.sync_data().unwrap();
-        let after = disk.power_cut(&mut StdRng::seed_from_u64(1));
-        assert_eq!(super::super::read(&after, &file("kept")).unwrap(), b"");
-    }
-
-    #[test]
-    fn a_full_disk_refuses_what_is_new_and_a_kill_loses_nothing() {
-        let disk = MemoryDisk::default();
-        disk.set_capacity(10);
-        let kept = disk.create(&file("kept")).unwrap();
-        kept.write_all_at(&[1; 10], 0).unwrap();
-        let full = kept.write_all_at(b"x", 10).unwrap_err();
-        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
-        assert_eq!(
-            (disk.used(), disk.room(Path::new("/d")).unwrap().free),
-            (10, 0)
-        );
-        disk.at(disk.operations() + 1, Fault::FromThen(io::ErrorKind::Other));
-        assert!(kept.set_len(5).is_err() && kept.set_len(5).is_err());
-        disk.heal();
-        kept.set_len(5).unwrap();
-
-        let after = disk.killed();
-        assert!(kept.set_len(4).is_err());
-        after.damage(&file("kept"), |bytes| bytes.resize(5, 7));
-        assert_eq!(super::super::read(&after, &file("kept")).unwrap(), [1; 5]);
-    }
-}
+mod tests;

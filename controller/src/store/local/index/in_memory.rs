@@ -23,6 +23,8 @@ struct Kept {
     number: u64,
     /// Answers from now on; None: as it should be.
     fault: Option<ShelfError>,
+    /// A table that cannot be read, until another one is in its place.
+    unreadable: Option<Table>,
     /// Bytes that fit; None: any.
     room: Option<u64>,
     bytes: u64,
@@ -56,9 +58,21 @@ impl InMemory {
         queue.and_then(BTreeMap::pop_last);
     }
 
+    /// The place of a delivery is missing, and nothing says so.
+    pub(crate) fn forget_last_place(&self) {
+        let mut kept = self.lock();
+        let ids = kept.tables.as_mut().and_then(|it| it.get_mut(&Table::Ids));
+        ids.and_then(BTreeMap::pop_last);
+    }
+
     /// Every call fails from now on, or none does.
     pub(crate) fn fail(&self, fault: Option<ShelfError>) {
         self.lock().fault = fault;
+    }
+
+    /// A table lies where the disk cannot read.
+    pub(crate) fn unreadable(&self, table: Table) {
+        self.lock().unreadable = Some(table);
     }
 
     /// Only so much fits from now on.
@@ -102,6 +116,7 @@ impl Shelves for InMemory {
         {
             let mut kept = self.lock();
             (kept.tables, kept.end, kept.bytes) = (Some(Tables::default()), None, 0);
+            kept.unreadable = None;
         }
         self.take()
     }
@@ -124,9 +139,19 @@ impl Opened {
     }
 }
 
+impl Opened {
+    fn readable(&self, table: Table) -> Result<MutexGuard<'_, Kept>, ShelfError> {
+        let kept = self.kept()?;
+        match kept.unreadable == Some(table) {
+            true => Err(ShelfError::Failed("input/output error".to_owned())),
+            false => Ok(kept),
+        }
+    }
+}
+
 impl Shelf for Opened {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, ShelfError> {
-        let mut kept = self.kept()?;
+        let mut kept = self.readable(table)?;
         let tables = kept.tables.get_or_insert_default();
         Ok(tables.get(&table).and_then(|it| it.get(key)).cloned())
     }
@@ -138,7 +163,7 @@ impl Shelf for Opened {
         end: Option<&[u8]>,
         limit: usize,
     ) -> Result<Vec<Pair>, ShelfError> {
-        let mut kept = self.kept()?;
+        let mut kept = self.readable(table)?;
         if end.is_some_and(|end| end <= from) {
             return Ok(Vec::new());
         }

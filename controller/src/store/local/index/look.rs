@@ -26,6 +26,9 @@ const TRIES: usize = 3;
 /// Entries read at a time by whoever reads all.
 const PAGE: usize = 1000;
 
+/// An open delivery, and what is known of it.
+pub(crate) type Living = (DeliveryId, Position, Entry);
+
 impl Index {
     /// Reads pending and stored as of one moment. `stored` may be called several times.
     fn consistently<P, S>(
@@ -260,25 +263,30 @@ impl Index {
         }
     }
 
-    /// Open deliveries whose newest record lies in a segment. Reads all there are.
+    /// Open deliveries whose newest record lies in a segment, among so many from a key on; and where to go on, if not all
+    /// have been looked at.
     ///
     /// # Errors
     /// The shelf's.
     pub(crate) fn living_in(
         &self,
         segment: u64,
-    ) -> Result<Vec<(DeliveryId, Position, Entry)>, StoreError> {
+        from: &[u8],
+        limit: usize,
+    ) -> Result<(Vec<Living>, Option<Vec<u8>>), StoreError> {
+        let entries = self.scan(from, None, limit)?;
+        let last = entries.last().filter(|_| entries.len() == limit);
+        let next = last.map(|(key, _)| [key.as_slice(), &[0]].concat());
         let mut living = Vec::new();
-        self.every(|key, entry| {
+        for (key, entry) in entries {
             let message = MessageId::try_from(&entry.id[..]).ok();
             if let Some(((site, position), message)) = key::parse_queue(&key).zip(message)
                 && entry.segment == segment
             {
                 living.push((DeliveryId { message, site }, position, entry));
             }
-            Ok(())
-        })?;
-        Ok(living)
+        }
+        Ok((living, next))
     }
 
     /// Takes out of `files` those that open deliveries name.

@@ -35,7 +35,7 @@ mod look;
 pub(crate) mod on_sled;
 mod overlay;
 pub(crate) mod shelf;
-mod take_over;
+pub(crate) mod take_over;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,6 +55,7 @@ use hints::Hints;
 use overlay::Overlay;
 use shelf::{Shelf, ShelfError};
 
+pub(crate) use look::Living;
 pub(crate) use overlay::Which;
 
 /// Keys of this start's mail that wait in memory until all is known; two for each delivery.
@@ -151,6 +152,11 @@ impl Index {
     /// Whether mail of earlier starts is known to its last record.
     pub(crate) fn knows_all(&self) -> bool {
         self.all_known.load(Ordering::Acquire)
+    }
+
+    /// Where this start's own records begin.
+    pub(crate) fn own_sequence(&self) -> u64 {
+        self.own.sequence
     }
 
     /// Puts another shelf in the place of what there was, and forgets all mail of earlier starts.

@@ -1,7 +1,8 @@
 //! What a start takes over from a shelf: every entry is read once, to be counted, and the timers.
 //!
 //! The entries are read in two parts side by side, for reading them is what a start takes longest for, and what sled does
-//! for it is most of that.
+//! for it is most of that. Beside them the other table is read, which says where a delivery stands: an entry that it does
+//! not name could be handed over and never settled, and would go out again after each settlement.
 //!
 //! # Invariants
 //! - Each key lies in one part, wherever they meet. That they are about equal is for speed alone.
@@ -10,6 +11,7 @@
 //! # Not here
 //! Whether the shelf is trusted ([`super::super::learn`]).
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -24,6 +26,22 @@ use crate::store::StoreError;
 
 /// Entries after which it is said how far it is, and looked whether to go on.
 const STEP: u64 = 4096;
+/// Bytes of a message's id.
+const MESSAGE: usize = 16;
+
+/// What a shelf holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counted {
+    pub(crate) entries: u64,
+    /// Whether the table of ids says where each of them stands, and nothing else.
+    pub(crate) tables: Tables,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tables {
+    Agree,
+    Differ,
+}
 
 /// When sites were to be tried next, in milliseconds since 1970 and in the order of their keys.
 pub(crate) type StoredTimers = Vec<(SiteName, u64)>;
@@ -46,7 +64,7 @@ impl Index {
     }
 
     /// Reads every entry on the shelf once, and fills the counts. `go_on` hears how many have been read, and says
-    /// whether to go on. Returns how many there were.
+    /// whether to go on.
     ///
     /// # Errors
     /// The shelf's; an entry that does not parse.
@@ -54,20 +72,27 @@ impl Index {
         &self,
         timers: &StoredTimers,
         go_on: impl Fn(u64) -> bool,
-    ) -> Result<u64, StoreError> {
+    ) -> Result<Counted, StoreError> {
+        let nothing = Counted {
+            entries: 0,
+            tables: Tables::Agree,
+        };
         let Some(shelf) = self.shelf() else {
-            return Ok(0);
+            return Ok(nothing);
         };
         let middle = middle(timers);
         let parts = [(&[][..], Some(&middle[..])), (&middle[..], None)];
         let (stop, (tell, told)) = (AtomicBool::new(false), channel());
-        let (entries, counted) = std::thread::scope(|scope| {
+        let (entries, counted, ids) = std::thread::scope(|scope| {
+            let ids = Builder::new().name("index ids".to_owned());
+            let ids = ids.spawn_scoped(scope, || ids_on(&*shelf, &stop));
             let parts = parts.map(|(from, end)| {
                 let part = Part {
                     shelf: &*shelf,
                     from,
                     end,
                     counts: Counts::new(self.own.sequence),
+                    places: Places::default(),
                     stop: &stop,
                     tell: tell.clone(),
                 };
@@ -84,14 +109,21 @@ impl Index {
             }
             (
                 entries,
-                parts.map(|part| counted(part.map_err(StoreError::Disk)?)),
+                parts.map(|part| came_of(part.map_err(StoreError::Disk)?)),
+                ids.map_err(StoreError::Disk).and_then(came_of),
             )
         });
+        let mut places = Places::default();
         let [first, second] = counted;
-        for counts in [first?, second?] {
+        for (counts, of_part) in [first?, second?] {
             self.counts().add(counts);
+            places.add_all(of_part);
         }
-        Ok(entries)
+        let tables = match ids? == places {
+            true => Tables::Agree,
+            false => Tables::Differ,
+        };
+        Ok(Counted { entries, tables })
     }
 
     /// Takes over the timers of sites with mail; those set since the start are newer.
@@ -117,7 +149,42 @@ fn middle(timers: &StoredTimers) -> Vec<u8> {
         .unwrap_or_default()
 }
 
-fn counted(part: ScopedJoinHandle<'_, Result<Counts, StoreError>>) -> Result<Counts, StoreError> {
+/// Where each of many deliveries stands, in no order: how many there are, and a sum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Places {
+    number: u64,
+    sum: u64,
+}
+
+impl Places {
+    fn add(&mut self, message: &[u8], site: &[u8], tail: &[u8]) {
+        let mut hasher = DefaultHasher::new();
+        (message, site, tail).hash(&mut hasher);
+        self.number += 1;
+        self.sum = self.sum.wrapping_add(hasher.finish());
+    }
+
+    fn add_all(&mut self, others: Self) {
+        self.number += others.number;
+        self.sum = self.sum.wrapping_add(others.sum);
+    }
+}
+
+/// What the table of ids says.
+fn ids_on(shelf: &dyn Shelf, stop: &AtomicBool) -> Result<Places, StoreError> {
+    let mut places = Places::default();
+    shelf.every(Table::Ids, &[], None, &mut |id, tail| {
+        let (message, site) = id.split_at(id.len().min(MESSAGE));
+        places.add(message, site, tail);
+        match stop.load(Ordering::Relaxed) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    })?;
+    Ok(places)
+}
+
+fn came_of<T>(part: ScopedJoinHandle<'_, Result<T, StoreError>>) -> Result<T, StoreError> {
     let panicked = |_| StoreError::Index("a thread that read it panicked".to_owned());
     part.join().map_err(panicked)?
 }
@@ -128,12 +195,13 @@ struct Part<'a> {
     from: &'a [u8],
     end: Option<&'a [u8]>,
     counts: Counts,
+    places: Places,
     stop: &'a AtomicBool,
     tell: Sender<u64>,
 }
 
 impl Part<'_> {
-    fn count(mut self) -> Result<Counts, StoreError> {
+    fn count(mut self) -> Result<(Counts, Places), StoreError> {
         let (mut entries, mut site) = (0, None);
         let mut failed = None;
         let (shelf, from, end) = (self.shelf, self.from, self.end);
@@ -152,7 +220,7 @@ impl Part<'_> {
             }
         })?;
         self.has_read(entries);
-        failed.map_or(Ok(self.counts), Err)
+        failed.map_or(Ok((self.counts, self.places)), Err)
     }
 
     /// `site`: that of the key before, which is mostly that of the next.
@@ -169,6 +237,7 @@ impl Part<'_> {
             Some(before) if before.as_str().as_bytes() == of => site.insert(before),
             _ => site.insert(key::site(of).ok_or_else(unreadable)?),
         };
+        self.places.add(&entry.id, of, &key::tail(position));
         self.counts.opened(site, position, &entry);
         Ok(())
     }
@@ -255,7 +324,11 @@ mod tests {
             let all = EACH * SITES.len() as u64;
             let timers = after.stored_timers().unwrap();
             let counted = after.count_all(&timers, |_| true).unwrap();
-            assert_eq!(counted, all, "{middle:?}");
+            let expected = Counted {
+                entries: all,
+                tables: Tables::Agree,
+            };
+            assert_eq!(counted, expected, "{middle:?}");
             let count = |messages| Count {
                 messages,
                 bytes: 10 * messages,
@@ -266,6 +339,26 @@ mod tests {
             }
             assert_eq!(after.live_in(2).deliveries, SITES.len() as u64);
             assert_eq!(after.oldest_ms(), Some(0), "to four seconds");
+        }
+    }
+
+    #[test]
+    fn a_table_of_ids_that_says_something_else_is_seen() {
+        let id = |message: u8| [&[0; 15][..], &[message], b"b"].concat();
+        let tail = |sequence| key::tail(crate::store::Position::made_up(0, sequence)).to_vec();
+        for (change, tables) in [
+            ((id(2), Some(tail(2))), Tables::Agree),
+            ((id(2), None), Tables::Differ),
+            ((id(2), Some(tail(3))), Tables::Differ),
+            ((id(9), Some(tail(2))), Tables::Differ),
+            ((Vec::new(), Some(Vec::new())), Tables::Differ),
+        ] {
+            let shelves = left();
+            let shelf = shelves.open().unwrap();
+            shelf.apply(Table::Ids, vec![change.clone()]).unwrap();
+            let after = index(100, shelves.open().unwrap());
+            let counted = after.count_all(&Vec::new(), |_| true).unwrap();
+            assert_eq!(counted.tables, tables, "{change:?}");
         }
     }
 
