@@ -1,11 +1,12 @@
 # demo: the main job on loopback, with real processes; stays until Ctrl-C, or ends by itself with ONCE=1.
 # test: everything CI runs.      deps: what the tests need besides Rust (needs root where something is missing).
 # check: formatting and lints.   fmt: format the sources.
+# conform: an agent of yours through the cases of docs/agent-protocol.md; RUN='COMMAND' starts it, without it the cases are listed.
 # crash, power-cut, measure: the long trials and the figures behind docs/reliability.md; ARGS="--seed 7 --kills 100" changes them,
 # DEAD="--each 100" what measure does with dead sites. reliability: all of them.
 # deb: Debian packages below target/debian; BINARIES=DIR packs programs that are there already.
 # bench: what a message costs, beside Postfix, under 25 minutes; QUICK=1 in under three; figures also in target/bench.json.
-.PHONY: bench bins check crash deb deb-tools demo deps fmt measure power-cut reliability simulation test zoo
+.PHONY: bench bins check conform crash deb deb-tools demo deps fmt measure power-cut reliability simulation test zoo
 
 CARGO ?= cargo
 
@@ -15,6 +16,9 @@ bins:
 
 demo: bins
 	$(CARGO) run --quiet --release --bin dd-demo --locked -- $(if $(ONCE),--once)
+
+conform: bins
+	target/release/dd-conform $(if $(RUN),--run '$(RUN)',--list) $(ARGS)
 
 crash: bins
 	$(CARGO) run --quiet --release --bin dd-crash --locked -- $(ARGS)
@@ -52,7 +56,7 @@ deb: deb-tools $(if $(BINARIES),,bins)
 	packaging/deb.sh $(or $(BINARIES),$(TARGET)/release) $(TARGET)/debian
 
 deb-tools:
-	@test "$$(command -v dh lintian dpkg-buildpackage | wc -l)" = 3 || { \
+	@{ command -v dh && command -v lintian && command -v dpkg-buildpackage; } >/dev/null || { \
 	  test "$$(id -u)" = 0 || { echo "make deb: installing debhelper and lintian needs root; run it as root once" >&2; exit 1; }; \
 	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends debhelper dpkg-dev fakeroot lintian; }
 

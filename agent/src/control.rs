@@ -253,17 +253,21 @@ impl Control {
             .iter()
             .map(|lease| lease.clone().try_into().map_err(|_| OrderError("lease")))
             .collect::<Result<Vec<Lease>, _>>()?;
-        self.forbidden = welcome
-            .forbidden_networks
-            .iter()
-            .map(|network| network.parse().map_err(|_| OrderError("forbidden network")))
-            .collect::<Result<_, _>>()?;
-        self.set_rules();
+        self.forbid(&welcome.forbidden_networks)?;
         let lease = Duration::from_millis(welcome.lease_ms);
         self.agent
             .leases
             .welcome(&going_on, lease, sent, Boottime::now());
         Ok(lease)
+    }
+
+    fn forbid(&mut self, networks: &[String]) -> Result<(), StreamError> {
+        let parsed = networks.iter().map(|network| network.parse());
+        self.forbidden = parsed
+            .collect::<Result<_, _>>()
+            .map_err(|_| OrderError("forbidden network"))?;
+        self.set_rules();
+        Ok(())
     }
 
     fn set_rules(&self) {
@@ -368,6 +372,7 @@ impl Control {
                 let site = close.site.parse().map_err(|_| OrderError("site"))?;
                 self.lanes.close(&site);
             }
+            Order::ForbiddenNetworks(forbidden) => self.forbid(&forbidden.networks)?,
             Order::Recall(recall) => {
                 let site = recall.site.parse().map_err(|_| OrderError("site"))?;
                 self.lanes.recall(&site);

@@ -28,6 +28,7 @@ pub mod race;
 pub mod resolve;
 pub mod service;
 pub mod session;
+pub mod startable;
 pub mod state_dir;
 pub mod targets;
 pub mod tls;

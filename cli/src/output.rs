@@ -345,13 +345,21 @@ impl Table {
             let line: Vec<String> = row
                 .iter()
                 .zip(&widths)
-                .map(|(cell, width)| format!("{cell:<width$}"))
+                .map(|(cell, width)| padded(cell, *width))
                 .collect();
             text.push_str(line.join("  ").trim_end());
             text.push('\n');
         }
         text
     }
+}
+
+/// By hand: a format string takes no width beyond 65,535, and what is shown here may be anything.
+fn padded(cell: &str, width: usize) -> String {
+    let short = width.saturating_sub(cell.chars().count());
+    let mut padded = cell.to_owned();
+    padded.extend(std::iter::repeat_n(' ', short));
+    padded
 }
 
 /// One thing on a page: labels on the left, what is to be said on the right.
@@ -390,6 +398,16 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cell_may_be_longer_than_a_format_string_can_pad() {
+        let mut table = Table::new(&["LAST", "ID"]);
+        table.row(["x".repeat(70_000), "1".to_owned()]);
+        table.row(["short".to_owned(), "2".to_owned()]);
+        let text = table.text("");
+        assert_eq!(text.lines().count(), 3);
+        assert!(text.ends_with("  2\n"));
+    }
 
     #[test]
     fn nothing_from_the_network_reaches_the_terminal_as_a_code() {

@@ -24,6 +24,7 @@ pub mod smtp;
 pub mod snippets;
 pub mod token;
 pub mod units;
+pub mod writable;
 
 /// The generated types and services of the package `dd.v1`.
 #[allow(

@@ -17,15 +17,14 @@
 //! # Not here
 //! Tests of one crate's parts: they lie in that crate.
 
-pub mod acceptance;
 pub mod addresses;
 pub mod bench;
 pub mod browser;
 pub mod ca;
+pub mod conform;
 pub mod ddadm;
 pub mod dns;
 pub mod faketime;
-pub mod foreign;
 pub mod home_server;
 pub mod http;
 pub mod layout;
@@ -37,6 +36,7 @@ pub mod process;
 pub mod scrape;
 pub mod secure;
 pub mod site;
+pub mod strangers;
 pub mod submit;
 pub mod tmpfs;
 pub mod trial;

@@ -238,6 +238,13 @@ fn tls(authority: &[u8], identity: Option<TlsIdentity>) -> ClientTlsConfig {
     }
 }
 
+/// What the controller may send on one stream before it is read.
+const STREAM_WINDOW: u32 = 1 << 20;
+/// More streams than this the controller does not open. RFC 9113 §6.9.1: a connection has a window of its own, and what lies
+/// unread on any stream takes from it; so it is as large as all of them. Else a few sites that read nothing of long messages
+/// keep assignments, and the answers to beats, from everybody.
+const STREAMS: u32 = 256;
+
 async fn connect(controller: &str, tls: ClientTlsConfig) -> Result<Channel, IdentityError> {
     let unreachable = |source| IdentityError::Unreachable {
         url: controller.to_owned(),
@@ -252,8 +259,8 @@ async fn connect(controller: &str, tls: ClientTlsConfig) -> Result<Channel, Iden
         .http2_keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(10))
         .keep_alive_while_idle(true)
-        .initial_stream_window_size(Some(1 << 20))
-        .initial_connection_window_size(Some(8 << 20))
+        .initial_stream_window_size(Some(STREAM_WINDOW))
+        .initial_connection_window_size(Some(STREAMS * STREAM_WINDOW))
         .connect()
         .await
         .map_err(unreachable)

@@ -29,6 +29,12 @@ pub(crate) fn diagnose(refusal: Refusal, terms: &Terms, chain: &[CertificateDer<
         return refusal;
     };
     match refusal {
+        // `openssl req -x509` makes an authority's certificate unless told otherwise: it is one that the server made itself.
+        Refusal::CaUsedAsEndEntity
+            if names::same(leaf.subject(), leaf.issuer()) && !terms.anchors.contains(&chain[0]) =>
+        {
+            Refusal::SelfSigned
+        }
         Refusal::UnknownIssuer => unknown_issuer(terms, &parsed, leaf),
         Refusal::NameMismatch { expected, .. } if only_in_cn(leaf, &expected) => {
             Refusal::NameOnlyInCn { expected }
@@ -57,15 +63,28 @@ fn unknown_issuer(
     if let Some(bits) = chain.iter().find_map(weak_rsa) {
         return Refusal::WeakKey { bits };
     }
-    let same_name = |certificate: &&X509Certificate<'_>| {
-        terms.anchors.iter().any(|der| {
-            X509Certificate::from_der(der)
-                .is_ok_and(|(_, anchor)| names::same(anchor.subject(), certificate.issuer()))
-        })
-    };
-    if let Some(found) = chain.iter().find(same_name) {
-        let issuer = printable(&found.issuer().to_string());
-        return Refusal::SameNameOtherKey { issuer };
+    let anchors: Vec<X509Certificate<'_>> = terms
+        .anchors
+        .iter()
+        .filter_map(|der| X509Certificate::from_der(der).ok().map(|(_, it)| it))
+        .collect();
+    for found in chain {
+        let named = anchors.iter();
+        let named = named.filter(|anchor| names::same(anchor.subject(), found.issuer()));
+        let weak: Vec<Option<usize>> = named.map(weak_rsa).collect();
+        // An anchor whose signatures no verifier takes.
+        if let Some(bits) = weak
+            .iter()
+            .flatten()
+            .next()
+            .filter(|_| !weak.contains(&None))
+        {
+            return Refusal::WeakKey { bits: *bits };
+        }
+        if !weak.is_empty() {
+            let issuer = printable(&found.issuer().to_string());
+            return Refusal::SameNameOtherKey { issuer };
+        }
     }
     if chain.len() == 1 && names::same(leaf.subject(), leaf.issuer()) {
         return Refusal::SelfSigned;
@@ -154,6 +173,41 @@ mod tests {
             let refusal = diagnose(Refusal::UnknownIssuer, &terms, &chain);
             assert_eq!(refusal.reason(), reason);
         }
+    }
+
+    #[test]
+    fn a_certificate_that_a_server_made_itself_is_no_authority_s() {
+        let (anchor, of_anchor) = authority("members");
+        let (own, _) = authority("home.example");
+        let mut terms = terms(Proof::Certificate(certified()));
+        terms.anchors = vec![anchor.clone()];
+        let params = params("below", IsCa::Ca(BasicConstraints::Unconstrained));
+        let below = params.signed_by(&KeyPair::generate().unwrap(), &of_anchor);
+        for (leaf, reason) in [
+            (own, "SelfSigned"),
+            (anchor, "CaUsedAsEndEntity"),
+            (below.unwrap().der().clone(), "CaUsedAsEndEntity"),
+        ] {
+            let refusal = diagnose(Refusal::CaUsedAsEndEntity, &terms, &[leaf]);
+            assert_eq!(refusal.reason(), reason);
+        }
+    }
+
+    #[test]
+    fn an_anchor_whose_key_is_too_short_is_said_to_be_that() {
+        let pem = include_bytes!("../../../proto/pki/tests/data/authority-rsa1024.pem");
+        let weak = dd_proto::pem::read_one(pem, dd_proto::pem::Kind::Certificate).unwrap();
+        let (_, parsed) = X509Certificate::from_der(&weak).unwrap();
+        let subject = parsed.subject().iter_common_name().next().unwrap();
+        // Of the same name, for the key is not there to sign with.
+        let (_, of_twin) = authority(subject.as_str().unwrap());
+        let leaf = signed("home", &of_twin);
+        let (_, issued) = X509Certificate::from_der(&leaf).unwrap();
+        assert!(names::same(issued.issuer(), parsed.subject()));
+        let mut terms = terms(Proof::Certificate(certified()));
+        terms.anchors = vec![weak.clone().into()];
+        let refusal = diagnose(Refusal::UnknownIssuer, &terms, std::slice::from_ref(&leaf));
+        assert_eq!(refusal, Refusal::WeakKey { bits: 1024 });
     }
 
     #[test]

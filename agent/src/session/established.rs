@@ -33,6 +33,10 @@ const MAX_RESETS: u32 = 8;
 /// Refusals in a row, without a message that was taken. Postfix slows down at ten and hangs up at twenty.
 const MAX_REFUSALS: u32 = 8;
 
+/// A refusal that takes longer is held back on purpose. Courier does so for eight seconds, then for forty, then for minutes,
+/// counted in each session.
+const TARPIT: Duration = Duration::from_secs(5);
+
 /// A session that has proved to end at the site.
 #[derive(Debug)]
 pub struct Established {
@@ -45,6 +49,9 @@ pub struct Established {
     pub(super) together: Together,
     /// The longest that it took to answer a command in its turn.
     pace: Duration,
+    /// How long it took for what it says now.
+    waited: Duration,
+    tarpit: bool,
     resets: u32,
     refusals: u32,
 }
@@ -99,6 +106,8 @@ impl Established {
             ahead: None,
             together: Together::default(),
             pace: Duration::ZERO,
+            waited: Duration::ZERO,
+            tarpit: false,
             resets: 0,
             refusals: 0,
         }
@@ -144,13 +153,22 @@ impl Established {
         self.pipelines() && self.together.behind_dot != Bears::No
     }
 
-    /// Whether it has come near the number of refusals and RSETs that servers end a session for.
+    /// Whether it has come near the number of refusals and RSETs that servers end a session for, or is in a tarpit, which only
+    /// grows deeper.
     pub fn is_worn(&self) -> bool {
-        self.refusals >= MAX_REFUSALS || (self.reset == Reset::Needed && self.resets >= MAX_RESETS)
+        self.refusals >= MAX_REFUSALS
+            || (self.reset == Reset::Needed && self.resets >= MAX_RESETS)
+            || (self.tarpit && self.refusals > 0)
     }
 
+    /// For the answer to a command.
     pub(super) fn took(&mut self, time: Duration) {
-        self.pace = self.pace.max(time);
+        self.waited = time;
+    }
+
+    /// The same, where nothing else was in front of that command.
+    pub(super) fn keeps_pace(&mut self) {
+        self.pace = self.pace.max(self.waited);
     }
 
     /// How long MAIL behind a dot may be unanswered, when the dot is answered.
@@ -168,7 +186,10 @@ impl Established {
     }
 
     pub(super) fn hears(&mut self, reply: &Reply) {
-        self.refusals += u32::from(matches!(reply.code, 400..=599));
+        if matches!(reply.code, 400..=599) {
+            self.refusals += 1;
+            self.tarpit |= self.waited >= TARPIT;
+        }
     }
 
     pub(super) fn took_a_message(&mut self) {

@@ -220,8 +220,13 @@ impl Transaction<'_> {
     /// How long the site took for what comes now.
     pub fn took(&mut self, time: Duration) {
         // What it does with a whole message, or behind one, is no sign of how it answers a command.
-        if matches!(self.state, State::Commands) && !self.sent_ahead {
-            self.session.took(time);
+        let to_commands = matches!(self.state, State::Commands);
+        self.session.took(match to_commands {
+            true => time,
+            false => Duration::ZERO,
+        });
+        if to_commands && !self.sent_ahead {
+            self.session.keeps_pace();
         }
     }
 

@@ -7,14 +7,17 @@
 //! S: 220 home                  the server's lines; lines without others in between arrive at once
 //! C: EHLO out1.example.net     what the session must have written
 //! T: ok                        the handshake: ok, ok-unchecked, or the refusal's word
+//! S~ 8                         what the server says next took it so many seconds
 //! S! closed                    the connection is lost: closed or silent
 //! = …                          what it comes to; one for the opening that fails, or for each message begun
 //!                              (`together`: for its commands had travelled together)
+//! = worn                       and the session should take no message more
 //! ```
 
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dd_agent::session::{
     After, AskTls, Established, Lost, Next, Opening, OpeningWant, Transaction, TransactionWant,
@@ -68,6 +71,13 @@ impl Script {
             self.lines.pop_front();
         }
         bytes
+    }
+
+    fn seconds(&mut self) -> Option<Duration> {
+        let seconds = self.lines.front()?.strip_prefix("S~")?;
+        let seconds = Duration::from_secs(seconds.trim().parse().unwrap());
+        self.lines.pop_front();
+        Some(seconds)
     }
 
     fn lost(&mut self) -> Option<Lost> {
@@ -146,6 +156,7 @@ impl Script {
                         transaction.lost(lost);
                         continue;
                     }
+                    transaction.took(self.seconds().unwrap_or_default());
                     let bytes = self.server_bytes();
                     assert!(
                         !bytes.is_empty(),
@@ -212,8 +223,12 @@ fn run(path: &Path) {
                 content_bytes: CONTENT.len() as u64,
             });
             let transaction = established.begin(message, CONTENT.len() as u64);
+            let after = script.transact(transaction, next);
+            if established.is_worn() {
+                script.ends_with("worn");
+            }
             // What was sent ahead on a session that ends is not begun.
-            if script.transact(transaction, next) != After::Usable && established.is_ahead() {
+            if after != After::Usable && established.is_ahead() {
                 break;
             }
         }

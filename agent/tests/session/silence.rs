@@ -142,16 +142,11 @@ fn content(phase: Phase) -> Vec<u8> {
 }
 
 /// Gives the lane a message; returns its number.
-pub(crate) fn assign(
-    agent: &Agent,
-    lane: &dyn Lane,
-    freshness: Freshness,
-    content: Vec<u8>,
-) -> u64 {
+pub(crate) fn assign(agent: &Agent, lane: &dyn Lane, freshness: Freshness, content: &[u8]) -> u64 {
     let number = COUNTER.fetch_add(1, Ordering::Relaxed);
     lane.assign(Assignment {
         freshness,
-        ..assignment(agent, number, &content)
+        ..assignment(agent, number, content)
     });
     number
 }
@@ -185,7 +180,7 @@ async fn recall(phase: Phase) {
     let mut bench = bench(4);
     let mut home = Home::silent_at(phase, 1).await;
     let lane = lane(&bench.agent, home.address, 1);
-    let assign = |freshness| assign(&bench.agent, &*lane, freshness, content(phase));
+    let assign = |freshness| assign(&bench.agent, &*lane, freshness, &content(phase));
     let hangs = assign(Freshness::Cached);
     let _silent = home.silent.recv().await.unwrap();
     let waits = assign(Freshness::Cached);
@@ -218,7 +213,7 @@ async fn close(phase: Phase) {
     let mut bench = bench(4);
     let mut home = Home::silent_at(phase, 1).await;
     let lane = lane(&bench.agent, home.address, 1);
-    let hangs = assign(&bench.agent, &*lane, Freshness::Cached, content(phase));
+    let hangs = assign(&bench.agent, &*lane, Freshness::Cached, &content(phase));
     let _silent = home.silent.recv().await.unwrap();
     let began = now();
     lane.close();
@@ -243,7 +238,7 @@ async fn a_recall_finds_a_kept_session_that_has_died_without_a_sign() {
     let mut bench = bench(4);
     let mut home = Home::silent_at(Phase::Kept, 1).await;
     let lane = lane(&bench.agent, home.address, 1);
-    let assign = |freshness| assign(&bench.agent, &*lane, freshness, content(Phase::Kept));
+    let assign = |freshness| assign(&bench.agent, &*lane, freshness, &content(Phase::Kept));
     let first = assign(Freshness::Cached);
     assert_eq!(next(&mut bench.events).await, Came::Relayed(first));
     let silent = home.silent.recv().await.unwrap();
@@ -267,7 +262,7 @@ async fn a_recall_leaves_what_is_behind_its_dot_and_takes_what_was_sent_ahead() 
     let mut bench = bench(4);
     let mut home = Home::silent_at(Phase::Dot, 1).await;
     let lane = lane(&bench.agent, home.address, 1);
-    let assign = |freshness| assign(&bench.agent, &*lane, freshness, content(Phase::Dot));
+    let assign = |freshness| assign(&bench.agent, &*lane, freshness, &content(Phase::Dot));
     let behind = assign(Freshness::Cached);
     let ahead = assign(Freshness::Cached);
     let mut silent = home.silent.recv().await.unwrap();
@@ -299,7 +294,7 @@ async fn silent_homes_leave_the_slots_to_others() {
     for phase in phases.flat_map(|phase| [phase; 3]) {
         let mut home = Home::silent_at(phase, 1).await;
         let lane = lane(&bench.agent, home.address, 1);
-        assign(&bench.agent, &*lane, Freshness::Cached, content(phase));
+        assign(&bench.agent, &*lane, Freshness::Cached, &content(phase));
         let silent = home.silent.recv().await.unwrap();
         held.push(lane);
         match phase {
@@ -315,7 +310,7 @@ async fn silent_homes_leave_the_slots_to_others() {
             &bench.agent,
             &*lane,
             Freshness::Cached,
-            content(Phase::Never),
+            &content(Phase::Never),
         );
         assert_eq!(next(&mut bench.events).await, Came::Relayed(good));
         assert!(now() - began < SOON);

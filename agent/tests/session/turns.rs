@@ -16,7 +16,7 @@ const OPENING: usize = 900;
 const TURN: usize = 30;
 
 fn give(bench: &Bench, lane: &Arc<dyn Lane>) -> u64 {
-    assign(&bench.agent, &**lane, Freshness::Cached, CONTENT.to_vec())
+    assign(&bench.agent, &**lane, Freshness::Cached, CONTENT)
 }
 
 async fn lane_to(bench: &Bench, home: &Home, connections: usize) -> Arc<dyn Lane> {

@@ -10,8 +10,9 @@ use dd_proto::token::JoinToken;
 use rand::RngExt as _;
 use tonic::{Request, Response, Status};
 
+use super::conduct::Conduct;
 use super::produced::Produced;
-use super::{Context, at_ms, caller, from_ms, now, status};
+use super::{Context, at_ms, caller, from_ms, now, order, status};
 use crate::dispatch::{AgentView, Drain};
 use crate::registry::agents::AgentRecord;
 
@@ -46,6 +47,7 @@ impl pb::agents_server::Agents for Agents {
                 .await
         });
         adding.await?;
+        self.0.attached.tell_all(&order::forbidden_now(&self.0));
         let token = JoinToken {
             name,
             secret: secret.to_vec(),
@@ -70,7 +72,11 @@ impl pb::agents_server::Agents for Agents {
                 views.into_iter().map(|it| (it.name.clone(), it)).collect();
             for agent in context.registry.agents() {
                 let view = views.remove(&agent.name);
-                if items.send(Ok(shown(&agent, view))).await.is_err() {
+                if items
+                    .send(Ok(shown(&agent, view, &context.conduct)))
+                    .await
+                    .is_err()
+                {
                     return;
                 }
             }
@@ -87,6 +93,8 @@ impl pb::agents_server::Agents for Agents {
         let removing = self.0.editor.change(move |change| async move {
             let removed = change.remove_agent(&name, who.who(), now()).await?;
             context.attached.cut(&removed);
+            context.conduct.forget(&removed);
+            context.attached.tell_all(&order::forbidden_now(&context));
             Ok::<_, Status>(Response::new(pb::RemoveAgentResponse {}))
         });
         removing.await
@@ -133,7 +141,7 @@ impl Agents {
         let agent = changing.await?;
         let mut views = self.0.dispatch.agent_views().await.into_iter();
         let view = views.find(|view| view.name == agent.name);
-        Ok(Response::new(shown(&agent, view)))
+        Ok(Response::new(shown(&agent, view, &self.0.conduct)))
     }
 }
 
@@ -149,7 +157,8 @@ fn addresses(texts: &[String]) -> Result<Vec<IpAddr>, Status> {
     texts.iter().map(parse).collect()
 }
 
-fn shown(agent: &AgentRecord, view: Option<AgentView>) -> pb::AgentStatus {
+/// What keeps an agent from working comes before what is held against what it says.
+fn shown(agent: &AgentRecord, view: Option<AgentView>, conduct: &Conduct) -> pb::AgentStatus {
     let addresses = agent.addresses.iter().map(ToString::to_string).collect();
     let name = agent.name.to_string();
     let drain = agent.drain.is_wanted();
@@ -162,13 +171,17 @@ fn shown(agent: &AgentRecord, view: Option<AgentView>) -> pb::AgentStatus {
             in_flight: view.in_flight,
             last_seen_ms: at_ms(view.last_seen),
             version: view.version,
-            trouble: view.trouble,
+            trouble: match view.trouble.is_empty() {
+                true => conduct.trouble(&agent.name),
+                false => view.trouble,
+            },
             drain,
         },
         None => pb::AgentStatus {
             name,
             addresses,
             state: "disconnected".to_owned(),
+            trouble: conduct.trouble(&agent.name),
             drain,
             ..pb::AgentStatus::default()
         },

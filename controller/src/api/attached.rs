@@ -14,8 +14,10 @@ use std::task::{Context, Poll};
 use dd_proto::name::AgentName;
 use dd_proto::pb;
 use tokio::sync::{mpsc, oneshot};
+use tonic::Status;
 
 use super::caller::AgentId;
+use super::status;
 use crate::authority::client::AgentKey;
 
 /// Orders beside dispatch's that may wait for a slow agent.
@@ -28,8 +30,19 @@ pub struct Attached(Arc<Mutex<Inner>>);
 #[derive(Debug, Default)]
 struct Inner {
     next: u64,
-    seats: HashMap<u64, (AgentId, mpsc::Sender<pb::Order>)>,
+    seats: HashMap<u64, Sitting>,
+    /// Where from another process has attached, for streams that it has ended and that have not said so yet.
+    displaced: HashMap<u64, String>,
     asked: HashMap<u64, (AgentName, oneshot::Sender<Vec<pb::HostCheck>>)>,
+}
+
+/// A stream as the others see it.
+#[derive(Debug)]
+struct Sitting {
+    agent: AgentId,
+    /// The address it comes from.
+    from: String,
+    orders: mpsc::Sender<pb::Order>,
 }
 
 /// One stream's.
@@ -53,12 +66,17 @@ impl Attached {
         self.0.lock().expect("no holder of this lock panics")
     }
 
-    pub(super) fn sit(&self, agent: AgentId) -> Seat {
+    pub(super) fn sit(&self, agent: AgentId, from: &str) -> Seat {
         let (sender, orders) = mpsc::channel(AHEAD);
         let mut inner = self.lock();
         inner.next += 1;
         let id = inner.next;
-        inner.seats.insert(id, (agent, sender));
+        let sitting = Sitting {
+            agent,
+            from: from.to_owned(),
+            orders: sender,
+        };
+        inner.seats.insert(id, sitting);
         Seat {
             id,
             orders,
@@ -68,9 +86,29 @@ impl Attached {
 
     /// Ends every stream under this name.
     pub(super) fn cut(&self, name: &AgentName) {
-        self.lock()
-            .seats
-            .retain(|_, (agent, _)| agent.name != *name);
+        self.lock().seats.retain(|_, it| it.agent.name != *name);
+    }
+
+    /// Ends the streams that bear this name, for the process at `by` has attached under it. Returns where they came from.
+    pub(super) fn displace(&self, name: &AgentName, by: &str) -> Vec<String> {
+        let mut inner = self.lock();
+        let Inner {
+            seats, displaced, ..
+        } = &mut *inner;
+        let before = seats.extract_if(|_, it| it.agent.name == *name);
+        let before = before.map(|(id, sitting)| {
+            displaced.insert(id, by.to_owned());
+            sitting.from
+        });
+        before.collect()
+    }
+
+    /// Tells every agent. One that does not take its orders is left out: it hears of it with its next Welcome.
+    pub(super) fn tell_all(&self, order: &pb::order::Order) {
+        for sitting in self.lock().seats.values() {
+            let order = Some(order.clone());
+            let _ = sitting.orders.try_send(pb::Order { order });
+        }
     }
 
     /// Ends every stream under this name with another key.
@@ -78,7 +116,7 @@ impl Attached {
         let mut inner = self.lock();
         inner
             .seats
-            .retain(|_, (agent, _)| agent.name != *name || agent.key == key);
+            .retain(|_, it| it.agent.name != *name || it.agent.key == key);
     }
 
     pub(super) fn agents(&self) -> Vec<AgentName> {
@@ -86,7 +124,7 @@ impl Attached {
         let mut agents: Vec<_> = inner
             .seats
             .values()
-            .map(|(it, _)| it.name.clone())
+            .map(|it| it.agent.name.clone())
             .collect();
         agents.sort_unstable();
         agents.dedup();
@@ -103,10 +141,10 @@ impl Attached {
         let mut seats: Vec<_> = inner
             .seats
             .iter()
-            .filter(|(_, (it, _))| it.name == *agent)
+            .filter(|(_, it)| it.agent.name == *agent)
             .collect();
         seats.sort_by_key(|(id, _)| **id);
-        let (_, (_, orders)) = seats.last()?;
+        let (_, Sitting { orders, .. }) = seats.last()?;
         let check = pb::Check { number, ..check };
         let order = pb::order::Order::Check(check);
         orders.try_send(pb::Order { order: Some(order) }).ok()?;
@@ -138,6 +176,16 @@ impl Seat {
         self.attached.lock().seats.remove(&self.id);
     }
 
+    /// Why it was cut off.
+    pub(super) fn why(&self, name: &AgentName) -> Status {
+        match self.attached.lock().displaced.get(&self.id) {
+            Some(by) => status::displaced(name, by),
+            None => status::unrecognized(
+                "the agent has been removed, or has joined anew elsewhere: run `ddadm agent add` to have it back",
+            ),
+        }
+    }
+
     /// The next order that is not dispatch's; None where the agent was cut off.
     pub(super) fn poll_order(&mut self, context: &mut Context<'_>) -> Poll<Option<pb::Order>> {
         self.orders.poll_recv(context)
@@ -147,6 +195,7 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.cut();
+        self.attached.lock().displaced.remove(&self.id);
     }
 }
 
@@ -184,8 +233,8 @@ mod tests {
     async fn an_answer_counts_only_from_the_agent_that_was_asked() {
         let attached = Attached::default();
         let (one, two): (AgentName, AgentName) = ("one".parse().unwrap(), "two".parse().unwrap());
-        let mut seat = attached.sit(with_key(&one, 1));
-        let _other = attached.sit(with_key(&two, 2));
+        let mut seat = attached.sit(with_key(&one, 1), "192.0.2.1:5000");
+        let _other = attached.sit(with_key(&two, 2), "192.0.2.1:5000");
         let asked = attached.ask(&one, pb::Check::default()).unwrap();
         let order = std::future::poll_fn(|context| seat.poll_order(context)).await;
         let Some(pb::order::Order::Check(check)) = order.unwrap().order else {
@@ -206,10 +255,10 @@ mod tests {
     async fn who_bore_the_name_before_is_cut_off_and_who_bears_it_now_is_not() {
         let attached = Attached::default();
         let one: AgentName = "one".parse().unwrap();
-        let mut old = attached.sit(with_key(&one, 1));
-        let _new = attached.sit(with_key(&one, 2));
+        let mut old = attached.sit(with_key(&one, 1), "192.0.2.1:5000");
+        let _new = attached.sit(with_key(&one, 2), "192.0.2.1:5000");
         let two: AgentName = "two".parse().unwrap();
-        let _other = attached.sit(with_key(&two, 1));
+        let _other = attached.sit(with_key(&two, 1), "192.0.2.1:5000");
         attached.cut_others(&one, AgentKey([2; 32]));
         let order = std::future::poll_fn(|context| old.poll_order(context)).await;
         assert_eq!(order, None);
@@ -217,17 +266,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_stream_that_another_process_takes_over_is_told_so() {
+        let attached = Attached::default();
+        let (one, two): (AgentName, AgentName) = ("one".parse().unwrap(), "two".parse().unwrap());
+        let mut old = attached.sit(with_key(&one, 1), "192.0.2.1:5000");
+        let _other = attached.sit(with_key(&two, 2), "192.0.2.3:5000");
+        let before = attached.displace(&one, "192.0.2.2:5000");
+        assert_eq!(before, ["192.0.2.1:5000"]);
+        let order = std::future::poll_fn(|context| old.poll_order(context)).await;
+        assert_eq!(order, None);
+        let why = old.why(&one);
+        assert_eq!(why.code(), tonic::Code::Aborted);
+        assert!(why.message().contains("as one from 192.0.2.2"), "{why}");
+        assert_eq!(attached.agents(), [two]);
+        drop(old);
+        assert!(attached.lock().displaced.is_empty());
+    }
+
+    #[tokio::test]
     async fn an_agent_that_is_cut_off_or_gone_answers_nothing() {
         let attached = Attached::default();
         let one: AgentName = "one".parse().unwrap();
         assert!(attached.ask(&one, pb::Check::default()).is_none());
-        let mut seat = attached.sit(with_key(&one, 1));
+        let mut seat = attached.sit(with_key(&one, 1), "192.0.2.1:5000");
         assert_eq!(attached.agents(), std::slice::from_ref(&one));
         attached.cut(&one);
         let order = std::future::poll_fn(|context| seat.poll_order(context)).await;
         assert_eq!(order, None);
         assert!(attached.ask(&one, pb::Check::default()).is_none());
-        let again = attached.sit(with_key(&one, 1));
+        let again = attached.sit(with_key(&one, 1), "192.0.2.1:5000");
         drop(seat);
         assert_eq!(attached.agents(), [one]);
         drop(again);

@@ -5,7 +5,15 @@ use jiff::Timestamp;
 
 use crate::authority::client::{AgentKey, Client, Subject};
 
-/// The other end of a connection.
+/// The other end of a connection, and where it is.
+#[derive(Debug, Clone)]
+pub(super) struct OtherEnd {
+    pub(super) caller: Caller,
+    /// An address with its port, or that it is the local socket.
+    pub(super) from: String,
+}
+
+/// Who is at the other end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caller {
     /// Without a certificate.

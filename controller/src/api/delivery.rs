@@ -5,7 +5,7 @@
 //! of the lease. Events wait for dispatch and orders for the agent, each on its own, so neither holds up the other.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
@@ -13,15 +13,18 @@ use dd_proto::convert::ConvertError;
 use dd_proto::id::Lease;
 use dd_proto::name::AgentName;
 use dd_proto::pb;
+use dd_proto::report::DotSent;
 use tokio::task::JoinSet;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::attached::Seat;
 use super::caller::{AgentId, Caller};
+use super::conduct::Say;
+use super::door::{self, Contradiction, Door, Fault, Journaled, limits};
 use super::produced::{Items, Produced};
 use super::turns::Turns;
-use super::{Context, Knowledge, caller, now, order, status};
+use super::{Context, Knowledge, caller, from, now, order, status};
 use crate::dispatch::{AgentEvent, AttachmentId, Handle, Hello};
 use crate::store::{StoreError, StoredContent};
 
@@ -43,32 +46,47 @@ impl pb::delivery_server::Delivery for Delivery {
         request: Request<Streaming<pb::AgentEvent>>,
     ) -> Result<Response<Orders>, Status> {
         let agent = Self::agent(&request)?;
+        let from = from(&request);
         let mut events = request.into_inner();
-        let hello = tokio::time::timeout(HELLO, hello(&mut events, &agent.name))
-            .await
-            .map_err(|_| status::too_slow("the Hello did not end in time"))??;
+        let hello = match tokio::time::timeout(HELLO, self.hello(&mut events, &agent.name)).await {
+            Ok(hello) => hello,
+            Err(_) => Err(status::too_slow("the Hello did not end in time")),
+        };
+        let hello = hello.inspect_err(|status| self.refused(&agent.name, &from, status))?;
         let spending = self.0.editor.spend_token(&agent.name);
         spending.await?;
-        tracing::info!(target: "agent", agent = %agent.name, version = hello.version, "agent attached");
+        tracing::info!(target: "agent", agent = %agent.name, version = hello.version, from, "agent attached");
+        // Before dispatch ends the older stream's orders, so that it can say why.
+        self.displace(&agent.name, &from);
         let attachment = self.0.dispatch.attach(hello).await;
         let guard = Attached {
             id: attachment.id,
             agent: agent.name.clone(),
             dispatch: self.0.dispatch.clone(),
         };
-        let mut seat = self.0.attached.sit(agent.clone());
+        let mut seat = self.0.attached.sit(agent.clone(), &from);
         if !self.0.registry.recognizes(&agent.name, agent.key) {
             // It was removed while it said Hello, or its name has joined with another key.
             seat.cut();
             if self.0.registry.agent(&agent.name).is_none() {
-                self.0.dispatch.agent_removed(agent.name).await;
+                self.0.dispatch.agent_removed(agent.name.clone()).await;
             }
         }
+        let (door, last) = (Door::default(), LastWord::default());
         let mut listening = JoinSet::new();
-        listening.spawn(listen(events, guard, self.0.clone()));
+        let (ear, context, word) = (door.clone(), self.0.clone(), last.clone());
+        listening.spawn(async move {
+            let end = listen(events, &guard, &ear, &context).await;
+            // Said before dispatch hears that the agent is gone, and ends the orders without a word.
+            word.say(end);
+            drop(guard);
+        });
         Ok(Response::new(Orders {
+            agent: agent.name,
             orders: Turns::new(attachment.orders),
             seat,
+            door,
+            last,
             listening,
             context: self.0.clone(),
         }))
@@ -120,57 +138,118 @@ impl Delivery {
             }
         }
     }
-}
 
-/// Hello, the journal, HelloEnd.
-async fn hello(events: &mut Streaming<pb::AgentEvent>, agent: &AgentName) -> Result<Hello, Status> {
-    use pb::agent_event::Event;
-    use pb::journaled::Entry;
-    let Some(Event::Hello(first)) = next(events).await? else {
-        return Err(status::invalid("the first event is no Hello"));
-    };
-    if first.name.parse().ok().as_ref() != Some(agent) {
-        return Err(status::denied(format!(
-            "the certificate is for the agent `{agent}`: use that name in its configuration, or join again"
-        )));
-    }
-    can_work(&first)?;
-    let mut hello = Hello {
-        agent: agent.clone(),
-        version: first.version.chars().take(80).collect(),
-        slots: first.slots,
-        probes: first.probes,
-        boot_id: first.boot_id,
-        trouble: order::trouble(&first.trouble),
-        work_in_hand: first
-            .work_in_hand
-            .into_iter()
-            .map(TryInto::try_into)
-            .collect::<Result<_, ConvertError>>()
-            .map_err(status::malformed)?,
-        in_doubt: Vec::new(),
-        reports: Vec::new(),
-    };
-    for _ in 0..MAX_JOURNALED {
-        match next(events).await? {
-            Some(Event::HelloEnd(_)) => return Ok(hello),
-            Some(Event::Journaled(it)) => match it.entry {
-                Some(Entry::DotSent(dot)) => {
-                    hello
-                        .in_doubt
-                        .push(dot.try_into().map_err(status::malformed)?);
-                }
-                Some(Entry::Report(report)) => {
-                    hello
-                        .reports
-                        .push(report.try_into().map_err(status::malformed)?);
-                }
-                None => return Err(status::malformed(ConvertError("entry"))),
-            },
-            _ => return Err(status::invalid("the Hello has no end")),
+    /// A stream that lives under this name ends, and is told why.
+    fn displace(&self, agent: &AgentName, by: &str) {
+        for from in self.0.attached.displace(agent, by) {
+            self.0.conduct.taken_over(agent, &from, by, now());
+            if let Say::Now(unsaid) = self.0.conduct.say(agent, now()) {
+                tracing::warn!(target: "agent", %agent, from, by, unsaid, "a stream was taken over while it lived");
+            }
         }
     }
-    Err(status::too_much("the journal in the Hello is too long"))
+
+    /// A Hello that leads to nothing would else be seen by nobody but the agent.
+    fn refused(&self, agent: &AgentName, from: &str, status: &Status) {
+        if let Say::Now(unsaid) = self.0.conduct.say(agent, now()) {
+            let (code, why) = (status.code(), status.message());
+            tracing::warn!(target: "agent", %agent, from, ?code, why, unsaid, "Hello refused");
+        }
+    }
+
+    /// Hello, the journal, HelloEnd.
+    async fn hello(
+        &self,
+        events: &mut Streaming<pb::AgentEvent>,
+        agent: &AgentName,
+    ) -> Result<Hello, Status> {
+        use pb::agent_event::Event;
+        let malformed =
+            |event, error: ConvertError| status::contradiction(&Fault::malformed(event, error.0));
+        let Some(Event::Hello(first)) = next(events).await? else {
+            return Err(status::invalid("the first event is no Hello"));
+        };
+        if first.name.parse().ok().as_ref() != Some(agent) {
+            return Err(status::denied(format!(
+                "the certificate is for the agent `{agent}`: use that name in its configuration, or join again"
+            )));
+        }
+        can_work(&first)?;
+        let work_in_hand = first.work_in_hand.into_iter().map(TryInto::try_into);
+        let mut hello = Hello {
+            agent: agent.clone(),
+            version: first.version.chars().take(limits::VERSION).collect(),
+            slots: first.slots,
+            probes: first.probes,
+            boot_id: first.boot_id.chars().take(limits::WORD).collect(),
+            trouble: order::trouble(&first.trouble),
+            work_in_hand: work_in_hand
+                .collect::<Result<_, _>>()
+                .map_err(|error| malformed("hello.work_in_hand", error))?,
+            in_doubt: Vec::new(),
+            reports: Vec::new(),
+        };
+        for _ in 0..MAX_JOURNALED {
+            match next(events).await? {
+                Some(Event::HelloEnd(_)) => return Ok(hello),
+                Some(Event::Journaled(it)) => self.journaled(agent, it, &mut hello)?,
+                Some(other) => {
+                    let (event, _) = door::about(&other);
+                    return Err(status::invalid(format!(
+                        "{event} comes too early: the Hello ends with HelloEnd"
+                    )));
+                }
+                None => return Err(status::invalid("the Hello has no end")),
+            }
+        }
+        Err(status::too_much("the journal in the Hello is too long"))
+    }
+
+    /// One entry. What contradicts itself settles nothing, and does not keep the agent from its work.
+    fn journaled(
+        &self,
+        agent: &AgentName,
+        entry: pb::Journaled,
+        hello: &mut Hello,
+    ) -> Result<(), Status> {
+        use pb::journaled::Entry;
+        let malformed = |field| status::contradiction(&Fault::malformed("journaled", field));
+        match entry.entry {
+            None => return Err(malformed("entry")),
+            Some(Entry::DotSent(dot)) => {
+                let dot = dot.try_into();
+                hello
+                    .in_doubt
+                    .push(dot.map_err(|error: ConvertError| malformed(error.0))?);
+            }
+            Some(Entry::Report(report)) => match door::journaled(report) {
+                Ok(Journaled::Report(report)) => hello.reports.push(report),
+                Ok(Journaled::InDoubt(dot, fault)) => {
+                    self.0.contradicted(agent, &fault);
+                    hello.in_doubt.push(dot);
+                }
+                Ok(Journaled::Nothing(report, fault)) => {
+                    self.0.contradicted(agent, &fault);
+                    hello.reports.push(report);
+                }
+                Err(fault) => {
+                    self.0.contradicted(agent, &fault);
+                    return Err(status::contradiction(&fault));
+                }
+            },
+        }
+        Ok(())
+    }
+}
+
+impl Context {
+    /// Counted, shown in `agent list`, and said in the log now and then.
+    fn contradicted(&self, agent: &AgentName, fault: &Fault) {
+        let what = fault.to_string();
+        if let Say::Now(unsaid) = self.conduct.contradicted(agent, &what, now()) {
+            tracing::warn!(target: "agent", %agent, what, unsaid, "what an agent says is refused");
+        }
+    }
 }
 
 /// Whether a Hello is one of an agent that this controller can give work.
@@ -222,36 +301,66 @@ impl Drop for Attached {
     }
 }
 
-/// Hands events on until the stream ends, or says what cannot be understood.
+/// How a stream's events ended, for the orders that go the other way.
+#[derive(Debug, Clone, Default)]
+struct LastWord(Arc<Mutex<Option<Option<Status>>>>);
+
+impl LastWord {
+    fn say(&self, end: Option<Status>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
+    }
+
+    /// None: the events go on. Some(None): the agent has ended them in order.
+    fn take(&self) -> Option<Option<Status>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Hands events on until the stream ends, or says what is wrong with one.
 async fn listen(
     mut events: Streaming<pb::AgentEvent>,
-    attached: Attached,
-    context: Arc<Context>,
+    attached: &Attached,
+    door: &Door,
+    context: &Context,
 ) -> Option<Status> {
     loop {
-        let event = match next(&mut events).await {
+        let mut event = match next(&mut events).await {
             Ok(Some(event)) => event,
             Ok(None) => return None,
             Err(error) => return Some(error),
         };
-        if let pb::agent_event::Event::Checked(checked) = event {
-            context.attached.answered(&attached.agent, checked);
-            continue;
+        if let Err(Contradiction { fault, dot }) = door.judge(&mut event) {
+            if let Some(lease) = dot {
+                // The message may be at the site, whatever the report says of it.
+                let recipients = Vec::new();
+                let dot = AgentEvent::DotSent(DotSent { lease, recipients });
+                attached.dispatch.agent_event(attached.id, dot).await;
+            }
+            context.contradicted(&attached.agent, &fault);
+            return Some(status::contradiction(&fault));
         }
-        if let pb::agent_event::Event::SessionClosed(closed) = &event {
-            context.sights.closed(closed, now());
+        match event {
+            pb::agent_event::Event::Checked(checked) => {
+                context.attached.answered(&attached.agent, checked);
+                continue;
+            }
+            pb::agent_event::Event::SessionClosed(ref closed) => {
+                context.sights.closed(closed, now());
+            }
+            _ => {}
         }
+        let about = door::about(&event);
         match order::event(event) {
-            Ok(event @ AgentEvent::Proved { .. }) => {
+            Ok(event) => {
                 if let AgentEvent::Proved { site, observed, .. } = &event {
                     context.sights.saw(&attached.agent, site, observed, now());
                 }
                 attached.dispatch.agent_event(attached.id, event).await;
             }
-            Ok(event) => attached.dispatch.agent_event(attached.id, event).await,
             Err(error) => {
-                tracing::warn!(agent = %attached.agent, %error, "an agent says what cannot be understood");
-                return Some(status::malformed(error));
+                let fault = door::not_understood(about, error.0);
+                context.contradicted(&attached.agent, &fault);
+                return Some(status::contradiction(&fault));
             }
         }
     }
@@ -260,10 +369,25 @@ async fn listen(
 /// The orders of one attachment; dropped, it ends the attachment.
 #[derive(Debug)]
 pub struct Orders {
+    agent: AgentName,
     orders: Turns,
     seat: Seat,
-    listening: JoinSet<Option<Status>>,
+    door: Door,
+    last: LastWord,
+    listening: JoinSet<()>,
     context: Arc<Context>,
+}
+
+impl Orders {
+    /// Nothing more comes from dispatch: why the stream ends, if that is not how the agent wanted it.
+    fn end(&self) -> Option<Result<pb::Order, Status>> {
+        match self.last.take() {
+            Some(end) => end.map(Err),
+            None => Some(Err(status::ended(
+                "the controller has ended this stream: it stops, or the agent did not take its orders in time",
+            ))),
+        }
+    }
 }
 
 impl Stream for Orders {
@@ -275,19 +399,20 @@ impl Stream for Orders {
     ) -> Poll<Option<Self::Item>> {
         match self.seat.poll_order(context) {
             Poll::Ready(Some(order)) => return Poll::Ready(Some(Ok(order))),
-            Poll::Ready(None) => {
-                let removed = "the agent has been removed, or has joined anew elsewhere: run `ddadm agent add` to have it back";
-                return Poll::Ready(Some(Err(status::unrecognized(removed))));
-            }
+            Poll::Ready(None) => return Poll::Ready(Some(Err(self.seat.why(&self.agent)))),
             Poll::Pending => {}
         }
         // Orders before events: what was acknowledged is told even to an agent that has just said its last.
-        if let Poll::Ready(order) = self.orders.poll_order(context) {
-            return Poll::Ready(order.map(|it| Ok(order::order(&self.context, it))));
+        match self.orders.poll_order(context) {
+            Poll::Ready(Some(order)) => {
+                self.door.gave(&order);
+                return Poll::Ready(Some(Ok(order::order(&self.context, order))));
+            }
+            Poll::Ready(None) => return Poll::Ready(self.end()),
+            Poll::Pending => {}
         }
         match self.listening.poll_join_next(context) {
-            Poll::Ready(Some(Ok(Some(error)))) => Poll::Ready(Some(Err(error))),
-            Poll::Ready(_) => Poll::Ready(None),
+            Poll::Ready(_) => Poll::Ready(self.end()),
             Poll::Pending => Poll::Pending,
         }
     }

@@ -9,6 +9,10 @@ use tonic::{Request, Response, Status};
 use super::caller::Caller;
 use super::{Context, caller, now, status};
 use crate::authority;
+use crate::limit::line::{Sparing, cut};
+
+/// Anybody can ask to join.
+static REFUSED: Sparing = Sparing::one_a_second();
 
 #[derive(Debug, Clone)]
 pub struct Enrollment(pub Arc<Context>);
@@ -31,7 +35,9 @@ impl pb::enrollment_server::Enrollment for Enrollment {
                     Ok(name)
                 }
                 Err(error) => {
-                    tracing::warn!(agent = name.escape_debug().to_string(), %error, "join refused");
+                    if let Some(unsaid) = REFUSED.due(now()) {
+                        tracing::warn!(agent = cut(name), %error, unsaid, "join refused");
+                    }
                     Err(Status::from(error))
                 }
             }

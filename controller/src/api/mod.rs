@@ -4,7 +4,8 @@
 //! [`caller`] who calls, [`status`] what an error is called on the wire.
 //!
 //! # Invariants
-//! No method is reached that [`roles`] does not allow its caller. Messages, streams and connections are bounded.
+//! No method is reached that [`roles`] does not allow its caller. Messages, streams, connections and the time of a call are
+//! bounded; before a caller is known they are short and small.
 //!
 //! # Not here
 //! Any decision about mail or sites: [`crate::dispatch`], [`crate::registry`].
@@ -16,7 +17,10 @@ pub mod caller;
 pub mod certificates;
 pub mod check;
 pub mod clock;
+pub mod conduct;
 pub mod delivery;
+mod details;
+mod door;
 pub mod enrollment;
 pub mod listener;
 pub(crate) mod order;
@@ -25,7 +29,6 @@ pub mod queue;
 pub mod registry;
 pub mod removals;
 pub mod roles;
-mod seats;
 pub mod sites;
 mod standing;
 mod status;
@@ -39,30 +42,62 @@ use std::time::Duration;
 use dd_proto::pb;
 use ipnet::IpNet;
 use jiff::Timestamp;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::UnixListener;
 use tokio::sync::mpsc;
-use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::transport::Server;
 use tonic::{Request, Status};
+use tower::layer::util::{Identity, Stack};
 
 use crate::authority::ControlAuthority;
 use crate::credentials::Passwords;
 use crate::dispatch::Handle;
+use crate::listen::Listeners;
 use crate::registry::{Editor, Registry};
 use crate::sights::Sights;
 use crate::store::Store;
 use crate::wakeup::Wakeup;
-use caller::Caller;
+use caller::{Caller, OtherEnd};
 
 /// An authority's certificates are the largest thing a caller sends.
 const MAX_MESSAGE_BYTES: usize = 1 << 20;
 /// A report has a reply of 2,000 bytes for each of at most 1,000 recipients.
 const MAX_EVENT_BYTES: usize = 4 << 20;
-const MAX_STREAMS: u32 = 256;
-const MAX_HEADER_BYTES: u32 = 16 << 10;
-/// Streams opened and reset before they were served: one more ends the connection.
-const RESET_STREAMS: usize = 32;
+/// A stranger sends a request for a certificate, and no more.
+const MAX_STRANGERS_BYTES: usize = 16 << 10;
+/// `ddadm etrn --wait` takes ten minutes at most; whatever takes longer has gone wrong.
+const CALL: Duration = Duration::from_secs(15 * 60);
+const STRANGERS_CALL: Duration = Duration::from_secs(10);
+
+/// How much HTTP/2 may take of one connection.
+#[derive(Debug)]
+struct Allowance {
+    call: Duration,
+    streams: u32,
+    header_bytes: u32,
+    /// Streams opened and reset before they were served: one more ends the connection.
+    reset_streams: usize,
+    stream_window: u32,
+    connection_window: u32,
+}
+
+const KNOWN: Allowance = Allowance {
+    call: CALL,
+    streams: 256,
+    header_bytes: 16 << 10,
+    reset_streams: 32,
+    stream_window: 1 << 20,
+    connection_window: 8 << 20,
+};
+const STRANGER: Allowance = Allowance {
+    call: STRANGERS_CALL,
+    streams: 4,
+    header_bytes: 4 << 10,
+    reset_streams: 4,
+    stream_window: 32 << 10,
+    connection_window: 64 << 10,
+};
 
 /// What the services call.
 #[derive(Debug)]
@@ -73,6 +108,7 @@ pub struct Context {
     pub dispatch: Handle,
     pub authority: ControlAuthority,
     pub attached: attached::Attached,
+    pub conduct: conduct::Conduct,
     pub passwords: Arc<Passwords>,
     pub wakeup: Wakeup,
     pub sights: Sights,
@@ -86,8 +122,8 @@ pub struct Facts {
     pub hostname: String,
     pub started: Timestamp,
     pub listeners: pb::Listeners,
-    /// Where the controller itself is reached, if it is one address; forbidden to sites.
-    pub control: Option<IpAddr>,
+    /// Where the controller itself is reached, as far as that is said; forbidden to sites.
+    pub control: Vec<IpAddr>,
     /// Where the wake-up URLs begin, such as `https://mail.example.net:8443`; None: `[web]` is not configured.
     pub web: Option<String>,
     /// Published beside the agents' own addresses, and forbidden to sites.
@@ -112,36 +148,64 @@ enum Knowledge {
     Partial,
 }
 
-/// Serves until dropped.
+/// Serves until dropped. Whoever is not known has a server of its own, which can do nothing but let it join.
 ///
 /// # Errors
-/// The server itself fails; a connection that does costs only itself.
+/// A server itself fails; a connection that does costs only itself.
 pub async fn serve(
     context: Arc<Context>,
     socket: UnixListener,
-    tcp: TcpListener,
+    tcp: Listeners,
     tls: rustls::ServerConfig,
 ) -> Result<(), tonic::transport::Error> {
-    let (admitted, connections) = mpsc::channel(16);
-    let connections = ReceiverStream::new(connections).map(Ok::<_, std::io::Error>);
-    let router = Server::builder()
+    let (known, known_connections) = mpsc::channel(16);
+    let (strangers, strangers_connections) = mpsc::channel(16);
+    let admitted = listener::Admitted { known, strangers };
+    let registry = context.registry.clone();
+    let accepting = listener::accept(socket, tcp, Arc::new(tls), registry, admitted);
+    let for_strangers = strangers_services(context.clone());
+    let for_strangers = server(&STRANGER, &context).add_routes(for_strangers);
+    let for_known = server(&KNOWN, &context).add_routes(services(context));
+    tokio::select! {
+        served = for_known.serve_with_incoming(incoming(known_connections)) => served,
+        served = for_strangers.serve_with_incoming(incoming(strangers_connections)) => served,
+        () = accepting => Ok(()),
+    }
+}
+
+fn incoming(
+    connections: mpsc::Receiver<listener::Connection>,
+) -> impl Stream<Item = Result<listener::Connection, std::io::Error>> {
+    ReceiverStream::new(connections).map(Ok)
+}
+
+fn server(allowance: &Allowance, context: &Context) -> Server<Stack<roles::Guarded, Identity>> {
+    Server::builder()
+        .timeout(allowance.call)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .max_concurrent_streams(MAX_STREAMS)
-        .http2_max_header_list_size(MAX_HEADER_BYTES)
-        .http2_max_pending_accept_reset_streams(Some(RESET_STREAMS))
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(8 << 20)
+        .max_concurrent_streams(allowance.streams)
+        .http2_max_header_list_size(allowance.header_bytes)
+        .http2_max_pending_accept_reset_streams(Some(allowance.reset_streams))
+        .initial_stream_window_size(allowance.stream_window)
+        .initial_connection_window_size(allowance.connection_window)
         .layer(roles::Guarded {
             registry: context.registry.clone(),
             editor: context.editor.clone(),
         })
-        .add_routes(services(context));
-    let accepting = listener::accept(socket, tcp, Arc::new(tls), admitted);
-    tokio::select! {
-        served = router.serve_with_incoming(connections) => served,
-        () = accepting => Ok(()),
-    }
+}
+
+/// To join, and to ask whether anybody is there.
+fn strangers_services(context: Arc<Context>) -> tonic::service::Routes {
+    use pb::enrollment_server::EnrollmentServer;
+    let (_, health) = tonic_health::server::health_reporter();
+    let mut routes = tonic::service::Routes::builder();
+    routes.add_service(health);
+    routes.add_service(
+        EnrollmentServer::new(enrollment::Enrollment(context))
+            .max_decoding_message_size(MAX_STRANGERS_BYTES),
+    );
+    routes.routes()
 }
 
 fn services(context: Arc<Context>) -> tonic::service::Routes {
@@ -219,8 +283,14 @@ fn services(context: Arc<Context>) -> tonic::service::Routes {
 
 /// Who makes this request; the connection said so.
 fn caller<T>(request: &Request<T>) -> Caller {
-    let caller = request.extensions().get::<Caller>();
-    caller.cloned().unwrap_or(Caller::Nobody)
+    let end = request.extensions().get::<OtherEnd>();
+    end.map_or(Caller::Nobody, |end| end.caller.clone())
+}
+
+/// Where a request comes from, for people.
+fn from<T>(request: &Request<T>) -> String {
+    let end = request.extensions().get::<OtherEnd>();
+    end.map(|end| end.from.clone()).unwrap_or_default()
 }
 
 #[expect(

@@ -9,11 +9,10 @@ use dd_proto::pb;
 use dd_proto::site::Site;
 use ipnet::IpNet;
 
+use super::door::limits;
 use super::{Context, Facts, now};
 use crate::dispatch::{AgentEvent, Assignment, BEAT, Ended, LEASE, Order, Proved};
 
-/// So much of what an agent says is in its way is kept.
-const TROUBLE: usize = 300;
 /// The kind of delivery every site has.
 pub(super) const KIND: &str = "smtp";
 
@@ -68,7 +67,7 @@ pub(crate) fn event(event: pb::agent_event::Event) -> Result<AgentEvent, Convert
 /// One line for people, whatever the agent wrote.
 pub(super) fn trouble(said: &str) -> String {
     let printable = |c: char| if c.is_control() { ' ' } else { c };
-    said.chars().take(TROUBLE).map(printable).collect()
+    said.chars().take(limits::TROUBLE).map(printable).collect()
 }
 
 /// What an attached agent is told.
@@ -92,13 +91,24 @@ pub(super) fn order(context: &Context, order: Order) -> pb::Order {
     pb::Order { order: Some(order) }
 }
 
-fn welcome(context: &Context, going_on: Vec<Lease>) -> pb::Welcome {
+/// Where no site may lie has changed, for agents that are attached.
+pub(super) fn forbidden_now(context: &Context) -> pb::order::Order {
+    pb::order::Order::ForbiddenNetworks(pb::ForbiddenNetworks {
+        networks: forbidden_networks(context),
+    })
+}
+
+fn forbidden_networks(context: &Context) -> Vec<String> {
     let addresses = context.registry.agent_addresses();
     let forbidden = forbidden(&context.facts, &addresses);
+    forbidden.iter().map(ToString::to_string).collect()
+}
+
+fn welcome(context: &Context, going_on: Vec<Lease>) -> pb::Welcome {
     let ms = |it: Duration| u64::try_from(it.as_millis()).unwrap_or(u64::MAX);
     pb::Welcome {
         going_on: going_on.into_iter().map(Into::into).collect(),
-        forbidden_networks: forbidden.iter().map(ToString::to_string).collect(),
+        forbidden_networks: forbidden_networks(context),
         lease_ms: ms(LEASE),
         beat_ms: ms(BEAT),
     }
@@ -106,7 +116,7 @@ fn welcome(context: &Context, going_on: Vec<Lease>) -> pb::Welcome {
 
 /// What a site's name must not lead to: the provider's networks, every agent, and the controller.
 fn forbidden(facts: &Facts, agents: &[IpAddr]) -> Vec<IpNet> {
-    let addresses = agents.iter().copied().chain(facts.control);
+    let addresses = agents.iter().copied().chain(facts.control.iter().copied());
     let networks = facts.outbound_networks.iter().copied();
     networks.chain(addresses.map(IpNet::from)).collect()
 }
@@ -158,7 +168,7 @@ mod tests {
             hostname: String::new(),
             started: jiff::Timestamp::UNIX_EPOCH,
             listeners: pb::Listeners::default(),
-            control: Some([192, 0, 2, 1].into()),
+            control: vec![[192, 0, 2, 1].into()],
             outbound_networks: vec!["198.51.100.0/27".parse().unwrap()],
             alarms: Vec::new(),
         };

@@ -15,8 +15,9 @@ use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
 use tower::{Layer, Service};
 
-use super::caller::{AgentId, Caller};
-use super::status;
+use super::caller::{AgentId, Caller, OtherEnd};
+use super::{now, status};
+use crate::limit::line::{Sparing, cut};
 use crate::registry::{Editor, Registry};
 
 /// What a caller is, whatever its name.
@@ -31,7 +32,7 @@ pub enum Role {
 
 impl Role {
     /// An agent is one only with the key that joined last under its name: whoever bore the name before is nobody.
-    fn of(caller: &Caller, registry: &Registry) -> Self {
+    pub(super) fn of(caller: &Caller, registry: &Registry) -> Self {
         let is_known = |agent: &AgentId| registry.recognizes(&agent.name, agent.key);
         match caller {
             Caller::Agent(agent) if is_known(agent) => Self::Agent,
@@ -93,7 +94,7 @@ pub const METHODS: &[(&str, &[Role])] = &[
     ("/dd.v1.Watch/Events", ADMIN),
     ("/dd.v1.Watch/Audit", ADMIN),
     ("/grpc.health.v1.Health/Check", EVERYBODY),
-    ("/grpc.health.v1.Health/Watch", EVERYBODY),
+    ("/grpc.health.v1.Health/Watch", KNOWN),
     (
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
         KNOWN,
@@ -131,6 +132,9 @@ fn denial(caller: &Caller, role: Role) -> Status {
         (_, Role::Lapsed) => {
             status::unrecognized("the certificate of this agent has ended: renew it")
         }
+        (Caller::Nobody, _) => status::unrecognized(
+            "no client certificate was shown, or one that has ended: an agent shows the one that Enrollment.Join gave it, ddadm that of an administrator",
+        ),
         _ => status::denied("this caller may not call this method"),
     }
 }
@@ -177,8 +181,8 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let caller = request.extensions().get::<Caller>();
-        let caller = caller.unwrap_or(&Caller::Nobody);
+        let end = request.extensions().get::<OtherEnd>();
+        let caller = end.map_or(&Caller::Nobody, |end| &end.caller);
         let method = request.uri().path();
         let role = Role::of(caller, &self.registry);
         if rule(method, role) == Ruling::Allowed {
@@ -192,7 +196,15 @@ where
                 answer
             });
         }
-        tracing::warn!(caller = caller.who(), method, "call denied");
+        static LINES: Sparing = Sparing::one_a_second();
+        if let Some(unsaid) = LINES.due(now()) {
+            tracing::warn!(
+                caller = caller.who(),
+                method = cut(method),
+                unsaid,
+                "call denied"
+            );
+        }
         let denied = denial(caller, role).into_http();
         Box::pin(std::future::ready(Ok(denied)))
     }

@@ -13,6 +13,7 @@ use super::produced::Produced;
 use super::{Context, Knowledge, at_ms, caller, from_ms, now, status};
 use crate::credentials::{generate_password, generate_wake_secret, wake_digest};
 use crate::dispatch::{LastAttempt, LastRefusal, Left, Released, SiteView, Stray};
+use crate::history::{Day, History, Run};
 use crate::registry::sites::{Closing, Credential, HeldMail};
 use crate::wakeup::Asker;
 
@@ -366,6 +367,30 @@ fn shown(context: &Context, site: &Site, view: Option<SiteView>) -> pb::SiteStat
         refusal: view.refusal.map(|it| refusal(*it)),
         shown: context.registry.shown(&site.name).map(|it| (&*it).into()),
         answered_for: view.answered_for.into_iter().map(stray).collect(),
+        history: Some(history(context.dispatch.measured().history.of(&site.name))),
+    }
+}
+
+fn history(it: History) -> pb::SiteHistory {
+    let day = |day: Day| pb::HistoryDay {
+        date: day.date.to_string(),
+        counts: day
+            .counts()
+            .map(|(outcome, count)| pb::OutcomeCount {
+                outcome: outcome.to_owned(),
+                count,
+            })
+            .collect(),
+    };
+    let run = |run: Run| pb::HistoryRun {
+        first_ms: run.first.as_millisecond(),
+        times: run.times,
+        last: Some(attempt(run.last)),
+    };
+    pb::SiteHistory {
+        last_relayed_ms: at_ms(it.last_relayed),
+        days: it.days.into_iter().map(day).collect(),
+        runs: it.runs.into_iter().map(run).collect(),
     }
 }
 

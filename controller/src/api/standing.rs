@@ -3,8 +3,9 @@
 //! # Not here
 //! Single sites and deliveries ([`super::sites`], [`super::queue`]); figures over time ([`crate::metrics`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
+use dd_proto::name::AuthorityName;
 use dd_proto::pb;
 use dd_proto::site::Site;
 use jiff::Timestamp;
@@ -13,6 +14,7 @@ use super::{Context, Knowledge};
 use crate::dispatch::{AgentView, SiteState, SiteView};
 use crate::dsn::smarthost;
 use crate::intake::policy::Space;
+use crate::registry::authorities::Usage;
 use crate::store::{Count, Progress, Stage};
 
 /// From so many hundredths of a quota on a site is named.
@@ -66,8 +68,7 @@ async fn alarms(
     now: Timestamp,
 ) -> Vec<String> {
     let mut alarms = context.registry.alarms();
-    let authorities = context.registry.authorities();
-    alarms.extend(authorities.iter().flat_map(|it| it.alarms(now)));
+    alarms.extend(authorities(context, now));
     alarms.extend(context.store.alarms());
     if context.store.space() == Space::Short {
         alarms.push(
@@ -86,6 +87,7 @@ async fn alarms(
     } else if attached(agents) == 0 {
         alarms.push("no agent is connected: mail waits until one is".to_owned());
     }
+    alarms.extend(context.conduct.alarms(now));
     let unsent = unsent(context);
     let held = |site: std::sync::Arc<Site>| site.hold.is_some();
     let smarthost = context.dispatch.site_view(smarthost::name()).await;
@@ -110,6 +112,21 @@ async fn alarms(
         )
     }));
     alarms
+}
+
+fn authorities(context: &Context, now: Timestamp) -> Vec<String> {
+    let sites = context.registry.sites();
+    let proofs = sites.iter().filter_map(|site| site.proof.certified());
+    let used: HashSet<&AuthorityName> = proofs.map(|it| &it.authority).collect();
+    let authorities = context.registry.authorities();
+    let alarms = authorities.iter().flat_map(|it| {
+        let usage = match used.contains(&it.name) {
+            true => Usage::OfSites,
+            false => Usage::None,
+        };
+        it.alarms(now, usage)
+    });
+    alarms.collect()
 }
 
 /// The smarthost is a site whose trouble nobody else would notice: senders hear nothing.

@@ -1,8 +1,10 @@
 //! Errors → gRPC status: the only file that names the codes.
 
 use dd_proto::convert::ConvertError;
+use dd_proto::name::AgentName;
 use tonic::{Code, Status};
 
+use super::door::Fault;
 use crate::authority::{AuthorityError, RequestError};
 use crate::credentials::PasswordError;
 use crate::registry::ChangeError;
@@ -34,6 +36,24 @@ pub(super) fn refused(sentence: impl Into<String>) -> Status {
 pub(super) fn unknown(kind: &str, name: &str) -> Status {
     let name: String = name.chars().take(80).flat_map(char::escape_debug).collect();
     Status::new(Code::NotFound, format!("there is no {kind} `{name}`"))
+}
+
+/// Another process bears the agent's name now.
+pub(super) fn displaced(agent: &AgentName, by: &str) -> Status {
+    let sentence = format!(
+        "another process has attached as {agent} from {by}: only one may run with this key and journal"
+    );
+    Status::new(Code::Aborted, sentence)
+}
+
+/// The controller has ended a stream.
+pub(super) fn ended(sentence: &str) -> Status {
+    Status::new(Code::Unavailable, sentence)
+}
+
+/// What an agent says contradicts itself, or cannot be understood.
+pub(super) fn contradiction(fault: &Fault) -> Status {
+    super::details::bad_request(fault.field(), fault.to_string())
 }
 
 /// Mail of an earlier start is still being read.

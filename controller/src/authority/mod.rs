@@ -82,7 +82,7 @@ impl From<rustls::server::VerifierBuilderError> for AuthorityError {
 /// Why a certificate request is refused.
 #[derive(Debug, thiserror::Error)]
 #[error("the certificate request cannot be used: {0}")]
-pub struct RequestError(rcgen::Error);
+pub struct RequestError(String);
 
 /// The open authority.
 pub struct ControlAuthority {
@@ -112,7 +112,7 @@ impl Request {
         let der = CertificateSigningRequestDer::from(der);
         CertificateSigningRequestParams::from_der(&der)
             .map(Self)
-            .map_err(RequestError)
+            .map_err(|error| RequestError(request::why_not(&der, &error)))
     }
 
     /// The key it is for.
@@ -381,6 +381,26 @@ mod tests {
         damaged[last] ^= 1;
         assert!(Request::parse(&damaged).is_err());
         assert!(Request::parse(b"nothing").is_err());
+    }
+
+    #[test]
+    fn a_key_of_a_kind_that_is_not_supported_is_named() {
+        use dd_proto::pem::{Kind, read_one};
+        for (pem, expected) in [
+            (include_str!("../../tests/data/p521.csr.pem"), "P-521"),
+            (
+                include_str!("../../tests/data/secp256k1.csr.pem"),
+                "secp256k1",
+            ),
+            (
+                include_str!("../../tests/data/rsa1024.csr.pem"),
+                "1024 bits",
+            ),
+        ] {
+            let der = read_one(pem.as_bytes(), Kind::Request).unwrap();
+            let said = Request::parse(&der).unwrap_err().to_string();
+            assert!(said.contains(expected), "{said}");
+        }
     }
 
     fn request_bytes() -> Vec<u8> {

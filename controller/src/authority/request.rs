@@ -56,6 +56,22 @@ pub fn key_of(der: &[u8], name: &Domain) -> Result<SubjectPublicKeyInfo, Request
     Ok(key)
 }
 
+/// Why a request for the control plane cannot be used, where the library that refused it says less: of a kind that is not
+/// supported it says that the signature is wrong.
+pub(super) fn why_not(der: &[u8], error: &rcgen::Error) -> String {
+    let Ok((_, request)) = X509CertificationRequest::from_der(der) else {
+        return RequestError::Unreadable.to_string();
+    };
+    if let Err(error) = strong_key(&request) {
+        return error.to_string();
+    }
+    if !is_signed_by_its_key(&request) {
+        return not_signed(&request).to_string();
+    }
+    let kind = key::kind(request.certification_request_info.subject_pki.raw);
+    format!("{error}; its key is {kind}: use P-256, P-384, Ed25519, or RSA with 2048 bits or more")
+}
+
 fn strong_key(
     request: &X509CertificationRequest<'_>,
 ) -> Result<SubjectPublicKeyInfo, RequestError> {

@@ -126,7 +126,7 @@ impl State {
                 let (message, attempts) = (waiting.delivery.message, waiting.attempts);
                 let queue = self.sites.get_mut(&waiting.delivery.site);
                 let (interval, times) = queue.map_or((UNKNOWN_SITE, attempts), |queue| {
-                    let times = queue.deferrals.count(message, attempts);
+                    let times = queue.parts.deferrals.count(message, attempts);
                     (queue.site.schedule.retry_interval, times)
                 });
                 let age = until(waiting.arrived, turn.now.wall);
@@ -227,6 +227,10 @@ fn heard(report: &Report, waiting: &Waiting) -> String {
             format!("{} {}", refused::status(&refusal.reason), report.detail)
         }
         (Some(reply), _) => reply.to_string(),
+        // Others were answered; those who wait were before.
+        (None, _) if report.outcome == Outcome::Transacted && !waiting.last.is_empty() => {
+            waiting.last.clone()
+        }
         (None, _) => report.detail.clone(),
     }
 }

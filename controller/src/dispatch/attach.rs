@@ -142,9 +142,26 @@ impl State {
         agent.check = first;
     }
 
+    /// The process was stopped, or the machine asleep: what agents have said meanwhile is still on its way, and an agent
+    /// that comes back with its journal says itself where a dot went.
+    pub(crate) fn stood_still(&mut self, now: Duration) {
+        self.stood_still_until = now + GRACE;
+    }
+
+    /// When the silence of an agent is looked at next.
+    pub(super) fn next_silence(&self) -> Option<Duration> {
+        let agents = self.agents.values();
+        let silence = agents.flat_map(|agent| [agent.check, agent.falls_silent()]);
+        let next = silence.flatten().min();
+        next.map(|at| at.max(self.stood_still_until))
+    }
+
     /// Sites of an agent that does not speak go to another one, though its stream stands.
     pub(super) fn silent_agents(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.monotonic;
+        if now < self.stood_still_until {
+            return;
+        }
         let silent = self
             .agents
             .iter()
@@ -162,6 +179,9 @@ impl State {
     /// Leases that have expired for long enough go elsewhere.
     pub(super) fn leases_expired(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.monotonic;
+        if now < self.stood_still_until {
+            return;
+        }
         let due = self
             .agents
             .iter()

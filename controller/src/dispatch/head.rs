@@ -88,7 +88,7 @@ impl State {
         }
         if queue.has_next(&self.barrier) {
             match queue.phase {
-                Phase::Flowing if queue.pause > now => self.wakes_at(name),
+                Phase::Flowing if queue.paused_until() > now => self.wakes_at(name),
                 _ => self.enqueue(name),
             }
             return self.reads_on(name, turn);
@@ -289,8 +289,9 @@ impl State {
             return;
         };
         if queue.timer.is_none() {
-            queue.timer = Some(queue.pause);
-            self.timers.insert((queue.pause, name.clone()));
+            let at = queue.paused_until();
+            queue.timer = Some(at);
+            self.timers.insert((at, name.clone()));
         }
     }
 

@@ -9,10 +9,18 @@ use std::time::Duration;
 use dd_proto::name::SiteName;
 
 use super::event::Turn;
-use super::site::{LooksAnew, Phase, Why};
+use super::site::{Phase, Why};
 use super::state::State;
 
 const APART: Duration = Duration::from_secs(10);
+
+/// Whether the next attempt does not trust what was looked up before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum LooksAnew {
+    #[default]
+    No,
+    Yes,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Knocks {

@@ -3,11 +3,15 @@
 //! Counted by the core, on the controller's own clock; only how long a connect took is the agent's word, for no event
 //! tells it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use dd_proto::name::SiteName;
 use dd_proto::report::Report;
 
+use super::LastAttempt;
+use crate::history::book::Book;
 use crate::spread::{Buckets, Spread};
 
 /// Microseconds: from a fraction of a millisecond, as long as a handoff takes, to the day that a site may be away.
@@ -33,7 +37,7 @@ pub(crate) const MICROS: [u64; 18] = [
 ];
 
 /// How an attempt ended, as `site show` has it.
-const OUTCOMES: [&str; 8] = [
+pub const OUTCOMES: [&str; 8] = [
     "relayed",
     "deferred",
     "failed",
@@ -58,6 +62,8 @@ pub struct Measured {
     /// From the report until what it says is durable.
     pub(super) settled: Buckets,
     attempts: [AtomicU64; OUTCOMES.len()],
+    /// The last days of each site.
+    pub history: Arc<Book>,
 }
 
 impl Default for Measured {
@@ -70,6 +76,7 @@ impl Default for Measured {
             accepted: buckets(),
             settled: buckets(),
             attempts: Default::default(),
+            history: Arc::default(),
         }
     }
 }
@@ -85,10 +92,11 @@ impl Measured {
         }
     }
 
-    pub(super) fn attempted(&self, outcome: &str) {
-        if let Some(place) = OUTCOMES.iter().position(|it| *it == outcome) {
+    pub(super) fn attempted(&self, site: &SiteName, attempt: &LastAttempt) {
+        if let Some(place) = OUTCOMES.iter().position(|it| *it == attempt.outcome) {
             self.attempts[place].fetch_add(1, Ordering::Relaxed);
         }
+        self.history.attempted(site, attempt);
     }
 
     /// In the order of a message's way.

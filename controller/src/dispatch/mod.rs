@@ -22,6 +22,7 @@ mod batch;
 mod cache;
 mod clock;
 mod duplicates;
+mod ends;
 mod event;
 mod expiry;
 mod goes_on;
@@ -88,7 +89,7 @@ pub use handle::Handle;
 pub use lease::{BEAT, LEASE};
 pub use mail::Mail;
 pub(crate) use measured::MICROS;
-pub use measured::Measured;
+pub use measured::{Measured, OUTCOMES};
 pub use remembered::clock_at_start;
 #[cfg(test)]
 pub(crate) use run::{Chance, start_with};
@@ -352,6 +353,17 @@ pub struct LastAttempt {
     /// The greppable word for why the proof was withheld; empty where it was not.
     pub reason: String,
     pub peer: Option<Arc<PeerCertificate>>,
+}
+
+impl LastAttempt {
+    /// Whether both are the same to whoever reads of them: which agent it was, and what a server says of each message that
+    /// it takes, makes no difference.
+    pub fn ended_like(&self, other: &Self) -> bool {
+        let alike = self.outcome == other.outcome
+            && self.address == other.address
+            && self.reason == other.reason;
+        alike && (self.outcome == "relayed" || self.detail == other.detail)
+    }
 }
 
 /// An agent as operators see it.

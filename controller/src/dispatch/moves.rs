@@ -12,6 +12,7 @@ use dd_proto::report::{Disposition, Outcome, PeerCertificate, RecipientResult, R
 use jiff::Timestamp;
 
 use super::backoff::{after_failure, with_others};
+use super::ends::{broke_before, came_to_nothing, ends_session, is_closing};
 use super::event::{Effect, Turn};
 use super::kept::Wakes;
 use super::lease::{Freshness, Leased, Occupies};
@@ -164,7 +165,7 @@ impl State {
             attempt.peer = attempt.peer.or(shown);
         }
         let peer = attempt.peer.clone();
-        self.measured.attempted(attempt.outcome);
+        self.measured.attempted(name, &attempt);
         if report.outcome == Outcome::WrongHost {
             self.strays.refused(name, &attempt);
         }
@@ -194,12 +195,19 @@ impl State {
             let at = turn.now.wall;
             queue.verdicts.failed(carrier, at, why, &report.detail);
         }
-        // A further session that is not proved is closed; those that are proved go on. An attempt after a release has
-        // already ended the older ones.
+        // A further session that does not come about is closed; those that are proved go on. An attempt after a release
+        // has already ended the older ones. A home that takes so many sessions says 421 to the next one, or 554.
+        let further = match why {
+            Why::Down | Why::WrongHost => true,
+            Why::Busy | Why::Refused => {
+                came_to_nothing(report) && !queue.sessions.contains_key(&report.session)
+            }
+            Why::Deferred => false,
+        };
         let others_go_on = queue.phase == Phase::Flowing
             && !queue.sessions.is_empty()
             && leased.freshness == Freshness::Any
-            && matches!(why, Why::Down | Why::WrongHost);
+            && further;
         if !others_go_on {
             self.site_waits(name, why, &report.detail, leased.generation, turn);
         }
@@ -405,6 +413,12 @@ impl SiteQueue {
         if answered {
             self.progress = Progress::Some;
         }
+        if answered {
+            self.turned_away = Duration::ZERO;
+        } else if came_to_nothing(report) {
+            // Else an agent whose further session is turned away gets the same message back at once, without end.
+            self.turned_away = now + RECONNECT;
+        }
         if ends_session(report) {
             self.ended_over(report.lease.delivery.message);
             if self.sessions.len() < 2 {
@@ -425,26 +439,6 @@ pub(super) struct Closed {
     pub(super) answered: u32,
     pub(super) ended: Ended,
     pub(super) detail: String,
-}
-
-/// Whether the session, or the site's patience, ended over the message that it is about.
-fn ends_session(report: &Report) -> bool {
-    match report.outcome {
-        Outcome::Broken | Outcome::InDoubt => true,
-        Outcome::Busy | Outcome::Refused => report.stage != Stage::Session,
-        Outcome::Transacted | Outcome::Unreachable | Outcome::WrongHost | Outcome::AgentTrouble => {
-            false
-        }
-    }
-}
-
-fn broke_before(leased: &Leased) -> bool {
-    leased.waiting.as_ref().is_some_and(|it| it.breaks > 0)
-}
-
-/// RFC 5321 §3.8: 421 closes the session, whatever it answers.
-fn is_closing(report: &Report) -> bool {
-    report.reply.as_ref().is_some_and(|reply| reply.code == 421)
 }
 
 fn last_attempt(agent: &AgentName, report: &Report, at: Timestamp) -> LastAttempt {

@@ -15,9 +15,10 @@ use super::Order;
 use super::agents::{AT_LEAST, Agent, Heard, TakesWork};
 use super::backoff::until as until_now;
 use super::event::{Assign, Effect, Turn};
+use super::knocks::LooksAnew;
 use super::lease::{Dot, Freshness, Leased, Occupies};
 use super::release::Begun;
-use super::site::{Line, LooksAnew, Phase, Progress, Queued, SiteQueue};
+use super::site::{Line, Phase, Progress, Queued, SiteQueue};
 use super::state::State;
 use crate::store::Waiting;
 
@@ -186,7 +187,7 @@ impl State {
                 queue.queued = Queued::No;
             }
             let flows = queue.phase == Phase::Flowing && queue.carrier.as_ref() == Some(agent);
-            if flows && queue.pause > now {
+            if flows && queue.paused_until() > now {
                 self.look(&name, turn);
                 continue;
             }

@@ -52,6 +52,8 @@ const EVENTS: usize = 4096;
 const INPUTS: usize = 4096;
 /// Events applied before effects are handed out.
 const BATCH: usize = 512;
+/// So late the loop is only where the whole process was.
+const STOOD_STILL: Duration = Duration::from_secs(5);
 
 /// What the loop is told at the start.
 #[derive(Debug, Clone)]
@@ -198,6 +200,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
     async fn run(mut self) {
         let (mut inputs, mut events, mut ended) = (Vec::new(), Vec::new(), Vec::new());
         loop {
+            let due = self.state.next_deadline();
             let deadline = self.sleep();
             // All sources are emptied below, whichever of them woke the loop: the order starves none.
             tokio::select! {
@@ -214,6 +217,11 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                 _ = self.events.recv_many(&mut events, BATCH) => {}
                 Some(id) = self.ended.recv() => ended.push(id),
                 Some(done) = self.done.join_next() => self.take(done),
+            }
+            let now = self.now().monotonic;
+            if due.is_some_and(|due| now > due + STOOD_STILL) {
+                tracing::warn!(late = ?now, ?due, "this process stood still");
+                self.state.stood_still(now);
             }
             // What an agent said before its stream ended counts.
             while let Ok(event) = self.events.try_recv() {

@@ -35,10 +35,10 @@ use super::barrier::Barrier;
 use super::event::Now;
 use super::expiry::Expiry;
 use super::kept::{Kept, PARKED, Parked, Trust};
-use super::knocks::Knocks;
+use super::knocks::{Knocks, LooksAnew};
 use super::moods::Moods;
 use super::moves::RECONNECT;
-use super::parts::{Deferrals, Parts};
+use super::parts::Parts;
 pub(super) use super::phase::{Phase, Why};
 use super::release::Release;
 use super::timer::Remembered;
@@ -158,14 +158,6 @@ const NEVER: Generation = Generation {
     counter: 0,
 };
 
-/// Whether the next attempt does not trust what was looked up before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum LooksAnew {
-    #[default]
-    No,
-    Yes,
-}
-
 /// Whether messages that ended sessions are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pass {
@@ -215,7 +207,6 @@ pub(super) struct SiteQueue {
     pub(super) progress: Progress,
     pub(super) moods: Moods,
     pub(super) parts: Parts,
-    pub(super) deferrals: Deferrals,
     /// Messages over which a session ended or the site was turned away from; no canaries while others are due.
     pub(super) ended: BTreeSet<MessageId>,
     /// When it last became Ready after a session ended.
@@ -240,6 +231,8 @@ pub(super) struct SiteQueue {
     pub(super) skipped: Progress,
     /// Nothing goes out before; monotonic.
     pub(super) pause: Duration,
+    /// The same, unless one of its sessions answers before that: a further one did not come about.
+    pub(super) turned_away: Duration,
     /// A session that ended over a message that has broken others before.
     pub(super) spared: Option<SessionId>,
     pub(super) verdicts: Verdicts,
@@ -280,7 +273,6 @@ impl SiteQueue {
             progress: Progress::None,
             moods: Moods::default(),
             parts: Parts::default(),
-            deferrals: Deferrals::default(),
             ended: BTreeSet::new(),
             reconnected: None,
             seems: Seems::Unknown,
@@ -298,6 +290,7 @@ impl SiteQueue {
             pass: Pass::Sound,
             skipped: Progress::None,
             pause: Duration::ZERO,
+            turned_away: Duration::ZERO,
             spared: None,
             verdicts: Verdicts::default(),
             refusal: None,
@@ -346,6 +339,11 @@ impl SiteQueue {
         let from = last.map_or(now, |last| now.max(last + RECONNECT));
         self.reconnected = Some(from);
         from
+    }
+
+    /// Until then nothing goes out, though it flows; monotonic.
+    pub(super) fn paused_until(&self) -> Duration {
+        self.pause.max(self.turned_away)
     }
 
     /// All that is out belongs to sessions that end now: a new one begins, and speaks for the site alone.

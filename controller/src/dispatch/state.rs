@@ -38,6 +38,7 @@ use super::measured::Measured;
 use super::moves::RECONNECT;
 use super::record::held;
 use super::release::Release;
+use super::remembered::shortest_lifetime;
 use super::site::{LINES, Line, Phase, Progress, Rest, Seems, SiteQueue, Spread, Why};
 use super::standing::{Drain, Terms};
 use super::strays::Strays;
@@ -83,6 +84,8 @@ pub(crate) struct State {
     /// Sites of which people are told that they stand otherwise; taken out by the loop.
     pub(super) moved: Vec<(SiteName, Phase)>,
     runs: Runs,
+    /// Nobody's silence counts before: it was this process that stood still; monotonic.
+    pub(super) stood_still_until: Duration,
 }
 
 /// Whether mail is still assigned.
@@ -131,6 +134,7 @@ impl State {
             last_read: 0,
             moved: Vec::new(),
             runs: Runs::On,
+            stood_still_until: Duration::ZERO,
         };
         for site in sites {
             let name = site.name.clone();
@@ -216,13 +220,12 @@ impl State {
     /// When the core wants to be called although nothing happened; monotonic.
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
         let timer = self.timers.first().map(|(at, _)| *at);
-        let agents = self.agents.values();
-        let leases =
-            agents.flat_map(|agent| [agent.check, agent.falls_silent(), agent.starts_work()]);
-        let leases = leases.flatten().min();
+        let silent = self.next_silence();
+        let starts = self.agents.values().filter_map(Agent::starts_work).min();
         let waiters = self.released.first().map(|(at, _)| *at);
         let (walks, barrier) = (self.walks.deadline(), self.barrier.deadline());
-        let all = [timer, leases, waiters, walks, barrier, self.crowd_goes_on];
+        let crowd = self.crowd_goes_on;
+        let all = [timer, silent, starts, waiters, walks, barrier, crowd];
         all.into_iter().flatten().min()
     }
 
@@ -463,12 +466,6 @@ impl State {
 
 fn is_smarthost(name: &SiteName) -> bool {
     name.as_str() == smarthost::NAME
-}
-
-/// The lifetime of the mail that lives shortest.
-pub(super) fn shortest_lifetime(sites: &[Arc<Site>]) -> Duration {
-    let lifetimes = sites.iter().map(|site| site.schedule.lifetime);
-    lifetimes.min().unwrap_or(Duration::MAX)
 }
 
 /// The wall-clock time of a monotonic one.

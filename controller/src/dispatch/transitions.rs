@@ -21,6 +21,7 @@ mod races;
 mod reads;
 mod releases;
 mod starts;
+mod turned_away;
 
 use core::{Core, OUT1, OUT2, hello, name, report, result, wall, with_mail, word};
 

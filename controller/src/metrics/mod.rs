@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
 
+use crate::api::conduct::Conduct;
 use crate::dispatch::{Counters, Handle, MICROS, Measured};
 use crate::doors::Certificates;
 use crate::dsn::{Notifier, smarthost};
@@ -36,6 +37,8 @@ pub struct Metrics {
     /// From a complete message until it is durable.
     pub synced: Arc<Buckets>,
     pub refusals: Arc<Refusals>,
+    /// What was refused of what agents say.
+    pub conduct: Conduct,
 }
 
 impl Metrics {
@@ -44,6 +47,7 @@ impl Metrics {
             accepted: Counter::default(),
             synced: Arc::new(Buckets::new(&MICROS)),
             refusals,
+            conduct: Conduct::default(),
         }
     }
 }
@@ -258,6 +262,15 @@ impl Sources {
             "Registered agents by state",
             "state",
             asked.agents.iter().map(|(state, it)| (*state, *it)),
+        );
+        let contradictions = self.metrics.conduct.contradictions();
+        list.counters(
+            "agent_contradictions",
+            "Events of an agent that contradict themselves or cannot be understood",
+            "agent",
+            contradictions
+                .iter()
+                .map(|(agent, it)| (agent.as_str(), *it)),
         );
         list.gauges(
             "agent_deliveries",

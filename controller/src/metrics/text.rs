@@ -49,12 +49,12 @@ impl List {
     }
 
     /// One for each value of a label.
-    pub(super) fn counters(
+    pub(super) fn counters<'a>(
         &mut self,
         name: &'static str,
         help: &'static str,
         label: &'static str,
-        values: impl IntoIterator<Item = (&'static str, u64)>,
+        values: impl IntoIterator<Item = (&'a str, u64)>,
     ) {
         let values = values.into_iter();
         let values = values.map(|(of, value)| (by(label, of), Value::Counter(value)));

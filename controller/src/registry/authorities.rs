@@ -35,6 +35,13 @@ pub struct Authority {
     pub origin: Origin,
 }
 
+/// Whether a site relies on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Usage {
+    OfSites,
+    None,
+}
+
 /// Whose it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -48,11 +55,15 @@ pub enum Origin {
 }
 
 impl Authority {
-    /// What is wrong with it, one sentence each.
-    pub fn alarms(&self, now: Timestamp) -> Vec<String> {
+    /// What is wrong with it, one sentence each. Of one by which no site is proved it matters only what cannot be used at
+    /// all.
+    pub fn alarms(&self, now: Timestamp, usage: Usage) -> Vec<String> {
         let name = &self.name;
         let mut alarms = Vec::new();
         alarms.extend(self.unusable());
+        if usage == Usage::None {
+            return alarms;
+        }
         for list in self
             .revocation_lists
             .iter()
@@ -439,7 +450,9 @@ mod tests {
         });
         let key = KeyPair::generate().unwrap();
         let made: Bytes = params.self_signed(&key).unwrap().der().to_vec().into();
-        let refused = check_usable(&[made.clone()]).unwrap_err().to_string();
+        let refused = check_usable(std::slice::from_ref(&made))
+            .unwrap_err()
+            .to_string();
         assert!(refused.contains("dirName"), "{refused}");
         let alarms = authority(made, Vec::new()).unusable();
         assert!(alarms[0].contains("directory names"), "{alarms:?}");
@@ -460,7 +473,7 @@ mod tests {
         let now = "2026-12-01T00:00:00Z".parse().unwrap();
         let ca = made_by_tools("ca", Kind::Certificate);
         let list = |name| vec![made_by_tools(name, Kind::RevocationList)];
-        let alarms = |it: &Authority| it.alarms(now).join("\n");
+        let alarms = |it: &Authority| it.alarms(now, Usage::OfSites).join("\n");
         assert_eq!(alarms(&authority(ca.clone(), list("list-good"))), "");
         assert!(alarms(&authority(ca, list("list-v1"))).contains("version 1"));
         let brainpool = made_by_tools("authority-brainpool", Kind::Certificate);
@@ -468,6 +481,15 @@ mod tests {
         // RFC 5280 §4.1.2.5: no end is not an end in 1970.
         let endless = made_by_tools("authority-endless", Kind::Certificate);
         assert_eq!(alarms(&authority(endless, Vec::new())), "");
+    }
+
+    #[test]
+    fn that_one_ends_soon_matters_only_where_a_site_relies_on_it() {
+        let ca = authority(made_by_tools("ca", Kind::Certificate), Vec::new());
+        let late = "2300-01-01T00:00:00Z".parse().unwrap();
+        let alarms = ca.alarms(late, Usage::OfSites);
+        assert!(alarms[0].contains("is valid until"), "{alarms:?}");
+        assert_eq!(ca.alarms(late, Usage::None), [""; 0]);
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod agents;
 pub mod apply;
 pub mod audit;
 pub mod authorities;
+mod below;
 mod changed;
 pub mod check;
 pub mod copy;
@@ -49,6 +50,7 @@ use crate::credentials::wake_digest;
 use crate::store::{LogFailed, Record, Store, StoreError};
 use agents::{AgentRecord, JoinError};
 use authorities::{Authority, AuthorityError};
+use below::Below;
 use check::SiteError;
 use damage::Keys;
 pub use editor::{Change, Changes, Editor};
@@ -113,6 +115,7 @@ struct Shared {
 struct Snapshot {
     sites: BTreeMap<SiteName, Arc<Site>>,
     domains: HashMap<Domain, Arc<Site>>,
+    below: Below,
     /// By the digest of the secret in its wake-up URL.
     wakes: HashMap<[u8; 32], SiteName>,
     agents: BTreeMap<AgentName, Arc<AgentRecord>>,
@@ -246,12 +249,14 @@ impl Registry {
     /// Sites with a domain that is this one or lies below it, at most so many.
     pub fn sites_below(&self, domain: &Domain, most: usize) -> Vec<Arc<Site>> {
         let read = self.read();
-        let below = |it: &Domain| is_below(it, domain);
-        let found = read
-            .sites
-            .values()
-            .filter(|site| site.domains.iter().any(below));
-        found.take(most).cloned().collect()
+        let mut found: BTreeMap<SiteName, Arc<Site>> = BTreeMap::new();
+        for site in read.below.of(domain).filter_map(|it| read.domains.get(it)) {
+            if found.len() >= most {
+                break;
+            }
+            found.insert(site.name.clone(), site.clone());
+        }
+        found.into_values().collect()
     }
 
     pub fn agent(&self, name: &AgentName) -> Option<Arc<AgentRecord>> {
@@ -365,6 +370,7 @@ impl Snapshot {
         self.remove_site(&site.name);
         for domain in &site.domains {
             self.domains.insert(domain.clone(), site.clone());
+            self.below.insert(domain);
         }
         if let Some(hash) = site.wake_hash {
             self.wakes.insert(hash, site.name.clone());
@@ -379,6 +385,7 @@ impl Snapshot {
                 // Another site may have taken it over in the same change.
                 if self.domains.get(domain).is_some_and(|it| it.name == *name) {
                     self.domains.remove(domain);
+                    self.below.remove(domain);
                 }
             }
             if let Some(hash) = &old.wake_hash {
@@ -386,11 +393,6 @@ impl Snapshot {
             }
         }
     }
-}
-
-fn is_below(name: &Domain, domain: &Domain) -> bool {
-    let above = name.as_str().strip_suffix(domain.as_str());
-    above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
 }
 
 fn unknown(kind: &'static str, name: impl std::fmt::Display) -> ChangeError {

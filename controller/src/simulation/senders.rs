@@ -155,7 +155,7 @@ impl Entries {
         }
     }
 
-    /// Reports that are at the smarthost, or that it refused, or that an operator gave up.
+    /// Reports that are at the smarthost, or that it refused, or that an operator gave up, or the disk lost.
     fn reports_of(&self, to: &To, said: &str) -> usize {
         let reports = self.senders.reports.iter();
         let about = reports.filter(|(_, (about, says))| {
@@ -164,7 +164,8 @@ impl Entries {
         let durable = about.filter(|(report, _)| {
             let to = ((*report).clone(), RecipientNumber(0));
             let refused = self.refused.contains(&to);
-            self.received.has(&to) || refused || self.given_up.contains(&to.0)
+            let went = self.received.has(&to) || refused || self.given_up.contains(&to.0);
+            went || self.is_unread(report)
         });
         durable.count()
     }

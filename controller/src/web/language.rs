@@ -2,6 +2,7 @@
 
 use axum::http::{HeaderMap, header};
 use jiff::Timestamp;
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::cookie;
@@ -65,11 +66,16 @@ impl Language {
     }
 
     pub(super) fn date(self, at: Timestamp) -> String {
+        self.civil(zoned(at).date())
+    }
+
+    /// `24.11.2026`.
+    pub(super) fn civil(self, date: Date) -> String {
         let format = match self {
             Self::German => "%d.%m.%Y",
             Self::English => "%-d %b %Y",
         };
-        zoned(at).strftime(format).to_string()
+        date.strftime(format).to_string()
     }
 
     /// `vor 3 Minuten`, `in 3 minutes`.

@@ -19,6 +19,7 @@ use super::strays;
 use super::tries::{self, Try};
 use super::words::Words;
 use crate::dispatch::{LastAttempt, SiteView};
+use crate::history;
 use crate::registry::shown::{Shown as Remembered, Sight, key_is_no_proof};
 use crate::store::{StoreError, Waiting};
 use crate::wakeup::outcome::Outcome;
@@ -41,6 +42,9 @@ pub(super) struct Live {
     pub(super) detail: Option<String>,
     pub(super) next_try: Option<When>,
     pub(super) last_try: Option<When>,
+    /// When the site last took mail; None: not known.
+    pub(super) last_mail: Option<When>,
+    pub(super) days: Vec<Day>,
     pub(super) working: bool,
     pub(super) said: Option<Said>,
     pub(super) waiting: WaitingMail,
@@ -125,6 +129,13 @@ pub(super) enum Shown {
     NotNeeded,
 }
 
+/// How the attempts of a day ended.
+#[derive(Debug)]
+pub(super) struct Day {
+    pub(super) date: String,
+    pub(super) counts: String,
+}
+
 #[derive(Debug)]
 pub(super) struct LastCall {
     pub(super) at: When,
@@ -153,6 +164,7 @@ impl Web {
         let (reason, detail) = last.map_or(("", ""), |it| (&*it.reason, &*it.detail));
         let (tone, headline, lead) = eye.state(&view);
         let call = self.wakeup.last_call(&site.name);
+        let past = self.dispatch.measured().history.of(&site.name);
         let hosts: Vec<String> = site.hosts.iter().map(ToString::to_string).collect();
         let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
         let found = Found {
@@ -168,13 +180,15 @@ impl Web {
             advice: advice(&found, language),
             detail: Some(detail.to_owned()).filter(|it| !why.is_empty() && !it.is_empty()),
             next_try: view.next_attempt.map(|at| eye.when(at)),
-            last_try: last.map(|it| eye.when(it.at)),
+            last_try: past.runs.first().map(|it| eye.when(it.last.at)),
+            last_mail: past.last_relayed.map(|at| eye.when(at)),
+            days: past.days.iter().map(|day| eye.day(day)).collect(),
             working: matches!(progress, Some(Progress::Working)),
             said: progress.and_then(|it| eye.said(it)),
             waiting: self.waiting(site, eye).await?,
             who: last.map_or(Who::NotTried, |it| eye.who(it)),
             certificate: eye.certificate(site, self.wakeup.registry().shown(&site.name).as_deref()),
-            tries: tries::rows(&view.last_attempts, &hosts, eye),
+            tries: tries::rows(&past.runs, &hosts, eye),
             call: call.map(|call| LastCall {
                 at: eye.when(call.at),
                 door: call.door.word(),
@@ -335,6 +349,17 @@ impl Eye {
             }
             (None, Proof::StaticIp { .. } | Proof::Port | Proof::Configured) => Shown::NotNeeded,
             (None, _) => Shown::Unseen,
+        }
+    }
+
+    fn day(self, day: &history::Day) -> Day {
+        let counts = day.counts().map(|(outcome, count)| {
+            let (_, word) = self.words().outcome(outcome);
+            format!("{count} {word}")
+        });
+        Day {
+            date: self.language.civil(day.date),
+            counts: counts.collect::<Vec<_>>().join(", "),
         }
     }
 

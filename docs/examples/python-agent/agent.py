@@ -148,6 +148,10 @@ class Agent:
                 self.leases.renew(sent)
         elif kind == "acknowledged":
             self.journal.acknowledged(order.acknowledged)
+        elif kind == "check":
+            threading.Thread(target=self._check, args=(order.check,), daemon=True).start()
+        elif kind == "forbidden_networks":
+            self.forbidden = order.forbidden_networks.networks
         elif kind == "close_site":
             self._plans.pop(order.close_site.site, None)
             if lane := self._lanes.get(order.close_site.site):
@@ -178,6 +182,25 @@ class Agent:
             if lane is None or not lane.put(plan, assignment):
                 lane = self._lanes[site] = self.lane(plan)
                 lane.put(plan, assignment)
+
+    def _check(self, check):
+        """Looks at every host as an attempt would, and hands nothing over."""
+        hosts = []
+        for host in check.plan.hosts:
+            found = pb.HostCheck(host=f"{host.host}:{host.port}")
+            plan = pb.RoutePlan()
+            plan.CopyFrom(check.plan)
+            del plan.hosts[:]
+            plan.hosts.append(host)
+            try:
+                Session.open(plan, self, found.observed, check.tls_expected).quit()
+                found.proved, found.sentence = True, "the host has proved to be the site"
+            except Ended as ended:
+                found.sentence = ended.detail
+            result = pb.CheckStep.RESULT_GOOD if found.proved else pb.CheckStep.RESULT_BAD
+            found.steps.append(pb.CheckStep(name="proof", result=result, detail=found.sentence))
+            hosts.append(found)
+        self.tell(checked=pb.Checked(number=check.number, hosts=hosts))
 
     def lane(self, plan):
         return Lane(self, plan)

@@ -169,7 +169,7 @@ class Session:
         if code in (502, 503, 530) or code // 100 not in (2, 4, 5):
             # About the session, not about the message.
             outcome = pb.OUTCOME_REFUSED if code // 100 == 5 else pb.OUTCOME_BROKEN
-            raise Ended(outcome, f"MAIL was answered {code}", _reply(code, text), pb.STAGE_MAIL)
+            raise Ended(outcome, f"MAIL was answered {code}", _known(code, text), pb.STAGE_MAIL)
         if code // 100 != 2:
             # An answer is about what it answers: to MAIL, about this message.
             return [_result(recipient.number, code, code, text) for recipient in envelope.recipients]
@@ -182,6 +182,8 @@ class Session:
             code, text = self._command(f"RCPT TO:<{recipient.forward_path}>")
             if code // 100 == 2:
                 accepted.append(recipient.number)
+            elif code // 100 not in (4, 5):
+                raise Ended(pb.OUTCOME_BROKEN, f"RCPT was answered {code}", _known(code, text), pb.STAGE_RCPT)
             else:
                 # RFC 5321 §4.5.3.1.10: 552 to RCPT is temporary.
                 results.append(_result(recipient.number, 452 if code == 552 else code, code, text))
@@ -193,6 +195,8 @@ class Session:
             self._body(content)
             before_dot(accepted)
             code, text = self._dot()
+        elif code // 100 not in (4, 5):
+            raise Ended(pb.OUTCOME_BROKEN, f"DATA was answered {code}", _known(code, text), pb.STAGE_DATA)
         return results + [_result(number, code, code, text) for number in accepted]
 
     def _mail_options(self, envelope, size):
@@ -225,9 +229,11 @@ class Session:
             self._smtp.send(b".\r\n")
             code, text = self._smtp.getreply()
             self._smtp.sock.settimeout(COMMAND_S)
-            return code, text
         except (OSError, smtplib.SMTPException) as error:
             raise Ended(pb.OUTCOME_IN_DOUBT, f"no answer to the final dot: {error}", stage=pb.STAGE_END_OF_DATA)
+        if code // 100 not in (2, 4, 5):
+            raise Ended(pb.OUTCOME_IN_DOUBT, f"the final dot was answered {code}", stage=pb.STAGE_END_OF_DATA)
+        return code, text
 
     def _command(self, line):
         """One command; what breaks here came before any dot of this message."""
@@ -296,7 +302,7 @@ def _check_target(address, plan, place):
 def _unproved(code, text, what):
     """Nothing that an unproved host says is permanent."""
     outcome = pb.OUTCOME_BUSY if code // 100 == 4 else pb.OUTCOME_WRONG_HOST
-    return Ended(outcome, f"{what} was answered {code}", _reply(code, text))
+    return Ended(outcome, f"{what} was answered {code}", _known(code, text))
 
 
 def _withheld(observed, reason, sentence):
@@ -311,6 +317,11 @@ def _result(number, meant, code, text):
         disposition=disposition.get(meant // 100, pb.DISPOSITION_DEFERRED),
         reply=_reply(code, text),
     )
+
+
+def _known(code, text):
+    """None where it is no reply of SMTP."""
+    return _reply(code, text) if 200 <= code < 600 else None
 
 
 def _reply(code, text):

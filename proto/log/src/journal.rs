@@ -5,6 +5,9 @@
 //! them it is a line like any other, so that all that is promised of lines holds here too. `tracing-journald` sends
 //! where the line is said, and waits there while the journal is full.
 //!
+//! Plain lines, which say why the program ends, go to standard error as ever: journald knows of which unit that is,
+//! while it looks up who sent a datagram, and finds nobody where the program has ended meanwhile.
+//!
 //! The protocol: <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>
 
 use std::fmt::{self, Write as _};
@@ -24,8 +27,8 @@ use crate::out::Sink;
 const SOCKET: &str = "/run/systemd/journal/socket";
 /// Between the fields of a line; ASCII's own separator of units, which no field contains.
 const SEPARATOR: char = '\u{1f}';
-/// syslog's `err`, for the few lines that no level stands on: why the program ends.
-const OF_A_PLAIN_LINE: &str = "3";
+/// syslog's `err`, as journald reads it at the beginning of a line.
+const OF_A_PLAIN_LINE: &str = "<3>";
 
 /// Whether standard error goes to the journal: `JOURNAL_STREAM` names device and inode of the stream, and whoever has
 /// redirected standard error since has another one.
@@ -41,24 +44,27 @@ pub(crate) fn is_stderr(stderr: &Stderr) -> bool {
 
 /// Takes lines, and sends each as one entry.
 #[derive(Debug)]
-pub struct Journal {
+pub struct Journal<W = Stderr> {
     socket: UnixDatagram,
+    /// Where plain lines go.
+    plain: W,
     /// The beginning of a line whose end has not come yet.
     line: Vec<u8>,
 }
 
-impl Journal {
+impl<W: Write> Journal<W> {
     /// # Errors
     /// Nobody listens there.
-    pub(crate) fn connect() -> io::Result<Self> {
-        Self::at(Path::new(SOCKET))
+    pub(crate) fn beside(plain: W) -> io::Result<Self> {
+        Self::at(Path::new(SOCKET), plain)
     }
 
-    pub(crate) fn at(path: &Path) -> io::Result<Self> {
+    fn at(path: &Path, plain: W) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         socket.connect(path)?;
         Ok(Self {
             socket,
+            plain,
             line: Vec::new(),
         })
     }
@@ -66,16 +72,16 @@ impl Journal {
     fn send(&mut self) -> io::Result<()> {
         let line = std::mem::take(&mut self.line);
         let line = String::from_utf8_lossy(&line);
-        let plain = || format!("PRIORITY={OF_A_PLAIN_LINE}\nMESSAGE={line}\n");
-        let entry = match line.contains(SEPARATOR) {
-            true => line.replace(SEPARATOR, "\n") + "\n",
-            false => plain(),
-        };
+        if !line.contains(SEPARATOR) {
+            let line = format!("{OF_A_PLAIN_LINE}{line}\n");
+            return self.plain.write_all(line.as_bytes());
+        }
+        let entry = line.replace(SEPARATOR, "\n") + "\n";
         self.socket.send(entry.as_bytes()).map(|_| ())
     }
 }
 
-impl Write for Journal {
+impl<W: Write> Write for Journal<W> {
     /// As far as the end of the first line.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
@@ -91,21 +97,22 @@ impl Write for Journal {
     }
 }
 
-impl Sink for Journal {
+impl<W: Sink> Sink for Journal<W> {
     fn is_ready(&self) -> bool {
         let at_once = Timespec {
             tv_sec: 0,
             tv_nsec: 0,
         };
         let asked = PollFd::new(&self.socket, PollFlags::OUT);
-        poll(&mut [asked], Some(&at_once)).is_ok_and(|ready| ready > 0)
+        let ready = poll(&mut [asked], Some(&at_once));
+        ready.is_ok_and(|ready| ready > 0) && self.plain.is_ready()
     }
 }
 
 /// Writes a line for [`Journal`]: `MESSAGE` is what the line says elsewhere, without time and level, which the journal
-/// has itself; besides, each field `name` is `DD_NAME`.
+/// has itself; besides, each field `name` is `DD_NAME`. Holds the program's name.
 #[derive(Debug, Clone, Copy)]
-pub struct Entries;
+pub struct Entries(pub &'static str);
 
 impl<S, N> FormatEvent<S, N> for Entries
 where
@@ -121,6 +128,7 @@ where
         let metadata = event.metadata();
         let mut fields = Fields(String::new());
         fields.put("PRIORITY", priority(*metadata.level()));
+        fields.put("SYSLOG_IDENTIFIER", self.0);
         fields.put("DD_TARGET", metadata.target());
         event.record(&mut fields);
         let mut message = String::new();
@@ -184,20 +192,43 @@ impl Visit for Fields {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
     use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
     use crate::{Lines, When};
+
+    /// Standard error as a test wants it.
+    struct Plain(Sender<Vec<u8>>);
+
+    impl Write for Plain {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.send(bytes.to_vec()).unwrap();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Sink for Plain {
+        fn is_ready(&self) -> bool {
+            true
+        }
+    }
 
     #[test]
     fn a_line_is_one_entry_with_its_fields() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
         let journald = UnixDatagram::bind(&path).unwrap();
-        let lines = Lines::start(Journal::at(&path).unwrap()).unwrap();
+        let (plain, said): (_, Receiver<Vec<u8>>) = channel();
+        let lines = Lines::start(Journal::at(&path, Plain(plain)).unwrap()).unwrap();
         let written = lines.clone();
         let layer = tracing_subscriber::fmt::layer()
-            .event_format(Entries)
+            .event_format(Entries("dd-agent"))
             .with_writer(move || written.line(When::Now));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             let site = "home";
@@ -212,6 +243,7 @@ mod tests {
         let first = entry(&journald);
         for field in [
             "PRIORITY=4\n",
+            "SYSLOG_IDENTIFIER=dd-agent\n",
             "DD_TARGET=site\n",
             "DD_SITE=home\n",
             "DD_HOSTS=2\n",
@@ -225,9 +257,7 @@ mod tests {
             "{first}"
         );
         assert!(first.ends_with('\n'), "{first}");
-        assert_eq!(
-            entry(&journald),
-            "PRIORITY=3\nMESSAGE=dd-agent: cannot go on\n"
-        );
+        // journald knows whose standard error it is, also when the program has ended.
+        assert_eq!(said.recv().unwrap(), b"<3>dd-agent: cannot go on\n");
     }
 }

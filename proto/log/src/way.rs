@@ -16,7 +16,7 @@ impl Way {
     /// The journal where standard error leads there, and it can be reached directly.
     pub fn of_this_process() -> Self {
         let stderr = io::stderr();
-        match journal::is_stderr(&stderr).then(Journal::connect) {
+        match journal::is_stderr(&stderr).then(|| Journal::beside(io::stderr())) {
             Some(Ok(journal)) => Self::Journal(journal),
             _ => Self::Stderr(stderr),
         }

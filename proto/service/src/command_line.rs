@@ -11,7 +11,7 @@ pub struct Controller {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-    /// Validate the configuration and exit.
+    /// Say whether a start would succeed, and exit; nothing is changed.
     #[arg(long)]
     pub check: bool,
     /// Start as if the index were gone: it is built again from the log.
@@ -32,7 +32,7 @@ pub struct Agent {
     /// A file with the join token; `-` is standard input.
     #[arg(long, value_name = "PATH")]
     pub join_file: Option<PathBuf>,
-    /// Validate the configuration and exit.
+    /// Say whether a start would succeed, and exit; nothing is changed.
     #[arg(long)]
     pub check: bool,
 }

@@ -134,11 +134,10 @@ impl TryFrom<pb::Report> for Report {
     type Error = ConvertError;
 
     fn try_from(it: pb::Report) -> Result<Self, ConvertError> {
-        let outcome = pb::Outcome::try_from(it.outcome).map_err(|_| ConvertError("outcome"))?;
         Ok(Self {
             lease: lease(it.lease)?,
             session: SessionId(it.session),
-            outcome: outcome.try_into()?,
+            outcome: outcome(it.outcome, it.dot_sent)?,
             detail: it.detail,
             observed: it.observed.unwrap_or_default().try_into()?,
             recipients: it
@@ -156,6 +155,16 @@ impl TryFrom<pb::Report> for Report {
             at: at(it.at_ms, "at_ms")?,
             stage: stage(it.stage),
         })
+    }
+}
+
+/// One that this version does not know, of a newer agent, is taken for the safest it can be: behind the dot nobody knows, and
+/// before it the attempt counts against nobody. What its recipients were answered stands.
+fn outcome(said: i32, dot_sent: bool) -> Result<Outcome, ConvertError> {
+    match pb::Outcome::try_from(said) {
+        Ok(outcome) => outcome.try_into(),
+        Err(_) if dot_sent => Ok(Outcome::InDoubt),
+        Err(_) => Ok(Outcome::AgentTrouble),
     }
 }
 
@@ -177,13 +186,14 @@ impl TryFrom<pb::GivenBack> for (Lease, GivenBack) {
 
     fn try_from(it: pb::GivenBack) -> Result<Self, ConvertError> {
         use pb::given_back::Reason;
-        let why = match it.reason() {
-            Reason::Unspecified => return Err(ConvertError("reason")),
-            Reason::StalePlan => GivenBack::StalePlan,
-            Reason::Closing => GivenBack::Closing,
-            Reason::LeaseExpired => GivenBack::LeaseExpired,
-            Reason::SessionEnded => GivenBack::SessionEnded,
-            Reason::Recalled => GivenBack::Recalled,
+        let why = match Reason::try_from(it.reason) {
+            Ok(Reason::Unspecified) => return Err(ConvertError("reason")),
+            Ok(Reason::StalePlan) => GivenBack::StalePlan,
+            Ok(Reason::Closing) => GivenBack::Closing,
+            Ok(Reason::LeaseExpired) => GivenBack::LeaseExpired,
+            // Whatever a newer agent means: it was not tried.
+            Ok(Reason::SessionEnded) | Err(_) => GivenBack::SessionEnded,
+            Ok(Reason::Recalled) => GivenBack::Recalled,
         };
         Ok((lease(it.lease)?, why))
     }
@@ -261,7 +271,7 @@ mod tests {
     #[test]
     fn what_a_report_lacks_is_named() {
         let whole = || pb::Report::from(report());
-        let broken: [(pb::Report, &str); 4] = [
+        let broken: [(pb::Report, &str); 3] = [
             (
                 pb::Report {
                     lease: None,
@@ -272,13 +282,6 @@ mod tests {
             (
                 pb::Report {
                     outcome: 0,
-                    ..whole()
-                },
-                "outcome",
-            ),
-            (
-                pb::Report {
-                    outcome: 99,
                     ..whole()
                 },
                 "outcome",
@@ -297,5 +300,26 @@ mod tests {
         for (wire, field) in broken {
             assert_eq!(Report::try_from(wire), Err(ConvertError(field)));
         }
+    }
+
+    #[test]
+    fn what_a_newer_agent_calls_it_is_taken_for_the_safest_it_can_be() {
+        let report = |outcome, dot_sent| {
+            let wire = pb::Report {
+                outcome,
+                dot_sent,
+                ..pb::Report::from(report())
+            };
+            Report::try_from(wire).unwrap().outcome
+        };
+        assert_eq!(report(99, true), Outcome::InDoubt);
+        assert_eq!(report(99, false), Outcome::AgentTrouble);
+        assert_eq!(report(-1, false), Outcome::AgentTrouble);
+        let back = pb::GivenBack {
+            lease: pb::Report::from(self::report()).lease,
+            reason: 99,
+        };
+        let (_, why) = <(Lease, GivenBack)>::try_from(back).unwrap();
+        assert_eq!(why, GivenBack::SessionEnded);
     }
 }

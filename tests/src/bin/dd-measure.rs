@@ -1,11 +1,14 @@
 //! `make measure`: figures for docs/reliability.md, as JSON.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use dd_tests::measure::{cleaning, index, line, long_queue, unheard};
+use dd_tests::measure::{
+    cleaning, homes, hostile, index, line, long_queue, silent_line, strangers, unheard,
+};
 
-/// Measures what is promised of starts, of the disk, of sites that are dead, and of long lines.
+/// Measures what is promised of starts, of the disk, of sites that are dead, of long lines, and of strangers.
 #[derive(Debug, Parser)]
 struct Args {
     #[command(subcommand)]
@@ -23,6 +26,31 @@ enum What {
     Cleaning,
     /// Dead sites with mail, half refusing and half swallowing connects, beside a live one.
     DeadSites(long_queue::Size),
+    /// Homes that are silent, slow or rude, beside a good one on the same agent.
+    Hostile {
+        #[arg(long, default_value_t = 100)]
+        homes: usize,
+        #[arg(long, default_value_t = 5)]
+        pairs: usize,
+    },
+    /// A home server that runs already, put through what a year brings.
+    Home {
+        #[arg(long)]
+        at: SocketAddr,
+        /// A mailbox that it has.
+        #[arg(long)]
+        user: String,
+        /// One of the same domain that it does not have.
+        #[arg(long)]
+        unknown: Option<String>,
+    },
+    /// A member asks for his mail at a new address while the connection to the old one is silent.
+    SilentLine,
+    /// What honest clients feel of strangers at the doors, beside the same alone.
+    Strangers {
+        #[arg(long, default_value_t = 40)]
+        rounds: usize,
+    },
     /// Messages a second on one session over a line with a delay.
     Line {
         #[arg(long, default_value_t = 30)]
@@ -42,6 +70,14 @@ fn main() {
         What::Index { messages } => index::run(messages),
         What::Cleaning => cleaning::run(),
         What::DeadSites(size) => long_queue::run(size),
+        What::Hostile { homes, pairs } => hostile::run(homes, pairs),
+        What::Home { at, user, unknown } => homes::run(&homes::Home {
+            address: at,
+            user,
+            unknown,
+        }),
+        What::SilentLine => silent_line::run(),
+        What::Strangers { rounds } => strangers::run(rounds),
         What::Line {
             round_trip_ms,
             messages,

@@ -22,28 +22,50 @@ pub(super) struct Dead {
     pub(super) count: usize,
     /// Bound, and nobody listens: connects are refused.
     refusing: TcpListener,
-    silent: TcpListener,
-    /// They fill the queue of the silent one.
+    silent: Silent,
+}
+
+/// An address at which connects are swallowed.
+#[derive(Debug)]
+pub(super) struct Silent {
+    listener: TcpListener,
+    /// They fill its queue.
     _waiting: Vec<TcpStream>,
 }
 
-impl Dead {
-    pub(super) fn new(count: usize) -> Self {
-        let bind = || TcpListener::bind((loopback::fresh(), 0)).expect("a fresh address has ports");
-        let (refusing, silent) = (bind(), bind());
-        let _ = rustix::net::shutdown(&refusing, rustix::net::Shutdown::Both);
-        let address = silent.local_addr().expect("it is bound");
-        rustix::net::listen(&silent, 0).expect("a listener's queue can be made shorter");
+impl Silent {
+    pub(super) fn new() -> Self {
+        let listener = bound();
+        let address = listener.local_addr().expect("it is bound");
+        rustix::net::listen(&listener, 0).expect("a listener's queue can be made shorter");
         let mut waiting = Vec::new();
         while let Ok(connection) = TcpStream::connect_timeout(&address, SWALLOWED) {
             waiting.push(connection);
             assert!(waiting.len() < 100, "{address} swallows nothing");
         }
         Self {
+            listener,
+            _waiting: waiting,
+        }
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.listener.local_addr().expect("it is bound")
+    }
+}
+
+fn bound() -> TcpListener {
+    TcpListener::bind((loopback::fresh(), 0)).expect("a fresh address has ports")
+}
+
+impl Dead {
+    pub(super) fn new(count: usize) -> Self {
+        let refusing = bound();
+        let _ = rustix::net::shutdown(&refusing, rustix::net::Shutdown::Both);
+        Self {
             count,
             refusing,
-            silent,
-            _waiting: waiting,
+            silent: Silent::new(),
         }
     }
 
@@ -52,11 +74,10 @@ impl Dead {
     }
 
     fn address(&self, number: usize) -> SocketAddr {
-        let listener = match number % 2 {
-            0 => &self.refusing,
-            _ => &self.silent,
-        };
-        listener.local_addr().expect("it is bound")
+        match number % 2 {
+            0 => self.refusing.local_addr().expect("it is bound"),
+            _ => self.silent.address(),
+        }
     }
 
     /// All of them with one file; how long that took.

@@ -2,11 +2,15 @@
 
 pub mod cleaning;
 mod dead;
+pub mod homes;
+pub mod hostile;
 pub mod index;
 pub mod latency;
 pub mod line;
 pub mod long_queue;
+pub mod silent_line;
 pub mod start;
+pub mod strangers;
 pub mod unheard;
 
 use std::net::SocketAddr;

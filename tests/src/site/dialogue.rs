@@ -122,8 +122,11 @@ impl Dialogue<'_> {
         let Some(config) = self.script.tls.clone() else {
             return self.write("502 5.5.1 no STARTTLS here");
         };
-        self.write("220 2.0.0 go")?;
+        if self.answer(At::StartTls, "220 2.0.0 go")? == Taken::No {
+            return Ok(());
+        }
         self.flush()?;
+        self.planned(At::Handshake)?;
         let Wire::Clear(mut socket) = std::mem::replace(&mut self.wire, Wire::Closed) else {
             return Err(io::Error::other("STARTTLS inside TLS"));
         };

@@ -14,6 +14,10 @@ use crate::ca::Identity;
 pub enum At {
     Greeting,
     Ehlo,
+    /// STARTTLS has come.
+    StartTls,
+    /// And was answered: the client begins the handshake.
+    Handshake,
     Mail,
     Rcpt,
     Data,

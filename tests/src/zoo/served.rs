@@ -19,11 +19,16 @@ pub struct Served {
 
 impl Served {
     /// Starts on a fresh loopback address.
+    pub fn start(home: Home) -> Self {
+        Self::start_at(SocketAddr::from((loopback::fresh(), 0)), home)
+    }
+
+    /// Starts on this one.
     ///
     /// # Panics
-    /// There are no sockets left.
-    pub fn start(home: Home) -> Self {
-        let listener = TcpListener::bind((loopback::fresh(), 0)).expect("a fresh address");
+    /// It cannot be bound.
+    pub fn start_at(address: SocketAddr, home: Home) -> Self {
+        let listener = TcpListener::bind(address).expect("an address that nobody else uses");
         let address = listener
             .local_addr()
             .expect("a bound socket has an address");

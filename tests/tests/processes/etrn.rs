@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use dd_tests::measure::silent_line;
 use dd_tests::secure::{Member, code, connect_from};
 use dd_tests::site::{Script, Site};
 use dd_tests::wait::{PATIENCE, until};
@@ -162,4 +163,12 @@ fn a_stranger_who_asks_without_end_keeps_no_member_out() {
             .starts_with("251 ")
             .then_some(())
     });
+}
+
+#[test]
+fn whatever_a_silent_connection_hangs_at_the_mail_is_at_the_new_address_when_the_member_asks() {
+    let world = World::start();
+    for phase in silent_line::PHASES {
+        let _ = silent_line::at(&world, phase);
+    }
 }

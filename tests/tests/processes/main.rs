@@ -2,12 +2,14 @@
 //! and optimised once; but the flood of the control port runs alone.
 
 // The main job.
+mod answers;
 mod big_message;
 mod handoff;
 mod home_servers;
 mod pipelining;
 mod real_homes;
 mod return_of_a_site;
+mod silence;
 mod zoo;
 
 // Nothing is lost.
@@ -18,6 +20,7 @@ mod failing_disk;
 mod full_disk;
 mod kill;
 mod kill_loop;
+mod last_days;
 mod odd_addresses;
 mod old_news;
 mod one_controller;
@@ -43,9 +46,11 @@ mod doors;
 mod etrn;
 mod portal;
 mod portal_pages;
+mod strangers;
 
 // Operators.
 mod admin;
+mod listeners;
 mod log_lines;
 mod open_files;
 mod operator;

@@ -141,19 +141,19 @@ fn signed_in(world: &World, site: &str) -> (String, String) {
 #[test]
 fn a_site_cannot_see_or_touch_anothers_page() {
     let world = World::start();
-    for name in ["home", "other"] {
+    for name in ["home", "neighbour"] {
         let _ = world.home(name, &[]);
         world.set_password(name, PASSWORD);
     }
     let (home, home_token) = signed_in(&world, "home");
-    let (other, other_token) = signed_in(&world, "other");
-    let page = curl(&["-H", &home, &world.url("/?site=other")]).body;
+    let (other, other_token) = signed_in(&world, "neighbour");
+    let page = curl(&["-H", &home, &world.url("/?site=neighbour")]).body;
     assert!(
-        page.contains(">home</span>") && !page.contains("other"),
+        page.contains(">home</span>") && !page.contains("neighbour"),
         "{page}"
     );
     let hold = |cookie: &str, token: &str, more: &[&str]| {
-        let data = format!("csrf={token}&until=2099-01-01&site=other");
+        let data = format!("csrf={token}&until=2099-01-01&site=neighbour");
         let url = world.url("/resume");
         let args = ["-H", cookie, "-d", &data, &url];
         curl(&[more, &args].concat()).status

@@ -58,6 +58,16 @@ fn a_queue_reaches_a_home_that_takes_a_hundred_messages_a_session() {
 }
 
 #[test]
+fn an_exim_that_is_set_up_with_what_is_printed_leaves_nothing_to_its_queue_runner() {
+    let (world, printed) = issued();
+    let home = HomeServer::exim(world.path(), "home.example", &printed);
+    listens_at(&world, home.address());
+    sends(&world, GOOD, 0..30);
+    assert_eq!(home.received(30).len(), 30);
+    let _ = world.drained("home");
+}
+
+#[test]
 fn good_mail_passes_mail_for_unknown_recipients_at_an_exim_that_was_never_away() {
     let (world, printed) = issued();
     let home = HomeServer::exim(world.path(), "home.example", &printed);

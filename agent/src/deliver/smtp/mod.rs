@@ -195,7 +195,7 @@ impl Shared {
                 .one_session(id, round, canary, put_off, &mut before)
                 .await;
             put_off = over.put_off;
-            match over.successor.and_then(|it| self.follow(round, it)) {
+            match over.successor.and_then(|it| self.follow(round, *it)) {
                 Some(first) => {
                     before = Some((id, over.close));
                     canary = Some(first);
@@ -206,15 +206,15 @@ impl Shared {
     }
 
     /// Another session takes the place of one that is over, unless the round is over too.
-    fn follow(self: &Arc<Self>, round: u64, first: Box<Assignment>) -> Option<Assignment> {
+    fn follow(self: &Arc<Self>, round: u64, first: Assignment) -> Option<Assignment> {
         let mut queue = self.lock();
         if queue.is_over(round) {
             drop(queue);
-            self.hand_on(*first);
+            self.hand_on(first);
             return None;
         }
         queue.proved -= 1;
-        Some(*first)
+        Some(first)
     }
 
     /// `before`: the session whose place it takes.
@@ -273,13 +273,13 @@ impl Shared {
 
     /// A session ends behind which a message's envelope was sent ahead: another one sees to it, or it goes back with what
     /// waits when the last one ends.
-    fn take_back(self: &Arc<Self>, round: u64, assignment: Box<Assignment>) {
+    fn take_back(self: &Arc<Self>, round: u64, assignment: Assignment) {
         let mut queue = self.lock();
         if queue.is_over(round) {
             drop(queue);
-            return self.hand_on(*assignment);
+            return self.hand_on(assignment);
         }
-        queue.waiting.push_front(*assignment);
+        queue.waiting.push_front(assignment);
         self.work_came.notify_one();
     }
 

@@ -247,7 +247,7 @@ impl Work {
             return Some("at its limit of messages");
         }
         if self.live.session.is_worn() {
-            return Some("near the number of refusals that servers bear");
+            return Some("at as many refusals as servers bear");
         }
         let age = now().saturating_duration_since(self.live.proved);
         (age >= MAX_AGE).then_some("at its age limit")
@@ -264,7 +264,7 @@ impl Work {
             successor = self.next_for_a_successor();
         }
         if let Some(untried) = self.next.take() {
-            self.shared.take_back(self.round, untried);
+            self.shared.take_back(self.round, *untried);
         }
         if manner == Manner::Orderly {
             self.live.quit().await;

@@ -1,7 +1,7 @@
 //! Manual pages of the configuration files: the commented files that packages install, in another form.
 
-use super::roff::{escaped, head, paragraphs};
 use super::Page;
+use super::roff::{escaped, head, paragraphs};
 
 const FILES: [(&str, &str, &str, &str); 2] = [
     (

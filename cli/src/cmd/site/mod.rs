@@ -3,6 +3,8 @@
 mod check;
 mod credential;
 mod evidence;
+mod hint;
+mod history;
 mod page;
 mod password;
 mod snippets;
@@ -266,6 +268,7 @@ mod tests {
             no_agent: "no agent works: out1 is draining".into(),
             refusal: Some(refusal()),
             shown: Some(shown()),
+            history: Some(history()),
         }
     }
 
@@ -303,6 +306,36 @@ mod tests {
             sights: vec![sight("home.dyndns.example:25", Some(certificate())), plain],
             lost_together_ms: None,
             lost_behind_dot_ms: Some(1_800_000_000_000),
+        }
+    }
+
+    fn history() -> pb::SiteHistory {
+        let counts = |counts: &[(&str, u32)]| {
+            let count = |(outcome, count): &(&str, u32)| pb::OutcomeCount {
+                outcome: (*outcome).into(),
+                count: *count,
+            };
+            counts.iter().map(count).collect()
+        };
+        let day = |date: &str, of: &[(&str, u32)]| pb::HistoryDay {
+            date: date.into(),
+            counts: counts(of),
+        };
+        let run = |hours: i64, times, outcome: &str| pb::HistoryRun {
+            first_ms: 1_799_000_000_000 - hours * 3_600_000,
+            times,
+            last: Some(pb::LastAttempt {
+                at_ms: 1_799_100_000_000 - hours * 3_600_000,
+                ..attempt(outcome, "192.0.2.7:25 does not answer")
+            }),
+        };
+        pb::SiteHistory {
+            last_relayed_ms: 1_799_900_000_000,
+            days: vec![
+                day("2027-01-15", &[("relayed", 12), ("unreachable", 480)]),
+                day("2027-01-13", &[("relayed", 3)]),
+            ],
+            runs: vec![run(0, 480, "unreachable"), run(40, 1, "busy")],
         }
     }
 

@@ -6,8 +6,9 @@ use dd_proto::pb;
 use dd_proto::pb::proof::Kind;
 use dd_proto::units::{format_duration, format_size};
 
-use crate::cmd::site::evidence;
+use crate::cmd::site::hint::hint;
 use crate::cmd::site::view::kind_word;
+use crate::cmd::site::{evidence, history};
 use crate::output::{Page, Table, bytes_shown, count, time_shown};
 
 pub(super) fn page(status: &pb::SiteStatus) -> String {
@@ -32,6 +33,9 @@ pub(super) fn page(status: &pb::SiteStatus) -> String {
             ),
         );
     }
+    if let Some(it) = &status.history {
+        history::days(&mut page, it);
+    }
     page.lines("Domains", spec.domains.iter().map(String::as_str));
     let hosts: Vec<String> = spec.hosts.iter().map(host).collect();
     page.lines("Hosts", hosts.iter().map(String::as_str));
@@ -52,6 +56,12 @@ pub(super) fn page(status: &pb::SiteStatus) -> String {
         evidence::refusal(&mut page, it);
     }
     attempts(&mut page, &status.last_attempts);
+    if let Some(it) = &status.history {
+        history::before(&mut page, it, &status.last_attempts);
+    }
+    if let Some(hint) = hint(&status.last_attempts) {
+        page.line("Note", hint);
+    }
     for it in &status.answered_for {
         page.line(
             "Answered for",

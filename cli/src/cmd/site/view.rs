@@ -7,6 +7,7 @@ use serde::Serialize;
 use std::time::Duration;
 
 use super::evidence::{Peer, Refusal, Shown};
+use super::history::History;
 use crate::output::{present, time};
 
 #[derive(Debug, Serialize)]
@@ -45,6 +46,7 @@ pub(super) struct SiteView {
     wake_secret: bool,
     refusal: Option<Refusal>,
     shown: Option<Shown>,
+    history: Option<History>,
 }
 
 #[derive(Debug, Serialize)]
@@ -87,7 +89,7 @@ struct Queued {
 }
 
 #[derive(Debug, Serialize)]
-struct Attempt {
+pub(super) struct Attempt {
     at: Option<String>,
     agent: String,
     address: String,
@@ -152,6 +154,7 @@ impl From<pb::SiteStatus> for SiteView {
             wake_secret: status.has_wake_secret,
             refusal: status.refusal.map(Refusal::from),
             shown: status.shown.map(Shown::from),
+            history: status.history.map(History::from),
         }
     }
 }

@@ -471,3 +471,27 @@ fn of_the_agents_that_may_the_least_loaded_is_chosen() {
         assert_eq!(core.carrier(), expected, "{loads:?} {pinned}");
     }
 }
+
+#[test]
+fn a_lease_that_ran_out_while_the_controller_stood_still_is_in_doubt_only_if_the_agent_says_so() {
+    for waits in [false, true] {
+        let mut core = Core::proving();
+        let delivery = core.lease().delivery;
+        core.now += Duration::from_secs(90);
+        core.state.stood_still(core.now);
+        core.apply(Event::Time);
+        let sent = core.assigned.len();
+        if waits {
+            // It does not come.
+            core.advance(Duration::from_secs(10));
+        } else {
+            core.attach(OUT1, "out1");
+        }
+        let doubted = core.words().contains(&"Note(in doubt)".to_owned());
+        assert_eq!(doubted, waits, "{:?}", core.words());
+        if !waits {
+            assert_eq!(core.assigned.len(), sent + 1);
+            assert_eq!(core.lease().delivery, delivery);
+        }
+    }
+}

@@ -305,9 +305,10 @@ mod tests {
         let disk = MemoryDisk::default();
         let mut pieces = Pieces::new(file(&disk)).unwrap();
         disk.unreadable(Path::new("/f"), 40_000..40_001);
+        let hole = 36_864..40_960;
         for _ in 0..3 {
             let looked = pieces.look(0..100_000, |_, _| Ok(())).unwrap();
-            assert_eq!(looked.holes, [36_864..40_960]);
+            assert_eq!(looked.holes, std::slice::from_ref(&hole));
             assert_eq!(pieces.whole(40_000..40_010).unwrap(), None);
             assert!(pieces.whole(50_000..50_010).unwrap().is_some());
         }

@@ -267,7 +267,7 @@ impl Registry {
     pub(crate) fn repaired(&self, wall_ms: u64) -> Result<(), AppendError> {
         let (family, key) = REPAIRED;
         let mut locked = self.lock();
-        locked.commit(put(family, key, None), &Bytes::new(), wall_ms)?;
+        locked.commit(&put(family, key, None), &Bytes::new(), wall_ms)?;
         locked.keys = Keys::Read;
         Ok(())
     }
@@ -288,7 +288,7 @@ impl Registry {
         let put = put(family, key, value.as_ref());
         let value = value.unwrap_or_default();
         let mut locked = self.lock();
-        let twice = locked.commit(put.clone(), &value, wall_ms)?;
+        let twice = locked.commit(&put, &value, wall_ms)?;
         let version = apply(&mut locked.map, put, twice, value);
         locked.clean(wall_ms)?;
         Ok(version)
@@ -310,7 +310,7 @@ impl Registry {
 impl Locked {
     fn commit(
         &mut self,
-        put: body::Put,
+        put: &body::Put,
         value: &Bytes,
         wall_ms: u64,
     ) -> Result<Twice, AppendError> {
@@ -340,7 +340,7 @@ impl Locked {
                         ..put(family, key, Some(&kept.value))
                     };
                     let key = (family.clone(), key.clone());
-                    (key, twice(again, &kept.value))
+                    (key, twice(&again, &kept.value))
                 })
                 .unzip();
             match self.log.append(&records.concat(), 0, wall_ms) {
@@ -373,7 +373,7 @@ impl Locked {
     }
 }
 
-fn twice(put: body::Put, value: &Bytes) -> [NewRecord; 2] {
+fn twice(put: &body::Put, value: &Bytes) -> [NewRecord; 2] {
     [FIRST, SECOND].map(|copy| NewRecord {
         kind: Kind::Put,
         envelope: body::Put {

@@ -70,7 +70,7 @@ pub(in crate::web) static ENGLISH: Words = Words {
     certificate_unseen: "Your server has not shown its certificate yet. You find it here after the first delivery.",
     certificate_not_needed: "No certificate is asked of your site.",
     tries: "The last tries",
-    no_tries: "None yet.",
+    no_tries: "None known yet.",
     through: "through",
     last_call: "Last woken",
     reported: "reported address",
@@ -236,4 +236,7 @@ pub(in crate::web) static ENGLISH: Words = Words {
     n_opensmtpd: "OpenSMTPD, with the name of your own action. It applies filters to a listener: give the provider one without.",
     n_opendmarc: "OpenDMARC: the file that IgnoreHosts names.",
     n_fail2ban: "fail2ban: these addresses are never banned.",
+    last_mail: "Last got mail",
+    last_days: "The last days",
+    days_hint: "Tries are counted, by days in UTC.",
 };

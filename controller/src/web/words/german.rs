@@ -70,7 +70,7 @@ pub(in crate::web) static GERMAN: Words = Words {
     certificate_unseen: "Ihr Server hat sein Zertifikat noch nicht gezeigt. Hier steht es nach der ersten Zustellung.",
     certificate_not_needed: "Für Ihre Site wird kein Zertifikat verlangt.",
     tries: "Die letzten Versuche",
-    no_tries: "Noch keine.",
+    no_tries: "Noch keine bekannt.",
     through: "über",
     last_call: "Zuletzt geweckt",
     reported: "gemeldete Adresse",
@@ -236,4 +236,7 @@ pub(in crate::web) static GERMAN: Words = Words {
     n_opensmtpd: "OpenSMTPD, mit dem Namen Ihrer eigenen Aktion. Filter gehören dort zu einem Listener: geben Sie dem Provider einen ohne.",
     n_opendmarc: "OpenDMARC: die Datei, die hinter IgnoreHosts steht.",
     n_fail2ban: "fail2ban: diese Adressen werden nie gesperrt.",
+    last_mail: "Zuletzt Mail bekommen",
+    last_days: "Die letzten Tage",
+    days_hint: "Gezählt werden Versuche, nach Tagen in UTC.",
 };

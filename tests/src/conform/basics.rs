@@ -1,69 +1,18 @@
-//! What every agent must pass, whoever wrote it: the cases of `docs/agent-protocol.md`.
-//!
-//! # Not here
-//! Cases that only our own agent has to pass: `tests/tests/`.
+//! The main road: proved, handed over, reported, and through kills and expired leases.
 
+use super::{Bench, NAME};
 use crate::ca::Ca;
-use crate::foreign::ForeignAgent;
 use crate::site::{Act, At, Gate, Handshake, Script};
 use crate::submit::message;
 use crate::wait::{PATIENCE, until};
 use crate::world::{OUTBOUND, World};
 
-/// An agent in a world that is ended and started by the cases.
-pub trait Agent {
-    fn name(&self) -> &'static str;
-    fn kill(&mut self, world: &mut World);
-    fn start_again(&mut self, world: &mut World);
-}
-
-/// The agent of this project, the first one of its world.
-#[derive(Debug)]
-pub struct Ours;
-
-impl Agent for Ours {
-    fn name(&self) -> &'static str {
-        "out1"
-    }
-
-    fn kill(&mut self, world: &mut World) {
-        world.kill_agent(self.name());
-    }
-
-    fn start_again(&mut self, world: &mut World) {
-        world.start_agent(self.name());
-    }
-}
-
-/// The name the cases give to an agent that somebody else wrote.
-pub const FOREIGN: &str = "foreign";
-
-impl Agent for ForeignAgent {
-    fn name(&self) -> &'static str {
-        FOREIGN
-    }
-
-    fn kill(&mut self, _: &mut World) {
-        ForeignAgent::kill(self);
-    }
-
-    fn start_again(&mut self, _: &mut World) {
-        self.run();
-    }
-}
-
-/// A world whose only agent is a foreign one.
-pub fn foreign_world(program: &str) -> (World, ForeignAgent) {
-    let world = World::with_agents(0);
-    let agent = ForeignAgent::start(&world, FOREIGN, OUTBOUND[0], program);
-    (world, agent)
-}
-
 /// Proved by certificate, inside TLS, from the agent's own address, whole: small content and one that is fetched.
 ///
 /// # Panics
 /// The agent does not do it.
-pub fn delivers_to_a_site_that_proves_itself(world: &World, agent: &impl Agent) {
+pub fn delivers_to_a_site_that_proves_itself(bench: &mut Bench) {
+    let world = &bench.world;
     let home = world.home("home", &[]);
     let large = large("large");
     let mut feeder = world.smtp();
@@ -81,14 +30,15 @@ pub fn delivers_to_a_site_that_proves_itself(world: &World, agent: &impl Agent) 
     let shown = world.drained("home");
     let last = &shown["last_attempts"][0];
     assert_eq!(last["outcome"], "relayed", "{shown}");
-    assert_eq!(last["agent"], agent.name(), "{shown}");
+    assert_eq!(last["agent"], NAME, "{shown}");
 }
 
 /// Three strangers get not one byte of an envelope; the mail waits for the right one.
 ///
 /// # Panics
 /// The agent does not do it.
-pub fn refuses_the_wrong_host(world: &World) {
+pub fn tells_a_wrong_host_nothing(bench: &mut Bench) {
+    let world = &bench.world;
     let home = world.home("home", &["--retry", "1h"]);
     let impostor = Ca::new("Members of the provider");
     let strangers = [
@@ -127,7 +77,8 @@ pub fn refuses_the_wrong_host(world: &World) {
 ///
 /// # Panics
 /// The agent does not do it.
-pub fn does_not_fall_back_to_plaintext(world: &mut World, agent: &mut impl Agent) {
+pub fn does_not_fall_back_to_plaintext(bench: &mut Bench) {
+    let world = &bench.world;
     let home = world.home("home", &["--retry", "1h"]);
     let _ = world
         .ddadm()
@@ -138,11 +89,11 @@ pub fn does_not_fall_back_to_plaintext(world: &mut World, agent: &mut impl Agent
     until("the site to be remembered", PATIENCE, || {
         (world.show("home")["shown"]["tls"] == true).then_some(())
     });
-    agent.kill(world);
-    world.stop_controller();
-    world.start_controller();
-    agent.start_again(world);
-    world.attached(agent.name());
+    bench.kill();
+    bench.world.stop_controller();
+    bench.world.start_controller();
+    bench.start_again();
+    let world = &bench.world;
     home.behave(Script::plain());
     home.forget();
     send(world, "not in the clear");
@@ -167,34 +118,35 @@ pub fn does_not_fall_back_to_plaintext(world: &mut World, agent: &mut impl Agent
 ///
 /// # Panics
 /// The agent does not do it.
-pub fn survives_a_kill(world: &mut World, agent: &mut impl Agent) {
-    let home = world.home("home", &["--retry", "1s", "--connections", "1"]);
-    let good = Script::with(&world.ca.identity(&["home.example"]));
+pub fn survives_a_kill(bench: &mut Bench) {
+    let home = bench
+        .world
+        .home("home", &["--retry", "1s", "--connections", "1"]);
+    let good = Script::with(&bench.world.ca.identity(&["home.example"]));
 
     home.behave(good.clone().but(At::Data, Act::Hang));
-    send(world, "before the dot");
+    send(&bench.world, "before the dot");
     home.saw("DATA", |seen| seen.secured.ends_with(b"DATA\r\n"));
-    agent.kill(world);
+    bench.kill();
     home.behave(good.clone());
-    agent.start_again(world);
+    bench.start_again();
     home.received(1);
-    let shown = world.drained("home");
+    let shown = bench.world.drained("home");
     assert_eq!(count(&shown, "in-doubt"), 0, "{shown}");
 
     // A new session, for the old one follows the old script.
-    agent.kill(world);
-    agent.start_again(world);
-    world.attached(agent.name());
+    bench.kill();
+    bench.start_again();
     home.behave(good.clone().but(At::Dot, Act::Hang));
     home.forget();
-    send(world, "behind the dot");
+    send(&bench.world, "behind the dot");
     home.saw("the dot", |seen| seen.secured.ends_with(b"\r\n.\r\n"));
-    agent.kill(world);
+    bench.kill();
     home.behave(good);
     home.forget();
-    agent.start_again(world);
+    bench.start_again();
     home.received(1);
-    let shown = world.drained("home");
+    let shown = bench.world.drained("home");
     assert_eq!(count(&shown, "in-doubt"), 1, "{shown}");
 }
 
@@ -202,7 +154,8 @@ pub fn survives_a_kill(world: &mut World, agent: &mut impl Agent) {
 ///
 /// # Panics
 /// The agent does not do it.
-pub fn reports_what_the_site_said(world: &World) {
+pub fn reports_what_the_site_said(bench: &mut Bench) {
+    let world = &bench.world;
     let mut home = world.home("home", &["--retry", "1s", "--connections", "1"]);
     let good = Script::with(&world.ca.identity(&["home.example"]));
     home.behave(good.clone().but(At::Dot, Act::Hang));
@@ -219,19 +172,30 @@ pub fn reports_what_the_site_said(world: &World) {
     assert_eq!(home.messages().len(), 1, "the site never had it");
 }
 
+/// # Panics
+/// The agent does not do it.
+pub fn sends_no_dot_on_an_expired_lease(bench: &mut Bench) {
+    assert_eq!(
+        copies_after_a_lease_expired(bench),
+        1,
+        "a copy went out on an expired lease"
+    );
+}
+
 /// An agent that was away for longer than its lease sends no dot: its work went to another one. Returns the copies that
 /// the site accepted.
 ///
 /// # Panics
 /// The message does not come at all.
-pub fn copies_after_a_lease_expired(world: &mut World, agent: &ForeignAgent) -> usize {
+pub fn copies_after_a_lease_expired(bench: &mut Bench) -> usize {
+    let Bench { world, agent } = bench;
     let home = world.home("home", &["--retry", "1s", "--connections", "1"]);
     let good = Script::with(&world.ca.identity(&["home.example"]));
     let gate = Gate::default();
     home.behave(good.clone().but(At::Data, Act::Wait(gate.clone())));
     send(world, "expired");
     let held = home.saw("DATA", |seen| seen.secured.ends_with(b"DATA\r\n"));
-    agent.signal("-STOP");
+    agent.freeze();
     home.behave(good);
     world.add_agent("out2", OUTBOUND[1]);
     // Lease and grace are forty seconds.
@@ -239,7 +203,7 @@ pub fn copies_after_a_lease_expired(world: &mut World, agent: &ForeignAgent) -> 
         (home.messages().len() == 1).then_some(())
     });
     gate.open();
-    agent.signal("-CONT");
+    agent.thaw();
     until("the agent to come back", PATIENCE, || {
         let connections = home.connections();
         let same = connections.iter().find(|seen| seen.number == held.number)?;
@@ -248,7 +212,31 @@ pub fn copies_after_a_lease_expired(world: &mut World, agent: &ForeignAgent) -> 
     home.messages().len()
 }
 
-fn send(world: &World, subject: &str) {
+/// The answer to the dot comes while the controller is away: its report is in the journal, and told to the next start.
+///
+/// # Panics
+/// The agent does not do it.
+pub fn tells_a_report_again_that_was_not_acknowledged(bench: &mut Bench) {
+    let world = &mut bench.world;
+    let home = world.home("home", &["--retry", "1s", "--connections", "1"]);
+    let good = Script::with(&world.ca.identity(&["home.example"]));
+    let gate = Gate::default();
+    home.behave(good.clone().but(At::Dot, Act::Wait(gate.clone())));
+    send(world, "while the controller is away");
+    home.saw("the dot", |seen| seen.secured.ends_with(b"\r\n.\r\n"));
+    world.kill_controller();
+    home.behave(good);
+    gate.open();
+    home.received(1);
+    world.start_controller();
+    world.attached(NAME);
+    let shown = world.drained("home");
+    assert_eq!(count(&shown, "in-doubt"), 0, "{shown}");
+    assert_eq!(home.received(1).len(), 1, "one copy");
+}
+
+/// Hands in a message for the site `home`.
+pub fn send(world: &World, subject: &str) {
     let mut feeder = world.smtp();
     feeder.send("a@b.example", "me@home.example", &message(subject));
 }
