@@ -42,6 +42,19 @@ impl Answer {
         }
     }
 
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(crate) fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// The JSON, to be put into another.
+    pub(crate) fn value(&self) -> serde_json::Value {
+        serde_json::from_str(&self.json).expect("an answer holds what serde_json has written")
+    }
+
     /// The same answer, where what it says is not what was wanted.
     pub(crate) fn ending(self, exit: Exit) -> Self {
         Self { exit, ..self }
@@ -143,6 +156,11 @@ impl<'a> Printer<'a> {
         self.raw(format!("{shown}\n").as_bytes())
     }
 
+    /// Something beside the answer, on standard error.
+    pub(crate) fn notice(&mut self, text: &str) {
+        self.error_line(text);
+    }
+
     pub(crate) fn failure(&mut self, failure: &Failure) -> Exit {
         self.error_line(&failure.to_string());
         failure.exit()
@@ -192,20 +210,31 @@ fn taken(written: std::io::Result<()>) -> Result<Taken, Failure> {
     }
 }
 
-/// The mistake and the tip, without the synopsis that `--help` shows better.
+/// The mistake and the tip, without the synopsis that `--help` shows better: clap's lines as one sentence.
 fn usage_line(rendered: &str) -> String {
-    let said: Vec<&str> = rendered
+    let lines = rendered
         .lines()
         .map(str::trim)
         .filter(|line| !line.is_empty())
         .take_while(|line| !line.starts_with("Usage:"))
-        .filter(|line| !line.starts_with("For more information"))
-        .collect();
-    let said = said.join(" ");
-    format!(
-        "{}; see --help",
-        said.strip_prefix("error: ").unwrap_or(&said)
-    )
+        .filter(|line| !line.starts_with("For more information"));
+    let mut said = String::new();
+    for line in lines {
+        let joint = match (said.is_empty(), said.ends_with(':'), line) {
+            (true, ..) => "",
+            (_, true, _) => " ",
+            (_, _, line) if line.starts_with('[') => " ",
+            (_, _, line) if line.starts_with("tip:") => "; ",
+            _ => ", ",
+        };
+        said.push_str(joint);
+        said.push_str(line);
+    }
+    let said = said.strip_prefix("error: ").unwrap_or(&said);
+    let said = said
+        .replace("; tip: ", "; ")
+        .replace(": [possible values: ", ": [");
+    format!("{said}; see --help")
 }
 
 /// Whether a terminal would act on it, or a reader be misled by it.
@@ -419,6 +448,30 @@ mod tests {
         assert_eq!(serde_json::from_str::<String>(&json).unwrap(), nasty);
         let tag = json_printable(&serde_json::to_string("\u{e0001}").unwrap());
         assert_eq!(serde_json::from_str::<String>(&tag).unwrap(), "\u{e0001}");
+    }
+
+    #[test]
+    fn a_mistake_on_the_command_line_is_one_sentence() {
+        for (rendered, said) in [
+            (
+                "error: unexpected argument '--prof' found\n\n  tip: a similar argument exists: '--proof'\n\nUsage: ddadm\n",
+                "unexpected argument '--prof' found; a similar argument exists: '--proof'; see --help",
+            ),
+            (
+                "error: invalid value 'x' for '--output <FORM>'\n  [possible values: table, json]\n\nFor more information, try '--help'.\n",
+                "invalid value 'x' for '--output <FORM>' [possible values: table, json]; see --help",
+            ),
+            (
+                "error: the following required arguments were not provided:\n  --out <DIR>\n  <NAME>\n\nUsage: ddadm\n",
+                "the following required arguments were not provided: --out <DIR>, <NAME>; see --help",
+            ),
+            (
+                "error: invalid value 'x' for '--last <N>': invalid digit found in string\n",
+                "invalid value 'x' for '--last <N>': expected a whole number; see --help",
+            ),
+        ] {
+            assert_eq!(usage_line(rendered), said);
+        }
     }
 
     #[test]

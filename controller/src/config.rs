@@ -42,7 +42,7 @@ pub enum ConfigError {
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Our name in greetings, `Received` and notifications.
-    #[serde(deserialize_with = "value::parsed")]
+    #[serde(deserialize_with = "value::hostname")]
     pub hostname: Domain,
     pub state_dir: PathBuf,
     #[serde(default)]

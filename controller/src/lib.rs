@@ -83,6 +83,8 @@ pub enum RunError {
     #[error(transparent)]
     Authority(#[from] authority::AuthorityError),
     #[error(transparent)]
+    Registry(#[from] registry::ChangeError),
+    #[error(transparent)]
     Tls(#[from] tls::TlsError),
     #[error("TLS cannot be set up: {0}")]
     Rustls(#[from] rustls::Error),
@@ -213,6 +215,14 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex, passed: Passed) -> Resu
     parts.intake(doors.intake, &middle, &wakeup);
     let (editor, changes) = editor(&middle, audit, &config);
     parts.changes(changes);
+    keep_admin(
+        &authority,
+        &config.state_dir,
+        &middle.registry,
+        &editor,
+        started,
+    )
+    .await;
     parts.watched(doors.metrics, &certificates, &middle, started);
     parts.registry_copy(middle.registry.clone(), config.state_dir.clone());
     let dispatch = middle.dispatch.clone();
@@ -222,6 +232,7 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex, passed: Passed) -> Resu
     let sights = parts.certificates(&middle, &editor);
     let context = Arc::new(context(
         middle,
+        shown(&certificates),
         authority,
         editor.clone(),
         facts,
@@ -233,6 +244,7 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex, passed: Passed) -> Resu
         let settings = web_settings(&config, &door, &context.facts);
         parts.web(door, web::Web::new(settings, context.clone()));
     }
+    parts.admin_identity(context.clone(), config.state_dir.clone());
     parts.control(context, doors.socket, doors.control, tls);
 
     tracing::info!("listening {listening}");
@@ -247,6 +259,33 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex, passed: Passed) -> Resu
     store.close().await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Sees to the administrator's identity in `<state_dir>/admin/`. Where that cannot be done now nothing else suffers: the
+/// local socket needs none.
+async fn keep_admin(
+    authority: &ControlAuthority,
+    state_dir: &Path,
+    registry: &Registry,
+    editor: &Editor,
+    now: Timestamp,
+) {
+    let kept = async {
+        let known = registry.admin_record(&authority::admin::name());
+        let Some(prepared) = authority.prepare_admin(state_dir, known.as_deref(), now)? else {
+            return Ok::<_, RunError>(());
+        };
+        let record = prepared.record().clone();
+        let (name, until) = (record.name.clone(), record.until);
+        let registering = editor.change(|change| async move { change.put_admin(record).await });
+        registering.await?;
+        authority.write_admin(&prepared, now)?;
+        tracing::info!(%name, %until, "the administrator's identity in the state directory has a new certificate");
+        Ok(())
+    };
+    if let Err(error) = kept.await {
+        tracing::error!(%error, "the administrator's identity in the state directory cannot be kept");
+    }
 }
 
 /// Who writes to senders, and the site through which that leaves.
@@ -270,9 +309,20 @@ fn notifier(
     })
 }
 
+/// With where each stands in the configuration.
+fn shown(certificates: &Certificates) -> Vec<(&'static str, Arc<tls::Certificate>)> {
+    let intake = certificates
+        .intake
+        .iter()
+        .map(|it| ("[intake]", it.clone()));
+    let web = certificates.web.iter().map(|it| ("[web]", it.clone()));
+    intake.chain(web).collect()
+}
+
 /// What the control plane calls.
 fn context(
     middle: Middle,
+    certificates: Vec<(&'static str, Arc<tls::Certificate>)>,
     authority: ControlAuthority,
     editor: Editor,
     facts: api::Facts,
@@ -299,6 +349,7 @@ fn context(
         wakeup,
         sights,
         removals: api::removals::Removals::default(),
+        certificates,
         facts,
     }
 }

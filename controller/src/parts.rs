@@ -250,6 +250,22 @@ impl Parts {
         Ok(keeper)
     }
 
+    /// The administrator's identity below the state directory is renewed in good time.
+    pub(crate) fn admin_identity(&mut self, context: Arc<api::Context>, state_dir: PathBuf) {
+        self.running.spawn(async move {
+            loop {
+                tokio::time::sleep(UPKEEP).await;
+                let api::Context {
+                    authority,
+                    registry,
+                    editor,
+                    ..
+                } = &*context;
+                crate::keep_admin(authority, &state_dir, registry, editor, crate::now()).await;
+            }
+        });
+    }
+
     /// What agents and administrators call.
     pub(crate) fn control(
         &mut self,

@@ -22,6 +22,7 @@ pub mod report;
 pub mod site;
 pub mod smtp;
 pub mod snippets;
+pub mod targets;
 pub mod token;
 pub mod units;
 pub mod writable;

@@ -57,7 +57,7 @@ impl pb::enrollment_server::Enrollment for Enrollment {
         let csr = authority::Request::parse(&request.into_inner().csr)?;
         if csr.key() != agent.key {
             return Err(status::invalid(
-                "a renewal is for the key the agent has: for another one, join with a token of `ddadm agent add`",
+                "a renewal is for the key the agent has: for another one, join with a token of `ddadm agent token`",
             ));
         }
         tracing::info!(agent = %agent.name, "certificate renewed");

@@ -187,7 +187,7 @@ async fn shake_hands(
     let caller = chain.and_then(|chain| chain.first());
     let caller = caller.map_or(Caller::Nobody, |leaf| Caller::of_certificate(leaf, now()));
     // A certificate makes nobody known whose key has been replaced, or who was removed.
-    let (life, to) = match Role::of(&caller, registry) {
+    let (life, to) = match Role::of(&caller, registry, now()) {
         Role::Nobody => (Some(STRANGERS_LIFE), admitted.strangers),
         _ => {
             // By its key too: whoever bore the name before pushes out nobody.

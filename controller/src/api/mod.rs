@@ -10,6 +10,7 @@
 //! # Not here
 //! Any decision about mail or sites: [`crate::dispatch`], [`crate::registry`].
 
+pub mod admins;
 pub mod agents;
 pub mod attached;
 pub mod authorities;
@@ -33,6 +34,7 @@ pub mod sites;
 mod standing;
 mod status;
 mod turns;
+mod warnings;
 pub mod watch;
 
 use std::net::IpAddr;
@@ -57,6 +59,7 @@ use crate::listen::Listeners;
 use crate::registry::{Editor, Registry};
 use crate::sights::Sights;
 use crate::store::Store;
+use crate::tls;
 use crate::wakeup::Wakeup;
 use caller::{Caller, OtherEnd};
 
@@ -113,6 +116,8 @@ pub struct Context {
     pub wakeup: Wakeup,
     pub sights: Sights,
     pub removals: removals::Removals,
+    /// What the doors show to the world, each with its place in the configuration.
+    pub certificates: Vec<(&'static str, Arc<tls::Certificate>)>,
     pub facts: Facts,
 }
 
@@ -210,11 +215,11 @@ fn strangers_services(context: Arc<Context>) -> tonic::service::Routes {
 
 fn services(context: Arc<Context>) -> tonic::service::Routes {
     use pb::{
-        agents_server::AgentsServer, authorities_server::AuthoritiesServer,
-        certificates_server::CertificatesServer, clock_server::ClockServer,
-        delivery_server::DeliveryServer, enrollment_server::EnrollmentServer,
-        queue_server::QueueServer, registry_server::RegistryServer, sites_server::SitesServer,
-        watch_server::WatchServer,
+        admins_server::AdminsServer, agents_server::AgentsServer,
+        authorities_server::AuthoritiesServer, certificates_server::CertificatesServer,
+        clock_server::ClockServer, delivery_server::DeliveryServer,
+        enrollment_server::EnrollmentServer, queue_server::QueueServer,
+        registry_server::RegistryServer, sites_server::SitesServer, watch_server::WatchServer,
     };
     let (_, health) = tonic_health::server::health_reporter();
     let mut routes = tonic::service::Routes::builder();
@@ -237,6 +242,11 @@ fn services(context: Arc<Context>) -> tonic::service::Routes {
     add!(
         AgentsServer,
         agents::Agents(context.clone()),
+        MAX_MESSAGE_BYTES
+    );
+    add!(
+        AdminsServer,
+        admins::Admins(context.clone()),
         MAX_MESSAGE_BYTES
     );
     add!(

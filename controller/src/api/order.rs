@@ -115,7 +115,7 @@ fn welcome(context: &Context, going_on: Vec<Lease>) -> pb::Welcome {
 }
 
 /// What a site's name must not lead to: the provider's networks, every agent, and the controller.
-fn forbidden(facts: &Facts, agents: &[IpAddr]) -> Vec<IpNet> {
+pub(super) fn forbidden(facts: &Facts, agents: &[IpAddr]) -> Vec<IpNet> {
     let addresses = agents.iter().copied().chain(facts.control.iter().copied());
     let networks = facts.outbound_networks.iter().copied();
     networks.chain(addresses.map(IpNet::from)).collect()

@@ -75,6 +75,22 @@ where
     text.parse().map_err(D::Error::custom)
 }
 
+/// RFC 5321 §4.1.2: what stands behind EHLO and in `Received` is letters, digits and hyphens; other servers refuse the rest.
+pub(super) fn hostname<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Domain, D::Error> {
+    let name: Domain = parsed(deserializer)?;
+    let is_label = |label: &str| {
+        let bytes = label.as_bytes();
+        let inner = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
+        bytes.iter().all(inner) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    match name.as_str().split('.').all(is_label) {
+        true => Ok(name),
+        false => Err(D::Error::custom(format!(
+            "`{name}`: expected a host name of letters, digits and hyphens such as mail.example.net"
+        ))),
+    }
+}
+
 pub(super) fn optional<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,

@@ -3,6 +3,7 @@
 //! # Not here
 //! What is done to deliveries: [`super::actions`].
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use dd_proto::id::DeliveryId;
@@ -23,6 +24,10 @@ use super::{
 /// given up. A home that asks more often than it can prove itself is served all the same, and one that asks again from a
 /// new address does not wait for the old one.
 const PROOF: Duration = Duration::from_secs(2);
+
+/// From then on a site whose mail is all out and of which nothing comes back is named. A large message over a slow line
+/// may take that long.
+const STILL: Duration = Duration::from_secs(3600);
 
 impl State {
     pub(super) fn release(
@@ -187,19 +192,40 @@ impl State {
         }
     }
 
-    pub(super) fn site_states(&self) -> Vec<SiteState> {
+    pub(super) fn site_states(&self, now: Now) -> Vec<SiteState> {
+        let still = self.standing_still(now.monotonic);
         let sites = self.sites.iter().map(|(name, queue)| {
             let (state, why) = self.shown(queue.phase, Duration::ZERO).words();
             SiteState {
                 site: name.clone(),
                 state,
                 why,
-                agents_differ: queue.verdicts.differ(),
-                keeps_refused: queue.kept.parked == Parked::Maybe,
+                agents_differ: queue.verdicts.differ(now.wall),
+                keeps_refused: queue.kept.parked == Parked::Maybe && queue.kept.has_seen,
+                still_for: still.get(name).copied(),
                 refuses_all: queue.kept.trust == Trust::Misconfigured,
             }
         });
         sites.collect()
+    }
+
+    /// Sites whose mail is out at agents while more waits for room, and for how long nothing has come back that would
+    /// have made some; only where that is long.
+    fn standing_still(&self, now: Duration) -> HashMap<SiteName, Duration> {
+        let mut newest: HashMap<&SiteName, Duration> = HashMap::new();
+        for (delivery, in_hand) in &self.hand {
+            if let Some(leased) = &in_hand.leased {
+                let newest = newest.entry(&delivery.site).or_default();
+                *newest = leased.since.max(*newest);
+            }
+        }
+        let has_more = |site: &SiteName| {
+            let queue = self.sites.get(site);
+            queue.is_some_and(|queue| !queue.head.is_empty())
+        };
+        let sites = newest.into_iter().filter(|(site, _)| has_more(site));
+        let sites = sites.map(|(site, since)| (site.clone(), now.saturating_sub(since)));
+        sites.filter(|(_, still)| *still >= STILL).collect()
     }
 
     pub(super) fn site_view(&self, name: &SiteName, now: Now) -> Option<SiteView> {
@@ -217,7 +243,7 @@ impl State {
             out: queue.out,
             sessions: u32::try_from(queue.sessions.len()).unwrap_or(u32::MAX),
             last_attempts: queue.attempts.iter().rev().cloned().collect(),
-            agents_differ: queue.verdicts.difference(),
+            agents_differ: queue.verdicts.difference(now.wall),
             refuses_all: queue.kept.trust == Trust::Misconfigured,
             no_agent: match phase {
                 Phase::Ready(_) | Phase::Waiting(..) => self.no_agent_for(&queue.site),

@@ -171,6 +171,7 @@ impl State {
         };
         if head.next_due.is_some_and(|at| at >= PARKED) {
             queue.kept.parked = Parked::Maybe;
+            queue.kept.has_seen = true;
         }
         queue.next_due = [head.next_due, reading.next_due]
             .into_iter()

@@ -44,6 +44,8 @@ const MOST_IN_A_ROUND: u32 = 1000;
 pub(super) struct Kept {
     pub(super) trust: Trust,
     pub(super) parked: Parked,
+    /// Some of it was seen since this start, and `parked` is no mere possibility.
+    pub(super) has_seen: bool,
     pub(super) turn_of: TurnOf,
     pub(super) wakes: Wakes,
     /// With nothing accepted between.
@@ -277,6 +279,7 @@ impl SiteQueue {
                 // None of it is left, or what is left is on its way. Meanwhile other mail may have come.
                 if self.kept.round.all == 0 {
                     self.kept.parked = Parked::None;
+                    self.kept.has_seen = false;
                     if self.kept.trust == Trust::Misconfigured {
                         self.kept.forget_refusals();
                         self.kept.trust = Trust::Doubted;
@@ -309,6 +312,7 @@ impl State {
             return;
         };
         queue.kept.parked = Parked::Maybe;
+        queue.kept.has_seen = true;
     }
 
     /// A message was refused for good, for all to whom it was sent. True if the site waits.

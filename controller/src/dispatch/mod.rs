@@ -296,6 +296,8 @@ pub struct SiteState {
     /// Mail that it refused, and that may be its own fault, is kept.
     pub keeps_refused: bool,
     pub refuses_all: bool,
+    /// Mail is out at agents, and nothing of it has come back for this long, which is long.
+    pub still_for: Option<std::time::Duration>,
 }
 
 /// A site as operators see it.

@@ -456,6 +456,7 @@ impl SiteQueue {
         self.next_due = earlier(self.next_due);
         if at >= PARKED {
             self.kept.parked = Parked::Maybe;
+            self.kept.has_seen = true;
         }
         if let Some(reading) = &mut self.reading {
             reading.next_due = earlier(reading.next_due);

@@ -1,4 +1,4 @@
-//! The registry: sites, agents and authorities, in memory, over the records of the store.
+//! The registry: sites, agents, authorities and administrators, in memory, over the records of the store.
 //!
 //! [`Registry`] is what everybody reads; a [`Change`] is the only writer, and an [`Editor`] the only way to one. A change
 //! is checked ([`check`]), made durable, shown to readers, told to dispatch and written to the audit, in this order, one
@@ -14,6 +14,7 @@
 //! # Not here
 //! How records are kept: [`crate::store`].
 
+pub mod admins;
 pub mod agents;
 pub mod apply;
 pub mod audit;
@@ -31,6 +32,7 @@ pub mod lists;
 pub mod losses;
 pub mod own;
 pub mod record;
+mod retire;
 mod revoked;
 pub mod shown;
 pub mod sites;
@@ -40,7 +42,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use dd_proto::domain::Domain;
-use dd_proto::name::{AgentName, AuthorityName, SiteName};
+use dd_proto::name::{AdminName, AgentName, AuthorityName, SiteName};
 use dd_proto::site::{Certified, Site};
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -48,7 +50,8 @@ use tokio::sync::watch;
 use crate::authority::client::AgentKey;
 use crate::credentials::wake_digest;
 use crate::store::{LogFailed, Record, Store, StoreError};
-use agents::{AgentRecord, JoinError};
+use admins::{AdminError, AdminRecord};
+use agents::{AgentError, AgentRecord, JoinError};
 use authorities::{Authority, AuthorityError};
 use below::Below;
 use check::SiteError;
@@ -91,6 +94,10 @@ pub enum ChangeError {
     Own(#[from] OwnError),
     #[error(transparent)]
     Join(#[from] JoinError),
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     #[error(
         "the site `{site}` is pinned to the agent `{agent}`: name others with `ddadm site set {site} --agent NAME`, or any with `--clear agent`, first"
     )]
@@ -109,6 +116,7 @@ pub struct Registry(Arc<Shared>);
 struct Shared {
     snapshot: RwLock<Snapshot>,
     changes: watch::Sender<()>,
+    seen: admins::Seen,
 }
 
 #[derive(Debug, Default)]
@@ -119,6 +127,7 @@ struct Snapshot {
     /// By the digest of the secret in its wake-up URL.
     wakes: HashMap<[u8; 32], SiteName>,
     agents: BTreeMap<AgentName, Arc<AgentRecord>>,
+    admins: BTreeMap<AdminName, Arc<AdminRecord>>,
     authorities: BTreeMap<AuthorityName, Arc<Authority>>,
     /// By serial.
     issued: BTreeMap<String, Arc<Issued>>,
@@ -174,6 +183,11 @@ impl Registry {
                 snapshot.agents.insert(it.name.clone(), Arc::new(it));
             }
         }
+        for record in store.records(record::ADMIN)? {
+            if let Some(it) = snapshot.usable(record::ADMIN, &record, admins::decode) {
+                snapshot.admins.insert(it.name.clone(), Arc::new(it));
+            }
+        }
         for record in store.records(record::SITE)? {
             if let Some(it) = snapshot.usable(record::SITE, &record, record::decode_site) {
                 snapshot.insert_site(Arc::new(it));
@@ -182,6 +196,7 @@ impl Registry {
         Ok(Self(Arc::new(Shared {
             snapshot: RwLock::new(snapshot),
             changes: watch::Sender::default(),
+            seen: admins::Seen::default(),
         })))
     }
 
@@ -197,7 +212,7 @@ impl Registry {
     }
 
     /// Changes whenever a record does.
-    fn changes(&self) -> watch::Receiver<()> {
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.0.changes.subscribe()
     }
 

@@ -38,6 +38,9 @@ const ACCOUNT: Rate = Rate {
     burst: 200,
     refill: Duration::from_secs(10),
 };
+/// As many failures within two spans no forgetful member makes.
+const ATTACK: u64 = 200;
+const RUSH: Duration = Duration::from_secs(5 * 60);
 const MOST: usize = 50_000;
 /// One line for each account and network; what comes in between is counted.
 const LINES: Rate = Rate {
@@ -115,6 +118,18 @@ impl Members {
         }
     }
 
+    /// One sentence for operators, while so many sign-ins fail that somebody must be guessing.
+    pub fn under_attack(&self) -> Option<String> {
+        let guesses = self.guesses.lock().expect(LOCK);
+        let failures = guesses.rush.lately(monotonic(self.began));
+        (failures >= ATTACK).then(|| {
+            format!(
+                "sign-ins to the portal and the wake-up doors fail by the dozen, {failures} within the last {} minutes: somebody guesses passwords; the log has `sign-in failed` with who and for whom",
+                2 * RUSH.as_secs() / 60
+            )
+        })
+    }
+
     /// A line that an operator or fail2ban can read. The name is a stranger's words: printable, and cut before.
     fn failed(&self, guess: Guess, client: IpAddr, door: Door, why: &'static str) {
         let now = monotonic(self.began);
@@ -184,6 +199,37 @@ struct Guesses {
     lines: Buckets<(Box<str>, IpAddr)>,
     /// Failed since the last line.
     unsaid: u64,
+    rush: Rush,
+}
+
+/// How many sign-ins failed lately: in the span that runs, and in the one before.
+#[derive(Debug, Default)]
+struct Rush {
+    span: u64,
+    running: u64,
+    before: u64,
+}
+
+impl Rush {
+    fn failed(&mut self, now: Duration) {
+        let span = now.as_secs() / RUSH.as_secs();
+        if span != self.span {
+            self.before = match span == self.span + 1 {
+                true => self.running,
+                false => 0,
+            };
+            (self.span, self.running) = (span, 0);
+        }
+        self.running += 1;
+    }
+
+    fn lately(&self, now: Duration) -> u64 {
+        match now.as_secs() / RUSH.as_secs() - self.span {
+            0 => self.running + self.before,
+            1 => self.running,
+            _ => 0,
+        }
+    }
 }
 
 impl Default for Guesses {
@@ -195,6 +241,7 @@ impl Default for Guesses {
             known: HashMap::new(),
             lines: Buckets::new(LINES, MOST),
             unsaid: 0,
+            rush: Rush::default(),
         }
     }
 }
@@ -217,6 +264,7 @@ impl Guesses {
     /// How many failed since the last line, where it is time for one.
     fn failed(&mut self, guess: Guess, now: Duration) -> Option<u64> {
         self.unsaid += 1;
+        self.rush.failed(now);
         let line = self.lines.take((guess.account, guess.network), now);
         line.ok().map(|()| std::mem::take(&mut self.unsaid))
     }
@@ -322,6 +370,23 @@ mod tests {
         guesses.was_right(guess("home", "192.0.2.99"));
         assert!(guesses.is_known(&first), "it was used just before");
         assert!(!guesses.is_known(&guess("home", "192.0.2.1")));
+    }
+
+    #[test]
+    fn many_failures_are_an_attack_until_they_are_over() {
+        let mut rush = Rush::default();
+        let at = Duration::from_secs;
+        for _ in 0..150 {
+            rush.failed(at(290));
+        }
+        for _ in 0..100 {
+            rush.failed(at(310));
+        }
+        assert_eq!(rush.lately(at(310)), 250);
+        assert_eq!(rush.lately(at(610)), 100);
+        assert_eq!(rush.lately(at(910)), 0);
+        rush.failed(at(2000));
+        assert_eq!(rush.lately(at(2000)), 1);
     }
 
     #[test]

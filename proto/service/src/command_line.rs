@@ -26,7 +26,7 @@ pub struct Agent {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-    /// The join token that `ddadm agent add` printed; ignored while the certificate is valid.
+    /// The join token that `ddadm agent add` or `agent token` printed; ignored while the certificate lets the agent in.
     #[arg(long, value_name = "TOKEN", conflicts_with = "join_file")]
     pub join: Option<String>,
     /// A file with the join token; `-` is standard input.
