@@ -79,7 +79,9 @@ impl Core {
             if self.phase() == "waiting(refused)" {
                 return;
             }
-            self.refuse_lease(self.lease(), NOT_SET_UP);
+            if let Some(lease) = self.leases().pop() {
+                self.refuse_lease(lease, NOT_SET_UP);
+            }
             self.all_written();
             self.reads_parked(parked);
         }
@@ -396,7 +398,11 @@ fn an_unknown_recipient_does_not_make_a_home_misconfigured_that_was_so_before() 
 
 #[test]
 fn the_turn_of_what_is_parked_goes_on_in_front_when_nothing_stands_behind() {
-    let (mut core, mail) = Core::back(3);
+    let (mut core, mut mail) = Core::back(3);
+    for one in &mut mail {
+        one.kept = true;
+        one.not_before = Some(crate::dispatch::kept::PARKED);
+    }
     core.refuse_until_it_waits(&mail);
     for n in 1..5 {
         let tries = core.assigned.len();
