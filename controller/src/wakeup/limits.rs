@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //! Those who proved themselves and strangers share no bucket: whatever a stranger does, a member's own request takes
-//! effect. A stranger's request for one site takes effect once a second at least, and at most.
+//! effect. A stranger's request for one site is passed on once a second at least, and at most; whoever asks, dispatch
+//! makes the site due by strangers once in ten seconds, and forgets none.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn one_a_second_of_a_stranger_takes_effect_for_each_site() {
+    fn one_a_second_of_a_stranger_is_passed_on_for_each_site() {
         let mut limits = Limits::default();
         let (home, other) = ("home".parse().unwrap(), "other".parse().unwrap());
         for (client, site, ms, effect) in [
