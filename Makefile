@@ -28,6 +28,9 @@ measure: bins
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- cleaning
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- line
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- unheard
+	$(CARGO) run --quiet --release --bin dd-measure --locked -- silent-line
+	$(CARGO) run --quiet --release --bin dd-measure --locked -- hostile
+	$(CARGO) run --quiet --release --bin dd-measure --locked -- homes
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- dead-sites $(DEAD)
 
 # Everything behind docs/reliability.md, one after the other. Hours; needs a quiet machine and what power-cut needs.
@@ -105,9 +108,10 @@ simulation:
 	  simulation::what_cannot_be_read_costs_only_what_lay_there \
 	  dispatch::simulation::all_mail_is_relayed_once_sites_answer
 
-# Ten thousand histories of the real dispatch and the real agent among homes that behave as real servers do.
+# Twenty thousand histories of the real dispatch and the real agent among homes that behave as real servers do; half an
+# hour on one core.
 zoo:
-	DD_ZOO=$(or $(SEEDS),0..10000) $(CARGO) test --release --package dd-controller --lib --locked -- --exact \
+	DD_ZOO=$(or $(SEEDS),0..20000) $(CARGO) test --release --package dd-controller --lib --locked -- --exact \
 	  zoo::mail_is_there_soon_or_fails_in_the_homes_words_once
 
 fmt:

@@ -29,10 +29,10 @@ use crate::lease::Leases;
 use crate::places::Places;
 use crate::resolve::Resolver;
 use crate::service::Service;
-use crate::targets::TargetRules;
 use crate::tls::Tls;
 use crate::untold::Untold;
 use crate::visits::Visits;
+use dd_proto::targets::TargetRules;
 
 /// So often the journal is looked after.
 const JOURNAL: Duration = Duration::from_millis(250);

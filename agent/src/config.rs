@@ -6,8 +6,11 @@
 #[cfg(test)]
 mod reference;
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use dd_proto::domain::Domain;
@@ -15,27 +18,21 @@ use dd_proto::name::AgentName;
 use dd_proto::units::parse_duration;
 use ipnet::IpNet;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _};
+use serde::de::{Deserializer, Error as _, SeqAccess, Unexpected, Visitor};
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("{path} cannot be read: {source}", path = path.display())]
+    #[error("{path} cannot be read: {cause}", path = path.display())]
     Unreadable {
         path: PathBuf,
-        source: std::io::Error,
+        cause: std::io::Error,
     },
-    /// The toml error names line and column and shows the line.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path}:{line}: {message}", path = path.display())]
     Invalid {
         path: PathBuf,
-        source: Box<toml::de::Error>,
-    },
-    #[error("{path}: `{key}` {expected}", path = path.display())]
-    Value {
-        path: PathBuf,
-        key: &'static str,
-        expected: &'static str,
+        line: usize,
+        message: String,
     },
 }
 
@@ -47,16 +44,18 @@ pub struct Config {
     pub name: AgentName,
     pub state_dir: PathBuf,
     /// `https://host:port`.
+    #[serde(deserialize_with = "url")]
     pub controller: String,
     /// The outbound addresses it binds; members open their firewalls to them.
+    #[serde(deserialize_with = "addresses")]
     pub addresses: Vec<IpAddr>,
     #[serde(deserialize_with = "parsed")]
     pub helo: Domain,
     /// Handoffs that move at once.
-    #[serde(default = "default_slots")]
+    #[serde(default = "default_slots", deserialize_with = "slots")]
     pub slots: u32,
     /// Connects, openings and silent handoffs that may hang at once.
-    #[serde(default = "default_probes")]
+    #[serde(default = "default_probes", deserialize_with = "probes")]
     pub probes: u32,
     #[serde(default)]
     pub targets: Targets,
@@ -69,7 +68,9 @@ pub struct Config {
 #[serde(deny_unknown_fields, default)]
 pub struct Targets {
     /// Networks permitted although the built-in rules forbid them.
+    #[serde(deserialize_with = "networks")]
     pub allow: Vec<IpNet>,
+    #[serde(deserialize_with = "networks")]
     pub forbid: Vec<IpNet>,
 }
 
@@ -78,6 +79,7 @@ pub struct Targets {
 #[serde(deny_unknown_fields, default)]
 pub struct Dns {
     /// Empty: the system's.
+    #[serde(deserialize_with = "servers")]
     pub servers: Vec<SocketAddr>,
     #[serde(deserialize_with = "duration")]
     pub max_ttl: Duration,
@@ -104,40 +106,29 @@ impl Config {
     /// # Errors
     /// The file is unreadable, or something in it is not as expected.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+        let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::Unreadable {
             path: path.to_owned(),
-            source,
+            cause,
         })?;
         Self::parse(&text, path)
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text).map_err(|source| ConfigError::Invalid {
-            path: path.to_owned(),
-            source: Box::new(source),
-        })?;
-        let value = |key, expected| ConfigError::Value {
-            path: path.to_owned(),
-            key,
-            expected,
-        };
-        if config.addresses.is_empty() {
-            return Err(value("addresses", "needs at least one outbound address"));
-        }
-        if !config.controller.starts_with("https://") {
-            return Err(value(
-                "controller",
-                "must be a URL such as \"https://controller.example.net:7443\"",
-            ));
-        }
-        if config.slots == 0 || config.slots > 65_536 {
-            return Err(value("slots", "must be between 1 and 65536"));
-        }
-        if config.probes == 0 || config.probes > 1_000_000 {
-            return Err(value("probes", "must be between 1 and 1000000"));
-        }
-        Ok(config)
+        toml::from_str(text).map_err(|error: toml::de::Error| {
+            let offset = error.span().map_or(0, |span| span.start);
+            ConfigError::Invalid {
+                path: path.to_owned(),
+                line: line_of(text, offset),
+                message: error.message().trim().replace('\n', ", "),
+            }
+        })
     }
+}
+
+/// Counts from 1.
+fn line_of(text: &str, offset: usize) -> usize {
+    let before = text.as_bytes().get(..offset).unwrap_or_default();
+    1 + before.iter().filter(|byte| **byte == b'\n').count()
 }
 
 fn parsed<'de, D, T>(deserializer: D) -> Result<T, D::Error>
@@ -149,6 +140,106 @@ where
     String::deserialize(deserializer)?
         .parse()
         .map_err(D::Error::custom)
+}
+
+/// Each with what is expected of it, which the parsers of the standard library do not say.
+struct Each<T> {
+    expected: &'static str,
+    of: PhantomData<T>,
+}
+
+impl<'de, T: FromStr> Visitor<'de> for Each<T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of strings, each {}", self.expected)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut texts: A) -> Result<Vec<T>, A::Error> {
+        let mut all = Vec::new();
+        while let Some(text) = texts.next_element::<String>()? {
+            all.push(text.parse().map_err(|_| {
+                let shown: String = text.chars().take(80).flat_map(char::escape_debug).collect();
+                A::Error::custom(format!("`{shown}`: expected {}", self.expected))
+            })?);
+        }
+        Ok(all)
+    }
+}
+
+fn each<'de, D, T>(deserializer: D, expected: &'static str) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr,
+{
+    deserializer.deserialize_seq(Each {
+        expected,
+        of: PhantomData,
+    })
+}
+
+fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>, D::Error> {
+    let expected = "an IP address such as \"192.0.2.10\"";
+    let addresses: Vec<IpAddr> = each(deserializer, expected)?;
+    match addresses.is_empty() {
+        true => Err(D::Error::custom(
+            "expected at least one outbound address such as \"192.0.2.10\"",
+        )),
+        false => Ok(addresses),
+    }
+}
+
+fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    each(deserializer, "a network such as \"192.0.2.0/24\"")
+}
+
+fn servers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
+    each(
+        deserializer,
+        "an address and a port such as \"127.0.0.1:53\"",
+    )
+}
+
+fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let url = String::deserialize(deserializer)?;
+    match url
+        .strip_prefix("https://")
+        .is_some_and(|rest| !rest.is_empty())
+    {
+        true => Ok(url),
+        false => Err(D::Error::custom(
+            "expected a URL such as \"https://controller.example.net:7443\"",
+        )),
+    }
+}
+
+fn slots<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    between(deserializer, 65_536)
+}
+
+fn probes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    between(deserializer, 1_000_000)
+}
+
+/// A number from 1 to this.
+struct UpTo(u32);
+
+impl Visitor<'_> for UpTo {
+    type Value = u32;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a number between 1 and {}", self.0)
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<u32, E> {
+        let fits = u32::try_from(number).ok();
+        let fits = fits.filter(|fits| (1..=self.0).contains(fits));
+        fits.ok_or_else(|| E::invalid_value(Unexpected::Signed(number), &self))
+    }
+}
+
+fn between<'de, D: Deserializer<'de>>(deserializer: D, most: u32) -> Result<u32, D::Error> {
+    deserializer.deserialize_i64(UpTo(most))
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
@@ -186,15 +277,30 @@ max_ttl = "1m"
     #[test]
     fn a_mistake_is_named_with_file_line_and_what_is_expected() {
         for (from, to, says) in [
-            ("probes ", "prubes ", "line 8"),
-            ("slots      = 64", "slots      = \"x\"", "line 7"),
+            ("probes ", "prubes ", "agent.toml:8: unknown field `prubes`"),
+            ("slots      = 64", "slots      = \"x\"", "agent.toml:7: "),
             ("\"1m\"", "\"1 minute\"", "expected one such as"),
             (
                 "\"192.0.2.10\", \"2001:db8::10\"",
                 "",
                 "at least one outbound address",
             ),
-            ("https://", "http://", "must be a URL"),
+            ("https://", "http://", "agent.toml:4: expected a URL"),
+            (
+                "\"192.0.2.10\",",
+                "\"192.0.2\",",
+                "agent.toml:5: `192.0.2`: expected an IP address",
+            ),
+            (
+                "\"127.0.0.0/8\"",
+                "\"loopback\"",
+                "expected a network such as",
+            ),
+            (
+                "[\"127.0.0.1:53\"]",
+                "\"127.0.0.1:53\"",
+                "expected a list of strings",
+            ),
             ("\"out1\"", "\"out 1\"", "is no name"),
             ("= 4096", "= 0", "between 1 and"),
         ] {
@@ -204,7 +310,7 @@ max_ttl = "1m"
                 .unwrap_err()
                 .to_string();
             assert!(
-                error.starts_with("agent.toml: ") && error.contains(says),
+                error.starts_with("agent.toml:") && error.contains(says),
                 "{error}"
             );
         }

@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::race;
-use crate::targets::{Forbidden, TargetRules};
+use dd_proto::targets::{Forbidden, TargetRules};
 
 /// Between the starts of two connects to the same host.
 pub const STAGGER: Duration = Duration::from_millis(250);

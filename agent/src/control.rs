@@ -37,8 +37,8 @@ use crate::journal::Sync;
 use crate::lease::Boottime;
 use crate::plan::{Assignment, OrderError, Plan};
 use crate::session::AskTls;
-use crate::targets::TargetRules;
 use attached::{Attached, boot_id, send};
+use dd_proto::targets::TargetRules;
 use lanes::Lanes;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
@@ -154,11 +154,22 @@ impl Control {
             }
             tracing::warn!(error = cause, again_in = ?backoff, "not attached to the controller");
             self.agent.service.lost(&cause);
-            if let StreamError::Unrecognized(_) = error {
+            if self.needs_another_certificate(&error) {
                 self.regain().await;
             }
             tokio::time::sleep(backoff).await;
             backoff = (backoff * 2).min(MAX_BACKOFF);
+        }
+    }
+
+    /// The controller does not take this one; or it cannot be verified by it, and a token at hand names another authority.
+    fn needs_another_certificate(&self, error: &StreamError) -> bool {
+        match error {
+            StreamError::Unrecognized(_) => true,
+            StreamError::Identity(IdentityError::Unreachable { .. }) => {
+                self.enroll.has_token_of_another_authority(&self.identity)
+            }
+            _ => false,
         }
     }
 

@@ -1,7 +1,8 @@
 //! How the agent comes by a certificate that lets it in: the kept one, one renewed for it, or one that a token brings.
 //!
-//! A token is ignored while the kept certificate is valid or can be renewed. It is what remains where the controller
-//! does not take that one any more, because the agent was removed, or has joined elsewhere.
+//! A token is ignored while the kept certificate lets the agent in, or can be renewed. It is what remains where the
+//! controller does not take that one any more, because the agent was removed, or has joined elsewhere; and where the
+//! controller cannot be verified by it, because its own authority is another one now, which the token names.
 //!
 //! # Not here
 //! One step of it, and what it leaves on disk: [`crate::identity`]. Renewing in good time: [`crate::control`].
@@ -87,7 +88,10 @@ impl Enroll {
     pub async fn regain(&mut self, kept: Option<&Identity>) -> Result<Identity, IdentityError> {
         if let Some(kept) = kept {
             match self.renew(kept).await {
-                Err(error) if self.token.is_some() && !is_away(&error) => {
+                Err(error)
+                    if self.token.is_some()
+                        && (!is_away(&error) || self.has_token_of_another_authority(kept)) =>
+                {
                     tracing::warn!(error = chain(&error), "not renewed: joining anew");
                 }
                 renewed => return renewed,
@@ -105,6 +109,13 @@ impl Enroll {
             self.token = None;
         }
         joined
+    }
+
+    /// Whether the token names another authority than the kept certificate is of: one of the two is good for nothing
+    /// here, and a controller that cannot be verified by the one may be the other's.
+    pub fn has_token_of_another_authority(&self, kept: &Identity) -> bool {
+        let token = self.token.as_ref();
+        token.is_some_and(|token| token.authority != kept.authority())
     }
 
     async fn renew(&self, kept: &Identity) -> Result<Identity, IdentityError> {

@@ -28,8 +28,8 @@ pub mod race;
 pub mod resolve;
 pub mod service;
 pub mod session;
+pub mod startable;
 pub mod state_dir;
-pub mod targets;
 pub mod tls;
 pub mod tried;
 pub mod untold;
@@ -47,12 +47,12 @@ use tokio::task::JoinSet;
 use agent::{Agent, Work};
 use config::{Config, Targets};
 use control::Control;
+use dd_proto::targets::TargetRules;
 use enroll::Enroll;
 use journal::Journal;
 use places::Places;
 use resolve::Resolver;
 use state_dir::StateDir;
-use targets::TargetRules;
 
 /// The format of the state directory that this version writes; the highest that it reads.
 const FORMAT: u32 = 1;

@@ -1,6 +1,6 @@
 //! `dd-agent`: command line, signals, log; the rest is the library.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -45,8 +45,8 @@ fn main() -> ExitCode {
 fn start(args: &Args, lines: &Lines<Way>, journal: bool) -> anyhow::Result<()> {
     let config = Config::read(&args.config)?;
     if args.check {
-        lines.say(&format!("{} can be used", args.config.display()));
-        return Ok(());
+        dd_agent::startable::check(&config)?;
+        return Ok(writeln!(std::io::stdout(), "ok")?);
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = lines.clone();

@@ -5,9 +5,11 @@
 //! controller proves to be [`SERVER_NAME`] under the control plane's own authority; no public authority counts.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use dd_proto::pb;
+use dd_proto::pb::admins_client::AdminsClient;
 use dd_proto::pb::agents_client::AgentsClient;
 use dd_proto::pb::authorities_client::AuthoritiesClient;
 use dd_proto::pb::certificates_client::CertificatesClient;
@@ -19,12 +21,13 @@ use dd_proto::pb::watch_client::WatchClient;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio_stream::StreamExt as _;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Uri};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Uri};
 use tonic::{Response, Status, Streaming};
 use tower::service_fn;
 
 use crate::args::Connection;
 use crate::failure::{Failure, root_cause};
+use crate::identity::{Identity, Standing};
 
 /// The name in every controller's certificate, whatever host or address it is reached at.
 const SERVER_NAME: &str = "dd-controller.control.invalid";
@@ -41,6 +44,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub(crate) struct Controller {
     way: Way,
+    /// What is to be said beside the answer.
+    notices: Mutex<Vec<String>>,
 }
 
 #[derive(Debug)]
@@ -82,12 +87,39 @@ impl Controller {
                 ));
             }
         };
-        Ok(Self { way })
+        Ok(Self {
+            way,
+            notices: Mutex::default(),
+        })
+    }
+
+    /// What is to be said beside the answer, once.
+    pub(crate) fn notices(&self) -> Vec<String> {
+        let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *notices)
+    }
+
+    /// Another certificate for the identity; until when it is valid.
+    ///
+    /// # Errors
+    /// There is no identity, or the controller does not renew it.
+    pub(crate) async fn renew(&self) -> Result<Option<jiff::Timestamp>, Failure> {
+        let Way::Remote { url, identity } = &self.way else {
+            return Err(Failure::Usage(
+                "the local socket needs no certificate: --controller URL and --identity DIR say which one is renewed"
+                    .into(),
+            ));
+        };
+        let files = Identity::read(identity)?;
+        files.standing(now())?;
+        let channel = self.open(url, &files).await?;
+        self.renew_over(channel, &files).await
     }
 
     clients! {
         sites: SitesClient;
         queue: QueueClient;
+        admins: AdminsClient;
         agents: AgentsClient;
         authorities: AuthoritiesClient;
         certificates: CertificatesClient;
@@ -150,21 +182,53 @@ impl Controller {
             })
     }
 
+    /// An identity of which two thirds are over is renewed on the way. Where that fails it is still good, and the
+    /// command goes on.
     async fn connect_remote(&self, url: &str, identity: &Path) -> Result<Channel, Failure> {
-        let certificate = read(identity, "admin.pem")?;
-        let key = read(identity, "admin.key")?;
-        let authority = read(identity, "authority.pem")?;
+        let files = Identity::read(identity)?;
+        let standing = files.standing(now())?;
+        let channel = self.open(url, &files).await?;
+        if standing == Standing::Renewable
+            && let Err(failure) = self.renew_over(channel.clone(), &files).await
+        {
+            let notice = format!(
+                "the identity in {} ends soon, and was not renewed: {failure}",
+                identity.display()
+            );
+            let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+            notices.push(notice);
+        }
+        Ok(channel)
+    }
+
+    async fn renew_over(
+        &self,
+        channel: Channel,
+        files: &Identity,
+    ) -> Result<Option<jiff::Timestamp>, Failure> {
+        files.is_writable()?;
+        let csr = files.request()?.into();
+        let renewed = AdminsClient::new(channel)
+            .renew(pb::RenewAdminRequest { csr })
+            .await;
+        files.renewed(&self.one(renewed)?)
+    }
+
+    async fn open(&self, url: &str, files: &Identity) -> Result<Channel, Failure> {
         let tls = ClientTlsConfig::new()
             .domain_name(SERVER_NAME)
-            .ca_certificate(Certificate::from_pem(authority))
-            .identity(Identity::from_pem(certificate, key));
+            .ca_certificate(Certificate::from_pem(&files.authority))
+            .identity(tonic::transport::Identity::from_pem(
+                &files.certificate,
+                &files.key,
+            ));
         let bad_url = |error: tonic::transport::Error| {
             Failure::Usage(format!("--controller {url}: {}", root_cause(&error)))
         };
         let bad_identity = |error: tonic::transport::Error| {
             Failure::Refused(format!(
                 "the identity in {} cannot be used: {}; expected PEM files",
-                identity.display(),
+                files.directory().display(),
                 root_cause(&error)
             ))
         };
@@ -197,14 +261,12 @@ fn endpoint(endpoint: Endpoint) -> Endpoint {
         .keep_alive_timeout(KEEP_ALIVE)
 }
 
-fn read(directory: &Path, name: &str) -> Result<Vec<u8>, Failure> {
-    let path = directory.join(name);
-    std::fs::read(&path).map_err(|error| {
-        Failure::Refused(format!(
-            "{} cannot be read: {error}; --identity takes a directory with admin.pem, admin.key and authority.pem",
-            path.display()
-        ))
-    })
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a command runs now; what it calls takes the time as an argument"
+)]
+fn now() -> jiff::Timestamp {
+    jiff::Timestamp::now()
 }
 
 /// The name of a site as calls take it.

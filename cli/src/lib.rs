@@ -15,17 +15,19 @@ mod args;
 mod client;
 mod cmd;
 pub mod failure;
+mod files;
+mod identity;
 mod output;
 
 use std::ffi::OsString;
 use std::io::{Read, Write};
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::args::{Args, Noun, QueueVerb, RegistryVerb};
 use crate::client::Controller;
 use crate::failure::{Exit, Failure};
-use crate::output::{Answer, Printer};
+use crate::output::{Answer, Output, Printer};
 
 pub use crate::output::Stdout;
 
@@ -38,11 +40,25 @@ pub async fn run(
     stderr: &mut dyn Write,
 ) -> Exit {
     let mut printer = Printer::new(stdout, stdout_is, stderr);
-    let args = match Args::try_parse_from(arguments) {
-        Ok(args) => args,
+    let parsed = Args::command().try_get_matches_from(arguments);
+    let parsed = parsed.and_then(|it| Args::from_arg_matches(&it).map(|args| (args, it)));
+    let (mut args, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => return printer.usage(&error),
     };
-    match carried_out(args, stdin, &mut printer).await {
+    let controller = match args.connection.settle(&matches) {
+        Ok(()) => Controller::new(args.connection),
+        Err(failure) => Err(failure),
+    };
+    let controller = match controller {
+        Ok(controller) => controller,
+        Err(failure) => return printer.failure(&failure),
+    };
+    let ended = carried_out(args.noun, args.output, &controller, stdin, &mut printer).await;
+    for notice in controller.notices() {
+        printer.notice(&notice);
+    }
+    match ended {
         Ok(exit) => exit,
         Err(failure) => printer.failure(&failure),
     }
@@ -50,24 +66,24 @@ pub async fn run(
 
 /// Most commands have one answer; what may be longer than memory, or has no end, is printed as it comes.
 async fn carried_out(
-    args: Args,
+    noun: Noun,
+    output: Output,
+    controller: &Controller,
     stdin: &mut dyn Read,
     printer: &mut Printer<'_>,
 ) -> Result<Exit, Failure> {
-    let controller = Controller::new(args.connection)?;
-    let output = args.output;
-    match args.noun {
+    match noun {
         Noun::Registry {
             verb: RegistryVerb::Export,
-        } => cmd::registry::export(&controller, printer, output).await,
+        } => cmd::registry::export(controller, printer, output).await,
         Noun::Queue {
             verb: QueueVerb::Content { id },
-        } => cmd::content::run(id, &controller, printer, output).await,
-        Noun::Watch { site } => cmd::watch::run(site, &controller, printer, output).await,
+        } => cmd::content::run(id, controller, printer, output).await,
+        Noun::Watch { site } => cmd::watch::run(site, controller, printer, output).await,
         Noun::Completions { shell } => cmd::completions::run(shell, printer),
         Noun::Man { out } => cmd::man::run(&out),
         noun => {
-            let answer = answer(noun, &controller, stdin).await?;
+            let answer = answer(noun, controller, stdin).await?;
             Ok(printer.answer(&answer, output))
         }
     }
@@ -81,8 +97,9 @@ async fn answer(
     match noun {
         Noun::Site { verb } => cmd::site::run(verb, controller, stdin).await,
         Noun::Etrn(etrn) => cmd::etrn::run(etrn, controller).await,
-        Noun::Queue { verb } => cmd::queue::run(verb, controller).await,
+        Noun::Queue { verb } => cmd::queue::run(verb, controller, stdin).await,
         Noun::Agent { verb } => cmd::agent::run(verb, controller).await,
+        Noun::Admin { verb } => cmd::admin::run(verb, controller).await,
         Noun::Ca { verb } => cmd::ca::run(verb, controller).await,
         Noun::Cert { verb } => cmd::cert::run(verb, controller).await,
         Noun::Clock { verb } => cmd::clock::run(verb, controller).await,

@@ -42,6 +42,19 @@ impl Answer {
         }
     }
 
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(crate) fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// The JSON, to be put into another.
+    pub(crate) fn value(&self) -> serde_json::Value {
+        serde_json::from_str(&self.json).expect("an answer holds what serde_json has written")
+    }
+
     /// The same answer, where what it says is not what was wanted.
     pub(crate) fn ending(self, exit: Exit) -> Self {
         Self { exit, ..self }
@@ -143,6 +156,11 @@ impl<'a> Printer<'a> {
         self.raw(format!("{shown}\n").as_bytes())
     }
 
+    /// Something beside the answer, on standard error.
+    pub(crate) fn notice(&mut self, text: &str) {
+        self.error_line(text);
+    }
+
     pub(crate) fn failure(&mut self, failure: &Failure) -> Exit {
         self.error_line(&failure.to_string());
         failure.exit()
@@ -192,21 +210,50 @@ fn taken(written: std::io::Result<()>) -> Result<Taken, Failure> {
     }
 }
 
-/// The mistake and the tip, without the synopsis that `--help` shows better.
+/// The mistake and the tip, without the synopsis that `--help` shows better: clap's lines as one sentence.
 fn usage_line(rendered: &str) -> String {
-    let said: Vec<&str> = rendered
+    let lines = rendered
         .lines()
         .map(str::trim)
         .filter(|line| !line.is_empty())
         .take_while(|line| !line.starts_with("Usage:"))
-        .filter(|line| !line.starts_with("For more information"))
-        .collect();
-    let said = said.join(" ");
-    format!(
-        "{}; see --help",
-        said.strip_prefix("error: ").unwrap_or(&said)
-    )
+        .filter(|line| !line.starts_with("For more information"));
+    let mut said = String::new();
+    for line in lines {
+        let joint = match (said.is_empty(), said.ends_with(':'), line) {
+            (true, ..) => "",
+            (_, true, _) => " ",
+            (_, _, line) if line.starts_with('[') => " ",
+            (_, _, line) if line.starts_with("tip:") => "; ",
+            _ => ", ",
+        };
+        said.push_str(joint);
+        said.push_str(line);
+    }
+    let said = said.strip_prefix("error: ").unwrap_or(&said);
+    let said = said.replace("; tip: ", "; ");
+    let said = EXPECTED.iter().fold(said, |said, &(parser, expected)| {
+        said.replace(parser, expected)
+    });
+    format!("{said}; see --help")
 }
+
+/// What the standard library's parsers say, and what is expected.
+const EXPECTED: [(&str, &str); 4] = [
+    (
+        "invalid IP address syntax",
+        "expected an IP address such as 192.0.2.10",
+    ),
+    ("invalid digit found in string", "expected a whole number"),
+    (
+        "cannot parse integer from empty string",
+        "expected a whole number",
+    ),
+    (
+        "number too large to fit in target type",
+        "expected a smaller number",
+    ),
+];
 
 /// Whether a terminal would act on it, or a reader be misled by it.
 fn is_hidden(c: char) -> bool {
@@ -396,58 +443,4 @@ impl Page {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cell_may_be_longer_than_a_format_string_can_pad() {
-        let mut table = Table::new(&["LAST", "ID"]);
-        table.row(["x".repeat(70_000), "1".to_owned()]);
-        table.row(["short".to_owned(), "2".to_owned()]);
-        let text = table.text("");
-        assert_eq!(text.lines().count(), 3);
-        assert!(text.ends_with("  2\n"));
-    }
-
-    #[test]
-    fn nothing_from_the_network_reaches_the_terminal_as_a_code() {
-        let nasty = "a\x1b[2Jb\u{9b}c\u{202e}d\r\ne\u{7f}";
-        let shown = printable(nasty);
-        assert_eq!(shown, "a\\u{1b}[2Jb\\u{9b}c\\u{202e}d\\r\\ne\\u{7f}");
-        let json = json_printable(&serde_json::to_string(nasty).unwrap());
-        assert!(!json.chars().any(is_hidden), "{json}");
-        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), nasty);
-        let tag = json_printable(&serde_json::to_string("\u{e0001}").unwrap());
-        assert_eq!(serde_json::from_str::<String>(&tag).unwrap(), "\u{e0001}");
-    }
-
-    #[test]
-    fn sizes_are_short() {
-        for (bytes, shown) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1.0 KiB"),
-            (1536, "1.5 KiB"),
-            (25 << 20, "25.0 MiB"),
-            (u64::MAX, "15.9 EiB"),
-        ] {
-            assert_eq!(bytes_shown(bytes), shown);
-        }
-    }
-
-    #[test]
-    fn times_are_rfc_3339_and_nothing_is_nothing() {
-        assert_eq!(time(0), None);
-        assert_eq!(
-            time(1_800_000_000_123).as_deref(),
-            Some("2027-01-15T08:00:00.123Z")
-        );
-        assert_eq!(time_shown(1_800_000_000_123), "2027-01-15T08:00:00Z");
-        assert_eq!(time(i64::MIN), None);
-        let last = jiff::Timestamp::MAX.as_millisecond();
-        for endless in [last, 253_402_300_799_000, i64::MAX] {
-            assert_eq!(time(endless).as_deref(), Some(NO_END));
-            assert_eq!(time_shown(endless), "no end");
-        }
-    }
-}
+mod tests;

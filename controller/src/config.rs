@@ -18,15 +18,16 @@ use dd_proto::smtp::data::StrayCrLf;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-pub use value::{MinFree, Smarthost};
+pub use value::{Listen, MinFree, Origin, Smarthost};
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("{path} cannot be read: {source}", path = path.display())]
+    /// Says its cause itself, once.
+    #[error("{path} cannot be read: {cause}", path = path.display())]
     Unreadable {
         path: PathBuf,
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     #[error("{path}:{line}: {message}", path = path.display())]
     Invalid {
@@ -41,7 +42,7 @@ pub enum ConfigError {
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Our name in greetings, `Received` and notifications.
-    #[serde(deserialize_with = "value::parsed")]
+    #[serde(deserialize_with = "value::hostname")]
     pub hostname: Domain,
     pub state_dir: PathBuf,
     #[serde(default)]
@@ -130,7 +131,9 @@ impl Default for Store {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Control {
-    pub listen: SocketAddr,
+    /// One address or a list, as every `listen`.
+    #[serde(deserialize_with = "value::listen")]
+    pub listen: Vec<SocketAddr>,
     /// None: `admin.sock` in the state directory.
     pub socket: Option<PathBuf>,
 }
@@ -138,7 +141,7 @@ pub struct Control {
 impl Default for Control {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 7443)),
+            listen: vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 7443))],
             socket: None,
         }
     }
@@ -149,8 +152,14 @@ impl Default for Control {
 #[serde(deny_unknown_fields)]
 pub struct Web {
     /// Without `tls` on loopback only.
-    pub listen: toml::Spanned<SocketAddr>,
+    pub listen: toml::Spanned<Listen>,
     pub tls: Option<Tls>,
+    /// Where members find it, if that is another port or name than ours.
+    #[serde(default, deserialize_with = "value::optional")]
+    pub origin: Option<Origin>,
+    /// From these networks each connection begins with a PROXY header, version 1 or 2.
+    #[serde(default, deserialize_with = "value::networks")]
+    pub proxy_protocol: Vec<IpNet>,
     /// Published for members' firewalls, and forbidden as targets of sites.
     #[serde(default, deserialize_with = "value::networks")]
     pub outbound_networks: Vec<IpNet>,
@@ -160,7 +169,8 @@ pub struct Web {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Metrics {
-    pub listen: SocketAddr,
+    #[serde(deserialize_with = "value::listen")]
+    pub listen: Vec<SocketAddr>,
 }
 
 /// Where notifications come from and leave.
@@ -202,9 +212,9 @@ impl Config {
     /// # Errors
     /// The file is unreadable, or something in it is not as expected.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+        let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::Unreadable {
             path: path.to_owned(),
-            source,
+            cause,
         })?;
         Self::parse(&text, path)
     }
@@ -221,7 +231,12 @@ impl Config {
         })?;
         if let Some(web) = &config.web
             && web.tls.is_none()
-            && !web.listen.get_ref().ip().is_loopback()
+            && !web
+                .listen
+                .get_ref()
+                .0
+                .iter()
+                .all(|it| it.ip().is_loopback())
         {
             return Err(invalid(
                 web.listen.span().start,
@@ -238,11 +253,14 @@ impl Config {
         self.control.socket.clone().unwrap_or_else(default)
     }
 
-    /// What the URLs of `[web]` begin with: our name and the port that was bound (`bound` is empty before it is), or on
-    /// loopback without TLS the address.
-    pub fn web_origin(&self, bound: &str) -> Option<String> {
+    /// What the URLs of `[web]` begin with: what the configuration says, else our name and the port that was bound first
+    /// (`bound` is empty before it is), or on loopback without TLS the address.
+    pub fn web_origin(&self, bound: &[SocketAddr]) -> Option<String> {
         let web = self.web.as_ref()?;
-        let address: SocketAddr = bound.parse().unwrap_or(*web.listen.get_ref());
+        if let Some(Origin(origin)) = &web.origin {
+            return Some(origin.clone());
+        }
+        let address = bound.first().or(web.listen.get_ref().0.first())?;
         Some(match (&web.tls, address.port()) {
             (None, _) => format!("http://{address}"),
             (Some(_), 443) => format!("https://{}", self.hostname),
@@ -326,6 +344,21 @@ connections    = 2
     }
 
     #[test]
+    fn listeners_are_one_address_or_a_list_and_members_are_told_the_origin() {
+        let both = WHOLE.replace("\"0.0.0.0:8443\"", "[\"0.0.0.0:8443\", \"[::]:8443\"]");
+        let config = parse(&both).unwrap();
+        assert_eq!(config.web.as_ref().unwrap().listen.get_ref().0.len(), 2);
+        let bound = ["0.0.0.0:4433".parse().unwrap()];
+        let origin = |config: &Config, bound| config.web_origin(bound).unwrap();
+        assert_eq!(origin(&config, &[]), "https://mail.example.net:8443");
+        assert_eq!(origin(&config, &bound), "https://mail.example.net:4433");
+        let named = "listen = \"0.0.0.0:8443\"\norigin = \"https://Wake.example.net:443/\"";
+        let named = WHOLE.replace("listen = \"0.0.0.0:8443\"", named);
+        let config = parse(&named).unwrap();
+        assert_eq!(origin(&config, &bound), "https://wake.example.net");
+    }
+
+    #[test]
     fn space_may_be_told_in_bytes() {
         let text = WHOLE.replace("\"1%\"", "\"2G\"");
         assert_eq!(
@@ -383,7 +416,36 @@ connections    = 2
             ("64M", "1", 14, "expected a size between 1M and"),
             ("1%", "100%", 15, "expected a share such as \"1%\""),
             ("1%", "x", 15, "expected a share such as \"1%\""),
-            ("0.0.0.0:7443", "nowhere", 17, "socket address"),
+            (
+                "\"0.0.0.0:7443\"",
+                "\"nowhere\"",
+                17,
+                "`nowhere`: expected an address and a port",
+            ),
+            (
+                "\"0.0.0.0:7443\"",
+                "[\"[::]:7443\", \"x\"]",
+                17,
+                "`x`: expected an address and a port",
+            ),
+            (
+                "\"0.0.0.0:7443\"",
+                "[]",
+                17,
+                "expected at least one address",
+            ),
+            (
+                "\"0.0.0.0:8443\"",
+                "\"0.0.0.0:8443\"\norigin = \"mail.example.net\"",
+                21,
+                "expected a URL such as https://mail.example.net",
+            ),
+            (
+                "\"0.0.0.0:8443\"",
+                "\"0.0.0.0:8443\"\nproxy_protocol = [\"lb\"]",
+                21,
+                "`lb`: expected a network",
+            ),
             ("[web]", "[wob]", 19, "unknown field `wob`"),
             (
                 "tls    = { certificate = \"b.pem\", key = \"b.key\" }\n",
@@ -392,7 +454,12 @@ connections    = 2
                 "not a loopback address",
             ),
             ("192.0.2.0/27", "192.0.2", 22, "network"),
-            ("127.0.0.1:9464", "9464", 24, "socket address"),
+            (
+                "127.0.0.1:9464",
+                "9464",
+                24,
+                "expected an address and a port",
+            ),
             (
                 "postmaster@",
                 "postmaster",

@@ -5,10 +5,10 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Of a session with a feeder: its socket, and the file of a content that is coming in.
-const OF_SESSION: u64 = 2;
-/// Of everything else: segments, the index, agents' streams, people at the portal and at ddadm.
-const OWN: u64 = 512;
+/// Of a session with a feeder: its socket, and the file of a content that is coming in. And as many strangers may be there.
+const OF_SESSION: u64 = 3;
+/// Of everything else: segments, the index, agents' streams, people at the portal and at ddadm, strangers at the other doors.
+const OWN: u64 = 2048;
 
 /// Raises the soft limit to the hard one, and says so where that is too little for as many sessions.
 pub(crate) fn raise(sessions: usize) {

@@ -6,33 +6,26 @@ use std::sync::Arc;
 
 use dd_proto::pb;
 use dd_service::sockets::Passed;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::UnixListener;
 
 use crate::config::{self, Config};
 use crate::intake::Settings;
 use crate::intake::listener::Intake;
+use crate::listen::Listeners;
+use crate::web::listener as web;
 use crate::{RunError, api, tls};
 
 /// The open listeners.
 #[derive(Debug)]
 pub(crate) struct Doors {
     pub(crate) intake: Intake,
-    pub(crate) control: TcpListener,
+    pub(crate) control: Listeners,
     pub(crate) socket: UnixListener,
-    pub(crate) metrics: Option<TcpListener>,
-    pub(crate) web: Option<WebDoor>,
+    pub(crate) metrics: Option<Listeners>,
+    pub(crate) web: Option<web::Door>,
     pub(crate) certificates: Certificates,
-    /// The addresses that were bound.
-    pub(crate) listeners: pb::Listeners,
+    pub(crate) bound: Bound,
     path: PathBuf,
-}
-
-/// Where the portal and the wake-up URLs are served.
-#[derive(Debug)]
-pub(crate) struct WebDoor {
-    pub(crate) listener: TcpListener,
-    /// None: plain HTTP, on loopback.
-    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 /// What is shown to the world, and read again when asked.
@@ -71,65 +64,111 @@ impl Certificates {
 impl Doors {
     /// # Errors
     /// One cannot be opened, or its certificate not be used, or a socket was `passed` that is not configured.
-    pub(crate) async fn bind(config: &Config, mut passed: Passed) -> Result<Self, RunError> {
+    pub(crate) fn bind(config: &Config, mut passed: Passed) -> Result<Self, RunError> {
         let certificates = Certificates::read(config)?;
         let settings = settings(config, certificates.intake.as_ref())?;
-        let intake = Intake::bind(settings, &mut passed).await?;
-        let (control, control_address) = listen(config.control.listen, &mut passed).await?;
-        let path = config.socket();
-        let socket = api::listener::bind_socket(&path)?;
+        let intake = Intake::bind(settings, &mut passed)?;
+        let control = Listeners::bind(&config.control.listen, &mut passed)?;
         let metrics = match &config.metrics {
-            Some(metrics) => Some(listen(metrics.listen, &mut passed).await?),
+            Some(metrics) => Some(Listeners::bind(&metrics.listen, &mut passed)?),
             None => None,
         };
         let web = match &config.web {
-            Some(web) => Some(listen(*web.listen.get_ref(), &mut passed).await?),
+            Some(web) => Some(web_door(web, &certificates, &mut passed)?),
             None => None,
         };
         passed.all_taken()?;
-        let tls = certificates.web.as_ref().map(tls::Certificate::server);
-        let tls = tls.transpose()?;
-        let texts = |bound: &[SocketAddr]| bound.iter().map(ToString::to_string).collect();
-        let listeners = pb::Listeners {
-            smtp: texts(&intake.bound().smtp),
-            lmtp: texts(&intake.bound().lmtp),
-            control: control_address.to_string(),
-            web: web
-                .as_ref()
-                .map(|(_, at)| at.to_string())
-                .unwrap_or_default(),
-            metrics: metrics
-                .as_ref()
-                .map(|(_, at)| at.to_string())
-                .unwrap_or_default(),
+        let path = config.socket();
+        let socket = api::listener::bind_socket(&path)?;
+        let bound = |of: Option<&Listeners>| of.map_or(&[][..], Listeners::bound).to_vec();
+        let bound = Bound {
+            smtp: intake.bound().smtp.clone(),
+            lmtp: intake.bound().lmtp.clone(),
+            control: bound(Some(&control)),
+            web: bound(web.as_ref().map(|it| &it.listeners)),
+            metrics: bound(metrics.as_ref()),
         };
         Ok(Self {
             intake,
             control,
             socket,
-            metrics: metrics.map(|(listener, _)| listener),
-            web: web.map(|(listener, _)| WebDoor { listener, tls }),
+            metrics,
+            web,
             certificates,
-            listeners,
+            bound,
             path,
         })
     }
 
     /// `smtp=… lmtp=… control=… web=… metrics=… socket=…`, without what is off.
     pub(crate) fn listening(&self) -> String {
-        let it = &self.listeners;
-        let pairs = [
-            ("smtp", it.smtp.join(",")),
-            ("lmtp", it.lmtp.join(",")),
-            ("control", it.control.clone()),
-            ("web", it.web.clone()),
-            ("metrics", it.metrics.clone()),
-            ("socket", self.path.display().to_string()),
-        ];
-        let pairs = pairs.iter().filter(|(_, value)| !value.is_empty());
-        let words: Vec<_> = pairs.map(|(key, value)| format!("{key}={value}")).collect();
+        let listeners = self.bound.pairs();
+        let mut words: Vec<_> = listeners
+            .iter()
+            .filter(|(_, addresses)| !addresses.is_empty())
+            .map(|(key, addresses)| format!("{key}={}", texts(addresses).join(",")))
+            .collect();
+        words.push(format!("socket={}", self.path.display()));
         words.join(" ")
     }
+}
+
+/// The addresses that were bound, in the order of the configuration.
+#[derive(Debug, Clone)]
+pub(crate) struct Bound {
+    pub(crate) smtp: Vec<SocketAddr>,
+    pub(crate) lmtp: Vec<SocketAddr>,
+    pub(crate) control: Vec<SocketAddr>,
+    pub(crate) web: Vec<SocketAddr>,
+    pub(crate) metrics: Vec<SocketAddr>,
+}
+
+impl Bound {
+    fn pairs(&self) -> [(&'static str, &[SocketAddr]); 5] {
+        [
+            ("smtp", &self.smtp),
+            ("lmtp", &self.lmtp),
+            ("control", &self.control),
+            ("web", &self.web),
+            ("metrics", &self.metrics),
+        ]
+    }
+
+    /// As `ddadm status` is told.
+    pub(crate) fn shown(&self) -> pb::Listeners {
+        let first = |addresses: &[SocketAddr]| {
+            let first = addresses.first().map(ToString::to_string);
+            first.unwrap_or_default()
+        };
+        pb::Listeners {
+            smtp: texts(&self.smtp),
+            lmtp: texts(&self.lmtp),
+            control: first(&self.control),
+            web: first(&self.web),
+            metrics: first(&self.metrics),
+            all_control: texts(&self.control),
+            all_web: texts(&self.web),
+            all_metrics: texts(&self.metrics),
+        }
+    }
+}
+
+fn texts(addresses: &[SocketAddr]) -> Vec<String> {
+    addresses.iter().map(ToString::to_string).collect()
+}
+
+fn web_door(
+    web: &config::Web,
+    certificates: &Certificates,
+    passed: &mut Passed,
+) -> Result<web::Door, RunError> {
+    let tls = certificates.web.as_ref().map(tls::Certificate::server);
+    Ok(web::Door {
+        listeners: Listeners::bind(&web.listen.get_ref().0, passed)?,
+        tls: tls.transpose()?,
+        proxies: web.proxy_protocol.clone(),
+        rooms: web::ROOMS,
+    })
 }
 
 fn settings(
@@ -151,22 +190,4 @@ fn settings(
             .map(tls::Certificate::asking_server)
             .transpose()?,
     })
-}
-
-async fn listen(
-    address: SocketAddr,
-    passed: &mut Passed,
-) -> Result<(TcpListener, SocketAddr), RunError> {
-    let error = |source| RunError::Listen { address, source };
-    let listener = open(address, passed).await.map_err(error)?;
-    let bound = listener.local_addr().map_err(error)?;
-    Ok((listener, bound))
-}
-
-/// The socket that was passed for this address, or a new one.
-pub(crate) async fn open(address: SocketAddr, passed: &mut Passed) -> std::io::Result<TcpListener> {
-    match passed.take(address) {
-        Some(socket) => TcpListener::from_std(socket),
-        None => TcpListener::bind(address).await,
-    }
 }

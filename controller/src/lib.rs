@@ -20,7 +20,9 @@ pub mod events;
 pub mod history;
 pub mod inflow;
 pub mod intake;
+mod limit;
 pub mod lines;
+mod listen;
 pub mod metrics;
 pub mod registry;
 pub mod sights;
@@ -54,7 +56,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use authority::ControlAuthority;
 use authority::keys::Keys;
 use config::{Config, ConfigError};
-use doors::{Certificates, Doors, WebDoor};
+use doors::{Bound, Certificates, Doors};
 use parts::{Middle, Parts};
 use registry::audit::Audit;
 use registry::{Changes, Editor, Registry};
@@ -68,8 +70,10 @@ const FORMAT: u32 = 1;
 pub enum RunError {
     #[error(transparent)]
     Config(#[from] ConfigError),
-    #[error("the audit in {path} cannot be written: {source}", path = path.display())]
-    Audit { path: PathBuf, source: io::Error },
+    #[error("the audit in {path} cannot be written: {cause}", path = path.display())]
+    Audit { path: PathBuf, cause: io::Error },
+    #[error("the state directory {path} cannot be used: {cause}", path = path.display())]
+    StateDir { path: PathBuf, cause: io::Error },
     #[error("{0}")]
     Smarthost(String),
     #[error(transparent)]
@@ -79,22 +83,19 @@ pub enum RunError {
     #[error(transparent)]
     Authority(#[from] authority::AuthorityError),
     #[error(transparent)]
+    Registry(#[from] registry::ChangeError),
+    #[error(transparent)]
     Tls(#[from] tls::TlsError),
     #[error("TLS cannot be set up: {0}")]
     Rustls(#[from] rustls::Error),
     #[error(transparent)]
-    Intake(#[from] intake::listener::BindError),
+    Listen(#[from] listen::ListenError),
     #[error(transparent)]
     Socket(#[from] api::listener::SocketError),
     #[error(transparent)]
     Passed(#[from] SocketsError),
     #[error(transparent)]
     Format(#[from] format::FormatError),
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        address: SocketAddr,
-        source: io::Error,
-    },
     #[error("signals cannot be received: {0}")]
     Signals(io::Error),
     #[error("the log or its index has failed; nothing is accepted any more, start again")]
@@ -105,7 +106,7 @@ pub enum RunError {
     PartFailed(#[from] tokio::task::JoinError),
 }
 
-/// What the file at `path` says, if it can be used: everything but whether listeners can be bound.
+/// What the file at `path` says, if it can be used: everything that does not depend on what else runs here.
 ///
 /// # Errors
 /// The first thing that is wrong.
@@ -118,18 +119,40 @@ pub fn check(path: &Path) -> Result<Config, RunError> {
     Ok(config)
 }
 
-/// The same, and what a start would only warn of.
+/// Whether a start would succeed, and what it would only warn of. Nothing is made or changed.
+///
+/// A controller that runs with this state directory has its listeners: whoever looks before a restart is told nothing of it.
 ///
 /// # Errors
 /// The first thing that is wrong.
 pub fn check_all(path: &Path) -> Result<(), RunError> {
     let config = check(path)?;
+    dd_proto::writable::directory(&config.state_dir).map_err(|cause| RunError::StateDir {
+        path: config.state_dir.clone(),
+        cause,
+    })?;
     let config::Intake { smtp, lmtp, .. } = &config.intake;
-    let listeners: Vec<SocketAddr> = smtp.iter().chain(lmtp).copied().collect();
-    match smarthost_trouble(&config, &listeners) {
-        Some(trouble) => Err(RunError::Smarthost(trouble)),
-        None => Ok(()),
+    let mail = [&smtp[..], lmtp].concat();
+    if let Some(trouble) = smarthost_trouble(&config, &mail) {
+        return Err(RunError::Smarthost(trouble));
     }
+    let runs = store::is_in_use(&config.state_dir);
+    let web = config.web.as_ref().map(|web| &web.listen.get_ref().0[..]);
+    let metrics = config.metrics.as_ref().map(|it| &it.listen[..]);
+    let others = [web, metrics].into_iter().flatten();
+    let all = [&mail[..], &config.control.listen]
+        .into_iter()
+        .chain(others);
+    // All at once: two of them may be the same.
+    let mut open = Vec::new();
+    for &address in all.flatten() {
+        match listen::bind(address) {
+            Ok(listener) => open.push(listener),
+            Err(error) if runs && error.cause.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(api::listener::could_bind_socket(&config.socket())?)
 }
 
 fn smarthost_trouble(config: &Config, listeners: &[SocketAddr]) -> Option<String> {
@@ -170,12 +193,11 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex, passed: Passed) -> Resu
     let authority = ControlAuthority::open(&config.state_dir, started)?;
     let tls = authority.server(started)?;
     let audit = open_audit(&config)?;
-    let doors = Doors::bind(&config, passed).await?;
+    let doors = Doors::bind(&config, passed)?;
     let (certificates, listening) = (doors.certificates.clone(), doors.listening());
-    let bound = doors.intake.bound();
-    let bound: Vec<SocketAddr> = bound.smtp.iter().chain(&bound.lmtp).copied().collect();
-    let mut facts = facts(&config, started, doors.listeners);
-    if let Some(trouble) = smarthost_trouble(&config, &bound) {
+    let mut facts = facts(&config, started, &doors.bound);
+    let mail = [&doors.bound.smtp[..], &doors.bound.lmtp].concat();
+    if let Some(trouble) = smarthost_trouble(&config, &mail) {
         tracing::warn!("{trouble}");
         facts.alarms.push(trouble);
     }
@@ -193,6 +215,14 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex, passed: Passed) -> Resu
     parts.intake(doors.intake, &middle, &wakeup);
     let (editor, changes) = editor(&middle, audit, &config);
     parts.changes(changes);
+    keep_admin(
+        &authority,
+        &config.state_dir,
+        &middle.registry,
+        &editor,
+        started,
+    )
+    .await;
     parts.watched(doors.metrics, &certificates, &middle, started);
     parts.registry_copy(middle.registry.clone(), config.state_dir.clone());
     let dispatch = middle.dispatch.clone();
@@ -200,19 +230,23 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex, passed: Passed) -> Resu
     parts.drains(editor.clone(), dispatch.clone());
     let histories = parts.histories(&middle)?;
     let sights = parts.certificates(&middle, &editor);
-    let context = Arc::new(context(
-        middle,
-        authority,
-        editor.clone(),
-        facts,
-        passwords,
-        wakeup,
-        sights,
-    ));
+    let context = Arc::new(api::Context {
+        certificates: shown(&certificates),
+        ..context(
+            middle,
+            authority,
+            editor.clone(),
+            facts,
+            passwords,
+            wakeup,
+            sights,
+        )
+    });
     if let Some(door) = doors.web {
         let settings = web_settings(&config, &door, &context.facts);
         parts.web(door, web::Web::new(settings, context.clone()));
     }
+    parts.admin_identity(context.clone(), config.state_dir.clone());
     parts.control(context, doors.socket, doors.control, tls);
 
     tracing::info!("listening {listening}");
@@ -227,6 +261,33 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex, passed: Passed) -> Resu
     store.close().await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Sees to the administrator's identity in `<state_dir>/admin/`. Where that cannot be done now nothing else suffers: the
+/// local socket needs none.
+async fn keep_admin(
+    authority: &ControlAuthority,
+    state_dir: &Path,
+    registry: &Registry,
+    editor: &Editor,
+    now: Timestamp,
+) {
+    let kept = async {
+        let known = registry.admin_record(&authority::admin::name());
+        let Some(prepared) = authority.prepare_admin(state_dir, known.as_deref(), now)? else {
+            return Ok::<_, RunError>(());
+        };
+        let record = prepared.record().clone();
+        let (name, until) = (record.name.clone(), record.until);
+        let registering = editor.change(|change| async move { change.put_admin(record).await });
+        registering.await?;
+        authority.write_admin(&prepared, now)?;
+        tracing::info!(%name, %until, "the administrator's identity in the state directory has a new certificate");
+        Ok(())
+    };
+    if let Err(error) = kept.await {
+        tracing::error!(%error, "the administrator's identity in the state directory cannot be kept");
+    }
 }
 
 /// Who writes to senders, and the site through which that leaves.
@@ -248,6 +309,16 @@ fn notifier(
         hostname,
         postmaster,
     })
+}
+
+/// With where each stands in the configuration.
+fn shown(certificates: &Certificates) -> Vec<(&'static str, Arc<tls::Certificate>)> {
+    let intake = certificates
+        .intake
+        .iter()
+        .map(|it| ("[intake]", it.clone()));
+    let web = certificates.web.iter().map(|it| ("[web]", it.clone()));
+    intake.chain(web).collect()
 }
 
 /// What the control plane calls.
@@ -279,6 +350,7 @@ fn context(
         wakeup,
         sights,
         removals: api::removals::Removals::default(),
+        certificates: Vec::new(),
         facts,
     }
 }
@@ -294,7 +366,7 @@ fn editor(middle: &Middle, audit: Audit, config: &Config) -> (Editor, Changes) {
     )
 }
 
-fn web_settings(config: &Config, door: &WebDoor, facts: &api::Facts) -> web::Settings {
+fn web_settings(config: &Config, door: &web::listener::Door, facts: &api::Facts) -> web::Settings {
     web::Settings {
         hostname: facts.hostname.clone(),
         origin: facts.web.clone().unwrap_or_default(),
@@ -307,9 +379,9 @@ fn web_settings(config: &Config, door: &WebDoor, facts: &api::Facts) -> web::Set
 }
 
 fn open_audit(config: &Config) -> Result<Audit, RunError> {
-    Audit::open(&config.state_dir).map_err(|source| RunError::Audit {
+    Audit::open(&config.state_dir).map_err(|cause| RunError::Audit {
         path: config.state_dir.clone(),
-        source,
+        cause,
     })
 }
 
@@ -344,14 +416,15 @@ async fn open_store(
     Ok((store, report.newest))
 }
 
-fn facts(config: &Config, started: Timestamp, listeners: dd_proto::pb::Listeners) -> api::Facts {
+fn facts(config: &Config, started: Timestamp, bound: &Bound) -> api::Facts {
+    let control = config.control.listen.iter().map(SocketAddr::ip);
     api::Facts {
         hostname: config.hostname.to_string(),
         started,
-        control: Some(config.control.listen.ip()).filter(|it| !it.is_unspecified()),
-        web: config.web_origin(&listeners.web),
+        control: control.filter(|it| !it.is_unspecified()).collect(),
+        web: config.web_origin(&bound.web),
         outbound_networks: config.outbound_networks(),
-        listeners,
+        listeners: bound.shown(),
         alarms: Vec::new(),
     }
 }

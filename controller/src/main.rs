@@ -1,5 +1,7 @@
 //! `dd-controller`: command line and log; the rest is the library.
 
+use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -45,11 +47,19 @@ fn main() -> ExitCode {
     }
 }
 
+/// `ok`, or the first thing that is wrong.
+fn check(path: &Path) -> anyhow::Result<()> {
+    // Sockets want a runtime, also where nobody is served.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async { dd_controller::check_all(path) })?;
+    Ok(writeln!(io::stdout(), "ok")?)
+}
+
 fn start(args: &Args, lines: &Lines<Way>, journal: bool, passed: Passed) -> anyhow::Result<()> {
     if args.check {
-        dd_controller::check_all(&args.config)?;
-        lines.say(&format!("{} can be used", args.config.display()));
-        return Ok(());
+        return check(&args.config);
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let written = tracing_subscriber::fmt::layer()

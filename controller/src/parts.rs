@@ -9,16 +9,17 @@ use std::time::Duration;
 
 use dd_service::notify;
 use jiff::Timestamp;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::UnixListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::credentials::Passwords;
-use crate::doors::{Certificates, WebDoor};
+use crate::doors::Certificates;
 use crate::dsn::Notifier;
 use crate::ends::Ends;
 use crate::history::keep::Keeper;
 use crate::intake::listener::Intake;
+use crate::listen::Listeners;
 use crate::registry::{Changes, Editor, Registry};
 use crate::sights::Sights;
 use crate::store::{Store, StoreError};
@@ -104,10 +105,10 @@ impl Parts {
     }
 
     /// The portal and the wake-up URLs.
-    pub(crate) fn web(&mut self, door: WebDoor, web: Web) {
+    pub(crate) fn web(&mut self, door: web::listener::Door, web: Web) {
         let router = web::router(Arc::new(web));
         self.running.spawn(async {
-            web::listener::serve(door.listener, door.tls, router).await;
+            web::listener::serve(door, router).await;
             "web"
         });
     }
@@ -131,7 +132,7 @@ impl Parts {
     /// By Prometheus where that is wanted, and by the service manager where there is one.
     pub(crate) fn watched(
         &mut self,
-        listener: Option<TcpListener>,
+        listeners: Option<Listeners>,
         certificates: &Certificates,
         middle: &Middle,
         started: Timestamp,
@@ -153,9 +154,9 @@ impl Parts {
                 "report to the service manager"
             });
         }
-        if let Some(listener) = listener {
+        if let Some(listeners) = listeners {
             self.running.spawn(async {
-                report(metrics::door::serve(listener, sources).await);
+                metrics::door::serve(listeners, sources).await;
                 "metrics"
             });
         }
@@ -249,15 +250,31 @@ impl Parts {
         Ok(keeper)
     }
 
+    /// The administrator's identity below the state directory is renewed in good time.
+    pub(crate) fn admin_identity(&mut self, context: Arc<api::Context>, state_dir: PathBuf) {
+        self.running.spawn(async move {
+            loop {
+                tokio::time::sleep(UPKEEP).await;
+                let api::Context {
+                    authority,
+                    registry,
+                    editor,
+                    ..
+                } = &*context;
+                crate::keep_admin(authority, &state_dir, registry, editor, crate::now()).await;
+            }
+        });
+    }
+
     /// What agents and administrators call.
     pub(crate) fn control(
         &mut self,
         context: Arc<api::Context>,
         socket: UnixListener,
-        listener: TcpListener,
+        listeners: Listeners,
         tls: rustls::ServerConfig,
     ) {
-        let serving = api::serve(context, socket, listener, tls);
+        let serving = api::serve(context, socket, listeners, tls);
         self.running.spawn(async {
             report(serving.await);
             "control"

@@ -84,6 +84,14 @@ impl Certificate {
         Ok(())
     }
 
+    /// When the first certificate of the chain ends; None where that cannot be read.
+    pub fn ends(&self) -> Option<jiff::Timestamp> {
+        let key = self.0.read().expect(LOCK).clone();
+        let leaf = key.cert.first()?;
+        let (_, parsed) = x509_parser::parse_x509_certificate(leaf).ok()?;
+        Some(dd_pki::time::instant(parsed.validity().not_after))
+    }
+
     /// A server that shows this certificate, and takes any that a client presents without believing it.
     ///
     /// # Errors

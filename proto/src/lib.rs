@@ -22,8 +22,10 @@ pub mod report;
 pub mod site;
 pub mod smtp;
 pub mod snippets;
+pub mod targets;
 pub mod token;
 pub mod units;
+pub mod writable;
 
 /// The generated types and services of the package `dd.v1`.
 #[allow(

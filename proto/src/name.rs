@@ -1,4 +1,4 @@
-//! Names that operators give to sites, agents and authorities.
+//! Names that operators give to sites, agents, authorities and administrators.
 //!
 //! # Invariants
 //! A name is 1 to 63 of `a-z 0-9 . - _`, begins with a letter or digit, and is lower case: it is safe in a log line,
@@ -72,6 +72,8 @@ names! {
     AgentName;
     /// The name of an authority (a CA) in the registry.
     AuthorityName;
+    /// The name of an administrator who calls from another machine.
+    AdminName;
 }
 
 #[cfg(test)]

@@ -19,6 +19,10 @@ pub struct Layout {
     pub store: String,
     /// The web is served over TLS, with the certificate that intake shows.
     pub secure_web: bool,
+    /// The network that may hand in mail; none: all of loopback.
+    pub trusted: Option<&'static str>,
+    /// Lines below `[web]`.
+    pub web: String,
     /// Where SMTP comes in; 0: any.
     pub smtp_port: u16,
     /// Where DSNs leave.
@@ -49,7 +53,7 @@ pub(crate) fn controller(layout: &Layout, directory: &Path, listeners: &Listener
          [intake]\n\
          smtp = [\"{smtp}\"]\n\
          lmtp = [\"{lmtp}\"]\n\
-         trusted = [\"127.0.0.0/8\"]\n\
+         trusted = [\"{trusted}\"]\n\
          max_message_bytes = 67108864\n\
          {tls}\n\
          [store]\n\
@@ -60,6 +64,7 @@ pub(crate) fn controller(layout: &Layout, directory: &Path, listeners: &Listener
          [web]\n\
          listen = \"{web}\"\n\
          outbound_networks = [\"192.0.2.0/27\"]\n\
+         {more_web}\n\
          {web_tls}\n\
          [metrics]\n\
          listen = \"{metrics}\"\n\
@@ -71,6 +76,8 @@ pub(crate) fn controller(layout: &Layout, directory: &Path, listeners: &Listener
             lines => lines,
         },
         socket = socket.display(),
+        trusted = layout.trusted.unwrap_or("127.0.0.0/8"),
+        more_web = layout.web,
         web_tls = match layout.secure_web {
             true => tls(directory),
             false => String::new(),

@@ -36,6 +36,7 @@ pub mod process;
 pub mod scrape;
 pub mod secure;
 pub mod site;
+pub mod strangers;
 pub mod submit;
 pub mod tmpfs;
 pub mod trial;

@@ -211,12 +211,17 @@ impl World {
         self.run_agent(index, &["--join", &token]);
     }
 
-    /// A join token for an agent.
+    /// A join token for an agent, which is announced first where there is none of its name.
     ///
     /// # Panics
     /// There is none in the answer.
     pub fn token(&self, name: &str, address: Ipv4Addr) -> String {
-        let answer = self.json(&["agent", "add", name, "--address", &address.to_string()]);
+        let agents = self.json(&["agent", "list"]);
+        let mut agents = agents.as_array().expect("a list").iter();
+        let answer = match agents.any(|agent| agent["name"] == name) {
+            true => self.json(&["agent", "token", name]),
+            false => self.json(&["agent", "add", name, "--address", &address.to_string()]),
+        };
         answer["token"].as_str().expect("a token").to_owned()
     }
 

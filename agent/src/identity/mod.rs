@@ -39,10 +39,10 @@ pub enum IdentityError {
         what: &'static str,
         source: std::io::Error,
     },
-    #[error("{path} is damaged; run `ddadm agent add` for a new token and start with --join", path = path.display())]
+    #[error("{path} is damaged; run `ddadm agent token NAME` for a new token and start with --join", path = path.display())]
     Damaged { path: PathBuf },
     #[error(
-        "this agent has no valid certificate; run `ddadm agent add {0}` and start with --join TOKEN"
+        "this agent has no valid certificate; run `ddadm agent token {0}` (or `ddadm agent add {0}`, where it is not registered) and start with --join TOKEN"
     )]
     NotJoined(AgentName),
     #[error("the token is for the agent {token}, but this one is named {config}")]
@@ -116,6 +116,11 @@ impl Identity {
             not_before,
             not_after,
         })
+    }
+
+    /// By which the controller is verified; DER.
+    pub fn authority(&self) -> &[u8] {
+        &self.credentials.authority
     }
 
     pub fn is_valid(&self, now: Timestamp) -> bool {

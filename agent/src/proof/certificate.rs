@@ -1,16 +1,11 @@
 //! The proof `certificate`: a chain to the site's authority, and the site's defined name in the certificate.
 //!
-//! Path and name are rustls's own check ([`crate::tls`]); it leaves three things unlooked-at, which are ruled here on
-//! what was recorded: the validity of the anchor itself, the length of an RSA key, and whether an intermediate's key
-//! usage lets it issue (RFC 5280 §4.2.1.3).
+//! Path and name are rustls's own check ([`crate::tls`]); what it leaves unlooked-at, [`dd_pki::judge`] rules on what was
+//! recorded, as the controller does where a member shows its certificate.
 
-use dd_pki::key::MIN_RSA_BITS;
-use dd_pki::time::instant;
+use dd_pki::judge;
 use dd_proto::site::Certified;
 use jiff::Timestamp;
-use rustls_pki_types::CertificateDer;
-use x509_parser::prelude::{FromDer, X509Certificate};
-use x509_parser::public_key::PublicKey;
 
 use super::{Checked, Proof, Refusal, Seen, Terms, TlsSeen, TlsUp, TlsUse, Verified};
 
@@ -42,9 +37,7 @@ pub(super) fn certified(wanted: &Certified, seen: &Seen, now: Timestamp) -> Resu
     if *name != wanted.name {
         return Err(Refusal::UnknownIssuer);
     }
-    keys_are_strong(up)?;
-    issuers_may_issue(up)?;
-    one_is_valid(anchors, now)
+    Ok(judge::chain(&up.chain, anchors, now)?)
 }
 
 /// The handshake that finished, or why there is none.
@@ -57,72 +50,13 @@ pub(super) fn secured(seen: &Seen) -> Result<&TlsUp, Refusal> {
     }
 }
 
-pub(super) fn keys_are_strong(up: &TlsUp) -> Result<(), Refusal> {
-    for der in &up.chain {
-        let (_, certificate) =
-            X509Certificate::from_der(der).map_err(|_| Refusal::BadCertificate)?;
-        let bits = match certificate.public_key().parsed() {
-            Ok(PublicKey::RSA(key)) => key.key_size(),
-            Ok(_) => continue,
-            Err(_) => return Err(Refusal::BadCertificate),
-        };
-        if bits < MIN_RSA_BITS {
-            return Err(Refusal::WeakKey { bits });
-        }
-    }
-    Ok(())
-}
-
-/// Whoever issued another certificate of the chain is meant to.
-pub(super) fn issuers_may_issue(up: &TlsUp) -> Result<(), Refusal> {
-    let chain: Vec<X509Certificate<'_>> = up
-        .chain
-        .iter()
-        .filter_map(|der| X509Certificate::from_der(der).ok().map(|(_, it)| it))
-        .collect();
-    for issuer in chain.iter().skip(1) {
-        let Ok(Some(usage)) = issuer.key_usage() else {
-            continue;
-        };
-        let issued = chain.iter().any(|it| {
-            it.issuer().as_raw() == issuer.subject().as_raw()
-                && it.tbs_certificate.as_ref() != issuer.tbs_certificate.as_ref()
-        });
-        if issued && !usage.value.key_cert_sign() {
-            return Err(Refusal::ChainNotAllowed(
-                "one that may not sign certificates issued another",
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// Of the anchors that a path led to, at least one must be valid itself.
-fn one_is_valid(anchors: &[CertificateDer<'_>], now: Timestamp) -> Result<(), Refusal> {
-    let mut ruling = Err(Refusal::NoAnchor);
-    for der in anchors {
-        let Ok((_, anchor)) = X509Certificate::from_der(der) else {
-            continue;
-        };
-        let validity = anchor.validity();
-        let (not_before, not_after) = (instant(validity.not_before), instant(validity.not_after));
-        if now > not_after {
-            ruling = Err(Refusal::AnchorExpired { not_after });
-        } else if now < not_before {
-            ruling = Err(Refusal::AnchorNotYetValid { not_before });
-        } else {
-            return Ok(());
-        }
-    }
-    ruling
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::tests::{certified, seen_at, terms};
     use super::*;
     use dd_proto::site;
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+    use rustls_pki_types::CertificateDer;
 
     struct Authority {
         der: CertificateDer<'static>,

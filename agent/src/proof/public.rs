@@ -3,10 +3,11 @@
 //! Path and name are rustls's own check ([`crate::tls`]) over Mozilla's roots as they were when this was built; the
 //! machine's own store of roots is never looked at.
 
+use dd_pki::judge;
 use dd_proto::site;
 use jiff::Timestamp;
 
-use super::certificate::{issuers_may_issue, keys_are_strong, secured};
+use super::certificate::secured;
 use super::{Checked, Proof, Refusal, Seen, Terms, TlsUse, Verified};
 
 #[derive(Debug)]
@@ -28,8 +29,8 @@ impl Proof for Public {
                 site::Proof::Public { name: wanted },
                 Checked::AgainstPublicRoots { name: checked },
             ) if wanted == checked => {
-                keys_are_strong(up)?;
-                issuers_may_issue(up)?;
+                judge::keys_are_strong(&up.chain)?;
+                judge::issuers_may_issue(&up.chain)?;
                 Ok(Verified::by(self.kind()))
             }
             _ => Err(Refusal::UnknownIssuer),

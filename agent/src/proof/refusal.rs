@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 
+use dd_pki::judge::Fault;
 use dd_pki::key;
 use dd_proto::domain::Domain;
 use dd_proto::fingerprint::Fingerprint;
@@ -302,6 +303,21 @@ pub(crate) fn printable(text: &str) -> String {
         .take(300)
         .map(|c| if c.is_control() { '?' } else { c })
         .collect()
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Unreadable => Self::BadCertificate,
+            Fault::WeakKey { bits } => Self::WeakKey { bits },
+            Fault::MayNotIssue => {
+                Self::ChainNotAllowed("one that may not sign certificates issued another")
+            }
+            Fault::NoAnchor => Self::NoAnchor,
+            Fault::AnchorExpired { not_after } => Self::AnchorExpired { not_after },
+            Fault::AnchorNotYetValid { not_before } => Self::AnchorNotYetValid { not_before },
+        }
+    }
 }
 
 #[cfg(test)]

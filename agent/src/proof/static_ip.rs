@@ -8,7 +8,7 @@ use dd_proto::site;
 use jiff::Timestamp;
 
 use super::{Proof, Refusal, Seen, Terms, TlsUse, Verified, certificate};
-use crate::targets::same_host;
+use dd_proto::targets::same_host;
 
 #[derive(Debug)]
 pub(super) struct StaticIp;

@@ -177,6 +177,8 @@ impl Transaction<'_> {
     fn patience(&self) -> Duration {
         match self.unanswered.front() {
             Some(Step::Mail) if self.sent_ahead => self.session.behind_dot_patience(),
+            // Nothing depends on them any more; Courier throws away what stands behind such a MAIL.
+            _ if self.answers.sender_refused() => self.session.behind_dot_patience(),
             _ if self.grouped && !self.is_proven() => GROUP_TIMEOUT,
             Some(Step::Data) => DATA_TIMEOUT,
             _ => COMMAND_TIMEOUT,

@@ -10,14 +10,17 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args as Group, Parser, Subcommand, ValueEnum};
 use dd_proto::domain::Domain;
 use dd_proto::id::MessageId;
-use dd_proto::name::{AgentName, AuthorityName, SiteName};
+use dd_proto::name::{AdminName, AgentName, AuthorityName, SiteName};
 use dd_proto::units::parse_duration;
 use jiff::Timestamp;
 
 use crate::args::site::SiteVerb;
+pub(crate) use crate::args::values::IdArg;
+use crate::failure::Failure;
 use crate::output::Output;
 
 /// Where help lists what goes with every command.
@@ -66,11 +69,37 @@ pub(crate) struct Connection {
     )]
     pub(crate) socket: PathBuf,
     /// A controller elsewhere, such as https://controller.example.net:7443; instead of --socket
-    #[arg(long, global = true, value_name = "URL", help_heading = GLOBAL)]
+    #[arg(long, global = true, value_name = "URL", env = "DDADM_CONTROLLER", help_heading = GLOBAL)]
     pub(crate) controller: Option<String>,
     /// Who we are there: a directory with admin.pem, admin.key and authority.pem
-    #[arg(long, global = true, value_name = "DIR", help_heading = GLOBAL)]
+    #[arg(long, global = true, value_name = "DIR", env = "DDADM_IDENTITY", help_heading = GLOBAL)]
     pub(crate) identity: Option<PathBuf>,
+}
+
+impl Connection {
+    /// What the command line says goes before the environment; in the environment alone, a controller elsewhere goes
+    /// before the socket, and an identity that nothing asks for means nothing.
+    ///
+    /// # Errors
+    /// The command line asks for both ways.
+    pub(crate) fn settle(&mut self, matches: &ArgMatches) -> Result<(), Failure> {
+        let said = |id| matches.value_source(id) == Some(ValueSource::CommandLine);
+        match (said("socket"), said("controller")) {
+            (true, true) => {
+                return Err(Failure::Usage(
+                    "--socket and --controller are two ways to a controller: say one of them"
+                        .into(),
+                ));
+            }
+            (true, false) => self.controller = None,
+            (false, true) => {}
+            (false, false) => self.controller = self.controller.take().filter(|it| !it.is_empty()),
+        }
+        if self.controller.is_none() && !said("identity") {
+            self.identity = None;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -86,7 +115,7 @@ pub(crate) enum Noun {
 Examples:
   ddadm etrn sitename
   ddadm etrn sitename --wait
-  ddadm etrn sitename --wait 5m
+  ddadm etrn sitename other --wait 5m
 
 With --wait it says what came of it, and exits 5 where the site was not reached or not proved, 1 where
 mail still waits for another reason.")]
@@ -99,7 +128,9 @@ Examples:
   ddadm queue list sitename
   ddadm queue show 0197f3a07a5b7c3e8d2f4a5b6c7d8e9f
   ddadm queue retry 0197f3a07a5b7c3e8d2f4a5b6c7d8e9f --site sitename
-  ddadm queue fail 0197f3a07a5b7c3e8d2f4a5b6c7d8e9f",
+  ddadm queue fail 0197f3a07a5b7c3e8d2f4a5b6c7d8e9f
+  ddadm queue remove --site sitename
+  ddadm queue list --output json | jq -r '.[] | select(.reverse_path == \"a@b.example\") | .id' | ddadm queue remove -",
         arg_required_else_help = true
     )]
     Queue {
@@ -113,6 +144,8 @@ Examples:
   ddadm agent add out1 --address 192.0.2.10 2001:db8::10
   ddadm agent add out2 --address 192.0.2.11 --from 2026-12-24
   ddadm agent list
+  ddadm agent set out1 --address 192.0.2.12
+  ddadm agent token out1
   ddadm agent drain out1
   ddadm agent addresses --format nft",
         arg_required_else_help = true
@@ -120,6 +153,27 @@ Examples:
     Agent {
         #[command(subcommand)]
         verb: AgentVerb,
+    },
+    /// Who may administer from another machine, and how much
+    #[command(
+        after_help = "\
+Examples:
+  ddadm admin add anna --out anna
+  ddadm admin add helpdesk --role operator --csr helpdesk.csr --out helpdesk
+  ddadm admin list
+  ddadm admin remove anna
+
+  export DDADM_CONTROLLER=https://controller.example.net:7443 DDADM_IDENTITY=~/anna
+  ddadm status
+
+Roles: a reader shows and lists, without the content of mail and without hashes; an operator also holds,
+resumes, releases, checks, retries and drains; an admin may do everything. Whoever may open the local
+socket may do everything too, and is not listed here.",
+        arg_required_else_help = true
+    )]
+    Admin {
+        #[command(subcommand)]
+        verb: AdminVerb,
     },
     /// Authorities (CAs) that sites prove themselves with
     #[command(
@@ -210,8 +264,8 @@ pub(crate) enum Shell {
 
 #[derive(Debug, Group)]
 pub(crate) struct Etrn {
-    #[arg(value_name = "NAME")]
-    pub(crate) site: SiteName,
+    #[arg(value_name = "NAME", required = true)]
+    pub(crate) sites: Vec<SiteName>,
     /// Wait for what comes of it, at most this long
     #[arg(
         long,
@@ -243,10 +297,12 @@ pub(crate) enum QueueVerb {
 }
 
 #[derive(Debug, Group)]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["ids", "site"]))]
 pub(crate) struct Selection {
-    /// The message, as in `queued as ID`; all its open deliveries
-    pub(crate) id: MessageId,
-    /// Only the delivery to this site
+    /// Messages, as in `queued as ID`, with all their open deliveries; `-` reads IDs from standard input
+    #[arg(value_name = "ID", value_parser = values::id)]
+    pub(crate) ids: Vec<IdArg>,
+    /// Only the deliveries to this site; without an ID, all that wait for it
     #[arg(long, value_name = "NAME")]
     pub(crate) site: Option<SiteName>,
 }
@@ -259,7 +315,7 @@ pub(crate) enum ClockVerb {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AgentVerb {
-    /// Announce an agent and print its join token, which works for an hour
+    /// Announce a new agent and print its join token, which works for an hour
     Add {
         name: AgentName,
         /// The outbound addresses it binds
@@ -269,6 +325,23 @@ pub(crate) enum AgentVerb {
         #[arg(long, value_name = "DATE", value_parser = values::time)]
         from: Option<Timestamp>,
     },
+    /// Change its outbound addresses, or from when it works
+    #[command(group = clap::ArgGroup::new("change").required(true).multiple(true)
+        .args(["address", "from", "at_once"]))]
+    Set {
+        name: AgentName,
+        /// The outbound addresses it binds, instead of the present ones
+        #[arg(long, value_name = "IP", num_args = 1..)]
+        address: Vec<IpAddr>,
+        /// Use it from then on
+        #[arg(long, value_name = "DATE", value_parser = values::time, conflicts_with = "at_once")]
+        from: Option<Timestamp>,
+        /// Use it from now on
+        #[arg(long)]
+        at_once: bool,
+    },
+    /// Print a new join token, which works for an hour; the agent goes on as it is until it is used
+    Token { name: AgentName },
     /// State, load and addresses of each
     List,
     /// Give it no new work, over restarts too, until it is resumed; its sites go on through other agents
@@ -283,6 +356,39 @@ pub(crate) enum AgentVerb {
         #[arg(long, value_enum, default_value_t = AddressFormat::Text)]
         format: AddressFormat,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AdminVerb {
+    /// Make an identity: a key that stays here, and a certificate for 90 days, which ddadm renews by itself
+    Add {
+        name: AdminName,
+        /// What it may do
+        #[arg(long, value_enum, value_name = "ROLE", default_value_t = Role::Admin)]
+        role: Role,
+        /// Certify the key of this request (PEM or DER) instead of making one
+        #[arg(long, value_name = "FILE")]
+        csr: Option<PathBuf>,
+        /// Where admin.key (0600), admin.pem and authority.pem are written
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Role, end of the certificate and last call of each
+    List,
+    /// Let it in no more, and end what it is calling, at once
+    Remove { name: AdminName },
+    /// A certificate for another 90 days in --identity; at two thirds of its life every command does it by itself
+    Renew,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    /// Everything
+    Admin,
+    /// What a reader may; also hold, resume, etrn, check, retry, drain
+    Operator,
+    /// Show and list
+    Reader,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -336,7 +442,12 @@ pub(crate) enum CaVerb {
         /// The old keys go: what they signed proves nothing any more
         #[arg(long)]
         finish: bool,
+        /// Also where sites still use what they signed: those are cut off
+        #[arg(long, requires = "finish")]
+        force: bool,
     },
+    /// Remove one that no site relies on, with its keys
+    Remove { name: AuthorityName },
     /// Take in an authority, or the present certificates of one that is known
     Import {
         name: AuthorityName,
@@ -368,86 +479,11 @@ pub(crate) enum RegistryVerb {
     Apply {
         /// `-` reads standard input
         file: PathBuf,
+        /// Say what would be added and changed, and change nothing
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_definition_of_the_command_line_is_sound() {
-        use clap::CommandFactory as _;
-        Args::command().debug_assert();
-    }
-
-    #[test]
-    fn what_is_not_a_command_line_is_refused() {
-        for good in [
-            "site add a --domain a.example b.example --host h --proof port --port 26",
-            "site add a --domain a.example --domain b.example --host h --proof static-ip",
-            "site set a --clear recipient quota-bytes",
-            "site hold a --until 2026-12-24T18:00",
-            "etrn a --wait",
-            "etrn a --wait 5m",
-            "--output json etrn a",
-            "queue list --output json",
-            "queue retry 0197f3a07a5b7c3e8d2f4a5b6c7d8e9f --site a",
-            "agent add out1 --address 192.0.2.1 2001:db8::1 --from 2026-12-24",
-            "ca import ca --certificate a.pem b.pem",
-            "ca import ca --certificate a.pem --crl a.crl",
-            "ca crl ca --import a.crl",
-            "ca create ca --permit a.example b.example",
-            "ca rollover ca --finish",
-            "cert issue a --csr a.csr --days 90 --out dir",
-            "cert list",
-            "cert revoke 4a01",
-            "site check a --agent out1",
-            "agent remove out1",
-            "agent drain out1",
-            "agent resume out1",
-            "site set a --agent out1,out2",
-            "site set a --agent out1 --agent out2",
-            "site set a --clear agent",
-            "site add a --domain a.example --host h --proof public --cert-name a.example",
-            "registry export",
-            "watch",
-            "watch a",
-            "audit --last 3",
-            "queue fail 0197f3a07a5b7c3e8d2f4a5b6c7d8e9f --site a",
-            "clock confirm",
-            "queue content 0197f3a07a5b7c3e8d2f4a5b6c7d8e9f",
-            "completions fish",
-            "man --out dir",
-            "registry apply registry.toml",
-        ] {
-            let parsed = Args::try_parse_from(format!("ddadm {good}").split(' '));
-            assert!(parsed.is_ok(), "{good}: {parsed:?}");
-        }
-        for bad in [
-            "site add a --domain a.example --host h --proof dane",
-            "site add a --domain a.example --host h --proof fingerprint --fingerprint ab",
-            "site add a --domain a.example --host h --proof port --connections 21",
-            "site add a --domain a.example --host h --proof port --retry 3",
-            "site add a/b --domain a.example --host h --proof port",
-            "site set a --clear domain",
-            "site set a --port 26",
-            "site remove a --fail --discard",
-            "site hold a --until soon",
-            "site look a",
-            "queue show nonsense",
-            "queue fail nonsense",
-            "clock",
-            "clock set",
-            "agent add out1",
-            "agent add out1 --address out1.example",
-            "ca import ca",
-            "etrn a --wait 0s",
-            "status --output yaml",
-            "completions csh",
-        ] {
-            let parsed = Args::try_parse_from(format!("ddadm {bad}").split(' '));
-            assert!(parsed.is_err(), "{bad}: {parsed:?}");
-        }
-    }
-}
+mod tests;

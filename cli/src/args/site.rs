@@ -52,13 +52,17 @@ pub(crate) enum SiteVerb {
     },
     /// Let its mail wait: nothing is tried, nothing expires
     Hold {
-        name: SiteName,
+        #[arg(value_name = "NAME", required = true)]
+        names: Vec<SiteName>,
         /// Ends by itself then: RFC 3339, or a local date or time such as 2026-12-24T18:00
         #[arg(long, value_name = "T", value_parser = time)]
         until: Option<Timestamp>,
     },
     /// End a hold
-    Resume { name: SiteName },
+    Resume {
+        #[arg(value_name = "NAME", required = true)]
+        names: Vec<SiteName>,
+    },
     /// What every agent sees there now: resolve, connect, banner, STARTTLS, chain, name; no mail
     Check {
         name: SiteName,

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 
+use dd_proto::id::MessageId;
 use dd_proto::path::Mailbox;
 use dd_proto::site::HostName;
 use ipnet::IpNet;
@@ -18,6 +19,14 @@ pub(crate) struct HostArg {
     pub(crate) port: Option<NonZeroU16>,
 }
 
+/// Messages as they were given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IdArg {
+    Id(MessageId),
+    /// More of them are on standard input.
+    Stdin,
+}
+
 /// Why a value is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ValueError {
@@ -29,6 +38,10 @@ pub(crate) enum ValueError {
     Port,
     #[error("expected a full address such as user@example.net")]
     Mailbox,
+    #[error(
+        "expected the ID that `queued as` or `ddadm queue list` says, 32 hexadecimal digits, or `-`"
+    )]
+    Id,
     #[error("expected a network such as 192.0.2.0/24, or an IP address")]
     Network,
     #[error(
@@ -72,6 +85,13 @@ fn port(text: &str) -> Result<NonZeroU16, ValueError> {
     match text.bytes().all(|b| b.is_ascii_digit()) {
         true => text.parse().map_err(|_| ValueError::Port),
         false => Err(ValueError::Port),
+    }
+}
+
+pub(crate) fn id(text: &str) -> Result<IdArg, ValueError> {
+    match text {
+        "-" => Ok(IdArg::Stdin),
+        text => text.parse().map(IdArg::Id).map_err(|_| ValueError::Id),
     }
 }
 

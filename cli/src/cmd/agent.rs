@@ -27,6 +27,26 @@ pub(crate) async fn run(verb: AgentVerb, controller: &Controller) -> Result<Answ
             let added = agents.add(request).await;
             Ok(added_answer(controller.one(added)?))
         }
+        AgentVerb::Set {
+            name,
+            address,
+            from,
+            at_once,
+        } => {
+            let request = pb::SetAgentRequest {
+                name: name.to_string(),
+                addresses: address.iter().map(ToString::to_string).collect(),
+                from_ms: from.map_or(0, jiff::Timestamp::as_millisecond),
+                at_once,
+            };
+            let set = agents.set(request).await;
+            Ok(list_of_one(controller.one(set)?))
+        }
+        AgentVerb::Token { name } => {
+            let name = name.to_string();
+            let made = agents.token(pb::AgentName { name }).await;
+            Ok(added_answer(controller.one(made)?))
+        }
         AgentVerb::List => {
             let all = agents.list(pb::ListAgentsRequest {}).await;
             Ok(list(controller.all(all).await?))
@@ -94,6 +114,10 @@ struct Agent {
     trouble: Option<String>,
     /// An operator drains it, connected or not.
     drain: bool,
+    /// It works from then on.
+    from: Option<String>,
+    /// Addresses that it hands mail over from although they are not registered.
+    unregistered: Vec<String>,
 }
 
 impl From<pb::AgentStatus> for Agent {
@@ -108,6 +132,8 @@ impl From<pb::AgentStatus> for Agent {
             version: present(it.version),
             trouble: present(it.trouble),
             drain: it.drain,
+            from: time(it.from_ms),
+            unregistered: it.unregistered,
         }
     }
 }
@@ -132,16 +158,28 @@ fn state(it: &pb::AgentStatus) -> String {
     }
 }
 
+fn list_of_one(agent: pb::AgentStatus) -> Answer {
+    let text = table(std::slice::from_ref(&agent));
+    Answer::new(&Agent::from(agent), text)
+}
+
 fn list(agents: Vec<pb::AgentStatus>) -> Answer {
+    let text = table(&agents);
+    let view: Vec<Agent> = agents.into_iter().map(Agent::from).collect();
+    Answer::new(&view, text)
+}
+
+fn table(agents: &[pb::AgentStatus]) -> String {
     let mut table = Table::new(&[
         "NAME",
         "STATE",
         "IN FLIGHT",
         "LAST SEEN",
         "VERSION",
+        "FROM",
         "ADDRESSES",
     ]);
-    for it in &agents {
+    for it in agents {
         table.row([
             it.name.clone(),
             state(it),
@@ -152,6 +190,7 @@ fn list(agents: Vec<pb::AgentStatus>) -> Answer {
             } else {
                 it.version.clone()
             },
+            time_shown(it.from_ms),
             it.addresses.join(" "),
         ]);
     }
@@ -159,8 +198,7 @@ fn list(agents: Vec<pb::AgentStatus>) -> Answer {
     for it in agents.iter().filter(|it| !it.trouble.is_empty()) {
         text.push_str(&format!("{}: {}\n", it.name, it.trouble));
     }
-    let view: Vec<Agent> = agents.into_iter().map(Agent::from).collect();
-    Answer::new(&view, text)
+    text
 }
 
 #[derive(Debug, Serialize)]
@@ -251,6 +289,7 @@ mod tests {
                 addresses: vec!["192.0.2.11".into()],
                 state: "disconnected".into(),
                 drain: true,
+                from_ms: 1_800_000_000_000,
                 ..pb::AgentStatus::default()
             },
             pb::AgentStatus {

@@ -39,10 +39,23 @@ pub(crate) async fn run(verb: CaVerb, controller: &Controller) -> Result<Answer,
             let created = controller.authorities().await?.create(request).await;
             Ok(show(controller.one(created)?))
         }
-        CaVerb::Rollover { name, finish } => {
+        CaVerb::Remove { name } => {
+            let name = name.to_string();
+            let request = pb::AuthorityName { name: name.clone() };
+            let removed = controller.authorities().await?.remove(request).await;
+            controller.one(removed)?;
+            let text = format!("{name}: removed\n");
+            Ok(Answer::new(&Removed { name }, text))
+        }
+        CaVerb::Rollover {
+            name,
+            finish,
+            force,
+        } => {
             let request = pb::RolloverRequest {
                 name: name.to_string(),
                 finish,
+                force,
             };
             let rolled = controller.authorities().await?.rollover(request).await;
             Ok(show(controller.one(rolled)?))
@@ -120,6 +133,11 @@ struct Authority {
 }
 
 #[derive(Debug, Serialize)]
+struct Removed {
+    name: String,
+}
+
+#[derive(Debug, Serialize)]
 struct List {
     issuer: String,
     number: Option<String>,
@@ -134,6 +152,8 @@ struct Certificate {
     sha256: String,
     not_before: Option<String>,
     not_after: Option<String>,
+    /// Where the file of its key should be and is not.
+    missing_key: Option<String>,
 }
 
 fn view(authority: pb::Authority) -> Authority {
@@ -161,6 +181,7 @@ fn view(authority: pb::Authority) -> Authority {
                 sha256: it.sha256,
                 not_before: time(it.not_before_ms),
                 not_after: time(it.not_after_ms),
+                missing_key: present(it.missing_key),
             })
             .collect(),
     }
@@ -171,7 +192,18 @@ fn show(authority: pb::Authority) -> Answer {
         "{} (version {})",
         authority.name, authority.version
     ));
-    page.line("Key", if authority.own { "here" } else { "elsewhere" });
+    let missing = authority
+        .certificates
+        .iter()
+        .filter(|it| !it.missing_key.is_empty());
+    let missing: Vec<String> = missing
+        .map(|it| format!("missing: {}; restore it from a backup", it.missing_key))
+        .collect();
+    match (authority.own, missing.is_empty()) {
+        (false, _) => page.line("Key", "elsewhere"),
+        (true, true) => page.line("Key", "here"),
+        (true, false) => page.lines("Key", missing.iter().map(String::as_str)),
+    }
     page.lines("Permitted", authority.permit.iter().map(String::as_str));
     for it in &authority.certificates {
         page.line("Certificate", &it.subject);
@@ -226,6 +258,7 @@ mod tests {
                 sha256: "ab".repeat(32),
                 not_before_ms: 1_800_000_000_000,
                 not_after_ms: 1_900_000_000_000,
+                missing_key: String::new(),
             }],
             revocation_lists: vec![pb::RevocationList {
                 der: vec![0x30].into(),
@@ -243,6 +276,9 @@ mod tests {
     #[test]
     fn an_authority_is_its_certificates() {
         insta::assert_snapshot!(show(authority()).both());
+        let mut lost = authority();
+        lost.certificates[0].missing_key = "/var/lib/dd-controller/authorities/ab.key".into();
+        insta::assert_snapshot!("an_authority_without_its_key", show(lost).both());
         insta::assert_snapshot!("authorities", list(vec![authority()]).both());
         insta::assert_snapshot!("no_authorities", list(vec![]).both());
     }

@@ -1,22 +1,16 @@
 //! `ddadm cert …`.
 
-use std::fs::{DirBuilder, OpenOptions};
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use dd_proto::name::SiteName;
-use dd_proto::pem::{self, Kind};
-use dd_proto::{mta, pb};
+use dd_proto::{mta, pb, pem};
 use serde::Serialize;
 
 use crate::args::CertVerb;
 use crate::client::Controller;
 use crate::failure::Failure;
+use crate::files::{directory, request, write};
 use crate::output::{Answer, Page, Table, time, time_shown};
-
-/// A request with more than this is none.
-const MAX_CSR_BYTES: u64 = 64 << 10;
 
 pub(crate) async fn run(verb: CertVerb, controller: &Controller) -> Result<Answer, Failure> {
     let mut certificates = controller.certificates().await?;
@@ -56,31 +50,6 @@ pub(crate) async fn run(verb: CertVerb, controller: &Controller) -> Result<Answe
     }
 }
 
-/// A request as DER, from PEM or DER.
-fn request(file: &Path) -> Result<Vec<u8>, Failure> {
-    let refused = |why: String| Failure::Refused(format!("{} {why}", file.display()));
-    let mut content = Vec::new();
-    std::fs::File::open(file)
-        .and_then(|open| open.take(MAX_CSR_BYTES + 1).read_to_end(&mut content))
-        .map_err(|error| refused(format!("cannot be read: {error}")))?;
-    if content.len() as u64 > MAX_CSR_BYTES {
-        return Err(refused("is too large for a certificate request".into()));
-    }
-    pem::read_one(&content, Kind::Request)
-        .map_err(|error| Failure::Refused(format!("{}: {error}", file.display())))
-}
-
-/// Made first, for its owner only, so that nothing is issued that cannot be kept.
-fn directory(path: &Path) -> Result<PathBuf, Failure> {
-    let refused = |error| Failure::Refused(format!("{} cannot be used: {error}", path.display()));
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(refused)?;
-    std::fs::canonicalize(path).map_err(refused)
-}
-
 /// What was written.
 #[derive(Debug, Serialize)]
 struct Files {
@@ -116,25 +85,6 @@ impl Files {
     }
 }
 
-fn write(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".new");
-    let steps = || {
-        let _ = std::fs::remove_file(&temporary);
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)
-    };
-    steps().map_err(|error: std::io::Error| {
-        Failure::Refused(format!("{} cannot be written: {error}", path.display()))
-    })
-}
-
 #[derive(Debug, Serialize)]
 struct IssuedView<'a> {
     #[serde(flatten)]
@@ -152,6 +102,8 @@ struct Certificate {
     not_before: Option<String>,
     not_after: Option<String>,
     revoked: Option<String>,
+    /// The key that signed it is gone.
+    retired: bool,
     sha256: String,
     spki_sha256: String,
 }
@@ -166,6 +118,7 @@ impl From<pb::CertificateSummary> for Certificate {
             not_before: time(it.not_before_ms),
             not_after: time(it.not_after_ms),
             revoked: time(it.revoked_ms),
+            retired: it.retired,
             sha256: it.sha256,
             spki_sha256: it.spki_sha256,
         }
@@ -224,7 +177,10 @@ fn list(all: Vec<pb::CertificateSummary>) -> Answer {
             it.name.clone(),
             it.authority.clone(),
             time_shown(it.not_after_ms),
-            time_shown(it.revoked_ms),
+            match (it.revoked_ms, it.retired) {
+                (0, true) => "key retired".into(),
+                (revoked, _) => time_shown(revoked),
+            },
         ]);
     }
     let text = table.text("no certificate: `ddadm cert issue SITE --out DIR` issues one");
@@ -259,6 +215,7 @@ mod tests {
                 revoked_ms: 0,
                 sha256: "ab".repeat(32),
                 spki_sha256: "cd".repeat(32),
+                retired: false,
             }),
             chain: vec![vec![1].into(), vec![2].into()],
             anchors: vec![vec![2].into()],
@@ -292,9 +249,13 @@ mod tests {
     fn certificates_are_a_row_each() {
         let mut revoked = issued(&[]).summary.unwrap();
         revoked.revoked_ms = 1_800_000_100_000;
+        let retired = pb::CertificateSummary {
+            retired: true,
+            ..issued(&[]).summary.unwrap()
+        };
         insta::assert_snapshot!(
             "certificates",
-            list(vec![issued(&[]).summary.unwrap(), revoked.clone()]).both()
+            list(vec![issued(&[]).summary.unwrap(), revoked.clone(), retired]).both()
         );
         insta::assert_snapshot!("no_certificates", list(vec![]).both());
         insta::assert_snapshot!("revoked", revoked_answer(revoked).both());

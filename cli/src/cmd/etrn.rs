@@ -2,23 +2,46 @@
 
 use std::time::Duration;
 
+use dd_proto::name::SiteName;
 use dd_proto::pb;
 use dd_proto::pb::release_outcome::Result as Came;
 use serde::Serialize;
 
 use crate::args::Etrn;
 use crate::client::Controller;
+use crate::cmd::many;
 use crate::failure::{Exit, Failure};
 use crate::output::{Answer, count, present, printable};
 
 pub(crate) async fn run(etrn: Etrn, controller: &Controller) -> Result<Answer, Failure> {
     let wait = etrn.wait.unwrap_or(Duration::ZERO);
+    let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    // All at once first, so that one that is waited for does not hold up the others.
+    if let [_, _, ..] = &etrn.sites[..]
+        && wait_ms > 0
+    {
+        for site in &etrn.sites {
+            // What is refused is said below.
+            let _ = release(site, 0, controller).await;
+        }
+    }
+    many::each(&etrn.sites, async |site| {
+        release(site, wait_ms, controller).await
+    })
+    .await
+}
+
+async fn release(
+    site: &SiteName,
+    wait_ms: u64,
+    controller: &Controller,
+) -> Result<Answer, Failure> {
     let request = pb::ReleaseRequest {
-        name: etrn.site.to_string(),
-        wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+        name: site.to_string(),
+        wait_ms,
     };
     let outcome = controller.sites().await?.release(request).await;
-    Ok(answer(etrn.site.as_str(), controller.one(outcome)?))
+    Ok(answer(site.as_str(), controller.one(outcome)?))
 }
 
 #[derive(Debug, Serialize)]

@@ -1,5 +1,6 @@
 //! One file for each noun: arguments in, a call, an answer out.
 
+pub(crate) mod admin;
 pub(crate) mod agent;
 pub(crate) mod audit;
 pub(crate) mod ca;
@@ -9,6 +10,7 @@ pub(crate) mod completions;
 pub(crate) mod content;
 pub(crate) mod etrn;
 pub(crate) mod man;
+pub(crate) mod many;
 pub(crate) mod queue;
 pub(crate) mod registry;
 pub(crate) mod site;

@@ -1,14 +1,25 @@
 //! `ddadm queue …`.
 
-use dd_proto::pb;
-use serde::Serialize;
+use std::io::Read;
 
-use crate::args::{QueueVerb, Selection};
+use dd_proto::id::MessageId;
+use dd_proto::pb;
+use dd_proto::pb::queue_client::QueueClient;
+use serde::Serialize;
+use tonic::transport::Channel;
+use tonic::{Response, Status};
+
+use crate::args::{IdArg, QueueVerb, Selection};
 use crate::client::Controller;
+use crate::cmd::many;
 use crate::failure::Failure;
 use crate::output::{Answer, Page, Table, bytes_shown, count, present, time, time_shown};
 
-pub(crate) async fn run(verb: QueueVerb, controller: &Controller) -> Result<Answer, Failure> {
+pub(crate) async fn run(
+    verb: QueueVerb,
+    controller: &Controller,
+    stdin: &mut dyn Read,
+) -> Result<Answer, Failure> {
     let mut queue = controller.queue().await?;
     match verb {
         QueueVerb::List { site } => {
@@ -22,38 +33,108 @@ pub(crate) async fn run(verb: QueueVerb, controller: &Controller) -> Result<Answ
         }
         QueueVerb::Content { .. } => unreachable!("it is printed as it comes, see `content`"),
         QueueVerb::Retry(selection) => {
-            let changed = queue.retry(selected(&selection)).await;
-            Ok(changed_answer(
+            change(
                 &selection,
-                controller.one(changed)?,
+                controller,
+                stdin,
                 "due now",
-            ))
+                async |mut it, of| it.retry(of).await,
+            )
+            .await
         }
         QueueVerb::Fail(selection) => {
-            let changed = queue.fail(selected(&selection)).await;
             let what = "failed; the sender is told";
-            Ok(changed_answer(&selection, controller.one(changed)?, what))
+            change(&selection, controller, stdin, what, async |mut it, of| {
+                it.fail(of).await
+            })
+            .await
         }
         QueueVerb::Remove(selection) => {
-            let changed = queue.remove(selected(&selection)).await;
-            Ok(changed_answer(
+            change(
                 &selection,
-                controller.one(changed)?,
+                controller,
+                stdin,
                 "removed",
-            ))
+                async |mut it, of| it.remove(of).await,
+            )
+            .await
         }
     }
 }
 
-fn selected(selection: &Selection) -> pb::DeliverySelection {
-    pb::DeliverySelection {
-        id: selection.id.to_string(),
-        site: selection
-            .site
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default(),
+/// One message alone answers with an object, as it always did; several with an array.
+async fn change(
+    selection: &Selection,
+    controller: &Controller,
+    stdin: &mut dyn Read,
+    what: &str,
+    call: impl AsyncFn(
+        QueueClient<Channel>,
+        pb::DeliverySelection,
+    ) -> Result<Response<pb::Changed>, Status>,
+) -> Result<Answer, Failure> {
+    let site = selection.site.as_ref();
+    let site = site.map(ToString::to_string).unwrap_or_default();
+    let ids = selected(selection, controller, stdin).await?;
+    if ids.is_empty() {
+        let nothing = Answer::new(&Vec::<Changed>::new(), "nothing waits\n".into());
+        return Ok(nothing);
     }
+    let queue = controller.queue().await?;
+    many::each(&ids, async |id: &MessageId| {
+        let of = pb::DeliverySelection {
+            id: id.to_string(),
+            site: site.clone(),
+        };
+        let changed = call(queue.clone(), of).await;
+        Ok(changed_answer(id, controller.one(changed)?, what))
+    })
+    .await
+}
+
+/// Those that are named, on the command line and on standard input; or else all that wait for the site.
+async fn selected(
+    selection: &Selection,
+    controller: &Controller,
+    stdin: &mut dyn Read,
+) -> Result<Vec<MessageId>, Failure> {
+    let mut ids = Vec::new();
+    for id in &selection.ids {
+        match id {
+            IdArg::Id(id) => ids.push(*id),
+            IdArg::Stdin => read_ids(stdin, &mut ids)?,
+        }
+    }
+    if let ([], Some(site)) = (&selection.ids[..], &selection.site) {
+        let request = pb::ListQueueRequest {
+            site: site.to_string(),
+        };
+        let rows = controller.queue().await?.list(request).await;
+        for row in controller.all(rows).await? {
+            ids.extend(row.id.parse::<MessageId>().ok());
+        }
+    }
+    Ok(ids)
+}
+
+fn read_ids(stdin: &mut dyn Read, ids: &mut Vec<MessageId>) -> Result<(), Failure> {
+    let mut text = String::new();
+    let read = stdin.read_to_string(&mut text);
+    read.map_err(|error| Failure::Refused(format!("standard input cannot be read: {error}")))?;
+    for (number, line) in text.lines().enumerate() {
+        let word = line.trim();
+        if word.is_empty() {
+            continue;
+        }
+        let id = word.parse().map_err(|_| {
+            Failure::Usage(format!(
+                "line {} of standard input is no ID: expected 32 hexadecimal digits, as `ddadm queue list` shows them",
+                number + 1
+            ))
+        })?;
+        ids.push(id);
+    }
+    Ok(())
 }
 
 #[derive(Debug, Serialize)]
@@ -62,13 +143,13 @@ struct Changed {
     deliveries: u64,
 }
 
-fn changed_answer(selection: &Selection, changed: pb::Changed, what: &str) -> Answer {
+fn changed_answer(id: &MessageId, changed: pb::Changed, what: &str) -> Answer {
     let deliveries = count(changed.deliveries, "delivery", "deliveries");
     let view = Changed {
-        id: selection.id.to_string(),
+        id: id.to_string(),
         deliveries: changed.deliveries,
     };
-    Answer::new(&view, format!("{}: {deliveries} {what}\n", selection.id))
+    Answer::new(&view, format!("{id}: {deliveries} {what}\n"))
 }
 
 #[derive(Debug, Serialize)]
@@ -81,6 +162,9 @@ struct Row {
     arrived: Option<String>,
     attempts: u32,
     not_before: Option<String>,
+    /// When it is really tried; `stands` says what it is until then.
+    next: Option<String>,
+    stands: String,
     in_doubt: bool,
     last: Option<String>,
     out: bool,
@@ -98,6 +182,8 @@ impl From<pb::QueuedDelivery> for Row {
             arrived: time(it.arrived_ms),
             attempts: it.attempts,
             not_before: time(it.not_before_ms),
+            next: time(it.next_ms),
+            stands: it.stands,
             in_doubt: it.in_doubt,
             last: present(it.last),
             out: it.out,
@@ -108,12 +194,13 @@ impl From<pb::QueuedDelivery> for Row {
 
 /// Where a delivery stands, for people.
 fn standing(it: &pb::QueuedDelivery) -> String {
-    match (it.out, it.failed, it.in_doubt) {
-        (true, ..) => "out".into(),
-        (_, true, _) => "failed".into(),
-        (.., true) => "in doubt".into(),
-        _ if it.not_before_ms == 0 => "due".into(),
-        _ => time_shown(it.not_before_ms),
+    match (it.stands.as_str(), it.next_ms) {
+        ("in-doubt", 0) => "in doubt".into(),
+        ("in-doubt", next) => format!("in doubt, {}", time_shown(next)),
+        ("waiting", next) => time_shown(next),
+        // What cannot be read stands nowhere.
+        ("", _) => "-".into(),
+        (stands, _) => stands.to_owned(),
     }
 }
 
@@ -243,6 +330,8 @@ mod tests {
             arrived_ms: 1_800_000_000_123,
             attempts: 2,
             not_before_ms: 1_800_000_180_000,
+            next_ms: 1_800_000_240_000,
+            stands: "waiting".into(),
             in_doubt: false,
             last: "deferred: 451 4.3.0 later\x1b[31m".into(),
             out: false,
@@ -257,10 +346,18 @@ mod tests {
             recipients: vec!["c@office.example".into()],
             in_doubt: true,
             not_before_ms: 0,
+            next_ms: 0,
+            stands: "in-doubt".into(),
             last: String::new(),
             ..delivery("office")
         };
-        insta::assert_snapshot!(list(vec![delivery("home"), bounce]).both());
+        let held = pb::QueuedDelivery {
+            not_before_ms: 0,
+            next_ms: 0,
+            stands: "held".into(),
+            ..delivery("shed")
+        };
+        insta::assert_snapshot!(list(vec![delivery("home"), bounce, held]).both());
         insta::assert_snapshot!("an_empty_queue", list(vec![]).both());
     }
 
@@ -293,12 +390,9 @@ mod tests {
 
     #[test]
     fn a_change_says_how_much_it_changed() {
-        let selection = Selection {
-            id: "0197f3a07a5b7c3e8d2f4a5b6c7d8e9f".parse().unwrap(),
-            site: None,
-        };
+        let id = "0197f3a07a5b7c3e8d2f4a5b6c7d8e9f".parse().unwrap();
         insta::assert_snapshot!(
-            changed_answer(&selection, pb::Changed { deliveries: 2 }, "due now").both()
+            changed_answer(&id, pb::Changed { deliveries: 2 }, "due now").both()
         );
     }
 }

@@ -49,12 +49,13 @@ pub(crate) async fn run(
     stdin: &mut dyn Read,
 ) -> Result<Answer, Failure> {
     match verb {
-        RegistryVerb::Apply { file } => {
+        RegistryVerb::Apply { file, dry_run } => {
             let text = read(&file, stdin)?;
             let parts: Vec<_> = text
                 .chunks(PART)
                 .map(|part| pb::RegistryPart {
                     text: part.to_vec().into(),
+                    dry_run,
                 })
                 .collect();
             let mut registry = controller.registry().await?;
@@ -66,7 +67,7 @@ pub(crate) async fn run(
                 }
                 other => other,
             })?;
-            Ok(applied_answer(applied))
+            Ok(applied_answer(applied, dry_run))
         }
         RegistryVerb::Export => unreachable!("it is printed as it comes, see `export`"),
     }
@@ -80,41 +81,73 @@ fn read(file: &Path, stdin: &mut dyn Read) -> Result<Vec<u8>, Failure> {
         }
         _ => std::fs::read(file),
     };
-    read.map_err(|error| Failure::Refused(format!("{}: {error}", file.display())))
+    read.map_err(|error| Failure::Refused(format!("{} cannot be read: {error}", file.display())))
 }
 
 #[derive(Debug, Serialize)]
 struct Applied {
+    dry_run: bool,
     added: Vec<String>,
     changed: Vec<String>,
     unchanged: u64,
     lacks: Vec<String>,
 }
 
-fn applied_answer(applied: pb::Applied) -> Answer {
+/// Names of one kind in a line.
+const NAMED: usize = 5;
+
+fn applied_answer(applied: pb::Applied, dry_run: bool) -> Answer {
     let mut text = String::new();
-    for (what, entries) in [
-        ("added", &applied.added),
-        ("changed", &applied.changed),
-        ("not in the file, left as it is", &applied.lacks),
-    ] {
+    for (what, entries) in [("added", &applied.added), ("changed", &applied.changed)] {
         for entry in entries {
             text.push_str(&format!("{what}: {entry}\n"));
         }
     }
+    if !applied.lacks.is_empty() {
+        let lacks = by_family(&applied.lacks);
+        text.push_str(&format!("not in the file, left as it is: {lacks}\n"));
+    }
     text.push_str(&format!(
-        "{} added, {} changed, {} unchanged\n",
+        "{}{} added, {} changed, {} unchanged\n",
+        if dry_run {
+            "nothing was changed; it would be "
+        } else {
+            ""
+        },
         applied.added.len(),
         applied.changed.len(),
         applied.unchanged
     ));
     let view = Applied {
+        dry_run,
         added: applied.added,
         changed: applied.changed,
         unchanged: applied.unchanged,
         lacks: applied.lacks,
     };
     Answer::new(&view, text)
+}
+
+/// `209 sites (a, b, c, d, e, …), agent out2`; JSON has all of them.
+fn by_family(entries: &[String]) -> String {
+    let mut families: Vec<(&str, Vec<&str>)> = Vec::new();
+    for entry in entries {
+        let (family, name) = entry.split_once(' ').unwrap_or(("", entry));
+        match families.iter_mut().find(|(known, _)| *known == family) {
+            Some((_, names)) => names.push(name),
+            None => families.push((family, vec![name])),
+        }
+    }
+    let shown = families.iter().map(|(family, names)| match &names[..] {
+        [only] => format!("{family} {only}"),
+        names if names.len() <= NAMED => format!("{family} {}", names.join(", ")),
+        names => format!(
+            "{} × {family} ({}, …)",
+            names.len(),
+            names[..NAMED].join(", ")
+        ),
+    });
+    shown.collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
@@ -129,6 +162,17 @@ mod tests {
             unchanged: 3,
             lacks: vec!["site shed".into(), "agent out2".into()],
         };
-        insta::assert_snapshot!(applied_answer(applied).both());
+        insta::assert_snapshot!(applied_answer(applied.clone(), false).both());
+        insta::assert_snapshot!("a_dry_run", applied_answer(applied, true).both());
+    }
+
+    #[test]
+    fn what_a_file_lacks_is_a_line_however_much_it_is() {
+        let mut lacks: Vec<String> = (0..211).map(|n| format!("site m{n:03}")).collect();
+        lacks.push("agent out2".into());
+        assert_eq!(
+            by_family(&lacks),
+            "211 × site (m000, m001, m002, m003, m004, …); agent out2"
+        );
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::client::Controller;
 use crate::failure::Failure;
-use crate::output::{Answer, Page, bytes_shown, count, present, time, time_shown};
+use crate::output::{Answer, Page, bytes_shown, count, time, time_shown};
 
 pub(crate) async fn run(controller: &Controller) -> Result<Answer, Failure> {
     let status = controller.watch().await?.status(pb::StatusRequest {}).await;
@@ -65,9 +65,35 @@ struct QuotaUse {
 struct Listeners {
     smtp: Vec<String>,
     lmtp: Vec<String>,
-    control: Option<String>,
-    web: Option<String>,
-    metrics: Option<String>,
+    control: Option<Addresses>,
+    web: Option<Addresses>,
+    metrics: Option<Addresses>,
+}
+
+/// As `listen` in the configuration: one address, or a list.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Addresses {
+    One(String),
+    Several(Vec<String>),
+}
+
+/// An older controller says only the first.
+fn all(first: &str, all: &[String]) -> Vec<String> {
+    match (first, all) {
+        ("", []) => Vec::new(),
+        (first, []) => vec![first.to_owned()],
+        (_, all) => all.to_vec(),
+    }
+}
+
+fn addresses(first: &str, all_of_them: &[String]) -> Option<Addresses> {
+    let mut all = all(first, all_of_them);
+    match all.len() {
+        0 => None,
+        1 => all.pop().map(Addresses::One),
+        _ => Some(Addresses::Several(all)),
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -100,9 +126,9 @@ fn view(status: pb::StatusResponse) -> View {
         listeners: Listeners {
             smtp: listeners.smtp,
             lmtp: listeners.lmtp,
-            control: present(listeners.control),
-            web: present(listeners.web),
-            metrics: present(listeners.metrics),
+            control: addresses(&listeners.control, &listeners.all_control),
+            web: addresses(&listeners.web, &listeners.all_web),
+            metrics: addresses(&listeners.metrics, &listeners.all_metrics),
         },
         all_known: status.all_known,
         reading: status.reading.map(|it| Reading {
@@ -202,11 +228,11 @@ fn page(status: &pb::StatusResponse) -> String {
     let off = pb::Listeners::default();
     let listeners = status.listeners.as_ref().unwrap_or(&off);
     for (label, addresses) in [
-        ("SMTP", listeners.smtp.as_slice()),
-        ("LMTP", &listeners.lmtp),
-        ("Control", std::slice::from_ref(&listeners.control)),
-        ("Web", std::slice::from_ref(&listeners.web)),
-        ("Metrics", std::slice::from_ref(&listeners.metrics)),
+        ("SMTP", listeners.smtp.clone()),
+        ("LMTP", listeners.lmtp.clone()),
+        ("Control", all(&listeners.control, &listeners.all_control)),
+        ("Web", all(&listeners.web, &listeners.all_web)),
+        ("Metrics", all(&listeners.metrics, &listeners.all_metrics)),
     ] {
         let addresses = addresses.join(", ");
         page.line(
@@ -302,6 +328,8 @@ mod tests {
                 control: "0.0.0.0:7443".into(),
                 web: String::new(),
                 metrics: "127.0.0.1:9464".into(),
+                all_control: vec!["0.0.0.0:7443".into(), "[::]:7443".into()],
+                ..Default::default()
             }),
             all_known: false,
             reading: Some(pb::Reading {

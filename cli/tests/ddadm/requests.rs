@@ -103,6 +103,25 @@ impl Agents for Echo {
         }))
     }
 
+    async fn set(&self, request: Request<pb::SetAgentRequest>) -> Answer<pb::AgentStatus> {
+        let request = request.into_inner();
+        Ok(Response::new(pb::AgentStatus {
+            name: request.name,
+            addresses: request.addresses,
+            state: "connected".into(),
+            from_ms: request.from_ms,
+            drain: request.at_once,
+            ..pb::AgentStatus::default()
+        }))
+    }
+
+    async fn token(&self, request: Request<pb::AgentName>) -> Answer<pb::AddAgentResponse> {
+        Ok(Response::new(pb::AddAgentResponse {
+            name: request.into_inner().name,
+            token: "ddjoin1.anew".into(),
+        }))
+    }
+
     async fn list(&self, _: Request<pb::ListAgentsRequest>) -> Answer<Self::ListStream> {
         items(vec![])
     }
@@ -156,6 +175,10 @@ impl Authorities for Echo {
             certificates: certificates.collect(),
             ..pb::Authority::default()
         }))
+    }
+
+    async fn remove(&self, _: Request<pb::AuthorityName>) -> Answer<pb::RemoveAuthorityResponse> {
+        Ok(Response::new(pb::RemoveAuthorityResponse {}))
     }
 
     async fn create(&self, request: Request<pb::CreateAuthorityRequest>) -> Answer<pb::Authority> {
@@ -269,6 +292,10 @@ async fn what_is_asked_for_is_what_arrives() {
         ("agent drain out1", "out1: draining; 2 deliveries in hand"),
         ("agent resume out1", "out1: gets work again"),
         ("agent remove out1", "out1: removed"),
+        ("agent set out1 --address 192.0.2.12", "192.0.2.12"),
+        ("agent token out1", "ddjoin1.anew\n"),
+        ("ca remove old-ca", "old-ca: removed"),
+        ("queue remove --site home", "1 delivery removed"),
         ("ca list", "no authority"),
         ("ca show member-ca", "member-ca"),
         ("ca create own-ca --permit a.example", "a.example"),

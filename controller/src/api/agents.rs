@@ -14,7 +14,7 @@ use super::conduct::Conduct;
 use super::produced::Produced;
 use super::{Context, at_ms, caller, from_ms, now, order, status};
 use crate::dispatch::{AgentView, Drain};
-use crate::registry::agents::AgentRecord;
+use crate::registry::agents::{AgentRecord, From};
 
 #[derive(Debug, Clone)]
 pub struct Agents(pub Arc<Context>);
@@ -32,11 +32,6 @@ impl pb::agents_server::Agents for Agents {
             .parse()
             .map_err(|error| status::invalid(format!("{error}")))?;
         let addresses = addresses(&request.addresses)?;
-        if addresses.is_empty() && self.0.registry.agent(&name).is_none() {
-            return Err(status::invalid(
-                "a new agent needs its outbound addresses: add --address IP",
-            ));
-        }
         let secret: [u8; 32] = rand::rng().random();
         let from = from_ms(request.from_ms)?;
         let added = name.clone();
@@ -48,15 +43,45 @@ impl pb::agents_server::Agents for Agents {
         });
         adding.await?;
         self.0.attached.tell_all(&order::forbidden_now(&self.0));
-        let token = JoinToken {
-            name,
-            secret: secret.to_vec(),
-            authority: self.0.authority.certificate().to_vec(),
+        Ok(self.token_of(name, &secret))
+    }
+
+    async fn set(
+        &self,
+        request: Request<pb::SetAgentRequest>,
+    ) -> Result<Response<pb::AgentStatus>, Status> {
+        let who = caller(&request);
+        let request = request.into_inner();
+        let addresses = addresses(&request.addresses)?;
+        let from = match (from_ms(request.from_ms)?, request.at_once) {
+            (None, false) => From::AsItIs,
+            (None, true) => From::Now,
+            (Some(at), false) => From::At(at),
+            (Some(_), true) => {
+                return Err(status::invalid("either from a time, or at once: not both"));
+            }
         };
-        Ok(Response::new(pb::AddAgentResponse {
-            name: token.name.to_string(),
-            token: token.encode(),
-        }))
+        let setting = self.0.editor.change(move |change| async move {
+            let (name, who) = (request.name, who.who());
+            change.set_agent(&name, addresses, from, who, now()).await
+        });
+        let agent = setting.await?;
+        self.0.attached.tell_all(&order::forbidden_now(&self.0));
+        Ok(Response::new(self.looked_at(&agent).await))
+    }
+
+    async fn token(
+        &self,
+        request: Request<pb::AgentName>,
+    ) -> Result<Response<pb::AddAgentResponse>, Status> {
+        let who = caller(&request);
+        let name = request.into_inner().name;
+        let secret: [u8; 32] = rand::rng().random();
+        let making = self.0.editor.change(move |change| async move {
+            let who = who.who();
+            change.new_agent_token(&name, &secret, who, now()).await
+        });
+        Ok(self.token_of(making.await?, &secret))
     }
 
     type ListStream = Produced<pb::AgentStatus>;
@@ -72,11 +97,9 @@ impl pb::agents_server::Agents for Agents {
                 views.into_iter().map(|it| (it.name.clone(), it)).collect();
             for agent in context.registry.agents() {
                 let view = views.remove(&agent.name);
-                if items
-                    .send(Ok(shown(&agent, view, &context.conduct)))
-                    .await
-                    .is_err()
-                {
+                let bound = context.attached.addresses(&agent.name);
+                let shown = shown(&agent, view, bound.as_deref(), &context.conduct);
+                if items.send(Ok(shown)).await.is_err() {
                     return;
                 }
             }
@@ -139,9 +162,26 @@ impl Agents {
             change.drain_agent(&name, drain, who.who(), now()).await
         });
         let agent = changing.await?;
+        Ok(Response::new(self.looked_at(&agent).await))
+    }
+
+    async fn looked_at(&self, agent: &AgentRecord) -> pb::AgentStatus {
         let mut views = self.0.dispatch.agent_views().await.into_iter();
         let view = views.find(|view| view.name == agent.name);
-        Ok(Response::new(shown(&agent, view, &self.0.conduct)))
+        let bound = self.0.attached.addresses(&agent.name);
+        shown(agent, view, bound.as_deref(), &self.0.conduct)
+    }
+
+    fn token_of(&self, name: AgentName, secret: &[u8; 32]) -> Response<pb::AddAgentResponse> {
+        let token = JoinToken {
+            name,
+            secret: secret.to_vec(),
+            authority: self.0.authority.certificate().to_vec(),
+        };
+        Response::new(pb::AddAgentResponse {
+            name: token.name.to_string(),
+            token: token.encode(),
+        })
     }
 }
 
@@ -157,33 +197,94 @@ fn addresses(texts: &[String]) -> Result<Vec<IpAddr>, Status> {
     texts.iter().map(parse).collect()
 }
 
+/// The addresses that an attached agent binds and that it is not registered with.
+fn unregistered(registered: &[IpAddr], bound: &[IpAddr]) -> Vec<IpAddr> {
+    let bound = bound.iter().filter(|it| !registered.contains(it));
+    bound.copied().collect()
+}
+
+/// One sentence for people about that.
+pub(super) fn differs(agent: &AgentRecord, bound: &[IpAddr]) -> Option<String> {
+    let unregistered = unregistered(&agent.addresses, bound);
+    if unregistered.is_empty() {
+        return None;
+    }
+    let list = |all: &[IpAddr]| {
+        let all: Vec<String> = all.iter().map(ToString::to_string).collect();
+        all.join(" ")
+    };
+    Some(format!(
+        "it hands mail over from {}, where no member expects it: make `addresses` in its configuration {}, and start it again, or say `ddadm agent set {} --address {}`",
+        list(&unregistered),
+        list(&agent.addresses),
+        agent.name,
+        list(bound),
+    ))
+}
+
 /// What keeps an agent from working comes before what is held against what it says.
-fn shown(agent: &AgentRecord, view: Option<AgentView>, conduct: &Conduct) -> pb::AgentStatus {
-    let addresses = agent.addresses.iter().map(ToString::to_string).collect();
-    let name = agent.name.to_string();
-    let drain = agent.drain.is_wanted();
-    match view {
-        Some(view) => pb::AgentStatus {
-            name,
-            addresses,
-            state: view.state.to_owned(),
-            slots: view.slots,
-            in_flight: view.in_flight,
-            last_seen_ms: at_ms(view.last_seen),
-            version: view.version,
-            trouble: match view.trouble.is_empty() {
-                true => conduct.trouble(&agent.name),
-                false => view.trouble,
-            },
-            drain,
+fn shown(
+    agent: &AgentRecord,
+    view: Option<AgentView>,
+    bound: Option<&[IpAddr]>,
+    conduct: &Conduct,
+) -> pb::AgentStatus {
+    let bound = bound.unwrap_or_default();
+    let common = pb::AgentStatus {
+        name: agent.name.to_string(),
+        addresses: agent.addresses.iter().map(ToString::to_string).collect(),
+        state: "disconnected".to_owned(),
+        drain: agent.drain.is_wanted(),
+        from_ms: at_ms(agent.from),
+        unregistered: unregistered(&agent.addresses, bound)
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        trouble: conduct.trouble(&agent.name),
+        ..pb::AgentStatus::default()
+    };
+    let Some(view) = view else {
+        return common;
+    };
+    pb::AgentStatus {
+        state: view.state.to_owned(),
+        slots: view.slots,
+        in_flight: view.in_flight,
+        last_seen_ms: at_ms(view.last_seen),
+        version: view.version,
+        trouble: match (view.trouble, differs(agent, bound)) {
+            (own, None) if own.is_empty() => common.trouble.clone(),
+            (own, None) => own,
+            (own, Some(differs)) if own.is_empty() => differs,
+            (own, Some(differs)) => format!("{own}; {differs}"),
         },
-        None => pb::AgentStatus {
-            name,
-            addresses,
-            state: "disconnected".to_owned(),
-            trouble: conduct.trouble(&agent.name),
-            drain,
-            ..pb::AgentStatus::default()
-        },
+        ..common
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_that_binds_what_is_not_registered_is_told_of() {
+        let addresses =
+            |all: &[&str]| -> Vec<IpAddr> { all.iter().map(|it| it.parse().unwrap()).collect() };
+        for (registered, bound, expected) in [
+            (
+                &["192.0.2.1", "2001:db8::1"][..],
+                &["2001:db8::1", "192.0.2.1"][..],
+                &[][..],
+            ),
+            // It did not say: an agent of somebody else's.
+            (&["192.0.2.1"], &[], &[]),
+            // One that it cannot bind just now, or is yet to be given: members expect more than comes.
+            (&["192.0.2.1", "192.0.2.2"], &["192.0.2.1"], &[]),
+            (&["192.0.2.1"], &["192.0.2.2"], &["192.0.2.2"]),
+            (&["192.0.2.1"], &["192.0.2.1", "192.0.2.2"], &["192.0.2.2"]),
+        ] {
+            let found = unregistered(&addresses(registered), &addresses(bound));
+            assert_eq!(found, addresses(expected), "{registered:?} {bound:?}");
+        }
     }
 }

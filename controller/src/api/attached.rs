@@ -8,6 +8,7 @@
 //! Work, and who gets it: [`crate::dispatch`].
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
@@ -42,6 +43,8 @@ struct Sitting {
     agent: AgentId,
     /// The address it comes from.
     from: String,
+    /// What it binds, as it said last.
+    bound: Vec<IpAddr>,
     orders: mpsc::Sender<pb::Order>,
 }
 
@@ -74,6 +77,7 @@ impl Attached {
         let sitting = Sitting {
             agent,
             from: from.to_owned(),
+            bound: Vec::new(),
             orders: sender,
         };
         inner.seats.insert(id, sitting);
@@ -117,6 +121,14 @@ impl Attached {
         inner
             .seats
             .retain(|_, it| it.agent.name != *name || it.agent.key == key);
+    }
+
+    /// The addresses that an attached agent binds, as it said last; None where it is not attached.
+    pub(super) fn addresses(&self, name: &AgentName) -> Option<Vec<IpAddr>> {
+        let inner = self.lock();
+        let seats = inner.seats.iter().filter(|(_, it)| it.agent.name == *name);
+        let (_, newest) = seats.max_by_key(|(id, _)| **id)?;
+        Some(newest.bound.clone())
     }
 
     pub(super) fn agents(&self) -> Vec<AgentName> {
@@ -171,6 +183,13 @@ impl Attached {
 }
 
 impl Seat {
+    /// The agent has said which addresses it binds.
+    pub(super) fn binds(&self, addresses: Vec<IpAddr>) {
+        if let Some(sitting) = self.attached.lock().seats.get_mut(&self.id) {
+            sitting.bound = addresses;
+        }
+    }
+
     /// Ends this stream.
     pub(super) fn cut(&mut self) {
         self.attached.lock().seats.remove(&self.id);
@@ -181,7 +200,7 @@ impl Seat {
         match self.attached.lock().displaced.get(&self.id) {
             Some(by) => status::displaced(name, by),
             None => status::unrecognized(
-                "the agent has been removed, or has joined anew elsewhere: run `ddadm agent add` to have it back",
+                "the agent has been removed, or has joined anew elsewhere: run `ddadm agent add` (or `ddadm agent token`, where it is still listed) to have it back",
             ),
         }
     }

@@ -15,7 +15,7 @@ use super::produced::Produced;
 use super::{Context, at_ms, caller, now, status};
 use crate::registry::authorities::{Authority, Origin};
 use crate::registry::lists;
-use crate::registry::own::Rollover;
+use crate::registry::own::{Rollover, StillUsed};
 
 #[derive(Debug, Clone)]
 pub struct Authorities(pub Arc<Context>);
@@ -38,7 +38,7 @@ impl pb::authorities_server::Authorities for Authorities {
                 .import_authority(name, certificates, lists, who.who(), now())
                 .await
         });
-        Ok(Response::new(shown(&*importing.await?)))
+        Ok(Response::new(self.shown(&*importing.await?)))
     }
 
     async fn create(
@@ -57,7 +57,7 @@ impl pb::authorities_server::Authorities for Authorities {
                 .create_authority(name, permit, who.who(), now())
                 .await
         });
-        Ok(Response::new(shown(&*created.await?)))
+        Ok(Response::new(self.shown(&*created.await?)))
     }
 
     async fn rollover(
@@ -68,14 +68,30 @@ impl pb::authorities_server::Authorities for Authorities {
         let request = request.into_inner();
         let step = match request.finish {
             false => Rollover::Begin,
-            true => Rollover::Finish,
+            true => Rollover::Finish(match request.force {
+                true => StillUsed::CutOff,
+                false => StillUsed::Refuse,
+            }),
         };
         let rolled = self.0.editor.change(move |change| async move {
             change
                 .roll_over(&request.name, step, who.who(), now())
                 .await
         });
-        Ok(Response::new(shown(&*rolled.await?)))
+        Ok(Response::new(self.shown(&*rolled.await?)))
+    }
+
+    async fn remove(
+        &self,
+        request: Request<pb::AuthorityName>,
+    ) -> Result<Response<pb::RemoveAuthorityResponse>, Status> {
+        let who = caller(&request);
+        let name = request.into_inner().name;
+        let removing = self.0.editor.change(move |change| async move {
+            change.remove_authority(&name, who.who(), now()).await
+        });
+        removing.await?;
+        Ok(Response::new(pb::RemoveAuthorityResponse {}))
     }
 
     type ListStream = Produced<pb::Authority>;
@@ -85,9 +101,10 @@ impl pb::authorities_server::Authorities for Authorities {
         _: Request<pb::ListAuthoritiesRequest>,
     ) -> Result<Response<Self::ListStream>, Status> {
         let authorities = self.0.registry.authorities();
+        let this = self.clone();
         Ok(Response::new(Produced::by(|items| async move {
             for authority in authorities {
-                if items.send(Ok(shown(&authority))).await.is_err() {
+                if items.send(Ok(this.shown(&authority))).await.is_err() {
                     return;
                 }
             }
@@ -102,8 +119,21 @@ impl pb::authorities_server::Authorities for Authorities {
         let parsed = name.parse::<AuthorityName>().ok();
         parsed
             .and_then(|name| self.0.registry.authority(&name))
-            .map(|authority| Response::new(shown(&authority)))
+            .map(|authority| Response::new(self.shown(&authority)))
             .ok_or_else(|| status::unknown("authority", &name))
+    }
+}
+
+impl Authorities {
+    /// With where a key is missing.
+    fn shown(&self, authority: &Authority) -> pb::Authority {
+        let mut shown = shown(authority);
+        for certificate in &mut shown.certificates {
+            let missing = self.0.editor.missing_key(authority, &certificate.der);
+            certificate.missing_key =
+                missing.map_or_else(String::new, |it| it.display().to_string());
+        }
+        shown
     }
 }
 

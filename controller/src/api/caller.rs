@@ -1,6 +1,6 @@
 //! Who calls: what the connection proves about its other end.
 
-use dd_proto::name::AgentName;
+use dd_proto::name::{AdminName, AgentName};
 use jiff::Timestamp;
 
 use crate::authority::client::{AgentKey, Client, Subject};
@@ -21,8 +21,10 @@ pub enum Caller {
     Agent(AgentId),
     /// An agent whose certificate had ended when it connected.
     Lapsed(AgentId),
-    /// By certificate, or over the local socket; the name is for the audit.
-    Admin(String),
+    /// An administrator by certificate.
+    Admin(AdminId),
+    /// Whoever may open the local socket; the name is for the audit.
+    Local(String),
 }
 
 /// An agent as its certificate says: the name it bears, and the key it has. Only the key tells it from another that
@@ -30,6 +32,13 @@ pub enum Caller {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentId {
     pub name: AgentName,
+    pub key: AgentKey,
+}
+
+/// An administrator as its certificate says; only the key tells it from another that bore the name before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminId {
+    pub name: AdminName,
     pub key: AgentKey,
 }
 
@@ -43,15 +52,15 @@ impl Caller {
         match client.subject {
             Subject::Agent { name, key } if has_ended => Self::Lapsed(AgentId { name, key }),
             Subject::Agent { name, key } => Self::Agent(AgentId { name, key }),
-            Subject::Admin(_) if has_ended => Self::Nobody,
-            Subject::Admin(name) => Self::Admin(name),
+            Subject::Admin { .. } if has_ended => Self::Nobody,
+            Subject::Admin { name, key } => Self::Admin(AdminId { name, key }),
         }
     }
 
     /// By the user at the other end of the local socket, whose mode says who may connect.
     pub fn of_user(uid: u32) -> Self {
         let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-        Self::Admin(user_name(&users, uid).unwrap_or_else(|| uid.to_string()))
+        Self::Local(user_name(&users, uid).unwrap_or_else(|| uid.to_string()))
     }
 
     /// For the audit.
@@ -59,7 +68,8 @@ impl Caller {
         match self {
             Self::Nobody => "nobody",
             Self::Agent(agent) | Self::Lapsed(agent) => agent.name.as_str(),
-            Self::Admin(name) => name,
+            Self::Admin(admin) => admin.name.as_str(),
+            Self::Local(user) => user,
         }
     }
 }
@@ -97,7 +107,9 @@ mod tests {
         assert!(
             matches!(read("dd:agent:out1", 1), Caller::Lapsed(it) if it.name.as_str() == "out1")
         );
-        assert_eq!(read("dd:admin:anna", 0), Caller::Admin("anna".to_owned()));
+        assert!(
+            matches!(read("dd:admin:anna", 0), Caller::Admin(it) if it.name.as_str() == "anna")
+        );
         assert_eq!(read("dd:admin:anna", 1), Caller::Nobody);
         assert_eq!(read("https://out1.example", 0), Caller::Nobody);
         assert_eq!(Caller::of_certificate(b"nothing", end), Caller::Nobody);

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use dd_proto::fingerprint::Fingerprint;
+use dd_proto::name::SiteName;
 use dd_proto::pb;
 use tonic::{Request, Response, Status};
 
 use super::produced::Produced;
-use super::{Context, at_ms, caller, now};
+use super::{Context, at_ms, caller, now, status};
+use crate::registry::Registry;
 use crate::registry::issued::Issued;
 
 #[derive(Debug, Clone)]
@@ -30,7 +32,7 @@ impl pb::certificates_server::Certificates for Certificates {
         });
         let issue = issuing.await?;
         Ok(Response::new(pb::IssuedCertificate {
-            summary: Some(shown(&issue.issued)),
+            summary: Some(shown(&issue.issued, &self.0.registry)),
             chain: issue.chain,
             anchors: issue.anchors,
             private_key: issue.private_key.unwrap_or_default().into(),
@@ -46,10 +48,17 @@ impl pb::certificates_server::Certificates for Certificates {
         let site = request.into_inner().site;
         let mut all = self.0.registry.all_issued();
         all.retain(|it| site.is_empty() || it.site.as_str() == site);
+        let parsed: Option<SiteName> = site.parse().ok();
+        let is_site = parsed.is_some_and(|name| self.0.registry.site(&name).is_some());
+        // Those of a site that was removed are still shown.
+        if all.is_empty() && !site.is_empty() && !is_site {
+            return Err(status::unknown("site", &site));
+        }
+        let registry = self.0.registry.clone();
         all.sort_by(|a, b| (&a.site, a.not_before).cmp(&(&b.site, b.not_before)));
         Ok(Response::new(Produced::by(|items| async move {
             for issued in all {
-                if items.send(Ok(shown(&issued))).await.is_err() {
+                if items.send(Ok(shown(&issued, &registry))).await.is_err() {
                     return;
                 }
             }
@@ -65,12 +74,14 @@ impl pb::certificates_server::Certificates for Certificates {
         let revoking = self.0.editor.change(move |change| async move {
             change.revoke_certificate(&serial, who.who(), now()).await
         });
-        Ok(Response::new(shown(&*revoking.await?)))
+        let revoked = revoking.await?;
+        Ok(Response::new(shown(&revoked, &self.0.registry)))
     }
 }
 
-fn shown(issued: &Issued) -> pb::CertificateSummary {
+fn shown(issued: &Issued, registry: &Registry) -> pb::CertificateSummary {
     pb::CertificateSummary {
+        retired: registry.is_retired(issued),
         serial: issued.serial_text(),
         site: issued.site.to_string(),
         authority: issued.authority.to_string(),

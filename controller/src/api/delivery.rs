@@ -4,6 +4,7 @@
 //! An agent speaks only for itself: its Hello must carry its certificate's name, and content goes only to the holder
 //! of the lease. Events wait for dispatch and orders for the agent, each on its own, so neither holds up the other.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as TaskContext, Poll};
@@ -32,6 +33,8 @@ use crate::store::{StoreError, StoredContent};
 const HELLO: Duration = Duration::from_secs(60);
 /// More than this many entries no agent can owe.
 const MAX_JOURNALED: usize = 200_000;
+/// Of the addresses it says it binds, more are not looked at.
+const MAX_ADDRESSES: usize = 100;
 const CHUNK: usize = 64 << 10;
 
 #[derive(Debug, Clone)]
@@ -52,7 +55,8 @@ impl pb::delivery_server::Delivery for Delivery {
             Ok(hello) => hello,
             Err(_) => Err(status::too_slow("the Hello did not end in time")),
         };
-        let hello = hello.inspect_err(|status| self.refused(&agent.name, &from, status))?;
+        let (hello, addresses) =
+            hello.inspect_err(|status| self.refused(&agent.name, &from, status))?;
         let spending = self.0.editor.spend_token(&agent.name);
         spending.await?;
         tracing::info!(target: "agent", agent = %agent.name, version = hello.version, from, "agent attached");
@@ -65,6 +69,7 @@ impl pb::delivery_server::Delivery for Delivery {
             dispatch: self.0.dispatch.clone(),
         };
         let mut seat = self.0.attached.sit(agent.clone(), &from);
+        seat.binds(addresses);
         if !self.0.registry.recognizes(&agent.name, agent.key) {
             // It was removed while it said Hello, or its name has joined with another key.
             seat.cut();
@@ -133,7 +138,7 @@ impl Delivery {
     fn agent<T>(request: &Request<T>) -> Result<AgentId, Status> {
         match caller(request) {
             Caller::Agent(agent) => Ok(agent),
-            Caller::Nobody | Caller::Lapsed(_) | Caller::Admin(_) => {
+            Caller::Nobody | Caller::Lapsed(_) | Caller::Admin(_) | Caller::Local(_) => {
                 Err(status::denied("only an agent may do this"))
             }
         }
@@ -157,12 +162,12 @@ impl Delivery {
         }
     }
 
-    /// Hello, the journal, HelloEnd.
+    /// Hello, the journal, HelloEnd; and the addresses that the agent binds.
     async fn hello(
         &self,
         events: &mut Streaming<pb::AgentEvent>,
         agent: &AgentName,
-    ) -> Result<Hello, Status> {
+    ) -> Result<(Hello, Vec<IpAddr>), Status> {
         use pb::agent_event::Event;
         let malformed =
             |event, error: ConvertError| status::contradiction(&Fault::malformed(event, error.0));
@@ -175,6 +180,8 @@ impl Delivery {
             )));
         }
         can_work(&first)?;
+        let addresses = first.addresses.iter().take(MAX_ADDRESSES);
+        let addresses = addresses.filter_map(|it| it.parse().ok()).collect();
         let work_in_hand = first.work_in_hand.into_iter().map(TryInto::try_into);
         let mut hello = Hello {
             agent: agent.clone(),
@@ -191,7 +198,7 @@ impl Delivery {
         };
         for _ in 0..MAX_JOURNALED {
             match next(events).await? {
-                Some(Event::HelloEnd(_)) => return Ok(hello),
+                Some(Event::HelloEnd(_)) => return Ok((hello, addresses)),
                 Some(Event::Journaled(it)) => self.journaled(agent, it, &mut hello)?,
                 Some(other) => {
                     let (event, _) = door::about(&other);

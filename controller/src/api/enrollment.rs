@@ -9,6 +9,10 @@ use tonic::{Request, Response, Status};
 use super::caller::Caller;
 use super::{Context, caller, now, status};
 use crate::authority;
+use crate::limit::line::{Sparing, cut};
+
+/// Anybody can ask to join.
+static REFUSED: Sparing = Sparing::one_a_second();
 
 #[derive(Debug, Clone)]
 pub struct Enrollment(pub Arc<Context>);
@@ -31,7 +35,9 @@ impl pb::enrollment_server::Enrollment for Enrollment {
                     Ok(name)
                 }
                 Err(error) => {
-                    tracing::warn!(agent = name.escape_debug().to_string(), %error, "join refused");
+                    if let Some(unsaid) = REFUSED.due(now()) {
+                        tracing::warn!(agent = cut(name), %error, unsaid, "join refused");
+                    }
                     Err(Status::from(error))
                 }
             }
@@ -51,7 +57,7 @@ impl pb::enrollment_server::Enrollment for Enrollment {
         let csr = authority::Request::parse(&request.into_inner().csr)?;
         if csr.key() != agent.key {
             return Err(status::invalid(
-                "a renewal is for the key the agent has: for another one, join with a token of `ddadm agent add`",
+                "a renewal is for the key the agent has: for another one, join with a token of `ddadm agent token`",
             ));
         }
         tracing::info!(agent = %agent.name, "certificate renewed");

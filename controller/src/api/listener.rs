@@ -1,8 +1,10 @@
 //! The two doors of the control plane: a local socket, and TCP with mutual TLS.
 //!
 //! # Invariants
-//! Connections, and handshakes at once, are bounded for each caller and together ([`super::seats`]), and a handshake has
-//! ten seconds. One that fails costs only itself, and accepting never waits for any of them.
+//! - Connections, and handshakes at once, are bounded for each caller and together ([`crate::limit`]), and a handshake has
+//!   ten seconds. One that fails costs only itself, and accepting never waits for any of them.
+//! - A stranger's connection lives for half a minute, which is enough to join. While it does not read what it is told,
+//!   nothing more is read from it: what is waiting to be written takes no more memory than one read may ask for.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,31 +12,54 @@ use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as 
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpStream, UnixListener};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::{Sleep, sleep};
 use tokio_rustls::TlsAcceptor;
 use tonic::transport::server::Connected;
 
 use super::caller::{Caller, OtherEnd};
 use super::now;
-use super::seats::{Seat, Seats, Who};
+use super::roles::Role;
+use crate::limit::seats::made_room;
+use crate::limit::{Full, Room, Rooms, Seat, Seats, Who};
+use crate::listen::{self, Listeners};
+use crate::registry::Registry;
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Where no more sockets can be had, accepting pauses.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// For whoever is not known: to join takes one call.
+const STRANGERS_LIFE: Duration = Duration::from_secs(30);
 
-/// Why a door could not be opened.
+/// An honest agent needs a few milliseconds to show its certificate, and is then out of reach of strangers; so a flood,
+/// even from the agent's own address, pushes out mostly itself. A name is an agent's or an administrator's.
+const ROOMS: Rooms = Rooms {
+    strangers: Room {
+        host: 128,
+        network: 256,
+        all: 512,
+        full: Full::OldestEnds,
+    },
+    trusted: NAMED,
+    known: NAMED,
+};
+const NAMED: Room = Room {
+    host: 64,
+    network: 64,
+    all: 4096,
+    full: Full::OldestEnds,
+};
+
+/// Why the socket could not be made. It says its cause itself, once.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on the socket {path}: {source}", path = path.display())]
+#[error("cannot listen on the socket {path}: {cause}", path = path.display())]
 pub struct SocketError {
     path: PathBuf,
-    #[source]
-    source: io::Error,
+    cause: String,
 }
 
 /// Makes the socket, in place of one that an earlier start left, and its directory where that is missing: `/run` is
@@ -43,19 +68,17 @@ pub struct SocketError {
 /// # Errors
 /// Something else lies there, or it cannot be made.
 pub fn bind_socket(path: &Path) -> Result<UnixListener, SocketError> {
+    let error = |cause| SocketError {
+        path: path.to_owned(),
+        cause,
+    };
+    nothing_else_lies_at(path)?;
+    if let Some(parent) = path.parent().filter(|it| !it.as_os_str().is_empty()) {
+        let mut builder = std::fs::DirBuilder::new();
+        let made = builder.recursive(true).mode(0o750).create(parent);
+        made.map_err(|cause| error(no_directory(parent, &cause)))?;
+    }
     let steps = || {
-        if let Ok(found) = std::fs::symlink_metadata(path)
-            && !found.file_type().is_socket()
-        {
-            return Err(io::Error::new(
-                io::ErrorKind::AlreadyExists,
-                "something that is no socket lies there",
-            ));
-        }
-        if let Some(directory) = path.parent() {
-            let mut builder = std::fs::DirBuilder::new();
-            builder.recursive(true).mode(0o750).create(directory)?;
-        }
         // Under another name until its mode is right, so that nobody connects too early.
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(".new");
@@ -65,49 +88,84 @@ pub fn bind_socket(path: &Path) -> Result<UnixListener, SocketError> {
         std::fs::rename(&temporary, path)?;
         Ok(listener)
     };
-    steps().map_err(|source| SocketError {
+    steps().map_err(|cause: io::Error| error(cause.to_string()))
+}
+
+/// Whether the socket could be made, without making it.
+///
+/// # Errors
+/// As [`bind_socket`].
+pub fn could_bind_socket(path: &Path) -> Result<(), SocketError> {
+    nothing_else_lies_at(path)?;
+    let parent = path.parent().filter(|it| !it.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    dd_proto::writable::directory(parent).map_err(|cause| SocketError {
         path: path.to_owned(),
-        source,
+        cause: no_directory(parent, &cause),
     })
 }
 
-/// Accepts on both doors for ever; whoever is let in goes to `admitted`.
+fn no_directory(directory: &Path, cause: &io::Error) -> String {
+    let directory = directory.display();
+    format!(
+        "its directory {directory} cannot be used: {cause}; make it for the controller's user (in systemd RuntimeDirectory=), or set `socket` in [control]"
+    )
+}
+
+fn nothing_else_lies_at(path: &Path) -> Result<(), SocketError> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => Err(SocketError {
+            path: path.to_owned(),
+            cause: "something that is no socket lies there".to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Where admitted connections go.
+#[derive(Debug, Clone)]
+pub(super) struct Admitted {
+    pub(super) known: mpsc::Sender<Connection>,
+    pub(super) strangers: mpsc::Sender<Connection>,
+}
+
+/// Accepts on both doors for ever. Whoever is let in goes to the server for those who are known, or the one for strangers.
 pub(super) async fn accept(
     socket: UnixListener,
-    tcp: TcpListener,
+    tcp: Listeners,
     tls: Arc<rustls::ServerConfig>,
-    admitted: mpsc::Sender<Connection>,
+    registry: Registry,
+    admitted: Admitted,
 ) {
     let tls = TlsAcceptor::from(tls);
-    let seats = Seats::default();
+    let seats = Seats::new(ROOMS);
     let mut handshakes = JoinSet::new();
     loop {
-        let accepted = tokio::select! {
-            accepted = socket.accept() => accepted.map(|(stream, _)| {
-                let uid = stream.peer_cred().map(|peer| peer.uid());
-                let caller = uid.map_or(Caller::Nobody, Caller::of_user);
-                let seat = seats.take(Who::Known(caller.who().to_owned()));
-                let from = "the socket".to_owned();
-                let connection = Connection { io: Box::pin(stream), caller, from, seat };
-                let admitted = admitted.clone();
-                handshakes.spawn(async move { let _ = admitted.send(connection).await; });
-            }),
-            accepted = tcp.accept() => accepted.map(|(stream, peer)| {
-                let (tls, admitted) = (tls.clone(), admitted.clone());
-                let seat = seats.take(Who::at(peer.ip()));
+        tokio::select! {
+            Some(_) = handshakes.join_next() => {}
+            accepted = socket.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let uid = stream.peer_cred().map(|peer| peer.uid());
+                    let caller = uid.map_or(Caller::Nobody, Caller::of_user);
+                    let who = Who::Known(caller.who().into());
+                    let Ok(seat) = seats.take(who) else { continue };
+                    let from = "the socket".to_owned();
+                    let connection = Connection::new(Box::pin(stream), caller, from, seat, None);
+                    let admitted = admitted.clone();
+                    handshakes.spawn(async move { let _ = admitted.known.send(connection).await; });
+                }
+                Err(error) => listen::cannot_accept(&error).await,
+            },
+            (stream, peer) = tcp.accept() => {
+                let Ok(seat) = seats.take(Who::Stranger(peer.ip())) else { continue };
+                let (tls, registry, admitted) = (tls.clone(), registry.clone(), admitted.clone());
                 handshakes.spawn(async move {
-                    match shake_hands(tls, stream, peer, seat).await {
-                        Ok(connection) => { let _ = admitted.send(connection).await; }
-                        Err(error) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+                    if let Err(error) = shake_hands(tls, stream, peer, seat, &registry, admitted).await {
+                        tracing::debug!(%peer, %error, "TLS handshake failed");
                     }
                 });
-            }),
-        };
-        if let Err(error) = accepted {
-            tracing::warn!(%error, "cannot accept a control connection");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
+            },
         }
-        while handshakes.try_join_next().is_some() {}
     }
 }
 
@@ -116,7 +174,9 @@ async fn shake_hands(
     stream: TcpStream,
     peer: SocketAddr,
     mut seat: Seat,
-) -> io::Result<Connection> {
+    registry: &Registry,
+    admitted: Admitted,
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let shaking = tokio::time::timeout(HANDSHAKE, tls.accept(stream));
     let stream = tokio::select! {
@@ -126,35 +186,100 @@ async fn shake_hands(
     let chain = stream.get_ref().1.peer_certificates();
     let caller = chain.and_then(|chain| chain.first());
     let caller = caller.map_or(Caller::Nobody, |leaf| Caller::of_certificate(leaf, now()));
-    if caller != Caller::Nobody {
-        // By its key too: whoever bore the name before pushes out nobody.
-        seat.belongs_to(&format!("{caller:?}"));
-    }
-    Ok(Connection {
-        caller,
-        from: peer.to_string(),
-        io: Box::pin(stream),
-        seat,
-    })
-}
-
-/// Too many like it: newer ones have taken its place.
-fn made_room() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::ConnectionAborted,
-        "it had to make room for newer connections",
-    )
+    // A certificate makes nobody known whose key has been replaced, or who was removed.
+    let (life, to) = match Role::of(&caller, registry, now()) {
+        Role::Nobody => (Some(STRANGERS_LIFE), admitted.strangers),
+        _ => {
+            // By its key too: whoever bore the name before pushes out nobody.
+            seat.belongs_to(Who::Known(format!("{caller:?}").into()));
+            (None, admitted.known)
+        }
+    };
+    let _ = to
+        .send(Connection::new(
+            Box::pin(stream),
+            caller,
+            peer.to_string(),
+            seat,
+            life,
+        ))
+        .await;
+    Ok(())
 }
 
 trait Io: AsyncRead + AsyncWrite + Send {}
 impl<T: AsyncRead + AsyncWrite + Send> Io for T {}
 
-/// A connection whose other end is known.
+/// A connection about whose other end is known what its handshake showed.
 pub(super) struct Connection {
     io: Pin<Box<dyn Io>>,
     caller: Caller,
     from: String,
     seat: Seat,
+    stranger: Option<Stranger>,
+}
+
+/// What bounds the connection of somebody who is not known.
+struct Stranger {
+    life: Pin<Box<Sleep>>,
+    /// Whether something waits to be written, for the other end does not read.
+    is_behind: bool,
+    /// Who wants to read when that is over.
+    reader: Option<Waker>,
+}
+
+impl Connection {
+    fn new(
+        io: Pin<Box<dyn Io>>,
+        caller: Caller,
+        from: String,
+        seat: Seat,
+        life: Option<Duration>,
+    ) -> Self {
+        Self {
+            io,
+            caller,
+            from,
+            seat,
+            stranger: life.map(|life| Stranger {
+                life: Box::pin(sleep(life)),
+                is_behind: false,
+                reader: None,
+            }),
+        }
+    }
+
+    /// Whether it has to end.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        if self.seat.poll_over(context).is_ready() {
+            return Poll::Ready(made_room());
+        }
+        match &mut self.stranger {
+            Some(stranger) => {
+                ready!(stranger.life.as_mut().poll(context));
+                Poll::Ready(io::ErrorKind::TimedOut.into())
+            }
+            None => Poll::Pending,
+        }
+    }
+
+    /// After a try to write. Whoever reads nothing may never be read from again, so its end is looked for here too.
+    fn tried<T>(
+        &mut self,
+        tried: Poll<io::Result<T>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        if let Some(stranger) = &mut self.stranger {
+            stranger.is_behind = tried.is_pending();
+            if let (false, Some(reader)) = (stranger.is_behind, stranger.reader.take()) {
+                reader.wake();
+            }
+        }
+        match tried {
+            Poll::Pending => self.poll_end(context).map(Err),
+            done => done,
+        }
+    }
 }
 
 impl Connected for Connection {
@@ -174,8 +299,14 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.seat.poll_over(context).is_ready() {
-            return Poll::Ready(Err(made_room()));
+        if let Poll::Ready(error) = self.poll_end(context) {
+            return Poll::Ready(Err(error));
+        }
+        if let Some(stranger) = &mut self.stranger
+            && stranger.is_behind
+        {
+            stranger.reader = Some(context.waker().clone());
+            return Poll::Pending;
         }
         self.io.as_mut().poll_read(context, buffer)
     }
@@ -187,7 +318,8 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.io.as_mut().poll_write(context, bytes)
+        let tried = self.io.as_mut().poll_write(context, bytes);
+        self.tried(tried, context)
     }
 
     fn poll_write_vectored(
@@ -195,7 +327,8 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.io.as_mut().poll_write_vectored(context, slices)
+        let tried = self.io.as_mut().poll_write_vectored(context, slices);
+        self.tried(tried, context)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -203,7 +336,8 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io.as_mut().poll_flush(context)
+        let tried = self.io.as_mut().poll_flush(context);
+        self.tried(tried, context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -4,11 +4,13 @@
 //! [`caller`] who calls, [`status`] what an error is called on the wire.
 //!
 //! # Invariants
-//! No method is reached that [`roles`] does not allow its caller. Messages, streams and connections are bounded.
+//! No method is reached that [`roles`] does not allow its caller. Messages, streams, connections and the time of a call are
+//! bounded; before a caller is known they are short and small.
 //!
 //! # Not here
 //! Any decision about mail or sites: [`crate::dispatch`], [`crate::registry`].
 
+pub mod admins;
 pub mod agents;
 pub mod attached;
 pub mod authorities;
@@ -28,11 +30,11 @@ pub mod queue;
 pub mod registry;
 pub mod removals;
 pub mod roles;
-mod seats;
 pub mod sites;
 mod standing;
 mod status;
 mod turns;
+mod warnings;
 pub mod watch;
 
 use std::net::IpAddr;
@@ -42,19 +44,22 @@ use std::time::Duration;
 use dd_proto::pb;
 use ipnet::IpNet;
 use jiff::Timestamp;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::UnixListener;
 use tokio::sync::mpsc;
-use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::transport::Server;
 use tonic::{Request, Status};
+use tower::layer::util::{Identity, Stack};
 
 use crate::authority::ControlAuthority;
 use crate::credentials::Passwords;
 use crate::dispatch::Handle;
+use crate::listen::Listeners;
 use crate::registry::{Editor, Registry};
 use crate::sights::Sights;
 use crate::store::Store;
+use crate::tls;
 use crate::wakeup::Wakeup;
 use caller::{Caller, OtherEnd};
 
@@ -62,10 +67,40 @@ use caller::{Caller, OtherEnd};
 const MAX_MESSAGE_BYTES: usize = 1 << 20;
 /// A report has a reply of 2,000 bytes for each of at most 1,000 recipients.
 const MAX_EVENT_BYTES: usize = 4 << 20;
-const MAX_STREAMS: u32 = 256;
-const MAX_HEADER_BYTES: u32 = 16 << 10;
-/// Streams opened and reset before they were served: one more ends the connection.
-const RESET_STREAMS: usize = 32;
+/// A stranger sends a request for a certificate, and no more.
+const MAX_STRANGERS_BYTES: usize = 16 << 10;
+/// `ddadm etrn --wait` takes ten minutes at most; whatever takes longer has gone wrong.
+const CALL: Duration = Duration::from_secs(15 * 60);
+const STRANGERS_CALL: Duration = Duration::from_secs(10);
+
+/// How much HTTP/2 may take of one connection.
+#[derive(Debug)]
+struct Allowance {
+    call: Duration,
+    streams: u32,
+    header_bytes: u32,
+    /// Streams opened and reset before they were served: one more ends the connection.
+    reset_streams: usize,
+    stream_window: u32,
+    connection_window: u32,
+}
+
+const KNOWN: Allowance = Allowance {
+    call: CALL,
+    streams: 256,
+    header_bytes: 16 << 10,
+    reset_streams: 32,
+    stream_window: 1 << 20,
+    connection_window: 8 << 20,
+};
+const STRANGER: Allowance = Allowance {
+    call: STRANGERS_CALL,
+    streams: 4,
+    header_bytes: 4 << 10,
+    reset_streams: 4,
+    stream_window: 32 << 10,
+    connection_window: 64 << 10,
+};
 
 /// What the services call.
 #[derive(Debug)]
@@ -81,6 +116,8 @@ pub struct Context {
     pub wakeup: Wakeup,
     pub sights: Sights,
     pub removals: removals::Removals,
+    /// What the doors show to the world, each with its place in the configuration.
+    pub certificates: Vec<(&'static str, Arc<tls::Certificate>)>,
     pub facts: Facts,
 }
 
@@ -90,8 +127,8 @@ pub struct Facts {
     pub hostname: String,
     pub started: Timestamp,
     pub listeners: pb::Listeners,
-    /// Where the controller itself is reached, if it is one address; forbidden to sites.
-    pub control: Option<IpAddr>,
+    /// Where the controller itself is reached, as far as that is said; forbidden to sites.
+    pub control: Vec<IpAddr>,
     /// Where the wake-up URLs begin, such as `https://mail.example.net:8443`; None: `[web]` is not configured.
     pub web: Option<String>,
     /// Published beside the agents' own addresses, and forbidden to sites.
@@ -116,45 +153,73 @@ enum Knowledge {
     Partial,
 }
 
-/// Serves until dropped.
+/// Serves until dropped. Whoever is not known has a server of its own, which can do nothing but let it join.
 ///
 /// # Errors
-/// The server itself fails; a connection that does costs only itself.
+/// A server itself fails; a connection that does costs only itself.
 pub async fn serve(
     context: Arc<Context>,
     socket: UnixListener,
-    tcp: TcpListener,
+    tcp: Listeners,
     tls: rustls::ServerConfig,
 ) -> Result<(), tonic::transport::Error> {
-    let (admitted, connections) = mpsc::channel(16);
-    let connections = ReceiverStream::new(connections).map(Ok::<_, std::io::Error>);
-    let router = Server::builder()
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .max_concurrent_streams(MAX_STREAMS)
-        .http2_max_header_list_size(MAX_HEADER_BYTES)
-        .http2_max_pending_accept_reset_streams(Some(RESET_STREAMS))
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(8 << 20)
-        .layer(roles::Guarded {
-            registry: context.registry.clone(),
-            editor: context.editor.clone(),
-        })
-        .add_routes(services(context));
-    let accepting = listener::accept(socket, tcp, Arc::new(tls), admitted);
+    let (known, known_connections) = mpsc::channel(16);
+    let (strangers, strangers_connections) = mpsc::channel(16);
+    let admitted = listener::Admitted { known, strangers };
+    let registry = context.registry.clone();
+    let accepting = listener::accept(socket, tcp, Arc::new(tls), registry, admitted);
+    let for_strangers = strangers_services(context.clone());
+    let for_strangers = server(&STRANGER, &context).add_routes(for_strangers);
+    let for_known = server(&KNOWN, &context).add_routes(services(context));
     tokio::select! {
-        served = router.serve_with_incoming(connections) => served,
+        served = for_known.serve_with_incoming(incoming(known_connections)) => served,
+        served = for_strangers.serve_with_incoming(incoming(strangers_connections)) => served,
         () = accepting => Ok(()),
     }
 }
 
+fn incoming(
+    connections: mpsc::Receiver<listener::Connection>,
+) -> impl Stream<Item = Result<listener::Connection, std::io::Error>> {
+    ReceiverStream::new(connections).map(Ok)
+}
+
+fn server(allowance: &Allowance, context: &Context) -> Server<Stack<roles::Guarded, Identity>> {
+    Server::builder()
+        .timeout(allowance.call)
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .max_concurrent_streams(allowance.streams)
+        .http2_max_header_list_size(allowance.header_bytes)
+        .http2_max_pending_accept_reset_streams(Some(allowance.reset_streams))
+        .initial_stream_window_size(allowance.stream_window)
+        .initial_connection_window_size(allowance.connection_window)
+        .layer(roles::Guarded {
+            registry: context.registry.clone(),
+            editor: context.editor.clone(),
+        })
+}
+
+/// To join, and to ask whether anybody is there.
+fn strangers_services(context: Arc<Context>) -> tonic::service::Routes {
+    use pb::enrollment_server::EnrollmentServer;
+    let (_, health) = tonic_health::server::health_reporter();
+    let mut routes = tonic::service::Routes::builder();
+    routes.add_service(health);
+    routes.add_service(
+        EnrollmentServer::new(enrollment::Enrollment(context))
+            .max_decoding_message_size(MAX_STRANGERS_BYTES),
+    );
+    routes.routes()
+}
+
 fn services(context: Arc<Context>) -> tonic::service::Routes {
     use pb::{
-        agents_server::AgentsServer, authorities_server::AuthoritiesServer,
-        certificates_server::CertificatesServer, clock_server::ClockServer,
-        delivery_server::DeliveryServer, enrollment_server::EnrollmentServer,
-        queue_server::QueueServer, registry_server::RegistryServer, sites_server::SitesServer,
-        watch_server::WatchServer,
+        admins_server::AdminsServer, agents_server::AgentsServer,
+        authorities_server::AuthoritiesServer, certificates_server::CertificatesServer,
+        clock_server::ClockServer, delivery_server::DeliveryServer,
+        enrollment_server::EnrollmentServer, queue_server::QueueServer,
+        registry_server::RegistryServer, sites_server::SitesServer, watch_server::WatchServer,
     };
     let (_, health) = tonic_health::server::health_reporter();
     let mut routes = tonic::service::Routes::builder();
@@ -177,6 +242,11 @@ fn services(context: Arc<Context>) -> tonic::service::Routes {
     add!(
         AgentsServer,
         agents::Agents(context.clone()),
+        MAX_MESSAGE_BYTES
+    );
+    add!(
+        AdminsServer,
+        admins::Admins(context.clone()),
         MAX_MESSAGE_BYTES
     );
     add!(

@@ -115,8 +115,8 @@ fn welcome(context: &Context, going_on: Vec<Lease>) -> pb::Welcome {
 }
 
 /// What a site's name must not lead to: the provider's networks, every agent, and the controller.
-fn forbidden(facts: &Facts, agents: &[IpAddr]) -> Vec<IpNet> {
-    let addresses = agents.iter().copied().chain(facts.control);
+pub(super) fn forbidden(facts: &Facts, agents: &[IpAddr]) -> Vec<IpNet> {
+    let addresses = agents.iter().copied().chain(facts.control.iter().copied());
     let networks = facts.outbound_networks.iter().copied();
     networks.chain(addresses.map(IpNet::from)).collect()
 }
@@ -168,7 +168,7 @@ mod tests {
             hostname: String::new(),
             started: jiff::Timestamp::UNIX_EPOCH,
             listeners: pb::Listeners::default(),
-            control: Some([192, 0, 2, 1].into()),
+            control: vec![[192, 0, 2, 1].into()],
             outbound_networks: vec!["198.51.100.0/27".parse().unwrap()],
             alarms: Vec::new(),
         };

@@ -1,19 +1,20 @@
 //! `dd.v1.Queue`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use dd_proto::envelope::Envelope;
 use dd_proto::id::{DeliveryId, MessageId};
 use dd_proto::name::SiteName;
 use dd_proto::pb;
+use jiff::Timestamp;
 use tonic::{Request, Response, Status};
 
 use super::caller::Caller;
 use super::delivery::send;
 use super::produced::{Items, Produced};
 use super::{Context, Knowledge, at_ms, caller, now, status};
-use crate::dispatch::InHand;
+use crate::dispatch::{InHand, SiteView};
 use crate::store::{StoreError, Waiting};
 
 const PAGE: usize = 100;
@@ -29,7 +30,7 @@ impl pb::queue_server::Queue for Queue {
         &self,
         request: Request<pb::ListQueueRequest>,
     ) -> Result<Response<Self::ListStream>, Status> {
-        let site = site(&request.into_inner().site)?;
+        let site = self.known_site(&request.into_inner().site)?;
         let context = self.0.clone();
         Ok(Response::new(Produced::by(|items| async move {
             if let Err(error) = list(&context, site, &items).await {
@@ -120,6 +121,25 @@ impl pb::queue_server::Queue for Queue {
 }
 
 impl Queue {
+    /// A site that there is, or under whose name mail is held. Empty: all.
+    fn known_site(&self, name: &str) -> Result<Option<SiteName>, Status> {
+        let Some(site) = site(name)? else {
+            return Ok(None);
+        };
+        let Context {
+            registry, store, ..
+        } = &*self.0;
+        let smarthost = registry.smarthost();
+        let is_built_in = smarthost.is_some_and(|it| it.name == site);
+        if is_built_in || registry.site(&site).is_some() || store.count(&site).messages > 0 {
+            return Ok(Some(site));
+        }
+        match self.0.knows_all() {
+            Knowledge::Complete => Err(status::unknown("site", name)),
+            Knowledge::Partial => Err(status::not_all_known()),
+        }
+    }
+
     /// The open deliveries of a message, or the one to a site.
     async fn find(&self, id: &str, site: Option<SiteName>) -> Result<Vec<Waiting>, Status> {
         let parsed: MessageId = id.parse().map_err(|_| {
@@ -210,10 +230,25 @@ async fn rows(
     let ids = waiting.iter().map(|it| it.delivery.clone()).collect();
     let envelopes = context.store.envelopes(ids).await?;
     let mut rows = Vec::with_capacity(waiting.len());
+    let mut sites = HashMap::new();
     for (it, envelope) in waiting.into_iter().zip(envelopes) {
         let is_out = out.contains(&it.delivery);
+        let site = &it.delivery.site;
+        if !sites.contains_key(site) {
+            let view = context.dispatch.site_view(site.clone()).await;
+            sites.insert(site.clone(), view);
+        }
+        let site = sites.get(site).and_then(Option::as_ref);
         match envelope {
-            Ok(Some(envelope)) => rows.push((row(&it, &envelope, is_out), Some(envelope))),
+            Ok(Some(envelope)) => {
+                let (stands, next) = stands(&it, is_out, site, now());
+                let row = pb::QueuedDelivery {
+                    stands: stands.to_owned(),
+                    next_ms: at_ms(next),
+                    ..row(&it, &envelope, is_out)
+                };
+                rows.push((row, Some(envelope)));
+            }
             Ok(None) => {}
             Err(error @ StoreError::Damaged(_)) => rows.push((unreadable(&it, &error), None)),
             Err(error) => return Err(error.into()),
@@ -236,6 +271,25 @@ fn unreadable(it: &Waiting, error: &StoreError) -> pb::QueuedDelivery {
     }
 }
 
+/// Where a delivery stands, and when it is tried if that is not now. Pure.
+fn stands(
+    it: &Waiting,
+    out: bool,
+    site: Option<&SiteView>,
+    now: Timestamp,
+) -> (&'static str, Option<Timestamp>) {
+    let of_site = site.and_then(|site| site.next_attempt);
+    let next = it.not_before.max(of_site).filter(|at| *at > now);
+    match (out, it.failed, it.in_doubt) {
+        (true, ..) => ("out", None),
+        (_, true, _) => ("failed", None),
+        _ if site.is_none_or(|site| site.state == "held") => ("held", None),
+        (.., true) => ("in-doubt", next),
+        _ if next.is_some() => ("waiting", next),
+        _ => ("due", None),
+    }
+}
+
 fn row(it: &Waiting, envelope: &Envelope, out: bool) -> pb::QueuedDelivery {
     let open = envelope.recipients.iter();
     let open = open.filter(|recipient| it.open.contains(&recipient.number));
@@ -252,5 +306,8 @@ fn row(it: &Waiting, envelope: &Envelope, out: bool) -> pb::QueuedDelivery {
         last: it.last.clone(),
         out,
         failed: it.failed,
+        // Said by whoever knows the site.
+        next_ms: 0,
+        stands: String::new(),
     }
 }

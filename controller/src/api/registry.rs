@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::produced::Produced;
 use super::{Context, caller, now, status};
+use crate::registry::apply::How;
 
 /// A hundred thousand sites take some 60 MiB.
 const MAX_FILE_BYTES: usize = 256 << 20;
@@ -32,12 +33,12 @@ impl pb::registry_server::Registry for Registry {
         editor.audit(now(), who.who(), "the registry was exported");
         Ok(Response::new(Produced::by(|items| async move {
             while !text.is_empty() {
-                let part = text.split_to(PART.min(text.len()));
-                if items
-                    .send(Ok(pb::RegistryPart { text: part }))
-                    .await
-                    .is_err()
-                {
+                let text = text.split_to(PART.min(text.len()));
+                let part = pb::RegistryPart {
+                    text,
+                    dry_run: false,
+                };
+                if items.send(Ok(part)).await.is_err() {
                     return;
                 }
             }
@@ -51,6 +52,7 @@ impl pb::registry_server::Registry for Registry {
         let who = caller(&request);
         let mut parts = request.into_inner();
         let mut file = Vec::new();
+        let mut how = How::Apply;
         while let Some(part) = parts.message().await? {
             if file.len() + part.text.len() > MAX_FILE_BYTES {
                 return Err(status::too_much(
@@ -58,6 +60,9 @@ impl pb::registry_server::Registry for Registry {
                 ));
             }
             file.extend_from_slice(&part.text);
+            if part.dry_run {
+                how = How::Try;
+            }
         }
         let text = String::from_utf8(file).map_err(|error| {
             let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
@@ -67,7 +72,7 @@ impl pb::registry_server::Registry for Registry {
         let applying = self
             .0
             .editor
-            .change(move |change| async move { change.apply(&text, who.who(), now()).await });
+            .change(move |change| async move { change.apply(&text, how, who.who(), now()).await });
         let applied = applying.await?;
         Ok(Response::new(pb::Applied {
             added: applied.added,

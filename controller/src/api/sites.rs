@@ -12,7 +12,7 @@ use super::check::check_site;
 use super::produced::Produced;
 use super::{Context, Knowledge, at_ms, caller, from_ms, now, status};
 use crate::credentials::{generate_password, generate_wake_secret, wake_digest};
-use crate::dispatch::{LastAttempt, LastRefusal, Left, Released, SiteView, Stray};
+use crate::dispatch::{AgentVerdict, LastAttempt, LastRefusal, Left, Released, SiteView, Stray};
 use crate::history::{Day, History, Run};
 use crate::registry::sites::{Closing, Credential, HeldMail};
 use crate::wakeup::Asker;
@@ -39,19 +39,20 @@ impl pb::sites_server::Sites for Sites {
             change.add_site(&spec, hash, held, who.who(), now()).await
         });
         let site = adding.await?;
-        self.shown(&site).await
+        self.warned(&site, None).await
     }
 
     async fn set(&self, request: Request<pb::SiteSpec>) -> Answer {
         let who = caller(&request);
         let change = request.into_inner();
         let hash = self.hash(change.password.clone()).await?;
+        let before = self.site(&change.name).ok();
         let setting = self
             .0
             .editor
             .change(move |it| async move { it.set_site(&change, hash, who.who(), now()).await });
         let site = setting.await?;
-        self.shown(&site).await
+        self.warned(&site, before.as_deref()).await
     }
 
     async fn show(&self, request: Request<pb::SiteName>) -> Answer {
@@ -261,6 +262,13 @@ impl Sites {
         Ok(Response::new(shown(&self.0, site, view)))
     }
 
+    /// After a change of what was asked for.
+    async fn warned(&self, site: &Site, before: Option<&Site>) -> Answer {
+        let mut shown = self.shown(site).await?;
+        shown.get_mut().warnings = super::warnings::of(&self.0, site, before);
+        Ok(shown)
+    }
+
     async fn hold_or_resume(&self, name: &str, hold: Option<Hold>, who: &str) -> Answer {
         let (name, who) = (name.to_owned(), who.to_owned());
         let changing = self
@@ -367,6 +375,8 @@ fn shown(context: &Context, site: &Site, view: Option<SiteView>) -> pb::SiteStat
         refusal: view.refusal.map(|it| refusal(*it)),
         shown: context.registry.shown(&site.name).map(|it| (&*it).into()),
         answered_for: view.answered_for.into_iter().map(stray).collect(),
+        agents_found: view.agents_differ.into_iter().map(found).collect(),
+        warnings: Vec::new(),
         history: Some(history(context.dispatch.measured().history.of(&site.name))),
     }
 }
@@ -399,6 +409,15 @@ fn refusal(it: LastRefusal) -> pb::LastRefusal {
         at_ms: it.at.as_millisecond(),
         agent: it.agent.to_string(),
         observed: Some(it.observed.into()),
+    }
+}
+
+fn found(it: AgentVerdict) -> pb::AgentFound {
+    pb::AgentFound {
+        agent: it.agent.to_string(),
+        at_ms: it.at.as_millisecond(),
+        found: it.found.to_owned(),
+        detail: it.detail,
     }
 }
 

@@ -19,6 +19,8 @@ use crate::store::{Count, Progress, Stage};
 
 /// From so many hundredths of a quota on a site is named.
 const NEARLY_FULL: u64 = 80;
+/// Whoever renews certificates by a machine has done it by then.
+const DOOR_ENDS_SOON: jiff::SignedDuration = jiff::SignedDuration::from_hours(10 * 24);
 /// Sites in one list, at most.
 const MOST: usize = 100;
 
@@ -68,6 +70,7 @@ async fn alarms(
     now: Timestamp,
 ) -> Vec<String> {
     let mut alarms = context.registry.alarms();
+    alarms.extend(context.editor.alarms());
     alarms.extend(authorities(context, now));
     alarms.extend(context.store.alarms());
     if context.store.space() == Space::Short {
@@ -82,12 +85,29 @@ async fn alarms(
         ));
     }
     alarms.extend(context.facts.alarms.iter().cloned());
-    if context.registry.agents().is_empty() {
-        alarms.push("no agent is registered: run `ddadm agent add NAME --address IP`".to_owned());
-    } else if attached(agents) == 0 {
-        alarms.push("no agent is connected: mail waits until one is".to_owned());
+    let doors = context.certificates.iter();
+    alarms
+        .extend(doors.filter_map(|(door, certificate)| door_alarm(door, certificate.ends()?, now)));
+    alarms.extend(agents_alarm(agents));
+    alarms.extend(agents.iter().filter_map(unhealthy));
+    alarms.extend(context.registry.agents().iter().filter_map(|agent| {
+        let bound = context.attached.addresses(&agent.name)?;
+        let differs = super::agents::differs(agent, &bound)?;
+        Some(format!("the agent {}: {differs}", agent.name))
+    }));
+    if let Some(guesses) = context.wakeup.members().under_attack() {
+        alarms.push(guesses);
     }
     alarms.extend(context.conduct.alarms(now));
+    let still = sites
+        .iter()
+        .filter_map(|site| Some((&site.site, site.still_for?)));
+    alarms.extend(still.take(MOST).map(|(site, still)| {
+        format!(
+            "nothing has moved for {} minutes at the site {site}, although its mail is out at agents and more waits: `ddadm site show {site}`, `ddadm site check {site}`",
+            still.as_secs() / 60
+        )
+    }));
     let unsent = unsent(context);
     let held = |site: std::sync::Arc<Site>| site.hold.is_some();
     let smarthost = context.dispatch.site_view(smarthost::name()).await;
@@ -127,6 +147,56 @@ fn authorities(context: &Context, now: Timestamp) -> Vec<String> {
         it.alarms(now, usage)
     });
     alarms.collect()
+}
+
+/// A certificate of ours that clients refuse, or soon will.
+fn door_alarm(door: &str, ends: Timestamp, now: Timestamp) -> Option<String> {
+    let left = ends.duration_since(now);
+    if left > DOOR_ENDS_SOON {
+        return None;
+    }
+    let how = match left.is_negative() {
+        true => "ended on",
+        false => "ends on",
+    };
+    Some(format!(
+        "the certificate of {door} {how} {ends}: put its successor into the same files, and send SIGHUP to the controller"
+    ))
+}
+
+/// Why no agent takes work, where none does.
+fn agents_alarm(agents: &[AgentView]) -> Option<String> {
+    if agents.is_empty() {
+        return Some("no agent is registered: run `ddadm agent add NAME --address IP`".to_owned());
+    }
+    if attached(agents) == 0 {
+        return Some("no agent is connected: mail waits until one is".to_owned());
+    }
+    if agents.iter().any(|agent| agent.state == "connected") {
+        return None;
+    }
+    let states: Vec<String> = agents
+        .iter()
+        .take(MOST)
+        .map(|agent| match agent.state {
+            "disconnected" => format!("{} is not connected", agent.name),
+            state => format!("{} is {state}", agent.name),
+        })
+        .collect();
+    Some(format!(
+        "no agent takes work, and mail waits: {}; `ddadm agent resume NAME` ends a drain",
+        states.join(", ")
+    ))
+}
+
+/// An agent that could work and says that it cannot.
+fn unhealthy(agent: &AgentView) -> Option<String> {
+    (agent.state == "unhealthy").then(|| {
+        format!(
+            "the agent {} is unhealthy and gets no work: {}",
+            agent.name, agent.trouble
+        )
+    })
 }
 
 /// The smarthost is a site whose trouble nobody else would notice: senders hear nothing.
@@ -300,6 +370,64 @@ mod tests {
                     assert!(alarm.contains("`451 4.7.1 later`"), "{alarm}");
                 }
                 (alarm, expected) => assert_eq!(alarm.as_deref(), expected),
+            }
+        }
+    }
+
+    #[test]
+    fn a_door_s_certificate_is_an_alarm_near_its_end_and_behind_it() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        for (days, says) in [
+            (30, None),
+            (11, None),
+            (9, Some("ends on")),
+            (-1, Some("ended on")),
+        ] {
+            let ends = now + jiff::SignedDuration::from_hours(24 * days);
+            let alarm = door_alarm("[web]", ends, now);
+            match says {
+                None => assert_eq!(alarm, None, "{days}"),
+                Some(says) => assert!(alarm.clone().unwrap().contains(says), "{alarm:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn that_no_agent_takes_work_is_an_alarm_whatever_the_reason() {
+        let agent = |name: &str, state| AgentView {
+            name: name.parse().unwrap(),
+            state,
+            slots: 4,
+            in_flight: 0,
+            last_seen: None,
+            version: String::new(),
+            trouble: String::new(),
+        };
+        for (states, says) in [
+            (&[][..], Some("no agent is registered")),
+            (&["connected"], None),
+            (&["connected", "draining"], None),
+            (&["connected", "unhealthy"], None),
+            (
+                &["disconnected", "disconnected"],
+                Some("no agent is connected"),
+            ),
+            (
+                &["draining", "draining"],
+                Some("out0 is draining, out1 is draining"),
+            ),
+            (&["draining", "disconnected"], Some("out1 is not connected")),
+            (&["unhealthy"], Some("out0 is unhealthy")),
+        ] {
+            let agents: Vec<AgentView> = states
+                .iter()
+                .enumerate()
+                .map(|(number, state)| agent(&format!("out{number}"), *state))
+                .collect();
+            let alarm = agents_alarm(&agents);
+            match says {
+                None => assert_eq!(alarm, None, "{states:?}"),
+                Some(says) => assert!(alarm.clone().unwrap().contains(says), "{alarm:?}"),
             }
         }
     }

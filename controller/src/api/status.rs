@@ -8,6 +8,8 @@ use super::door::Fault;
 use crate::authority::{AuthorityError, RequestError};
 use crate::credentials::PasswordError;
 use crate::registry::ChangeError;
+use crate::registry::admins::AdminError;
+use crate::registry::agents::AgentError;
 use crate::registry::apply::ApplyError;
 use crate::registry::own::OwnError;
 use crate::store::StoreError;
@@ -146,6 +148,11 @@ impl From<ChangeError> for Status {
             ChangeError::Own(OwnError::Sign(_)) => return trouble(&error),
             ChangeError::Own(_) => Code::FailedPrecondition,
             ChangeError::Join(_) => Code::PermissionDenied,
+            ChangeError::Agent(AgentError::Exists(_)) => Code::AlreadyExists,
+            ChangeError::Agent(AgentError::NoAddress) => Code::InvalidArgument,
+            ChangeError::Agent(AgentError::AddressTaken { .. }) => Code::FailedPrecondition,
+            ChangeError::Admin(AdminError::Exists(_)) => Code::AlreadyExists,
+            ChangeError::Admin(AdminError::OtherKey(_)) => Code::InvalidArgument,
             ChangeError::TooMany { .. } => Code::ResourceExhausted,
             ChangeError::LogFailed(_) => return trouble(&error),
         };

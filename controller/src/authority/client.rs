@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dd_proto::name::AgentName;
+use dd_proto::name::{AdminName, AgentName};
 use jiff::Timestamp;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -25,7 +25,8 @@ use super::{ADMIN_URI, AGENT_URI};
 /// For so long after its end an agent's certificate still serves to renew it.
 pub const GRACE: Duration = Duration::from_secs(30 * 86_400);
 
-/// A key, by the SHA-256 of its public half (SubjectPublicKeyInfo, DER): what an agent *is*.
+/// A key, by the SHA-256 of its public half (SubjectPublicKeyInfo, DER): what an agent or an administrator
+/// *is*.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct AgentKey(pub [u8; 32]);
 
@@ -46,7 +47,7 @@ impl std::fmt::Debug for AgentKey {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
     Agent { name: AgentName, key: AgentKey },
-    Admin(String),
+    Admin { name: AdminName, key: AgentKey },
 }
 
 /// A client's certificate, read.
@@ -64,12 +65,16 @@ impl Client {
         let [GeneralName::URI(uri)] = names.value.general_names[..] else {
             return None;
         };
+        let key = AgentKey::of(certificate.public_key().raw);
         let subject = match (uri.strip_prefix(AGENT_URI), uri.strip_prefix(ADMIN_URI)) {
             (Some(name), _) => Subject::Agent {
                 name: name.parse().ok()?,
-                key: AgentKey::of(certificate.public_key().raw),
+                key,
             },
-            (_, Some(name)) if !name.is_empty() => Subject::Admin(name.to_owned()),
+            (_, Some(name)) => Subject::Admin {
+                name: name.parse().ok()?,
+                key,
+            },
             _ => return None,
         };
         let not_after = certificate.validity().not_after.timestamp();
@@ -229,12 +234,13 @@ mod tests {
             name: "out1".parse().unwrap(),
             key: AgentKey::of(&rcgen::PublicKeyData::subject_public_key_info(&key)),
         };
+        let admin = Subject::Admin {
+            name: "anna".parse().unwrap(),
+            key: AgentKey::of(&rcgen::PublicKeyData::subject_public_key_info(&key)),
+        };
         for (names, expected) in [
             (vec![uri("dd:agent:out1")], Some(agent)),
-            (
-                vec![uri("dd:admin:anna")],
-                Some(Subject::Admin("anna".to_owned())),
-            ),
+            (vec![uri("dd:admin:anna")], Some(admin)),
             (vec![uri("dd:admin:")], None),
             (vec![uri("dd:agent:a b")], None),
             (vec![uri("https://out1.example")], None),

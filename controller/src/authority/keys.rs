@@ -73,6 +73,12 @@ impl Keys {
             .ok_or(KeyError::Damaged { path })
     }
 
+    /// Where the file of a certificate's key should be and is not.
+    pub fn missing(&self, authority: &AuthorityName, certificate: &[u8]) -> Option<PathBuf> {
+        let path = self.path(authority, certificate);
+        (!path.exists()).then_some(path)
+    }
+
     /// The authority needs it no more.
     ///
     /// # Errors
@@ -126,6 +132,7 @@ mod tests {
         assert_eq!(mode(&path), 0o600);
         assert_eq!(mode(path.parent().unwrap()), 0o700);
         assert_eq!(mode(&keys.directory), 0o700);
+        assert_eq!(keys.missing(&name, &der), None);
         // Another authority's directory does not have it, nor another key's file.
         let other = "other".parse().unwrap();
         assert!(matches!(
@@ -138,6 +145,7 @@ mod tests {
             Err(KeyError::Damaged { .. })
         ));
         keys.remove(&name, &der).unwrap();
+        assert_eq!(keys.missing(&name, &der), Some(path));
         keys.remove(&name, &der).unwrap();
         assert!(matches!(
             keys.of(&name, &der),

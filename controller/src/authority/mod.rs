@@ -6,8 +6,9 @@
 //! - The controller's own certificate is made anew at each start; its key is never written.
 //!
 //! # Not here
-//! Who a client is, and what TLS lets in: [`client`]. CAs of members' mail servers: [`members`] signs, [`keys`] keeps, [`crate::registry::own`] decides. Who may do what: [`crate::api::roles`].
+//! Who a client is, and what TLS lets in: [`client`]. The identity in `<state_dir>/admin/`: [`admin`]. CAs of members' mail servers: [`members`] signs, [`keys`] keeps, [`crate::registry::own`] decides. Who may do what: [`crate::api::roles`].
 
+pub mod admin;
 pub mod client;
 mod files;
 pub mod keys;
@@ -19,8 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dd_proto::name::AgentName;
-use dd_proto::pem;
+use dd_proto::name::{AdminName, AgentName};
 use jiff::Timestamp;
 use rand::RngExt as _;
 use rcgen::{
@@ -31,7 +31,7 @@ use rcgen::{
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, UnixTime};
 
 use client::AgentKey;
 
@@ -45,6 +45,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 const AUTHORITY_LIFE: Duration = Duration::from_secs(3650 * 86_400);
 /// Renewed after two thirds of it; after its end it may still be renewed for [`client::GRACE`].
 const AGENT_LIFE: Duration = Duration::from_secs(7 * 86_400);
+/// Renewed after two thirds of it, by `ddadm` itself; after its end there is a new one only from another administrator.
+pub const ADMIN_LIFE: Duration = Duration::from_secs(90 * 86_400);
 /// A clock that runs a little behind must not find a new certificate not yet valid.
 const BACKDATED: Duration = Duration::from_secs(3600);
 
@@ -122,8 +124,8 @@ impl Request {
 }
 
 impl ControlAuthority {
-    /// Opens the authority in `<state_dir>/control/`, made first where there is none, and sees to the administrator's
-    /// identity in `<state_dir>/admin/`. A stop in between leaves a key without its certificate, which is then made.
+    /// Opens the authority in `<state_dir>/control/`, made first where there is none. A stop in between leaves a key
+    /// without its certificate, which is then made.
     ///
     /// # Errors
     /// A file cannot be used, or does not hold what it should.
@@ -132,19 +134,17 @@ impl ControlAuthority {
         make_directory(&directory)?;
         let key = kept_key(&directory.join("authority.key"))?;
         let path = directory.join("authority.pem");
-        let authority = match read(&path)? {
+        match read(&path)? {
             Some(pem) => Self::load(&pem, key).map_err(|reason| AuthorityError::Damaged {
                 path: path.clone(),
                 reason,
-            })?,
+            }),
             None => {
                 let (authority, pem) = Self::make(key, now)?;
                 write(&path, &pem)?;
-                authority
+                Ok(authority)
             }
-        };
-        authority.keep_admin(&state_dir.join("admin"), now)?;
-        Ok(authority)
+        }
     }
 
     fn load(pem: &str, key: KeyPair) -> Result<Self, String> {
@@ -225,24 +225,47 @@ impl ControlAuthority {
         Ok(vec![certificate.der().to_vec(), self.certificate.to_vec()])
     }
 
-    /// The identity a remote `ddadm` is first used with. The certificate is written last: while it is absent, all is
-    /// made again.
-    fn keep_admin(&self, directory: &Path, now: Timestamp) -> Result<(), AuthorityError> {
-        make_directory(directory)?;
-        let path = directory.join("admin.pem");
-        if read(&path)?.is_some() {
-            return Ok(());
-        }
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let params = client(ADMIN_URI, "admin", AUTHORITY_LIFE, now)?;
-        let certificate = params.signed_by(&key, &self.issuer)?;
-        write(
-            &directory.join("authority.pem"),
-            &pem::certificate(&self.certificate),
-        )?;
-        write(&directory.join("admin.key"), &key.serialize_pem())?;
-        write(&path, &certificate.pem())
+    /// A certificate for an administrator, and what it chains to; DER.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn issue_admin(
+        &self,
+        request: &Request,
+        name: &AdminName,
+        now: Timestamp,
+    ) -> Result<Vec<Vec<u8>>, AuthorityError> {
+        let certificate = self.certify_admin(&request.0.public_key, name, now)?;
+        Ok(vec![certificate, self.certificate.to_vec()])
     }
+
+    fn certify_admin(
+        &self,
+        key: &impl PublicKeyData,
+        name: &AdminName,
+        now: Timestamp,
+    ) -> Result<Vec<u8>, AuthorityError> {
+        let params = client(ADMIN_URI, name.as_str(), ADMIN_LIFE, now)?;
+        Ok(params.signed_by(key, &self.issuer)?.der().to_vec())
+    }
+
+    /// Whether this authority made a client's certificate, ended or not: asked as of its first second.
+    fn signed(&self, certificate: &CertificateDer<'_>) -> bool {
+        let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else {
+            return false;
+        };
+        let first = u64::try_from(parsed.validity().not_before.timestamp()).unwrap_or(0);
+        let first = UnixTime::since_unix_epoch(Duration::from_secs(first));
+        let verifier = self.verifier().ok();
+        verifier.is_some_and(|it| it.verify_client_cert(certificate, &[], first).is_ok())
+    }
+}
+
+/// The end of an administrator's certificate that is made now.
+pub fn admin_until(now: Timestamp) -> Timestamp {
+    // A certificate knows whole seconds only.
+    let second = Timestamp::from_second(now.as_second()).unwrap_or(now);
+    second.saturating_add(ADMIN_LIFE).unwrap_or(Timestamp::MAX)
 }
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {
@@ -334,14 +357,7 @@ mod tests {
         let again = ControlAuthority::open(state.path(), now()).unwrap();
         assert_eq!(first.certificate(), again.certificate());
         again.server(now()).unwrap();
-        for (path, mode) in [
-            ("control", 0o700),
-            ("control/authority.key", 0o600),
-            ("admin", 0o700),
-            ("admin/admin.key", 0o600),
-            ("admin/admin.pem", 0o600),
-            ("admin/authority.pem", 0o600),
-        ] {
+        for (path, mode) in [("control", 0o700), ("control/authority.key", 0o600)] {
             let found = std::fs::metadata(state.path().join(path)).unwrap();
             assert_eq!(found.permissions().mode() & 0o777, mode, "{path}");
         }

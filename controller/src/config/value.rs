@@ -1,17 +1,18 @@
 //! Single values of the configuration: each is checked where it is read, so that its line can be named.
 
 use std::fmt::Display;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::str::FromStr;
 use std::time::Duration;
 
+use dd_proto::domain::Domain;
 use dd_proto::site::HostName;
 use dd_proto::smtp::data::StrayCrLf;
 use dd_proto::units::{format_size, parse_duration, parse_size};
 use ipnet::IpNet;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, Visitor};
+use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 
 /// Below this much free space intake takes nothing more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +75,22 @@ where
     text.parse().map_err(D::Error::custom)
 }
 
+/// RFC 5321 §4.1.2: what stands behind EHLO and in `Received` is letters, digits and hyphens; other servers refuse the rest.
+pub(super) fn hostname<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Domain, D::Error> {
+    let name: Domain = parsed(deserializer)?;
+    let is_label = |label: &str| {
+        let bytes = label.as_bytes();
+        let inner = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
+        bytes.iter().all(inner) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    match name.as_str().split('.').all(is_label) {
+        true => Ok(name),
+        false => Err(D::Error::custom(format!(
+            "`{name}`: expected a host name of letters, digits and hyphens such as mail.example.net"
+        ))),
+    }
+}
+
 pub(super) fn optional<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -105,7 +122,103 @@ pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec
 pub(super) fn listeners<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<SocketAddr>, D::Error> {
-    each(deserializer, "an address and a port such as 0.0.0.0:25")
+    each(deserializer, LISTENER)
+}
+
+const LISTENER: &str = "an address and a port such as 0.0.0.0:25";
+
+/// What is listened on: one address or a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen(pub Vec<SocketAddr>);
+
+impl<'de> Deserialize<'de> for Listen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ListenVisitor).map(Self)
+    }
+}
+
+fn listener<E: serde::de::Error>(text: &str) -> Result<SocketAddr, E> {
+    text.parse().map_err(|_| {
+        let shown = text.escape_debug();
+        E::custom(format!("`{shown}`: expected {LISTENER}"))
+    })
+}
+
+struct ListenVisitor;
+
+impl<'de> Visitor<'de> for ListenVisitor {
+    type Value = Vec<SocketAddr>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an address and a port such as \"0.0.0.0:7443\", or a list of them")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Vec<SocketAddr>, E> {
+        listener(text).map(|it| vec![it])
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<SocketAddr>, A::Error> {
+        let mut all = Vec::new();
+        while let Some(text) = list.next_element::<String>()? {
+            all.push(listener(&text)?);
+        }
+        match all.is_empty() {
+            true => Err(A::Error::custom("expected at least one address")),
+            false => Ok(all),
+        }
+    }
+}
+
+pub(super) fn listen<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<SocketAddr>, D::Error> {
+    Listen::deserialize(deserializer).map(|it| it.0)
+}
+
+/// RFC 6454 §4: scheme, host and port, as a URL begins with them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin(pub String);
+
+/// Why a text is no origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "expected a URL such as https://mail.example.net or https://mail.example.net:8443, without a path"
+)]
+pub struct OriginError;
+
+impl FromStr for Origin {
+    type Err = OriginError;
+
+    fn from_str(text: &str) -> Result<Self, OriginError> {
+        let text = text.strip_suffix('/').unwrap_or(text);
+        let (scheme, usual, rest) = [("https", ":443"), ("http", ":80")]
+            .into_iter()
+            .find_map(|(scheme, port)| {
+                let rest = text.strip_prefix(scheme)?.strip_prefix("://")?;
+                Some((scheme, port, rest))
+            })
+            .ok_or(OriginError)?;
+        let authority = rest.strip_suffix(usual).unwrap_or(rest);
+        let host = match authority.rsplit_once(':') {
+            Some((host, port)) if !authority.ends_with(']') => {
+                let _: NonZeroU16 = port.parse().map_err(|_| OriginError)?;
+                host
+            }
+            _ => authority,
+        };
+        let address = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+        let good = match address {
+            Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+            None => host.parse::<Domain>().is_ok() || host.parse::<Ipv4Addr>().is_ok(),
+        };
+        match good {
+            true => Ok(Self(format!(
+                "{scheme}://{}",
+                authority.to_ascii_lowercase()
+            ))),
+            false => Err(OriginError),
+        }
+    }
 }
 
 pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
@@ -199,5 +312,46 @@ impl Visitor<'_> for SizeVisitor {
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<u64, E> {
         parse_size(text).map_err(E::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_a_scheme_a_host_and_a_port() {
+        for (text, expected) in [
+            ("https://mail.example.net", Some("https://mail.example.net")),
+            (
+                "https://mail.example.net/",
+                Some("https://mail.example.net"),
+            ),
+            (
+                "https://MAIL.example.net:443",
+                Some("https://mail.example.net"),
+            ),
+            (
+                "https://mail.example.net:8443",
+                Some("https://mail.example.net:8443"),
+            ),
+            ("http://192.0.2.1:80", Some("http://192.0.2.1")),
+            ("https://[2001:db8::1]", Some("https://[2001:db8::1]")),
+            (
+                "https://[2001:db8::1]:8443",
+                Some("https://[2001:db8::1]:8443"),
+            ),
+            ("https://[192.0.2.1]", None),
+            ("https://mail.example.net/portal", None),
+            ("https://mail.example.net:0", None),
+            ("https://user@mail.example.net", None),
+            ("ftp://mail.example.net", None),
+            ("mail.example.net", None),
+            ("https://", None),
+            ("", None),
+        ] {
+            let origin = text.parse::<Origin>().ok().map(|it| it.0);
+            assert_eq!(origin.as_deref(), expected, "{text}");
+        }
     }
 }

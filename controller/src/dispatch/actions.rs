@@ -4,7 +4,8 @@
 //! deliveries are kept from everybody else: what was settled in between is not touched, and nothing is sent twice.
 //!
 //! # Invariants
-//! All deliveries of an action are taken, or none if one is in hand. A site is closed a bounded batch at a time.
+//! - All deliveries of an action are taken, or none if an agent has one. A site is closed a bounded batch at a time.
+//! - What is only still to be written about a delivery is written at once, and the action waits for it.
 
 use dd_proto::id::DeliveryId;
 use dd_proto::name::SiteName;
@@ -84,6 +85,10 @@ impl State {
         if self.refused(&asked, turn) {
             return;
         }
+        if self.is_being_written(&asked) {
+            self.acting.push(asked);
+            return turn.effect(Effect::WriteNow);
+        }
         asked.number = self.number();
         for delivery in &asked.deliveries {
             if let Some(queue) = self.sites.get_mut(&delivery.site) {
@@ -97,7 +102,7 @@ impl State {
 
     fn refused(&self, asked: &Asked, turn: &mut Turn<'_>) -> bool {
         let mut deliveries = asked.deliveries.iter();
-        let busy = deliveries.find(|delivery| self.is_in_hand(delivery));
+        let busy = deliveries.find(|it| self.is_out(it) || self.asking.contains_key(*it));
         if let Some(delivery) = busy {
             let delivery = delivery.clone();
             turn.effect(Effect::Acted(asked.token, Err(InHand { delivery })));
@@ -111,7 +116,7 @@ impl State {
         for delivery in &asked.deliveries {
             stale |= self.answered(delivery, asked.number);
         }
-        if stale {
+        if stale || self.is_being_written(&asked) {
             return self.act(asked, turn);
         }
         if self.refused(&asked, turn) {
@@ -137,6 +142,18 @@ impl State {
         }
         turn.effect(Effect::Acted(asked.token, Ok(count)));
         self.look_at_all(&asked, turn);
+    }
+
+    fn is_being_written(&self, asked: &Asked) -> bool {
+        let mut deliveries = asked.deliveries.iter();
+        deliveries.any(|delivery| self.hand.contains_key(delivery))
+    }
+
+    /// Something has been written.
+    pub(super) fn acting_goes_on(&mut self, turn: &mut Turn<'_>) {
+        for asked in std::mem::take(&mut self.acting) {
+            self.act(asked, turn);
+        }
     }
 
     fn look_at_all(&mut self, asked: &Asked, turn: &mut Turn<'_>) {

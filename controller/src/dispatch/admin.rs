@@ -3,6 +3,7 @@
 //! # Not here
 //! What is done to deliveries: [`super::actions`].
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use dd_proto::id::DeliveryId;
@@ -11,16 +12,22 @@ use dd_proto::name::{AgentName, SiteName};
 use super::agents::Registered;
 use super::event::{Effect, Now, Turn};
 use super::kept::{Parked, Trust};
-use super::lease::LEASE;
+use super::lease::{Freshness, LEASE};
 use super::release::{Release, Waiter};
-use super::site::{Again, LooksAnew, Phase, Why};
+use super::site::{Again, Phase};
 use super::state::{State, wall_of};
 use super::{
     AgentView, AttachmentId, ClockAlarm, Counters, LeaseHeld, Released, SiteState, SiteView,
 };
 
-/// One request of strangers in so long makes a site due.
-const KNOCKS: Duration = Duration::from_secs(10);
+/// So long a proof that an earlier release has begun goes on when there is another one; twice as long for each that was
+/// given up. A home that asks more often than it can prove itself is served all the same, and one that asks again from a
+/// new address does not wait for the old one.
+const PROOF: Duration = Duration::from_secs(2);
+
+/// From then on a site whose mail is all out and of which nothing comes back is named. A large message over a slow line
+/// may take that long.
+const STILL: Duration = Duration::from_secs(3600);
 
 impl State {
     pub(super) fn release(
@@ -63,40 +70,54 @@ impl State {
         if let Some(reading) = &mut queue.reading {
             reading.again = Again::Yes;
         }
-        match queue.phase {
+        let waits = match queue.phase {
             // Before all is known nobody knows whether something waits; it is looked at then.
-            Phase::Idle if !knows_all => {}
-            Phase::Held(_) => {}
-            Phase::Idle
-            | Phase::Waiting(..)
-            | Phase::Ready(_)
-            | Phase::Proving
-            | Phase::Flowing => {
-                self.recall(name, turn);
-                self.ready(name, turn.now.monotonic, turn);
+            Phase::Idle => !knows_all,
+            Phase::Held(_) => true,
+            Phase::Proving => self.proof_goes_on(name, turn.now.monotonic),
+            Phase::Waiting(..) | Phase::Ready(_) | Phase::Flowing => false,
+        };
+        if !waits {
+            self.recall(name, turn);
+            self.ready(name, turn.now.monotonic, turn);
+        }
+    }
+
+    /// A proof that was begun by an earlier release, and not long ago, serves this one too: it ends behind it. If it
+    /// fails, or takes too long, there is another one.
+    fn proof_goes_on(&mut self, name: &SiteName, now: Duration) -> bool {
+        let Some(queue) = self.sites.get_mut(name) else {
+            return false;
+        };
+        let canary = queue.canary.as_ref();
+        let canary = canary.and_then(|canary| self.hand.get(canary)?.leased.as_ref());
+        let since = canary
+            .filter(|leased| leased.freshness == Freshness::Fresh)
+            .map(|leased| leased.since);
+        let patience = PROOF * (1 << queue.recalled_proofs.min(8));
+        let until = since.map(|since| since + patience);
+        match until.filter(|until| *until > now) {
+            Some(until) => {
+                if queue.timer.is_none() {
+                    queue.timer = Some(until);
+                    self.timers.insert((until, name.clone()));
+                }
+                true
+            }
+            None => {
+                queue.recalled_proofs += u32::from(since.is_some());
+                false
             }
         }
     }
 
-    /// Somebody who has not proved to be the site asks for its mail: the site is due, and no message that has a time of
-    /// its own. However many ask, now and then.
-    pub(super) fn knocked(&mut self, name: &SiteName, turn: &mut Turn<'_>) {
-        let now = turn.now.monotonic;
-        let Some(queue) = self.sites.get_mut(name) else {
-            return;
-        };
-        let waits = match queue.phase {
-            Phase::Waiting(why, _) => why != Why::Deferred,
-            Phase::Ready(from) => from > now,
-            Phase::Idle | Phase::Proving | Phase::Flowing | Phase::Held(_) => false,
-        };
-        if !waits || queue.knocked.is_some_and(|last| now < last + KNOCKS) {
-            return;
+    /// The proof has taken too long, and a release waits for it.
+    pub(super) fn proof_is_given_up(&mut self, name: &SiteName, turn: &mut Turn<'_>) {
+        if let Some(queue) = self.sites.get_mut(name) {
+            queue.recalled_proofs += 1;
         }
-        queue.knocked = Some(now);
-        queue.looks_anew = LooksAnew::Yes;
-        queue.kept.is_probed();
-        self.ready(name, now, turn);
+        self.recall(name, turn);
+        self.ready(name, turn.now.monotonic, turn);
     }
 
     /// What was released before all was known may have been through before its older mail was known.
@@ -171,19 +192,40 @@ impl State {
         }
     }
 
-    pub(super) fn site_states(&self) -> Vec<SiteState> {
+    pub(super) fn site_states(&self, now: Now) -> Vec<SiteState> {
+        let still = self.standing_still(now.monotonic);
         let sites = self.sites.iter().map(|(name, queue)| {
             let (state, why) = self.shown(queue.phase, Duration::ZERO).words();
             SiteState {
                 site: name.clone(),
                 state,
                 why,
-                agents_differ: queue.verdicts.differ(),
-                keeps_refused: queue.kept.parked == Parked::Maybe,
+                agents_differ: queue.verdicts.differ(now.wall),
+                keeps_refused: queue.kept.parked == Parked::Maybe && queue.kept.has_seen,
+                still_for: still.get(name).copied(),
                 refuses_all: queue.kept.trust == Trust::Misconfigured,
             }
         });
         sites.collect()
+    }
+
+    /// Sites whose mail is out at agents while more waits for room, and for how long nothing has come back that would
+    /// have made some; only where that is long.
+    fn standing_still(&self, now: Duration) -> HashMap<SiteName, Duration> {
+        let mut newest: HashMap<&SiteName, Duration> = HashMap::new();
+        for (delivery, in_hand) in &self.hand {
+            if let Some(leased) = &in_hand.leased {
+                let newest = newest.entry(&delivery.site).or_default();
+                *newest = leased.since.max(*newest);
+            }
+        }
+        let has_more = |site: &SiteName| {
+            let queue = self.sites.get(site);
+            queue.is_some_and(|queue| !queue.head.is_empty())
+        };
+        let sites = newest.into_iter().filter(|(site, _)| has_more(site));
+        let sites = sites.map(|(site, since)| (site.clone(), now.saturating_sub(since)));
+        sites.filter(|(_, still)| *still >= STILL).collect()
     }
 
     pub(super) fn site_view(&self, name: &SiteName, now: Now) -> Option<SiteView> {
@@ -201,7 +243,7 @@ impl State {
             out: queue.out,
             sessions: u32::try_from(queue.sessions.len()).unwrap_or(u32::MAX),
             last_attempts: queue.attempts.iter().rev().cloned().collect(),
-            agents_differ: queue.verdicts.difference(),
+            agents_differ: queue.verdicts.difference(now.wall),
             refuses_all: queue.kept.trust == Trust::Misconfigured,
             no_agent: match phase {
                 Phase::Ready(_) | Phase::Waiting(..) => self.no_agent_for(&queue.site),

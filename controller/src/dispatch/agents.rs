@@ -13,8 +13,12 @@ use super::site::Line;
 use super::standing::{Leaves, Terms};
 use super::{AgentView, AttachmentId, Hello};
 
-/// Deliveries out for each session of a site; and for each slot of an agent, for a session takes a slot.
+/// Deliveries out for each session of a site; and for each slot of an agent.
 pub(super) const WINDOW: u32 = 16;
+/// So many out for each session of a site where all places of its agent are taken. Homes that leave a dot unanswered need
+/// no slot, and keep their places for ten minutes: they must not keep those of the others. One is being handed over, the
+/// envelope of the next travels with its dot, and two are on their way.
+pub(super) const AT_LEAST: u32 = 4;
 
 /// One probe in so many is kept for sites that answered and for new ones: thousands of dead ones may hang in all the
 /// others for as long as a connect may take.
@@ -112,9 +116,9 @@ impl Attached {
         }
     }
 
-    /// For a message to a proved site.
-    pub(super) fn has_place(&self, now: Duration) -> bool {
-        self.may_lease(now) && self.places < self.slots.saturating_mul(WINDOW)
+    /// All its places are taken by messages to proved sites.
+    pub(super) fn is_full(&self) -> bool {
+        self.places >= self.all_places()
     }
 
     /// For a site that is not proved.
@@ -141,7 +145,7 @@ impl Attached {
         }
     }
 
-    fn may_lease(&self, now: Duration) -> bool {
+    pub(super) fn may_lease(&self, now: Duration) -> bool {
         self.work == TakesWork::Yes && self.lease_until() > now + GRACE
     }
 
@@ -160,10 +164,14 @@ impl Attached {
         *count = count.saturating_sub(1);
     }
 
+    fn all_places(&self) -> u32 {
+        self.slots.saturating_mul(WINDOW)
+    }
+
     /// How full it is, handoffs before probes; each as a part of what it can do.
     pub(super) fn load(&self) -> (u64, u64) {
         let part = |used: u32, of: u32| u64::from(used) * 1_000_000 / u64::from(of.max(1));
-        let places = self.slots.saturating_mul(WINDOW);
+        let places = self.all_places();
         (part(self.places, places), part(self.probing, self.probes))
     }
 

@@ -41,6 +41,8 @@ enum Blame {
     Broke,
     /// The site's, the agent's or another message's.
     NotItsOwn,
+    /// The session's, by what it had taken before: the next one may begin with it.
+    TheSessions,
 }
 
 fn blame(report: &Report, attempt: &Attempt) -> Blame {
@@ -50,6 +52,8 @@ fn blame(report: &Report, attempt: &Attempt) -> Blame {
         Stage::Rcpt | Stage::Data | Stage::Content | Stage::EndOfData
     );
     match report.outcome {
+        // RFC 5321 §3.8: what a dot is told by a session that closes is about the session, unless that began with it.
+        Outcome::Transacted if is_closing(report) && !attempt.opens_session => Blame::TheSessions,
         Outcome::Transacted => Blame::Answered,
         Outcome::InDoubt => Blame::Broke,
         _ if attempt.news => Blame::Answered,
@@ -61,6 +65,13 @@ fn blame(report: &Report, attempt: &Attempt) -> Blame {
         | Outcome::WrongHost
         | Outcome::AgentTrouble => Blame::NotItsOwn,
     }
+}
+
+/// Whether those that are deferred were told that the session closes.
+fn is_closing(report: &Report) -> bool {
+    let results = report.recipients.iter();
+    let mut deferred = results.filter(|it| it.disposition == Disposition::Deferred);
+    deferred.any(|it| it.reply.code == 421)
 }
 
 /// Whether it broke over the content, which is the same however few recipients it has. What ended behind the dot is not
@@ -91,6 +102,7 @@ impl State {
         }
         match blame {
             Blame::NotItsOwn => {}
+            Blame::TheSessions => waiting.not_before = None,
             Blame::Answered => self.was_answered(report, waiting, turn),
             Blame::Broke => self.broke(report, attempt, waiting, turn),
         }
@@ -111,10 +123,14 @@ impl State {
                 self.parked(waiting);
             }
             Round::SomeDeferred => {
-                let queue = self.sites.get(&waiting.delivery.site);
-                let interval = queue.map_or(UNKNOWN_SITE, |q| q.site.schedule.retry_interval);
+                let (message, attempts) = (waiting.delivery.message, waiting.attempts);
+                let queue = self.sites.get_mut(&waiting.delivery.site);
+                let (interval, times) = queue.map_or((UNKNOWN_SITE, attempts), |queue| {
+                    let times = queue.parts.deferrals.count(message, attempts);
+                    (queue.site.schedule.retry_interval, times)
+                });
                 let age = until(waiting.arrived, turn.now.wall);
-                let aside = after_deferral(interval, waiting.attempts, age);
+                let aside = after_deferral(interval, times, age);
                 let at = later(turn.now.wall, aside);
                 self.steps_aside(waiting, at, under);
             }

@@ -1,7 +1,7 @@
 //! What waits to be written: settlements and notes go together, so that they share a commit and its sync.
 //!
-//! The message itself has gone out, or is put off for minutes. What an operator waits for, and what is due at once, goes
-//! with the turn it came in, and takes the rest along.
+//! The message itself has gone out, or is put off for minutes, or its site is. What somebody waits for, and what is due at
+//! once, goes with the turn it came in, and takes the rest along.
 //!
 //! # Invariants
 //! What came first is written first, among its kind. Nothing stays longer than it may.
@@ -15,6 +15,14 @@ use crate::store::Note;
 const SETTLED: Duration = Duration::from_millis(10);
 /// Fifty sites that are down and tried in a second share ten commits.
 const PUT_OFF: Duration = Duration::from_millis(100);
+
+/// Whether what is noted may be due at once, as far as its site is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SiteIs {
+    Tried,
+    /// It waits for its timer.
+    Waiting,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Batch {
@@ -35,14 +43,23 @@ impl Batch {
         self.settles.push(settle);
     }
 
-    pub(super) fn note(&mut self, note: Note, now: Duration) {
-        let patience = match note.not_before {
-            // It may be due at once; and an operator who sees that its site waits may want to do something to it.
-            None => Duration::ZERO,
-            Some(_) => PUT_OFF,
+    pub(super) fn note(&mut self, note: Note, site: SiteIs, now: Duration) {
+        let patience = match (note.not_before, site) {
+            // It may be due at once.
+            (None, SiteIs::Tried) => Duration::ZERO,
+            // It goes out once more: nobody shall have to guess why.
+            _ if note.in_doubt => Duration::ZERO,
+            (Some(_), _) | (None, SiteIs::Waiting) => PUT_OFF,
         };
         self.goes_by(now + patience);
         self.notes.push(note);
+    }
+
+    /// Somebody waits for what there is.
+    pub(super) fn hurries(&mut self, now: Duration) {
+        if self.due.is_some() {
+            self.goes_by(now);
+        }
     }
 
     pub(super) fn warn(&mut self, warn: Warn, now: Duration) {
@@ -116,7 +133,7 @@ mod tests {
     #[test]
     fn a_settlement_takes_along_what_is_put_off_when_its_time_has_come() {
         let mut batch = Batch::default();
-        batch.note(note(1, Some(Timestamp::UNIX_EPOCH)), AT);
+        batch.note(note(1, Some(Timestamp::UNIX_EPOCH)), SiteIs::Tried, AT);
         assert_eq!(batch.due(), Some(AT + PUT_OFF));
         batch.settle(settle(2, None), AT);
         batch.settle(settle(3, None), AT + SETTLED / 2);
@@ -138,7 +155,26 @@ mod tests {
         let mut batch = Batch::default();
         batch.settle(settle(1, Some(Token(1))), AT);
         assert!(batch.take_due(AT).is_some());
-        batch.note(note(1, None), AT);
+        batch.note(note(1, None), SiteIs::Tried, AT);
         assert!(batch.take_due(AT).is_some());
+        let doubted = Note {
+            in_doubt: true,
+            ..note(1, None)
+        };
+        batch.note(doubted, SiteIs::Waiting, AT);
+        assert!(batch.take_due(AT).is_some());
+    }
+
+    #[test]
+    fn fifty_probes_of_dead_sites_share_a_commit_unless_somebody_waits() {
+        let mut batch = Batch::default();
+        for n in 0..50 {
+            batch.note(note(n, None), SiteIs::Waiting, AT);
+            assert!(batch.take_due(AT).is_none());
+        }
+        batch.hurries(AT);
+        assert_eq!(batch.take_due(AT).unwrap().notes.len(), 50);
+        batch.hurries(AT);
+        assert!(batch.take_due(AT).is_none(), "there is nothing");
     }
 }

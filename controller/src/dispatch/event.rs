@@ -169,6 +169,8 @@ pub(crate) enum Effect {
     Answer(Token, Released),
     /// The drain of some agent has ended, to be remembered for the next start.
     DrainEnded,
+    /// Somebody waits for what is to be written.
+    WriteNow,
     /// Asks what of these is open.
     Look(Asked),
     /// What was done to deliveries; the settlements it takes are on their way.

@@ -95,6 +95,7 @@ impl State {
         if let Some(in_hand) = self.hand.get_mut(delivery) {
             in_hand.unwritten = in_hand.unwritten.saturating_sub(1);
             self.let_go(delivery, turn);
+            self.acting_goes_on(turn);
         }
     }
 

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use super::agents::Attached;
 use super::backoff::{later, until};
 use super::barrier::Barrier;
+use super::batch::SiteIs;
 use super::event::{Effect, Turn};
 use super::kept::{PARKED, Parked, Trust, Wakes, is_parked};
 use super::mail::INLINE;
@@ -170,6 +171,7 @@ impl State {
         };
         if head.next_due.is_some_and(|at| at >= PARKED) {
             queue.kept.parked = Parked::Maybe;
+            queue.kept.has_seen = true;
         }
         queue.next_due = [head.next_due, reading.next_due]
             .into_iter()
@@ -251,6 +253,14 @@ impl State {
         queue.is_some_and(|queue| matches!(queue.phase, Phase::Proving | Phase::Flowing))
     }
 
+    /// Whether it waits for its timer, so that nothing of it is due.
+    pub(super) fn is_waiting(&self, name: &SiteName) -> SiteIs {
+        match self.sites.get(name).map(|queue| queue.phase) {
+            Some(Phase::Waiting(..)) => SiteIs::Waiting,
+            _ => SiteIs::Tried,
+        }
+    }
+
     /// Whether it stands in its site's head.
     pub(super) fn will_assign(&self, delivery: &DeliveryId) -> bool {
         let queue = self.sites.get(&delivery.site);
@@ -318,6 +328,11 @@ impl State {
                 // Parked mail is there, and busy: its turn comes again.
                 let interval = later(turn.now.wall, queue.site.schedule.retry_interval);
                 let at = if at >= PARKED { interval } else { at };
+                // It does not wait for one that was put off for longer.
+                let at = match queue.kept.parked {
+                    Parked::Maybe => at.min(wall_of(turn.now, queue.next_turn(turn.now.monotonic))),
+                    Parked::None => at,
+                };
                 let wait = until(turn.now.wall, at).max(Duration::from_millis(1));
                 let phase = Phase::Waiting(Why::Deferred, turn.now.monotonic + wait);
                 self.set_phase(name, phase);

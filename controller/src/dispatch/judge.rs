@@ -152,6 +152,7 @@ impl State {
         if waiting.open.is_empty() {
             if let Some(queue) = self.sites.get_mut(&delivery.site) {
                 queue.parts.forget(delivery.message);
+                queue.parts.deferrals.forget(delivery.message);
             }
             return;
         }

@@ -21,57 +21,42 @@
 //! # Not here
 //! Mail that cannot be read: it is `failed`, and not tried at all.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
-use dd_proto::id::MessageId;
 use dd_proto::name::SiteName;
-use dd_proto::report::{Disposition, Report, Stage};
+use dd_proto::report::{Disposition, Report};
 use jiff::Timestamp;
 
 use super::event::{Effect, Turn};
 use super::lease::Leased;
+use super::refusals::{About, Refusals, TOO_MANY, about};
 use super::site::{Rest, SiteQueue, Why};
 use super::state::State;
-use super::whom::{Run, Whom};
 use crate::store::{Position, Waiting};
 
 /// Behind every time at which mail becomes due.
 pub(super) const PARKED: Timestamp = Timestamp::constant(221_845_392_000, 0);
-/// So many in a row are no chance.
-const TOO_MANY: u32 = 3;
 /// A probe of a doubted home goes on as long, where its refusals are about recipients and senders.
 const MOST_IN_A_ROUND: u32 = 1000;
-/// A home of which nothing good is known since the start and that refuses recipient after recipient so long is no
-/// chance either.
-const LONG: Duration = Duration::from_secs(3600);
-/// Recipients that the home has taken mail for lately.
-const MAILBOXES: usize = 32;
 
 /// What a site's queue knows of its parked mail, and of what it refuses.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     pub(super) trust: Trust,
     pub(super) parked: Parked,
+    /// Some of it was seen since this start, and `parked` is no mere possibility.
+    pub(super) has_seen: bool,
     pub(super) turn_of: TurnOf,
     pub(super) wakes: Wakes,
-    /// Final refusals with nothing accepted between.
-    refused: Run,
-    /// Those of them that are about no recipient and no sender.
-    of_home: u32,
-    /// Code and status of the last one.
-    like: (u16, String),
-    /// One of them was for a recipient that it took mail for before.
-    of_known: bool,
-    /// When the first and the last of them came; monotonic.
-    first: Option<Duration>,
+    /// With nothing accepted between.
+    refusals: Refusals,
+    /// When the last of them came that counts for the next turn of what is parked; monotonic.
     last: Option<Duration>,
     round: Round,
     /// The next probe begins with what is parked.
     starts: TurnOf,
     /// Where the next turn of what is parked goes on.
     goes_on: Option<Position>,
-    mailboxes: VecDeque<u64>,
 }
 
 /// Refusals since the site was last looked at from its front.
@@ -130,15 +115,6 @@ enum Verdict {
     Misconfigured,
 }
 
-/// What a final refusal is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum About {
-    /// The recipient, the sender or the message itself: another one may be taken.
-    TheMail,
-    /// Neither: relaying, policy, the server's own trouble.
-    TheHome,
-}
-
 impl Kept {
     /// An absence: what the site refuses now may be its own fault.
     pub(super) fn doubt(&mut self) {
@@ -157,59 +133,42 @@ impl Kept {
     }
 
     fn forget_refusals(&mut self) {
-        self.refused = Run::default();
-        (self.of_home, self.of_known) = (0, false);
-        (self.first, self.last) = (None, None);
+        self.refusals.forget();
+        self.last = None;
         self.round = Round::default();
     }
 
-    /// The site has accepted something. Returns how it stood before.
-    pub(super) fn accepted(&mut self, whom: Option<&Whom>) -> Trust {
+    /// The site has accepted these recipients. Returns how it stood before.
+    pub(super) fn accepted(&mut self, taken: &[u64]) -> Trust {
         self.forget_refusals();
+        self.refusals.accepted(taken);
         self.goes_on = None;
-        for recipient in whom.iter().flat_map(|whom| &whom.recipients) {
-            if !self.mailboxes.contains(recipient) {
-                self.mailboxes.truncate(MAILBOXES - 1);
-                self.mailboxes.push_front(*recipient);
-            }
-        }
         std::mem::replace(&mut self.trust, Trust::Trusted)
     }
 
     /// The site has refused a message for good, and nothing of it was accepted.
     fn refused(&mut self, report: &Report, leased: &Leased, now: Duration) -> Verdict {
         let was_kept = leased.waiting.as_ref().is_some_and(|it| it.kept);
-        if self.trust == Trust::Trusted && was_kept && about(report) == About::TheMail {
+        let about = about(report);
+        if self.trust == Trust::Trusted && was_kept && about == About::TheMail {
             // It was refused while nothing was accepted, and now again while others are. A reply that is about the home
             // counts all the same, for the home may have gone back to what it was.
             return Verdict::GoesOn;
         }
-        let like = report.recipients.iter().map(|it| &it.reply);
-        let like = like
-            .map(|reply| (reply.code, reply.enhanced.clone()))
-            .next();
-        let like = like.unwrap_or_default();
-        if self.trust == Trust::Trusted && like != self.like {
-            self.forget_refusals();
-        }
-        self.like = like;
-        let of_home = about(report) == About::TheHome;
-        self.refused.add(leased.whom.as_ref());
-        self.of_home += u32::from(of_home);
         self.round.all += 1;
-        self.round.of_home += u32::from(of_home);
-        let mut recipients = leased.whom.iter().flat_map(|whom| &whom.recipients);
-        self.of_known |= recipients.any(|it| self.mailboxes.contains(it));
-        self.first = self.first.or(Some(now));
+        self.round.of_home += u32::from(about == About::TheHome);
         // What is due may be refused every minute: that puts off nobody's turn.
         if self.turn_of == TurnOf::Parked || self.last.is_none() {
             self.last = Some(now);
         }
-        if self.trust == Trust::Trusted && self.refused.count >= TOO_MANY && self.hits_everybody() {
+        if self.trust != Trust::Trusted {
+            self.refusals.of_untrusted(report, leased, now);
+        } else if self.refusals.of_trusted(report, leased, now) {
             self.trust = Trust::Doubted;
+            self.last = Some(now);
         }
         match self.trust {
-            Trust::Doubted if self.of_home >= TOO_MANY && self.is_the_home() => {
+            Trust::Doubted if about == About::TheHome && self.refusals.are_the_homes() => {
                 Verdict::Misconfigured
             }
             Trust::Misconfigured if self.round.of_home >= TOO_MANY => Verdict::Waits,
@@ -219,23 +178,10 @@ impl Kept {
         }
     }
 
-    /// Whether a trusted home refuses more than one sender or one recipient.
-    fn hits_everybody(&self) -> bool {
-        let one_mailbox = self.mailboxes.iter().all(|it| self.refused.names(*it));
-        self.refused.hits_several() || (one_mailbox && self.refused.senders() >= 3)
-    }
-
-    /// Whether refusals that are about no mail are enough to say so.
-    fn is_the_home(&self) -> bool {
-        self.refused.recipients() >= 2 || self.refused.senders() >= 3
-    }
-
     /// All that may be offered was, and all was refused: whether that is the home's doing though every refusal was about
     /// a recipient or a sender.
     fn is_long(&self, now: Duration) -> bool {
-        let long = self.first.is_some_and(|first| now >= first + LONG);
-        let several = self.refused.count >= TOO_MANY && self.refused.recipients() >= 2;
-        self.trust == Trust::Doubted && several && (self.of_known || long)
+        self.trust == Trust::Doubted && self.refusals.are_too_long(now)
     }
 
     /// Where a read begins that is for parked mail.
@@ -280,42 +226,22 @@ impl Kept {
     }
 }
 
-/// What the first refusal of a report is about.
-fn about(report: &Report) -> About {
-    let mut results = report.recipients.iter();
-    let failed = results.find(|it| it.disposition == Disposition::Failed);
-    let Some(reply) = failed.map(|it| &it.reply) else {
-        return About::TheMail;
-    };
-    // RFC 3463 §3: X.1 addresses, X.2 mailboxes, X.6 content; X.3.4 the message is too big.
-    let status = reply.enhanced.as_str();
-    // RFC 7372 and 7489: 5.7.20 to 5.7.24 and 5.7.26 are DKIM, SPF and DMARC, about the sender.
-    let of_sender = ["5.7.20", "5.7.21", "5.7.22", "5.7.23", "5.7.24", "5.7.26"].contains(&status);
-    let of_mail = ["5.1.", "5.2.", "5.6."]
-        .iter()
-        .any(|it| status.starts_with(it));
-    // RFC 5321 §4.2.3: these are about the mailbox where they answer RCPT.
-    let of_mailbox = report.stage == Stage::Rcpt && matches!(reply.code, 550 | 551 | 553);
-    let of_recipient = of_mailbox && matches!(status, "" | "5.0.0");
-    // What is said to the content was said by a home that had taken sender and recipient.
-    let of_message = matches!(report.stage, Stage::Mail | Stage::EndOfData);
-    match of_mail || of_sender || status == "5.3.4" || of_recipient || of_message {
-        true => About::TheMail,
-        false => About::TheHome,
-    }
-}
-
 pub(super) fn is_parked(waiting: &Waiting) -> bool {
     waiting.not_before.is_some_and(|at| at >= PARKED)
 }
 
 impl SiteQueue {
-    /// The site has accepted a message.
-    pub(super) fn accepted(&mut self, message: MessageId, leased: &Leased) {
+    /// The site has accepted a message, or some recipients of it.
+    pub(super) fn accepted(&mut self, report: &Report, leased: &Leased) {
         self.moods.accepted();
-        self.ended.remove(&message);
-        let refused = self.kept.refused.count > 0 || self.kept.turn_of != TurnOf::Due;
-        let before = self.kept.accepted(leased.whom.as_ref());
+        self.ended.remove(&report.lease.delivery.message);
+        let taken = report.recipients.iter();
+        let taken = taken.filter(|it| it.disposition == Disposition::Relayed);
+        let taken = taken.map(|it| it.number);
+        let whom = leased.whom.as_ref();
+        let taken = whom.map(|whom| whom.recipients(taken)).unwrap_or_default();
+        let refused = self.kept.refusals.are_any() || self.kept.turn_of != TurnOf::Due;
+        let before = self.kept.accepted(&taken);
         if refused && before != Trust::Trusted && self.kept.parked == Parked::Maybe {
             // What it refused has its turn.
             self.begins_anew();
@@ -343,10 +269,19 @@ impl SiteQueue {
                 self.kept.turn_of = TurnOf::Parked;
             }
             TurnOf::Parked => {
+                let behind = self.kept.goes_on.take();
+                if behind.is_some() && self.kept.round.all == 0 {
+                    // Nothing stood behind what was offered last: it goes on in front.
+                    self.rest = Rest::More;
+                    self.cursor = None;
+                    return true;
+                }
                 // None of it is left, or what is left is on its way. Meanwhile other mail may have come.
-                if self.kept.goes_on.take().is_none() && self.kept.round.all == 0 {
+                if self.kept.round.all == 0 {
                     self.kept.parked = Parked::None;
+                    self.kept.has_seen = false;
                     if self.kept.trust == Trust::Misconfigured {
+                        self.kept.forget_refusals();
                         self.kept.trust = Trust::Doubted;
                     }
                 }
@@ -362,8 +297,11 @@ impl SiteQueue {
     /// When parked mail has its next turn, where nothing else is left.
     pub(super) fn next_turn(&self, now: Duration) -> Duration {
         let interval = self.site.schedule.retry_interval;
-        let from = self.kept.parked_from(interval);
-        from.unwrap_or(now + interval).max(now)
+        match self.kept.parked_from(interval) {
+            Some(from) if from > now => from,
+            // It has had its turn, or had it been its turn it would have it.
+            _ => now + interval,
+        }
     }
 }
 
@@ -374,6 +312,7 @@ impl State {
             return;
         };
         queue.kept.parked = Parked::Maybe;
+        queue.kept.has_seen = true;
     }
 
     /// A message was refused for good, for all to whom it was sent. True if the site waits.
@@ -418,8 +357,7 @@ impl State {
         };
         queue.kept.wakes = Wakes::Yes;
         if queue.kept.is_long(turn.now.monotonic) {
-            let (code, status) = &queue.kept.like;
-            let reply = format!("{code} {status}");
+            let reply = queue.kept.refusals.last();
             self.is_misconfigured(name, &reply, turn);
         }
     }

@@ -22,14 +22,18 @@ mod batch;
 mod cache;
 mod clock;
 mod duplicates;
+mod ends;
 mod event;
 mod expiry;
 mod goes_on;
 mod hand;
 mod handle;
 mod head;
+#[cfg(test)]
+pub(crate) mod in_memory;
 mod judge;
 mod kept;
+mod knocks;
 mod lease;
 mod mail;
 mod measured;
@@ -42,6 +46,7 @@ mod perform;
 mod phase;
 mod plan;
 mod record;
+mod refusals;
 mod release;
 mod remembered;
 mod run;
@@ -291,6 +296,8 @@ pub struct SiteState {
     /// Mail that it refused, and that may be its own fault, is kept.
     pub keeps_refused: bool,
     pub refuses_all: bool,
+    /// Mail is out at agents, and nothing of it has come back for this long, which is long.
+    pub still_for: Option<std::time::Duration>,
 }
 
 /// A site as operators see it.

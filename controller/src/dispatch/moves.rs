@@ -12,11 +12,13 @@ use dd_proto::report::{Disposition, Outcome, PeerCertificate, RecipientResult, R
 use jiff::Timestamp;
 
 use super::backoff::{after_failure, with_others};
+use super::ends::{broke_before, came_to_nothing, ends_session, is_closing};
 use super::event::{Effect, Turn};
 use super::kept::Wakes;
 use super::lease::{Freshness, Leased, Occupies};
 use super::moods::{Moods, defers_all};
-use super::site::{Phase, Progress, Rest, Seems, Session, Why};
+use super::release::Begun;
+use super::site::{Phase, Progress, Rest, Seems, Session, SiteQueue, Why};
 use super::state::{State, wall_of};
 use super::verdicts::Turns;
 use super::{Ended, LastAttempt, LastRefusal, Proved, Released};
@@ -58,85 +60,77 @@ impl State {
             // It speaks for a record, a connection or an agent that is the site's no more.
             return;
         }
-        // An agent that was asked for another session and does not know of that has gone on with the old one.
-        queue.recalled.retain(|session| *session != report.session);
-        if report.accepted_some() {
-            queue.accepted(report.lease.delivery.message, leased);
-        }
-        let answered = !report.recipients.is_empty();
-        let session = queue.sessions.get_mut(&report.session);
-        let mut of_session = 0;
-        if let Some(session) = session {
-            session.answered += u32::from(answered);
-            of_session = session.answered;
-        }
-        if answered {
-            queue.progress = Progress::Some;
-        }
-        let progress = of_session > 0 || (answered && report.outcome != Outcome::AgentTrouble);
-        if answered {
-            queue.turned_away = Duration::ZERO;
-        } else if came_to_nothing(report) {
-            // Else an agent whose further session is turned away gets the same message back at once, without end.
-            queue.turned_away = turn.now.monotonic + RECONNECT;
-        }
-        if ends_session(report) {
-            queue.ended_over(report.lease.delivery.message);
-            if queue.sessions.len() < 2 {
-                // Its end is about to be told: nothing goes out on it.
-                queue.pause = queue.pause.max(turn.now.monotonic + RECONNECT);
-            }
-        }
+        let progress = queue.hears(report, leased, turn.now.monotonic);
         if Self::refused_for_good(report, leased) && self.was_refused(name, report, leased, turn) {
             return;
         }
-        let Some(queue) = self.sites.get_mut(name) else {
-            return;
-        };
         match report.outcome {
-            Outcome::Transacted => {
-                if defers_all(report) && queue.moods.put_off(report, leased) {
-                    return self.site_failed(name, Why::Busy, report, leased, turn);
-                }
-                self.proved(agent, name, (report.session, peer), turn);
-            }
+            Outcome::Transacted => self.transacted(agent, report, leased, peer, turn),
             Outcome::Busy if is_closing(report) && progress => {
                 // RFC 5321 §3.8: it closes; what it has not answered goes to the next session.
-                if queue.phase == Phase::Proving {
-                    let from = queue.reconnects(turn.now.monotonic);
-                    self.ready(name, from, turn);
-                }
+                self.reconnects_if_proving(name, turn);
             }
             Outcome::Busy => self.site_failed(name, Why::Busy, report, leased, turn),
             Outcome::Unreachable => self.site_failed(name, Why::Down, report, leased, turn),
             Outcome::WrongHost => self.site_failed(name, Why::WrongHost, report, leased, turn),
             Outcome::Refused => self.site_failed(name, Why::Refused, report, leased, turn),
-            Outcome::Broken if progress && queue.moods.put_off(report, leased) => {
-                self.site_failed(name, Why::Busy, report, leased, turn);
-            }
-            // It answered, or has broken over this message before: that is the message's doing.
-            Outcome::Broken | Outcome::InDoubt
-                if progress || (broke_before(leased) && report.stage != Stage::Session) =>
-            {
-                queue.spared = Some(report.session);
-                if queue.phase == Phase::Proving {
-                    let from = queue.reconnects(turn.now.monotonic);
-                    self.ready(name, from, turn);
-                }
-            }
-            Outcome::Broken | Outcome::InDoubt if queue.phase == Phase::Proving => {
-                self.site_failed(name, Why::Down, report, leased, turn);
-            }
-            Outcome::Broken | Outcome::InDoubt => {}
-            Outcome::AgentTrouble => {
-                let wait = match queue.verdicts.troubled(agent) {
-                    Turns::ToAnother => Duration::ZERO,
-                    Turns::HadBefore => TROUBLE,
-                };
-                if matches!(queue.phase, Phase::Proving | Phase::Flowing) {
-                    self.ready(name, turn.now.monotonic + wait, turn);
-                }
-            }
+            Outcome::Broken | Outcome::InDoubt => self.broke_off(report, leased, progress, turn),
+            Outcome::AgentTrouble => self.agent_had_trouble(agent, name, turn),
+        }
+    }
+
+    fn transacted(
+        &mut self,
+        agent: &AgentName,
+        report: &Report,
+        leased: &Leased,
+        peer: Option<Arc<PeerCertificate>>,
+        turn: &mut Turn<'_>,
+    ) {
+        let name = &report.lease.delivery.site;
+        let queue = self.sites.get_mut(name);
+        if queue.is_some_and(|it| defers_all(report) && it.moods.put_off(report, leased)) {
+            return self.site_failed(name, Why::Busy, report, leased, turn);
+        }
+        self.proved(agent, name, (report.session, peer), turn);
+    }
+
+    /// The session is lost.
+    fn broke_off(&mut self, report: &Report, leased: &Leased, progress: bool, turn: &mut Turn<'_>) {
+        let name = &report.lease.delivery.site;
+        let Some(queue) = self.sites.get_mut(name) else {
+            return;
+        };
+        if report.outcome == Outcome::Broken && progress && queue.moods.put_off(report, leased) {
+            return self.site_failed(name, Why::Busy, report, leased, turn);
+        }
+        // It answered, or has broken over this message before: that is the message's doing.
+        if progress || (broke_before(leased) && report.stage != Stage::Session) {
+            queue.spared = Some(report.session);
+            self.reconnects_if_proving(name, turn);
+        } else if queue.phase == Phase::Proving {
+            self.site_failed(name, Why::Down, report, leased, turn);
+        }
+    }
+
+    fn agent_had_trouble(&mut self, agent: &AgentName, name: &SiteName, turn: &mut Turn<'_>) {
+        let Some(queue) = self.sites.get_mut(name) else {
+            return;
+        };
+        let wait = match queue.verdicts.troubled(agent) {
+            Turns::ToAnother => Duration::ZERO,
+            Turns::HadBefore => TROUBLE,
+        };
+        if matches!(queue.phase, Phase::Proving | Phase::Flowing) {
+            self.ready(name, turn.now.monotonic + wait, turn);
+        }
+    }
+
+    fn reconnects_if_proving(&mut self, name: &SiteName, turn: &mut Turn<'_>) {
+        let queue = self.sites.get_mut(name);
+        if let Some(queue) = queue.filter(|it| it.phase == Phase::Proving) {
+            let from = queue.reconnects(turn.now.monotonic);
+            self.ready(name, from, turn);
         }
     }
 
@@ -264,7 +258,12 @@ impl State {
         };
         let interval = queue.site.schedule.retry_interval;
         let at = with_others(now.monotonic + after_failure(interval, turn.rng), interval);
+        let at = queue
+            .knocks
+            .after_attempt(now.monotonic)
+            .map_or(at, |knock| knock.min(at));
         queue.progress = Progress::None;
+        queue.recalled_proofs = 0;
         queue.seems = Seems::Silent;
         queue.moods = Moods::default();
         queue.kept.wakes = Wakes::No;
@@ -340,6 +339,14 @@ impl State {
                 }
             }
         }
+        if let Some(queue) = self.sites.get_mut(name) {
+            queue.recalled_proofs = 0;
+            queue.knocks.are_served();
+            if let Some(release) = &mut queue.release {
+                // A release that came meanwhile has waited for just that.
+                release.begun = Begun::Yes;
+            }
+        }
         self.set_phase(name, Phase::Flowing);
         self.look(name, turn);
     }
@@ -388,6 +395,41 @@ impl State {
     }
 }
 
+impl SiteQueue {
+    /// Remembers what an attempt says of its session and its message. Returns whether the session had an answer for
+    /// anybody.
+    fn hears(&mut self, report: &Report, leased: &Leased, now: Duration) -> bool {
+        // An agent that was asked for another session and does not know of that has gone on with the old one.
+        self.recalled.retain(|session| *session != report.session);
+        if report.accepted_some() {
+            self.accepted(report, leased);
+        }
+        let answered = !report.recipients.is_empty();
+        let mut of_session = 0;
+        if let Some(session) = self.sessions.get_mut(&report.session) {
+            session.answered += u32::from(answered);
+            of_session = session.answered;
+        }
+        if answered {
+            self.progress = Progress::Some;
+        }
+        if answered {
+            self.turned_away = Duration::ZERO;
+        } else if came_to_nothing(report) {
+            // Else an agent whose further session is turned away gets the same message back at once, without end.
+            self.turned_away = now + RECONNECT;
+        }
+        if ends_session(report) {
+            self.ended_over(report.lease.delivery.message);
+            if self.sessions.len() < 2 {
+                // Its end is about to be told: nothing goes out on it.
+                self.pause = self.pause.max(now + RECONNECT);
+            }
+        }
+        of_session > 0 || (answered && report.outcome != Outcome::AgentTrouble)
+    }
+}
+
 /// A session that is over.
 #[derive(Debug)]
 pub(super) struct Closed {
@@ -397,39 +439,6 @@ pub(super) struct Closed {
     pub(super) answered: u32,
     pub(super) ended: Ended,
     pub(super) detail: String,
-}
-
-/// Whether the session, or the site's patience, ended over the message that it is about.
-fn ends_session(report: &Report) -> bool {
-    match report.outcome {
-        Outcome::Broken | Outcome::InDoubt => true,
-        Outcome::Busy | Outcome::Refused => report.stage != Stage::Session,
-        Outcome::Transacted | Outcome::Unreachable | Outcome::WrongHost | Outcome::AgentTrouble => {
-            false
-        }
-    }
-}
-
-/// Whether no session came about for the message, of which nothing was said: so it stays due, with no time of its own.
-fn came_to_nothing(report: &Report) -> bool {
-    report.recipients.is_empty()
-        && match report.outcome {
-            Outcome::Unreachable | Outcome::WrongHost => true,
-            Outcome::Busy | Outcome::Refused => {
-                matches!(report.stage, Stage::Session | Stage::Unknown)
-            }
-            Outcome::Broken => report.stage == Stage::Session,
-            Outcome::Transacted | Outcome::InDoubt | Outcome::AgentTrouble => false,
-        }
-}
-
-fn broke_before(leased: &Leased) -> bool {
-    leased.waiting.as_ref().is_some_and(|it| it.breaks > 0)
-}
-
-/// RFC 5321 §3.8: 421 closes the session, whatever it answers.
-fn is_closing(report: &Report) -> bool {
-    report.reply.as_ref().is_some_and(|reply| reply.code == 421)
 }
 
 fn last_attempt(agent: &AgentName, report: &Report, at: Timestamp) -> LastAttempt {

@@ -16,7 +16,10 @@ use dd_proto::id::{MessageId, RecipientNumber};
 const MOST: usize = 1024;
 
 #[derive(Debug, Default)]
-pub(super) struct Parts(BTreeMap<MessageId, Part>);
+pub(super) struct Parts {
+    parts: BTreeMap<MessageId, Part>,
+    pub(super) deferrals: Deferrals,
+}
 
 /// How far a message has got in this round.
 #[derive(Debug, Default)]
@@ -51,14 +54,14 @@ pub(super) enum Breaks {
 
 impl Parts {
     fn part(&mut self, message: MessageId) -> &mut Part {
-        if self.0.len() >= MOST && !self.0.contains_key(&message) {
-            self.0.pop_first();
+        if self.parts.len() >= MOST && !self.parts.contains_key(&message) {
+            self.parts.pop_first();
         }
-        self.0.entry(message).or_default()
+        self.parts.entry(message).or_default()
     }
 
     pub(super) fn forget(&mut self, message: MessageId) {
-        self.0.remove(&message);
+        self.parts.remove(&message);
     }
 
     /// Those of its open recipients that the next attempt carries.
@@ -67,7 +70,7 @@ impl Parts {
         message: MessageId,
         open: &[RecipientNumber],
     ) -> Vec<RecipientNumber> {
-        let Some(part) = self.0.get(&message) else {
+        let Some(part) = self.parts.get(&message) else {
             return open.to_vec();
         };
         let is_alone = |number: &RecipientNumber| part.alone.contains(number);
@@ -88,7 +91,7 @@ impl Parts {
 
     /// Whether the answer is the first that it has had in this round.
     pub(super) fn is_news(&self, message: MessageId, number: RecipientNumber) -> bool {
-        let part = self.0.get(&message);
+        let part = self.parts.get(&message);
         part.is_none_or(|part| !part.answered.contains(&number))
     }
 
@@ -147,6 +150,28 @@ impl Parts {
             true => Breaks::StepsAside,
             false => Breaks::GoesOn,
         }
+    }
+}
+
+/// How often each message was put off by the site. Attempts that came to nothing for another reason do not count: a
+/// message that was the probe of a dead home a hundred times waits no longer than the others when that is back and has it
+/// wait once.
+#[derive(Debug, Default)]
+pub(super) struct Deferrals(BTreeMap<MessageId, u32>);
+
+impl Deferrals {
+    /// It is put off once more. Of those that are too many to be remembered all `attempts` count.
+    pub(super) fn count(&mut self, message: MessageId, attempts: u32) -> u32 {
+        if self.0.len() >= MOST && !self.0.contains_key(&message) {
+            return attempts;
+        }
+        let times = self.0.entry(message).or_default();
+        *times += 1;
+        *times
+    }
+
+    pub(super) fn forget(&mut self, message: MessageId) {
+        self.0.remove(&message);
     }
 }
 

@@ -33,7 +33,11 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                         self.awaited(&settle);
                         self.batch.settle(settle, now);
                     }
-                    Effect::Note(note) => self.batch.note(note, now),
+                    Effect::Note(note) => {
+                        let site = self.state.is_waiting(&note.delivery.site);
+                        self.batch.note(note, site, now);
+                    }
+                    Effect::WriteNow => self.batch.hurries(now),
                     Effect::Warn(warn) => self.batch.warn(warn, now),
                     Effect::Order(to, order) => self.send(to, order),
                     Effect::Assign(assign) => self.complete(assign),
@@ -174,7 +178,8 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                 self.done
                     .spawn(self.pen().tell_contact(site, reply, random));
             }
-            Effect::Settle(_)
+            Effect::WriteNow
+            | Effect::Settle(_)
             | Effect::Note(_)
             | Effect::Warn(_)
             | Effect::Order(..)

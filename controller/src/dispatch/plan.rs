@@ -12,12 +12,13 @@ use dd_proto::id::Lease;
 use dd_proto::name::{AgentName, SiteName};
 
 use super::Order;
-use super::agents::{Agent, Heard, TakesWork};
+use super::agents::{AT_LEAST, Agent, Heard, TakesWork};
 use super::backoff::until as until_now;
 use super::event::{Assign, Effect, Turn};
+use super::knocks::LooksAnew;
 use super::lease::{Dot, Freshness, Leased, Occupies};
 use super::release::Begun;
-use super::site::{Line, LooksAnew, Phase, Progress, Queued, SiteQueue};
+use super::site::{Line, Phase, Progress, Queued, SiteQueue};
 use super::state::State;
 use crate::store::Waiting;
 
@@ -161,6 +162,7 @@ impl State {
         queue.sessions.clear();
         queue.queued = Queued::No;
         queue.progress = Progress::None;
+        queue.knocks.are_served();
         queue.canary = Some(canary.delivery.clone());
         self.set_phase(name, Phase::Proving);
         self.give(agent, canary, Occupies::Probe, turn);
@@ -171,9 +173,10 @@ impl State {
         let now = turn.now.monotonic;
         loop {
             let attached = self.agents.get_mut(agent).and_then(|a| a.attached.as_mut());
-            let Some(attached) = attached.filter(|a| a.has_place(now)) else {
+            let Some(attached) = attached.filter(|a| a.may_lease(now)) else {
                 return;
             };
+            let is_full = attached.is_full();
             let Some(name) = attached.turns.pop_front() else {
                 return;
             };
@@ -189,6 +192,10 @@ impl State {
                 continue;
             }
             if !flows || queue.out >= queue.window() {
+                continue;
+            }
+            if is_full && queue.out >= queue.connections() * AT_LEAST {
+                // Its turn comes when one of its own has come back.
                 continue;
             }
             if let Some(waiting) = queue.take_next(&self.barrier) {

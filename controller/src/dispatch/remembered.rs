@@ -8,6 +8,7 @@
 //! What looks wrong: [`super::alarm`]. What time a record has: the store.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use dd_proto::site::Site;
@@ -15,7 +16,6 @@ use jiff::Timestamp;
 
 use super::alarm::{ClockAlarm, ClockMemory, ClockNews};
 use super::backing::StoreFailed;
-use super::state::shortest_lifetime;
 use crate::store::{LogFailed, Store, StoreError};
 
 const CLOCK: &str = "clock";
@@ -78,4 +78,10 @@ pub(super) async fn remember(store: &Store, news: ClockNews) -> Result<(), Store
             put(ALARM, None).await
         }
     }
+}
+
+/// The lifetime of the mail that lives shortest.
+pub(super) fn shortest_lifetime(sites: &[Arc<Site>]) -> Duration {
+    let lifetimes = sites.iter().map(|site| site.schedule.lifetime);
+    lifetimes.min().unwrap_or(Duration::MAX)
 }

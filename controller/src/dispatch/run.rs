@@ -363,7 +363,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                 let _ = answer.send(self.state.site_views(self.now()));
             }
             Ask::States(answer) => {
-                let _ = answer.send(self.state.site_states());
+                let _ = answer.send(self.state.site_states(self.now()));
             }
             Ask::Agents(answer) => {
                 let _ = answer.send(self.state.agent_views(self.now()));

@@ -12,16 +12,19 @@ use dd_proto::report::{
 };
 use dd_proto::site::HostName;
 use jiff::Timestamp;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 
 use super::simulation::site;
 use super::{
-    AgentEvent, Arrived, Assignment, Attachment, ClockMemory, Handle, Hello, Mail, Order, Released,
-    Settings,
+    AgentEvent, Arrived, Assignment, Attachment, Chance, Clock, ClockMemory, Handle, Hello, Mail,
+    Now, Order, Released, Settings,
 };
 use crate::config::Smarthost;
 use crate::dsn::smarthost;
 use crate::intake::accept::{Content, Submission};
-use crate::store::{self, MinFree, RebuildIndex, Store};
+use crate::store::{self, MinFree, RebuildIndex, Spooled, Store};
+use crate::zoo::queue::Queue;
 
 struct World {
     store: Store,
@@ -72,28 +75,7 @@ impl World {
     }
 
     async fn accept_content(&self, sender: &str, n: u64, content: Bytes) -> Arrived {
-        let recipient = Recipient {
-            number: RecipientNumber(0),
-            path: "a@example.org".parse().unwrap(),
-            notify: None,
-            orcpt: None,
-        };
-        let envelope = Envelope {
-            reverse_path: sender.parse().unwrap(),
-            body: Body::SevenBit,
-            encoding: Encoding::Ascii,
-            ret: None,
-            envid: None,
-            recipients: vec![recipient],
-        };
-        let submission = Submission {
-            id: MessageId::new(n, [0; 10]),
-            envelope,
-            message_id: "<x@y>".into(),
-            deliveries: vec![(site(0).name, vec![RecipientNumber(0)])],
-            content: Content::Inline(content),
-            arrived: Timestamp::UNIX_EPOCH,
-        };
+        let submission = submission(sender, n, content);
         let mail = Mail::of(&submission);
         let waiting = self.store.accept(submission).await.unwrap();
         mail.arrived(waiting).remove(0)
@@ -108,18 +90,46 @@ impl World {
     }
 
     async fn attach(&self) -> Attachment {
-        let hello = Hello {
-            agent: "out1".parse().unwrap(),
-            version: String::new(),
-            slots: 4,
-            probes: 4,
-            boot_id: "boot".to_owned(),
-            trouble: String::new(),
-            work_in_hand: Vec::new(),
-            in_doubt: Vec::new(),
-            reports: Vec::new(),
-        };
-        self.handle.attach(hello).await
+        self.handle.attach(hello()).await
+    }
+}
+
+fn submission(sender: &str, n: u64, content: Bytes) -> Submission<Spooled> {
+    let recipient = Recipient {
+        number: RecipientNumber(0),
+        path: "a@example.org".parse().unwrap(),
+        notify: None,
+        orcpt: None,
+    };
+    let envelope = Envelope {
+        reverse_path: sender.parse().unwrap(),
+        body: Body::SevenBit,
+        encoding: Encoding::Ascii,
+        ret: None,
+        envid: None,
+        recipients: vec![recipient],
+    };
+    Submission {
+        id: MessageId::new(n, [0; 10]),
+        envelope,
+        message_id: "<x@y>".into(),
+        deliveries: vec![(site(0).name, vec![RecipientNumber(0)])],
+        content: Content::Inline(content),
+        arrived: Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn hello() -> Hello {
+    Hello {
+        agent: "out1".parse().unwrap(),
+        version: String::new(),
+        slots: 4,
+        probes: 4,
+        boot_id: "boot".to_owned(),
+        trouble: String::new(),
+        work_in_hand: Vec::new(),
+        in_doubt: Vec::new(),
+        reports: Vec::new(),
     }
 }
 
@@ -127,7 +137,10 @@ async fn assignment(orders: &mut Attachment) -> Assignment {
     loop {
         match next(orders).await {
             Order::Assign(assignment) => return assignment,
-            Order::Welcome { .. } | Order::Plan(_) | Order::Acknowledged(_) => {}
+            Order::Welcome { .. }
+            | Order::Plan(_)
+            | Order::Acknowledged(_)
+            | Order::BeatAnswer { .. } => {}
             other => panic!("{other:?}"),
         }
     }
@@ -317,4 +330,52 @@ async fn nothing_is_written_about_mail_from_nobody_or_mail_that_an_operator_remo
     assert_eq!(world.handle.remove(vec![removed]).await, Ok(1));
     let (left, _) = world.store.list(None, None, 10).await.unwrap();
     assert_eq!(left, []);
+}
+
+/// A clock that the test moves.
+#[derive(Debug)]
+struct Paused(tokio::time::Instant);
+
+impl Clock for Paused {
+    fn now(&self) -> Now {
+        let monotonic = self.0.elapsed();
+        let wall = super::backoff::later(Timestamp::UNIX_EPOCH, monotonic);
+        Now { monotonic, wall }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_assignment_whose_lease_ended_while_it_was_read_is_not_sent() {
+    let began = tokio::time::Instant::now();
+    let queue = Queue::new(began);
+    let mail = queue.take(submission("", 1, Bytes::from_static(b"hello\r\n")));
+    queue.set_reads(false);
+    let settings = Settings {
+        start_number: 1,
+        clock: ClockMemory::default(),
+        notifier: crate::dsn::samples::notifier(),
+    };
+    let chance = Chance {
+        clock: Paused(began),
+        rng: StdRng::seed_from_u64(1),
+    };
+    let sites = vec![Arc::new(site(0))];
+    let agents = vec![("out1".parse().unwrap(), super::Terms::default())];
+    let (handle, run) = super::start_with(settings, chance, queue.clone(), sites, agents);
+    tokio::spawn(run);
+    let mut agent = handle.attach(hello()).await;
+    // It does not beat while the disk says nothing, so the lease ends.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let delivery = mail[0].delivery.clone();
+    let first = handle.lease_held(delivery.clone()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(handle.lease_held(delivery.clone()).await.is_none());
+    queue.set_reads(true);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let beat = AgentEvent::Beat { number: 1 };
+    handle.agent_event(agent.id, beat).await;
+    let assigned = assignment(&mut agent).await.lease;
+    assert!(assigned.generation > first.generation, "{assigned:?}");
+    let held = handle.lease_held(delivery).await.unwrap();
+    assert_eq!(held.generation, assigned.generation);
 }

@@ -35,6 +35,7 @@ use super::barrier::Barrier;
 use super::event::Now;
 use super::expiry::Expiry;
 use super::kept::{Kept, PARKED, Parked, Trust};
+use super::knocks::{Knocks, LooksAnew};
 use super::moods::Moods;
 use super::moves::RECONNECT;
 use super::parts::Parts;
@@ -157,14 +158,6 @@ const NEVER: Generation = Generation {
     counter: 0,
 };
 
-/// Whether the next attempt does not trust what was looked up before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum LooksAnew {
-    #[default]
-    No,
-    Yes,
-}
-
 /// Whether messages that ended sessions are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pass {
@@ -220,12 +213,13 @@ pub(super) struct SiteQueue {
     pub(super) reconnected: Option<Duration>,
     pub(super) seems: Seems,
     pub(super) remembered: Remembered,
-    /// When somebody who has not proved to be the site asked for its mail last; monotonic.
-    pub(super) knocked: Option<Duration>,
+    pub(super) knocks: Knocks,
     /// The next attempt asks DNS anew, though nothing is released.
     pub(super) looks_anew: LooksAnew,
     pub(super) queued: Queued,
     pub(super) release: Option<Release>,
+    /// Proofs in a row that were given up for a release.
+    pub(super) recalled_proofs: u32,
     pub(super) attempts: VecDeque<LastAttempt>,
     pub(super) expiry: Expiry,
     /// All that waits is being settled, for the site is removed.
@@ -283,10 +277,11 @@ impl SiteQueue {
             reconnected: None,
             seems: Seems::Unknown,
             remembered: Remembered::No,
-            knocked: None,
+            knocks: Knocks::default(),
             looks_anew: LooksAnew::No,
             queued: Queued::No,
             release: None,
+            recalled_proofs: 0,
             attempts: VecDeque::new(),
             expiry: Expiry::default(),
             closing: None,
@@ -307,7 +302,11 @@ impl SiteQueue {
             // Each says first whether the home has been set up.
             return 1;
         }
-        u32::from(self.site.limits.connections.max(1)) * WINDOW
+        self.connections() * WINDOW
+    }
+
+    pub(super) fn connections(&self) -> u32 {
+        u32::from(self.site.limits.connections.max(1))
     }
 
     /// What waits is looked at from its front.
@@ -457,6 +456,7 @@ impl SiteQueue {
         self.next_due = earlier(self.next_due);
         if at >= PARKED {
             self.kept.parked = Parked::Maybe;
+            self.kept.has_seen = true;
         }
         if let Some(reading) = &mut self.reading {
             reading.next_due = earlier(reading.next_due);

@@ -23,6 +23,7 @@ use dd_proto::site::Site;
 use jiff::Timestamp;
 use rand::{Rng, RngExt as _};
 
+use super::actions::Asked;
 use super::agents::Agent;
 use super::alarm::{WallClock, Went};
 use super::backoff::{later, until};
@@ -37,6 +38,7 @@ use super::measured::Measured;
 use super::moves::RECONNECT;
 use super::record::held;
 use super::release::Release;
+use super::remembered::shortest_lifetime;
 use super::site::{LINES, Line, Phase, Progress, Rest, Seems, SiteQueue, Spread, Why};
 use super::standing::{Drain, Terms};
 use super::strays::Strays;
@@ -55,6 +57,8 @@ pub(crate) struct State {
     pub(super) hand: BTreeMap<DeliveryId, InHand>,
     /// Deliveries the store is asked about, and how often.
     pub(super) asking: BTreeMap<DeliveryId, AskedFor>,
+    /// Actions that wait until something is written about a delivery of theirs.
+    pub(super) acting: Vec<Asked>,
     /// Sites released before all was known; once more then.
     pub(super) early_releases: BTreeSet<SiteName>,
     /// About mail of earlier starts; asked when all is known.
@@ -112,6 +116,7 @@ impl State {
             attachments: BTreeMap::new(),
             hand: BTreeMap::new(),
             asking: BTreeMap::new(),
+            acting: Vec::new(),
             early_releases: BTreeSet::new(),
             early: Vec::new(),
             barrier: Barrier::new(may_hold),
@@ -301,7 +306,8 @@ impl State {
                 self.ready(name, turn.now.monotonic, turn);
             }
             Phase::Flowing => self.look(name, turn),
-            Phase::Idle | Phase::Proving => {}
+            Phase::Proving => self.proof_is_given_up(name, turn),
+            Phase::Idle => {}
         }
     }
 
@@ -460,12 +466,6 @@ impl State {
 
 fn is_smarthost(name: &SiteName) -> bool {
     name.as_str() == smarthost::NAME
-}
-
-/// The lifetime of the mail that lives shortest.
-pub(super) fn shortest_lifetime(sites: &[Arc<Site>]) -> Duration {
-    let lifetimes = sites.iter().map(|site| site.schedule.lifetime);
-    lifetimes.min().unwrap_or(Duration::MAX)
 }
 
 /// The wall-clock time of a monotonic one.

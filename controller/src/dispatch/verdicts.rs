@@ -1,10 +1,14 @@
 //! What each agent found when it last tried a site: one address may reach a home that another does not.
 //!
+//! That one agent failed and another reached the site says that they differ only if the site was there both times. Where
+//! more than one attempt failed before it was reached again it was away for everybody, and what was found meanwhile
+//! counts no more; nor does what is older than [`RECENT`].
+//!
 //! # Invariants
 //! One entry for each agent that has tried; memory grows with sites and agents.
 
 use dd_proto::name::AgentName;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::site::Why;
 
@@ -24,7 +28,14 @@ pub(super) struct Verdicts {
     by_agent: Vec<AgentVerdict>,
     /// The one that failed last, so that another has a turn.
     failed_last: Option<AgentName>,
+    /// Attempts that failed since the site was reached.
+    in_a_row: u32,
+    /// When it was last reached after an absence.
+    back: Option<Timestamp>,
 }
+
+/// For this long a failure is held against the agent that had it.
+const RECENT: SignedDuration = SignedDuration::from_mins(15);
 
 /// Whether the next try may come at once, for it goes through another agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +50,9 @@ const REACHED: &str = "reached";
 impl Verdicts {
     pub(super) fn reached(&mut self, agent: &AgentName, at: Timestamp) {
         self.failed_last = None;
+        if std::mem::take(&mut self.in_a_row) > 1 {
+            self.back = Some(at);
+        }
         self.put(agent, at, REACHED, String::new());
     }
 
@@ -46,6 +60,7 @@ impl Verdicts {
         if matches!(why, Why::Down | Why::Refused) {
             self.failed_last = Some(agent.clone());
         }
+        self.in_a_row = self.in_a_row.saturating_add(1);
         self.put(agent, at, why.as_str(), detail.to_owned());
     }
 
@@ -89,17 +104,52 @@ impl Verdicts {
         }
     }
 
-    /// Whether one reached it and another did not.
-    pub(super) fn differ(&self) -> bool {
-        let reached = self.by_agent.iter().filter(|it| it.found == REACHED);
-        (1..self.by_agent.len()).contains(&reached.count())
+    /// Whether one reaches it and another does not.
+    pub(super) fn differ(&self, now: Timestamp) -> bool {
+        let reached = self.by_agent.iter().any(|it| it.found == REACHED);
+        reached && self.by_agent.iter().any(|it| self.counts_against(it, now))
     }
 
-    /// What they found, if one reached it and another did not.
-    pub(super) fn difference(&self) -> Vec<AgentVerdict> {
-        match self.differ() {
+    fn counts_against(&self, verdict: &AgentVerdict, now: Timestamp) -> bool {
+        let since_back = self.back.is_none_or(|back| verdict.at > back);
+        verdict.found != REACHED && since_back && now.duration_since(verdict.at) < RECENT
+    }
+
+    /// What they found, if one reaches it and another does not.
+    pub(super) fn difference(&self, now: Timestamp) -> Vec<AgentVerdict> {
+        match self.differ(now) {
             true => self.by_agent.clone(),
             false => Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agents_differ_only_about_a_site_that_was_there_all_the_time() {
+        let at = |minute: i64| Timestamp::from_second(1_800_000_000 + 60 * minute).unwrap();
+        let (one, two): (AgentName, AgentName) = ("out1".parse().unwrap(), "out2".parse().unwrap());
+        let mut verdicts = Verdicts::default();
+        verdicts.reached(&two, at(0));
+        assert!(!verdicts.differ(at(0)));
+        verdicts.failed(&one, at(1), Why::Down, "no answer");
+        assert!(verdicts.differ(at(1)));
+        verdicts.reached(&two, at(4));
+        assert!(verdicts.differ(at(4)));
+        assert_eq!(verdicts.difference(at(4)).len(), 2);
+        // Nobody has looked since.
+        assert!(!verdicts.differ(at(17)));
+
+        // It was away for both, and is back.
+        verdicts.failed(&two, at(20), Why::Down, "no answer");
+        verdicts.failed(&one, at(23), Why::Down, "no answer");
+        assert!(!verdicts.differ(at(23)), "nobody reaches it");
+        verdicts.reached(&two, at(24));
+        assert!(!verdicts.differ(at(24)), "what was found meanwhile is over");
+        verdicts.failed(&one, at(25), Why::Down, "no answer");
+        assert!(verdicts.differ(at(25)));
     }
 }

@@ -15,23 +15,29 @@ const MOST: usize = 8;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Whom {
     pub(super) sender: u64,
-    pub(super) recipients: Vec<u64>,
+    recipients: Vec<(RecipientNumber, u64)>,
 }
 
 impl Whom {
     pub(super) fn of(envelope: &Envelope, open: &[RecipientNumber]) -> Self {
         let recipients = envelope.recipients.iter();
         let recipients = recipients.filter(|recipient| open.contains(&recipient.number));
-        let recipients: Vec<u64> = recipients
+        let recipients: Vec<_> = recipients
             .take(MOST)
-            .map(|recipient| digest(recipient.path.as_str()))
+            .map(|recipient| (recipient.number, digest(recipient.path.as_str())))
             .collect();
         // Reports come from nobody, whoever they are about: they are told apart by whom they are for.
         let sender = match envelope.reverse_path.as_str() {
-            "" => recipients.first().copied().unwrap_or_default(),
+            "" => recipients.first().map(|it| it.1).unwrap_or_default(),
             path => digest(path),
         };
         Self { sender, recipients }
+    }
+
+    /// These of the recipients, as far as they are told apart.
+    pub(super) fn recipients(&self, of: impl Iterator<Item = RecipientNumber>) -> Vec<u64> {
+        let named = |number| self.recipients.iter().find(|it| it.0 == number);
+        of.filter_map(named).map(|it| it.1).collect()
     }
 
     /// A sender and a recipient of its own.
@@ -39,7 +45,7 @@ impl Whom {
     pub(crate) fn made_up(sender: u64, recipient: u64) -> Self {
         Self {
             sender,
-            recipients: vec![recipient],
+            recipients: vec![(RecipientNumber(0), recipient)],
         }
     }
 }
@@ -61,11 +67,16 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn add(&mut self, whom: Option<&Whom>) {
         self.count += 1;
-        let Some(whom) = whom else {
-            return;
-        };
-        self.senders.add(whom.sender);
-        for recipient in &whom.recipients {
+        if let Some(whom) = whom {
+            let recipients: Vec<u64> = whom.recipients.iter().map(|it| it.1).collect();
+            self.names_also(whom.sender, &recipients);
+        }
+    }
+
+    /// One that was counted hit these.
+    pub(super) fn names_also(&mut self, sender: u64, recipients: &[u64]) {
+        self.senders.add(sender);
+        for recipient in recipients {
             self.recipients.add(*recipient);
         }
     }

@@ -2,17 +2,20 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use dd_proto::name::SiteName;
+use dd_proto::smtp::reply::ServerReply;
 use jiff::Timestamp;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -20,15 +23,13 @@ use super::accept::{AcceptError, Acceptor, Submission};
 use super::auth::Login;
 use super::body::{Body, Buffers};
 use super::lmtp::Protocol;
-use super::member::Gatekeeper;
+use super::member::{AuthAnswer, Gatekeeper};
+use super::policy::Trust;
+use super::reply;
 use super::session::{Letter, MAX_UNWRITTEN, Output, Session, Surroundings};
+use crate::limit::seats::made_room;
+use crate::limit::{Place, Seat, Who};
 
-/// RFC 5321 §4.5.3.2.7: five minutes for the next command.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(5 * 60);
-/// RFC 5321 §4.5.3.2.5 and .6: a client gives three minutes to a block and ten to the end; we give it the longer one.
-const CONTENT_TIMEOUT: Duration = Duration::from_secs(10 * 60);
-const WRITE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Of commands as much is read at once as there may be replies to write; of content more.
 const READ_COMMANDS: usize = MAX_UNWRITTEN;
 const READ_CONTENT: usize = 32 * 1024;
@@ -52,7 +53,36 @@ impl<A> std::fmt::Debug for Parts<A> {
 pub struct Origin {
     pub client: IpAddr,
     pub protocol: Protocol,
+    pub trust: Trust,
 }
+
+/// How long a client may take.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    command: Duration,
+    content: Duration,
+    write: Duration,
+    handshake: Duration,
+}
+
+/// Of a feeder, and of a member who has signed in.
+const KNOWN: Patience = Patience {
+    // RFC 5321 §4.5.3.2.7: five minutes for the next command.
+    command: Duration::from_secs(5 * 60),
+    // RFC 5321 §4.5.3.2.5 and .6: a client gives three minutes to a block and ten to the end; we give it the longer one.
+    content: Duration::from_secs(10 * 60),
+    write: Duration::from_secs(5 * 60),
+    handshake: Duration::from_secs(60),
+};
+/// A stranger hands nothing in: it may wake a site, or sign in.
+const STRANGER: Patience = Patience {
+    command: Duration::from_secs(30),
+    content: Duration::from_secs(30),
+    write: Duration::from_secs(30),
+    handshake: Duration::from_secs(30),
+};
+/// In all; RFC 5321 §4.5.3.2.7 is for those who hand in mail.
+const STRANGERS_LIFE: Duration = Duration::from_secs(5 * 60);
 
 enum Stream {
     Plain(TcpStream),
@@ -81,6 +111,15 @@ impl Stream {
         }
     }
 
+    /// Where it is taken at once; nobody waits for it.
+    fn say_in_passing(&self, reply: &ServerReply) {
+        let mut bytes = BytesMut::new();
+        reply.write(&mut bytes);
+        if let Self::Plain(stream) = self {
+            let _ = stream.try_write(&bytes);
+        }
+    }
+
     async fn shut_down(&mut self) -> io::Result<()> {
         match self {
             Self::Plain(stream) => stream.shutdown().await,
@@ -93,10 +132,12 @@ impl Stream {
 /// Runs one connection to its end.
 ///
 /// # Errors
-/// The socket failed, or TLS did not start. No mail is lost by that: what was not answered with 250 is the client's.
-pub async fn run<A: Acceptor>(
+/// The socket failed, TLS did not start, or it had to make room. No mail is lost by that: what was not answered with 250 is
+/// the client's.
+pub(crate) async fn run<A: Acceptor>(
     stream: TcpStream,
     origin: Origin,
+    mut seat: Seat,
     parts: Arc<Parts<A>>,
     stop: watch::Receiver<()>,
 ) -> io::Result<()> {
@@ -108,23 +149,41 @@ pub async fn run<A: Acceptor>(
         entropy,
         now(),
     );
-    Connection {
+    let mut connection = Connection {
         stream: Stream::Plain(stream),
         session,
         origin,
+        patience: match origin.trust {
+            Trust::Trusted => KNOWN,
+            Trust::Stranger => STRANGER,
+        },
+        life: Box::pin(sleep(STRANGERS_LIFE)),
+        is_stranger: origin.trust == Trust::Stranger,
+        place: seat.place(),
         parts,
         stop,
         unwritten: BytesMut::new(),
         body: None,
+    };
+    tokio::select! {
+        ended = connection.drive() => return ended,
+        () = seat.over() => {}
     }
-    .drive()
-    .await
+    connection
+        .stream
+        .say_in_passing(&reply::too_many_sessions());
+    Err(made_room())
 }
 
 struct Connection<A: Acceptor> {
     stream: Stream,
     session: Session,
     origin: Origin,
+    patience: Patience,
+    /// Of a stranger.
+    life: Pin<Box<Sleep>>,
+    is_stranger: bool,
+    place: Place,
     parts: Arc<Parts<A>>,
     stop: watch::Receiver<()>,
     /// Replies not yet written: those to a pipelined group go out together.
@@ -139,7 +198,7 @@ enum Then {
 }
 
 impl<A: Acceptor> Connection<A> {
-    async fn drive(mut self) -> io::Result<()> {
+    async fn drive(&mut self) -> io::Result<()> {
         let mut input = BytesMut::with_capacity(READ_COMMANDS);
         loop {
             while let Some(output) = self.session.next_output() {
@@ -165,13 +224,14 @@ impl<A: Acceptor> Connection<A> {
     /// Reads once, or tells the session why not.
     async fn read(&mut self, input: &mut BytesMut) -> io::Result<Then> {
         let patience = match self.session.is_in_content() {
-            true => CONTENT_TIMEOUT,
-            false => COMMAND_TIMEOUT,
+            true => self.patience.content,
+            false => self.patience.command,
         };
         let idle = self.session.is_idle();
         tokio::select! {
             biased;
             _ = self.stop.changed(), if idle => self.session.shut_down(),
+            () = &mut self.life, if self.is_stranger => self.session.time_out(),
             read = timeout(patience, self.stream.read(input)) => match read {
                 Err(_) => self.session.time_out(),
                 Ok(read) => match read? {
@@ -203,16 +263,29 @@ impl<A: Acceptor> Connection<A> {
             Output::SignIn { login, client } => {
                 let Login { user, password } = login;
                 let answering = self.parts.gatekeeper.sign_in(&user, password, client);
-                self.session.signed_in(answering.await);
+                let answer = answering.await;
+                if let AuthAnswer::As(site) = &answer {
+                    self.is_known_as(site);
+                }
+                self.session.signed_in(answer);
             }
             Output::Close => {
                 self.flush().await?;
                 // The other end may be gone already; there is nothing left to tell it.
-                let _ = timeout(HANDSHAKE_TIMEOUT, self.stream.shut_down()).await;
+                let _ = timeout(self.patience.handshake, self.stream.shut_down()).await;
                 return Ok(Then::End);
             }
         }
         Ok(Then::GoOn)
+    }
+
+    /// A member is no stranger any more.
+    fn is_known_as(&mut self, site: &SiteName) {
+        if self.is_stranger {
+            self.is_stranger = false;
+            self.patience = KNOWN;
+            self.place.belongs_to(Who::Known(site.as_str().into()));
+        }
     }
 
     async fn flush(&mut self) -> io::Result<()> {
@@ -220,7 +293,7 @@ impl<A: Acceptor> Connection<A> {
             return Ok(());
         }
         let bytes = self.unwritten.split();
-        timeout(WRITE_TIMEOUT, self.stream.write(&bytes)).await?
+        timeout(self.patience.write, self.stream.write(&bytes)).await?
     }
 
     async fn reserve(&mut self, announced_bytes: Option<u64>) -> io::Result<()> {
@@ -254,7 +327,7 @@ impl<A: Acceptor> Connection<A> {
             unreachable!("a session asks for TLS once, and only where it is configured");
         };
         let handshake = TlsAcceptor::from(config).accept(stream);
-        let stream = timeout(HANDSHAKE_TIMEOUT, handshake).await??;
+        let stream = timeout(self.patience.handshake, handshake).await??;
         let certificates = stream.get_ref().1.peer_certificates();
         let certificates = certificates.unwrap_or_default();
         let shown = certificates.iter().map(|it| it.clone().into_owned());

@@ -1,16 +1,14 @@
 //! Listens, counts sessions, and runs each connection in a task of its own until intake ends.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use dd_proto::smtp::reply::ServerReply;
 use dd_service::sockets::Passed;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::accept::Acceptor;
@@ -18,29 +16,52 @@ use super::body::Buffers;
 use super::connection::{self, Origin, Parts};
 use super::lmtp::Protocol;
 use super::member::Gatekeeper;
-use super::policy::Directory;
+use super::policy::{self, Directory, Trust};
 use super::refusals::Refusals;
 use super::session::Surroundings;
 use super::{Settings, reply};
-use crate::doors;
+use crate::limit::{Full, Room, Rooms, Seats, Who};
+use crate::listen::{ListenError, Listeners};
 
-/// Where no more sockets can be had, accepting pauses.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Strangers of one address, and of its network: a member's scripts need one or two.
+const OF_AN_ADDRESS: usize = 32;
+const OF_A_NETWORK: usize = 128;
 
-/// Why a listener could not be opened.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}")]
-pub struct BindError {
-    address: SocketAddr,
-    #[source]
-    source: io::Error,
+/// Feeders are told to come back, and do; a session of theirs is never ended for another. Beside them there is as much room
+/// for strangers, who may want to wake their sites, and for members.
+fn rooms(settings: &Settings) -> Rooms {
+    let Settings {
+        max_sessions: all,
+        max_sessions_per_client: each,
+        ..
+    } = *settings;
+    Rooms {
+        strangers: Room {
+            host: OF_AN_ADDRESS.min(each),
+            network: OF_A_NETWORK.min(all),
+            all,
+            full: Full::OldestEnds,
+        },
+        trusted: Room {
+            host: each,
+            network: each,
+            all,
+            full: Full::NewestIsTurnedAway,
+        },
+        known: Room {
+            host: OF_AN_ADDRESS.min(each),
+            network: OF_AN_ADDRESS.min(each),
+            all,
+            full: Full::OldestEnds,
+        },
+    }
 }
 
 /// Intake with its listeners open, before the first client is served.
 #[derive(Debug)]
 pub struct Intake {
     settings: Arc<Settings>,
-    listeners: Vec<(Protocol, TcpListener)>,
+    listeners: Vec<(Protocol, Listeners)>,
     bound: Bound,
     refusals: Arc<Refusals>,
 }
@@ -57,18 +78,17 @@ impl Intake {
     ///
     /// # Errors
     /// One of them cannot be opened.
-    pub async fn bind(settings: Settings, passed: &mut Passed) -> Result<Self, BindError> {
+    pub fn bind(settings: Settings, passed: &mut Passed) -> Result<Self, ListenError> {
         let mut listeners = Vec::new();
         let mut bound = Bound::default();
         for (protocol, addresses, found) in [
             (Protocol::Smtp, &settings.smtp, &mut bound.smtp),
             (Protocol::Lmtp, &settings.lmtp, &mut bound.lmtp),
         ] {
-            for &address in addresses {
-                let error = |source| BindError { address, source };
-                let listener = doors::open(address, passed).await.map_err(error)?;
-                found.push(listener.local_addr().map_err(error)?);
-                listeners.push((protocol, listener));
+            if !addresses.is_empty() {
+                let opened = Listeners::bind(addresses, passed)?;
+                *found = opened.bound().to_vec();
+                listeners.push((protocol, opened));
             }
         }
         Ok(Self {
@@ -97,7 +117,7 @@ impl Intake {
         gatekeeper: Arc<dyn Gatekeeper>,
         stop: watch::Receiver<()>,
     ) {
-        let sessions = Sessions::new(&self.settings);
+        let seats = Seats::new(rooms(&self.settings));
         let parts = Arc::new(Parts {
             buffers: Buffers::new(self.settings.buffer_bytes),
             around: Arc::new(Surroundings {
@@ -110,12 +130,12 @@ impl Intake {
             gatekeeper,
         });
         let mut doors = JoinSet::new();
-        for (protocol, listener) in self.listeners {
+        for (protocol, listeners) in self.listeners {
             let door = Door {
                 protocol,
-                listener,
+                listeners,
                 parts: parts.clone(),
-                sessions: sessions.clone(),
+                seats: seats.clone(),
             };
             doors.spawn(door.serve(stop.clone()));
         }
@@ -127,12 +147,12 @@ impl Intake {
     }
 }
 
-/// One listener and its connections.
+/// The listeners of one protocol, and their connections.
 struct Door<A> {
     protocol: Protocol,
-    listener: TcpListener,
+    listeners: Listeners,
     parts: Arc<Parts<A>>,
-    sessions: Sessions,
+    seats: Seats,
 }
 
 impl<A: Acceptor> Door<A> {
@@ -143,16 +163,12 @@ impl<A: Acceptor> Door<A> {
             tokio::select! {
                 _ = stopped.changed() => break,
                 Some(_) = connections.join_next() => {}
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, peer)) => self.admit(stream, peer.ip(), &stop, &mut connections),
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot accept a connection");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                },
+                (stream, peer) = self.listeners.accept() => {
+                    self.admit(stream, peer.ip(), &stop, &mut connections);
+                }
             }
         }
-        drop(self.listener);
+        drop(self.listeners);
         while connections.join_next().await.is_some() {}
     }
 
@@ -163,7 +179,13 @@ impl<A: Acceptor> Door<A> {
         stop: &watch::Receiver<()>,
         connections: &mut JoinSet<()>,
     ) {
-        let Some(seat) = self.sessions.enter(client) else {
+        let client = client.to_canonical();
+        let trust = policy::trust(&self.parts.around.settings.trusted, client);
+        let who = match trust {
+            Trust::Trusted => Who::Trusted(client),
+            Trust::Stranger => Who::Stranger(client),
+        };
+        let Ok(seat) = self.seats.take(who) else {
             let reply = reply::too_many_sessions();
             self.parts.around.refusals.count(&reply);
             return turn_away(stream, &reply);
@@ -173,11 +195,11 @@ impl<A: Acceptor> Door<A> {
         let origin = Origin {
             client,
             protocol: self.protocol,
+            trust,
         };
         let (parts, stop) = (self.parts.clone(), stop.clone());
         connections.spawn(async move {
-            let _seat = seat;
-            if let Err(error) = connection::run(stream, origin, parts, stop).await {
+            if let Err(error) = connection::run(stream, origin, seat, parts, stop).await {
                 tracing::debug!(%client, %error, "connection lost");
             }
         });
@@ -190,61 +212,5 @@ fn turn_away(stream: TcpStream, reply: &ServerReply) {
     reply.write(&mut bytes);
     if let Ok(mut stream) = stream.into_std() {
         let _ = io::Write::write(&mut stream, &bytes);
-    }
-}
-
-/// How many sessions there are: in all, and of each client.
-#[derive(Debug, Clone)]
-struct Sessions {
-    all: Arc<Semaphore>,
-    of_client: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    max_per_client: usize,
-}
-
-/// A session's place; given back when dropped.
-struct Seat {
-    client: IpAddr,
-    of_client: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    _permit: OwnedSemaphorePermit,
-}
-
-const LOCK: &str = "no holder of this lock panics";
-
-impl Sessions {
-    fn new(settings: &Settings) -> Self {
-        Self {
-            all: Arc::new(Semaphore::new(
-                settings.max_sessions.min(Semaphore::MAX_PERMITS),
-            )),
-            of_client: Arc::default(),
-            max_per_client: settings.max_sessions_per_client,
-        }
-    }
-
-    fn enter(&self, client: IpAddr) -> Option<Seat> {
-        let permit = self.all.clone().try_acquire_owned().ok()?;
-        let mut counts = self.of_client.lock().expect(LOCK);
-        let taken = counts.get(&client).copied().unwrap_or(0);
-        if taken >= self.max_per_client {
-            return None;
-        }
-        counts.insert(client, taken + 1);
-        Some(Seat {
-            client,
-            of_client: self.of_client.clone(),
-            _permit: permit,
-        })
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut counts = self.of_client.lock().expect(LOCK);
-        if let Some(count) = counts.get_mut(&self.client) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.client);
-            }
-        }
     }
 }

@@ -1,11 +1,21 @@
-//! What intake refused, counted by reason.
+//! What intake refused: counted by reason, and said in a line each.
+//!
+//! The postmaster's daily question is why somebody's mail was not taken; the line has who came, from whom, for whom, and the
+//! reply.
 //!
 //! # Invariants
-//! Every reply of the 4yz and 5yz kind that a client is given counts once, under exactly one reason.
+//! - Every reply of the 4yz and 5yz kind that a client is given counts once, under exactly one reason.
+//! - Strangers' refusals and feeders' do not share a tally: what strangers do hides no refusal of mail.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use dd_proto::smtp::reply::ServerReply;
+use jiff::Timestamp;
+
+use super::policy::Trust;
+use crate::limit::line::{Sparing, cut};
 
 /// Reasons as metrics name them, and the ends of the codes that stand for them.
 const REASONS: [(&str, &[&str]); 14] = [
@@ -25,22 +35,89 @@ const REASONS: [(&str, &[&str]); 14] = [
     ("protocol", &[]),
 ];
 
-/// Counters, one for each reason.
-#[derive(Debug, Default)]
-pub struct Refusals([AtomicU64; REASONS.len()]);
+/// Counters, one for each reason; and how many lines may be written.
+#[derive(Debug)]
+pub struct Refusals {
+    counts: [AtomicU64; REASONS.len()],
+    /// A feeder passes on what the world sends: a run over all names of a domain shall not fill the disk either.
+    feeders: Sparing,
+    strangers: Sparing,
+}
+
+/// Who was refused, and what.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Refused<'a> {
+    pub(super) client: IpAddr,
+    pub(super) trust: Trust,
+    pub(super) helo: &'a str,
+    pub(super) sender: &'a str,
+    /// The recipient, or the first ones where it is about all of them.
+    pub(super) recipient: &'a str,
+}
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self {
+            counts: Default::default(),
+            feeders: Sparing::new(500, Duration::from_millis(20)),
+            strangers: Sparing::new(10, Duration::from_secs(1)),
+        }
+    }
+}
 
 impl Refusals {
     /// Anything but a refusal counts for nothing.
     pub fn count(&self, reply: &ServerReply) {
         if reply.code >= 400 {
-            self.0[place(reply)].fetch_add(1, Ordering::Relaxed);
+            self.counts[place(reply)].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// One line for each refusal, as far as there is room in the log.
+    pub(super) fn say(&self, refused: &Refused<'_>, reply: &ServerReply, now: Timestamp) {
+        let lines = match refused.trust {
+            Trust::Trusted => &self.feeders,
+            Trust::Stranger => &self.strangers,
+        };
+        if let Some(unsaid) = lines.due(now) {
+            let Refused {
+                client,
+                helo,
+                sender,
+                recipient,
+                ..
+            } = refused;
+            tracing::info!(
+                %client,
+                helo = cut(helo),
+                sender = cut(sender),
+                recipient = cut(recipient),
+                reply = shown(reply),
+                unsaid,
+                "refused"
+            );
         }
     }
 
     /// By reason.
     pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));
+        let counts = self
+            .counts
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed));
         REASONS.iter().map(|(reason, _)| *reason).zip(counts)
+    }
+}
+
+/// `550 5.1.2 …`: the first line, of our own words but for a recipient that is in the line already.
+fn shown(reply: &ServerReply) -> String {
+    let text = reply.lines.first().map_or("", |line| {
+        let end = line.char_indices().nth(200);
+        end.map_or(&**line, |(end, _)| &line[..end])
+    });
+    match reply.status {
+        Some(status) => format!("{} {status} {text}", reply.code),
+        None => format!("{} {text}", reply.code),
     }
 }
 

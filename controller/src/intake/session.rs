@@ -17,6 +17,7 @@
 //! Timers: the loop's, which calls [`Session::time_out`]. Whether a client is a member: the gatekeeper's.
 
 mod content;
+mod envelope;
 mod member;
 
 use std::collections::VecDeque;
@@ -26,8 +27,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use dd_proto::id::MessageId;
 use dd_proto::name::SiteName;
-use dd_proto::site::Site;
-use dd_proto::smtp::command::{Command, CommandError, Mail, Rcpt};
+use dd_proto::smtp::command::{Command, CommandError};
 use dd_proto::smtp::line::{COMMAND_LIMIT, LineBuffer};
 use dd_proto::smtp::reply::ServerReply;
 use jiff::Timestamp;
@@ -41,7 +41,7 @@ use super::lmtp::{Greeted, Protocol, Tls};
 use super::member::Shown;
 use super::policy::{self, Directory, Trust};
 use super::quota::{Kept, Quotas};
-use super::refusals::Refusals;
+use super::refusals::{Refusals, Refused};
 use super::transaction::{Sorted, Transaction};
 use super::{Settings, reply};
 
@@ -118,6 +118,9 @@ pub struct Session {
     /// What the client presented in the TLS handshake.
     certificates: Arc<[CertificateDer<'static>]>,
     transaction: Option<Transaction>,
+    /// For the log: whom the transaction is from, and whom a refusal is about.
+    sender: String,
+    recipient: String,
     lines: LineBuffer,
     state: State,
     errors: u32,
@@ -177,6 +180,8 @@ impl Session {
             signed_in: None,
             certificates: Arc::new([]),
             transaction: None,
+            sender: String::new(),
+            recipient: String::new(),
             lines: LineBuffer::new(COMMAND_LIMIT),
             state: State::Commands,
             errors: 0,
@@ -229,9 +234,9 @@ impl Session {
         match room {
             Ok(()) => self.begin_content(),
             Err(error) => {
-                self.transaction = None;
                 self.state = State::Commands;
                 self.say(&reply::not_accepted(error));
+                self.forget();
                 self.run();
             }
         }
@@ -260,7 +265,7 @@ impl Session {
         self.tls = Tls::Active;
         self.certificates = certificates;
         self.hello = None;
-        self.transaction = None;
+        self.forget();
         self.state = State::Commands;
     }
 
@@ -279,11 +284,33 @@ impl Session {
     }
 
     fn say(&mut self, reply: &ServerReply) {
-        self.around.refusals.count(reply);
+        if reply.code >= 400 {
+            self.refused(reply);
+        }
         let mut bytes = BytesMut::new();
         reply.write(&mut bytes);
         self.unwritten += bytes.len();
         self.outputs.push_back(Output::Write(bytes.freeze()));
+    }
+
+    fn refused(&self, reply: &ServerReply) {
+        let refusals = &self.around.refusals;
+        refusals.count(reply);
+        let refused = Refused {
+            client: self.client,
+            trust: self.trust,
+            helo: self.hello.as_ref().map_or("", |(_, name)| name),
+            sender: &self.sender,
+            recipient: &self.recipient,
+        };
+        refusals.say(&refused, reply, self.now);
+    }
+
+    /// No transaction is open any more.
+    fn forget(&mut self) {
+        self.transaction = None;
+        self.sender.clear();
+        self.recipient.clear();
     }
 
     fn close_with(&mut self, reply: &ServerReply) {
@@ -356,7 +383,7 @@ impl Session {
             Command::Auth { mechanism, initial } => self.auth(&mechanism, initial.as_deref()),
             Command::StartTls => self.start_tls(),
             Command::Rset => {
-                self.transaction = None;
+                self.forget();
                 self.say(&reply::done());
             }
             Command::Noop => self.say(&reply::done()),
@@ -371,7 +398,7 @@ impl Session {
             return self.reject(&reply::wrong_hello(self.protocol));
         }
         // RFC 5321 §4.1.4: a second EHLO resets like RSET.
-        self.transaction = None;
+        self.forget();
         self.hello = Some((greeted, name));
         let settings = self.settings();
         let answer = match greeted {
@@ -406,44 +433,6 @@ impl Session {
         offer
     }
 
-    fn mail(&mut self, mail: Mail) {
-        if self.hello.is_none() {
-            return self.say(&reply::out_of_order("say hello first"));
-        }
-        if self.transaction.is_some() {
-            return self.say(&reply::out_of_order("a transaction is open, RSET ends it"));
-        }
-        let limit = self.settings().max_message_bytes;
-        let directory = &*self.around.directory;
-        match policy::mail(&mail, self.trust, self.protocol, limit, directory) {
-            Ok(()) => {
-                self.transaction = Some(Transaction::new(mail));
-                self.say(&reply::sender());
-            }
-            Err(refusal) => self.say(&refusal),
-        }
-    }
-
-    fn rcpt(&mut self, rcpt: Rcpt) {
-        let answer = match &mut self.transaction {
-            None => reply::out_of_order("MAIL first"),
-            Some(transaction) => take(transaction, self.protocol, rcpt, &*self.around.directory),
-        };
-        self.say(&answer);
-    }
-
-    fn data(&mut self) {
-        let Some(transaction) = &self.transaction else {
-            return self.say(&reply::out_of_order("MAIL first"));
-        };
-        if !transaction.has_recipients() {
-            return self.say(&reply::no_recipients(self.protocol));
-        }
-        let announced_bytes = transaction.mail.size;
-        self.state = State::AwaitBuffer;
-        self.outputs.push_back(Output::Reserve { announced_bytes });
-    }
-
     fn start_tls(&mut self) {
         match self.tls {
             Tls::NotOffered => return self.reject(&reply::tls_not_offered()),
@@ -458,31 +447,6 @@ impl Session {
         self.state = State::AwaitTls;
         self.outputs.push_back(Output::StartTls);
     }
-}
-
-fn take(
-    transaction: &mut Transaction,
-    protocol: Protocol,
-    rcpt: Rcpt,
-    directory: &dyn Directory,
-) -> ServerReply {
-    if transaction.is_full() {
-        return reply::too_many_recipients();
-    }
-    let announced = transaction.mail.size;
-    let site = match policy::rcpt(&rcpt.forward_path.0, announced, directory) {
-        Ok(site) => site,
-        Err(refusal) => return refusal,
-    };
-    let certain = |site: &Site| policy::is_certain(site, announced, directory.usage(&site.name));
-    if protocol == Protocol::Smtp
-        && !transaction.is_only_for(&site)
-        && !(certain(&site) && transaction.sites().all(certain))
-    {
-        return reply::not_together();
-    }
-    transaction.add(rcpt, site);
-    reply::recipient()
 }
 
 /// Commands that old clients end in LF alone: sendmail's `etrn` does. They bring no mail, and no content comes before

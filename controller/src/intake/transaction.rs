@@ -69,6 +69,22 @@ impl Transaction {
         self.asked.iter().map(|&index| &*self.recipients[index].1)
     }
 
+    /// As many as a line of the log has room for.
+    pub fn first_recipients(&self) -> String {
+        const MOST: usize = 80;
+        let mut text = String::new();
+        for (rcpt, _) in &self.recipients {
+            if !text.is_empty() {
+                text.push(',');
+            }
+            text.push_str(rcpt.forward_path.0.as_str());
+            if text.len() > MOST {
+                break;
+            }
+        }
+        text
+    }
+
     /// Whether all its recipients are of this site.
     pub fn is_only_for(&self, site: &Site) -> bool {
         let sites = self.recipients.iter().map(|(_, site)| site);

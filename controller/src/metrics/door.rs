@@ -8,23 +8,41 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use jiff::Timestamp;
-use tokio::net::TcpListener;
 
 use super::Sources;
+use crate::limit::{Full, Room, Rooms};
+use crate::listen::Listeners;
+use crate::web::listener::{self, Door};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// Few machines watch, and each asks for one page at a time.
+const ROOMS: Rooms = Rooms {
+    strangers: ROOM,
+    trusted: ROOM,
+    known: ROOM,
+};
+const ROOM: Room = Room {
+    host: 16,
+    network: 32,
+    all: 64,
+    full: Full::OldestEnds,
+};
+
 /// Serves until dropped.
-///
-/// # Errors
-/// The listener fails.
-pub(crate) async fn serve(listener: TcpListener, sources: Sources) -> std::io::Result<()> {
+pub(crate) async fn serve(listeners: Listeners, sources: Sources) {
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .with_state(Arc::new(sources));
-    axum::serve(listener, router).await
+    let door = Door {
+        listeners,
+        tls: None,
+        proxies: Vec::new(),
+        rooms: ROOMS,
+    };
+    listener::serve(door, router).await;
 }
 
 /// 200 while mail is taken; else 503 and why, a line each.

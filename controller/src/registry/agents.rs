@@ -60,12 +60,27 @@ impl std::fmt::Debug for Token {
 /// Why a token does not let an agent join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum JoinError {
-    #[error("the token is not valid for this agent: run `ddadm agent add NAME` for a new one")]
+    #[error("the token is not valid for this agent: run `ddadm agent token NAME` for a new one")]
     Wrong,
-    #[error("the token has expired: run `ddadm agent add NAME` for a new one")]
+    #[error("the token has expired: run `ddadm agent token NAME` for a new one")]
     Expired,
-    #[error("the token was used with another key: run `ddadm agent add NAME` for a new one")]
+    #[error("the token was used with another key: run `ddadm agent token NAME` for a new one")]
     OtherKey,
+}
+
+/// Why an agent's record stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AgentError {
+    #[error(
+        "there is an agent `{0}` already: `ddadm agent set {0} --address IP…` changes its addresses, `ddadm agent token {0}` prints a new join token"
+    )]
+    Exists(AgentName),
+    #[error("an agent needs its outbound addresses: add --address IP")]
+    NoAddress,
+    #[error(
+        "the address {address} is the one of the agent `{agent}`: every agent has its own; `ddadm agent set {agent} --address IP…` changes the other's"
+    )]
+    AddressTaken { address: IpAddr, agent: AgentName },
 }
 
 impl AgentRecord {
@@ -114,15 +129,53 @@ impl AgentRecord {
     }
 }
 
+/// From when an agent works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    AsItIs,
+    Now,
+    At(Timestamp),
+}
+
+/// # Errors
+/// Another one of `agents` has one of the addresses.
+pub(super) fn own_addresses<'a>(
+    name: &AgentName,
+    addresses: &[IpAddr],
+    agents: impl IntoIterator<Item = &'a AgentRecord>,
+) -> Result<(), AgentError> {
+    for other in agents {
+        if other.name == *name {
+            continue;
+        }
+        let taken = addresses.iter().find(|it| other.addresses.contains(it));
+        if let Some(address) = taken {
+            return Err(AgentError::AddressTaken {
+                address: *address,
+                agent: other.name.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn new_token(secret: &[u8; 32], now: Timestamp) -> Token {
+    Token {
+        secret: digest(secret),
+        expires: now.saturating_add(TOKEN_LIFE).unwrap_or(Timestamp::MAX),
+        key: None,
+    }
+}
+
 pub(super) fn digest(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
 impl Change {
-    /// Registers an agent, or gives a registered one new addresses (if any are named) and a new token.
+    /// Announces a new agent, with a join token.
     ///
     /// # Errors
-    /// Too many.
+    /// There is one of this name, or one that has one of the addresses.
     pub async fn add_agent(
         &self,
         name: AgentName,
@@ -132,12 +185,90 @@ impl Change {
         who: &str,
         now: Timestamp,
     ) -> Result<(), ChangeError> {
-        let old = self.registry.agent(&name);
-        if old.is_none() && self.registry.agents().len() >= MAX_AGENTS {
+        if self.registry.agent(&name).is_some() {
+            return Err(AgentError::Exists(name).into());
+        }
+        if self.registry.agents().len() >= MAX_AGENTS {
             return Err(ChangeError::TooMany {
                 kind: "agents",
                 most: MAX_AGENTS,
             });
+        }
+        self.check_addresses(&name, &addresses)?;
+        let agent = AgentRecord {
+            addresses,
+            from,
+            token: Some(new_token(secret, now)),
+            ..AgentRecord::new(name)
+        };
+        let fields = changed::agent(None, &agent);
+        let what = format!("agent {} added, with a join token: {fields}", agent.name);
+        self.change_agent(agent).await?;
+        self.audit.record(now, who, &what);
+        Ok(())
+    }
+
+    /// Other addresses (none: the present ones stay), or another time from which it works.
+    ///
+    /// # Errors
+    /// There is no such agent, or another one has one of the addresses.
+    pub async fn set_agent(
+        &self,
+        name: &str,
+        addresses: Vec<IpAddr>,
+        from: From,
+        who: &str,
+        now: Timestamp,
+    ) -> Result<Arc<AgentRecord>, ChangeError> {
+        let old = self.existing_agent(name)?;
+        let mut agent = (*old).clone();
+        if !addresses.is_empty() {
+            self.check_addresses(&agent.name, &addresses)?;
+            agent.addresses = addresses;
+        }
+        match from {
+            From::AsItIs => {}
+            From::At(time) => agent.from = Some(time),
+            From::Now => agent.from = None,
+        }
+        let what = match changed::agent(Some(&old), &agent) {
+            same if same.is_empty() => format!("agent {} set to what it was", agent.name),
+            changes => format!("agent {} set: {changes}", agent.name),
+        };
+        self.change_agent(agent.clone()).await?;
+        self.audit.record(now, who, &what);
+        Ok(Arc::new(agent))
+    }
+
+    /// A new join token for a registered agent, in the place of an earlier one.
+    ///
+    /// # Errors
+    /// There is no such agent.
+    pub async fn new_agent_token(
+        &self,
+        name: &str,
+        secret: &[u8; 32],
+        who: &str,
+        now: Timestamp,
+    ) -> Result<AgentName, ChangeError> {
+        let mut agent = (*self.existing_agent(name)?).clone();
+        agent.token = Some(new_token(secret, now));
+        let name = agent.name.clone();
+        self.change_agent(agent).await?;
+        let what = format!("agent {name} has a new join token");
+        self.audit.record(now, who, &what);
+        Ok(name)
+    }
+
+    fn existing_agent(&self, name: &str) -> Result<Arc<AgentRecord>, ChangeError> {
+        let parsed: Option<AgentName> = name.parse().ok();
+        let agent = parsed.and_then(|name| self.registry.agent(&name));
+        agent.ok_or_else(|| unknown("agent", name))
+    }
+
+    fn check_addresses(&self, name: &AgentName, addresses: &[IpAddr]) -> Result<(), ChangeError> {
+        if addresses.is_empty() {
+            return Err(AgentError::NoAddress.into());
         }
         if addresses.len() > MAX_ADDRESSES {
             return Err(ChangeError::TooMany {
@@ -145,31 +276,18 @@ impl Change {
                 most: MAX_ADDRESSES,
             });
         }
-        let kept = old.as_ref().map(|old| old.addresses.clone());
-        let agent = AgentRecord {
-            addresses: match addresses.is_empty() {
-                true => kept.unwrap_or_default(),
-                false => addresses,
-            },
-            from: from.or_else(|| old.as_ref().and_then(|old| old.from)),
-            drain: old.as_ref().map_or(Drain::Works, |old| old.drain),
-            key: old.as_ref().and_then(|old| old.key),
-            token: Some(Token {
-                secret: digest(secret),
-                expires: now.saturating_add(TOKEN_LIFE).unwrap_or(Timestamp::MAX),
-                key: None,
-            }),
+        let agents = self.registry.agents();
+        Ok(own_addresses(
             name,
-        };
+            addresses,
+            agents.iter().map(|it| &**it),
+        )?)
+    }
+
+    async fn change_agent(&self, agent: AgentRecord) -> Result<(), ChangeError> {
         let (name, terms) = (agent.name.clone(), agent.terms());
-        let changes = changed::agent(old.as_deref(), &agent);
         self.put_agent(agent).await?;
-        self.dispatch.agent_registered(name.clone(), terms).await;
-        let what = match changes.as_str() {
-            "" => format!("agent {name} has a new join token"),
-            changes => format!("agent {name} added, with a new join token: {changes}"),
-        };
-        self.audit.record(now, who, &what);
+        self.dispatch.agent_registered(name, terms).await;
         Ok(())
     }
 
@@ -209,9 +327,7 @@ impl Change {
         who: &str,
         now: Timestamp,
     ) -> Result<AgentName, ChangeError> {
-        let parsed: Option<AgentName> = name.parse().ok();
-        let agent = parsed.and_then(|name| self.registry.agent(&name));
-        let agent = agent.ok_or_else(|| unknown("agent", name))?;
+        let agent = self.existing_agent(name)?;
         let mut sites = self.registry.sites().into_iter();
         if let Some(site) = sites.find(|site| site.agents.contains(&agent.name)) {
             return Err(ChangeError::Pinned {
@@ -238,18 +354,13 @@ impl Change {
         who: &str,
         now: Timestamp,
     ) -> Result<Arc<AgentRecord>, ChangeError> {
-        let parsed: Option<AgentName> = name.parse().ok();
-        let agent = parsed.and_then(|name| self.registry.agent(&name));
-        let agent = agent.ok_or_else(|| unknown("agent", name))?;
+        let agent = self.existing_agent(name)?;
         if agent.drain.is_wanted() == drain.is_wanted() {
             return Ok(agent);
         }
         let mut changed = (*agent).clone();
         changed.drain = drain;
-        let terms = changed.terms();
-        self.put_agent(changed.clone()).await?;
-        let name = changed.name.clone();
-        self.dispatch.agent_registered(name, terms).await;
+        self.change_agent(changed.clone()).await?;
         let what = match drain {
             Drain::Drains | Drain::Ended => "drained: it gets no new work",
             Drain::Works => "resumed",
@@ -316,6 +427,32 @@ impl Change {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_belongs_to_one_agent() {
+        let with = |name: &str, addresses: &[&str]| AgentRecord {
+            addresses: addresses.iter().map(|it| it.parse().unwrap()).collect(),
+            ..AgentRecord::new(name.parse().unwrap())
+        };
+        let agents = [
+            with("out1", &["192.0.2.1", "2001:db8::1"]),
+            with("out2", &["192.0.2.2"]),
+        ];
+        for (name, addresses, owner) in [
+            ("out3", &["192.0.2.3"][..], None),
+            ("out3", &["192.0.2.3", "2001:db8::1"], Some("out1")),
+            ("out1", &["192.0.2.1", "192.0.2.3"], None),
+            ("out1", &["192.0.2.2"], Some("out2")),
+        ] {
+            let wanted = with(name, addresses);
+            let refused = own_addresses(&wanted.name, &wanted.addresses, &agents).err();
+            let refused = refused.map(|error| match error {
+                AgentError::AddressTaken { agent, .. } => agent.to_string(),
+                other => panic!("{other}"),
+            });
+            assert_eq!(refused.as_deref(), owner, "{name} {addresses:?}");
+        }
+    }
 
     #[test]
     fn a_token_lets_one_key_join_for_an_hour() {

@@ -15,7 +15,7 @@ use dd_proto::pb;
 use dd_proto::site::Site;
 use jiff::Timestamp;
 
-use super::agents::{AgentRecord, MAX_AGENTS};
+use super::agents::{AgentRecord, MAX_AGENTS, own_addresses};
 use super::authorities::{self, Authority, MAX_AUTHORITIES};
 use super::check::{self, Surroundings};
 use super::file::{self, AuthorityEntry, Entry, File, FileError, SiteEntry};
@@ -42,6 +42,13 @@ pub enum ApplyError {
     Change(#[from] ChangeError),
 }
 
+/// Whether a file is applied, or only looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    Apply,
+    Try,
+}
+
 /// What is to be written.
 #[derive(Debug, Default)]
 struct Plan {
@@ -59,11 +66,15 @@ impl Change {
     pub async fn apply(
         &self,
         text: &str,
+        how: How,
         who: &str,
         now: Timestamp,
     ) -> Result<Applied, ApplyError> {
         let file = file::read(text)?;
         let plan = self.plan(&file)?;
+        if how == How::Try {
+            return Ok(plan.applied);
+        }
         for authority in plan.authorities {
             let what = format!("authority {} applied from a file", authority.name);
             self.put_authority(authority, &what, who, now).await?;
@@ -126,6 +137,10 @@ impl Change {
             let checked = check::check(&specs[name], &around);
             let checked = checked.map_err(|it| error(it.to_string()))?;
             let site = whole(checked, &entry.value, old.map(|old| &**old));
+            if old.is_none_or(|old| old.proof != site.proof) {
+                let proves = self.may_prove_itself(&site);
+                proves.map_err(|it| error(it.to_string()))?;
+            }
             let foreign = match old.is_none() && !entry.value.take_mail {
                 true => self.foreign_mail(name),
                 false => Ok(()),
@@ -363,6 +378,17 @@ fn plan_agents(file: &File, registry: &Registry, plan: &mut Plan) -> Result<(), 
                     "agent {name}: it needs its outbound addresses: add address = [\"192.0.2.10\"]"
                 ),
             });
+        }
+        let changed = old.as_ref().map(|old| &old.addresses) != Some(&agent.addresses);
+        if changed {
+            let others = known
+                .iter()
+                .filter(|(name, _)| !file.agents.contains_key(*name));
+            let others = others.map(|(_, agent)| &***agent).chain(&plan.agents);
+            own_addresses(name, &agent.addresses, others).map_err(|error| FileError {
+                line: entry.line,
+                message: format!("agent {name}: {error}"),
+            })?;
         }
         let shown = format!("agent {name}");
         match old {

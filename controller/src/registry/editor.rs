@@ -12,6 +12,7 @@
 //! What is changed: beside the records, in [`super::sites`], [`super::agents`] and so on.
 
 use std::ops::Deref;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::audit::{self, Audit};
+use super::authorities::{Authority, Origin};
 use super::{ChangeError, Registry};
 use crate::authority::keys::Keys as SigningKeys;
 use crate::config::SiteDefaults;
@@ -184,6 +186,31 @@ impl Editor {
         let name = name.clone();
         self.change(move |change| async move { change.spend_token_of(&name).await })
             .await
+    }
+
+    /// Where the key of an authority's certificate should be and is not; None for one that is not ours.
+    pub fn missing_key(&self, authority: &Authority, certificate: &[u8]) -> Option<PathBuf> {
+        match authority.origin {
+            Origin::Imported => None,
+            Origin::Own { .. } => self.keys.missing(&authority.name, certificate),
+        }
+    }
+
+    /// What lacks something that only a backup or a roll-over brings back, one sentence each.
+    pub fn alarms(&self) -> Vec<String> {
+        let authorities = self.registry.authorities();
+        let missing = authorities.iter().flat_map(|authority| {
+            let certificates = authority.certificates.iter();
+            certificates.filter_map(|der| {
+                let path = self.missing_key(authority, der)?;
+                Some(format!(
+                    "the key {} of the authority `{name}` is missing: restore it from a backup, or roll the authority over with `ddadm ca rollover {name}`",
+                    path.display(),
+                    name = authority.name,
+                ))
+            })
+        });
+        missing.collect()
     }
 
     /// The newest lines of the audit.

@@ -1,4 +1,4 @@
-//! The registry: sites, agents and authorities, in memory, over the records of the store.
+//! The registry: sites, agents, authorities and administrators, in memory, over the records of the store.
 //!
 //! [`Registry`] is what everybody reads; a [`Change`] is the only writer, and an [`Editor`] the only way to one. A change
 //! is checked ([`check`]), made durable, shown to readers, told to dispatch and written to the audit, in this order, one
@@ -14,10 +14,12 @@
 //! # Not here
 //! How records are kept: [`crate::store`].
 
+pub mod admins;
 pub mod agents;
 pub mod apply;
 pub mod audit;
 pub mod authorities;
+mod below;
 mod changed;
 pub mod check;
 pub mod copy;
@@ -30,6 +32,7 @@ pub mod lists;
 pub mod losses;
 pub mod own;
 pub mod record;
+mod retire;
 mod revoked;
 pub mod shown;
 pub mod sites;
@@ -39,7 +42,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use dd_proto::domain::Domain;
-use dd_proto::name::{AgentName, AuthorityName, SiteName};
+use dd_proto::name::{AdminName, AgentName, AuthorityName, SiteName};
 use dd_proto::site::{Certified, Site};
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -47,8 +50,10 @@ use tokio::sync::watch;
 use crate::authority::client::AgentKey;
 use crate::credentials::wake_digest;
 use crate::store::{LogFailed, Record, Store, StoreError};
-use agents::{AgentRecord, JoinError};
+use admins::{AdminError, AdminRecord};
+use agents::{AgentError, AgentRecord, JoinError};
 use authorities::{Authority, AuthorityError};
+use below::Below;
 use check::SiteError;
 use damage::Keys;
 pub use editor::{Change, Changes, Editor};
@@ -89,6 +94,10 @@ pub enum ChangeError {
     Own(#[from] OwnError),
     #[error(transparent)]
     Join(#[from] JoinError),
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     #[error(
         "the site `{site}` is pinned to the agent `{agent}`: name others with `ddadm site set {site} --agent NAME`, or any with `--clear agent`, first"
     )]
@@ -107,15 +116,18 @@ pub struct Registry(Arc<Shared>);
 struct Shared {
     snapshot: RwLock<Snapshot>,
     changes: watch::Sender<()>,
+    seen: admins::Seen,
 }
 
 #[derive(Debug, Default)]
 struct Snapshot {
     sites: BTreeMap<SiteName, Arc<Site>>,
     domains: HashMap<Domain, Arc<Site>>,
+    below: Below,
     /// By the digest of the secret in its wake-up URL.
     wakes: HashMap<[u8; 32], SiteName>,
     agents: BTreeMap<AgentName, Arc<AgentRecord>>,
+    admins: BTreeMap<AdminName, Arc<AdminRecord>>,
     authorities: BTreeMap<AuthorityName, Arc<Authority>>,
     /// By serial.
     issued: BTreeMap<String, Arc<Issued>>,
@@ -171,6 +183,11 @@ impl Registry {
                 snapshot.agents.insert(it.name.clone(), Arc::new(it));
             }
         }
+        for record in store.records(record::ADMIN)? {
+            if let Some(it) = snapshot.usable(record::ADMIN, &record, admins::decode) {
+                snapshot.admins.insert(it.name.clone(), Arc::new(it));
+            }
+        }
         for record in store.records(record::SITE)? {
             if let Some(it) = snapshot.usable(record::SITE, &record, record::decode_site) {
                 snapshot.insert_site(Arc::new(it));
@@ -179,6 +196,7 @@ impl Registry {
         Ok(Self(Arc::new(Shared {
             snapshot: RwLock::new(snapshot),
             changes: watch::Sender::default(),
+            seen: admins::Seen::default(),
         })))
     }
 
@@ -194,7 +212,7 @@ impl Registry {
     }
 
     /// Changes whenever a record does.
-    fn changes(&self) -> watch::Receiver<()> {
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.0.changes.subscribe()
     }
 
@@ -246,12 +264,14 @@ impl Registry {
     /// Sites with a domain that is this one or lies below it, at most so many.
     pub fn sites_below(&self, domain: &Domain, most: usize) -> Vec<Arc<Site>> {
         let read = self.read();
-        let below = |it: &Domain| is_below(it, domain);
-        let found = read
-            .sites
-            .values()
-            .filter(|site| site.domains.iter().any(below));
-        found.take(most).cloned().collect()
+        let mut found: BTreeMap<SiteName, Arc<Site>> = BTreeMap::new();
+        for site in read.below.of(domain).filter_map(|it| read.domains.get(it)) {
+            if found.len() >= most {
+                break;
+            }
+            found.insert(site.name.clone(), site.clone());
+        }
+        found.into_values().collect()
     }
 
     pub fn agent(&self, name: &AgentName) -> Option<Arc<AgentRecord>> {
@@ -365,6 +385,7 @@ impl Snapshot {
         self.remove_site(&site.name);
         for domain in &site.domains {
             self.domains.insert(domain.clone(), site.clone());
+            self.below.insert(domain);
         }
         if let Some(hash) = site.wake_hash {
             self.wakes.insert(hash, site.name.clone());
@@ -379,6 +400,7 @@ impl Snapshot {
                 // Another site may have taken it over in the same change.
                 if self.domains.get(domain).is_some_and(|it| it.name == *name) {
                     self.domains.remove(domain);
+                    self.below.remove(domain);
                 }
             }
             if let Some(hash) = &old.wake_hash {
@@ -386,11 +408,6 @@ impl Snapshot {
             }
         }
     }
-}
-
-fn is_below(name: &Domain, domain: &Domain) -> bool {
-    let above = name.as_str().strip_suffix(domain.as_str());
-    above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
 }
 
 fn unknown(kind: &'static str, name: impl std::fmt::Display) -> ChangeError {

@@ -6,7 +6,6 @@
 //! - A certificate is on record before it is given out, and a revocation before the list that tells it: after a stop in
 //!   between, [`Change::keep_authorities`] makes the list.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::authorities::{Authority, Origin};
 use super::issued::{self, Issued};
-use super::{Change, ChangeError, lists, record, unknown};
+use super::{Change, ChangeError, lists, record, retire, unknown};
 use crate::authority::keys::KeyError;
 use crate::authority::members::{self, Revoked};
 use crate::authority::request::{self, RequestError};
@@ -68,9 +67,16 @@ pub enum OwnError {
     #[error("the authority `{0}` is not being rolled over")]
     NotRollingOver(AuthorityName),
     #[error(
-        "{count} certificates of the old key are still the newest of their site ({sites}): issue new ones with `ddadm cert issue`, or revoke them"
+        "the old key is still used, and would be no proof any more, by {0}: have the new certificates installed (`ddadm cert issue`), or cut these off with --force"
     )]
-    StillUsed { count: usize, sites: String },
+    StillUsed(String),
+    #[error(
+        "sites prove themselves by the authority `{authority}`: {sites}; give them another proof with `ddadm site set` first"
+    )]
+    ReliedOn {
+        authority: AuthorityName,
+        sites: String,
+    },
     #[error(transparent)]
     Request(#[from] RequestError),
     #[error(transparent)]
@@ -104,7 +110,14 @@ pub enum Rollover {
     /// They serve beside a new one.
     Begin,
     /// They go.
-    Finish,
+    Finish(StillUsed),
+}
+
+/// What a roll-over does to sites that still use what the old key signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StillUsed {
+    Refuse,
+    CutOff,
 }
 
 impl Change {
@@ -155,11 +168,14 @@ impl Change {
                 authority.revocation_lists.insert(0, list);
                 format!("authority {name} rolls over: a new key issues from now on")
             }
-            Rollover::Finish => {
+            Rollover::Finish(still_used) => {
                 if authority.certificates.len() == 1 {
                     return Err(OwnError::NotRollingOver(authority.name).into());
                 }
-                self.old_key_is_not_used(&authority, now)?;
+                let used = self.registry.on_old_key(&authority, now);
+                if still_used == StillUsed::Refuse && !used.is_empty() {
+                    return Err(OwnError::StillUsed(retire::listed(&used)).into());
+                }
                 authority.certificates.truncate(1);
                 authority.revocation_lists =
                     lists::merge(&authority.revocation_lists, &[], &authority.certificates)
@@ -168,7 +184,7 @@ impl Change {
             }
         };
         let stored = self.put_authority(authority, &what, who, now).await?;
-        if step == Rollover::Finish {
+        if let Rollover::Finish(_) = step {
             for gone in &old.certificates[1..] {
                 self.keys.remove(&old.name, gone).map_err(OwnError::Key)?;
             }
@@ -401,29 +417,6 @@ impl Change {
         }
     }
 
-    /// Every site with a certificate of a key that is about to go has one of the new key as well. Which of two is the
-    /// newer says that and no date: since the roll-over began only the new key signs, and dates have whole seconds.
-    fn old_key_is_not_used(&self, authority: &Authority, now: Timestamp) -> Result<(), OwnError> {
-        let new_key = key_digest(&authority.certificates[0]);
-        let issued = self.registry.all_issued();
-        let valid = issued.iter().filter(|it| {
-            it.authority == authority.name && it.revoked.is_none() && it.not_after >= now
-        });
-        let (new, old): (Vec<_>, Vec<_>) = valid.partition(|it| it.signed_by == new_key);
-        let mut of_old: BTreeSet<&SiteName> = old.iter().map(|it| &it.site).collect();
-        for issued in new {
-            of_old.remove(&issued.site);
-        }
-        let old: Vec<String> = of_old.into_iter().map(SiteName::to_string).collect();
-        match old.is_empty() {
-            true => Ok(()),
-            false => Err(OwnError::StillUsed {
-                count: old.len(),
-                sites: old.iter().take(5).cloned().collect::<Vec<_>>().join(", "),
-            }),
-        }
-    }
-
     pub(super) async fn put_issued(&self, issued: Issued) -> Result<Arc<Issued>, ChangeError> {
         let key = issued.serial_text();
         let value = issued::encode(&issued);
@@ -435,7 +428,11 @@ impl Change {
 }
 
 /// RFC 5280 §4.2.1.10: a name is permitted if it is one of the domains or lies below one.
-fn permitted(authority: &AuthorityName, permit: &[Domain], name: &Domain) -> Result<(), OwnError> {
+pub(super) fn permitted(
+    authority: &AuthorityName,
+    permit: &[Domain],
+    name: &Domain,
+) -> Result<(), OwnError> {
     let below = |domain: &Domain| {
         name == domain
             || name
@@ -468,7 +465,7 @@ pub fn chain_of(authority: &Authority, issued: &Issued) -> Vec<Bytes> {
 }
 
 /// Of the public key; nothing has the digest of a certificate that cannot be read.
-fn key_digest(certificate: &[u8]) -> [u8; 32] {
+pub(super) fn key_digest(certificate: &[u8]) -> [u8; 32] {
     match X509Certificate::from_der(certificate) {
         Ok((_, parsed)) => Sha256::digest(parsed.public_key().raw).into(),
         Err(_) => [0; 32],

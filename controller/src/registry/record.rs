@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | `site` | its name | `dd.v1.Site`, its version 0: the record's own sequence is the version |
 //! | `agent` | its name | [`AgentRow`] |
+//! | `admin` | its name | [`super::admins::Row`] |
 //! | `issued` | a certificate's serial | [`super::issued::Issued`] |
 //! | `shown` | a site's name | `dd.v1.Shown`: what the site showed, see [`super::shown`] |
 //! | `told` | a site's name | [`super::ends::Told`] |
@@ -29,6 +30,7 @@ use crate::store::Record;
 
 pub(super) const SITE: &str = "site";
 pub(super) const AGENT: &str = "agent";
+pub(super) const ADMIN: &str = "admin";
 pub(super) const AUTHORITY: &str = "authority";
 pub(super) const ISSUED: &str = "issued";
 pub(super) const SHOWN: &str = "shown";
@@ -39,7 +41,7 @@ pub(super) const TOLD: &str = "told";
 #[error("{0}")]
 pub struct Damaged(pub(super) String);
 
-fn damaged(error: impl std::fmt::Display) -> Damaged {
+pub(super) fn damaged(error: impl std::fmt::Display) -> Damaged {
     Damaged(error.to_string())
 }
 

@@ -9,7 +9,9 @@ use dd_proto::pb;
 use dd_proto::site::{Hold, Site};
 use jiff::Timestamp;
 
+use super::authorities::Origin;
 use super::check::{self, SiteError, Surroundings};
+use super::own::{self, OwnError};
 use super::{Change, ChangeError, changed, record, unknown};
 
 pub(super) const MAX_SITES: usize = 100_000;
@@ -34,6 +36,7 @@ impl Change {
     ) -> Result<Arc<Site>, ChangeError> {
         let mut site = self.check(spec)?;
         not_built_in(&site.name)?;
+        self.may_prove_itself(&site)?;
         if self.registry.site(&site.name).is_some() {
             return Err(ChangeError::Exists(site.name));
         }
@@ -82,6 +85,9 @@ impl Change {
             wake_hash: old.wake_hash,
             ..self.check(&merged)?
         };
+        if site.proof != old.proof {
+            self.may_prove_itself(&site)?;
+        }
         let mut what = match changed::site(&old, &site) {
             same if same.is_empty() => format!("site {} set to what it was", site.name),
             changes => format!("site {} set: {changes}", site.name),
@@ -224,6 +230,20 @@ impl Change {
         self.registry
             .site(&parsed)
             .ok_or_else(|| unknown("site", name))
+    }
+
+    /// An authority of ours that may not certify the site's name would leave it without a proof for ever.
+    pub(super) fn may_prove_itself(&self, site: &Site) -> Result<(), OwnError> {
+        let Some(certified) = site.proof.certified() else {
+            return Ok(());
+        };
+        let authority = self.registry.authority(&certified.authority);
+        match authority.map(|it| it.origin.clone()) {
+            Some(Origin::Own { permit }) => {
+                own::permitted(&certified.authority, &permit, &certified.name)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check(&self, spec: &pb::SiteSpec) -> Result<Site, SiteError> {

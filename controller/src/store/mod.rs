@@ -354,6 +354,12 @@ pub enum OpenError {
     },
 }
 
+/// Whether a controller runs on this state directory.
+pub(crate) fn is_in_use(state_dir: &std::path::Path) -> bool {
+    let lock = std::fs::File::open(state_dir.join("lock"));
+    lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(std::fs::TryLockError::WouldBlock)))
+}
+
 /// Why something stored cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {

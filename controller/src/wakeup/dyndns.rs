@@ -20,6 +20,7 @@ use dd_proto::site::{HostName, Site};
 use super::members::SignIn;
 use super::reported::Reported;
 use super::{Asker, Door, NotReleased};
+use crate::limit::{Place, Who};
 use crate::web::Web;
 use crate::web::basic::Basic;
 use crate::web::client::Client;
@@ -28,9 +29,10 @@ use crate::web::fields::Fields;
 /// Too busy to compare a password: again after this time.
 const BUSY: Duration = Duration::from_secs(5);
 
-pub async fn update(
+pub(crate) async fn update(
     State(web): State<Arc<Web>>,
     Extension(Client(client)): Extension<Client>,
+    Extension(place): Extension<Place>,
     headers: HeaderMap,
     fields: Fields,
 ) -> Response {
@@ -40,7 +42,10 @@ pub async fn update(
     let members = web.wakeup.members();
     let signing_in = members.sign_in(&user, password, client, Door::DynDns);
     let site = match signing_in.await {
-        SignIn::As(site) => site,
+        SignIn::As(site) => {
+            place.belongs_to(Who::Known(site.name.as_str().into()));
+            site
+        }
         SignIn::Wrong => return badauth(),
         SignIn::TooOften(wait) => return again_later(wait),
         SignIn::Busy => return again_later(BUSY),

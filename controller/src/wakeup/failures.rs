@@ -11,7 +11,7 @@ use std::time::Duration;
 use dd_proto::name::SiteName;
 use ipnet::IpNet;
 
-use super::limits::network;
+use crate::limit::origin::network;
 
 /// More sites than a controller has.
 const MOST: usize = 200_000;

@@ -2,20 +2,24 @@
 //!
 //! # Invariants
 //! Those who proved themselves and strangers share no bucket: whatever a stranger does, a member's own request takes
-//! effect. A stranger's request for one site takes effect once a second at least, and at most.
+//! effect. A stranger's request for one site is passed on once a second at least, and at most; whoever asks, dispatch
+//! makes the site due by strangers once in ten seconds, and forgets none.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use dd_proto::name::SiteName;
 
-use super::bucket::{Buckets, Empty, Rate};
+use crate::limit::bucket::{Buckets, Empty, Rate};
+use crate::limit::origin::host;
 
 const MOST_CLIENTS: usize = 20_000;
 const MOST_PAIRS: usize = 100_000;
 
 const STRANGER: Rate = rate(64, 16);
 const STRANGER_AT_SITE: Rate = rate(1, 1000);
+/// Certificates that are judged for one client; a member's script shows one each time.
+const JUDGED: Rate = rate(10, 1000);
 const MEMBER: Rate = rate(400, 50);
 const MEMBER_AT_SITE: Rate = rate(100, 200);
 /// What is issued stays on record for as long as it is valid.
@@ -33,6 +37,7 @@ const fn rate(burst: u32, refill_ms: u64) -> Rate {
 pub(super) struct Limits {
     strangers: Buckets<IpAddr>,
     strangers_at_sites: Buckets<(IpAddr, SiteName)>,
+    judged: Buckets<IpAddr>,
     members: Buckets<IpAddr>,
     members_at_sites: Buckets<SiteName>,
     certified: Buckets<SiteName>,
@@ -43,6 +48,7 @@ impl Default for Limits {
         Self {
             strangers: Buckets::new(STRANGER, MOST_CLIENTS),
             strangers_at_sites: Buckets::new(STRANGER_AT_SITE, MOST_PAIRS),
+            judged: Buckets::new(JUDGED, MOST_CLIENTS),
             members: Buckets::new(MEMBER, MOST_CLIENTS),
             members_at_sites: Buckets::new(MEMBER_AT_SITE, MOST_PAIRS),
             certified: Buckets::new(CERTIFIED, MOST_PAIRS),
@@ -54,6 +60,11 @@ impl Limits {
     /// Before anything is looked up for a stranger.
     pub(super) fn stranger(&mut self, client: IpAddr, now: Duration) -> Result<(), Empty> {
         self.strangers.take(host(client), now)
+    }
+
+    /// Before a certificate is judged for somebody.
+    pub(super) fn judged(&mut self, client: IpAddr, now: Duration) -> Result<(), Empty> {
+        self.judged.take(host(client), now)
     }
 
     pub(super) fn stranger_at(
@@ -88,23 +99,6 @@ impl Limits {
     }
 }
 
-/// Who a client is to a limit: an IPv4 address, or a whole IPv6 /64, for that is what a home has.
-pub(crate) fn host(client: IpAddr) -> IpAddr {
-    masked(client, 32, 64)
-}
-
-/// The network around it: /24, or /48.
-pub(super) fn network(client: IpAddr) -> IpAddr {
-    masked(client, 24, 48)
-}
-
-fn masked(client: IpAddr, v4: u32, v6: u32) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() & (u32::MAX << (32 - v4))).into(),
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << (128 - v6))).into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn one_a_second_of_a_stranger_takes_effect_for_each_site() {
+    fn one_a_second_of_a_stranger_is_passed_on_for_each_site() {
         let mut limits = Limits::default();
         let (home, other) = ("home".parse().unwrap(), "other".parse().unwrap());
         for (client, site, ms, effect) in [
@@ -144,17 +138,5 @@ mod tests {
         assert_eq!(asked.count(), 64);
         let burst = (0..1000).filter(|_| limits.member_at(client, &home, at(0)).is_ok());
         assert_eq!(burst.count(), 100);
-    }
-
-    #[test]
-    fn networks_hold_their_hosts() {
-        for (client, as_host, as_network) in [
-            ("192.0.2.1", "192.0.2.1", "192.0.2.0"),
-            ("::ffff:192.0.2.1", "192.0.2.1", "192.0.2.0"),
-            ("2001:db8:1:2:3::4", "2001:db8:1:2::", "2001:db8:1::"),
-        ] {
-            assert_eq!(host(ip(client)), ip(as_host));
-            assert_eq!(network(ip(client)), ip(as_network));
-        }
     }
 }

@@ -10,7 +10,7 @@
 //! - No password is hashed before all buckets have given a token.
 //! - Names that exist and names that do not are answered alike, take the same buckets and the same time.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -18,11 +18,12 @@ use std::time::{Duration, Instant};
 use dd_proto::name::SiteName;
 use dd_proto::site::Site;
 
-use super::bucket::{Buckets, Empty, Rate};
 use super::failures::{FailedSignIns, Failures};
-use super::limits::{host, network};
-use super::{Door, monotonic};
+use super::{Door, monotonic, wall};
 use crate::credentials::{Match, Passwords};
+use crate::limit::bucket::{Buckets, Empty, Rate};
+use crate::limit::line::{Sparing, cut};
+use crate::limit::origin::{host, network};
 use crate::registry::Registry;
 
 const ADDRESS: Rate = Rate {
@@ -37,14 +38,18 @@ const ACCOUNT: Rate = Rate {
     burst: 200,
     refill: Duration::from_secs(10),
 };
+/// As many failures within two spans no forgetful member makes.
+const ATTACK: u64 = 200;
+const RUSH: Duration = Duration::from_secs(5 * 60);
 const MOST: usize = 50_000;
 /// One line for each account and network; what comes in between is counted.
 const LINES: Rate = Rate {
     burst: 1,
     refill: Duration::from_secs(60),
 };
-/// Addresses that are remembered as an account's own.
-const MOST_KNOWN: usize = 100_000;
+/// Addresses that are remembered as an account's own: there are as many accounts as sites, for only who was right is
+/// remembered.
+const KNOWN_EACH: usize = 32;
 
 /// What came of it.
 #[derive(Debug, Clone)]
@@ -113,17 +118,33 @@ impl Members {
         }
     }
 
+    /// One sentence for operators, while so many sign-ins fail that somebody must be guessing.
+    pub fn under_attack(&self) -> Option<String> {
+        let guesses = self.guesses.lock().expect(LOCK);
+        let failures = guesses.rush.lately(monotonic(self.began));
+        (failures >= ATTACK).then(|| {
+            format!(
+                "sign-ins to the portal and the wake-up doors fail by the dozen, {failures} within the last {} minutes: somebody guesses passwords; the log has `sign-in failed` with who and for whom",
+                2 * RUSH.as_secs() / 60
+            )
+        })
+    }
+
     /// A line that an operator or fail2ban can read. The name is a stranger's words: printable, and cut before.
     fn failed(&self, guess: Guess, client: IpAddr, door: Door, why: &'static str) {
         let now = monotonic(self.began);
         self.remember(&guess, client, now);
-        let site: String = guess.account.escape_debug().take(80).collect();
+        let site: String = cut(&guess.account).to_owned();
         let failures = self.guesses.lock().expect(LOCK).failed(guess, now);
         let Some(failures) = failures else {
             return;
         };
-        let (client, door) = (client.to_canonical(), door.word());
-        tracing::warn!(site, %client, door, why, failures, "sign-in failed");
+        // Whoever guesses at many accounts could still write many lines.
+        static LINES: Sparing = Sparing::new(60, Duration::from_secs(1));
+        if let Some(unsaid) = LINES.due(wall()) {
+            let (client, door) = (client.to_canonical(), door.word());
+            tracing::warn!(site, %client, door, why, failures, unsaid, "sign-in failed");
+        }
     }
 
     /// For the member of that site, if there is one.
@@ -173,10 +194,42 @@ struct Guesses {
     addresses: Buckets<IpAddr>,
     networks: Buckets<IpAddr>,
     accounts: Buckets<Box<str>>,
-    known: HashSet<(Box<str>, IpAddr)>,
+    /// The newest last.
+    known: HashMap<Box<str>, Vec<IpAddr>>,
     lines: Buckets<(Box<str>, IpAddr)>,
     /// Failed since the last line.
     unsaid: u64,
+    rush: Rush,
+}
+
+/// How many sign-ins failed lately: in the span that runs, and in the one before.
+#[derive(Debug, Default)]
+struct Rush {
+    span: u64,
+    running: u64,
+    before: u64,
+}
+
+impl Rush {
+    fn failed(&mut self, now: Duration) {
+        let span = now.as_secs() / RUSH.as_secs();
+        if span != self.span {
+            self.before = match span == self.span + 1 {
+                true => self.running,
+                false => 0,
+            };
+            (self.span, self.running) = (span, 0);
+        }
+        self.running += 1;
+    }
+
+    fn lately(&self, now: Duration) -> u64 {
+        match now.as_secs() / RUSH.as_secs() - self.span {
+            0 => self.running + self.before,
+            1 => self.running,
+            _ => 0,
+        }
+    }
 }
 
 impl Default for Guesses {
@@ -185,9 +238,10 @@ impl Default for Guesses {
             addresses: Buckets::new(ADDRESS, MOST),
             networks: Buckets::new(NETWORK, MOST),
             accounts: Buckets::new(ACCOUNT, MOST),
-            known: HashSet::new(),
+            known: HashMap::new(),
             lines: Buckets::new(LINES, MOST),
             unsaid: 0,
+            rush: Rush::default(),
         }
     }
 }
@@ -200,6 +254,7 @@ impl Guesses {
         self.addresses.look(&guess.host, now)?;
         self.networks.look(&guess.network, now)?;
         if asks_the_account {
+            self.accounts.look(&guess.account, now)?;
             self.accounts.take(guess.account.clone(), now)?;
         }
         self.networks.take(guess.network, now)?;
@@ -209,6 +264,7 @@ impl Guesses {
     /// How many failed since the last line, where it is time for one.
     fn failed(&mut self, guess: Guess, now: Duration) -> Option<u64> {
         self.unsaid += 1;
+        self.rush.failed(now);
         let line = self.lines.take((guess.account, guess.network), now);
         line.ok().map(|()| std::mem::take(&mut self.unsaid))
     }
@@ -216,18 +272,21 @@ impl Guesses {
     fn was_right(&mut self, guess: Guess) {
         self.addresses.give_back(&guess.host);
         self.networks.give_back(&guess.network);
-        if self.is_known(&guess) {
-            return;
+        if !self.is_known(&guess) {
+            self.accounts.give_back(&guess.account);
         }
-        self.accounts.give_back(&guess.account);
-        if self.known.len() >= MOST_KNOWN {
-            self.known.clear();
+        // The one that was used last is forgotten last.
+        let known = self.known.entry(guess.account).or_default();
+        known.retain(|host| *host != guess.host);
+        if known.len() >= KNOWN_EACH {
+            known.remove(0);
         }
-        self.known.insert((guess.account, guess.host));
+        known.push(guess.host);
     }
 
     fn is_known(&self, guess: &Guess) -> bool {
-        self.known.contains(&(guess.account.clone(), guess.host))
+        let known = self.known.get(&guess.account);
+        known.is_some_and(|known| known.contains(&guess.host))
     }
 }
 
@@ -273,10 +332,61 @@ mod tests {
         let all = (0..60_000u32).map(|n| guess("home", &format!("2001:db8:1:{n:x}::1")));
         let tried = all.filter(|it| guesses.take(it, Duration::ZERO).is_ok());
         assert_eq!(tried.count(), 100);
+        assert!(guesses.addresses.len() <= 256);
         assert_eq!(
             granted(&mut guesses, &guess("other", "2001:db8:2::1"), 1),
             1
         );
+    }
+
+    #[test]
+    fn many_networks_that_fill_the_table_keep_nobody_out() {
+        let mut guesses = Guesses::default();
+        let begun = Duration::from_secs(1000);
+        for n in 0..2 * u32::try_from(MOST).unwrap() {
+            let address = format!("2001:{:x}:{:x}::1", n / 50_000, n % 50_000);
+            let account = format!("site{n}");
+            assert!(guesses.take(&guess(&account, &address), begun).is_ok());
+        }
+        assert!(guesses.addresses.len() <= MOST && guesses.accounts.len() <= MOST);
+        let member = guess("home", "203.0.113.7");
+        assert!(guesses.take(&member, begun).is_ok());
+    }
+
+    #[test]
+    fn an_account_remembers_its_newest_addresses_whatever_others_do() {
+        let mut guesses = Guesses::default();
+        let first = guess("home", "203.0.113.7");
+        guesses.was_right(first.clone());
+        for n in 0..1000 {
+            guesses.was_right(guess("other", &format!("198.51.{}.{}", n / 250, n % 250)));
+        }
+        assert!(guesses.is_known(&first));
+        assert_eq!(guesses.known["other"].len(), KNOWN_EACH);
+        for n in 1..KNOWN_EACH {
+            guesses.was_right(guess("home", &format!("192.0.2.{n}")));
+            guesses.was_right(first.clone());
+        }
+        guesses.was_right(guess("home", "192.0.2.99"));
+        assert!(guesses.is_known(&first), "it was used just before");
+        assert!(!guesses.is_known(&guess("home", "192.0.2.1")));
+    }
+
+    #[test]
+    fn many_failures_are_an_attack_until_they_are_over() {
+        let mut rush = Rush::default();
+        let at = Duration::from_secs;
+        for _ in 0..150 {
+            rush.failed(at(290));
+        }
+        for _ in 0..100 {
+            rush.failed(at(310));
+        }
+        assert_eq!(rush.lately(at(310)), 250);
+        assert_eq!(rush.lately(at(610)), 100);
+        assert_eq!(rush.lately(at(910)), 0);
+        rush.failed(at(2000));
+        assert_eq!(rush.lately(at(2000)), 1);
     }
 
     #[test]

@@ -15,7 +15,6 @@
 //! # Not here
 //! What a release does to the queue: [`crate::dispatch`].
 
-pub(crate) mod bucket;
 mod certificate;
 pub mod dyndns;
 pub mod failures;
@@ -32,16 +31,19 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use dd_proto::name::SiteName;
+use dd_proto::site::Site;
 use jiff::Timestamp;
+use rustls_pki_types::CertificateDer;
 use tokio::sync::mpsc;
 
 use crate::credentials::Passwords;
 use crate::dispatch::{Handle, Released};
+use crate::limit::bucket::Empty;
+use crate::limit::line::Sparing;
 use crate::registry::Registry;
 use crate::store::{Count, Store};
-use bucket::Empty;
+use certificate::{Judge, Proves};
 use limits::Limits;
-pub(crate) use limits::host;
 use members::Members;
 pub use reported::Reported;
 
@@ -115,6 +117,7 @@ struct Inner {
     dispatch: Handle,
     members: Members,
     limits: Mutex<Limits>,
+    judge: Judge,
     calls: Mutex<HashMap<SiteName, Call>>,
     knocks: mpsc::Sender<SiteName>,
     began: Instant,
@@ -157,6 +160,7 @@ impl Wakeup {
             store,
             dispatch,
             limits: Mutex::default(),
+            judge: Judge::default(),
             calls: Mutex::default(),
             knocks,
             began,
@@ -205,9 +209,16 @@ impl Wakeup {
             return;
         }
         drop(limits);
-        tracing::info!(%site, %client, "released by ETRN of a client that proved nothing");
-        if self.0.knocks.try_send(site.clone()).is_err() {
-            tracing::warn!(%site, "too many ETRN at once: one was dropped");
+        static KNOCKS: Sparing = Sparing::one_a_second();
+        if let Some(unsaid) = KNOCKS.due(wall()) {
+            let client = client.to_canonical();
+            tracing::info!(%site, %client, unsaid, "released by ETRN of a client that proved nothing");
+        }
+        static DROPPED: Sparing = Sparing::one_a_second();
+        if self.0.knocks.try_send(site.clone()).is_err()
+            && let Some(unsaid) = DROPPED.due(wall())
+        {
+            tracing::warn!(%site, unsaid, "too many ETRN at once: one was dropped");
         }
     }
 
@@ -216,6 +227,13 @@ impl Wakeup {
         let now = monotonic(self.0.began);
         let mut limits = self.0.limits.lock().expect(LOCK);
         limits.stranger(client, now).is_ok()
+    }
+
+    /// Whether a chain that could be the site's is.
+    fn is_certified(&self, site: &Site, client: IpAddr, chain: &[CertificateDer<'static>]) -> bool {
+        let now = monotonic(self.0.began);
+        let may = self.0.limits.lock().expect(LOCK).judged(client, now);
+        may.is_ok() && self.0.judge.rule(site, chain, &self.0.registry, wall()) == Proves::Site
     }
 
     /// Whether a member may cause work for the site again.
@@ -294,9 +312,4 @@ fn began() -> Instant {
 /// Since the doors were opened.
 pub(crate) fn monotonic(began: Instant) -> Duration {
     began.elapsed()
-}
-
-/// For judging certificates.
-fn unix_time() -> rustls_pki_types::UnixTime {
-    rustls_pki_types::UnixTime::now()
 }

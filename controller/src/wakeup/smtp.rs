@@ -5,15 +5,17 @@
 //! coalesced. A dynamic address proves nothing: it may have another owner by now.
 //!
 //! # Invariants
-//! What a stranger is told, and how soon, does not depend on what exists.
+//! What a stranger is told does not depend on what exists; nor does how soon, but for the time of one judgement, where it
+//! shows a certificate that carries the name of a site.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use dd_proto::domain::Domain;
 use dd_proto::name::SiteName;
 use dd_proto::site::{Proof, Site};
 
-use super::certificate::{self, Proves};
+use super::certificate::{self, Look};
 use super::members::SignIn;
 use super::{Asker, Door, NotReleased, Wakeup};
 use crate::dispatch::Released;
@@ -51,35 +53,39 @@ impl Gatekeeper for Wakeup {
 
 impl Wakeup {
     async fn answer(&self, node: &str, shown: &Shown) -> EtrnAnswer {
-        if shown.signed_in.is_none() && !self.stranger_may(shown.client) {
-            return EtrnAnswer::Started;
-        }
-        let meant = meant(node, self.registry());
-        let own = meant.iter().find(|site| self.is_proved(site, shown));
-        match (own, &shown.signed_in) {
-            (Some(site), _) => self.release_own(&site.name, shown.client).await,
-            (None, Some(_)) => EtrnAnswer::NotAllowed,
-            (None, None) => {
-                for site in &meant {
-                    self.knock(&site.name, shown.client);
-                }
-                EtrnAnswer::Started
-            }
+        match &shown.signed_in {
+            Some(name) => match self.registry().site(name) {
+                Some(own) if means(node, &own) => self.release_own(name, shown.client).await,
+                _ => EtrnAnswer::NotAllowed,
+            },
+            None if self.stranger_may(shown.client) => self.answer_unsigned(node, shown).await,
+            None => EtrnAnswer::Started,
         }
     }
 
-    fn is_proved(&self, site: &Site, shown: &Shown) -> bool {
-        if let Some(name) = &shown.signed_in {
-            return *name == site.name;
+    /// Whoever has not signed in may have proved to be one of the sites that it means.
+    async fn answer_unsigned(&self, node: &str, shown: &Shown) -> EtrnAnswer {
+        let meant = meant(node, self.registry());
+        if let Some(own) = meant.iter().find(|site| self.is_proved(site, shown)) {
+            return self.release_own(&own.name, shown.client).await;
         }
+        for site in &meant {
+            self.knock(&site.name, shown.client);
+        }
+        EtrnAnswer::Started
+    }
+
+    fn is_proved(&self, site: &Site, shown: &Shown) -> bool {
         if let Proof::StaticIp { addresses, .. } = &site.proof
             && addresses.contains(&shown.client.to_canonical())
         {
             return true;
         }
-        let now = super::unix_time();
-        let chain = &shown.certificates;
-        certificate::is_of(site, chain, self.registry(), now) == Proves::Site
+        match certificate::look(site, &shown.certificates) {
+            Look::Is => true,
+            Look::IsNot => false,
+            Look::CouldBe => self.is_certified(site, shown.client, &shown.certificates),
+        }
     }
 
     async fn release_own(&self, site: &SiteName, client: IpAddr) -> EtrnAnswer {
@@ -96,6 +102,23 @@ impl Wakeup {
             Ok(_) => EtrnAnswer::Pending(None),
             Err(NotReleased::TooOften(_)) => EtrnAnswer::CannotNow("asked too often".to_owned()),
             Err(NotReleased::Unknown) => EtrnAnswer::NotAllowed,
+        }
+    }
+}
+
+/// Whether a member who asks for this node means its own site.
+fn means(node: &str, own: &Site) -> bool {
+    let is_name = |name: &str| name.parse().is_ok_and(|name: SiteName| name == own.name);
+    match node.split_at_checked(1) {
+        Some(("#", name)) => is_name(name),
+        Some(("@", domain)) => domain.parse().is_ok_and(|domain: Domain| {
+            let lies_below = |it: &Domain| it.is_within(&domain);
+            own.domains.iter().any(lies_below)
+        }),
+        _ => {
+            node.parse()
+                .is_ok_and(|it: Domain| own.domains.contains(&it))
+                || is_name(node)
         }
     }
 }

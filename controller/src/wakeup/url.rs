@@ -19,6 +19,7 @@ use dd_proto::units;
 use super::members::SignIn;
 use super::outcome::Outcome;
 use super::{Asker, Door, NotReleased};
+use crate::limit::{Place, Who};
 use crate::web::Web;
 use crate::web::basic::Basic;
 use crate::web::client::Client;
@@ -28,9 +29,10 @@ use crate::web::fields::Fields;
 const MAX_WAIT: Duration = Duration::from_secs(120);
 
 /// `/etrn` and `/intern/etrn.cgi`.
-pub async fn etrn(
+pub(crate) async fn etrn(
     State(web): State<Arc<Web>>,
     Extension(Client(client)): Extension<Client>,
+    Extension(place): Extension<Place>,
     headers: HeaderMap,
     fields: Fields,
 ) -> Response {
@@ -43,7 +45,10 @@ pub async fn etrn(
         .sign_in(&user, password, client, Door::Url)
         .await
     {
-        SignIn::As(site) => release(&web, &site.name, client, Door::Url, &headers, &fields).await,
+        SignIn::As(site) => {
+            place.belongs_to(Who::Known(site.name.as_str().into()));
+            release(&web, &site.name, client, Door::Url, &headers, &fields).await
+        }
         SignIn::Wrong => challenge(),
         SignIn::TooOften(wait) => too_often(wait),
         SignIn::Busy => busy(),
@@ -51,9 +56,10 @@ pub async fn etrn(
 }
 
 /// `/wake/SECRET`.
-pub async fn wake(
+pub(crate) async fn wake(
     State(web): State<Arc<Web>>,
     Extension(Client(client)): Extension<Client>,
+    Extension(place): Extension<Place>,
     Path(secret): Path<String>,
     headers: HeaderMap,
     fields: Fields,
@@ -61,6 +67,7 @@ pub async fn wake(
     let found = web.wakeup.registry().site_by_wake_secret(&secret);
     match found {
         Some(site) => {
+            place.belongs_to(Who::Known(site.name.as_str().into()));
             let released = release(&web, &site.name, client, Door::Secret, &headers, &fields);
             let response = released.await;
             let is_text = response.status() == StatusCode::OK && !wants_json(&headers);

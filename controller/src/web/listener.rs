@@ -1,28 +1,28 @@
 //! HTTP/1.1 over TLS, or in clear on loopback, with every connection bounded.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
 use super::client::Client;
-use super::path;
-use crate::wakeup::host;
+use super::{path, proxy};
+use crate::limit::seats::made_room;
+use crate::limit::{Full, Place, Room, Rooms, Seats, Who};
+use crate::listen::Listeners;
 
-const MAX_CONNECTIONS: usize = 1024;
-const MAX_PER_CLIENT: usize = 64;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the head of a request; also how long a connection may be idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
@@ -30,58 +30,113 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 const LIFE: Duration = Duration::from_secs(600);
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 const MAX_HEADERS: usize = 64;
-/// Where no more sockets can be had, accepting pauses.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Whoever signs in has seats of its own from then on.
+pub(crate) const ROOMS: Rooms = Rooms {
+    strangers: Room {
+        host: 64,
+        network: 256,
+        all: 1024,
+        full: Full::OldestEnds,
+    },
+    // Proxies, until they have said for whom they ask.
+    trusted: Room {
+        host: 1024,
+        network: 1024,
+        all: 1024,
+        full: Full::OldestEnds,
+    },
+    known: Room {
+        host: 64,
+        network: 64,
+        all: 1024,
+        full: Full::OldestEnds,
+    },
+};
+
+/// A door for HTTP.
+#[derive(Debug)]
+pub(crate) struct Door {
+    pub(crate) listeners: Listeners,
+    /// None: in the clear.
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    /// From these networks each connection begins with a PROXY header.
+    pub(crate) proxies: Vec<IpNet>,
+    pub(crate) rooms: Rooms,
+}
 
 /// Serves until dropped. A connection that fails costs only itself.
-pub async fn serve(listener: TcpListener, tls: Option<Arc<rustls::ServerConfig>>, router: Router) {
-    let tls = tls.map(TlsAcceptor::from);
-    let seats = Seats::default();
+pub(crate) async fn serve(door: Door, router: Router) {
+    let tls = door.tls.map(TlsAcceptor::from);
+    let seats = Seats::new(door.rooms);
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    let Some(seat) = seats.take(peer.ip()) else {
-                        continue;
+            (stream, peer) = door.listeners.accept() => {
+                let peer = peer.ip().to_canonical();
+                let by_proxy = door.proxies.iter().any(|it| it.contains(&peer));
+                let who = match by_proxy {
+                    true => Who::Trusted(peer),
+                    false => Who::Stranger(peer),
+                };
+                let Ok(mut seat) = seats.take(who) else { continue };
+                let connection = Connection { stream, peer, by_proxy, place: seat.place() };
+                let serving = connection.serve(tls.clone(), router.clone());
+                connections.spawn(async move {
+                    let served = tokio::select! {
+                        served = timeout(LIFE, serving) => served.unwrap_or(Ok(())),
+                        () = seat.over() => Err(made_room()),
                     };
-                    let (tls, router) = (tls.clone(), router.clone());
-                    connections.spawn(async move {
-                        let client = peer.ip();
-                        let connection = timeout(LIFE, connection(stream, client, tls, router));
-                        if let Ok(Err(error)) = connection.await {
-                            tracing::debug!(%client, %error, "web connection lost");
-                        }
-                        drop(seat);
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
+                    if let Err(error) = served {
+                        tracing::debug!(client = %peer, %error, "web connection lost");
+                    }
+                });
+            }
         }
     }
 }
 
-async fn connection(
+struct Connection {
     stream: TcpStream,
-    client: IpAddr,
-    tls: Option<TlsAcceptor>,
-    router: Router,
-) -> io::Result<()> {
-    // Answers are written whole; waiting for more would only delay them.
-    stream.set_nodelay(true)?;
-    let router = router.layer(Extension(Client(client)));
-    let served = match tls {
-        None => http(stream, router).await,
-        Some(tls) => {
-            let stream = timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await??;
-            http(stream, router).await
-        }
-    };
-    served.map_err(io::Error::other)
+    peer: IpAddr,
+    by_proxy: bool,
+    place: Place,
+}
+
+impl Connection {
+    async fn serve(mut self, tls: Option<TlsAcceptor>, router: Router) -> io::Result<()> {
+        // Answers are written whole; waiting for more would only delay them.
+        self.stream.set_nodelay(true)?;
+        let client = match self.by_proxy {
+            true => self.behind_proxy().await?,
+            false => self.peer,
+        };
+        let router = router
+            .layer(Extension(Client(client)))
+            .layer(Extension(self.place));
+        let served = match tls {
+            None => http(self.stream, router).await,
+            Some(tls) => {
+                let stream = timeout(HANDSHAKE_TIMEOUT, tls.accept(self.stream)).await??;
+                http(stream, router).await
+            }
+        };
+        served.map_err(io::Error::other)
+    }
+
+    /// For whom the proxy asks; it is counted as that client from now on.
+    async fn behind_proxy(&mut self) -> io::Result<IpAddr> {
+        let header = proxy::read(&mut self.stream);
+        let source = timeout(HANDSHAKE_TIMEOUT, header).await??;
+        Ok(match source {
+            Some(client) => {
+                self.place.belongs_to(Who::Stranger(client));
+                client
+            }
+            None => self.peer,
+        })
+    }
 }
 
 async fn http<S>(stream: S, router: Router) -> Result<(), hyper::Error>
@@ -98,58 +153,4 @@ where
         .title_case_headers(true)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
         .await
-}
-
-/// How many connections there are: in all, and of each client.
-#[derive(Debug, Clone, Default)]
-struct Seats(Arc<Mutex<HashMap<IpAddr, usize>>>);
-
-/// A connection's place; given back when dropped.
-struct Seat {
-    host: IpAddr,
-    seats: Seats,
-}
-
-const LOCK: &str = "no holder of this lock panics";
-
-impl Seats {
-    fn take(&self, client: IpAddr) -> Option<Seat> {
-        let host = host(client);
-        let mut taken = self.0.lock().expect(LOCK);
-        let all: usize = taken.values().sum();
-        let own = taken.entry(host).or_default();
-        if all >= MAX_CONNECTIONS || *own >= MAX_PER_CLIENT {
-            return None;
-        }
-        *own += 1;
-        let seats = self.clone();
-        Some(Seat { host, seats })
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut taken = self.seats.0.lock().expect(LOCK);
-        if let Some(own) = taken.get_mut(&self.host) {
-            *own = own.saturating_sub(1);
-        }
-        taken.retain(|_, own| *own > 0);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_client_takes_only_so_many_places() {
-        let seats = Seats::default();
-        let stranger: IpAddr = "192.0.2.9".parse().unwrap();
-        let taken: Vec<_> = (0..100).filter_map(|_| seats.take(stranger)).collect();
-        assert_eq!(taken.len(), MAX_PER_CLIENT);
-        assert!(seats.take("192.0.2.1".parse().unwrap()).is_some());
-        drop(taken);
-        assert!(seats.take(stranger).is_some());
-        assert!(seats.0.lock().unwrap().is_empty());
-    }
 }

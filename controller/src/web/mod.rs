@@ -24,6 +24,7 @@ mod page;
 mod paste;
 mod path;
 pub mod portal;
+mod proxy;
 mod record;
 mod sent;
 mod session;
@@ -37,12 +38,12 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
@@ -50,6 +51,7 @@ use tokio::task::JoinSet;
 use crate::api;
 use crate::credentials::Passwords;
 use crate::dispatch::Handle;
+use crate::limit::{Place, Who};
 use crate::registry::Editor;
 use crate::store::Store;
 use crate::wakeup::{Wakeup, dyndns, monotonic, url};
@@ -157,10 +159,24 @@ pub fn router(web: Arc<Web>) -> Router {
         .route("/portal.js", get(assets::script))
         .route("/icon.svg", get(assets::icon))
         .fallback(portal::nothing)
+        .layer(middleware::from_fn_with_state(web.clone(), seated))
         .with_state(web)
         .layer(middleware::from_fn(move |request, next| {
             guarded(request, next, transport)
         }))
+}
+
+/// The connection of a browser that is signed in has a seat of its member's.
+async fn seated(
+    State(web): State<Arc<Web>>,
+    Extension(place): Extension<Place>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if let Some(visitor) = web.visitor(request.headers(), session::By::Page) {
+        place.belongs_to(Who::Known(visitor.site.name.as_str().into()));
+    }
+    next.run(request).await
 }
 
 /// Whatever may be loaded comes from here, nothing may frame us, and nothing is remembered that was not said to be.

@@ -1,13 +1,14 @@
 //! The real agent: its lanes, sessions, outcome table and journal, on real sockets. Only its stream to the controller is
 //! made here, without gRPC.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use dd_agent::agent::{Agent, now};
+use dd_agent::agent::{Agent, Work, now};
 use dd_agent::deliver::{Lane, kind_for};
 use dd_agent::journal::{Journal, Sync};
 use dd_agent::lease::Boottime;
@@ -18,26 +19,35 @@ use dd_proto::id::{DeliveryId, Lease, SiteVersion};
 use dd_proto::name::{AgentName, SiteName};
 use dd_proto::pb;
 use dd_proto::pb::agent_event::Event;
-use dd_proto::report::GivenBack;
+use dd_proto::report::{GivenBack, Outcome};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::homes::own_address;
-use crate::dispatch::{AgentEvent, Assignment, Attachment, BEAT, Handle, Hello, Order};
+use crate::dispatch::{
+    AgentEvent, Assignment, Attachment, AttachmentId, BEAT, Handle, Hello, Order,
+};
 
 /// Leases are counted on the machine's clock, which no simulation moves.
 const LEASE: Duration = Duration::from_secs(24 * 3600);
 const LOOK: Duration = Duration::from_secs(5);
 
+/// When nobody was reached at a site, or nobody who took mail from us.
+type Failed = Arc<Mutex<Vec<(SiteName, Instant)>>>;
+
 /// How often each delivery was handed out marked as in doubt.
 pub(super) type Marked = Arc<Mutex<BTreeMap<DeliveryId, usize>>>;
 
-/// An agent that runs.
+/// An agent that runs, and what outlives its process.
 #[derive(Debug)]
 pub(super) struct Outbound {
+    name: AgentName,
+    controller: watch::Receiver<Option<Handle>>,
     pub(super) marked: Marked,
-    _tasks: JoinSet<()>,
-    _state: tempfile::TempDir,
+    failed: Failed,
+    tasks: JoinSet<()>,
+    state: tempfile::TempDir,
 }
 
 /// What the agent's side of the stream needs.
@@ -47,8 +57,9 @@ struct Stream {
     lanes: HashMap<SiteName, Known>,
     events: mpsc::UnboundedReceiver<Event>,
     /// Told with the Hello.
-    replayed: BTreeSet<(DeliveryId, u64)>,
+    replayed: HashSet<Lease>,
     marked: Marked,
+    failed: Failed,
 }
 
 /// A lane, by the plan it was made for.
@@ -61,42 +72,37 @@ struct Known {
 
 impl Outbound {
     pub(super) fn new(name: &str, controller: watch::Receiver<Option<Handle>>) -> Self {
-        let state = tempfile::tempdir().unwrap();
+        let mut outbound = Self {
+            name: name.parse().unwrap(),
+            controller,
+            marked: Marked::default(),
+            failed: Failed::default(),
+            tasks: JoinSet::new(),
+            state: tempfile::tempdir().unwrap(),
+        };
+        outbound.start();
+        outbound
+    }
+
+    /// It is killed, and starts again with its journal.
+    pub(super) async fn restart(&mut self) {
+        self.tasks.shutdown().await;
+        self.start();
+    }
+
+    fn start(&mut self) {
         let (events, told) = mpsc::unbounded_channel();
         let (work, mut started) = mpsc::unbounded_channel();
-        let journal = Journal::open(state.path()).unwrap();
-        let _ = journal.set_sync(Sync::Written);
-        let resolver = Resolver::new(&["127.0.0.1:9".parse().unwrap()], Duration::from_secs(60));
-        let agent = Arc::new(Agent {
-            sources: vec![IpAddr::from(own_address())],
-            helo: "out1.mail.example.net".to_owned(),
-            resolver: resolver.unwrap(),
-            visits: Default::default(),
-            tls: Default::default(),
-            rules: RwLock::default(),
-            slots: Places::slots(SLOTS),
-            probes: Places::probes(SLOTS),
-            leases: Default::default(),
-            journal: Arc::new(journal),
-            trouble: Default::default(),
-            untold: Default::default(),
-            controller: watch::Sender::new(None),
-            events,
-            work,
-            sessions: AtomicU64::new(1),
-            service: Default::default(),
-        });
-        let marked = Marked::default();
         let stream = Stream {
-            name: name.parse().unwrap(),
-            agent,
+            name: self.name.clone(),
+            agent: Arc::new(agent(self.state.path(), events, work)),
             lanes: HashMap::new(),
             events: told,
-            replayed: BTreeSet::new(),
-            marked: Arc::clone(&marked),
+            replayed: HashSet::new(),
+            marked: Arc::clone(&self.marked),
+            failed: Arc::clone(&self.failed),
         };
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
+        self.tasks.spawn(async move {
             let mut crew = JoinSet::new();
             while let Some(work) = started.recv().await {
                 crew.spawn(work);
@@ -105,16 +111,55 @@ impl Outbound {
                 }
             }
         });
-        tasks.spawn(stream.run(controller));
-        Self {
-            marked,
-            _tasks: tasks,
-            _state: state,
-        }
+        self.tasks.spawn(stream.run(self.controller.clone()));
+    }
+
+    pub(super) fn failed_between(&self, site: &SiteName, from: Instant, to: Instant) -> bool {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failed = failed.iter();
+        failed.any(|(of, at)| of == site && (from..to).contains(at))
     }
 }
 
 const SLOTS: u32 = 32;
+
+fn agent(
+    state: &Path,
+    events: mpsc::UnboundedSender<Event>,
+    work: mpsc::UnboundedSender<Work>,
+) -> Agent {
+    let journal = Journal::open(state).unwrap();
+    let _ = journal.set_sync(Sync::Written);
+    let resolver = Resolver::new(&["127.0.0.1:9".parse().unwrap()], Duration::from_secs(60));
+    Agent {
+        sources: vec![IpAddr::from(own_address())],
+        helo: "out1.mail.example.net".to_owned(),
+        resolver: resolver.unwrap(),
+        visits: Default::default(),
+        tls: Default::default(),
+        rules: RwLock::default(),
+        slots: Places::slots(SLOTS),
+        probes: Places::probes(SLOTS),
+        leases: Default::default(),
+        journal: Arc::new(journal),
+        trouble: Default::default(),
+        untold: Default::default(),
+        controller: watch::Sender::new(None),
+        events,
+        work,
+        sessions: AtomicU64::new(1),
+        service: Default::default(),
+    }
+}
+
+/// A stream that ends, however it does.
+struct Ending(Handle, AttachmentId);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.detached(self.1);
+    }
+}
 
 impl Stream {
     /// Attaches to one controller after the other.
@@ -126,6 +171,7 @@ impl Stream {
             };
             let hello = self.hello();
             let attachment = handle.attach(hello).await;
+            let _ending = Ending(handle.clone(), attachment.id);
             self.serve(&handle, attachment).await;
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
@@ -142,7 +188,7 @@ impl Stream {
                 pb::journaled::Entry::DotSent(dot) => in_doubt.push(dot.try_into().unwrap()),
                 pb::journaled::Entry::Report(report) => {
                     let report = dd_proto::report::Report::try_from(report).unwrap();
-                    self.replayed.insert(key(&report.lease));
+                    self.replayed.insert(report.lease.clone());
                     reports.push(report);
                 }
             }
@@ -195,10 +241,17 @@ impl Stream {
     fn passes(&self, event: Event) -> Option<AgentEvent> {
         let event = crate::api::order::event(event).unwrap();
         if let AgentEvent::Report(report) = &event {
-            if self.replayed.contains(&key(&report.lease)) {
+            if self.replayed.contains(&report.lease) {
                 return None;
             }
             self.agent.journal.write_reports();
+            if matches!(
+                report.outcome,
+                Outcome::Unreachable | Outcome::WrongHost | Outcome::Refused
+            ) {
+                let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+                failed.push((report.lease.delivery.site.clone(), Instant::now()));
+            }
         }
         Some(event)
     }
@@ -259,10 +312,6 @@ impl Stream {
             _ => self.agent.give_back(&lease, GivenBack::StalePlan),
         }
     }
-}
-
-fn key(lease: &Lease) -> (DeliveryId, u64) {
-    (lease.delivery.clone(), lease.generation.counter)
 }
 
 fn route(site: &dd_proto::site::Site) -> Plan {

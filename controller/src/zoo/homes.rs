@@ -43,7 +43,8 @@ pub(super) struct Standing {
     home: Arc<Mutex<Home>>,
     line: watch::Sender<Line>,
     pub(super) address: SocketAddr,
-    _keeper: JoinSet<()>,
+    began: Instant,
+    keeper: JoinSet<()>,
 }
 
 impl Standing {
@@ -58,8 +59,18 @@ impl Standing {
             home,
             line,
             address,
-            _keeper: keeper,
+            began,
+            keeper,
         }
+    }
+
+    /// It is at another address from now on; what was open at the old one is gone.
+    pub(super) async fn moves(&mut self) {
+        self.keeper.shutdown().await;
+        let listener = TcpListener::bind((own_address(), 0)).await.unwrap();
+        self.address = listener.local_addr().unwrap();
+        let (home, changes) = (Arc::clone(&self.home), self.line.subscribe());
+        self.keeper.spawn(keep(listener, home, changes, self.began));
     }
 
     pub(super) fn home(&self) -> MutexGuard<'_, Home> {

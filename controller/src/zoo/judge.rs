@@ -7,13 +7,14 @@
 //! - Nothing is there twice that did not go out marked as in doubt.
 //! - No home is called without end.
 //! - Nothing bounces that the home would take, whatever it said for a while. Excepted are the first two messages that a
-//!   home refuses which took others a moment ago: nobody can tell such an answer from one about the mail.
+//!   home refuses alike since it took one, if nothing was known against it between, and more for one and the same of several
+//!   recipients: nobody can tell such answers from those about the mail.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use dd_tests::zoo::habits::{BehindDot, Reads};
+use dd_tests::zoo::habits::{BehindDot, Mailboxes, Reads};
 
 use super::queue::Fate;
 use super::story::Story;
@@ -32,15 +33,14 @@ const START: Duration = Duration::from_secs(45);
 const NOT_YET_A_RUN: usize = 2;
 
 /// Everything that is wrong, a sentence each.
-pub(super) fn wrong(world: &World, story: &Story) -> Vec<String> {
+pub(super) fn wrong(world: &World, story: &Story, letters: usize) -> Vec<String> {
     let fates = world.queue.fates();
     let (mut wrong, mut bounced) = (Vec::new(), BTreeMap::new());
     if world.is_called_too_often() {
         wrong.push("a home is called again and again".to_owned());
     }
     // Behind the story good mail goes on coming; the last of it may still wait.
-    let of_story = story.letters();
-    let of_story = &world.letters[..of_story];
+    let of_story = &world.letters[..letters];
     for waiting in world.queue.left() {
         if !of_story.iter().any(|it| it.delivery == waiting.delivery) {
             continue;
@@ -52,7 +52,8 @@ pub(super) fn wrong(world: &World, story: &Story) -> Vec<String> {
     for letter in &world.letters {
         for (number, to) in letter.to.iter().enumerate() {
             let of_it = |fate: &&Fate| {
-                fate.delivery == letter.delivery && usize::from(fate.number.0) == number
+                fate.delivery == letter.delivery
+                    && usize::from(fate.number.0) == letter.first + number
             };
             let Some(fate) = fates.iter().find(of_it) else {
                 continue;
@@ -64,12 +65,13 @@ pub(super) fn wrong(world: &World, story: &Story) -> Vec<String> {
                 to,
                 fate,
             };
-            if let Some(began) = judged.begins_to_refuse() {
-                let letters: &mut Vec<_> = bounced.entry((letter.home, began)).or_default();
-                if !letters.contains(&&letter.from) {
-                    letters.push(&letter.from);
-                }
-                if letters.len() <= NOT_YET_A_RUN {
+            if let Some(took) = judged.begins_to_refuse() {
+                let alike = (letter.home, took, judged.said_last());
+                let run: &mut Bounced<'_> = bounced.entry(alike).or_default();
+                run.senders.insert(&letter.from);
+                run.recipients.insert(to);
+                let has_one = story.homes[letter.home].0.mailboxes == Mailboxes::One;
+                if run.is_none_yet(has_one) {
                     continue;
                 }
             }
@@ -81,6 +83,20 @@ pub(super) fn wrong(world: &World, story: &Story) -> Vec<String> {
         }
     }
     wrong
+}
+
+/// What a home has refused alike that it would take, with nothing accepted between.
+#[derive(Default)]
+struct Bounced<'w> {
+    senders: BTreeSet<&'w str>,
+    recipients: BTreeSet<&'w str>,
+}
+
+impl Bounced<'_> {
+    fn is_none_yet(&self, has_one_mailbox: bool) -> bool {
+        let may_be_the_mailbox = self.recipients.len() == 1 && !has_one_mailbox;
+        self.senders.len() <= NOT_YET_A_RUN || may_be_the_mailbox
+    }
 }
 
 struct Judged<'w> {
@@ -109,20 +125,36 @@ impl Judged<'_> {
         }
     }
 
-    /// A bounce of what the home would take, while it refused what it took before: since when it did.
+    /// A bounce of what the home would take, said by a home that had taken mail since the start, and of which nothing bad
+    /// was known since: when it took something last.
     fn begins_to_refuse(&self) -> Option<Duration> {
         let home = self.world.homes[self.letter.home].home();
         let never = home.never(&self.letter.from, self.to);
         if never.is_some() || self.fate.settled != Settled::Failed {
             return None;
         }
-        let takes = self.story.takes(self.letter.home);
-        let last = takes.iter().rfind(|(_, until)| *until <= self.fate.at)?;
-        let took = home
-            .mailbox
-            .iter()
-            .any(|it| (last.0..last.1).contains(&it.at));
-        took.then_some(last.1)
+        let before = |at: &Duration| *at < self.fate.at;
+        let took = home.mailbox.iter().map(|it| it.at).filter(before).max()?;
+        let moves = self.world.moves.iter();
+        let moves = moves.filter(|(home, _)| *home == self.letter.home);
+        let starts = self.world.starts.iter().chain(moves.map(|(_, at)| at));
+        let started = starts.copied().filter(before).max()?;
+        let failed = self.world.outbound.failed_between(
+            &self.letter.delivery.site,
+            self.world.began + took,
+            self.world.began + self.fate.at,
+        );
+        (took > started && !failed).then_some(took)
+    }
+
+    /// What the home said against it at last.
+    fn said_last(&self) -> String {
+        let home = self.world.homes[self.letter.home].home();
+        let said = [self.to, "*"].into_iter().find_map(|to| {
+            let pair = (self.letter.from.clone(), to.to_owned());
+            home.refusals.get(&pair)?.last().cloned()
+        });
+        said.unwrap_or_default()
     }
 
     fn told(&self) -> Option<String> {
@@ -217,11 +249,26 @@ impl Judged<'_> {
         None
     }
 
-    /// When the home took mail and a controller ran.
+    /// When something began anew that mail passes through.
+    fn starts(&self) -> Vec<Duration> {
+        let World {
+            starts,
+            agent_starts,
+            moves,
+            ..
+        } = self.world;
+        let moves = moves.iter().filter(|(home, _)| *home == self.letter.home);
+        let moves = moves.map(|(_, at)| at);
+        let mut all: Vec<_> = starts.iter().chain(agent_starts).chain(moves).collect();
+        all.sort();
+        all.into_iter().copied().collect()
+    }
+
+    /// When the home took mail, and a controller and an agent ran.
     fn windows(&self) -> Vec<(Duration, Duration)> {
         let mut windows = Vec::new();
         for (mut from, until) in self.story.takes(self.letter.home) {
-            for &start in &self.world.starts {
+            for start in self.starts() {
                 if start > from && start < until {
                     windows.push((from, start));
                     from = start;
@@ -233,7 +280,7 @@ impl Judged<'_> {
     }
 
     fn after_a_start(&self, from: Duration) -> Duration {
-        match self.world.starts.contains(&from) {
+        match self.starts().contains(&from) {
             true => START,
             false => Duration::ZERO,
         }

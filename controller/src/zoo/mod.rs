@@ -10,7 +10,7 @@
 mod agent;
 mod homes;
 mod judge;
-mod queue;
+pub(crate) mod queue;
 mod story;
 mod table;
 mod world;
@@ -23,15 +23,24 @@ use story::Story;
 use world::{World, simulated};
 
 /// Seeds that once failed stay here.
-const PINNED: [u64; 7] = [8, 14, 17, 21, 22, 30, 32];
+const PINNED: [u64; 19] = [
+    8, 14, 17, 21, 22, 30, 32, 63, 138, 145, 162, 179, 194, 433, 659, 1201, 2897, 3243, 10416,
+];
+
+/// From this seed on strangers ask for mail, members ask too often, homes move, agents are killed, and messages are for
+/// both homes.
+const WIDER: u64 = 10_000;
 
 /// What is wrong in the history of one seed.
 fn run(seed: u64) -> (Vec<String>, Vec<String>) {
-    let story = Story::new(&mut StdRng::seed_from_u64(seed));
+    let mut story = Story::new(&mut StdRng::seed_from_u64(seed));
+    if seed >= WIDER {
+        story.widen(&mut StdRng::seed_from_u64(!seed));
+    }
     simulated(async {
         let mut world = World::new(seed, &story.homes).await;
-        story.play(&mut world).await;
-        let wrong = judge::wrong(&world, &story);
+        let letters = story.play(&mut world).await;
+        let wrong = judge::wrong(&world, &story, letters);
         if shows() {
             show(&world, &story);
         }
@@ -64,7 +73,11 @@ fn show(world: &World, story: &Story) {
 #[test]
 fn mail_is_there_soon_or_fails_in_the_homes_words_once() {
     let mut broken = Vec::new();
-    for seed in seeds_of("DD_ZOO", &PINNED, 0..40) {
+    let mut seeds = seeds_of("DD_ZOO", &PINNED, 0..40);
+    if seeds.starts_with(&PINNED) {
+        seeds.extend(WIDER..WIDER + 20);
+    }
+    for seed in seeds {
         let wrong = match std::panic::catch_unwind(|| run(seed)) {
             Ok((wrong, _)) => wrong,
             Err(_) => vec!["it panicked".to_owned()],

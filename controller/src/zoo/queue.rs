@@ -12,12 +12,13 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::dispatch::in_memory;
 use crate::dispatch::{Backing, ClockNews, NotRead, ReadOf, StoreFailed};
 use crate::intake::accept::{Content, Submission};
 use crate::intake::policy::Space;
 use crate::store::{
-    Count, Head, HeadOf, Loaded, NextTry, Note, Notification, Owing, Position, Settled, Settlement,
-    Spooled, StoredContent, Waiting, WithMail,
+    Count, Head, HeadOf, Loaded, NextTry, Note, Notification, Owing, Settled, Settlement, Spooled,
+    StoredContent, Waiting, WithMail,
 };
 
 /// How long a write takes.
@@ -25,27 +26,22 @@ const WRITE: Duration = Duration::from_millis(1);
 
 /// Shared by the world and its controllers.
 #[derive(Debug, Clone)]
-pub(super) struct Queue(Arc<Shared>);
+pub(crate) struct Queue(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     inner: Mutex<Inner>,
     all_known: watch::Sender<bool>,
+    /// Whether the disk gives anything back.
+    reads: watch::Sender<bool>,
 }
 
 #[derive(Debug)]
 struct Inner {
     began: Instant,
-    mail: BTreeMap<DeliveryId, Stored>,
-    sequence: u64,
+    queue: in_memory::Queue,
+    messages: BTreeMap<MessageId, (Envelope, Bytes)>,
     fates: Vec<Fate>,
-}
-
-#[derive(Debug)]
-struct Stored {
-    waiting: Waiting,
-    envelope: Envelope,
-    content: Bytes,
 }
 
 /// What became of one recipient.
@@ -60,17 +56,23 @@ pub(super) struct Fate {
 }
 
 impl Queue {
-    pub(super) fn new(began: Instant) -> Self {
+    pub(crate) fn new(began: Instant) -> Self {
         let inner = Inner {
             began,
-            mail: BTreeMap::new(),
-            sequence: 0,
+            queue: in_memory::Queue::default(),
+            messages: BTreeMap::new(),
             fates: Vec::new(),
         };
         Self(Arc::new(Shared {
             inner: Mutex::new(inner),
             all_known: watch::Sender::new(true),
+            reads: watch::Sender::new(true),
         }))
+    }
+
+    /// Nothing is read any more, or all that waited for it.
+    pub(crate) fn set_reads(&self, reads: bool) {
+        self.0.reads.send_replace(reads);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -78,49 +80,31 @@ impl Queue {
     }
 
     /// Takes a message in.
-    pub(super) fn take(&self, submission: Submission<Spooled>) -> Vec<Waiting> {
+    pub(crate) fn take(&self, submission: Submission<Spooled>) -> Vec<Waiting> {
         let Content::Inline(content) = submission.content else {
             panic!("messages of the zoo are small");
         };
         let mut inner = self.lock();
+        let number = in_memory::number_of(submission.id);
         let mut accepted = Vec::new();
         for (site, open) in submission.deliveries {
-            inner.sequence += 1;
-            let delivery = DeliveryId {
-                message: submission.id,
-                site,
-            };
             let waiting = Waiting {
-                delivery: delivery.clone(),
-                position: Position::made_up(0, inner.sequence),
-                arrived: submission.arrived,
-                not_before: None,
-                attempts: 0,
-                breaks: 0,
-                in_doubt: false,
-                failed: false,
-                kept: false,
-                warned: false,
-                last: String::new(),
                 bytes: content.len() as u64,
                 open,
-                earlier_start: false,
+                ..in_memory::arrived(number, site, submission.arrived)
             };
-            let stored = Stored {
-                waiting: waiting.clone(),
-                envelope: submission.envelope.clone(),
-                content: content.clone(),
-            };
-            inner.mail.insert(delivery, stored);
+            inner.queue.takes(waiting.clone());
             accepted.push(waiting);
         }
+        let message = (submission.envelope, content);
+        inner.messages.insert(submission.id, message);
         accepted
     }
 
     /// A controller begins: everything is of an earlier start.
-    pub(super) fn starts(&self) {
-        for stored in self.lock().mail.values_mut() {
-            stored.waiting.earlier_start = true;
+    pub(crate) fn starts(&self) {
+        for waiting in self.lock().queue.mail.values_mut() {
+            waiting.earlier_start = true;
         }
     }
 
@@ -129,79 +113,33 @@ impl Queue {
     }
 
     pub(super) fn left(&self) -> Vec<Waiting> {
-        let inner = self.lock();
-        inner.mail.values().map(|it| it.waiting.clone()).collect()
+        self.lock().queue.mail.values().cloned().collect()
     }
 }
 
 impl Inner {
     fn settle(&mut self, owing: Owing<Settlement>) {
-        let delivery = owing.what.delivery;
         let told = owing.dsn.as_ref().map(says);
         let at = self.began.elapsed();
-        let stored = self.mail.get_mut(&delivery).expect("settled twice");
+        self.queue.settle(&owing.what);
         for (number, settled) in owing.what.recipients {
-            let open = &mut stored.waiting.open;
-            let place = open.iter().position(|open| *open == number);
-            open.remove(place.expect("settled twice"));
             self.fates.push(Fate {
-                delivery: delivery.clone(),
+                delivery: owing.what.delivery.clone(),
                 number,
                 settled,
                 at,
                 told: told.clone(),
             });
         }
-        if stored.waiting.open.is_empty() {
-            self.mail.remove(&delivery);
-        }
-    }
-
-    fn note(&mut self, note: Note) {
-        let Some(stored) = self.mail.get_mut(&note.delivery) else {
-            return;
-        };
-        let waiting = &mut stored.waiting;
-        let ms = note.not_before.map_or(0, Timestamp::as_millisecond);
-        self.sequence += 1;
-        waiting.position = Position::made_up(u64::try_from(ms).unwrap(), self.sequence);
-        waiting.not_before = note.not_before;
-        (waiting.attempts, waiting.breaks) = (note.attempts, note.breaks);
-        (waiting.in_doubt, waiting.failed) = (note.in_doubt, note.failed);
-        (waiting.kept, waiting.warned) = (note.kept, note.warned);
-        waiting.last = note.last;
-    }
-
-    fn of<'a>(&'a self, site: &'a SiteName) -> impl Iterator<Item = &'a Waiting> {
-        let all = self.mail.values().map(|it| &it.waiting);
-        all.filter(move |it| it.delivery.site == *site)
-    }
-
-    fn head(&self, of: &HeadOf) -> Head {
-        let mut all: Vec<&Waiting> = self.of(&of.site).collect();
-        all.sort_by_key(|waiting| waiting.position);
-        let later = all.iter().filter_map(|it| it.not_before);
-        let next_due = later.filter(|at| *at > of.due).min();
-        let is_due = |it: &&&Waiting| {
-            let after = of.after.is_none_or(|after| it.position > after);
-            it.not_before.is_none_or(|at| at <= of.due) && after
-        };
-        let mut due: Vec<Waiting> = all.iter().filter(is_due).map(|it| (*it).clone()).collect();
-        let more = due.len() > of.limit;
-        due.truncate(of.limit);
-        Head {
-            due,
-            more,
-            next_due,
-        }
     }
 
     fn load(&self, delivery: &DeliveryId) -> Option<Loaded> {
-        let stored = self.mail.get(delivery)?;
+        let waiting = self.queue.mail.get(delivery)?;
+        let (envelope, content) = self.messages.get(&delivery.message)?;
         Some(Loaded {
-            waiting: stored.waiting.clone(),
-            envelope: stored.envelope.clone(),
-            content: StoredContent::Inline(stored.content.clone()),
+            waiting: waiting.clone(),
+            envelope: envelope.clone(),
+            content: StoredContent::Inline(content.clone()),
         })
     }
 }
@@ -222,7 +160,8 @@ impl Backing for Queue {
     async fn note(&self, batch: Vec<Owing<Note>>) -> Result<Vec<Waiting>, StoreFailed> {
         tokio::time::sleep(WRITE).await;
         let mut inner = self.lock();
-        batch.into_iter().for_each(|owing| inner.note(owing.what));
+        let notes = batch.into_iter().map(|owing| owing.what);
+        notes.for_each(|note| inner.queue.note(note));
         Ok(Vec::new())
     }
 
@@ -242,11 +181,12 @@ impl Backing for Queue {
 
     async fn heads(&self, of: Vec<HeadOf>) -> Result<Vec<Head>, StoreFailed> {
         let inner = self.lock();
-        Ok(of.iter().map(|of| inner.head(of)).collect())
+        Ok(of.iter().map(|of| inner.queue.head(of)).collect())
     }
 
     async fn left(&self, site: SiteName, limit: usize) -> Result<Vec<Waiting>, StoreFailed> {
-        Ok(self.lock().of(&site).take(limit).cloned().collect())
+        let inner = self.lock();
+        Ok(inner.queue.of(&site).take(limit).cloned().collect())
     }
 
     async fn load(&self, delivery: DeliveryId) -> Result<Option<Loaded>, NotRead> {
@@ -254,6 +194,8 @@ impl Backing for Queue {
     }
 
     async fn load_all(&self, deliveries: Vec<DeliveryId>) -> Vec<ReadOf> {
+        let mut reads = self.0.reads.subscribe();
+        let _ = reads.wait_for(|reads| *reads).await;
         let inner = self.lock();
         let loaded = |it: DeliveryId| {
             let loaded = inner.load(&it);
@@ -264,23 +206,26 @@ impl Backing for Queue {
 
     async fn find(&self, message: MessageId) -> Result<Vec<Waiting>, StoreFailed> {
         let inner = self.lock();
-        let all = inner.mail.values().map(|it| &it.waiting);
+        let all = inner.queue.mail.values();
         let found = all.filter(|it| it.delivery.message == message);
         Ok(found.cloned().collect())
     }
 
     fn count(&self, site: &SiteName) -> Count {
         let inner = self.lock();
-        inner.of(site).fold(Count::default(), |all, it| Count {
-            messages: all.messages + 1,
-            bytes: all.bytes + it.bytes,
-        })
+        inner
+            .queue
+            .of(site)
+            .fold(Count::default(), |all, it| Count {
+                messages: all.messages + 1,
+                bytes: all.bytes + it.bytes,
+            })
     }
 
     fn sites_with_mail(&self) -> Vec<WithMail> {
         let inner = self.lock();
         let mut newest: BTreeMap<&SiteName, Timestamp> = BTreeMap::new();
-        for waiting in inner.mail.values().map(|it| &it.waiting) {
+        for waiting in inner.queue.mail.values() {
             let newest = newest.entry(&waiting.delivery.site);
             let newest = newest.or_insert(waiting.arrived);
             *newest = waiting.arrived.max(*newest);

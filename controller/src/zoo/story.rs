@@ -59,10 +59,17 @@ pub(super) enum Event {
         from: String,
         to: Vec<String>,
     },
+    /// One message for both homes.
+    ArrivesAtBoth([Vec<String>; 2]),
     Line(usize, Line),
     Mood(usize, Option<Mood>),
     Release(usize),
+    /// Somebody asks for its mail who has not proved to be the home.
+    Knock(usize),
+    /// It has another address, and its record says so.
+    Moves(usize),
     Restart,
+    AgentRestarts,
 }
 
 /// A whole history.
@@ -94,6 +101,40 @@ impl Story {
         // Sorted stably: what was said first happens first.
         story.events.sort_by_key(|(at, _)| *at);
         story
+    }
+
+    /// What homes, members and agents do besides.
+    pub(super) fn widen(&mut self, rng: &mut StdRng) {
+        for home in 0..self.homes.len() {
+            for _ in 0..rng.random_range(0..3) {
+                let at = within(rng);
+                for _ in 0..rng.random_range(1..4) {
+                    let later = Duration::from_millis(rng.random_range(0..20_000));
+                    self.events.push((at + later, Event::Knock(home)));
+                }
+            }
+            if rng.random_bool(0.3) {
+                self.events.push((within(rng), Event::Moves(home)));
+            }
+            // A client that asks for its mail again and again.
+            if rng.random_bool(0.2) {
+                let at = within(rng);
+                let asks = (0..20).map(|n| at + Duration::from_millis(700 * n));
+                self.events
+                    .extend(asks.map(|at| (at, Event::Release(home))));
+            }
+        }
+        for _ in 0..rng.random_range(0..3) {
+            self.events.push((within(rng), Event::AgentRestarts));
+        }
+        for _ in 0..rng.random_range(0..6) {
+            let to = [0, 1].map(|home| match rng.random_bool(0.6) {
+                true => vec![self.known(home, rng)],
+                false => vec![self.known(home, rng), unknown(rng)],
+            });
+            self.events.push((within(rng), Event::ArrivesAtBoth(to)));
+        }
+        self.events.sort_by_key(|(at, _)| *at);
     }
 
     fn mail_comes(&mut self, home: usize, rng: &mut StdRng) {
@@ -203,15 +244,16 @@ impl Story {
         }
     }
 
-    /// Plays it, and waits until all is settled or the end has come.
-    pub(super) async fn play(&self, world: &mut World) {
+    /// Plays it, and waits until all is settled or the end has come. Returns how many letters were its own.
+    pub(super) async fn play(&self, world: &mut World) -> usize {
         for (at, event) in &self.events {
             world.until(*at).await;
             happens(world, event).await;
         }
+        let letters = world.letters.len();
         let mut next = Duration::from_secs(TROUBLE.max(world.now().as_secs()));
         world.until(next).await;
-        while next < END && self.is_left(world) && !world.is_called_too_often() {
+        while next < END && is_left(world, letters) && !world.is_called_too_often() {
             next += QUIET;
             world.until(next).await;
             for home in 0..self.homes.len() {
@@ -220,19 +262,7 @@ impl Story {
             }
             world.until(next + QUIET / 2).await;
         }
-    }
-
-    /// How many messages come in it.
-    pub(super) fn letters(&self) -> usize {
-        let arrives = |event: &Event| matches!(event, Event::Arrives { .. });
-        self.events.iter().filter(|(_, it)| arrives(it)).count()
-    }
-
-    /// Whether some of them wait.
-    fn is_left(&self, world: &World) -> bool {
-        let left = world.queue.left();
-        let mut letters = world.letters[..self.letters()].iter();
-        letters.any(|letter| left.iter().any(|it| it.delivery == letter.delivery))
+        letters
     }
 
     /// When a home takes mail: from when until when.
@@ -259,18 +289,33 @@ impl Story {
     }
 }
 
+/// Whether some of the first letters wait.
+fn is_left(world: &World, letters: usize) -> bool {
+    let left = world.queue.left();
+    let mut letters = world.letters[..letters].iter();
+    letters.any(|letter| left.iter().any(|it| it.delivery == letter.delivery))
+}
+
 async fn happens(world: &mut World, event: &Event) {
     match event {
         Event::Arrives { home, from, to } => {
             let from = format!("s{}@{from}", world.letters.len());
             world.submit(*home, &from, to).await;
         }
+        Event::ArrivesAtBoth([one, other]) => {
+            let from = format!("s{}@example", world.letters.len());
+            let homes = [(0, one.clone()), (1, other.clone())];
+            world.submit_to(&from, &homes).await;
+        }
         Event::Line(home, line) => world.homes[*home].set_line(*line),
         Event::Mood(home, mood) => world.homes[*home].home().mood = *mood,
         Event::Release(home) => {
             world.release(*home).await;
         }
+        Event::Knock(home) => world.knock(*home).await,
+        Event::Moves(home) => world.moves(*home).await,
         Event::Restart => world.restart().await,
+        Event::AgentRestarts => world.restart_agent().await,
     }
 }
 

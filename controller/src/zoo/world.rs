@@ -35,7 +35,10 @@ pub(super) struct Letter {
     pub(super) delivery: DeliveryId,
     pub(super) home: usize,
     pub(super) from: String,
+    /// Of the home.
     pub(super) to: Vec<String>,
+    /// The number of the first of them in the message.
+    pub(super) first: usize,
     pub(super) at: Duration,
 }
 
@@ -47,6 +50,10 @@ pub(super) struct World {
     pub(super) letters: Vec<Letter>,
     /// When controllers began.
     pub(super) starts: Vec<Duration>,
+    pub(super) agent_starts: Vec<Duration>,
+    /// When a home was at another address, and which.
+    pub(super) moves: Vec<(usize, Duration)>,
+    messages: u64,
     pub(super) outbound: Outbound,
     sites: Vec<Arc<Site>>,
     controller: watch::Sender<Option<Handle>>,
@@ -102,6 +109,9 @@ impl World {
             homes: standing,
             letters: Vec::new(),
             starts: Vec::new(),
+            agent_starts: Vec::new(),
+            moves: Vec::new(),
+            messages: 0,
             outbound,
             sites,
             controller,
@@ -140,6 +150,23 @@ impl World {
         self.start();
     }
 
+    pub(super) async fn restart_agent(&mut self) {
+        self.agent_starts.push(self.now());
+        self.outbound.restart().await;
+    }
+
+    /// A home moves, and its record says so.
+    pub(super) async fn moves(&mut self, home: usize) {
+        self.moves.push((home, self.now()));
+        self.homes[home].moves().await;
+        let mut record = Site::clone(&self.sites[home]);
+        record.version.0 += 1;
+        record.hosts = vec![host(&self.homes[home])];
+        let record = Arc::new(record);
+        self.sites[home] = Arc::clone(&record);
+        self.handle().site_changed(record).await;
+    }
+
     pub(super) fn now(&self) -> Duration {
         self.began.elapsed()
     }
@@ -156,15 +183,21 @@ impl World {
         self.controller.borrow().clone().unwrap()
     }
 
-    /// A message arrives; its recipients' domain is added.
+    /// A message for one home arrives.
     pub(super) async fn submit(&mut self, home: usize, from: &str, to: &[String]) {
-        let n = self.letters.len() as u64 + 1;
+        self.submit_to(from, &[(home, to.to_vec())]).await;
+    }
+
+    /// A message for several.
+    pub(super) async fn submit_to(&mut self, from: &str, homes: &[(usize, Vec<String>)]) {
+        self.messages += 1;
         let recipient = |(number, path): (u16, &String)| Recipient {
             number: RecipientNumber(number),
             path: path.parse().unwrap(),
             notify: None,
             orcpt: None,
         };
+        let to = homes.iter().flat_map(|(_, to)| to);
         let envelope = Envelope {
             reverse_path: from.parse().unwrap(),
             body: Body::SevenBit,
@@ -173,29 +206,41 @@ impl World {
             envid: None,
             recipients: (0..).zip(to).map(recipient).collect(),
         };
-        let numbers = envelope.recipients.iter().map(|it| it.number).collect();
-        let (id, name) = (MessageId::new(n, [0; 10]), self.sites[home].name.clone());
+        let (id, mut deliveries, mut first) = (MessageId::new(self.messages, [0; 10]), vec![], 0);
+        for (home, to) in homes {
+            let name = self.sites[*home].name.clone();
+            let of_home = &envelope.recipients[first..first + to.len()];
+            let numbers = of_home.iter().map(|it| it.number).collect();
+            deliveries.push((name.clone(), numbers));
+            self.letters.push(Letter {
+                delivery: DeliveryId {
+                    message: id,
+                    site: name,
+                },
+                home: *home,
+                from: from.to_owned(),
+                to: to.clone(),
+                first,
+                at: self.now(),
+            });
+            first += to.len();
+        }
         let submission = Submission {
             id,
             envelope,
             message_id: "".into(),
-            deliveries: vec![(name.clone(), numbers)],
+            deliveries,
             content: Content::Inline(Bytes::from_static(b"Subject: zoo\r\n\r\nhello\r\n")),
             arrived: wall(self.now()),
         };
-        self.letters.push(Letter {
-            delivery: DeliveryId {
-                message: id,
-                site: name,
-            },
-            home,
-            from: from.to_owned(),
-            to: to.to_vec(),
-            at: self.now(),
-        });
         let mail = Mail::of(&submission);
         let waiting = self.queue.take(submission);
         self.handle().arrived(mail.arrived(waiting)).await;
+    }
+
+    /// Somebody asks who has not proved to be the home.
+    pub(super) async fn knock(&self, home: usize) {
+        self.handle().knock(self.sites[home].name.clone()).await;
     }
 
     /// A release that has proved itself.
@@ -222,12 +267,16 @@ impl World {
     }
 }
 
-fn record(n: u64, home: &Standing, connections: u8) -> Site {
-    let mut record = site(n + 1);
-    record.hosts = vec![Host {
+fn host(home: &Standing) -> Host {
+    Host {
         name: HostName::Address(home.address.ip()),
         port: NonZeroU16::new(home.address.port()).unwrap(),
-    }];
+    }
+}
+
+fn record(n: u64, home: &Standing, connections: u8) -> Site {
+    let mut record = site(n + 1);
+    record.hosts = vec![host(home)];
     record.allow_targets = vec!["127.0.0.0/8".parse().unwrap()];
     record.limits.connections = connections;
     record.schedule.retry_interval = INTERVAL;

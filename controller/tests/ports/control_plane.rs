@@ -110,9 +110,11 @@ impl World {
     }
 
     async fn token(&self, agent: &str) -> JoinToken {
+        // Each has an address of its own.
+        let number: u8 = agent.trim_start_matches("out").parse().unwrap();
         let request = pb::AddAgentRequest {
             name: agent.to_owned(),
-            addresses: vec!["127.0.0.2".to_owned()],
+            addresses: vec![format!("127.0.0.{}", number + 1)],
             from_ms: 0,
         };
         let mut agents = AgentsClient::new(self.local().await);
@@ -297,6 +299,7 @@ async fn export(channel: Channel) -> String {
 async fn apply(channel: Channel, text: &str) -> Result<pb::Applied, Status> {
     let parts = text.as_bytes().chunks(1000).map(|part| pb::RegistryPart {
         text: part.to_vec().into(),
+        dry_run: false,
     });
     let parts: Vec<_> = parts.collect();
     let mut registry = RegistryClient::new(channel);

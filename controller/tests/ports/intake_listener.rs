@@ -98,9 +98,7 @@ struct Running {
 }
 
 async fn start(settings: Settings) -> Running {
-    let intake = Intake::bind(settings, &mut Passed::default())
-        .await
-        .unwrap();
+    let intake = Intake::bind(settings, &mut Passed::default()).unwrap();
     let bound = intake.bound().clone();
     let kept = Kept::default();
     let asked = Arc::new(Mutex::new(Vec::new()));

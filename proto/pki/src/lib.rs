@@ -12,6 +12,7 @@
 //! How files are read: `dd_proto::pem`. What a finished handshake proves: the agent's `proof`.
 
 pub mod anchored;
+pub mod judge;
 pub mod key;
 pub mod list;
 pub mod names;

@@ -11,7 +11,7 @@ pub struct Controller {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-    /// Validate the configuration and exit.
+    /// Say whether a start would succeed, and exit; nothing is changed.
     #[arg(long)]
     pub check: bool,
     /// Start as if the index were gone: it is built again from the log.
@@ -26,13 +26,13 @@ pub struct Agent {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-    /// The join token that `ddadm agent add` printed; ignored while the certificate is valid.
+    /// The join token that `ddadm agent add` or `agent token` printed; ignored while the certificate lets the agent in.
     #[arg(long, value_name = "TOKEN", conflicts_with = "join_file")]
     pub join: Option<String>,
     /// A file with the join token; `-` is standard input.
     #[arg(long, value_name = "PATH")]
     pub join_file: Option<PathBuf>,
-    /// Validate the configuration and exit.
+    /// Say whether a start would succeed, and exit; nothing is changed.
     #[arg(long)]
     pub check: bool,
 }

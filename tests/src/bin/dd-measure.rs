@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use dd_tests::measure::{cleaning, homes, hostile, index, line, long_queue, silent_line, unheard};
+use dd_tests::measure::{
+    cleaning, homes, hostile, index, line, long_queue, silent_line, strangers, unheard,
+};
 
-/// Measures what is promised of starts, of the disk, of sites that are dead, and of long lines.
+/// Measures what is promised of starts, of the disk, of sites that are dead, of long lines, and of strangers.
 #[derive(Debug, Parser)]
 struct Args {
     #[command(subcommand)]
@@ -30,8 +32,13 @@ enum What {
         homes: usize,
         #[arg(long, default_value_t = 5)]
         pairs: usize,
+        /// How soon each of them is tried again.
+        #[arg(long, default_value = "3m")]
+        retry: String,
     },
-    /// A home server that runs already, put through what a year brings.
+    /// The home servers of the tests, each put through what a year brings.
+    Homes,
+    /// The same with one that runs already.
     Home {
         #[arg(long)]
         at: SocketAddr,
@@ -44,6 +51,11 @@ enum What {
     },
     /// A member asks for his mail at a new address while the connection to the old one is silent.
     SilentLine,
+    /// What honest clients feel of strangers at the doors, beside the same alone.
+    Strangers {
+        #[arg(long, default_value_t = 40)]
+        rounds: usize,
+    },
     /// Messages a second on one session over a line with a delay.
     Line {
         #[arg(long, default_value_t = 30)]
@@ -63,13 +75,19 @@ fn main() {
         What::Index { messages } => index::run(messages),
         What::Cleaning => cleaning::run(),
         What::DeadSites(size) => long_queue::run(size),
-        What::Hostile { homes, pairs } => hostile::run(homes, pairs),
+        What::Hostile {
+            homes,
+            pairs,
+            retry,
+        } => hostile::run(homes, pairs, &retry),
+        What::Homes => homes::all(),
         What::Home { at, user, unknown } => homes::run(&homes::Home {
             address: at,
             user,
             unknown,
         }),
         What::SilentLine => silent_line::run(),
+        What::Strangers { rounds } => strangers::run(rounds),
         What::Line {
             round_trip_ms,
             messages,

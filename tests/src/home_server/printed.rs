@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::world::World;
+
 /// The text, and where the files lie that it names.
 #[derive(Debug)]
 pub struct Printed {
@@ -9,8 +11,28 @@ pub struct Printed {
     directory: PathBuf,
 }
 
+/// The provider's own authority.
+const OWN: &str = "own-ca";
+
 impl Printed {
-    pub fn new(text: &str, directory: &Path) -> Self {
+    /// Registers the site `home`, for home.example, whose server is not there yet, and issues it a certificate.
+    ///
+    /// # Panics
+    /// It is refused.
+    pub fn issued(world: &World) -> Self {
+        let ddadm = world.ddadm();
+        let _ = ddadm.run(&["ca", "create", OWN]).done();
+        let mut site = vec!["site", "add", "home", "--domain", "home.example"];
+        site.extend(["--host", "home.dyn.example", "--proof", "certificate"]);
+        site.extend(["--authority", OWN, "--cert-name", "home.example"]);
+        let _ = ddadm.run(&site).done();
+        let out = world.path().join("issued");
+        let text = out.to_str().expect("temporary paths are UTF-8");
+        let issue = ["cert", "issue", "home", "--out", text];
+        Self::new(&ddadm.run(&issue).done().stdout, &out)
+    }
+
+    fn new(text: &str, directory: &Path) -> Self {
         Self {
             text: text.to_owned(),
             directory: directory.to_owned(),

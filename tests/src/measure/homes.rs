@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 
 use serde_json::{Map, Value, json};
 
+use crate::home_server::{HomeServer, Printed};
 use crate::loopback;
+use crate::postfix::Postfix;
 use crate::submit::message;
 use crate::wait::{PATIENCE, Stopwatch, until};
 use crate::world::World;
@@ -28,6 +30,36 @@ impl Home {
     fn domain(&self) -> &str {
         self.user.split_once('@').map_or("", |(_, domain)| domain)
     }
+}
+
+/// A row for each server that the tests have.
+///
+/// # Panics
+/// One does not start.
+pub fn all() -> Value {
+    let world = World::start();
+    let printed = Printed::issued(&world);
+    let (at, domain) = (world.path(), "home.example");
+    let postfix = printed.below("Postfix, main.cf")
+        + "virtual_mailbox_maps = inline:{me@home.example=inbox/}\n";
+    let postfix = Postfix::set_up(at, domain, &postfix);
+    let servers = [
+        ("exim", HomeServer::exim(at, domain, &printed)),
+        ("opensmtpd", HomeServer::opensmtpd(at, domain, &printed)),
+        ("sendmail", HomeServer::sendmail(at, domain, &printed)),
+        ("chasquid", HomeServer::chasquid(at, domain, &printed)),
+    ];
+    let addresses = servers.iter().map(|(name, it)| (*name, it.address()));
+    let addresses = addresses.chain([("postfix", postfix.address())]);
+    let rows = addresses.map(|(name, address)| {
+        let row = run(&Home {
+            address,
+            user: format!("me@{domain}"),
+            unknown: Some(format!("not-here@{domain}")),
+        });
+        (name.to_owned(), row)
+    });
+    Value::Object(rows.collect())
 }
 
 /// The row: for each case the seconds, and what was said last.

@@ -92,7 +92,7 @@ impl Stream {
 }
 
 impl Latencies {
-    fn of(mut latencies: Vec<f64>) -> Self {
+    pub(crate) fn of(mut latencies: Vec<f64>) -> Self {
         latencies.sort_by(f64::total_cmp);
         Self(latencies)
     }

@@ -10,6 +10,7 @@ pub mod line;
 pub mod long_queue;
 pub mod silent_line;
 pub mod start;
+pub mod strangers;
 pub mod unheard;
 
 use std::net::SocketAddr;

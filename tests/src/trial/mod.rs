@@ -98,6 +98,8 @@ impl Trial {
         let smarthost = Site::start(Script::plain().hosted(Arc::new(smarthost)));
         let observing = Arc::clone(&tally);
         let layout = Layout {
+            trusted: None,
+            web: String::new(),
             smtp_port: 0,
             controller_state: setting.controller_state.clone(),
             agents_state: setting.agents_state.clone(),

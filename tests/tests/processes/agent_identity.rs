@@ -140,7 +140,7 @@ fn after_thirty_days_more_an_agent_joins_anew_and_says_so() {
     world.start_agent("out1");
     let agent = world.agent("out1");
     let ended = until("the agent to end", PATIENCE, || {
-        (!agent.runs()).then(|| agent.lines("run `ddadm agent add out1`"))
+        (!agent.runs()).then(|| agent.lines("run `ddadm agent token out1`"))
     });
     assert_eq!(ended.len(), 1, "{}", agent.tail());
     let token = world.token("out1", OUTBOUND[0]);

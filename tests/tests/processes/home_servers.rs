@@ -8,9 +8,6 @@ use dd_tests::submit::{Client, Protocol, message};
 use dd_tests::world::{OUTBOUND, World};
 use serde_json::Value;
 
-/// The provider's own authority.
-const OWN: &str = "own-ca";
-
 #[test]
 fn mail_from_a_feeding_postfix_reaches_the_postfix_at_home_over_tls_from_the_agents_address() {
     let (world, printed) = issued();
@@ -68,15 +65,7 @@ fn sendmail_is_set_up_with_what_is_printed() {
 /// A world with a site whose server is not there yet, and what was printed for its member.
 pub(crate) fn issued() -> (World, Printed) {
     let world = World::start();
-    let ddadm = world.ddadm();
-    let _ = ddadm.run(&["ca", "create", OWN]).done();
-    let mut site = vec!["site", "add", "home", "--domain", "home.example"];
-    site.extend(["--host", "home.dyn.example", "--proof", "certificate"]);
-    site.extend(["--authority", OWN, "--cert-name", "home.example"]);
-    let _ = ddadm.run(&site).done();
-    let out = world.path().join("issued");
-    let issue = ["cert", "issue", "home", "--out", out.to_str().unwrap()];
-    let printed = Printed::new(&ddadm.run(&issue).done().stdout, &out);
+    let printed = Printed::issued(&world);
     (world, printed)
 }
 

@@ -125,6 +125,38 @@ fn numbers(text: &str) -> String {
 }
 
 #[test]
+fn what_intake_refuses_leaves_a_line_that_answers_the_postmasters_question() {
+    let mut world = World::start();
+    let _home = world.home("home", &["--recipient", "me@home.example"]);
+    let mut client = world.smtp();
+    client.expect("MAIL FROM:<a@b.example>", 250);
+    client.expect("RCPT TO:<x@nope.example>", 550);
+    client.expect("RCPT TO:<other@home.example>", 550);
+    client.expect("RCPT TO:<me@home.example>", 250);
+    assert_eq!(client.data(b"a\x00b\r\n").code, 550);
+    client.expect("MAIL FROM:<> SIZE=999999999999", 552);
+    let log = world.controller();
+    for parts in [
+        [
+            "recipient=\"x@nope.example\"",
+            "reply=\"550 5.1.2 <x@nope.example>",
+        ],
+        [
+            "recipient=\"other@home.example\"",
+            "reply=\"550 5.1.1 <other@home.example>",
+        ],
+        ["recipient=\"me@home.example\"", "reply=\"550 5.6.0 "],
+    ] {
+        let line = log.log_line(parts[1]);
+        let from = "refused client=127.0.0.1 helo=\"feeder.example\" sender=\"a@b.example\"";
+        assert!(line.contains(from) && line.contains(parts[0]), "{line}");
+    }
+    let line = log.log_line("reply=\"552 5.3.4 ");
+    assert!(line.contains("sender=\"\" recipient=\"\""), "{line}");
+    assert_eq!(log.lines("refused client=").len(), 4);
+}
+
+#[test]
 fn what_keeps_a_program_from_starting_is_said_once() {
     let dir = tempfile::tempdir().unwrap();
     let missing = dir.path().join("nowhere");

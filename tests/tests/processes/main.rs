@@ -46,15 +46,20 @@ mod doors;
 mod etrn;
 mod portal;
 mod portal_pages;
+mod strangers;
 
 // Operators.
 mod admin;
+mod admins;
+mod listeners;
 mod log_lines;
 mod open_files;
 mod operator;
+mod restore;
 mod service;
 mod unheard;
 mod watching;
+mod wrong_inputs;
 
 // What all these stand on.
 mod harness;

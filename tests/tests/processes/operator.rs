@@ -319,3 +319,69 @@ fn is_live(world: &World, watching: &Watching) {
         (!watching.lines().is_empty()).then_some(())
     });
 }
+
+#[test]
+fn a_restart_names_no_site_that_has_refused_nothing() {
+    let mut world = World::start();
+    let mut home = world.home("home", &["--retry", "1h"]);
+    home.stop();
+    world.queue("home", 1);
+    world.stop_controller();
+    world.start_controller();
+    world.all_known();
+    let status = world.json(&["status"]);
+    assert_eq!(status["keeps_refused"], serde_json::json!([]), "{status}");
+    assert_eq!(status["agents_differ"], serde_json::json!([]), "{status}");
+}
+
+#[test]
+fn that_no_agent_takes_work_is_an_alarm_and_so_is_one_at_another_address() {
+    let world = World::start();
+    world.attached("out1");
+    let alarms = || world.json(&["status"])["alarms"].to_string();
+    assert_eq!(alarms(), "[]");
+    let _ = world.ddadm().run(&["agent", "drain", "out1"]).done();
+    until("the alarm", PATIENCE, || {
+        alarms().contains("out1 is draining").then_some(())
+    });
+    let _ = world.ddadm().run(&["agent", "resume", "out1"]).done();
+    until("no alarm", PATIENCE, || (alarms() == "[]").then_some(()));
+
+    let set = ["agent", "set", "out1", "--address", "127.0.0.99"];
+    let _ = world.ddadm().run(&set).done();
+    assert!(
+        alarms().contains("hands mail over from 127.0.0.2"),
+        "{}",
+        alarms()
+    );
+    let agents = world.json(&["agent", "list"]);
+    assert_eq!(agents[0]["unregistered"], serde_json::json!(["127.0.0.2"]));
+    let add = ["agent", "add", "out1", "--address", "127.0.0.98"];
+    world.ddadm().run(&add).refused(1, "ddadm agent set out1");
+}
+
+#[test]
+fn next_is_when_mail_is_really_tried() {
+    let world = World::start();
+    let mut home = world.home("home", &["--retry", "1h"]);
+    home.stop();
+    world.queue("home", 1);
+    let row = until("the site to wait", PATIENCE, || {
+        let row = world.json(&["queue", "list", "home"])[0].clone();
+        (row["stands"] == "waiting").then_some(row)
+    });
+    let next = &world.show("home")["next_attempt"];
+    assert!(next.is_string(), "{row}");
+    let seconds = |at: &Value| at.as_str().map(|at| at[..19].to_owned());
+    assert_eq!(seconds(&row["next"]), seconds(next), "{row}");
+    let _ = world.ddadm().run(&["site", "hold", "home"]).done();
+    assert_eq!(world.json(&["queue", "list"])[0]["stands"], "held");
+    world
+        .ddadm()
+        .run(&["queue", "list", "typo"])
+        .refused(4, "typo");
+    world
+        .ddadm()
+        .run(&["cert", "list", "typo"])
+        .refused(4, "typo");
+}

@@ -219,7 +219,7 @@ impl Transaction<'_> {
             Cause::Closed => at_mail && !self.is_proven(),
             _ => false,
         };
-        if commands && self.grouped && lost {
+        if commands && self.grouped && lost && !self.answers.sender_refused() {
             self.loses_together();
         }
     }

@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use crate::args::site::{Add, RemovedMail, Set, SiteVerb};
 use crate::client::{Controller, site_name};
+use crate::cmd::many;
 use crate::cmd::site::view::SiteView;
 use crate::failure::Failure;
 use crate::output::{Answer, count};
@@ -49,17 +50,24 @@ pub(crate) async fn run(
             let removed = controller.sites().await?.remove(request).await;
             Ok(removed_answer(&name, mail, &controller.one(removed)?))
         }
-        SiteVerb::Hold { name, until } => {
-            let request = pb::HoldSiteRequest {
-                name: name.to_string(),
-                until_ms: until.map_or(0, jiff::Timestamp::as_millisecond),
+        SiteVerb::Hold { names, until } => {
+            let until_ms = until.map_or(0, jiff::Timestamp::as_millisecond);
+            let hold = async |name: &SiteName| {
+                let request = pb::HoldSiteRequest {
+                    name: name.to_string(),
+                    until_ms,
+                };
+                let held = controller.sites().await?.hold(request).await;
+                controller.one(held).map(one)
             };
-            let held = controller.sites().await?.hold(request).await;
-            controller.one(held).map(one)
+            many::each(&names, hold).await
         }
-        SiteVerb::Resume { name } => {
-            let resumed = controller.sites().await?.resume(site_name(&name)).await;
-            controller.one(resumed).map(one)
+        SiteVerb::Resume { names } => {
+            let resume = async |name: &SiteName| {
+                let resumed = controller.sites().await?.resume(site_name(name)).await;
+                controller.one(resumed).map(one)
+            };
+            many::each(&names, resume).await
         }
         SiteVerb::Check { name, agent } => {
             let request = pb::CheckSiteRequest {
@@ -243,6 +251,21 @@ mod tests {
             queued_messages: 3,
             queued_bytes: 4_500_000,
             complete: true,
+            agents_found: vec![
+                pb::AgentFound {
+                    agent: "out1".into(),
+                    at_ms: 1_800_000_000_000,
+                    found: "down".into(),
+                    detail: "192.0.2.7:25 does not answer".into(),
+                },
+                pb::AgentFound {
+                    agent: "out2".into(),
+                    at_ms: 1_800_000_001_000,
+                    found: "reached".into(),
+                    detail: String::new(),
+                },
+            ],
+            warnings: vec!["no agent connects there".into()],
             answered_for: vec![pb::AnsweredFor {
                 at_ms: 1_700_000_000_000,
                 address: "192.0.2.7:25".into(),

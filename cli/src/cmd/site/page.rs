@@ -15,6 +15,7 @@ pub(super) fn page(status: &pb::SiteStatus) -> String {
     let site = status.site.clone().unwrap_or_default();
     let spec = site.spec.clone().unwrap_or_default();
     let mut page = Page::new(&format!("{} (version {})", spec.name, site.version));
+    page.lines("Warning", status.warnings.iter().map(String::as_str));
     page.line("State", &state(status, &site));
     if status.next_attempt_ms != 0 {
         page.line("Next attempt", &time_shown(status.next_attempt_ms));
@@ -22,6 +23,18 @@ pub(super) fn page(status: &pb::SiteStatus) -> String {
     if !status.no_agent.is_empty() {
         page.line("Not tried", &status.no_agent);
     }
+    let found = status.agents_found.iter().map(|it| {
+        let detail = if it.detail.is_empty() { "" } else { ": " };
+        format!(
+            "{}, {}: {}{detail}{}",
+            it.agent,
+            time_shown(it.at_ms),
+            it.found,
+            it.detail
+        )
+    });
+    let found: Vec<String> = found.collect();
+    page.lines("Agents differ", found.iter().map(String::as_str));
     page.line("Queued", &queued(status));
     if status.out > 0 || status.sessions > 0 {
         let sessions = count(status.sessions.into(), "session", "sessions");

@@ -47,6 +47,29 @@ pub(super) struct SiteView {
     refusal: Option<Refusal>,
     shown: Option<Shown>,
     history: Option<History>,
+    /// What each agent found, where one reached it and another did not.
+    agents_found: Vec<Found>,
+    /// After `add` and `set`: what was taken and is probably not meant.
+    warnings: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Found {
+    agent: String,
+    at: Option<String>,
+    found: String,
+    detail: Option<String>,
+}
+
+impl From<pb::AgentFound> for Found {
+    fn from(it: pb::AgentFound) -> Self {
+        Self {
+            agent: it.agent,
+            at: time(it.at_ms),
+            found: it.found,
+            detail: present(it.detail),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -155,6 +178,8 @@ impl From<pb::SiteStatus> for SiteView {
             refusal: status.refusal.map(Refusal::from),
             shown: status.shown.map(Shown::from),
             history: status.history.map(History::from),
+            agents_found: status.agents_found.into_iter().map(Found::from).collect(),
+            warnings: status.warnings,
         }
     }
 }

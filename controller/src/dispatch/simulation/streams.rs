@@ -104,7 +104,7 @@ impl World {
                     let relayed = report.recipients.iter();
                     let relayed = relayed.filter(|r| r.disposition == Disposition::Relayed);
                     for result in relayed {
-                        let open = self.mail.get(&lease.delivery).map(|w| &w.open);
+                        let open = self.stored.mail.get(&lease.delivery).map(|w| &w.open);
                         let open = open.is_some_and(|open| open.contains(&result.number));
                         assert!(!open, "acknowledged before it was settled");
                     }

@@ -98,7 +98,7 @@ impl World {
         self.canaries.clear();
         self.failing.clear();
         self.once.restarts();
-        for waiting in self.mail.values_mut() {
+        for waiting in self.stored.mail.values_mut() {
             waiting.earlier_start = true;
         }
         let names = self
@@ -121,7 +121,7 @@ impl World {
             self.attaches_soon(n);
         }
         let mut newest = BTreeMap::new();
-        for waiting in self.mail.values() {
+        for waiting in self.stored.mail.values() {
             let newest = newest.entry(waiting.delivery.site.clone());
             let newest = newest.or_insert(waiting.arrived);
             *newest = waiting.arrived.max(*newest);
@@ -152,7 +152,14 @@ impl World {
     /// An operator does something to a few deliveries.
     pub(super) fn act(&mut self, action: Action) {
         let skip = self.rng.random_range(0..20);
-        let deliveries: Vec<_> = self.mail.keys().skip(skip).take(3).cloned().collect();
+        let deliveries: Vec<_> = self
+            .stored
+            .mail
+            .keys()
+            .skip(skip)
+            .take(3)
+            .cloned()
+            .collect();
         self.number += 1;
         let token = Token(self.number);
         self.apply(Event::Act(Asked::new(token, action, deliveries)));

@@ -18,6 +18,7 @@ use super::received::Received;
 use super::record::site;
 use crate::dispatch::actions::{Action, Asked};
 use crate::dispatch::event::{Effect, Event, Now, Question, Settle, Warn};
+use crate::dispatch::in_memory::{Queue, number_of};
 use crate::dispatch::release::{Token, Waiter};
 use crate::dispatch::state::State;
 use crate::dispatch::whom::Whom;
@@ -79,7 +80,7 @@ pub(super) struct World {
     core_rng: StdRng,
     pub(super) queue: BTreeMap<(Duration, u64), Happening>,
     pub(super) number: u64,
-    pub(super) mail: BTreeMap<DeliveryId, Waiting>,
+    pub(super) stored: Queue,
     pub(super) sites: Vec<(Arc<Site>, Behaviour)>,
     pub(super) agents: Vec<FakeAgent>,
     pub(super) received: Received,
@@ -134,7 +135,7 @@ impl World {
             core_rng: StdRng::seed_from_u64(!seed),
             queue: BTreeMap::new(),
             number: 0,
-            mail: BTreeMap::new(),
+            stored: Queue::default(),
             sites,
             agents,
             received: Received::default(),
@@ -202,7 +203,7 @@ impl World {
 
     pub(super) fn finish(self) -> Ran {
         assert!(self.accepted >= 250 && self.relayed > 0 && self.answers > 0);
-        let mut left = self.mail.values().filter(|waiting| !waiting.failed);
+        let mut left = self.stored.mail.values().filter(|waiting| !waiting.failed);
         if let Some(waiting) = left.next() {
             let site = &waiting.delivery.site;
             panic!(
@@ -266,26 +267,38 @@ impl World {
             Happening::Settle(settle) => self.settle(&settle),
             Happening::Note(note) => self.note(note),
             Happening::Find(question) => {
-                let waiting = self.mail.get(&question.lease().delivery).cloned();
+                let waiting = self.stored.mail.get(&question.lease().delivery).cloned();
                 self.answer(Event::Found { question, waiting });
             }
             Happening::Read { read, of } => {
-                let head = self.head(&of.site, of.after, of.due, of.limit);
+                let head = self.stored.head(&of);
                 let site = of.site;
                 self.answer(Event::HeadRead { site, read, head });
             }
             Happening::Walk { site, read, after } => {
-                let page = Some(self.head(&site, after, Timestamp::MAX, 5));
+                let page = Some(self.stored.head(&HeadOf {
+                    site: site.clone(),
+                    after,
+                    due: Timestamp::MAX,
+                    limit: 5,
+                }));
                 self.answer(Event::Walked { site, read, page });
             }
             Happening::ReadLeft(site, read) => {
-                let found = self.mail.values().filter(|w| w.delivery.site == site);
+                let found = self
+                    .stored
+                    .mail
+                    .values()
+                    .filter(|w| w.delivery.site == site);
                 let found = Some(found.take(5).cloned().collect());
                 self.answer(Event::LeftRead { site, read, found });
             }
             Happening::Look(asked) => {
                 let found = asked.deliveries.iter();
-                let found = found.filter_map(|id| self.mail.get(id)).cloned().collect();
+                let found = found
+                    .filter_map(|id| self.stored.mail.get(id))
+                    .cloned()
+                    .collect();
                 self.answer(Event::Looked { asked, found });
             }
             Happening::Up(id, event) => {
@@ -303,6 +316,7 @@ impl World {
             Happening::Release(n) => {
                 let site = self.sites[n].0.name.clone();
                 let waiting = self
+                    .stored
                     .mail
                     .keys()
                     .filter(|delivery| delivery.site == site)
@@ -400,6 +414,7 @@ impl World {
             Effect::Warn(warn) => self.soon(50, Happening::Warn(warn)),
             Effect::Timer { .. }
             | Effect::ReadAhead(_)
+            | Effect::WriteNow
             | Effect::DrainEnded
             | Effect::Acted(..)
             | Effect::SiteClosed(..)
@@ -410,16 +425,11 @@ impl World {
 
 /// Some share a sender or a recipient.
 fn whom(waiting: &Waiting) -> Whom {
-    let n = message_number(&waiting.delivery);
+    let n = number_of(waiting.delivery.message);
     Whom::made_up(n % 7, n % 5)
 }
 
 /// The number it was made with.
-pub(super) fn message_number(delivery: &DeliveryId) -> u64 {
-    let number = delivery.message.as_bytes()[..6].iter();
-    number.fold(0, |all, byte| (all << 8) | u64::from(*byte))
-}
-
 /// Some sites' mail does not survive the trouble.
 fn short_lived(n: u64) -> Site {
     let mut site = site(n);

@@ -150,3 +150,28 @@ fn a_site_is_closed_batch_by_batch_after_what_is_out_has_come_back() {
         core.words()
     );
 }
+
+#[test]
+fn an_action_does_not_wait_for_company_of_what_is_to_be_written() {
+    let mut core = Core::proving();
+    let waiting = core.assigned[0].waiting.clone();
+    core.report(Outcome::Unreachable, Vec::new());
+    let noted: Vec<DeliveryId> = vec![waiting.delivery.clone()];
+    core.apply(Event::Act(asked(
+        Action::Fail,
+        std::slice::from_ref(&waiting),
+    )));
+    let words = core.words();
+    assert!(words.contains(&"WriteNow".to_owned()), "{words:?}");
+    assert!(!words.contains(&"Acted(in hand)".to_owned()), "{words:?}");
+    for delivery in noted {
+        core.apply(Event::Written(delivery));
+    }
+    let asked = core.looks();
+    core.effects.clear();
+    core.apply(Event::Looked {
+        asked,
+        found: vec![waiting],
+    });
+    assert_eq!(core.words(), ["Settle", "Acted(1)"]);
+}

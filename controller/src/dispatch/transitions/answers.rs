@@ -236,3 +236,47 @@ fn an_acceptance_that_is_told_again_is_no_duplicate() {
     other.lease.generation.counter += 50;
     assert_eq!(again(&mut core, other), 1);
 }
+
+#[test]
+fn a_421_behind_a_dot_is_about_the_session_unless_it_began_with_the_message() {
+    for (began, expected) in [(false, "Note"), (true, "Note(not before)")] {
+        let mut core = Core::flowing();
+        if !began {
+            core.report(Outcome::Transacted, result(Disposition::Relayed));
+            core.all_written();
+            core.mail();
+        }
+        core.effects.clear();
+        let mut results = result(Disposition::Deferred);
+        results[0].reply.code = 421;
+        let mut told = report(core.lease(), Outcome::Transacted, results);
+        told.stage = Stage::EndOfData;
+        core.said(AgentEvent::Report(told));
+        assert!(
+            core.words().contains(&expected.to_owned()),
+            "{:?}",
+            core.words()
+        );
+    }
+}
+
+#[test]
+fn a_message_that_was_the_probe_of_a_dead_home_is_put_off_no_longer_than_others() {
+    let (mut core, waiting) = Core::with_message_to(1);
+    core.report(Outcome::Transacted, result(Disposition::Relayed));
+    let mut probe = core.waiting();
+    probe.delivery.message = dd_proto::id::MessageId::new(99, [0; 10]);
+    probe.arrived = waiting.arrived;
+    probe.attempts = 40;
+    core.now += Duration::from_secs(7200);
+    core.beats();
+    core.apply(Event::Arrived(probe));
+    core.effects.clear();
+    core.report(Outcome::Transacted, result(Disposition::Deferred));
+    let noted = core.effects.iter().find_map(|effect| match effect {
+        Effect::Note(note) => note.not_before,
+        _ => None,
+    });
+    let interval = site(0).schedule.retry_interval;
+    assert_eq!(noted, Some(super::core::wall(core.now + interval)));
+}

@@ -15,13 +15,14 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
 use crate::dispatch::event::{Assign, Effect, Event, Now};
+use crate::dispatch::in_memory;
 use crate::dispatch::release::{Token, Waiter};
 use crate::dispatch::simulation::site;
 use crate::dispatch::state::State;
 use crate::dispatch::whom::Whom;
 use crate::dispatch::{AgentEvent, AttachmentId, Ended, Hello, Order, Proved, Terms};
 use crate::dispatch::{ClockMemory, ClockNews};
-use crate::store::{Head, NextTry, Position, Waiting, WithMail};
+use crate::store::{Head, HeadOf, NextTry, Waiting, WithMail};
 
 pub(super) const OUT1: AttachmentId = AttachmentId(1);
 pub(super) const OUT2: AttachmentId = AttachmentId(2);
@@ -38,6 +39,7 @@ pub(super) struct Core {
     pub(super) whom: BTreeMap<MessageId, Whom>,
     /// The number of the head that was asked for last.
     pub(super) last_read: u64,
+    pub(super) last_head: Option<HeadOf>,
     /// The wall clock is wrong by so much.
     pub(super) wall_ahead: Duration,
 }
@@ -69,6 +71,7 @@ impl Core {
             mail: 0,
             whom: BTreeMap::new(),
             last_read: 0,
+            last_head: None,
             wall_ahead: Duration::ZERO,
         };
         core.apply(Event::AllKnown(Vec::new()));
@@ -145,16 +148,17 @@ impl Core {
         for effect in &self.effects[from..] {
             match effect {
                 Effect::Assign(assign) => {
-                    let message = &assign.lease.delivery.message.as_bytes()[..6];
-                    let n = message
-                        .iter()
-                        .fold(0, |all: u64, byte| (all << 8) | u64::from(*byte));
-                    let whom = self.whom.get(&assign.lease.delivery.message);
+                    let message = assign.lease.delivery.message;
+                    let n = in_memory::number_of(message);
+                    let whom = self.whom.get(&message);
                     let whom = whom.cloned().unwrap_or(Whom::made_up(n, n));
                     self.state.is_for(&assign.lease, whom);
                     self.assigned.push(assign.clone());
                 }
-                Effect::ReadHead { read, .. } => self.last_read = *read,
+                Effect::ReadHead { read, of } => {
+                    self.last_read = *read;
+                    self.last_head = Some(of.clone());
+                }
                 _ => {}
             }
         }
@@ -167,25 +171,7 @@ impl Core {
 
     pub(super) fn waiting(&mut self) -> Waiting {
         self.mail += 1;
-        Waiting {
-            delivery: DeliveryId {
-                message: MessageId::new(self.mail, [0; 10]),
-                site: name(),
-            },
-            position: Position::made_up(0, self.mail),
-            arrived: wall(self.now),
-            not_before: None,
-            attempts: 0,
-            breaks: 0,
-            in_doubt: false,
-            failed: false,
-            kept: false,
-            warned: false,
-            last: String::new(),
-            bytes: 1,
-            open: vec![RecipientNumber(0)],
-            earlier_start: false,
-        }
+        in_memory::arrived(self.mail, name(), wall(self.now))
     }
 
     pub(super) fn mail(&mut self) {
@@ -444,6 +430,7 @@ pub(super) fn word(effect: &Effect) -> String {
         Effect::ReadLeft { .. } => "ReadLeft".to_owned(),
         Effect::Clock(ClockNews::Alarm(_)) => "ClockAlarm".to_owned(),
         Effect::Clock(ClockNews::Confirmed(_)) => "ClockConfirmed".to_owned(),
+        Effect::WriteNow => "WriteNow".to_owned(),
         Effect::Look(_) => "Look".to_owned(),
         Effect::Acted(_, Ok(n)) => format!("Acted({n})"),
         Effect::Acted(_, Err(_)) => "Acted(in hand)".to_owned(),

@@ -3,6 +3,9 @@
 use super::*;
 use crate::dispatch::{Hello, Terms};
 use crate::store::{Head, NextTry, WithMail};
+use dd_proto::id::SessionId;
+use dd_proto::name::SiteName;
+use dd_proto::report::Observed;
 
 const SITES: u64 = 40;
 const PROBES: u32 = 16;
@@ -147,4 +150,50 @@ fn when_probes_come_back_every_dead_site_has_its_turn() {
     }
     assert_eq!(tried.len() as u64, SITES - 1, "each once: {next}");
     assert_eq!(next as u64, SITES - 1, "and only once");
+}
+
+#[test]
+fn homes_that_stand_still_do_not_keep_the_places_of_another() {
+    let mut core = Core::bare();
+    let mut records: Vec<_> = (0..5).map(site).collect();
+    for record in &mut records {
+        record.limits.connections = 1;
+    }
+    let names: Vec<_> = records.iter().map(|record| record.name.clone()).collect();
+    let records = records.into_iter().map(Arc::new).collect();
+    let agents = vec![("out1".parse().unwrap(), Terms::default())];
+    core.state = State::new(2, ClockMemory::default(), records, agents, core.clock());
+    core.apply(Event::AllKnown(Vec::new()));
+    core.attach(OUT1, "out1");
+    // Its four slots have 64 places: four homes that leave a dot unanswered have taken them all.
+    for name in &names {
+        let number = core.mail;
+        for _ in 0..20 {
+            let mut waiting = core.waiting();
+            waiting.delivery.site = name.clone();
+            core.apply(Event::Arrived(waiting));
+        }
+        core.said(AgentEvent::Proved {
+            site: name.clone(),
+            session: SessionId(number + 1),
+            observed: Observed::default(),
+        });
+    }
+    let out = |core: &Core, name: &SiteName| {
+        let assigned = core.assigned.iter();
+        let of_site = assigned.filter(|it| it.lease.delivery.site == *name);
+        of_site.count()
+    };
+    let counts: Vec<_> = names.iter().map(|name| out(&core, name)).collect();
+    assert_eq!(counts, [16, 16, 16, 16, 4]);
+    let mut given = 4;
+    while given < 10 {
+        let lease = core.lease();
+        assert_eq!(lease.delivery.site, names[4]);
+        let mut told = report(lease, Outcome::Transacted, result(Disposition::Relayed));
+        told.session = SessionId(81);
+        core.said(AgentEvent::Report(told));
+        given += 1;
+        assert_eq!(out(&core, &names[4]), given, "it flows on");
+    }
 }

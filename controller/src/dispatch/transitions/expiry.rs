@@ -2,6 +2,7 @@
 
 use super::*;
 use dd_proto::hold::HoldPeriod;
+use dd_proto::report::Stage;
 
 use crate::dispatch::event::By;
 use crate::store::{Settled, Waiting};
@@ -193,4 +194,46 @@ fn a_walk_that_is_due_while_another_is_under_way_is_not_forgotten() {
     core.effects.clear();
     core.advance(Duration::from_secs(2));
     assert!(core.has("Walk"));
+}
+
+#[test]
+fn what_is_due_again_after_it_was_put_off_is_not_passed_by() {
+    let (mut core, mut put_off) = Core::down_with_mail();
+    // The walk has seen what came after it, as far as that is late.
+    let mut behind = core.waiting();
+    behind.arrived = wall(Duration::ZERO);
+    core.effects.clear();
+    core.advance(HOUR + Duration::from_secs(70));
+    core.walk(vec![behind.clone()]);
+    core.walk(vec![behind.clone()]);
+    assert!(core.has("Warn"), "{:?}", core.words());
+    core.walk(Vec::new());
+    core.all_written();
+    // It is tried again, and its session breaks before anything was said of it: it is due by its arrival.
+    core.beats();
+    put_off.not_before = Some(wall(core.now));
+    core.read(vec![put_off.clone()]);
+    core.proved();
+    let mut broken = report(core.lease(), Outcome::Broken, Vec::new());
+    broken.stage = Stage::Session;
+    core.said(AgentEvent::Report(broken));
+    core.all_written();
+    core.mail();
+    core.effects.clear();
+    core.advance(HOUR);
+    let after = core.effects.iter().find_map(|effect| match effect {
+        Effect::Walk { after, .. } => Some(*after),
+        _ => None,
+    });
+    assert_eq!(after, Some(None));
+    core.walk(vec![behind.clone()]);
+    let after = core.effects.iter().rev().find_map(|effect| match effect {
+        Effect::Walk { after, .. } => Some(*after),
+        _ => None,
+    });
+    assert_eq!(
+        after,
+        Some(None),
+        "the walk of what is late begins in front"
+    );
 }

@@ -63,6 +63,31 @@ impl Core {
         self.said(AgentEvent::Report(report));
     }
 
+    /// Answers reads of the head until there are none: this is parked, and nothing is due.
+    fn reads_parked(&mut self, parked: &[Waiting]) {
+        let front = Some(crate::store::Position::before(
+            crate::dispatch::kept::PARKED,
+        ));
+        while let Some(of) = self.last_head.take() {
+            let found = if of.after == front { parked } else { &[] };
+            self.read_with(found.to_vec(), Some(crate::dispatch::kept::PARKED));
+        }
+    }
+
+    fn refuse_until_it_waits(&mut self, parked: &[Waiting]) {
+        for _ in 0..10 {
+            if self.phase() == "waiting(refused)" {
+                return;
+            }
+            if let Some(lease) = self.leases().pop() {
+                self.refuse_lease(lease, NOT_SET_UP);
+            }
+            self.all_written();
+            self.reads_parked(parked);
+        }
+        panic!("{}", self.phase());
+    }
+
     fn out(&self, waiting: &Waiting) -> usize {
         let assigned = self.assigned.iter();
         assigned
@@ -275,4 +300,118 @@ fn a_release_offers_what_is_kept_at_once() {
     core.read_with(Vec::new(), parked);
     core.read(vec![mail[0].clone()]);
     assert_eq!(core.out(&mail[0]), tries + 1);
+}
+
+#[test]
+fn other_refusals_between_do_not_make_a_home_trusted_that_says_the_same_to_everybody() {
+    let mut core = Core::trusted();
+    let mut settled = Vec::new();
+    for n in 0..6 {
+        core.mail();
+        core.effects.clear();
+        core.refuse_with(if n % 2 == 0 { NOT_SET_UP } else { BAD_SENDER });
+        settled.push(core.settles());
+        core.all_written();
+    }
+    // The third that is not relayed is not believed any more.
+    assert_eq!(settled[..4], [1; 4]);
+    assert_eq!(settled[4..], [0; 2]);
+}
+
+/// Each message is for an unknown recipient too.
+#[test]
+fn what_unknown_recipients_are_told_does_not_hide_what_the_others_are() {
+    let mut core = Core::trusted();
+    let mut settled = Vec::new();
+    for _ in 0..4 {
+        let mut waiting = core.waiting();
+        waiting.open.push(dd_proto::id::RecipientNumber(1));
+        core.apply(Event::Arrived(waiting));
+        core.effects.clear();
+        let mut results = result(Disposition::Failed);
+        results[0].reply.enhanced = "5.1.1".to_owned();
+        let mut other = result(Disposition::Failed).remove(0);
+        other.number = dd_proto::id::RecipientNumber(1);
+        other.reply.code = 552;
+        results.push(other);
+        let mut told = report(core.lease(), Outcome::Transacted, results);
+        told.stage = Stage::EndOfData;
+        core.said(AgentEvent::Report(told));
+        settled.push(core.settles());
+        core.all_written();
+    }
+    assert_eq!(settled, [1, 1, 0, 0]);
+}
+
+#[test]
+fn what_is_parked_does_not_wait_for_one_that_was_put_off_for_longer() {
+    let (mut core, mut mail) = Core::back(2);
+    core.refuse(&mut mail[0]);
+    core.answer(&mail[1], Disposition::Deferred);
+    let hours = wall(core.now + Duration::from_secs(7200));
+    mail[1].not_before = Some(hours);
+    core.read_with(Vec::new(), Some(hours));
+    assert_eq!(core.phase(), "waiting(deferred)");
+    let tries = core.out(&mail[0]);
+    core.advance(Duration::from_secs(70));
+    core.beats();
+    core.read_with(Vec::new(), Some(hours));
+    core.read(vec![mail[0].clone()]);
+    assert_eq!(core.out(&mail[0]), tries + 1, "{}", core.phase());
+}
+
+#[test]
+fn an_unknown_recipient_does_not_make_a_home_misconfigured_that_was_so_before() {
+    let mut core = Core::proving();
+    core.proved();
+    for _ in 0..3 {
+        core.mail();
+    }
+    for lease in core.leases().into_iter().take(3) {
+        core.refuse_lease(lease, NOT_SET_UP);
+    }
+    assert_eq!(core.tells_contact(), 1);
+    for lease in core.leases() {
+        core.refuse_lease(lease, NOT_SET_UP);
+    }
+    core.all_written();
+    // An operator has taken away what was kept.
+    core.advance(Duration::from_secs(70));
+    core.beats();
+    for _ in 0..4 {
+        core.read_with(Vec::new(), None);
+    }
+    assert_eq!(core.phase(), "idle");
+    core.mail();
+    core.proved();
+    core.refuse_with(UNKNOWN);
+    assert_eq!(core.tells_contact(), 0);
+    core.all_written();
+    core.read_with(Vec::new(), Some(crate::dispatch::kept::PARKED));
+    assert_eq!(core.phase(), "waiting(refused)");
+    let waiting = core.waiting();
+    core.apply(Event::Arrived(waiting.clone()));
+    core.advance(Duration::from_secs(1));
+    core.read(vec![waiting.clone()]);
+    assert_eq!(core.lease().delivery, waiting.delivery, "offered at once");
+}
+
+#[test]
+fn the_turn_of_what_is_parked_goes_on_in_front_when_nothing_stands_behind() {
+    let (mut core, mut mail) = Core::back(3);
+    for one in &mut mail {
+        one.kept = true;
+        one.not_before = Some(crate::dispatch::kept::PARKED);
+    }
+    core.refuse_until_it_waits(&mail);
+    for n in 1..5 {
+        let tries = core.assigned.len();
+        core.advance(Duration::from_secs(70));
+        core.beats();
+        core.reads_parked(&mail);
+        let phase = core.phase();
+        assert!(core.assigned.len() > tries, "no probe: {n} {phase}");
+        core.proved();
+        core.refuse_until_it_waits(&mail);
+    }
 }

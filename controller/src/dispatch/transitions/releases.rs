@@ -206,3 +206,139 @@ fn an_agent_that_beats_and_says_nothing_of_a_probe_does_not_keep_the_site() {
     core.read(vec![waiting]);
     assert_eq!(core.assigned.last().unwrap().to, OUT2);
 }
+
+impl Core {
+    /// A release has begun a proof a moment ago.
+    fn proving_by_a_release() -> Self {
+        let mut core = Self::proving();
+        let hangs = core.lease();
+        core.release();
+        core.recalled(hangs);
+        assert_eq!(core.phase(), "proving");
+        core.all_written();
+        core
+    }
+
+    fn released_again_after(&mut self, time: Duration) -> usize {
+        self.effects.clear();
+        self.advance(time);
+        self.beats();
+        self.release();
+        self.recalls()
+    }
+}
+
+#[test]
+fn releases_that_come_faster_than_a_proof_are_served_by_it() {
+    let mut core = Core::proving_by_a_release();
+    assert_eq!(core.released_again_after(Duration::from_secs(1)), 0);
+    core.proved();
+    assert_eq!(core.phase(), "flowing");
+    core.effects.clear();
+    let waiting = core.waiting();
+    core.read(vec![waiting]);
+    assert!(
+        core.words().contains(&"Assign(Any)".to_owned()),
+        "on the session that has just been proved: {:?}",
+        core.words()
+    );
+}
+
+#[test]
+fn a_release_waits_for_a_proof_no_longer_than_it_has_to() {
+    let mut core = Core::proving_by_a_release();
+    assert_eq!(core.released_again_after(Duration::from_secs(1)), 0);
+    core.effects.clear();
+    core.advance(Duration::from_secs(1));
+    assert_eq!(core.recalls(), 1, "it may hang at the old address");
+    // The next one has twice as long, so however slow a home is, and however often it asks, one comes to its end.
+    let hangs = core.lease();
+    core.recalled(hangs);
+    for _ in 0..3 {
+        assert_eq!(core.released_again_after(Duration::from_secs(1)), 0);
+    }
+    core.proved();
+    assert_eq!(core.phase(), "flowing");
+}
+
+#[test]
+fn a_release_that_waited_for_a_proof_begins_another_one_when_that_fails() {
+    let mut core = Core::proving_by_a_release();
+    core.released_again_after(Duration::from_secs(1));
+    let mut waiting = core.waiting();
+    waiting.delivery = core.lease().delivery;
+    let tries = core.assigned.len();
+    core.report(Outcome::Unreachable, Vec::new());
+    core.all_written();
+    core.read(vec![waiting]);
+    assert_eq!(core.assigned.len(), tries + 1, "{}", core.phase());
+    core.report(Outcome::Unreachable, Vec::new());
+    assert_eq!(core.phase(), "waiting(down)", "once");
+}
+
+#[test]
+fn a_stranger_who_asks_too_soon_or_while_the_site_is_tried_is_not_forgotten() {
+    let mut core = Core::down();
+    let mut waiting = core.waiting();
+    waiting.delivery = core.lease().delivery;
+    core.all_written();
+    core.knock();
+    core.read(vec![waiting.clone()]);
+    assert_eq!(core.phase(), "proving");
+    core.knock();
+    core.report(Outcome::Unreachable, Vec::new());
+    core.all_written();
+    for _ in 0..2 {
+        for _ in 0..9 {
+            core.advance(Duration::from_secs(1));
+            core.beats();
+            assert_eq!(core.phase(), "waiting(down)");
+        }
+        core.advance(Duration::from_secs(1));
+        core.read(vec![waiting.clone()]);
+        assert_eq!(core.phase(), "proving");
+        core.report(Outcome::Unreachable, Vec::new());
+        core.all_written();
+        core.knock();
+    }
+}
+
+/// Whoever waits is looked for by the time at which their patience ends, not by site.
+#[test]
+fn those_who_wait_for_a_release_are_told_each_at_their_own_time() {
+    let mut core = Core::bare();
+    let records: Vec<_> = (0..50).map(|n| Arc::new(site(n))).collect();
+    let agents = vec![("out1".parse().unwrap(), Terms::default())];
+    core.state = State::new(2, ClockMemory::default(), records, agents, core.clock());
+    core.apply(Event::AllKnown(Vec::new()));
+    for n in 0..50 {
+        let waiter = Some(crate::dispatch::release::Waiter {
+            token: crate::dispatch::release::Token(n),
+            deadline: Duration::from_secs(100 - n),
+        });
+        let site = site(n).name;
+        core.apply(Event::Release {
+            site,
+            waiting: 1,
+            waiter,
+        });
+    }
+    let told = |core: &Core| {
+        let told = core.effects.iter().filter_map(|effect| match effect {
+            Effect::Answer(token, _) => Some(token.0),
+            _ => None,
+        });
+        told.collect::<Vec<_>>()
+    };
+    for n in (0..50).rev() {
+        let deadline = Duration::from_secs(100 - n);
+        let first = core.state.released.first();
+        assert_eq!(first.map(|(at, _)| *at), Some(deadline));
+        core.effects.clear();
+        core.advance(deadline - core.now - Duration::from_millis(1));
+        assert_eq!(told(&core), [0; 0]);
+        core.advance(Duration::from_millis(1));
+        assert_eq!(told(&core), [n]);
+    }
+    assert!(core.state.released.is_empty());
+}

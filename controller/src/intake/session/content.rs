@@ -74,6 +74,7 @@ impl Session {
             .transaction
             .take()
             .expect("a content belongs to a transaction");
+        self.recipient = transaction.first_recipients();
         let Receiving { id, incoming } = *receiving;
         let mut room = self.around.quotas.message(incoming.bytes());
         let judged = self.judge(&transaction, &incoming, &mut room);
@@ -129,6 +130,7 @@ impl Session {
         for reply in self.protocol.answers(refused, common) {
             self.say(&reply);
         }
+        self.forget();
     }
 }
 

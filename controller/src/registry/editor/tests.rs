@@ -107,7 +107,14 @@ impl World {
         let added = name.clone();
         let adding = self.editor.change(move |change| async move {
             change
-                .add_agent(added, Vec::new(), None, &[7; 32], ANNA, now())
+                .add_agent(
+                    added,
+                    vec!["192.0.2.10".parse().unwrap()],
+                    None,
+                    &[7; 32],
+                    ANNA,
+                    now(),
+                )
                 .await
         });
         adding.await.unwrap();

@@ -42,7 +42,13 @@ pub(super) fn torn_at(
     let written_to = looked.written_to.unwrap_or(from);
     // Behind the last commit the next one would begin with a header.
     let tells = written_to.max(end + record::HEADER as u64);
-    if looked.holes.iter().any(|hole| hole.start < tells) {
+    // Of what was begun behind it, a hole may hide the rest, wherever that hole lies.
+    let is_begun = written_to > end;
+    if looked
+        .holes
+        .iter()
+        .any(|hole| is_begun || hole.start < tells)
+    {
         return Ok(Torn::Unknown);
     }
     if let Some(commit) = last.filter(|_| written_to <= end) {

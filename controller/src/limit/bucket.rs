@@ -4,8 +4,8 @@
 //! costs an entry, and a token can be given back, which what a member does rightly is not to be charged for needs.
 //!
 //! # Invariants
-//! The table is bounded. When it is full of buckets that are not, a new key gets no token: whoever can fill it has spent
-//! more than that key could.
+//! The table is bounded. When it is full of buckets that are not, those that would be full soonest are forgotten: they know
+//! least, and a newcomer is never refused for what others did.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -64,14 +64,26 @@ impl<K: Hash + Eq> Buckets<K> {
         let refill = self.rate.refill;
         self.look(&key, now)?;
         if !self.full_at.contains_key(&key) && self.full_at.len() >= self.most {
-            self.full_at.retain(|_, full_at| *full_at > now);
-            if self.full_at.len() >= self.most {
-                return Err(Empty(refill));
-            }
+            self.make_room(now);
         }
         let full_at = self.full_at.entry(key).or_insert(now);
         *full_at = (*full_at).max(now) + refill;
         Ok(())
+    }
+
+    /// At least a quarter of the table, so that this is seldom needed.
+    fn make_room(&mut self, now: Duration) {
+        let mut times: Vec<Duration> = self.full_at.values().copied().collect();
+        let quarter = times.len() / 4;
+        let (_, soon, _) = times.select_nth_unstable(quarter);
+        let soon = now.max(*soon);
+        self.full_at.retain(|_, full_at| *full_at > soon);
+    }
+
+    /// How many buckets are remembered.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.full_at.len()
     }
 
     pub(crate) fn give_back(&mut self, key: &K) {
@@ -124,11 +136,24 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_bounded_and_full_buckets_leave_it() {
-        let mut it = buckets(1, 2);
-        assert!(it.take("a", at(0)).is_ok() && it.take("b", at(500)).is_ok());
-        assert!(it.take("c", at(500)).is_err());
-        assert!(it.take("c", at(1000)).is_ok());
-        assert_eq!(it.full_at.len(), 2);
+    fn the_table_is_bounded_and_what_is_nearly_full_leaves_it_first() {
+        let mut it = Buckets::new(
+            Rate {
+                burst: 3,
+                refill: at(1000),
+            },
+            4,
+        );
+        for _ in 0..3 {
+            assert!(it.take(0, at(0)).is_ok());
+        }
+        for stranger in 1..1000 {
+            assert!(it.take(stranger, at(0)).is_ok(), "no newcomer is refused");
+            assert!(it.len() <= 4);
+        }
+        assert!(
+            it.take(0, at(0)).is_err(),
+            "who has spent most is remembered"
+        );
     }
 }

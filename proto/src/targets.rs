@@ -94,7 +94,7 @@ fn meanings(address: IpAddr) -> Vec<IpAddr> {
 
 /// The one host that is connected to by way of `address`, in the form in which hosts are compared: behind NAT64 an IPv4
 /// host is reached at an address that only wraps its own. What 6to4 embeds is a network's router, not the host.
-pub(crate) fn same_host(address: IpAddr) -> IpAddr {
+pub fn same_host(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => nat64(v6).map_or(IpAddr::V6(v6), IpAddr::V4),
         v4 => v4,

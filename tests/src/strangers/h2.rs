@@ -1,0 +1,99 @@
+//! HTTP/2 by hand, at the control port and without a certificate: clients that are libraries would not do what this does.
+
+use std::io::Write as _;
+use std::net::{IpAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName};
+
+use crate::secure::connect_from;
+use crate::world::World;
+
+/// RFC 9113 §3.4, with SETTINGS that set nothing.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+/// How long a write waits for whoever does not read.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// A connection behind its handshake.
+pub type Secured = StreamOwned<ClientConnection, TcpStream>;
+
+/// # Panics
+/// The controller is not there.
+pub fn connect(world: &World, from: IpAddr) -> Secured {
+    let authority = world.controller_state().join("admin/authority.pem");
+    let mut roots = RootCertStore::empty();
+    let root = CertificateDer::from_pem_file(authority).expect("it is PEM");
+    roots.add(root).expect("it is a certificate");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider serves TLS 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let name = ServerName::try_from("dd-controller.control.invalid").expect("it is a name");
+    let connection = ClientConnection::new(Arc::new(config), name).expect("it is whole");
+    let socket = connect_from(from, world.listeners().control);
+    let set = socket.set_write_timeout(Some(PATIENCE));
+    set.expect("a socket takes a timeout");
+    StreamOwned::new(connection, socket)
+}
+
+/// Says as much of it as the other end takes.
+pub fn say(stream: &mut Secured, parts: impl Iterator<Item = Vec<u8>>) {
+    for part in parts {
+        if stream.write_all(&part).is_err() {
+            return;
+        }
+    }
+    let _ = stream.flush();
+}
+
+/// Calls that do not end, of messages that are `announced` to be so long; of each `sent` bytes come.
+pub fn unfinished(announced: u32, sent: usize) -> Vec<Vec<u8>> {
+    const PART: usize = 8_000;
+    let mut parts = vec![PREFACE.to_vec()];
+    let streams = [1, 3, 5, 7, 9, 11, 13, 15];
+    for stream in streams {
+        parts.push(headers(stream, "/dd.v1.Enrollment/Join", false));
+        let prefix = [&[0][..], &announced.to_be_bytes()].concat();
+        parts.push(frame(0, 0, stream, &prefix));
+    }
+    for _ in 0..sent / PART {
+        parts.extend(streams.map(|stream| frame(0, 0, stream, &[7; PART])));
+    }
+    parts
+}
+
+/// So many calls that are denied.
+pub fn refused(count: u32) -> impl Iterator<Item = Vec<u8>> {
+    let calls = (0..count).map(|n| headers(2 * n + 1, "/dd.v1.Sites/List", true));
+    [PREFACE.to_vec()].into_iter().chain(calls)
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("it is short");
+    let length = length.to_be_bytes();
+    let begin = [length[1], length[2], length[3], kind, flags];
+    [&begin[..], &stream.to_be_bytes(), payload].concat()
+}
+
+/// RFC 7541: POST, https, a path, and what gRPC asks for, without a dynamic table.
+fn headers(stream: u32, path: &str, end: bool) -> Vec<u8> {
+    let mut block = vec![0x83, 0x87];
+    let mut literal = |begin: &[u8], texts: &[&str]| {
+        block.extend_from_slice(begin);
+        for text in texts {
+            block.push(u8::try_from(text.len()).expect("it is short"));
+            block.extend_from_slice(text.as_bytes());
+        }
+    };
+    literal(&[4], &[path]);
+    literal(&[1], &["controller"]);
+    literal(&[0x0f, 16], &["application/grpc"]);
+    literal(&[0], &["te", "trailers"]);
+    frame(1, 0x4 | u8::from(end), stream, &block)
+}
