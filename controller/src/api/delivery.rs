@@ -339,8 +339,10 @@ async fn listen(
         if let Err(Contradiction { fault, dot }) = door.judge(&mut event) {
             if let Some(lease) = dot {
                 // The message may be at the site, whatever the report says of it.
-                let recipients = Vec::new();
-                let dot = AgentEvent::DotSent(DotSent { lease, recipients });
+                let dot = AgentEvent::DotSent(DotSent {
+                    lease: *lease,
+                    recipients: Vec::new(),
+                });
                 attached.dispatch.agent_event(attached.id, dot).await;
             }
             context.contradicted(&attached.agent, &fault);

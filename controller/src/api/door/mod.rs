@@ -108,7 +108,7 @@ impl std::fmt::Display for Fault {
 pub(super) struct Contradiction {
     pub(super) fault: Fault,
     /// The lease whose dot may have gone out.
-    pub(super) dot: Option<Lease>,
+    pub(super) dot: Option<Box<Lease>>,
 }
 
 impl From<Fault> for Contradiction {
@@ -177,10 +177,12 @@ impl Door {
 }
 
 fn contradiction(report: &pb::Report, told: bool, flaw: Flaw) -> Contradiction {
-    let lease = report.lease.clone().and_then(|it| it.try_into().ok());
+    let lease: Option<Lease> = report.lease.clone().and_then(|it| it.try_into().ok());
     Contradiction {
         fault: Fault::new("report", whose(report.lease.as_ref()), flaw),
-        dot: lease.filter(|_| told || report::may_have_sent_a_dot(report)),
+        dot: lease
+            .filter(|_| told || report::may_have_sent_a_dot(report))
+            .map(Box::new),
     }
 }
 
@@ -203,8 +205,10 @@ pub(super) fn journaled(mut report: pb::Report) -> Result<Journaled, Fault> {
     match (lease, fault.dot) {
         (None, _) => Err(fault.fault),
         (Some(_), Some(lease)) => {
-            let recipients = Vec::new();
-            let dot = DotSent { lease, recipients };
+            let dot = DotSent {
+                lease: *lease,
+                recipients: Vec::new(),
+            };
             Ok(Journaled::InDoubt(dot, fault.fault))
         }
         (Some(lease), None) => Ok(Journaled::Nothing(came_to_nothing(lease), fault.fault)),

@@ -194,7 +194,7 @@ fn a_report_that_contradicts_itself_or_its_assignment_is_refused_by_event_lease_
         assert_eq!(refused.fault.to_string(), expected);
         assert_eq!(
             refused.dot,
-            Some(lease()),
+            Some(Box::new(lease())),
             "its dot may have gone out: {expected}"
         );
     }
@@ -220,7 +220,10 @@ fn what_cannot_have_sent_a_dot_is_not_in_doubt() {
     };
     assert!(door.judge(&mut Event::DotSent(dot)).is_ok());
     let refused = door.judge(&mut Event::Report(report));
-    assert_eq!(refused.expect_err("9 was not assigned").dot, Some(lease()));
+    assert_eq!(
+        refused.expect_err("9 was not assigned").dot,
+        Some(Box::new(lease()))
+    );
 }
 
 #[test]
@@ -246,7 +249,8 @@ fn what_a_newer_agent_calls_an_outcome_ends_no_stream() {
 
 #[test]
 fn a_proof_is_one_of_the_plan() {
-    let rows: &[(fn(&mut pb::Observed), &str)] = &[
+    type Change = fn(&mut pb::Observed);
+    let rows: &[(Change, &str)] = &[
         (
             |it| it.host = "203.0.113.5:25".to_owned(),
             "observed.host is `203.0.113.5:25`, which is no host of the plan",
