@@ -390,7 +390,7 @@ fn reload(path: &Path, certificates: &Certificates) {
     let reloaded = check(path).and_then(|config| certificates.replace(&config));
     match reloaded {
         Ok(()) => {
-            tracing::info!("certificates read again; other keys take effect at the next start")
+            tracing::info!("certificates read again; other keys take effect at the next start");
         }
         Err(error) => tracing::error!(%error, "nothing was reloaded"),
     }

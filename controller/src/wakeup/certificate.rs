@@ -104,7 +104,7 @@ impl Judge {
         let (Some(certified), Some(authority)) = (certified, authority) else {
             return Proves::Nothing;
         };
-        match self.verify(certified, authority, chain, now) {
+        match self.verify(certified, &authority, chain, now) {
             Some(()) => Proves::Site,
             None => Proves::Nothing,
         }
@@ -113,7 +113,7 @@ impl Judge {
     fn verify(
         &self,
         certified: &Certified,
-        authority: Arc<Authority>,
+        authority: &Arc<Authority>,
         chain: &[CertificateDer<'static>],
         now: Timestamp,
     ) -> Option<()> {
@@ -128,10 +128,10 @@ impl Judge {
         judge::chain(chain, &anchors, now).ok()
     }
 
-    fn verifier(&self, authority: Arc<Authority>) -> Option<Arc<Anchored>> {
+    fn verifier(&self, authority: &Arc<Authority>) -> Option<Arc<Anchored>> {
         let mut kept = self.kept.lock().expect("no holder of this lock panics");
         if let Some(it) = kept.get(&authority.name)
-            && Arc::ptr_eq(&it.of, &authority)
+            && Arc::ptr_eq(&it.of, authority)
         {
             return Some(it.verifier.clone());
         }
@@ -178,9 +178,9 @@ mod tests {
         let judge = Judge::default();
         let ca = Ca::new("Members");
         let (old, new) = (authority(&ca, 1), authority(&ca, 2));
-        let first = judge.verifier(old.clone()).unwrap();
-        assert!(Arc::ptr_eq(&first, &judge.verifier(old).unwrap()));
-        assert!(!Arc::ptr_eq(&first, &judge.verifier(new).unwrap()));
+        let first = judge.verifier(&old).unwrap();
+        assert!(Arc::ptr_eq(&first, &judge.verifier(&old).unwrap()));
+        assert!(!Arc::ptr_eq(&first, &judge.verifier(&new).unwrap()));
         assert_eq!(judge.kept.lock().unwrap().len(), 1);
     }
 

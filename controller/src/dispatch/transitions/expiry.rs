@@ -212,7 +212,7 @@ fn what_is_due_again_after_it_was_put_off_is_not_passed_by() {
     // It is tried again, and its session breaks before anything was said of it: it is due by its arrival.
     core.beats();
     put_off.not_before = Some(wall(core.now));
-    core.read(vec![put_off.clone()]);
+    core.read(vec![put_off]);
     core.proved();
     let mut broken = report(core.lease(), Outcome::Broken, Vec::new());
     broken.stage = Stage::Session;
@@ -226,7 +226,7 @@ fn what_is_due_again_after_it_was_put_off_is_not_passed_by() {
         _ => None,
     });
     assert_eq!(after, Some(None));
-    core.walk(vec![behind.clone()]);
+    core.walk(vec![behind]);
     let after = core.effects.iter().rev().find_map(|effect| match effect {
         Effect::Walk { after, .. } => Some(*after),
         _ => None,
