@@ -199,7 +199,7 @@ mod tests {
         let shows = |ca: &Ca, name: &str, at| {
             let chain = ders(ca.identity(&[name]).chain_pem());
             let chain: Vec<_> = chain.into_iter().map(CertificateDer::from).collect();
-            judge.verify(&certified, own.clone(), &chain, at).is_some()
+            judge.verify(&certified, &own, &chain, at).is_some()
         };
         assert!(shows(&ca, "home.example", now));
         assert!(!shows(&ca, "other.example", now));

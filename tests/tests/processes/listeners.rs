@@ -106,7 +106,7 @@ fn a_check_finds_what_a_start_would() {
             "cannot listen on 192.0.2.1:25: Cannot assign requested address".to_owned(),
         ),
         (
-            state.clone(),
+            state,
             format!("{file}/state"),
             format!("the state directory {file}/state cannot be used: Not a directory"),
         ),
