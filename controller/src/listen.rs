@@ -56,6 +56,10 @@ impl Listeners {
     /// # Errors
     /// One of them cannot be opened.
     pub fn bind(addresses: &[SocketAddr], passed: &mut Passed) -> Result<Self, ListenError> {
+        // It served both families before.
+        if let Some(address) = without_ipv4(addresses) {
+            tracing::warn!(%address, "only IPv6 is listened on: add 0.0.0.0 with the same port to serve IPv4");
+        }
         let all: Vec<TcpListener> = addresses
             .iter()
             .map(|it| open(*it, passed))
@@ -111,6 +115,13 @@ pub(crate) async fn cannot_accept(error: &io::Error) {
 }
 
 /// The socket that was passed for this address, or a new one.
+/// An address that means every address of the machine, where none is of IPv4.
+fn without_ipv4(addresses: &[SocketAddr]) -> Option<&SocketAddr> {
+    let has_ipv4 = addresses.iter().any(SocketAddr::is_ipv4);
+    let all = addresses.iter().find(|it| it.ip().is_unspecified());
+    all.filter(|_| !has_ipv4)
+}
+
 fn open(address: SocketAddr, passed: &mut Passed) -> Result<TcpListener, ListenError> {
     match passed.take(address) {
         Some(socket) => {
@@ -175,6 +186,20 @@ mod tests {
             assert_eq!(peer.ip(), to.ip(), "an IPv4 client is not mapped into IPv6");
             drop(stream);
             assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+        }
+    }
+
+    #[test]
+    fn that_ipv4_is_left_out_is_seen() {
+        for (addresses, seen) in [
+            (&["[::]:25"][..], true),
+            (&["[::]:25", "0.0.0.0:25"], false),
+            (&["[::]:25", "127.0.0.1:25"], false),
+            (&["[::1]:25"], false),
+            (&["0.0.0.0:25"], false),
+        ] {
+            let parsed: Vec<SocketAddr> = addresses.iter().map(|it| it.parse().unwrap()).collect();
+            assert_eq!(without_ipv4(&parsed).is_some(), seen, "{addresses:?}");
         }
     }
 

@@ -202,7 +202,7 @@ impl Host for Small {
 
 #[test]
 fn recipients_beyond_a_limit_follow_at_once_and_a_full_mailbox_keeps_nobody_from_his_mail() {
-    let world = World::start();
+    let mut world = World::start();
     let small = Arc::new(Small::default());
     let host: Arc<dyn Host> = small.clone();
     let site = Site::start(Script::plain().hosted(host));
@@ -228,6 +228,8 @@ fn recipients_beyond_a_limit_follow_at_once_and_a_full_mailbox_keeps_nobody_from
             .then_some(waits)
     });
     assert_eq!(waits.as_array().map(Vec::len), Some(1), "{waits}");
+    let refused = world.controller().lines("what an agent says is refused");
+    assert!(refused.is_empty(), "{refused:?}");
 }
 
 #[test]

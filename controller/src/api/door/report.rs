@@ -38,7 +38,7 @@ pub(super) fn judge(report: &pb::Report, out: Option<&Out>) -> Result<(), Flaw> 
         return Err(Flaw::new("disposition", says).of(relayed.number));
     }
     match out {
-        Some(out) => assigned(report, &named, out),
+        Some(out) => assigned(&named, out),
         None => Ok(()),
     }
 }
@@ -136,17 +136,10 @@ fn ends(report: &pb::Report, outcome: pb::Outcome) -> Result<(), Flaw> {
     }
 }
 
-/// Only those that were assigned, and with `OUTCOME_TRANSACTED` all of them.
-fn assigned(report: &pb::Report, named: &BTreeSet<u32>, out: &Out) -> Result<(), Flaw> {
-    if let Some(stranger) = named.difference(&out.recipients).next() {
-        return Err(Flaw::new("number", "was not in the assignment").of(*stranger));
-    }
-    let transacted = report.outcome == i32::from(pb::Outcome::Transacted);
-    match out.recipients.difference(named).next() {
-        Some(open) if transacted => {
-            let says = "is missing: OUTCOME_TRANSACTED names every recipient of the assignment";
-            Err(Flaw::new("number", says).of(*open))
-        }
-        _ => Ok(()),
+/// Only those that were assigned. Who is not named is open, also with `OUTCOME_TRANSACTED`: one too many for a transaction.
+fn assigned(named: &BTreeSet<u32>, out: &Out) -> Result<(), Flaw> {
+    match named.difference(&out.recipients).next() {
+        Some(stranger) => Err(Flaw::new("number", "was not in the assignment").of(*stranger)),
+        None => Ok(()),
     }
 }
