@@ -12,6 +12,7 @@ use dd_proto::name::{AgentName, SiteName};
 use super::agents::Registered;
 use super::event::{Effect, Now, Turn};
 use super::kept::{Parked, Trust};
+use super::knocks::LooksAnew;
 use super::lease::{Freshness, LEASE};
 use super::release::{Release, Waiter};
 use super::site::{Again, Phase};
@@ -52,6 +53,9 @@ impl State {
             return answer(Released::Held { waiting, by }, turn);
         }
         if waiting == 0 && knows_all && queue.in_hand == 0 {
+            // Whoever asks may have moved: the next mail goes where the host is now.
+            queue.looks_anew = LooksAnew::Yes;
+            self.recall(name, turn);
             return answer(Released::NothingWaiting, turn);
         }
         if !knows_all {

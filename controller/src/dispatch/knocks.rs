@@ -62,7 +62,11 @@ impl State {
                 queue.knocks.pending = true;
                 return;
             }
-            Phase::Idle | Phase::Waiting(..) | Phase::Flowing | Phase::Held(_) => return,
+            Phase::Idle => {
+                queue.looks_anew = LooksAnew::Yes;
+                return;
+            }
+            Phase::Waiting(..) | Phase::Flowing | Phase::Held(_) => return,
         };
         let last = queue.knocks.last;
         if until <= now || last.is_some_and(|last| last > now) {

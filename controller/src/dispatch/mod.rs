@@ -94,7 +94,7 @@ pub use remembered::clock_at_start;
 #[cfg(test)]
 pub(crate) use run::{Chance, start_with};
 pub use run::{Settings, start};
-pub use standing::{Drain, Terms};
+pub use standing::{Drain, Joined, Terms};
 pub use strays::Stray;
 pub use verdicts::AgentVerdict;
 

@@ -186,8 +186,10 @@ pub(super) struct SiteQueue {
     pub(super) reading: Option<Reading>,
     /// The newest message that the store has shown; the news of its arrival may come later.
     seen: Option<Position>,
-    /// Mail of this start has come, so reading is of use before the barrier opens.
+    /// Mail of this start waits to be read, so reading is of use before the barrier opens.
     pub(super) since_start: Progress,
+    /// Mail of this start has come.
+    pub(super) of_this_start: Progress,
     /// The agent the site belongs to; None once nobody works for it.
     pub(super) carrier: Option<AgentName>,
     /// Proved sessions of the carrier.
@@ -261,6 +263,7 @@ impl SiteQueue {
             reading: None,
             seen: None,
             since_start: Progress::None,
+            of_this_start: Progress::None,
             carrier: None,
             sessions: BTreeMap::new(),
             recalled: VecDeque::new(),
@@ -380,7 +383,7 @@ impl SiteQueue {
 
     /// A message has come; it is read later where there is no place for it now.
     pub(super) fn arrived(&mut self, waiting: Waiting, barrier: &Barrier) {
-        self.since_start = Progress::Some;
+        (self.since_start, self.of_this_start) = (Progress::Some, Progress::Some);
         if let Some(reading) = &mut self.reading {
             reading.again = Again::Yes;
         } else if self.seen >= Some(waiting.position) {

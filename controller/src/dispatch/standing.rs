@@ -29,6 +29,23 @@ pub struct Terms {
     /// Nothing before; None: at once.
     pub from: Option<Timestamp>,
     pub drain: Drain,
+    pub joined: Joined,
+}
+
+impl Terms {
+    /// Whether it may know of mail what the controller does not: that an earlier start gave it some. One that has drained to
+    /// its end has told all, and one that never joined was given nothing.
+    pub(super) fn may_hold_mail(self) -> bool {
+        self.drain != Drain::Ended && self.joined == Joined::Once
+    }
+}
+
+/// Whether an agent has ever joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Joined {
+    #[default]
+    Once,
+    Never,
 }
 
 /// What an operator wants of an agent.

@@ -33,6 +33,7 @@ use super::event::{Effect, Event, Now, Question, Turn};
 use super::expiry::Walks;
 use super::hand::AskedFor;
 use super::kept::Parked;
+use super::knocks::LooksAnew;
 use super::lease::{Generations, InHand, Occupies};
 use super::measured::Measured;
 use super::moves::RECONNECT;
@@ -40,7 +41,7 @@ use super::record::held;
 use super::release::Release;
 use super::remembered::shortest_lifetime;
 use super::site::{LINES, Line, Phase, Progress, Rest, Seems, SiteQueue, Spread, Why};
-use super::standing::{Drain, Terms};
+use super::standing::Terms;
 use super::strays::Strays;
 use super::timer::Remembered;
 use super::{AttachmentId, ClockMemory, ClockNews, Counters, Released};
@@ -104,8 +105,7 @@ impl State {
         agents: Vec<(AgentName, Terms)>,
         now: Now,
     ) -> Self {
-        // One that has drained to its end holds nothing that an earlier start gave it.
-        let may_hold = agents.iter().filter(|(_, it)| it.drain != Drain::Ended);
+        let may_hold = agents.iter().filter(|(_, it)| it.may_hold_mail());
         let may_hold: Vec<AgentName> = may_hold.map(|(name, _)| name.clone()).collect();
         let registered = agents.into_iter();
         let registered = registered.map(|(name, terms)| (name, Agent::on(terms)));
@@ -334,14 +334,17 @@ impl State {
     }
 
     pub(super) fn ready(&mut self, name: &SiteName, from: Duration, turn: &mut Turn<'_>) {
-        if let Some(queue) = self.sites.get_mut(name) {
-            queue.progress = Progress::None;
-            queue.begins_anew();
+        let Some(queue) = self.sites.get_mut(name) else {
+            return;
+        };
+        queue.progress = Progress::None;
+        queue.begins_anew();
+        // What has come back of this start's mail is to be read again, whether or not the barrier is open.
+        queue.since_start = queue.of_this_start;
+        let was_held = matches!(queue.phase, Phase::Held(_));
+        if was_held {
+            queue.looks_anew = LooksAnew::Yes;
         }
-        let was_held = self
-            .sites
-            .get(name)
-            .is_some_and(|queue| matches!(queue.phase, Phase::Held(_)));
         self.set_phase(name, Phase::Ready(from));
         if was_held {
             self.walk_at(name, turn.now.monotonic + RECONNECT);

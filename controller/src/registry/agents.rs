@@ -18,7 +18,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::{Change, ChangeError, changed, record, unknown};
 use crate::authority::client::AgentKey;
-use crate::dispatch::{Drain, Terms};
+use crate::dispatch::{Drain, Joined, Terms};
 
 const TOKEN_LIFE: Duration = Duration::from_secs(3600);
 pub(super) const MAX_AGENTS: usize = 1000;
@@ -101,6 +101,10 @@ impl AgentRecord {
         Terms {
             from: self.from,
             drain: self.drain,
+            joined: match self.key {
+                Some(_) => Joined::Once,
+                None => Joined::Never,
+            },
         }
     }
 

@@ -47,7 +47,9 @@ impl World {
             directory,
             _controller: controller,
         };
-        world.local().await;
+        // It answers once all is made that it makes at a start.
+        let mut watch = WatchClient::new(world.local().await);
+        watch.status(pb::StatusRequest {}).await.unwrap();
         world
     }
 
@@ -526,8 +528,10 @@ async fn each_caller_gets_what_is_its_own() {
     let denied = Some(Code::PermissionDenied);
     assert_eq!(list(world.admin().await).await, Ok(()));
     assert_eq!(attach(world.admin().await, "out1").await.err(), denied);
-    assert_eq!(list(world.remote(None).await).await.err(), denied);
-    assert_eq!(attach(world.remote(None).await, "out1").await.err(), denied);
+    let unknown = Some(Code::Unauthenticated);
+    assert_eq!(list(world.remote(None).await).await.err(), unknown);
+    let stranger = world.remote(None).await;
+    assert_eq!(attach(stranger, "out1").await.err(), unknown);
     let agent = world.agent("out1").await;
     assert_eq!(list(agent.clone()).await.err(), denied);
     assert_eq!(attach(agent.clone(), "out2").await.err(), denied);

@@ -311,6 +311,11 @@ impl Core {
         self.effects.iter().map(word).collect()
     }
 
+    /// Whether one of the effects is this word.
+    pub(super) fn has(&self, expected: &str) -> bool {
+        self.words().iter().any(|word| word == expected)
+    }
+
     pub(super) fn clock(&self) -> Now {
         Now {
             monotonic: self.now,

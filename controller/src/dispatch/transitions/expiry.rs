@@ -55,10 +55,6 @@ impl Core {
         });
         settles.collect()
     }
-
-    fn has(&self, expected: &str) -> bool {
-        self.words().iter().any(|word| word == expected)
-    }
 }
 
 #[test]

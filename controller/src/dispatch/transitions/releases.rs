@@ -173,6 +173,37 @@ fn strangers_make_a_site_due_once_in_ten_seconds() {
 }
 
 #[test]
+fn whoever_wakes_a_site_without_mail_has_the_next_mail_where_he_is_now() {
+    let wakes: [fn(&mut Core); 3] = [
+        |core| {
+            core.apply(Event::Release {
+                site: name(),
+                waiting: 0,
+                waiter: None,
+            });
+        },
+        |core| core.knock(),
+        |core| {
+            core.hold(None);
+            let mut resumed = site(0);
+            resumed.version.0 += 2;
+            core.apply(Event::SiteChanged {
+                site: Arc::new(resumed),
+                waiting: 0,
+            });
+            core.read(Vec::new());
+        },
+    ];
+    for wake in wakes {
+        let mut core = Core::idle();
+        wake(&mut core);
+        core.effects.clear();
+        core.mail();
+        assert!(core.has("Assign(Fresh)"), "{:?}", core.words());
+    }
+}
+
+#[test]
 fn a_timer_is_forgotten_once_the_site_is_proved() {
     let mut core = Core::down();
     let mut waiting = core.waiting();

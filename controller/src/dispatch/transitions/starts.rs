@@ -1,7 +1,7 @@
 //! How sites and agents begin a start.
 
 use super::*;
-use crate::dispatch::{Drain, SiteView};
+use crate::dispatch::{Drain, Joined, SiteView};
 use crate::store::{NextTry, WithMail};
 
 const SITES: u64 = 40;
@@ -114,15 +114,25 @@ fn the_barrier_does_not_wait_for_an_agent_that_is_removed() {
 }
 
 #[test]
-fn the_barrier_waits_for_an_agent_that_is_drained_until_that_has_ended() {
-    for (drain, waits) in [(Drain::Drains, true), (Drain::Ended, false)] {
+fn the_barrier_waits_for_an_agent_that_may_hold_mail() {
+    for (drain, joined, waits) in [
+        (Drain::Works, Joined::Once, true),
+        (Drain::Drains, Joined::Once, true),
+        (Drain::Ended, Joined::Once, false),
+        // Announced to members, and never there.
+        (Drain::Works, Joined::Never, false),
+    ] {
         let mut core = Core::bare();
-        let terms = |drain| Terms {
+        let terms = |drain, joined| Terms {
             drain,
+            joined,
             ..Terms::default()
         };
-        let agents = [("out1", Drain::Works), ("out2", drain)];
-        let agents = agents.map(|(name, drain)| (name.parse().unwrap(), terms(drain)));
+        let agents = [
+            ("out1", terms(Drain::Works, Joined::Once)),
+            ("out2", terms(drain, joined)),
+        ];
+        let agents = agents.map(|(name, terms)| (name.parse().unwrap(), terms));
         let records = vec![Arc::new(site(0))];
         core.state = State::new(
             2,
@@ -137,12 +147,32 @@ fn the_barrier_waits_for_an_agent_that_is_drained_until_that_has_ended() {
         core.effects.clear();
         core.attach(OUT1, "out1");
         let reads = core.words().contains(&"ReadHead".to_owned());
-        assert_eq!(reads, !waits, "{drain:?}");
+        assert_eq!(reads, !waits, "{drain:?} {joined:?}");
         if !waits {
             core.read(vec![older]);
             assert!(!core.assigned[0].waiting.in_doubt);
         }
     }
+}
+
+#[test]
+fn mail_of_this_start_is_tried_again_though_the_barrier_is_closed() {
+    let mut core = Core::bare();
+    let agents = ["out1", "out2"].map(|name| (name.parse().unwrap(), Terms::default()));
+    let records = vec![Arc::new(site(0))];
+    let now = core.clock();
+    core.state = State::new(2, ClockMemory::default(), records, agents.into(), now);
+    core.apply(Event::AllKnown(Vec::new()));
+    core.attach(OUT1, "out1");
+    let waiting = core.waiting();
+    core.apply(Event::Arrived(waiting.clone()));
+    core.report(Outcome::Unreachable, Vec::new());
+    core.all_written();
+    core.effects.clear();
+    core.release();
+    assert!(core.has("ReadHead"), "{:?}", core.words());
+    core.read(vec![waiting]);
+    assert_eq!(core.phase(), "proving");
 }
 
 fn terms(from: jiff::Timestamp) -> Terms {
