@@ -178,7 +178,7 @@ impl State {
             .flatten()
             .min();
         let last = head.due.last().map(|waiting| waiting.position);
-        let more_from = last.filter(|_| head.more);
+        let more_from = last.filter(|last| head.more && !queue.kept.ends_before(*last));
         let useful = self.sift(name, &reading, head.due, turn.now.wall);
         let Some(queue) = self.sites.get_mut(name) else {
             return;

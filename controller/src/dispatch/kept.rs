@@ -11,7 +11,8 @@
 //! waits as refused, and its contact is told, once.
 //!
 //! A doubted home is probed at its interval with what is due and with what is parked, by turns; what is parked goes on
-//! where the last probe ended, so that every probe carries another message.
+//! where the last probe ended, so that every probe carries another message. From the end it goes on in front, up to where
+//! it began: what stands at the end may be a single message that no home would take, which says nothing about this one.
 //!
 //! # Invariants
 //! - A 5yz fails a recipient only where something was accepted since the site was doubted last.
@@ -57,6 +58,16 @@ pub(super) struct Kept {
     starts: TurnOf,
     /// Where the next turn of what is parked goes on.
     goes_on: Option<Position>,
+    lap: Lap,
+}
+
+/// A turn of what is parked offers each once, wherever it begins.
+#[derive(Debug, Clone, Copy, Default)]
+struct Lap {
+    /// It began behind this one, and has not come to the end yet.
+    began: Option<Position>,
+    /// It has, and goes on from the front up to this one.
+    until: Option<Position>,
 }
 
 /// Refusals since the site was last looked at from its front.
@@ -142,7 +153,7 @@ impl Kept {
     pub(super) fn accepted(&mut self, taken: &[u64]) -> Trust {
         self.forget_refusals();
         self.refusals.accepted(taken);
-        self.goes_on = None;
+        (self.goes_on, self.lap) = (None, Lap::default());
         std::mem::replace(&mut self.trust, Trust::Trusted)
     }
 
@@ -191,7 +202,22 @@ impl Kept {
     }
 
     pub(super) fn lets_pass(&self, waiting: &Waiting) -> bool {
-        !is_parked(waiting) || self.turn_of == TurnOf::Parked
+        let had_its_turn = self.ends_before(waiting.position);
+        !is_parked(waiting) || (self.turn_of == TurnOf::Parked && !had_its_turn)
+    }
+
+    /// Whether what stands there was offered already when the turn began.
+    pub(super) fn ends_before(&self, position: Position) -> bool {
+        let until = self.lap.until;
+        self.turn_of == TurnOf::Parked && until.is_some_and(|until| position > until)
+    }
+
+    fn begins(&mut self, turn_of: TurnOf) {
+        self.turn_of = turn_of;
+        self.lap = Lap {
+            began: self.goes_on,
+            until: None,
+        };
     }
 
     /// It goes out as a probe: the next turn goes on behind it.
@@ -256,7 +282,7 @@ impl SiteQueue {
             self.cursor = None;
             self.rest = Rest::More;
         }
-        self.kept.turn_of = turn_of;
+        self.kept.begins(turn_of);
         self.kept.round = Round::default();
     }
 
@@ -266,12 +292,14 @@ impl SiteQueue {
         let from = self.kept.parked_from(self.site.schedule.retry_interval);
         match self.kept.turn_of {
             TurnOf::Due if maybe && from.is_none_or(|from| from <= now) => {
-                self.kept.turn_of = TurnOf::Parked;
+                self.kept.begins(TurnOf::Parked);
             }
             TurnOf::Parked => {
                 let behind = self.kept.goes_on.take();
-                if behind.is_some() && self.kept.round.all == 0 {
-                    // Nothing stood behind what was offered last: it goes on in front.
+                let began = self.kept.lap.began.take();
+                if began.is_some() || (behind.is_some() && self.kept.round.all == 0) {
+                    // This was the end. What stands in front of where it began has not had its turn.
+                    self.kept.lap.until = began;
                     self.rest = Rest::More;
                     self.cursor = None;
                     return true;

@@ -7,14 +7,14 @@
 //! - Nothing is there twice that did not go out marked as in doubt.
 //! - No home is called without end.
 //! - Nothing bounces that the home would take, whatever it said for a while. Excepted are the first two messages that a
-//!   home refuses alike since it took one, if nothing was known against it between, and more for one and the same of several
-//!   recipients: nobody can tell such answers from those about the mail.
+//!   home refuses with the same code and status since it took one, if nothing was known against it between, and more for
+//!   one and the same recipient if it has taken mail for others: nobody can tell such answers from those about the mail.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use dd_tests::zoo::habits::{BehindDot, Mailboxes, Reads};
+use dd_tests::zoo::habits::{BehindDot, Reads};
 
 use super::queue::Fate;
 use super::story::Story;
@@ -70,8 +70,7 @@ pub(super) fn wrong(world: &World, story: &Story, letters: usize) -> Vec<String>
                 let run: &mut Bounced<'_> = bounced.entry(alike).or_default();
                 run.senders.insert(&letter.from);
                 run.recipients.insert(to);
-                let has_one = story.homes[letter.home].0.mailboxes == Mailboxes::One;
-                if run.is_none_yet(has_one) {
+                if run.is_none_yet(judged.took_for_others()) {
                     continue;
                 }
             }
@@ -93,8 +92,9 @@ struct Bounced<'w> {
 }
 
 impl Bounced<'_> {
-    fn is_none_yet(&self, has_one_mailbox: bool) -> bool {
-        let may_be_the_mailbox = self.recipients.len() == 1 && !has_one_mailbox;
+    /// `took_for_others`: the home is known to have more than one mailbox.
+    fn is_none_yet(&self, took_for_others: bool) -> bool {
+        let may_be_the_mailbox = self.recipients.len() == 1 && took_for_others;
         self.senders.len() <= NOT_YET_A_RUN || may_be_the_mailbox
     }
 }
@@ -135,10 +135,7 @@ impl Judged<'_> {
         }
         let before = |at: &Duration| *at < self.fate.at;
         let took = home.mailbox.iter().map(|it| it.at).filter(before).max()?;
-        let moves = self.world.moves.iter();
-        let moves = moves.filter(|(home, _)| *home == self.letter.home);
-        let starts = self.world.starts.iter().chain(moves.map(|(_, at)| at));
-        let started = starts.copied().filter(before).max()?;
+        let started = self.started()?;
         let failed = self.world.outbound.failed_between(
             &self.letter.delivery.site,
             self.world.began + took,
@@ -147,14 +144,33 @@ impl Judged<'_> {
         (took > started && !failed).then_some(took)
     }
 
-    /// What the home said against it at last.
+    /// Before it was settled, the last time at which nothing was known of the home.
+    fn started(&self) -> Option<Duration> {
+        let moves = self.world.moves.iter();
+        let moves = moves.filter(|(home, _)| *home == self.letter.home);
+        let starts = self.world.starts.iter().chain(moves.map(|(_, at)| at));
+        starts.copied().filter(|at| *at < self.fate.at).max()
+    }
+
+    /// Whether the home had taken mail for another recipient since.
+    fn took_for_others(&self) -> bool {
+        let home = self.world.homes[self.letter.home].home();
+        let since = self.started().unwrap_or_default()..self.fate.at;
+        let mut taken = home.mailbox.iter().filter(|it| since.contains(&it.at));
+        taken.any(|it| it.to != *self.to)
+    }
+
+    /// Code and status of what the home said against it at last: what has the same is alike.
     fn said_last(&self) -> String {
         let home = self.world.homes[self.letter.home].home();
         let said = [self.to, "*"].into_iter().find_map(|to| {
             let pair = (self.letter.from.clone(), to.to_owned());
             home.refusals.get(&pair)?.last().cloned()
         });
-        said.unwrap_or_default()
+        let said = said.unwrap_or_default();
+        let is_code = |word: &&str| word.chars().all(|it| it.is_ascii_digit() || it == '.');
+        let codes: Vec<_> = said.split([' ', '-']).take(2).filter(is_code).collect();
+        codes.join(" ")
     }
 
     fn told(&self) -> Option<String> {

@@ -65,12 +65,10 @@ impl Core {
 
     /// Answers reads of the head until there are none: this is parked, and nothing is due.
     fn reads_parked(&mut self, parked: &[Waiting]) {
-        let front = Some(crate::store::Position::before(
-            crate::dispatch::kept::PARKED,
-        ));
         while let Some(of) = self.last_head.take() {
-            let found = if of.after == front { parked } else { &[] };
-            self.read_with(found.to_vec(), Some(crate::dispatch::kept::PARKED));
+            let is_behind = |it: &&Waiting| of.after.is_some_and(|after| it.position > after);
+            let found = parked.iter().filter(is_behind).cloned().collect();
+            self.read_with(found, Some(crate::dispatch::kept::PARKED));
         }
     }
 
@@ -399,10 +397,7 @@ fn an_unknown_recipient_does_not_make_a_home_misconfigured_that_was_so_before() 
 #[test]
 fn the_turn_of_what_is_parked_goes_on_in_front_when_nothing_stands_behind() {
     let (mut core, mut mail) = Core::back(3);
-    for one in &mut mail {
-        one.kept = true;
-        one.not_before = Some(crate::dispatch::kept::PARKED);
-    }
+    park(&mut mail);
     core.refuse_until_it_waits(&mail);
     for n in 1..5 {
         let tries = core.assigned.len();
@@ -414,4 +409,50 @@ fn the_turn_of_what_is_parked_goes_on_in_front_when_nothing_stands_behind() {
         core.proved();
         core.refuse_until_it_waits(&mail);
     }
+}
+
+fn park(mail: &mut [Waiting]) {
+    let parked = crate::dispatch::kept::PARKED;
+    for (n, one) in (1..).zip(mail) {
+        one.kept = true;
+        one.not_before = Some(parked);
+        let at = u64::try_from(parked.as_millisecond()).unwrap();
+        one.position = crate::store::Position::made_up(at, n);
+    }
+}
+
+/// The last is to nobody; the others would be taken.
+#[test]
+fn a_probe_that_begins_with_the_last_of_what_is_parked_goes_on_with_the_first_once() {
+    let (mut core, mut mail) = Core::back(4);
+    park(&mut mail);
+    core.refuse_until_it_waits(&mail);
+    for lease in core.leases() {
+        core.refuse_lease(lease, NOT_SET_UP);
+    }
+    core.all_written();
+    core.advance(Duration::from_secs(70));
+    core.beats();
+    core.reads_parked(&mail);
+    core.proved();
+    core.refuse_until_it_waits(&mail);
+    core.advance(Duration::from_secs(70));
+    core.beats();
+    core.reads_parked(&mail);
+    let last = core.leases().pop().expect("a probe");
+    assert_eq!(last.delivery, mail[3].delivery);
+    core.proved();
+    let tries = core.assigned.len();
+    core.refuse_lease(last, UNKNOWN);
+    core.all_written();
+    core.reads_parked(&mail);
+    for one in &mail[..3] {
+        let lease = core.leases().pop().expect("it goes on in front");
+        assert_eq!(lease.delivery, one.delivery);
+        core.refuse_lease(lease, UNKNOWN);
+        core.all_written();
+        core.reads_parked(&mail);
+    }
+    assert_eq!(core.assigned.len(), tries + 3, "each once");
+    assert_eq!(core.phase(), "waiting(refused)");
 }
