@@ -14,7 +14,7 @@
 use std::collections::HashMap;
 
 use dd_proto::envelope::Envelope;
-use dd_proto::id::DeliveryId;
+use dd_proto::id::{DeliveryId, RecipientNumber};
 
 use super::backing::{Backing, NotRead};
 use super::clock::Clock;
@@ -104,25 +104,29 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
     pub(super) fn read(&mut self, read: Vec<MailOf>) {
         for (delivery, read) in read {
             match self.reads.under_way.remove(&delivery).flatten() {
-                Some(assign) => self.loaded(&assign, read),
+                Some(assign) => self.loaded(*assign, read),
                 None => self.keep_ahead(delivery, read),
             }
         }
     }
 
-    fn loaded(&mut self, assign: &Assign, read: Result<Option<Mail>, NotRead>) {
+    fn loaded(&mut self, mut assign: Assign, read: Result<Option<Mail>, NotRead>) {
         let lease = assign.lease.clone();
         let why = match read {
-            // Its lease may have ended while it was read: then it is out elsewhere, or waits again.
-            Ok(Some(mail)) if !self.state.is_leased(&lease, self.now().monotonic) => {
-                return self.cache.put(lease.delivery, mail);
-            }
             Ok(Some(mail)) => {
-                let whom = Whom::of(&mail.envelope, &assign.waiting.open);
-                self.state.is_for(&lease, whom);
-                let order = assignment(assign, &mail);
-                self.cache.put(lease.delivery, mail);
-                return self.send(assign.to, Order::Assign(order));
+                let now = self.now().monotonic;
+                let Some(waiting) = self.state.leased_now(&lease, now) else {
+                    // Its lease ended while it was read: it is out elsewhere, or waits again.
+                    return self.cache.put(lease.delivery, mail);
+                };
+                // Who had an earlier lease may have told of it meanwhile: what that settled does not go out again.
+                let is_open = |number: &RecipientNumber| waiting.open.contains(number);
+                assign.waiting.open.retain(is_open);
+                assign.waiting.in_doubt |= waiting.in_doubt;
+                match assign.waiting.open.is_empty() {
+                    true => NotLoaded::Told,
+                    false => return self.send_with(&assign, mail),
+                }
             }
             Ok(None) => NotLoaded::Gone,
             Err(error) => {
@@ -134,6 +138,14 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
             }
         };
         self.apply(Event::NotLoaded { lease, why });
+    }
+
+    fn send_with(&mut self, assign: &Assign, mail: Mail) {
+        let whom = Whom::of(&mail.envelope, &assign.waiting.open);
+        self.state.is_for(&assign.lease, whom);
+        let order = assignment(assign, &mail);
+        self.cache.put(assign.lease.delivery.clone(), mail);
+        self.send(assign.to, Order::Assign(order));
     }
 
     /// It may have been settled, or given up, while it was being read. What cannot be read shows when it is assigned.

@@ -121,6 +121,8 @@ pub(crate) enum Event {
 pub(crate) enum NotLoaded {
     /// It is settled.
     Gone,
+    /// All that it was to carry was settled while it was read: an earlier lease was told of.
+    Told,
     /// It is damaged: shown, not tried again by itself.
     Damaged,
     /// Something else was in the way; it is tried again a little later.

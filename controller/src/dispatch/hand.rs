@@ -53,10 +53,16 @@ impl State {
     }
 
     /// Whether it is out under this lease, which lasts.
+    #[cfg(test)]
     pub(crate) fn is_leased(&self, lease: &Lease, now: Duration) -> bool {
-        let hand = self.hand.get(&lease.delivery);
-        let leased = hand.and_then(|hand| hand.leased.as_ref());
-        leased.is_some_and(|it| it.generation == lease.generation && it.until > now)
+        self.leased_now(lease, now).is_some()
+    }
+
+    /// What is out under this lease, as it stands now; None where the lease does not last.
+    pub(crate) fn leased_now(&self, lease: &Lease, now: Duration) -> Option<&Waiting> {
+        let leased = self.hand.get(&lease.delivery)?.leased.as_ref()?;
+        let lasts = leased.generation == lease.generation && leased.until > now;
+        leased.waiting.as_ref().filter(|_| lasts)
     }
 
     /// Ends the lease of a delivery; it stays in hand until [`State::let_go`].

@@ -195,10 +195,10 @@ impl State {
         self.counters.duplicates += u64::from(report.accepted_some() && is_copy);
     }
 
-    /// Back to the head when it is due, or at its time.
+    /// Back to the head when it is due, or at its time. What was settled while it was out does not.
     pub(super) fn goes_back(&mut self, waiting: Waiting, wall: Timestamp) {
         match waiting.not_before {
-            _ if waiting.failed => {}
+            _ if waiting.failed || waiting.open.is_empty() => {}
             Some(at) if at > wall => {
                 if let Some(queue) = self.sites.get_mut(&waiting.delivery.site) {
                     queue.becomes_due(at);
@@ -425,9 +425,14 @@ impl State {
         }
         let was_canary = self.is_canary(lease);
         let leased = self.end_lease(&lease.delivery);
-        if let Some(mut waiting) = leased.and_then(|leased| leased.waiting) {
+        // Nothing is left of what was settled meanwhile.
+        let waiting = leased
+            .and_then(|leased| leased.waiting)
+            .filter(|waiting| !waiting.open.is_empty());
+        if let Some(mut waiting) = waiting {
             match why {
                 NotLoaded::Gone => {}
+                NotLoaded::Told => self.goes_back(waiting, turn.now.wall),
                 NotLoaded::Damaged => {
                     waiting.failed = true;
                     self.write(&lease.delivery, Effect::Note(note(&waiting)), turn);

@@ -171,7 +171,8 @@ impl Backing for Watched {
         let mut reports = Vec::new();
         for owing in &batch {
             let mut entries = self.ledger.entries();
-            reports.extend(entries.senders.settling(owing));
+            let unread = entries.is_unread(&owing.what.delivery);
+            reports.extend(entries.senders.settling(owing, unread));
             entries.settling(&owing.what);
         }
         let accepted = Backing::settle(&self.store, batch).await?;

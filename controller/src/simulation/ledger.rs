@@ -120,8 +120,8 @@ impl Entries {
     pub(super) fn assigned(&mut self, assignment: &Assignment) {
         let delivery = &assignment.lease.delivery;
         self.note(format!(
-            "assigned {delivery} {:?}",
-            assignment.lease.generation
+            "assigned {delivery} {:?}, in doubt {}",
+            assignment.lease.generation, assignment.in_doubt
         ));
         for recipient in &assignment.envelope.recipients {
             let to = (delivery.clone(), recipient.number);
@@ -172,9 +172,10 @@ impl Entries {
 
     /// What the trace says of a delivery.
     pub(super) fn life_of(&self, delivery: &DeliveryId) -> String {
-        let (of_it, lives) = (delivery.to_string(), ["start", "end", "wall"]);
+        let unread = format!("unread {} ", delivery.message);
+        let (of_it, others) = (delivery.to_string(), ["start", "end", "wall", &unread]);
         let lines = self.trace.iter().filter(|line| {
-            line.contains(&of_it) || lives.iter().any(|life| line.starts_with(life))
+            line.contains(&of_it) || others.iter().any(|other| line.starts_with(other))
         });
         lines.cloned().collect::<Vec<_>>().join("\n")
     }

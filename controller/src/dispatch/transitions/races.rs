@@ -2,7 +2,7 @@
 
 use dd_proto::id::Generation;
 
-use super::super::event::Question;
+use super::super::event::{NotLoaded, Question};
 use super::*;
 use dd_proto::report::Reply;
 
@@ -265,4 +265,35 @@ fn a_release_before_all_is_known_is_repeated_when_all_is_known() {
     older.earlier_start = true;
     core.read(vec![older.clone()]);
     assert_eq!(core.lease().delivery, older.delivery);
+}
+
+#[test]
+fn what_is_settled_by_an_older_report_while_it_is_out_does_not_come_back() {
+    let not_loaded = |lease| Event::NotLoaded {
+        lease,
+        why: NotLoaded::Told,
+    };
+    let given_back = |lease| Event::Said {
+        id: OUT1,
+        event: AgentEvent::GivenBack {
+            lease,
+            why: GivenBack::SessionEnded,
+        },
+    };
+    for ends in [not_loaded, given_back] {
+        let mut core = Core::proving();
+        let lease = core.lease();
+        let mut older = lease.clone();
+        older.generation.counter -= 1;
+        let relayed = result(Disposition::Relayed);
+        let told = report(older, Outcome::Transacted, relayed);
+        core.said(AgentEvent::Report(told));
+        let out = core.state.leased_now(&lease, core.now);
+        assert_eq!(out.map(|waiting| waiting.open.len()), Some(0));
+        core.apply(ends(lease.clone()));
+        core.written(&lease.delivery);
+        core.advance(Duration::from_secs(2));
+        assert_eq!(core.assigned.len(), 1);
+        assert!(!core.state.is_out(&lease.delivery));
+    }
 }
