@@ -218,6 +218,11 @@ impl Agent {
     }
 }
 
+/// A field that has nothing to say is left out of a line: an attempt that found no address has none.
+fn said(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
 /// What went well stands in the controller's log, with all that is said here.
 fn log(report: &Report) {
     macro_rules! attempt_ended {
@@ -225,12 +230,12 @@ fn log(report: &Report) {
             tracing::$level!(
                 id = %report.lease.delivery.message,
                 site = %report.lease.delivery.site,
-                agent = report.observed.local,
-                peer = report.observed.peer,
-                proof = report.observed.proof,
+                agent = said(&report.observed.local),
+                peer = said(&report.observed.peer),
+                proof = said(&report.observed.proof),
                 refusal = report.observed.refusal.as_ref().map(|r| r.reason.as_str()),
                 outcome = ?report.outcome,
-                detail = report.detail,
+                detail = said(&report.detail),
                 ms = u64::try_from(report.delays.total.as_millis()).unwrap_or(u64::MAX),
                 "attempt ended"
             )

@@ -35,6 +35,9 @@ const SERVER_NAME: &str = "dd-controller.control.invalid";
 /// A site with as many recipients as it may have must fit.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
 
+/// unix(7): `sun_path` has 108 bytes, of which the last is NUL.
+const MAX_SOCKET_PATH: usize = 107;
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A controller whose machine is gone is noticed after this, even while `--wait` waits.
@@ -166,6 +169,7 @@ impl Controller {
     }
 
     async fn connect_socket(&self, path: &Path) -> Result<Channel, Failure> {
+        self.path_fits(path)?;
         let path = path.to_owned();
         let connector = service_fn(move |_: Uri| {
             let path = path.clone();
@@ -177,9 +181,22 @@ impl Controller {
             .map_err(|error| {
                 self.unreachable(
                     &error,
-                    "is dd-controller running, may you open the socket, and is it this one (--socket, DDADM_SOCKET)?",
+                    "is dd-controller running, and may you open the socket? Without `[control] socket` it is admin.sock in the state directory: `ddadm --socket STATE_DIR/admin.sock`, or DDADM_SOCKET",
                 )
             })
+    }
+
+    /// Said before the system does, which names neither of the two lengths.
+    fn path_fits(&self, path: &Path) -> Result<(), Failure> {
+        let bytes = path.as_os_str().len();
+        if bytes <= MAX_SOCKET_PATH {
+            return Ok(());
+        }
+        Err(Failure::Unreachable {
+            at: self.at().to_owned(),
+            why: format!("the socket's path is {bytes} bytes long, at most {MAX_SOCKET_PATH}"),
+            hint: "set `[control] socket` of the controller to a shorter one, and --socket or DDADM_SOCKET to the same",
+        })
     }
 
     /// An identity of which two thirds are over is renewed on the way. Where that fails it is still good, and the

@@ -63,6 +63,7 @@ pub struct Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Intake {
+    /// One address or a list, as every `listen`; an empty list is off.
     #[serde(deserialize_with = "value::listeners")]
     pub smtp: Vec<SocketAddr>,
     #[serde(deserialize_with = "value::listeners")]
@@ -346,6 +347,14 @@ connections    = 2
     #[test]
     fn listeners_are_one_address_or_a_list_and_members_are_told_the_origin() {
         let both = WHOLE.replace("\"0.0.0.0:8443\"", "[\"0.0.0.0:8443\", \"[::]:8443\"]");
+        let one = both
+            .replace("[\"0.0.0.0:25\"]", "\"127.0.0.1:0\"")
+            .replace("[\"127.0.0.1:24\"]", "\"127.0.0.1:24\"")
+            .replace("[\"127.0.0.0/8\", \"::1/128\"]", "\"192.0.2.0/24\"");
+        let intake = parse(&one).unwrap().intake;
+        assert_eq!(intake.smtp, ["127.0.0.1:0".parse::<SocketAddr>().unwrap()]);
+        assert_eq!(intake.lmtp, ["127.0.0.1:24".parse::<SocketAddr>().unwrap()]);
+        assert_eq!(intake.trusted, ["192.0.2.0/24".parse::<IpNet>().unwrap()]);
         let config = parse(&both).unwrap();
         assert_eq!(config.web.as_ref().unwrap().listen.get_ref().0.len(), 2);
         let bound = ["0.0.0.0:4433".parse().unwrap()];

@@ -11,6 +11,7 @@ use tokio::net::UnixListener;
 use crate::config::{self, Config};
 use crate::intake::Settings;
 use crate::intake::listener::Intake;
+use crate::limit::{DoorSeats, Seats};
 use crate::listen::Listeners;
 use crate::web::listener as web;
 use crate::{RunError, api, tls};
@@ -25,6 +26,7 @@ pub(crate) struct Doors {
     pub(crate) web: Option<web::Door>,
     pub(crate) certificates: Certificates,
     pub(crate) bound: Bound,
+    pub(crate) seats: DoorSeats,
     path: PathBuf,
 }
 
@@ -73,8 +75,13 @@ impl Doors {
             Some(metrics) => Some(Listeners::bind(&metrics.listen, &mut passed)?),
             None => None,
         };
+        let seats = DoorSeats {
+            intake: intake.seats(),
+            web: Seats::new("web", web::ROOMS),
+            control: Seats::new("control", api::listener::ROOMS),
+        };
         let web = match &config.web {
-            Some(web) => Some(web_door(web, &certificates, &mut passed)?),
+            Some(web) => Some(web_door(web, &certificates, &seats.web, &mut passed)?),
             None => None,
         };
         passed.all_taken()?;
@@ -96,6 +103,7 @@ impl Doors {
             web,
             certificates,
             bound,
+            seats,
             path,
         })
     }
@@ -160,6 +168,7 @@ fn texts(addresses: &[SocketAddr]) -> Vec<String> {
 fn web_door(
     web: &config::Web,
     certificates: &Certificates,
+    seats: &Seats,
     passed: &mut Passed,
 ) -> Result<web::Door, RunError> {
     let tls = certificates.web.as_ref().map(tls::Certificate::server);
@@ -167,7 +176,7 @@ fn web_door(
         listeners: Listeners::bind(&web.listen.get_ref().0, passed)?,
         tls: tls.transpose()?,
         proxies: web.proxy_protocol.clone(),
-        rooms: web::ROOMS,
+        seats: seats.clone(),
     })
 }
 

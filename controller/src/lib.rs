@@ -116,6 +116,7 @@ pub fn check(path: &Path) -> Result<Config, RunError> {
     for files in config.intake.tls.iter().chain(web) {
         tls::Certificate::read(files)?;
     }
+    api::listener::socket_path_fits(&config.socket())?;
     Ok(config)
 }
 
@@ -127,6 +128,11 @@ pub fn check(path: &Path) -> Result<Config, RunError> {
 /// The first thing that is wrong.
 pub fn check_all(path: &Path) -> Result<(), RunError> {
     let config = check(path)?;
+    let web = config.web.as_ref().and_then(|web| web.tls.as_ref());
+    for files in config.intake.tls.iter().chain(web) {
+        // A start goes on with an alarm: mail flows without it, and a controller that is down would only add to the trouble.
+        tls::Certificate::read(files)?.has_not_ended(files, now())?;
+    }
     dd_proto::writable::directory(&config.state_dir).map_err(|cause| RunError::StateDir {
         path: config.state_dir.clone(),
         cause,
@@ -207,7 +213,7 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex, passed: Passed) -> Resu
         dispatch: parts.dispatch(&store, newest, &registry, &notifier).await?,
         store: store.clone(),
         registry,
-        metrics: metrics::Metrics::new(doors.intake.refusals()),
+        metrics: metrics::Metrics::new(doors.intake.refusals(), doors.seats.clone()),
         notifier,
     };
     let passwords = Arc::new(credentials::Passwords::default());
@@ -350,6 +356,7 @@ fn context(
         wakeup,
         sights,
         removals: api::removals::Removals::default(),
+        doors: metrics.doors,
         certificates: Vec::new(),
         facts,
     }
@@ -412,7 +419,22 @@ async fn open_store(
     };
     let opening = tokio::task::spawn_blocking(move || Store::open(&settings));
     let (store, report) = opening.await??;
-    tracing::info!(?report, "store open");
+    let store::StartReport {
+        start,
+        clean,
+        registry_damage,
+        torn_bytes,
+        newest,
+    } = report;
+    let newest_record = newest.map(tracing::field::display);
+    tracing::info!(
+        start,
+        clean,
+        registry_damage,
+        torn_bytes,
+        newest_record,
+        "store open"
+    );
     Ok((store, report.newest))
 }
 

@@ -52,6 +52,12 @@ pub enum TlsError {
         key: PathBuf,
         first: String,
     },
+    #[error("{path}: the certificate `{subject}` ended on {end}, and clients do not believe it any more: put its successor there", path = path.display())]
+    Ended {
+        path: PathBuf,
+        subject: String,
+        end: Timestamp,
+    },
 }
 
 /// A certificate that can be replaced while sessions go on.
@@ -67,11 +73,28 @@ impl Certificate {
         Ok(Arc::new(Self(RwLock::new(read(files)?))))
     }
 
-    /// When clients stop believing it.
+    /// When the first certificate of the chain ends, and clients stop believing it; None where that cannot be read.
     pub fn end(&self) -> Option<Timestamp> {
         let shown = self.0.read().expect(LOCK);
         let (_, leaf) = X509Certificate::from_der(shown.cert.first()?).ok()?;
         Some(instant(leaf.validity().not_after))
+    }
+
+    /// # Errors
+    /// Clients do not believe it any more.
+    pub fn has_not_ended(&self, files: &config::Tls, now: Timestamp) -> Result<(), TlsError> {
+        let Some(end) = self.end().filter(|end| *end < now) else {
+            return Ok(());
+        };
+        let shown = self.0.read().expect(LOCK).clone();
+        Err(TlsError::Ended {
+            path: files.certificate.clone(),
+            subject: shown
+                .cert
+                .first()
+                .map_or_else(String::new, |it| subject(it)),
+            end,
+        })
     }
 
     /// New sessions get what the files hold now.
@@ -82,14 +105,6 @@ impl Certificate {
         let new = read(files)?;
         *self.0.write().expect(LOCK) = new;
         Ok(())
-    }
-
-    /// When the first certificate of the chain ends; None where that cannot be read.
-    pub fn ends(&self) -> Option<jiff::Timestamp> {
-        let key = self.0.read().expect(LOCK).clone();
-        let leaf = key.cert.first()?;
-        let (_, parsed) = x509_parser::parse_x509_certificate(leaf).ok()?;
-        Some(dd_pki::time::instant(parsed.validity().not_after))
     }
 
     /// A server that shows this certificate, and takes any that a client presents without believing it.
@@ -275,6 +290,21 @@ mod tests {
         certificate.replace(&second).unwrap();
         assert_ne!(shown(&certificate), before);
         certificate.server().unwrap();
+    }
+
+    #[test]
+    fn an_ended_certificate_is_named_with_its_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = write(directory.path(), "mail.example");
+        let certificate = Certificate::read(&files).unwrap();
+        let end = certificate.end().unwrap();
+        certificate.has_not_ended(&files, end).unwrap();
+        let later = end + jiff::SignedDuration::from_secs(1);
+        let refused = certificate.has_not_ended(&files, later).unwrap_err();
+        let said = format!(
+            "mail.example.pem: the certificate `CN=rcgen self signed cert` ended on {end}, and"
+        );
+        assert!(refused.to_string().contains(&said), "{refused}");
     }
 
     /// A certificate and its key as PEM, with openssl's help where aws-lc makes none.

@@ -7,7 +7,7 @@ pub(crate) mod site;
 mod values;
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::parser::ValueSource;
@@ -55,16 +55,32 @@ pub(crate) struct Args {
     pub(crate) noun: Noun,
 }
 
+/// Where a controller has its socket as the packages configure it, and where it has it without `[control] socket`, in the
+/// state directory that the packages use.
+const SOCKETS: [&str; 2] = [
+    "/run/dd-controller/admin.sock",
+    "/var/lib/dd-controller/admin.sock",
+];
+
+/// The first at which something lies; where nothing does, the first of all, which the error names.
+fn usual_socket(is_there: impl Fn(&Path) -> bool) -> PathBuf {
+    let found = SOCKETS
+        .map(Path::new)
+        .into_iter()
+        .find(|path| is_there(path));
+    found.unwrap_or(Path::new(SOCKETS[0])).to_owned()
+}
+
 /// How the controller is reached.
 #[derive(Debug, Group)]
 pub(crate) struct Connection {
-    /// The local controller's socket
+    /// The local controller's socket; where nothing lies there, /var/lib/dd-controller/admin.sock
     #[arg(
         long,
         global = true,
         value_name = "PATH",
         env = "DDADM_SOCKET",
-        default_value = "/run/dd-controller/admin.sock",
+        default_value = SOCKETS[0],
         help_heading = GLOBAL
     )]
     pub(crate) socket: PathBuf,
@@ -94,6 +110,9 @@ impl Connection {
             (true, false) => self.controller = None,
             (false, true) => {}
             (false, false) => self.controller = self.controller.take().filter(|it| !it.is_empty()),
+        }
+        if matches.value_source("socket") == Some(ValueSource::DefaultValue) {
+            self.socket = usual_socket(Path::exists);
         }
         if self.controller.is_none() && !said("identity") {
             self.identity = None;

@@ -134,3 +134,11 @@ fn what_is_not_a_command_line_is_refused() {
         assert!(parsed.is_err(), "{bad}: {parsed:?}");
     }
 }
+
+#[test]
+fn without_a_word_the_socket_is_the_first_usual_one_that_is_there() {
+    let [run, state] = SOCKETS.map(Path::new);
+    assert_eq!(usual_socket(|_| true), run);
+    assert_eq!(usual_socket(|path| path == state), state);
+    assert_eq!(usual_socket(|_| false), run);
+}

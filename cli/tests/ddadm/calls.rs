@@ -293,9 +293,19 @@ async fn a_controller_that_is_not_there_is_not_reachable() {
     let socket = directory.path().join("admin.sock");
     let ran = ran("site list", "", &["--socket", socket.to_str().unwrap()]).await;
     assert_eq!(ran.exit, Exit::Unreachable);
-    let says = ran.stderr.contains("No such file") && ran.stderr.contains("--socket");
+    let says = ran.stderr.contains("No such file")
+        && ran.stderr.contains("`ddadm --socket STATE_DIR/admin.sock`");
     assert!(says, "{}", ran.stderr);
     assert_eq!(ran.stderr.lines().count(), 1);
+}
+
+#[tokio::test]
+async fn a_socket_s_path_that_is_too_long_is_named_with_its_length() {
+    let socket = format!("/{}", "s".repeat(107));
+    let ran = ran("site list", "", &["--socket", &socket]).await;
+    assert_eq!(ran.exit, Exit::Unreachable);
+    let says = "the socket's path is 108 bytes long, at most 107; set `[control] socket`";
+    assert!(ran.stderr.contains(says), "{}", ran.stderr);
 }
 
 type Authority = CertifiedIssuer<'static, KeyPair>;

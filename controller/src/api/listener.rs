@@ -6,8 +6,10 @@
 //! - A stranger's connection lives for half a minute, which is enough to join. While it does not read what it is told,
 //!   nothing more is read from it: what is waiting to be written takes no more memory than one read may ask for.
 
+use std::ffi::OsString;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -37,7 +39,7 @@ const STRANGERS_LIFE: Duration = Duration::from_secs(30);
 
 /// An honest agent needs a few milliseconds to show its certificate, and is then out of reach of strangers; so a flood,
 /// even from the agent's own address, pushes out mostly itself. A name is an agent's or an administrator's.
-const ROOMS: Rooms = Rooms {
+pub(crate) const ROOMS: Rooms = Rooms {
     strangers: Room {
         host: 128,
         network: 256,
@@ -62,6 +64,35 @@ pub struct SocketError {
     cause: String,
 }
 
+/// unix(7): `sun_path` has 108 bytes, of which the last is NUL.
+const MAX_SOCKET_PATH: usize = 107;
+
+/// Whether the kernel can name a socket by this path.
+///
+/// # Errors
+/// It is too long.
+pub fn socket_path_fits(path: &Path) -> Result<(), SocketError> {
+    let bytes = path.as_os_str().len();
+    if bytes <= MAX_SOCKET_PATH {
+        return Ok(());
+    }
+    Err(SocketError {
+        path: path.to_owned(),
+        cause: format!(
+            "its path is {bytes} bytes long, at most {MAX_SOCKET_PATH}: set `[control] socket` to a shorter one"
+        ),
+    })
+}
+
+/// The name of the socket until its mode is right: it must not be longer than the path, which may be the longest there is.
+fn before_its_mode_is_right(path: &Path) -> PathBuf {
+    let mut bytes = path.as_os_str().as_bytes().to_vec();
+    if let Some(last) = bytes.last_mut() {
+        *last = if *last == b'~' { b'-' } else { b'~' };
+    }
+    OsString::from_vec(bytes).into()
+}
+
 /// Makes the socket, in place of one that an earlier start left, and its directory where that is missing: `/run` is
 /// empty after each boot.
 ///
@@ -72,6 +103,7 @@ pub fn bind_socket(path: &Path) -> Result<UnixListener, SocketError> {
         path: path.to_owned(),
         cause,
     };
+    socket_path_fits(path)?;
     nothing_else_lies_at(path)?;
     if let Some(parent) = path.parent().filter(|it| !it.as_os_str().is_empty()) {
         let mut builder = std::fs::DirBuilder::new();
@@ -80,8 +112,7 @@ pub fn bind_socket(path: &Path) -> Result<UnixListener, SocketError> {
     }
     let steps = || {
         // Under another name until its mode is right, so that nobody connects too early.
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(".new");
+        let temporary = before_its_mode_is_right(path);
         let _ = std::fs::remove_file(&temporary);
         let listener = UnixListener::bind(&temporary)?;
         std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o660))?;
@@ -96,6 +127,7 @@ pub fn bind_socket(path: &Path) -> Result<UnixListener, SocketError> {
 /// # Errors
 /// As [`bind_socket`].
 pub fn could_bind_socket(path: &Path) -> Result<(), SocketError> {
+    socket_path_fits(path)?;
     nothing_else_lies_at(path)?;
     let parent = path.parent().filter(|it| !it.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));
@@ -134,11 +166,11 @@ pub(super) async fn accept(
     socket: UnixListener,
     tcp: Listeners,
     tls: Arc<rustls::ServerConfig>,
+    seats: Seats,
     registry: Registry,
     admitted: Admitted,
 ) {
     let tls = TlsAcceptor::from(tls);
-    let seats = Seats::new(ROOMS);
     let mut handshakes = JoinSet::new();
     loop {
         tokio::select! {
@@ -342,5 +374,27 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.io.as_mut().poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_longest_path_of_a_socket_is_bound_and_one_byte_more_is_named_with_its_length() {
+        let directory = tempfile::tempdir().unwrap();
+        let of = |bytes: usize| {
+            let name = bytes - directory.path().as_os_str().len() - 1;
+            directory.path().join("s".repeat(name))
+        };
+        could_bind_socket(&of(107)).unwrap();
+        bind_socket(&of(107)).unwrap();
+        let said =
+            "its path is 108 bytes long, at most 107: set `[control] socket` to a shorter one";
+        for refused in [could_bind_socket(&of(108)), bind_socket(&of(108)).map(drop)] {
+            let refused = refused.unwrap_err().to_string();
+            assert!(refused.ends_with(said), "{refused}");
+        }
     }
 }

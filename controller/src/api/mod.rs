@@ -55,6 +55,7 @@ use tower::layer::util::{Identity, Stack};
 use crate::authority::ControlAuthority;
 use crate::credentials::Passwords;
 use crate::dispatch::Handle;
+use crate::limit::DoorSeats;
 use crate::listen::Listeners;
 use crate::registry::{Editor, Registry};
 use crate::sights::Sights;
@@ -116,6 +117,8 @@ pub struct Context {
     pub wakeup: Wakeup,
     pub sights: Sights,
     pub removals: removals::Removals,
+    /// How crowded the doors are.
+    pub(crate) doors: DoorSeats,
     /// What the doors show to the world, each with its place in the configuration.
     pub certificates: Vec<(&'static str, Arc<tls::Certificate>)>,
     pub facts: Facts,
@@ -167,7 +170,8 @@ pub async fn serve(
     let (strangers, strangers_connections) = mpsc::channel(16);
     let admitted = listener::Admitted { known, strangers };
     let registry = context.registry.clone();
-    let accepting = listener::accept(socket, tcp, Arc::new(tls), registry, admitted);
+    let seats = context.doors.control.clone();
+    let accepting = listener::accept(socket, tcp, Arc::new(tls), seats, registry, admitted);
     let for_strangers = strangers_services(context.clone());
     let for_strangers = server(&STRANGER, &context).add_routes(for_strangers);
     let for_known = server(&KNOWN, &context).add_routes(services(context));

@@ -87,7 +87,7 @@ async fn alarms(
     alarms.extend(context.facts.alarms.iter().cloned());
     let doors = context.certificates.iter();
     alarms
-        .extend(doors.filter_map(|(door, certificate)| door_alarm(door, certificate.ends()?, now)));
+        .extend(doors.filter_map(|(door, certificate)| door_alarm(door, certificate.end()?, now)));
     alarms.extend(agents_alarm(agents));
     alarms.extend(agents.iter().filter_map(unhealthy));
     alarms.extend(context.registry.agents().iter().filter_map(|agent| {
@@ -99,6 +99,8 @@ async fn alarms(
         alarms.push(guesses);
     }
     alarms.extend(context.conduct.alarms(now));
+    let doors = context.doors.all().into_iter();
+    alarms.extend(doors.filter_map(|seats| seats.alarm(now)));
     let still = sites
         .iter()
         .filter_map(|site| Some((&site.site, site.still_for?)));

@@ -1,6 +1,7 @@
 //! Single values of the configuration: each is checked where it is read, so that its line can be named.
 
 use std::fmt::Display;
+use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::str::FromStr;
@@ -99,26 +100,57 @@ where
     parsed(deserializer).map(Some)
 }
 
-/// Each with what is expected of it, which the parsers of the standard library do not say.
+/// One text or a list of them, each with what is expected of it, which the parsers of the standard library do not say.
 fn each<'de, D, T>(deserializer: D, expected: &'static str) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: FromStr,
 {
-    let parse = |text: &String| {
+    deserializer.deserialize_any(OneOrList {
+        expected,
+        of: PhantomData::<T>,
+    })
+}
+
+struct OneOrList<T> {
+    expected: &'static str,
+    of: PhantomData<T>,
+}
+
+impl<T: FromStr> OneOrList<T> {
+    fn parse<E: serde::de::Error>(&self, text: &str) -> Result<T, E> {
         text.parse().map_err(|_| {
             let shown = text.escape_debug();
-            D::Error::custom(format!("`{shown}`: expected {expected}"))
+            E::custom(format!("`{shown}`: expected {}", self.expected))
         })
-    };
-    let texts = Vec::<String>::deserialize(deserializer)?;
-    texts.iter().map(parse).collect()
+    }
+}
+
+impl<'de, T: FromStr> Visitor<'de> for OneOrList<T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}, or a list of them", self.expected)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Vec<T>, E> {
+        self.parse(text).map(|it| vec![it])
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+        let mut all = Vec::new();
+        while let Some(text) = list.next_element::<String>()? {
+            all.push(self.parse::<A::Error>(&text)?);
+        }
+        Ok(all)
+    }
 }
 
 pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
     each(deserializer, "a network such as 192.0.2.0/24")
 }
 
+/// What is listened on; none where the list is empty.
 pub(super) fn listeners<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<SocketAddr>, D::Error> {
@@ -133,38 +165,10 @@ pub struct Listen(pub Vec<SocketAddr>);
 
 impl<'de> Deserialize<'de> for Listen {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ListenVisitor).map(Self)
-    }
-}
-
-fn listener<E: serde::de::Error>(text: &str) -> Result<SocketAddr, E> {
-    text.parse().map_err(|_| {
-        let shown = text.escape_debug();
-        E::custom(format!("`{shown}`: expected {LISTENER}"))
-    })
-}
-
-struct ListenVisitor;
-
-impl<'de> Visitor<'de> for ListenVisitor {
-    type Value = Vec<SocketAddr>;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("an address and a port such as \"0.0.0.0:7443\", or a list of them")
-    }
-
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Vec<SocketAddr>, E> {
-        listener(text).map(|it| vec![it])
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<SocketAddr>, A::Error> {
-        let mut all = Vec::new();
-        while let Some(text) = list.next_element::<String>()? {
-            all.push(listener(&text)?);
-        }
+        let all = listeners(deserializer)?;
         match all.is_empty() {
-            true => Err(A::Error::custom("expected at least one address")),
-            false => Ok(all),
+            true => Err(D::Error::custom("expected at least one address")),
+            false => Ok(Self(all)),
         }
     }
 }

@@ -64,6 +64,7 @@ pub struct Intake {
     listeners: Vec<(Protocol, Listeners)>,
     bound: Bound,
     refusals: Arc<Refusals>,
+    seats: Seats,
 }
 
 /// The addresses that were bound, in the order of the configuration.
@@ -92,6 +93,7 @@ impl Intake {
             }
         }
         Ok(Self {
+            seats: Seats::new("intake", rooms(&settings)),
             settings: Arc::new(settings),
             listeners,
             bound,
@@ -108,6 +110,10 @@ impl Intake {
         self.refusals.clone()
     }
 
+    pub(crate) fn seats(&self) -> Seats {
+        self.seats.clone()
+    }
+
     /// Serves until `stop` changes or its sender is gone; then no one is accepted any more, sessions end at their next
     /// pause, and this returns when the last has ended. Dropped, it ends them all.
     pub async fn serve<A: Acceptor>(
@@ -117,7 +123,6 @@ impl Intake {
         gatekeeper: Arc<dyn Gatekeeper>,
         stop: watch::Receiver<()>,
     ) {
-        let seats = Seats::new(rooms(&self.settings));
         let parts = Arc::new(Parts {
             buffers: Buffers::new(self.settings.buffer_bytes),
             around: Arc::new(Surroundings {
@@ -135,7 +140,7 @@ impl Intake {
                 protocol,
                 listeners,
                 parts: parts.clone(),
-                seats: seats.clone(),
+                seats: self.seats.clone(),
             };
             doors.spawn(door.serve(stop.clone()));
         }

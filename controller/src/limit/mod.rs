@@ -23,5 +23,5 @@ pub(crate) mod origin;
 pub(crate) mod seats;
 mod table;
 
-pub(crate) use seats::{Place, Seat, Seats};
+pub(crate) use seats::{DoorSeats, Place, Seat, Seats};
 pub(crate) use table::{Full, Room, Rooms, Who};

@@ -23,6 +23,12 @@ pub(crate) enum Who {
     Known(Arc<str>),
 }
 
+impl Who {
+    pub(super) fn is_stranger(&self) -> bool {
+        matches!(self, Self::Stranger(_))
+    }
+}
+
 /// How many there may be.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Room {
@@ -159,6 +165,11 @@ impl Table {
         let spot = self.seats.remove(&number)?;
         self.halls[spot.hall].remove(&spot);
         Some(())
+    }
+
+    /// Whether strangers have all the seats that there are for them.
+    pub(super) fn strangers_hold_all(&self) -> bool {
+        self.halls[0].all >= self.rooms.strangers.all
     }
 
     fn sit(&mut self, number: u64, spot: Spot) -> Option<u64> {

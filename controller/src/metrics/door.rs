@@ -10,7 +10,7 @@ use axum::routing::get;
 use jiff::Timestamp;
 
 use super::Sources;
-use crate::limit::{Full, Room, Rooms};
+use crate::limit::{Full, Room, Rooms, Seats};
 use crate::listen::Listeners;
 use crate::web::listener::{self, Door};
 
@@ -40,7 +40,7 @@ pub(crate) async fn serve(listeners: Listeners, sources: Sources) {
         listeners,
         tls: None,
         proxies: Vec::new(),
-        rooms: ROOMS,
+        seats: Seats::new("metrics", ROOMS),
     };
     listener::serve(door, router).await;
 }

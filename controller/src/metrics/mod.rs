@@ -22,6 +22,7 @@ use crate::dispatch::{Counters, Handle, MICROS, Measured};
 use crate::doors::Certificates;
 use crate::dsn::{Notifier, smarthost};
 use crate::intake::refusals::Refusals;
+use crate::limit::DoorSeats;
 use crate::registry::Registry;
 use crate::spread::Buckets;
 use crate::store::{Measures, Store};
@@ -39,15 +40,17 @@ pub struct Metrics {
     pub refusals: Arc<Refusals>,
     /// What was refused of what agents say.
     pub conduct: Conduct,
+    pub(crate) doors: DoorSeats,
 }
 
 impl Metrics {
-    pub fn new(refusals: Arc<Refusals>) -> Self {
+    pub(crate) fn new(refusals: Arc<Refusals>, doors: DoorSeats) -> Self {
         Self {
             accepted: Counter::default(),
             synced: Arc::new(Buckets::new(&MICROS)),
             refusals,
             conduct: Conduct::default(),
+            doors,
         }
     }
 }
@@ -154,6 +157,12 @@ impl Sources {
             "Replies of intake that refuse, by reason",
             "reason",
             self.metrics.refusals.counts(),
+        );
+        list.counters(
+            "strangers_turned_away",
+            "Connections of strangers that made room for others or got none, by door",
+            "door",
+            self.metrics.doors.all().map(|seats| seats.turned_away()),
         );
         let states = || asked.states.iter().map(|(state, it)| (*state, it));
         list.gauges(

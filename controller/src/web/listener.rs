@@ -62,13 +62,13 @@ pub(crate) struct Door {
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
     /// From these networks each connection begins with a PROXY header.
     pub(crate) proxies: Vec<IpNet>,
-    pub(crate) rooms: Rooms,
+    pub(crate) seats: Seats,
 }
 
 /// Serves until dropped. A connection that fails costs only itself.
 pub(crate) async fn serve(door: Door, router: Router) {
     let tls = door.tls.map(TlsAcceptor::from);
-    let seats = Seats::new(door.rooms);
+    let seats = door.seats;
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {

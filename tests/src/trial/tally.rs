@@ -169,7 +169,7 @@ mod tests {
     fn a_start_report_is_read_by_its_names() {
         let tally = Tally::default();
         tally.read(
-            "INFO dd_controller: store open report=StartReport { start: 3, clean: false, registry_damage: 0, torn_bytes: 77 }",
+            "INFO dd_controller: store open start=3 clean=false registry_damage=0 torn_bytes=77",
         );
         assert_eq!(tally.count("starts"), 1);
         assert_eq!(tally.count("starts that rebuilt the index"), 1);

@@ -85,6 +85,19 @@ fn each_door_listens_on_several_addresses_and_says_so() {
     assert!(process.terminate().success());
 }
 
+/// Writes a certificate that has ended, and beside it its key; says where.
+fn ended_certificate(directory: &Path) -> String {
+    let names = vec!["mail.provider.example".to_owned()];
+    let mut params = rcgen::CertificateParams::new(names).unwrap();
+    params.not_before = rcgen::date_time_ymd(2018, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2019, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let path = directory.join("ended.pem").display().to_string();
+    fs::write(&path, params.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(format!("{path}.key"), key.serialize_pem()).unwrap();
+    path
+}
+
 #[test]
 fn a_check_finds_what_a_start_would() {
     let directory = tempfile::tempdir().unwrap();
@@ -92,6 +105,7 @@ fn a_check_finds_what_a_start_would() {
     let taken = taken.local_addr().unwrap();
     fs::write(directory.path().join("file"), "").unwrap();
     let file = directory.path().join("file").display().to_string();
+    let ended = ended_certificate(directory.path());
     let state = format!("{}/state", directory.path().display());
     let smtp = "smtp = [\"127.0.0.1:0\", \"[::1]:0\"]";
     for (from, to, says) in [
@@ -124,6 +138,16 @@ fn a_check_finds_what_a_start_would() {
             "[intake]".to_owned(),
             format!("[intake]\ntls = {{ certificate = \"{file}\", key = \"{file}\" }}"),
             format!("{file}: it is empty: expected a certificate"),
+        ),
+        (
+            "[intake]".to_owned(),
+            format!("[intake]\ntls = {{ certificate = \"{ended}\", key = \"{ended}.key\" }}"),
+            "ended on 2019-01-01T00:00:00Z".to_owned(),
+        ),
+        (
+            "admin.sock".to_owned(),
+            "s".repeat(120),
+            "bytes long, at most 107: set `[control] socket` to a shorter one".to_owned(),
         ),
     ] {
         let mut config = whole(directory.path()).replace(&from, &to);

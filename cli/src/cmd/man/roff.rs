@@ -18,10 +18,16 @@ ddadm administers a dd-controller(8): sites, their mail, agents and authorities.
 machine through its socket, or to another one with --controller and --identity.
 
 Each noun has a page of its own: ddadm-site(1), ddadm-queue(1) and so on.",
-    files: &[(
-        "/run/dd-controller/admin.sock",
-        "the controller's socket; members of the group dd-controller may use it",
-    )],
+    files: &[
+        (
+            "/run/dd-controller/admin.sock",
+            "the controller's socket; members of the group dd-controller may use it",
+        ),
+        (
+            "/var/lib/dd-controller/admin.sock",
+            "where it is without `socket` in [control]",
+        ),
+    ],
     signals: &[],
     see_also: "dd-controller(8), dd-agent(8), controller.toml(5), agent.toml(5)",
 };

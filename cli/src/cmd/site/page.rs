@@ -202,16 +202,24 @@ fn settings(page: &mut Page, spec: &pb::SiteSpec) {
     page.lines("Agents", spec.agents.iter().map(String::as_str));
 }
 
+/// How an attempt ended and where; one that found no address has none.
+fn ended(it: &pb::LastAttempt) -> String {
+    let at = match it.address.as_str() {
+        "" => String::new(),
+        address => format!(" at {address}"),
+    };
+    format!("{} via {}{at}", it.outcome, it.agent)
+}
+
 fn attempts(page: &mut Page, attempts: &[pb::LastAttempt]) {
     let mut label = "Last attempts";
     for it in attempts {
         page.line("", "");
         let at = time_shown(it.at_ms);
-        page.line(
-            label,
-            &format!("{at} {} via {} at {}", it.outcome, it.agent, it.address),
-        );
-        page.line("", &it.detail);
+        page.line(label, &format!("{at} {}", ended(it)));
+        if !it.detail.is_empty() {
+            page.line("", &it.detail);
+        }
         if let Some(peer) = &it.peer {
             page.line(
                 "",
@@ -259,4 +267,21 @@ pub(super) fn table(all: &[pb::SiteStatus]) -> String {
         ]);
     }
     table.text("no site: `ddadm site add --help` shows how to add one")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_that_found_no_address_names_none() {
+        let mut attempt = pb::LastAttempt {
+            outcome: "unreachable".into(),
+            agent: "out1".into(),
+            ..pb::LastAttempt::default()
+        };
+        assert_eq!(ended(&attempt), "unreachable via out1");
+        attempt.address = "192.0.2.1:25".into();
+        assert_eq!(ended(&attempt), "unreachable via out1 at 192.0.2.1:25");
+    }
 }
