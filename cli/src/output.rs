@@ -27,6 +27,8 @@ pub(crate) struct Answer {
     exit: Exit,
     /// For standard error, beside JSON; the text itself where there is none.
     sentence: Option<String>,
+    /// For standard error, whatever the form.
+    warning: Option<String>,
 }
 
 impl Answer {
@@ -39,7 +41,18 @@ impl Answer {
             text,
             exit: Exit::Done,
             sentence: None,
+            warning: None,
         }
+    }
+
+    /// What somebody should know who wanted nothing but the answer.
+    pub(crate) fn with_warning(self, warning: Option<String>) -> Self {
+        Self { warning, ..self }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
     }
 
     pub(crate) fn text(&self) -> &str {
@@ -117,6 +130,9 @@ impl<'a> Printer<'a> {
         // A program that reads the JSON still gets the sentence where errors go.
         if answer.exit != Exit::Done && output == Output::Json {
             self.error_line(answer.sentence.as_deref().unwrap_or(answer.text.trim_end()));
+        }
+        if let Some(warning) = &answer.warning {
+            self.error_line(warning);
         }
         answer.exit
     }

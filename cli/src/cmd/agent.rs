@@ -116,6 +116,9 @@ struct Agent {
     drain: bool,
     /// It works from then on.
     from: Option<String>,
+    /// After a drain: no other agent works either.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    none_works: bool,
     /// Addresses that it hands mail over from although they are not registered.
     unregistered: Vec<String>,
 }
@@ -133,6 +136,7 @@ impl From<pb::AgentStatus> for Agent {
             trouble: present(it.trouble),
             drain: it.drain,
             from: time(it.from_ms),
+            none_works: it.none_works,
             unregistered: it.unregistered,
         }
     }
@@ -147,7 +151,10 @@ fn drained_answer(agent: pb::AgentStatus) -> Answer {
             format!("{name}: draining; {in_hand} in hand are finished, and it gets nothing more\n")
         }
     };
-    Answer::new(&Agent::from(agent), text)
+    let warning = agent.none_works.then(|| {
+        format!("no agent works now: mail waits until one does, for example after `ddadm agent resume {name}`")
+    });
+    Answer::new(&Agent::from(agent), text).with_warning(warning)
 }
 
 /// The state's word; with a drain that another state would hide.
@@ -315,8 +322,17 @@ mod tests {
                 drain: true,
                 ..pb::AgentStatus::default()
             };
-            let both = drained_answer(agent).both();
+            let both = drained_answer(agent.clone()).both();
             assert!(both.contains(says), "{both}");
+            assert!(!both.contains("no agent works"), "{both}");
+            let last = pb::AgentStatus {
+                none_works: true,
+                ..agent
+            };
+            let answer = drained_answer(last);
+            assert!(answer.both().contains("\"none_works\": true"));
+            let warning = answer.warning().unwrap();
+            assert!(warning.contains("no agent works now"), "{warning}");
         }
     }
 

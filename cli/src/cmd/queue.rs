@@ -197,6 +197,7 @@ fn standing(it: &pb::QueuedDelivery) -> String {
     match (it.stands.as_str(), it.next_ms) {
         ("in-doubt", 0) => "in doubt".into(),
         ("in-doubt", next) => format!("in doubt, {}", time_shown(next)),
+        ("kept", next @ 1..) => format!("kept, {}", time_shown(next)),
         ("waiting", next) => time_shown(next),
         // What cannot be read stands nowhere.
         ("", _) => "-".into(),
@@ -359,6 +360,17 @@ mod tests {
         };
         insta::assert_snapshot!(list(vec![delivery("home"), bounce, held]).both());
         insta::assert_snapshot!("an_empty_queue", list(vec![]).both());
+    }
+
+    #[test]
+    fn what_is_kept_says_so_and_when_its_home_is_asked_again() {
+        let kept = pb::QueuedDelivery {
+            stands: "kept".into(),
+            ..delivery("home")
+        };
+        assert_eq!(standing(&kept), "kept, 2027-01-15T08:04:00Z");
+        let at_no_time = pb::QueuedDelivery { next_ms: 0, ..kept };
+        assert_eq!(standing(&at_no_time), "kept");
     }
 
     #[test]

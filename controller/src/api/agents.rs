@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 
 use super::conduct::Conduct;
 use super::produced::Produced;
+use super::standing::any_works;
 use super::{Context, at_ms, caller, from_ms, now, order, status};
 use crate::dispatch::{AgentView, Drain};
 use crate::registry::agents::{AgentRecord, From};
@@ -162,7 +163,12 @@ impl Agents {
             change.drain_agent(&name, drain, who.who(), now()).await
         });
         let agent = changing.await?;
-        Ok(Response::new(self.looked_at(&agent).await))
+        let none_works = drain == Drain::Drains
+            && none_works_without(&agent.name, self.0.dispatch.agent_views().await);
+        Ok(Response::new(pb::AgentStatus {
+            none_works,
+            ..self.looked_at(&agent).await
+        }))
     }
 
     async fn looked_at(&self, agent: &AgentRecord) -> pb::AgentStatus {
@@ -183,6 +189,12 @@ impl Agents {
             token: token.encode(),
         })
     }
+}
+
+/// Dispatch may not have heard of the drain yet, so the agent itself does not count.
+fn none_works_without(drained: &AgentName, mut agents: Vec<AgentView>) -> bool {
+    agents.retain(|agent| agent.name != *drained);
+    !any_works(&agents)
 }
 
 fn addresses(texts: &[String]) -> Result<Vec<IpAddr>, Status> {
@@ -265,6 +277,34 @@ fn shown(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_drain_of_the_last_agent_that_works_is_told_of() {
+        let agent = |name: &str, state| AgentView {
+            name: name.parse().unwrap(),
+            state,
+            slots: 4,
+            in_flight: 0,
+            last_seen: None,
+            version: String::new(),
+            trouble: String::new(),
+        };
+        let drained = "out1".parse().unwrap();
+        for (states, none) in [
+            (&["connected"][..], true),
+            (&["draining", "disconnected", "unhealthy", "draining"], true),
+            (&["draining", "connected"], false),
+        ] {
+            let names = 1..;
+            let agents = states.iter().zip(names);
+            let agents = agents.map(|(state, n)| agent(&format!("out{n}"), *state));
+            assert_eq!(
+                none_works_without(&drained, agents.collect()),
+                none,
+                "{states:?}"
+            );
+        }
+    }
 
     #[test]
     fn an_agent_that_binds_what_is_not_registered_is_told_of() {

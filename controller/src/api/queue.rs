@@ -14,7 +14,7 @@ use super::caller::Caller;
 use super::delivery::send;
 use super::produced::{Items, Produced};
 use super::{Context, Knowledge, at_ms, caller, now, status};
-use crate::dispatch::{InHand, SiteView};
+use crate::dispatch::{InHand, SiteView, is_parked};
 use crate::store::{StoreError, Waiting};
 
 const PAGE: usize = 100;
@@ -279,15 +279,21 @@ fn stands(
     now: Timestamp,
 ) -> (&'static str, Option<Timestamp>) {
     let of_site = site.and_then(|site| site.next_attempt);
-    let next = it.not_before.max(of_site).filter(|at| *at > now);
+    let next = own_time(it).max(of_site).filter(|at| *at > now);
     match (out, it.failed, it.in_doubt) {
         (true, ..) => ("out", None),
         (_, true, _) => ("failed", None),
         _ if site.is_none_or(|site| site.state == "held") => ("held", None),
         (.., true) => ("in-doubt", next),
+        _ if is_parked(it) => ("kept", next),
         _ if next.is_some() => ("waiting", next),
         _ => ("due", None),
     }
+}
+
+/// What is kept has no time of its own: it goes when its home is asked again.
+fn own_time(it: &Waiting) -> Option<Timestamp> {
+    it.not_before.filter(|_| !is_parked(it))
 }
 
 fn row(it: &Waiting, envelope: &Envelope, out: bool) -> pb::QueuedDelivery {
@@ -301,7 +307,7 @@ fn row(it: &Waiting, envelope: &Envelope, out: bool) -> pb::QueuedDelivery {
         bytes: it.bytes,
         arrived_ms: it.arrived.as_millisecond(),
         attempts: it.attempts,
-        not_before_ms: at_ms(it.not_before),
+        not_before_ms: at_ms(own_time(it)),
         in_doubt: it.in_doubt,
         last: it.last.clone(),
         out,
@@ -309,5 +315,65 @@ fn row(it: &Waiting, envelope: &Envelope, out: bool) -> pb::QueuedDelivery {
         // Said by whoever knows the site.
         next_ms: 0,
         stands: String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Position;
+
+    const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
+
+    fn waiting(not_before: Option<&str>) -> Waiting {
+        Waiting {
+            delivery: DeliveryId {
+                message: MessageId::new(1_800_000_000_000, [0; 10]),
+                site: "home".parse().unwrap(),
+            },
+            position: Position::made_up(0, 1),
+            arrived: NOW,
+            not_before: not_before.map(|at| at.parse().unwrap()),
+            attempts: 1,
+            breaks: 0,
+            in_doubt: false,
+            failed: false,
+            kept: true,
+            warned: false,
+            last: String::new(),
+            bytes: 1,
+            open: Vec::new(),
+            earlier_start: false,
+        }
+    }
+
+    #[test]
+    fn what_is_kept_goes_when_its_home_is_asked_again() {
+        let home = |state, next: Option<&str>| SiteView {
+            state,
+            next_attempt: next.map(|at| at.parse().unwrap()),
+            ..SiteView::default()
+        };
+        let (soon, late) = ("2030-01-01T00:00:00Z", "2031-01-01T00:00:00Z");
+        let parked = Some("9000-01-01T00:00:00Z");
+        for (own, site, expected, next) in [
+            (parked, home("waiting", Some(soon)), "kept", Some(soon)),
+            (parked, home("flowing", None), "kept", None),
+            (parked, home("held", None), "held", None),
+            (
+                Some(late),
+                home("waiting", Some(soon)),
+                "waiting",
+                Some(late),
+            ),
+            (None, home("waiting", Some(soon)), "waiting", Some(soon)),
+            (None, home("flowing", None), "due", None),
+        ] {
+            let stands = stands(&waiting(own), false, Some(&site), NOW);
+            let next: Option<Timestamp> = next.map(|at| at.parse().unwrap());
+            assert_eq!(stands, (expected, next), "{own:?} {site:?}");
+        }
+        assert_eq!(own_time(&waiting(parked)), None);
+        assert!(own_time(&waiting(Some(late))).is_some());
     }
 }

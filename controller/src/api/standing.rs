@@ -88,7 +88,7 @@ async fn alarms(
     let doors = context.certificates.iter();
     alarms
         .extend(doors.filter_map(|(door, certificate)| door_alarm(door, certificate.end()?, now)));
-    alarms.extend(agents_alarm(agents));
+    alarms.extend(agents_alarm(agents, context.store.total().messages));
     alarms.extend(agents.iter().filter_map(unhealthy));
     alarms.extend(context.registry.agents().iter().filter_map(|agent| {
         let bound = context.attached.addresses(&agent.name)?;
@@ -167,14 +167,18 @@ fn door_alarm(door: &str, ends: Timestamp, now: Timestamp) -> Option<String> {
 }
 
 /// Why no agent takes work, where none does.
-fn agents_alarm(agents: &[AgentView]) -> Option<String> {
+fn agents_alarm(agents: &[AgentView], queued: u64) -> Option<String> {
     if agents.is_empty() {
         return Some("no agent is registered: run `ddadm agent add NAME --address IP`".to_owned());
     }
+    let waits = match queued {
+        0 => "mail that comes waits",
+        _ => "mail waits",
+    };
     if attached(agents) == 0 {
-        return Some("no agent is connected: mail waits until one is".to_owned());
+        return Some(format!("no agent is connected: {waits} until one is"));
     }
-    if agents.iter().any(|agent| agent.state == "connected") {
+    if any_works(agents) {
         return None;
     }
     let states: Vec<String> = agents
@@ -186,9 +190,14 @@ fn agents_alarm(agents: &[AgentView]) -> Option<String> {
         })
         .collect();
     Some(format!(
-        "no agent takes work, and mail waits: {}; `ddadm agent resume NAME` ends a drain",
+        "no agent takes work, and {waits}: {}; `ddadm agent resume NAME` ends a drain",
         states.join(", ")
     ))
+}
+
+/// Whether one of them takes work.
+pub(super) fn any_works(agents: &[AgentView]) -> bool {
+    agents.iter().any(|agent| agent.state == "connected")
 }
 
 /// An agent that could work and says that it cannot.
@@ -426,10 +435,16 @@ mod tests {
                 .enumerate()
                 .map(|(number, state)| agent(&format!("out{number}"), *state))
                 .collect();
-            let alarm = agents_alarm(&agents);
-            match says {
-                None => assert_eq!(alarm, None, "{states:?}"),
-                Some(says) => assert!(alarm.clone().unwrap().contains(says), "{alarm:?}"),
+            for (queued, waits) in [(1, "mail waits"), (0, "mail that comes waits")] {
+                let alarm = agents_alarm(&agents, queued);
+                match says {
+                    None => assert_eq!(alarm, None, "{states:?}"),
+                    Some(says) => {
+                        let alarm = alarm.unwrap();
+                        assert!(alarm.contains(says), "{alarm}");
+                        assert!(agents.is_empty() || alarm.contains(waits), "{alarm}");
+                    }
+                }
             }
         }
     }

@@ -42,7 +42,7 @@ pub(super) enum Came {
 
 /// Whether a 5yz is the last word about its recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fails {
+pub(super) enum Fails {
     Yes,
     NotNow,
 }
@@ -144,7 +144,7 @@ impl State {
     ) {
         self.owe(agent, &report.lease);
         let fails = match attempt {
-            Some(_) => self.fails(report, &waiting),
+            Some(_) => self.fails(report),
             None => Fails::NotNow,
         };
         self.settle(agent, report, fails, &mut waiting, turn);
@@ -179,8 +179,8 @@ impl State {
     }
 
     /// Whether a 5yz is final: what a recipient was told stands, however the attempt ended.
-    fn fails(&self, report: &Report, waiting: &Waiting) -> Fails {
-        let queue = self.sites.get(&waiting.delivery.site);
+    pub(super) fn fails(&self, report: &Report) -> Fails {
+        let queue = self.sites.get(&report.lease.delivery.site);
         match queue.map_or(Trust::Doubted, |queue| queue.kept.trust) {
             _ if report.accepted_some() => Fails::Yes,
             Trust::Trusted => Fails::Yes,

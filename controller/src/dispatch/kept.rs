@@ -252,7 +252,8 @@ impl Kept {
     }
 }
 
-pub(super) fn is_parked(waiting: &Waiting) -> bool {
+/// Whether it is kept because of a refusal that may be its home's own fault: it has no time of its own then.
+pub(crate) fn is_parked(waiting: &Waiting) -> bool {
     waiting.not_before.is_some_and(|at| at >= PARKED)
 }
 

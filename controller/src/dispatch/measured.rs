@@ -37,7 +37,7 @@ pub(crate) const MICROS: [u64; 18] = [
 ];
 
 /// How an attempt ended, as `site show` has it.
-pub const OUTCOMES: [&str; 8] = [
+pub const OUTCOMES: [&str; 9] = [
     "relayed",
     "deferred",
     "failed",
@@ -46,6 +46,7 @@ pub const OUTCOMES: [&str; 8] = [
     "wrong-host",
     "refused",
     "busy",
+    "kept",
 ];
 
 /// Shared with whoever reads it.

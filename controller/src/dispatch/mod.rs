@@ -86,6 +86,7 @@ pub(crate) use clock::Clock;
 #[cfg(test)]
 pub(crate) use event::Now;
 pub use handle::Handle;
+pub(crate) use kept::is_parked;
 pub use lease::{BEAT, LEASE};
 pub use mail::Mail;
 pub(crate) use measured::MICROS;
@@ -349,7 +350,7 @@ pub struct LastAttempt {
     pub at: jiff::Timestamp,
     pub agent: AgentName,
     pub address: String,
-    /// relayed deferred failed in-doubt unreachable wrong-host refused busy
+    /// relayed deferred failed in-doubt unreachable wrong-host refused busy kept
     pub outcome: &'static str,
     pub detail: String,
     /// The greppable word for why the proof was withheld; empty where it was not.

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use super::backoff::{after_failure, with_others};
 use super::ends::{broke_before, came_to_nothing, ends_session, is_closing};
 use super::event::{Effect, Turn};
+use super::judge::Fails;
 use super::kept::Wakes;
 use super::lease::{Freshness, Leased, Occupies};
 use super::moods::{Moods, defers_all};
@@ -48,8 +49,23 @@ impl State {
         leased: &Leased,
         turn: &mut Turn<'_>,
     ) {
+        let attempt = self.has_answered(agent, report, turn);
+        let peer = attempt.as_ref().and_then(|it| it.peer.clone());
+        self.moves(agent, report, leased, peer, turn);
+        if let Some(attempt) = attempt {
+            self.remember(attempt, report);
+        }
+    }
+
+    fn moves(
+        &mut self,
+        agent: &AgentName,
+        report: &Report,
+        leased: &Leased,
+        peer: Option<Arc<PeerCertificate>>,
+        turn: &mut Turn<'_>,
+    ) {
         let name = &report.lease.delivery.site;
-        let peer = self.has_answered(agent, report, turn);
         if report.outcome != Outcome::AgentTrouble && !report.accepted_all() {
             self.attempt_failed(name, turn);
         }
@@ -148,13 +164,13 @@ impl State {
         session.is_none_or(|session| session.answered == 0)
     }
 
-    /// Keeps who answered, and how, for those who ask. Returns the certificate, also where the report does not repeat it.
+    /// Who answered, and how; with the certificate, also where the report does not repeat it.
     fn has_answered(
         &mut self,
         agent: &AgentName,
         report: &Report,
         turn: &Turn<'_>,
-    ) -> Option<Arc<PeerCertificate>> {
+    ) -> Option<LastAttempt> {
         let name = &report.lease.delivery.site;
         let queue = self.sites.get_mut(name)?;
         let mut attempt = last_attempt(agent, report, turn.now.wall);
@@ -164,12 +180,9 @@ impl State {
             let shown = shown.and_then(|session| session.peer.clone());
             attempt.peer = attempt.peer.or(shown);
         }
-        let peer = attempt.peer.clone();
-        self.measured.attempted(name, &attempt);
         if report.outcome == Outcome::WrongHost {
             self.strays.refused(name, &attempt);
         }
-        queue.remember(attempt);
         if report.observed.refusal.is_some() {
             queue.refusal = Some(Box::new(LastRefusal {
                 at: turn.now.wall,
@@ -177,7 +190,19 @@ impl State {
                 observed: report.observed.clone(),
             }));
         }
-        peer
+        Some(attempt)
+    }
+
+    /// For those who ask. Whether a refusal is final is known when the site has moved: one too many is not.
+    fn remember(&mut self, mut attempt: LastAttempt, report: &Report) {
+        if attempt.outcome == "failed" && self.fails(report) == Fails::NotNow {
+            attempt.outcome = "kept";
+        }
+        let name = &report.lease.delivery.site;
+        self.measured.attempted(name, &attempt);
+        if let Some(queue) = self.sites.get_mut(name) {
+            queue.remember(attempt);
+        }
     }
 
     fn site_failed(

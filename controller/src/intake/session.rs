@@ -139,6 +139,8 @@ enum State {
     AwaitAccept {
         id: MessageId,
         refused: Vec<Option<ServerReply>>,
+        /// For the log: whom each answer is about.
+        about: Vec<String>,
         /// Until it is in the queues.
         _room: Kept,
     },
@@ -244,8 +246,9 @@ impl Session {
 
     /// Answers [`Output::Accept`].
     pub fn accepted(&mut self, result: Result<(), AcceptError>) {
-        let State::AwaitAccept { id, refused, .. } =
-            std::mem::replace(&mut self.state, State::Commands)
+        let State::AwaitAccept {
+            id, refused, about, ..
+        } = std::mem::replace(&mut self.state, State::Commands)
         else {
             unreachable!(
                 "accepted answers Output::Accept, which leaves the session in AwaitAccept"
@@ -255,7 +258,7 @@ impl Session {
             Ok(()) => reply::queued(id),
             Err(error) => reply::not_accepted(error),
         };
-        self.answer(refused, &common);
+        self.answer(refused, about, &common);
         self.run();
     }
 
@@ -358,17 +361,20 @@ impl Session {
             }
             _ => match Command::parse(line) {
                 Ok(command) => self.obey(command),
-                Err(error) => self.misunderstood(&error),
+                Err(error) => self.misunderstood(line, &error),
             },
         }
     }
 
     /// A feeder passes on what others wrote, and its other messages shall not suffer for it.
-    fn misunderstood(&mut self, error: &CommandError) {
+    fn misunderstood(&mut self, line: &[u8], error: &CommandError) {
+        let of_transaction = (self.sender.clone(), self.recipient.clone());
+        self.names(&String::from_utf8_lossy(line));
         match self.trust {
             Trust::Trusted if error.is_about_the_message() => self.say(&error.reply()),
             Trust::Trusted | Trust::Stranger => self.reject(&error.reply()),
         }
+        (self.sender, self.recipient) = of_transaction;
     }
 
     fn obey(&mut self, command: Command) {

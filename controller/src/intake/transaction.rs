@@ -69,6 +69,12 @@ impl Transaction {
         self.asked.iter().map(|&index| &*self.recipients[index].1)
     }
 
+    /// The recipient of each RCPT that was taken, in their order.
+    pub fn asked(&self) -> impl Iterator<Item = &str> {
+        let asked = self.asked.iter().map(|&index| &self.recipients[index].0);
+        asked.map(|rcpt| rcpt.forward_path.0.as_str())
+    }
+
     /// As many as a line of the log has room for.
     pub fn first_recipients(&self) -> String {
         const MOST: usize = 80;

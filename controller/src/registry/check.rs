@@ -68,7 +68,9 @@ pub enum SiteError {
         "the proof `configured` is the smarthost's own: choose certificate, public, fingerprint, static-ip or port"
     )]
     Configured,
-    #[error("the domain {domain} belongs to the site {owner}: remove it there first")]
+    #[error(
+        "the domain {domain} belongs to the site {owner}: remove it there first, or move it by `ddadm registry apply` of a file with both sites"
+    )]
     DomainTaken { domain: Domain, owner: SiteName },
     #[error(
         "the recipient {0} is in none of the site's domains: add its --domain, or leave it out"

@@ -20,7 +20,7 @@ impl Reported {
             for part in value.split(',') {
                 let part = part.split('/').next().unwrap_or_default();
                 let part = part.trim_start_matches('[').trim_end_matches(']');
-                if let Ok(address) = part.parse() {
+                if let Some(address) = address(part) {
                     reported.add(address);
                 }
             }
@@ -43,6 +43,20 @@ impl Reported {
             IpAddr::V6(address) => _ = self.v6.get_or_insert(address),
         }
     }
+}
+
+/// An address as routers write it: numbers of IPv4 may be filled up with zeros, and are decimal all the same.
+fn address(text: &str) -> Option<IpAddr> {
+    text.parse().ok().or_else(|| {
+        let numbers: Option<Vec<&str>> = text.split('.').map(without_zeros).collect();
+        numbers?.join(".").parse().map(IpAddr::V4).ok()
+    })
+}
+
+fn without_zeros(number: &str) -> Option<&str> {
+    let last = number.len().checked_sub(1)?;
+    let zeros = number.bytes().take(last).take_while(|it| *it == b'0');
+    number.get(zeros.count()..)
 }
 
 impl fmt::Display for Reported {
@@ -76,7 +90,10 @@ mod tests {
                 "192.0.2.7",
             ),
             (&["192.0.2.7", "192.0.2.8"], "192.0.2.7"),
-            (&["198.51.100.007"], "192.0.2.99"),
+            (&["198.51.100.007"], "198.51.100.7"),
+            (&["198.051.000.010"], "198.51.0.10"),
+            (&["198.51.100..7"], "192.0.2.99"),
+            (&["198.51.100.0777"], "192.0.2.99"),
             (&["<b>"], "192.0.2.99"),
             (&[""], "192.0.2.99"),
             (&[], "192.0.2.99"),

@@ -79,6 +79,7 @@ impl Words {
             "relayed" => ("good", self.r_relayed),
             "deferred" => ("warn", self.r_deferred),
             "failed" => ("bad", self.r_failed),
+            "kept" => ("warn", self.r_kept),
             "in-doubt" => ("warn", self.r_in_doubt),
             "unreachable" => ("bad", self.r_unreachable),
             "wrong-host" => ("bad", self.r_wrong_host),

@@ -143,6 +143,7 @@ words! {
     r_relayed,
     r_deferred,
     r_failed,
+    r_kept,
     r_in_doubt,
     r_unreachable,
     r_wrong_host,

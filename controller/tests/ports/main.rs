@@ -5,5 +5,6 @@
 mod control_plane;
 mod intake_dialogue;
 mod intake_listener;
+mod intake_log;
 mod intake_unread;
 mod world;

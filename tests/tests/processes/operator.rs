@@ -4,6 +4,7 @@ use dd_tests::ddadm::Watching;
 use dd_tests::http::{Answer, curl};
 use dd_tests::layout::Layout;
 use dd_tests::scrape::Scrape;
+use dd_tests::site::{At, Script, Site};
 use dd_tests::submit::message;
 use dd_tests::tmpfs::Tmpfs;
 use dd_tests::wait::{PATIENCE, until};
@@ -376,6 +377,7 @@ fn next_is_when_mail_is_really_tried() {
     assert_eq!(seconds(&row["next"]), seconds(next), "{row}");
     let _ = world.ddadm().run(&["site", "hold", "home"]).done();
     assert_eq!(world.json(&["queue", "list"])[0]["stands"], "held");
+    kept_mail_has_no_time_of_its_own(&world);
     world
         .ddadm()
         .run(&["queue", "list", "typo"])
@@ -384,4 +386,28 @@ fn next_is_when_mail_is_really_tried() {
         .ddadm()
         .run(&["cert", "list", "typo"])
         .refused(4, "typo");
+}
+
+/// A home that has taken nothing yet refuses a message, which is kept.
+fn kept_mail_has_no_time_of_its_own(world: &World) {
+    let identity = world.ca.identity(&["shut.example"]);
+    let refuses = Script::with(&identity).says(At::Rcpt, "554 5.7.1 not set up");
+    let shut = Site::start(refuses);
+    world.add_home("shut", shut.address(), &["--retry", "1h"]);
+    let message = message("kept");
+    let id = world
+        .smtp()
+        .send("a@b.example", "me@shut.example", &message);
+    let row = until("the message to be kept", PATIENCE, || {
+        let row = world.json(&["queue", "list", "shut"])[0].clone();
+        (row["stands"] == "kept").then_some(row)
+    });
+    assert!(row["not_before"].is_null(), "{row}");
+    for args in [["queue", "list", "shut"], ["queue", "show", id.as_str()]] {
+        let shown = world.ddadm().run(&args).done().to_string();
+        assert!(shown.contains("kept"), "{shown}");
+        assert!(!shown.contains("9000-"), "{shown}");
+    }
+    let tried = world.show("shut").to_string();
+    assert!(!tried.contains("\"failed\""), "{tried}");
 }

@@ -120,6 +120,11 @@ impl Core {
         words.iter().filter(|word| *word == "Settle").count()
     }
 
+    fn last_outcome(&self) -> &'static str {
+        let view = self.state.site_view(&name(), self.clock()).unwrap();
+        view.last_attempts[0].outcome
+    }
+
     fn tells_contact(&self) -> usize {
         let words = self.words();
         words.iter().filter(|word| *word == "TellContact").count()
@@ -132,6 +137,7 @@ fn a_refusal_after_an_absence_is_kept_and_not_sent_again_within_an_interval() {
     let tries = core.out(&mail[0]);
     core.refuse(&mut mail[0]);
     assert_eq!(core.settles(), 0);
+    assert_eq!(core.last_outcome(), "kept");
     core.read_with(Vec::new(), Some(crate::dispatch::kept::PARKED));
     assert_eq!(core.phase(), "waiting(refused)");
     assert_eq!(core.out(&mail[0]), tries, "not seconds later");
@@ -153,6 +159,7 @@ fn a_refusal_is_final_once_the_site_has_accepted_something() {
     core.effects.clear();
     core.answer_only(&mail[2], Disposition::Failed);
     assert_eq!(core.settles(), 1);
+    assert_eq!(core.last_outcome(), "failed");
     core.all_written();
     for _ in 0..3 {
         core.read_with(vec![mail[0].clone()], Some(crate::dispatch::kept::PARKED));

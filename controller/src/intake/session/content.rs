@@ -74,7 +74,10 @@ impl Session {
             .transaction
             .take()
             .expect("a content belongs to a transaction");
-        self.recipient = transaction.first_recipients();
+        let about = match self.protocol {
+            Protocol::Smtp => vec![transaction.first_recipients()],
+            Protocol::Lmtp => transaction.asked().map(str::to_owned).collect(),
+        };
         let Receiving { id, incoming } = *receiving;
         let mut room = self.around.quotas.message(incoming.bytes());
         let judged = self.judge(&transaction, &incoming, &mut room);
@@ -84,7 +87,7 @@ impl Session {
             self.outputs.push_back(Output::Discard);
             // What refuses the message as a whole is the answer for every recipient.
             let nobody = refused.iter().map(|_| None).collect();
-            return self.answer(nobody, &refusal);
+            return self.answer(nobody, about, &refusal);
         }
         let needs = Needs {
             body: incoming.body(),
@@ -99,6 +102,7 @@ impl Session {
         self.state = State::AwaitAccept {
             id,
             refused,
+            about,
             _room: room,
         };
         self.outputs.push_back(Output::Accept(Box::new(letter)));
@@ -126,8 +130,16 @@ impl Session {
         judged
     }
 
-    pub(super) fn answer(&mut self, refused: Vec<Option<ServerReply>>, common: &ServerReply) {
-        for reply in self.protocol.answers(refused, common) {
+    /// `about` has whom each of the answers is about.
+    pub(super) fn answer(
+        &mut self,
+        refused: Vec<Option<ServerReply>>,
+        about: Vec<String>,
+        common: &ServerReply,
+    ) {
+        let answers = self.protocol.answers(refused, common);
+        for (reply, recipient) in answers.into_iter().zip(about) {
+            self.recipient = recipient;
             self.say(&reply);
         }
         self.forget();

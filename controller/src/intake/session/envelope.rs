@@ -53,6 +53,15 @@ impl Session {
         }
     }
 
+    /// Whom a line names that is refused for something else in it.
+    pub(super) fn names(&mut self, line: &str) {
+        if let Some(path) = path_behind("MAIL FROM:", line) {
+            path.clone_into(&mut self.sender);
+        } else if let Some(path) = path_behind("RCPT TO:", line) {
+            path.clone_into(&mut self.recipient);
+        }
+    }
+
     pub(super) fn data(&mut self) {
         let Some(transaction) = &self.transaction else {
             return self.say(&reply::out_of_order("MAIL first"));
@@ -64,6 +73,17 @@ impl Session {
         self.state = State::AwaitBuffer;
         self.outputs.push_back(Output::Reserve { announced_bytes });
     }
+}
+
+/// What stands where the command has its address, whether it is one or not.
+fn path_behind<'a>(command: &str, line: &'a str) -> Option<&'a str> {
+    let (verb, rest) = line.split_at_checked(command.len())?;
+    let path = rest.trim_start();
+    verb.eq_ignore_ascii_case(command)
+        .then(|| match path.strip_prefix('<') {
+            Some(path) => path.split('>').next().unwrap_or_default(),
+            None => path.split(' ').next().unwrap_or_default(),
+        })
 }
 
 /// The site for which the transaction takes this recipient, or why it does not.

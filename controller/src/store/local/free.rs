@@ -6,10 +6,11 @@
 //!   again as soon as there is some.
 //! - Nothing rests on it: what finds no room after all is refused when it is written.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::disk::Room;
+use crate::intake::policy::Space;
 use crate::store::MinFree;
 
 /// Below this much free space intake stops, whatever the percentage.
@@ -43,7 +44,6 @@ impl Free {
 
     /// Whether more is free, `now` by the monotonic clock; `look`: at the disk, where nobody knows it means no.
     pub(super) fn is_more(&self, now: Duration, look: impl FnOnce() -> Option<Room>) -> bool {
-        let millis = |at: Duration| u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
         if millis(now) < self.trusted_until.load(Ordering::Relaxed) {
             return true;
         }
@@ -54,6 +54,37 @@ impl Free {
         }
         more
     }
+}
+
+/// How long the log says nothing more of it after a line: a disk on the edge is full and not full by turns.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// Whether there is room, as the log has it.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    short: AtomicBool,
+    /// Milliseconds of the monotonic clock.
+    quiet_until: AtomicU64,
+}
+
+impl Told {
+    /// Whether it is worth a line.
+    pub(super) fn is_news(&self, space: Space, now: Duration) -> bool {
+        let short = space == Space::Short;
+        if self.short.load(Ordering::Relaxed) == short
+            || millis(now) < self.quiet_until.load(Ordering::Relaxed)
+        {
+            return false;
+        }
+        self.quiet_until
+            .store(millis(now + QUIET), Ordering::Relaxed);
+        // Of several that find it at once, one tells it.
+        self.short.swap(short, Ordering::Relaxed) != short
+    }
+}
+
+fn millis(at: Duration) -> u64 {
+    u64::try_from(at.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -74,6 +105,26 @@ mod tests {
         ] {
             let found = Free::new(wanted).least_of(total);
             assert!(found.abs_diff(least) < 100, "{wanted:?}: {found}");
+        }
+    }
+
+    #[test]
+    fn that_room_is_short_and_that_it_is_back_is_told_once() {
+        let told = Told::default();
+        for (seconds, space, news) in [
+            (100, Space::Enough, false),
+            (101, Space::Short, true),
+            (101, Space::Short, false),
+            (102, Space::Enough, false),
+            (103, Space::Short, false),
+            (170, Space::Short, false),
+            (171, Space::Enough, true),
+            (172, Space::Enough, false),
+            (172, Space::Short, false),
+            (231, Space::Short, true),
+        ] {
+            let now = Duration::from_secs(seconds);
+            assert_eq!(told.is_news(space, now), news, "{seconds}: {space:?}");
         }
     }
 

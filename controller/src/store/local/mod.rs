@@ -83,7 +83,7 @@ use ballast::{BALLAST_BYTES, Ballast};
 use clean::Cleaner;
 use content::{Contents, Spooled};
 use disk::{Lock, RealDisk, SharedDisk};
-use free::Free;
+use free::{Free, Told};
 use index::Index;
 use index::entry::millis;
 use index::on_sled::OnSled;
@@ -113,6 +113,7 @@ pub(crate) struct Local {
     places: Places,
     start: u64,
     free: Free,
+    told: Told,
     requests: mpsc::Sender<Request>,
     index: Arc<Index>,
     files: Files,
@@ -270,6 +271,7 @@ impl Local {
             places,
             start,
             free: Free::new(settings.min_free),
+            told: Told::default(),
             requests,
             index,
             files,
@@ -557,7 +559,22 @@ impl Local {
         }
     }
 
+    /// That mail is refused for want of room, and that it no longer is, the log says itself: one line each.
     pub(crate) fn space(&self) -> Space {
+        let space = self.room_for_mail();
+        if self.told.is_news(space, self.times.monotonic()) {
+            match space {
+                Space::Short => tracing::warn!(
+                    directory = %self.places.root.display(),
+                    "space is short: mail is answered 452 until the disk has room"
+                ),
+                Space::Enough => tracing::info!("the disk has room again: mail is taken"),
+            }
+        }
+        space
+    }
+
+    fn room_for_mail(&self) -> Space {
         if self.spares.is_low() {
             return Space::Short;
         }

@@ -119,6 +119,7 @@ pub(in crate::web) static GERMAN: Words = Words {
     r_relayed: "zugestellt",
     r_deferred: "zurückgestellt",
     r_failed: "abgelehnt",
+    r_kept: "abgelehnt und hier aufbewahrt",
     r_in_doubt: "ungewiss",
     r_unreachable: "nicht erreichbar",
     r_wrong_host: "falscher Rechner",
