@@ -495,6 +495,10 @@ pub(crate) enum RegistryVerb {
     /// Print the file
     Export,
     /// Take a file in: adds and changes, never removes, and says what the file lacks
+    ///
+    /// The file may be older than what is there. So no revocation list is replaced by an older one, and the certificates
+    /// of an authority that is there stay: our own change with `ca rollover`, imported ones with `ca import`, or by
+    /// `replace = true` in their table. What is left out for that is named as `not taken`.
     Apply {
         /// `-` reads standard input
         file: PathBuf,

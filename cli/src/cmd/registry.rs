@@ -91,6 +91,7 @@ struct Applied {
     changed: Vec<String>,
     unchanged: u64,
     lacks: Vec<String>,
+    not_taken: Vec<String>,
 }
 
 /// Names of one kind in a line.
@@ -102,6 +103,9 @@ fn applied_answer(applied: pb::Applied, dry_run: bool) -> Answer {
         for entry in entries {
             text.push_str(&format!("{what}: {entry}\n"));
         }
+    }
+    for entry in &applied.not_taken {
+        text.push_str(&format!("not taken: {entry}\n"));
     }
     if !applied.lacks.is_empty() {
         let lacks = by_family(&applied.lacks);
@@ -124,6 +128,7 @@ fn applied_answer(applied: pb::Applied, dry_run: bool) -> Answer {
         changed: applied.changed,
         unchanged: applied.unchanged,
         lacks: applied.lacks,
+        not_taken: applied.not_taken,
     };
     Answer::new(&view, text)
 }
@@ -161,6 +166,7 @@ mod tests {
             changed: vec!["site office: host, retry".into()],
             unchanged: 3,
             lacks: vec!["site shed".into(), "agent out2".into()],
+            not_taken: vec!["authority member-ca: certificate `CN=member-ca 1`: our own".into()],
         };
         insta::assert_snapshot!(applied_answer(applied.clone(), false).both());
         insta::assert_snapshot!("a_dry_run", applied_answer(applied, true).both());

@@ -34,6 +34,8 @@ struct View {
     agents_differ: Vec<String>,
     /// Sites whose refused mail is kept.
     keeps_refused: Vec<String>,
+    /// Our own authorities whose roll-over is not finished.
+    rolling_over: Vec<String>,
     /// Sites that have used most of a quota, fullest first.
     quotas: Vec<QuotaUse>,
     notifications_waiting: u64,
@@ -160,6 +162,7 @@ fn view(status: pb::StatusResponse) -> View {
             .collect(),
         agents_differ: status.agents_differ,
         keeps_refused: status.keeps_refused,
+        rolling_over: status.rolling_over,
         quotas: status.quotas.into_iter().map(quota).collect(),
         notifications_waiting: status.notifications_waiting,
         in_doubt: status.in_doubt,
@@ -212,6 +215,7 @@ fn page(status: &pb::StatusResponse) -> String {
     for (label, sites) in [
         ("Agents differ", &status.agents_differ),
         ("Refused, kept", &status.keeps_refused),
+        ("Rolling over", &status.rolling_over),
     ] {
         if !sites.is_empty() {
             page.line(label, &sites.join(", "));
@@ -370,6 +374,7 @@ mod tests {
             oldest_ms: 1_799_000_000_000,
             agents_differ: vec!["home".into()],
             keeps_refused: vec!["office".into(), "shop".into()],
+            rolling_over: vec!["member-ca".into()],
             quotas: vec![pb::QuotaUse {
                 site: "office".into(),
                 percent: 95,

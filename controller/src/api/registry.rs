@@ -79,6 +79,7 @@ impl pb::registry_server::Registry for Registry {
             changed: applied.changed,
             unchanged: applied.unchanged,
             lacks: applied.lacks,
+            not_taken: applied.not_taken,
         }))
     }
 }

@@ -56,6 +56,7 @@ pub(super) async fn look(context: &Context, now: Timestamp) -> pb::StatusRespons
         agents: agents_by_state(&agents),
         agents_differ: names(&sites, |site| site.agents_differ),
         keeps_refused: names(&sites, |site| site.keeps_refused),
+        rolling_over: rolling_over(context),
         quotas,
         notifications_waiting: unsent(context),
     }
@@ -134,6 +135,12 @@ async fn alarms(
         )
     }));
     alarms
+}
+
+fn rolling_over(context: &Context) -> Vec<String> {
+    let authorities = context.registry.authorities();
+    let rolling = authorities.iter().filter(|it| it.is_rolling_over());
+    rolling.map(|it| it.name.to_string()).collect()
 }
 
 fn authorities(context: &Context, now: Timestamp) -> Vec<String> {

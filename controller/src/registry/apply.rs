@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use dd_proto::domain::Domain;
 use dd_proto::hold::HoldPeriods;
 use dd_proto::name::SiteName;
@@ -16,12 +15,14 @@ use dd_proto::site::Site;
 use jiff::Timestamp;
 
 use super::agents::{AgentRecord, MAX_AGENTS, own_addresses};
-use super::authorities::{self, Authority, MAX_AUTHORITIES};
+use super::authorities::Authority;
 use super::check::{self, Surroundings};
-use super::file::{self, AuthorityEntry, Entry, File, FileError, SiteEntry};
+use super::file::{self, Entry, File, FileError, SiteEntry};
 use super::sites::MAX_SITES;
-use super::{Change, ChangeError, Registry, changed, lists};
+use super::{Change, ChangeError, Registry, changed};
 use crate::dispatch::Drain;
+
+mod authorities;
 
 /// What a file came to, each by family and name, such as `site home`.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub struct Applied {
     pub unchanged: u64,
     /// What there is and the file does not say; it stays.
     pub lacks: Vec<String>,
+    /// What the file says and an older file must not decide, each with the reason; it was left out.
+    pub not_taken: Vec<String>,
 }
 
 /// Why a file was not applied.
@@ -52,7 +55,8 @@ pub enum How {
 /// What is to be written.
 #[derive(Debug, Default)]
 struct Plan {
-    authorities: Vec<Authority>,
+    /// Each with what is new about it.
+    authorities: Vec<(Authority, String)>,
     agents: Vec<AgentRecord>,
     sites: Vec<Site>,
     applied: Applied,
@@ -71,12 +75,12 @@ impl Change {
         now: Timestamp,
     ) -> Result<Applied, ApplyError> {
         let file = file::read(text)?;
-        let plan = self.plan(&file)?;
+        let plan = self.plan(&file, now)?;
         if how == How::Try {
             return Ok(plan.applied);
         }
-        for authority in plan.authorities {
-            let what = format!("authority {} applied from a file", authority.name);
+        for (authority, news) in plan.authorities {
+            let what = format!("authority {} {news}", authority.name);
             self.put_authority(authority, &what, who, now).await?;
         }
         for agent in plan.agents {
@@ -100,9 +104,9 @@ impl Change {
         Ok(plan.applied)
     }
 
-    fn plan(&self, file: &File) -> Result<Plan, FileError> {
+    fn plan(&self, file: &File, now: Timestamp) -> Result<Plan, FileError> {
         let mut plan = Plan::default();
-        plan_authorities(file, &self.registry, &mut plan)?;
+        self.plan_authorities(file, now, &mut plan)?;
         plan_agents(file, &self.registry, &mut plan)?;
         self.plan_sites(file, &mut plan)?;
         Ok(plan)
@@ -293,60 +297,6 @@ fn check_count<N: Ord, T, V>(
         }),
         None => Ok(()),
     }
-}
-
-/// What is known already is not refused for being unusable: an export has to come back in; `status` tells of it.
-fn usable(said: &AuthorityEntry, known: Option<&Arc<Authority>>) -> Result<(), String> {
-    let new = |all: &[Bytes], old: Option<&Vec<Bytes>>| -> Vec<Bytes> {
-        let is_known = |it: &&Bytes| old.is_some_and(|old| old.contains(it));
-        all.iter().filter(|it| !is_known(it)).cloned().collect()
-    };
-    let certificates = new(&said.certificates, known.map(|it| &it.certificates));
-    let lists = new(&said.revocation_lists, known.map(|it| &it.revocation_lists));
-    authorities::check(&said.certificates).map_err(|it| it.to_string())?;
-    if !certificates.is_empty() {
-        authorities::check_usable(&certificates).map_err(|it| it.to_string())?;
-    }
-    lists::check(&said.revocation_lists, &said.certificates).map_err(|it| it.to_string())?;
-    lists::check_usable(&lists, &said.certificates).map_err(|it| it.to_string())
-}
-
-fn plan_authorities(file: &File, registry: &Registry, plan: &mut Plan) -> Result<(), FileError> {
-    let known = registry.authorities();
-    let known: BTreeMap<_, _> = known.iter().map(|it| (it.name.clone(), it)).collect();
-    check_count(&known, &file.authorities, "authorities", MAX_AUTHORITIES)?;
-    for (name, entry) in &file.authorities {
-        let said = &entry.value;
-        let checked = usable(said, known.get(name).copied());
-        checked.map_err(|error| FileError {
-            line: entry.line,
-            message: format!("authority {name}: {error}"),
-        })?;
-        let shown = format!("authority {name}");
-        match known.get(name) {
-            Some(old)
-                if old.certificates == said.certificates
-                    && old.revocation_lists == said.revocation_lists
-                    && old.origin == said.origin =>
-            {
-                plan.applied.unchanged += 1;
-                continue;
-            }
-            Some(_) => plan.applied.changed.push(format!("{shown}: certificate")),
-            None => plan.applied.added.push(shown),
-        }
-        plan.authorities.push(Authority {
-            name: name.clone(),
-            version: 0,
-            certificates: said.certificates.clone(),
-            revocation_lists: said.revocation_lists.clone(),
-            origin: said.origin.clone(),
-        });
-    }
-    let missing = known.keys().filter(|it| !file.authorities.contains_key(it));
-    let missing = missing.map(|name| format!("authority {name}"));
-    plan.applied.lacks.extend(missing);
-    Ok(())
 }
 
 fn plan_agents(file: &File, registry: &Registry, plan: &mut Plan) -> Result<(), FileError> {

@@ -134,6 +134,50 @@ pub fn merge(
     certificates: &[Bytes],
 ) -> Result<Vec<Bytes>, ListError> {
     check_usable(new, certificates)?;
+    let newest = newest(known, new, certificates, OfOneTime::Goes)?;
+    match newest.older.first() {
+        Some(older) => Err(ListError::Older {
+            number: older.number,
+            known: older.known,
+        }),
+        None => Ok(newest.lists),
+    }
+}
+
+/// Of the known lists and the new ones, the newest of each issuer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Newest {
+    pub lists: Vec<Bytes>,
+    /// New ones that took no place.
+    pub older: Vec<OlderList>,
+}
+
+/// What becomes of a known list where another one comes of the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OfOneTime {
+    Stays,
+    Goes,
+}
+
+/// A list that a known one is newer than, or as new.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OlderList {
+    /// Which of the new ones, from 1.
+    pub number: usize,
+    pub issuer: String,
+    pub new: Timestamp,
+    pub known: Timestamp,
+}
+
+/// # Errors
+/// A new one cannot be read, or there are too many.
+pub fn newest(
+    known: &[Bytes],
+    new: &[Bytes],
+    certificates: &[Bytes],
+    same: OfOneTime,
+) -> Result<Newest, ListError> {
+    let mut older = Vec::new();
     // A certificate that is gone takes its list along.
     let mut merged: Vec<Bytes> = known
         .iter()
@@ -152,18 +196,33 @@ pub fn merge(
             merged.push(der.clone());
             continue;
         };
+        if merged[place] == *der {
+            continue;
+        }
         let old = parse(&merged[place]).expect("what is merged was parsed");
         // A list that cannot be used bars no way back to one that can.
         let usable = fault(&merged[place], certificates).is_none();
-        if usable && list.last_update() < old.last_update() {
-            let known = instant(old.last_update());
-            return Err(ListError::Older { number, known });
+        let is_older = match same {
+            OfOneTime::Stays => list.last_update() <= old.last_update(),
+            OfOneTime::Goes => list.last_update() < old.last_update(),
+        };
+        if usable && is_older {
+            older.push(OlderList {
+                number,
+                issuer: list.issuer().to_string(),
+                new: instant(list.last_update()),
+                known: instant(old.last_update()),
+            });
+            continue;
         }
         merged[place] = der.clone();
     }
     match merged.len() > MAX_LISTS {
         true => Err(ListError::Count),
-        false => Ok(merged),
+        false => Ok(Newest {
+            lists: merged,
+            older,
+        }),
     }
 }
 
@@ -185,6 +244,19 @@ pub fn says(der: &[u8], revoked: &[Revoked], now: Timestamp, margin: Duration) -
         .collect();
     let wanted: BTreeSet<&[u8]> = revoked.iter().map(|it| it.serial.as_slice()).collect();
     lasts && said == wanted
+}
+
+/// What a list revokes; nothing where it cannot be read.
+pub fn revoked(der: &[u8]) -> Vec<Revoked> {
+    let Some(list) = parse(der) else {
+        return Vec::new();
+    };
+    let entries = list.iter_revoked_certificates();
+    let entries = entries.map(|it| Revoked {
+        serial: it.raw_serial().to_vec(),
+        at: instant(it.revocation_date),
+    });
+    entries.collect()
 }
 
 /// None where it cannot be read.

@@ -31,6 +31,7 @@ pub mod issued;
 pub mod lists;
 pub mod losses;
 pub mod own;
+mod own_lists;
 pub mod record;
 mod retire;
 mod revoked;

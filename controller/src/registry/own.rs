@@ -21,7 +21,7 @@ use super::authorities::{Authority, Origin};
 use super::issued::{self, Issued};
 use super::{Change, ChangeError, lists, record, retire, unknown};
 use crate::authority::keys::KeyError;
-use crate::authority::members::{self, Revoked};
+use crate::authority::members;
 use crate::authority::request::{self, RequestError};
 
 /// More certificates at once than any roll-over needs.
@@ -29,11 +29,6 @@ const MAX_GENERATIONS: usize = 4;
 const MAX_ISSUED: usize = 200_000;
 const MAX_DAYS: u32 = 825;
 const DEFAULT_DAYS: u32 = 365;
-/// A list is made anew when this much of it is left.
-const LIST_RENEWED: Duration = Duration::from_secs(10 * 86_400);
-/// A record is kept this long after its certificate's end.
-const KEPT: Duration = Duration::from_secs(30 * 86_400);
-const SYSTEM: &str = "controller";
 
 /// Why nothing was made, issued or revoked.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +62,7 @@ pub enum OwnError {
     #[error("the authority `{0}` is not being rolled over")]
     NotRollingOver(AuthorityName),
     #[error(
-        "the old key is still used, and would be no proof any more, by {0}: have the new certificates installed (`ddadm cert issue`), or cut these off with --force"
+        "the old key is still used, and would be no proof any more, by {0}: have the new certificate of each installed (`ddadm cert issue`) and a mail delivered to it first, or cut these off with --force"
     )]
     StillUsed(String),
     #[error(
@@ -174,7 +169,7 @@ impl Change {
                 }
                 let used = self.registry.on_old_key(&authority, now);
                 if still_used == StillUsed::Refuse && !used.is_empty() {
-                    return Err(OwnError::StillUsed(retire::listed(&used)).into());
+                    return Err(OwnError::StillUsed(retire::listed_with_days(&used)).into());
                 }
                 authority.certificates.truncate(1);
                 authority.revocation_lists =
@@ -275,86 +270,26 @@ impl Change {
         let known = issued::serial(serial)
             .and_then(|serial| self.registry.issued(&issued::serial_text(&serial)))
             .ok_or_else(|| unknown("certificate", serial))?;
-        if known.revoked.is_some() {
-            return Ok(known);
-        }
-        let mut revoked = (*known).clone();
-        revoked.revoked = Some(now);
-        let what = format!(
-            "certificate {} of site {} revoked",
-            revoked.serial_text(),
-            revoked.site
-        );
-        let revoked = self.put_issued(revoked).await?;
-        self.audit.record(now, who, &what);
+        let revoked = match known.revoked {
+            Some(_) => known,
+            None => {
+                let mut revoked = (*known).clone();
+                revoked.revoked = Some(now);
+                let what = format!(
+                    "certificate {} of site {} revoked",
+                    revoked.serial_text(),
+                    revoked.site
+                );
+                let revoked = self.put_issued(revoked).await?;
+                self.audit.record(now, who, &what);
+                revoked
+            }
+        };
+        // The list may lack one that is on record: its key was missing then, or the process stopped in between.
         if let Some(authority) = self.registry.authority(&revoked.authority) {
             self.renew_lists(&authority, who, now).await?;
         }
         Ok(revoked)
-    }
-
-    /// What time does: lists are made anew before they are old, and records of certificates that ended long ago go.
-    ///
-    /// # Errors
-    /// A key is missing, or the change cannot be made durable.
-    pub async fn keep_authorities(&self, now: Timestamp) -> Result<(), ChangeError> {
-        for authority in self.registry.authorities() {
-            if authority.origin != Origin::Imported {
-                self.renew_lists(&authority, SYSTEM, now).await?;
-            }
-        }
-        for issued in self.registry.all_issued() {
-            let until = issued.not_after.saturating_add(KEPT);
-            if until.is_ok_and(|until| until < now) {
-                let key = issued.serial_text();
-                self.store.put(record::ISSUED, &key, None).await?;
-                self.registry.write().issued.remove(&key);
-            }
-        }
-        Ok(())
-    }
-
-    /// Each list that lacks a revocation, or is soon old, is made anew.
-    pub(super) async fn renew_lists(
-        &self,
-        authority: &Authority,
-        who: &str,
-        now: Timestamp,
-    ) -> Result<(), ChangeError> {
-        let mut lists = Vec::new();
-        let mut news = Vec::new();
-        for certificate in &authority.certificates {
-            let digest = key_digest(certificate);
-            let revoked: Vec<Revoked> = self
-                .registry
-                .all_issued()
-                .iter()
-                .filter(|it| it.authority == authority.name && it.signed_by == digest)
-                .filter_map(|it| it.revocation(now))
-                .collect();
-            let present = authority
-                .revocation_lists
-                .iter()
-                .find(|der| lists::is_of(der, certificate));
-            match present.filter(|der| lists::says(der, &revoked, now, LIST_RENEWED)) {
-                Some(present) => lists.push(present.clone()),
-                None => {
-                    let key = self.keys.of(&authority.name, certificate);
-                    let key = key.map_err(OwnError::Key)?;
-                    let list = members::revocation_list(certificate, key, &revoked, now);
-                    lists.push(list.map_err(OwnError::Sign)?);
-                    news.push(revoked.len());
-                }
-            }
-        }
-        if news.is_empty() {
-            return Ok(());
-        }
-        let mut changed = authority.clone();
-        changed.revocation_lists = lists;
-        let what = format!("authority {}: new revocation list", authority.name);
-        self.put_authority(changed, &what, who, now).await?;
-        Ok(())
     }
 
     fn own_authority(&self, name: &str) -> Result<(Arc<Authority>, Vec<Domain>), ChangeError> {

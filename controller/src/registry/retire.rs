@@ -3,14 +3,13 @@
 //! # Not here
 //! The roll-over itself: [`super::own`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dd_proto::name::{AuthorityName, SiteName};
 use dd_proto::site::Site;
 use jiff::Timestamp;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::authorities::{Authority, Origin};
+use super::authorities::{Authority, Origin, subject};
 use super::issued::Issued;
 use super::own::{OwnError, key_digest};
 use super::shown::Shown;
@@ -29,22 +28,25 @@ impl Registry {
 
     /// Sites that would prove nothing any more without the old keys of an authority that rolls over: the newest
     /// certificate they were given is of an old key, or a host of theirs has last shown one.
-    pub(super) fn on_old_key(&self, authority: &Authority, now: Timestamp) -> BTreeSet<SiteName> {
+    pub(super) fn on_old_key(&self, authority: &Authority, now: Timestamp) -> OldUse {
         let issued = self.all_issued();
         let issued: Vec<&Issued> = issued.iter().map(|it| &**it).collect();
         let relying = self.sites();
         let relying = relying
             .iter()
             .filter(|site| relies_on(site, &authority.name));
-        let shows_old = relying.filter(|site| {
-            let shown = self.shown(&site.name);
-            shown.is_some_and(|shown| shows_old(&shown, authority, &issued))
-        });
-        let mut used: BTreeSet<SiteName> = shows_old.map(|site| site.name.clone()).collect();
-        used.extend(given_old_only(authority, &issued, now));
+        let given = given_old_only(authority, &issued, now);
+        let mut used: OldUse = given.into_iter().map(|site| (site, None)).collect();
+        used.extend(relying.filter_map(|site| {
+            let last = shows_old(&self.shown(&site.name)?, authority, &issued)?;
+            Some((site.name.clone(), Some(last)))
+        }));
         used
     }
 }
+
+/// Sites on an old key, and when each last showed it; None: it was given no certificate of the new one.
+type OldUse = BTreeMap<SiteName, Option<Timestamp>>;
 
 fn relies_on(site: &Site, authority: &AuthorityName) -> bool {
     let certified = site.proof.certified();
@@ -66,8 +68,9 @@ fn given_old_only(authority: &Authority, issued: &[&Issued], now: Timestamp) -> 
     of_old
 }
 
-/// Whether a host shows a certificate of an old key now: one that is on record, or else one whose issuer is an old one.
-fn shows_old(shown: &Shown, authority: &Authority, issued: &[&Issued]) -> bool {
+/// When a host last showed a certificate of an old key, if it shows that now: one that is on record, or else one whose
+/// issuer is an old one.
+fn shows_old(shown: &Shown, authority: &Authority, issued: &[&Issued]) -> Option<Timestamp> {
     let new_key = key_digest(&authority.certificates[0]);
     let old_subjects: Vec<String> = authority.certificates[1..]
         .iter()
@@ -79,8 +82,10 @@ fn shows_old(shown: &Shown, authority: &Authority, issued: &[&Issued]) -> bool {
         .sights
         .iter()
         .filter(|sight| hosts.insert(&sight.host));
-    let mut shown = now.filter_map(|sight| sight.certificate.as_ref());
-    shown.any(|certificate| {
+    let of_old = now.filter(|sight| {
+        let Some(certificate) = &sight.certificate else {
+            return false;
+        };
         let on_record = issued
             .iter()
             .find(|it| it.sha256_text() == certificate.sha256);
@@ -88,18 +93,30 @@ fn shows_old(shown: &Shown, authority: &Authority, issued: &[&Issued]) -> bool {
             Some(issued) => issued.signed_by != new_key,
             None => old_subjects.contains(&certificate.issuer),
         }
-    })
+    });
+    of_old.map(|sight| sight.last).max()
 }
 
-fn subject(der: &[u8]) -> String {
-    X509Certificate::from_der(der)
-        .map_or_else(|_| String::new(), |(_, it)| it.subject().to_string())
+/// Each with the day on which it last showed the old key: sights are kept no finer.
+pub(super) fn listed_with_days(used: &OldUse) -> String {
+    let site = |(site, last): (&SiteName, &Option<Timestamp>)| match last {
+        Some(last) => format!(
+            "{site} (last seen at {} with the old key)",
+            last.strftime("%Y-%m-%d")
+        ),
+        None => format!("{site} (has no certificate of the new key)"),
+    };
+    joined(used.iter().map(site), used.len())
 }
 
 /// `a, b and 3 more`.
-pub(super) fn listed(sites: &BTreeSet<SiteName>) -> String {
-    let shown: Vec<&str> = sites.iter().take(MOST).map(SiteName::as_str).collect();
-    match sites.len() - shown.len() {
+fn listed(sites: &BTreeSet<SiteName>) -> String {
+    joined(sites.iter().map(SiteName::to_string), sites.len())
+}
+
+fn joined(names: impl Iterator<Item = String>, count: usize) -> String {
+    let shown: Vec<String> = names.take(MOST).collect();
+    match count - shown.len() {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
     }
@@ -158,5 +175,17 @@ mod tests {
         };
         assert_eq!(listed(&sites(2)), "s00, s01");
         assert!(listed(&sites(23)).ends_with("s19 and 3 more"));
+    }
+
+    #[test]
+    fn whoever_is_on_the_old_key_is_named_with_the_day_on_which_it_was_seen() {
+        let seen = Timestamp::from_second(1_800_000_000).unwrap();
+        let used: OldUse = [("home", Some(seen)), ("office", None)]
+            .map(|(name, last)| (name.parse().unwrap(), last))
+            .into();
+        assert_eq!(
+            listed_with_days(&used),
+            "home (last seen at 2027-01-15 with the old key), office (has no certificate of the new key)"
+        );
     }
 }

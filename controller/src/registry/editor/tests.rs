@@ -18,6 +18,8 @@ use crate::store::local::wall::MachineWall;
 use crate::store::local::{Blocking, On};
 use crate::store::{MinFree, RebuildIndex, Settings};
 
+mod apply;
+
 const ANNA: &str = "anna";
 
 struct World {

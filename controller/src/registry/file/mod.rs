@@ -91,6 +91,8 @@ pub struct AuthorityEntry {
     pub certificates: Vec<Bytes>,
     pub revocation_lists: Vec<Bytes>,
     pub origin: Origin,
+    /// Its certificates take the place of those that are here. No export says so: it may be of any age.
+    pub replace: bool,
 }
 
 /// Why a file is not applied. Nothing was changed.

@@ -98,6 +98,8 @@ struct AuthorityTable {
     crl: Option<Many<RevocationLists>>,
     #[serde(default)]
     own: bool,
+    #[serde(default)]
+    replace: bool,
     permit: Option<Many<Domain>>,
 }
 
@@ -128,7 +130,11 @@ pub fn read(text: &str) -> Result<File, FileError> {
             let certificates = table.certificate.0.into_iter().flat_map(|it| it.0);
             let lists = table.crl.map(|it| it.0).unwrap_or_default();
             let permit = table.permit.map(|it| it.0).unwrap_or_default();
+            if table.own && table.replace {
+                return Err("`replace` is for imported authorities: our own are rolled over with `ddadm ca rollover`".to_owned());
+            }
             Ok(AuthorityEntry {
+                replace: table.replace,
                 certificates: certificates.collect(),
                 revocation_lists: lists.into_iter().flat_map(|it| it.0).collect(),
                 origin: match (table.own, permit.is_empty()) {

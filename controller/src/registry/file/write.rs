@@ -15,7 +15,9 @@ use crate::registry::authorities::{Authority, Origin};
 
 const HEAD: &str = "\
 # The registry of a dd-controller, without private keys. `ddadm registry apply FILE` takes it in again: it adds and
-# changes, and never removes. Keys are the long flags of the `add` commands.
+# changes, and never removes. Keys are the long flags of the `add` commands. As this file may be older than what is there,
+# it replaces no newer revocation list, and no certificate of an authority that is there: with `replace = true` in the
+# table of an imported authority its certificates take the place of those.
 ";
 
 /// Keys and values of one table, in the order in which they are written; values as TOML.

@@ -1,0 +1,244 @@
+//! An export of any age is applied: what counts as proof stays as it is.
+
+use bytes::Bytes;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, SerialNumber, date_time_ymd,
+};
+
+use super::*;
+use crate::registry::apply::{Applied, ApplyError, How};
+use crate::registry::lists;
+use crate::registry::own::{Rollover, StillUsed};
+
+impl World {
+    async fn apply(&self, text: &str) -> Result<Applied, ApplyError> {
+        let text = text.to_owned();
+        let applying = self.editor.change(move |change| async move {
+            let tried = change.apply(&text, How::Try, ANNA, now()).await?;
+            let applied = change.apply(&text, How::Apply, ANNA, now()).await?;
+            // Signatures differ each time, words do not.
+            assert_eq!(tried, applied);
+            Ok(applied)
+        });
+        applying.await
+    }
+
+    async fn revoke(&self, serial: &str) {
+        let serial = serial.to_owned();
+        let revoking = self.editor.change(move |change| async move {
+            change.revoke_certificate(&serial, ANNA, now()).await
+        });
+        revoking.await.unwrap();
+    }
+
+    async fn roll_over(&self, step: Rollover) {
+        let rolling = self.editor.change(move |change| async move {
+            change.roll_over("members", step, ANNA, now()).await
+        });
+        rolling.await.unwrap();
+    }
+
+    async fn import(&self, certificates: &[&Bytes], lists: &[&Bytes]) {
+        let owned = |all: &[&Bytes]| all.iter().map(|it| (*it).clone()).collect::<Vec<_>>();
+        let (certificates, lists) = (owned(certificates), owned(lists));
+        let importing = self.editor.change(move |change| async move {
+            let name = "members".parse().unwrap();
+            change
+                .import_authority(name, certificates, lists, ANNA, now())
+                .await
+        });
+        importing.await.unwrap();
+    }
+
+    fn members(&self) -> Arc<Authority> {
+        let name = "members".parse().unwrap();
+        self.editor.registry.authority(&name).unwrap()
+    }
+
+    /// How many the list of each certificate revokes.
+    fn revoked(&self) -> Vec<usize> {
+        let lists = &self.members().revocation_lists;
+        lists.iter().map(|it| lists::revoked(it).len()).collect()
+    }
+
+    fn export(&self) -> String {
+        self.editor.registry.export()
+    }
+}
+
+#[tokio::test]
+async fn an_older_export_undoes_no_revocation() {
+    let world = World::new().await;
+    let authority = world.add_authority().await;
+    world.add_site(by_certificate("home", &authority)).await;
+    let older = world.export();
+    let serial = world.issue("home").await;
+    world.revoke(&serial).await;
+    assert_eq!(world.revoked(), [1]);
+    let applied = world.apply(&older).await.unwrap();
+    assert_eq!(world.revoked(), [1]);
+    assert_eq!(applied.changed, [""; 0]);
+    let reloaded = Registry::load(&world.editor.store).unwrap();
+    assert_eq!(reloaded.authorities(), world.editor.registry.authorities());
+}
+
+#[tokio::test]
+async fn a_second_revocation_makes_sure_that_the_list_says_it() {
+    let world = World::new().await;
+    let authority = world.add_authority().await;
+    world.add_site(by_certificate("home", &authority)).await;
+    let before = (*world.members()).clone();
+    let serial = world.issue("home").await;
+    world.revoke(&serial).await;
+    let putting = world.editor.change(move |change| async move {
+        change.put_authority(before, "put back", ANNA, now()).await
+    });
+    putting.await.unwrap();
+    assert_eq!(world.revoked(), [0]);
+    world.revoke(&serial).await;
+    assert_eq!(world.revoked(), [1]);
+}
+
+/// Restored from the file alone, the registry knows no certificate that was issued: the list is what is left.
+#[tokio::test]
+async fn what_the_list_of_a_restored_authority_revokes_stays_revoked() {
+    let world = World::new().await;
+    let authority = world.add_authority().await;
+    world.add_site(by_certificate("home", &authority)).await;
+    let first = world.issue("home").await;
+    world.revoke(&first).await;
+    let file = world.export();
+    {
+        let mut snapshot = world.editor.registry.write();
+        snapshot.issued.clear();
+        snapshot.authorities.clear();
+    }
+    world.apply(&file).await.unwrap();
+    assert_eq!(world.revoked(), [1]);
+    let keeping = world
+        .editor
+        .change(|change| async move { change.keep_authorities(now()).await });
+    keeping.await.unwrap();
+    assert_eq!(world.revoked(), [1]);
+    let second = world.issue("home").await;
+    world.revoke(&second).await;
+    assert_eq!(world.revoked(), [2]);
+}
+
+#[tokio::test]
+async fn an_older_export_undoes_no_roll_over_of_our_own_and_brings_no_old_key_back() {
+    let world = World::new().await;
+    world.add_authority().await;
+    let before = world.export();
+    world.roll_over(Rollover::Begin).await;
+    let rolling = world.members();
+    let meanwhile = world.export();
+
+    let applied = world.apply(&before).await.unwrap();
+    assert_eq!(world.members().certificates, rolling.certificates);
+    let newest = "authority members: certificate `CN=members G2`";
+    assert!(applied.lacks[0].starts_with(newest), "{applied:?}");
+
+    world.roll_over(Rollover::Finish(StillUsed::Refuse)).await;
+    let finished = world.members();
+    for older in [&before, &meanwhile] {
+        let applied = world.apply(older).await.unwrap();
+        assert_eq!(world.members().certificates, finished.certificates);
+        let told = &applied.not_taken[0];
+        assert!(told.contains("ca rollover"), "{told}");
+    }
+    let imported = before.replace("own = true\n", "");
+    let refused = world.apply(&imported).await.unwrap_err().to_string();
+    assert!(refused.contains("our own"), "{refused}");
+}
+
+struct Foreign {
+    certificate: Bytes,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Foreign {
+    fn new(subject: &str) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, subject);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap().der().to_vec().into();
+        let issuer = Issuer::new(params, key);
+        Self {
+            certificate,
+            issuer,
+        }
+    }
+
+    fn list(&self, year: i32) -> Bytes {
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(year, 1, 1),
+            next_update: date_time_ymd(year, 2, 1),
+            crl_number: SerialNumber::from(7_u64),
+            issuing_distribution_point: None,
+            revoked_certs: Vec::new(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params
+            .signed_by(&self.issuer)
+            .unwrap()
+            .der()
+            .to_vec()
+            .into()
+    }
+}
+
+#[tokio::test]
+async fn an_older_export_undoes_no_newer_list_of_an_imported_authority_and_a_newer_one_comes_in() {
+    let world = World::new().await;
+    let foreign = Foreign::new("foreign");
+    let (older, newer) = (foreign.list(2024), foreign.list(2025));
+    world.import(&[&foreign.certificate], &[&older]).await;
+    let before = world.export();
+    world.import(&[], &[&newer]).await;
+    let after = world.export();
+
+    let applied = world.apply(&before).await.unwrap();
+    assert_eq!(world.members().revocation_lists, [newer.clone()]);
+    assert_eq!(applied.unchanged, 1);
+    assert_eq!(applied.changed, [""; 0]);
+    assert!(applied.not_taken[0].contains("stays"), "{applied:?}");
+
+    let other = World::new().await;
+    other.import(&[&foreign.certificate], &[&older]).await;
+    let applied = other.apply(&after).await.unwrap();
+    assert_eq!(other.members().revocation_lists, [newer]);
+    assert!(applied.changed[0].contains("2025-01-01"), "{applied:?}");
+}
+
+#[tokio::test]
+async fn certificates_of_an_imported_authority_are_replaced_where_the_file_says_so_only() {
+    let world = World::new().await;
+    let (first, second) = (Foreign::new("first"), Foreign::new("second"));
+    world
+        .import(&[&first.certificate], &[&first.list(2025)])
+        .await;
+    let before = world.export();
+    world.import(&[&second.certificate], &[]).await;
+
+    let applied = world.apply(&before).await.unwrap();
+    assert_eq!(world.members().certificates, [second.certificate.clone()]);
+    assert!(applied.not_taken[0].contains("`CN=first"), "{applied:?}");
+    assert!(applied.lacks[0].contains("CN=second"), "{applied:?}");
+
+    let table = "[authority.members]\n";
+    let said = before.replace(table, &format!("{table}replace = true\n"));
+    let applied = world.apply(&said).await.unwrap();
+    assert_eq!(world.members().certificates, [first.certificate]);
+    assert_eq!(world.members().revocation_lists.len(), 1);
+    for told in ["CN=first", "added", "CN=second", "taken out"] {
+        assert!(applied.changed[0].contains(told), "{applied:?}");
+    }
+    world.editor.audit_synced().await;
+    let audited = world.editor.audited(1).await.unwrap();
+    let (_, told) = applied.changed[0].split_once(": ").unwrap();
+    assert!(audited[0].what.ends_with(told), "{audited:?}");
+}
