@@ -265,6 +265,7 @@ impl Local {
             start,
             before: None,
             owed: Vec::new(),
+            room: writer::Room::default(),
         };
         let local = Self {
             places,
