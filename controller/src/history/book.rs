@@ -104,6 +104,16 @@ impl Book {
         taken.collect()
     }
 
+    /// These could not be written down after all: they are due once more, after a pause.
+    pub(super) fn not_written(&self, sites: impl Iterator<Item = SiteName>) {
+        let mut pages = self.pages();
+        for site in sites {
+            if let Some(page) = pages.get_mut(&site) {
+                page.unwritten = Some(News::Yes);
+            }
+        }
+    }
+
     /// Sites that are no more, by this; their pages are gone.
     pub(super) fn forget(&self, is_there: impl Fn(&SiteName) -> bool) -> Vec<SiteName> {
         let mut gone = Vec::new();

@@ -338,6 +338,14 @@ pub struct Record {
     pub value: Bytes,
 }
 
+/// What became of records that nothing rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remembered {
+    Written,
+    /// Nothing was changed.
+    NoRoom,
+}
+
 /// Where a listing goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListPosition(Vec<u8>);
@@ -616,6 +624,19 @@ impl Store {
         value: Option<Bytes>,
     ) -> Result<u64, LogFailed> {
         self.0.put(family, key.to_owned(), value).await
+    }
+
+    /// Writes registry records that nothing rests on, or removes them: all of them in one commit. Short of space none is
+    /// written, for what is left is held back for records that people wait for.
+    ///
+    /// # Errors
+    /// The log failed.
+    pub async fn remember(
+        &self,
+        family: &'static str,
+        records: Vec<(String, Option<Bytes>)>,
+    ) -> Result<Remembered, LogFailed> {
+        self.0.remember(family, records).await
     }
 
     /// What looks wrong about the wall clock of this start is durable, if anything does: from now on records have its time.

@@ -75,8 +75,8 @@ use crate::intake::accept::{AcceptError, Content, Submission};
 use crate::intake::policy::Space;
 use crate::store::{
     Count, EnvelopeOf, Head, HeadOf, ListPosition, Loaded, LoadedOf, LogFailed, Measures, Note,
-    OpenError, Owing, Progress, Record, Settings, Settlement, Stage, StartReport, StoreError,
-    Waiting, WithMail,
+    OpenError, Owing, Progress, Record, Remembered, Settings, Settlement, Stage, StartReport,
+    StoreError, Waiting, WithMail,
 };
 
 use ballast::{BALLAST_BYTES, Ballast};
@@ -266,6 +266,7 @@ impl Local {
             start,
             before: None,
             owed: Vec::new(),
+            room: writer::Room::default(),
         };
         let local = Self {
             places,
@@ -597,6 +598,23 @@ impl Local {
         let now = self.times.written_ms();
         self.change(move |registry| registry.put(family, &key, value, now))
             .await
+    }
+
+    pub(crate) async fn remember(
+        &self,
+        family: &'static str,
+        records: Vec<(String, Option<Bytes>)>,
+    ) -> Result<Remembered, LogFailed> {
+        if self.space() == Space::Short {
+            return Ok(Remembered::NoRoom);
+        }
+        let now = self.times.written_ms();
+        let remember = move |registry: &Registry| match registry.remember(family, records, now) {
+            Ok(()) => Ok(Remembered::Written),
+            Err(AppendError::Full) => Ok(Remembered::NoRoom),
+            Err(error) => Err(error),
+        };
+        self.change(remember).await
     }
 
     /// Work that panicked leaves whoever waits for it without an answer for ever: the process ends, as for a task.

@@ -22,6 +22,7 @@ use super::log::{AppendError, Files, Log, NewRecord, Place, Written};
 use super::quarantine::Quarantine;
 use super::record::Kind;
 use super::replay::{Before, Found, Replayed};
+use super::spares::RESERVE;
 use crate::store::Record;
 
 /// The record that ends the hold of everybody: family and key.
@@ -292,6 +293,38 @@ impl Registry {
         let version = apply(&mut locked.map, put, twice, value);
         locked.clean(wall_ms)?;
         Ok(version)
+    }
+
+    /// The same for records that nothing rests on: one commit for all of them. What is held back for the others is not
+    /// taken for these. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The log's; `Full` where they would need what is held back.
+    pub(crate) fn remember(
+        &self,
+        family: &str,
+        records: Vec<(String, Option<Bytes>)>,
+        wall_ms: u64,
+    ) -> Result<(), AppendError> {
+        let puts = records.into_iter().map(|(key, value)| {
+            let put = put(family, &key, value.as_ref());
+            (put, value.unwrap_or_default())
+        });
+        let puts: Vec<_> = puts.collect();
+        let new: Vec<_> = puts.iter().flat_map(|(put, it)| twice(put, it)).collect();
+        let bytes = new.iter().map(NewRecord::len).sum();
+        let mut locked = self.lock();
+        // This log makes its segments when it takes one: what is held back may not be there yet.
+        let is_held_back = locked.log.spares().has(RESERVE);
+        if !is_held_back || !locked.log.takes_mail(bytes) {
+            return Err(AppendError::Full);
+        }
+        let written = locked.log.append(&new, RESERVE, wall_ms)?;
+        for ((put, value), written) in puts.into_iter().zip(written.chunks(2)) {
+            let twice = Twice::of(&written[0], &written[1]);
+            apply(&mut locked.map, put, twice, value);
+        }
+        locked.clean(wall_ms)
     }
 
     pub(crate) fn records(&self, family: &str) -> Vec<Record> {

@@ -7,36 +7,38 @@
 //! - Mail is answered before settlements and notes of the same commit, for those may wait for the index.
 //! - Short of space, a note that only says how often and when is not written: the reserve is for what settles mail.
 //! - Where even the reserve is used up, settlements and notes wait for room, and nothing comes in meanwhile: what a site has
-//!   accepted is in its agent's journal until it is told. Only an error other than that ends the process.
+//!   accepted is in its agent's journal until it is told. They are written in order, as many as there is room for. Only
+//!   an error other than that ends the process.
 //! - A commit waits for company only where the one before had some, and no longer than [`LONGEST`]
 //!   (docs/decisions/0063-a-commit-waits-for-company.md).
 
+mod request;
+
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use prost::Message as _;
 use tokio::sync::mpsc::error::TryRecvError;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::body;
 use super::clean::{CleanError, Cleaner, Press, Turn};
-use super::content::Spooled;
 use super::index::Index;
 use super::log::{AppendError, Log, NewRecord, Written};
 use super::meter::Meter;
 use super::reaper::Reaper;
-use super::record::Kind;
 use super::spares::RESERVE;
 use super::wall::Times;
 use crate::intake::accept::AcceptError;
-use crate::store::{LogFailed, Waiting};
+use crate::store::Waiting;
+
+pub(crate) use request::{Owing, Request};
 
 /// A commit takes no more requests, or bytes, than these: the first one should not wait for the last.
 const MAX_REQUESTS: usize = 512;
-const MAX_BYTES: usize = 8 << 20;
+const MAX_BYTES: u64 = 8 << 20;
 /// Messages that came in with one commit, from which on more are likely to be on their way.
 const COMPANY: usize = 3;
 /// Behind a commit, for so long.
@@ -45,38 +47,6 @@ const RECENT: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_micros(500);
 /// How often what found no room at all is tried again.
 const FULL_AGAIN: Duration = Duration::from_millis(200);
-
-/// What callers ask of the writer.
-#[derive(Debug)]
-pub(crate) enum Request {
-    Accept {
-        accepted: Box<body::Accepted>,
-        inline: Bytes,
-        /// Kept once the record is durable; dropped, and so removed, if that fails.
-        file: Option<Spooled>,
-        answer: oneshot::Sender<Result<Vec<Waiting>, AcceptError>>,
-    },
-    /// Answers with the notifications that were accepted.
-    Settle {
-        batch: Vec<Owing<body::Settled>>,
-        answer: oneshot::Sender<Result<Vec<Waiting>, LogFailed>>,
-    },
-    Note {
-        batch: Vec<Owing<body::Noted>>,
-        answer: oneshot::Sender<Result<Vec<Waiting>, LogFailed>>,
-    },
-    /// Everything before it is committed; answers with the end of the log.
-    Close {
-        answer: oneshot::Sender<(u64, u64, u64)>,
-    },
-}
-
-/// The envelope of a record, and the content of the notification inside it; empty without one.
-#[derive(Debug)]
-pub(crate) struct Owing<T> {
-    pub(crate) envelope: T,
-    pub(crate) content: Bytes,
-}
 
 /// Everything the thread owns.
 #[derive(Debug)]
@@ -93,6 +63,18 @@ pub(crate) struct Writer {
     pub(crate) before: Option<Before>,
     /// Settlements and notes that found no room, in order.
     pub(crate) owed: Vec<Request>,
+    pub(crate) room: Room,
+}
+
+/// Whether what is owed finds room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Room {
+    /// Nothing waits for any.
+    #[default]
+    Enough,
+    /// The last commit found some, and not all that is owed was written.
+    Scarce,
+    Missing,
 }
 
 /// What the writer does next.
@@ -170,6 +152,9 @@ impl Writer {
         let close = group.pop_if(|last| matches!(last, Request::Close { .. }));
         self.commit(&mut group);
         if let Some(Request::Close { answer }) = close {
+            while !self.owed.is_empty() && self.room != Room::Missing {
+                self.commit(&mut Vec::new());
+            }
             // Nobody may listen any more; the commit stands all the same.
             let _ = answer.send(self.log.end());
             return ControlFlow::Break(());
@@ -185,7 +170,9 @@ impl Writer {
                 Err(TryRecvError::Disconnected) => return Next::End,
                 Err(TryRecvError::Empty) if self.clean(Press::Idle) == Turn::Worked => {}
                 Err(TryRecvError::Empty) if !self.owed.is_empty() => {
-                    thread::sleep(FULL_AGAIN);
+                    if self.room == Room::Missing {
+                        thread::sleep(FULL_AGAIN);
+                    }
                     return Next::Again;
                 }
                 Err(TryRecvError::Empty) => {
@@ -219,8 +206,7 @@ impl Writer {
         let mut bytes = first.bytes();
         let mut closing = matches!(first, Request::Close { .. });
         group.push(first);
-        // Of small segments a group fills a part: it needs no more than one new one.
-        let most = MAX_BYTES.min(usize::try_from(self.log.tail_bytes() / 4).unwrap_or(MAX_BYTES));
+        let most = self.most();
         while !closing && group.len() < MAX_REQUESTS && bytes < most {
             let Ok(next) = self.requests.try_recv() else {
                 return;
@@ -231,26 +217,47 @@ impl Writer {
         }
     }
 
+    /// Bytes of a commit. Of small segments it fills a part: it needs no more than one new one.
+    fn most(&self) -> u64 {
+        MAX_BYTES.min(self.log.tail_bytes() / 4)
+    }
+
+    /// Writes what is owed and the group behind it, as much of both as one commit takes.
     fn commit(&mut self, group: &mut Vec<Request>) {
-        let waited = !self.owed.is_empty();
-        group.splice(..0, self.owed.drain(..));
-        let mut records = records_of(group);
-        let bytes = records.iter().map(NewRecord::len).sum();
-        let mut leave = 0;
-        let has_notes = group.iter().any(Request::is_note);
-        if has_notes && !self.log.takes_mail(bytes) && self.log.spares().is_full() {
+        if !self.owed.is_empty() {
+            group.splice(..0, self.owed.drain(..));
             self.leave_unwritten(group);
-            records = records_of(group);
+            self.put_off(group);
+        } else {
+            self.leave_unwritten(group);
         }
+        let mut leave = 0;
         if group.iter().any(Request::is_mail) {
             leave = RESERVE;
-            if !self.log.takes_mail(bytes) {
-                let mail = group.extract_if(.., |request| request.is_mail());
-                mail.for_each(|request| request.refuse(AcceptError::Full));
+            if !self.log.takes_mail(bytes_of(group)) {
+                refuse_mail(group);
                 leave = 0;
-                records = records_of(group);
             }
         }
+        self.write(group, leave);
+    }
+
+    /// What is more than one commit takes is owed on, and mail does not overtake it.
+    fn put_off(&mut self, group: &mut Vec<Request>) {
+        let (most, mut bytes) = (self.most(), 0);
+        let now = group.iter().take(MAX_REQUESTS).take_while(|request| {
+            let fits = bytes < most;
+            bytes += request.bytes();
+            fits
+        });
+        let now = now.count();
+        let mut later = group.split_off(now);
+        refuse_mail(&mut later);
+        self.owed.splice(..0, later);
+    }
+
+    fn write(&mut self, group: &mut Vec<Request>, leave: usize) {
+        let records = records_of(group);
         if records.is_empty() {
             return group.clear();
         }
@@ -265,6 +272,10 @@ impl Writer {
                     took,
                     ended: begun + took,
                 });
+                self.room = match self.owed.is_empty() {
+                    true => Room::Enough,
+                    false => Room::Scarce,
+                };
                 self.meter.committed(records.len() as u64, bytes, took);
                 let slices = self.cleaner.earn(bytes);
                 let mut at = 0;
@@ -286,17 +297,17 @@ impl Writer {
             }
             Err(AppendError::Full) if leave > 0 => {
                 // Another try without the mail finds room in the reserve.
-                let mail = group.extract_if(.., |request| request.is_mail());
-                mail.for_each(|request| request.refuse(AcceptError::Full));
-                self.commit(group);
+                refuse_mail(group);
+                self.write(group, 0);
             }
             Err(AppendError::Full) => {
-                if !waited {
-                    tracing::warn!(
-                        "the disk is full to the last segment: what became of mail is written when there is room"
-                    );
+                self.room_is_missing();
+                // What room there is may do for fewer.
+                let later = group.split_off(group.len() / 2);
+                self.owed.splice(..0, later);
+                if !group.is_empty() {
+                    self.write(group, 0);
                 }
-                self.owed.append(group);
             }
             Err(error) => {
                 self.fail(&error);
@@ -306,16 +317,38 @@ impl Writer {
         }
     }
 
-    /// Notes that say nothing a start must know are for the index only. What is lost if the process ends before they are
-    /// written again is how often, and when next, a delivery was tried.
+    fn room_is_missing(&mut self) {
+        if self.room == Room::Enough {
+            tracing::warn!(
+                "the disk is full to the last segment: what became of mail is written when there is room"
+            );
+        }
+        self.room = Room::Missing;
+    }
+
+    /// Short of space, notes that say nothing a start must know are for the index only. What is lost if the process ends
+    /// before they are written again is how often, and when next, a delivery was tried. None of a delivery about which
+    /// something before it is still to be written: the index would go back to that one when it is.
     fn leave_unwritten(&self, group: &mut Vec<Request>) {
+        let has_notes = group.iter().any(Request::is_note);
+        if !has_notes || self.log.takes_mail(bytes_of(group)) || !self.log.spares().is_full() {
+            return;
+        }
+        let mut owing = HashSet::new();
         for request in group.iter_mut() {
             let Request::Note { batch, .. } = request else {
+                request.add_settled(&mut owing);
                 continue;
             };
             batch.retain(|Owing { envelope, .. }| {
+                if owing.contains(&envelope.delivery()) {
+                    return true;
+                }
                 match self.index.knows_but_for_attempts(envelope) {
-                    Ok(false) => return true,
+                    Ok(false) => {
+                        owing.insert(envelope.delivery());
+                        return true;
+                    }
                     Ok(true) => {}
                     Err(error) => self.fail(&error),
                 }
@@ -389,88 +422,17 @@ impl Writer {
     }
 }
 
+fn bytes_of(group: &[Request]) -> u64 {
+    group.iter().map(Request::bytes).sum()
+}
+
+fn refuse_mail(group: &mut Vec<Request>) {
+    let mail = group.extract_if(.., |request| request.is_mail());
+    mail.for_each(|request| request.refuse(AcceptError::Full));
+}
+
 fn records_of(group: &[Request]) -> Vec<NewRecord> {
     group.iter().flat_map(Request::records).collect()
-}
-
-impl Request {
-    fn is_mail(&self) -> bool {
-        matches!(self, Self::Accept { .. })
-    }
-
-    fn is_note(&self) -> bool {
-        matches!(self, Self::Note { .. })
-    }
-
-    /// How many records it takes.
-    fn number(&self) -> usize {
-        match self {
-            Self::Accept { .. } => 1,
-            Self::Settle { batch, .. } => batch.len(),
-            Self::Note { batch, .. } => batch.len(),
-            Self::Close { .. } => 0,
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Accept {
-                accepted, inline, ..
-            } => accepted.encoded_len() + inline.len(),
-            Self::Settle { batch, .. } => batch.iter().map(|it| it.content.len()).sum(),
-            Self::Note { batch, .. } => batch.iter().map(|it| it.content.len()).sum(),
-            Self::Close { .. } => 0,
-        }
-    }
-
-    fn records(&self) -> Vec<NewRecord> {
-        match self {
-            Self::Accept {
-                accepted, inline, ..
-            } => vec![NewRecord {
-                kind: Kind::Accepted,
-                envelope: accepted.encode_to_vec(),
-                content: inline.clone(),
-            }],
-            Self::Settle { batch, .. } => batch
-                .iter()
-                .map(|owing| owing.record(Kind::Settled))
-                .collect(),
-            Self::Note { batch, .. } => batch
-                .iter()
-                .map(|owing| owing.record(Kind::Noted))
-                .collect(),
-            Self::Close { .. } => Vec::new(),
-        }
-    }
-
-    /// Callers that went away need no answer.
-    fn refuse(self, error: AcceptError) {
-        match self {
-            Self::Accept { answer, file, .. } => {
-                // Of a group whose commit failed a part may be durable. A file that no record names is found by the
-                // start after this one, and one that a record names is mail.
-                if let Some(file) = file.filter(|_| error == AcceptError::LogFailed) {
-                    file.keep();
-                }
-                let _ = answer.send(Err(error));
-            }
-            Self::Settle { answer, .. } | Self::Note { answer, .. } => {
-                let _ = answer.send(Err(LogFailed));
-            }
-            Self::Close { .. } => {}
-        }
-    }
-}
-
-impl<T: prost::Message> Owing<T> {
-    fn record(&self, kind: Kind) -> NewRecord {
-        NewRecord {
-            kind,
-            envelope: self.envelope.encode_to_vec(),
-            content: self.content.clone(),
-        }
-    }
 }
 
 #[expect(
@@ -481,5 +443,7 @@ fn stopwatch() -> Instant {
     Instant::now()
 }
 
+#[cfg(test)]
+mod room_tests;
 #[cfg(test)]
 mod tests;

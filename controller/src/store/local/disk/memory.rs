@@ -70,7 +70,11 @@ struct State {
     /// Operations that changed or synced something.
     operations: u64,
     fault: Option<(u64, Fault)>,
+    /// Of them, those that synced a file.
+    syncs: u64,
     capacity: Option<u64>,
+    /// The same, and the file system does not tell of it.
+    quota: Option<u64>,
     lie: Option<Lie>,
     /// Parts of files that cannot be read.
     unreadable: Vec<(u64, Range<u64>)>,
@@ -125,6 +129,16 @@ impl MemoryDisk {
     /// Files take no more than this together.
     pub(crate) fn set_capacity(&self, bytes: u64) {
         self.state().capacity = Some(bytes);
+    }
+
+    /// The same as a quota has it: what is said to be free is not for us.
+    pub(crate) fn set_quota(&self, bytes: u64) {
+        self.state().quota = Some(bytes);
+    }
+
+    /// How many times a file was synced so far.
+    pub(crate) fn syncs(&self) -> u64 {
+        self.state().syncs
     }
 
     /// From now on, and after a power cut too.
@@ -337,10 +351,9 @@ impl State {
     }
 
     fn has_room(&self, more: u64) -> io::Result<()> {
-        match self.capacity {
-            Some(capacity) if self.used() + more > capacity => {
-                Err(io::ErrorKind::StorageFull.into())
-            }
+        let most = self.capacity.into_iter().chain(self.quota).min();
+        match most {
+            Some(most) if self.used() + more > most => Err(io::ErrorKind::StorageFull.into()),
             _ => Ok(()),
         }
     }
@@ -375,6 +388,7 @@ impl State {
 
     fn sync(&mut self, inode: u64) -> io::Result<()> {
         let worked = self.operate();
+        self.syncs += 1;
         if self.lie == Some(Lie::Files) {
             return worked;
         }
