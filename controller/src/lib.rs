@@ -279,14 +279,23 @@ async fn keep_admin(
     now: Timestamp,
 ) {
     let kept = async {
-        let known = registry.admin_record(&authority::admin::name());
-        let Some(prepared) = authority.prepare_admin(state_dir, known.as_deref(), now)? else {
+        let name = authority::admin::name();
+        // What cannot be read may say that the identity was removed: nothing is let in on a guess.
+        if registry.admin_may_be_damaged(&name) {
             return Ok::<_, RunError>(());
+        }
+        let known = registry.admin_record(&name);
+        let Some(prepared) = authority.prepare_admin(state_dir, known.as_deref(), now)? else {
+            return Ok(());
         };
         let record = prepared.record().clone();
-        let (name, until) = (record.name.clone(), record.until);
-        let registering = editor.change(|change| async move { change.put_admin(record).await });
-        registering.await?;
+        let until = record.until;
+        let registering = editor.change(|change| async move {
+            change.register_own_admin(record, known.as_deref()).await
+        });
+        if !registering.await? {
+            return Ok(());
+        }
         authority.write_admin(&prepared, now)?;
         tracing::info!(%name, %until, "the administrator's identity in the state directory has a new certificate");
         Ok(())

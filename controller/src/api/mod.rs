@@ -36,6 +36,7 @@ mod status;
 mod turns;
 mod warnings;
 pub mod watch;
+mod withdrawable;
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -10,9 +10,6 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use hyper::body as http_body;
-use hyper::body::Frame;
 use jiff::Timestamp;
 use tonic::Status;
 use tonic::body::Body;
@@ -20,6 +17,7 @@ use tonic::codegen::http::{Request, Response};
 use tower::{Layer, Service};
 
 use super::caller::{AgentId, Caller, OtherEnd};
+use super::withdrawable::Withdrawable;
 use super::{now, status};
 use crate::limit::line::{Sparing, cut};
 use crate::registry::admins::AdminRole;
@@ -296,11 +294,8 @@ async fn answered<E>(
     };
     editor.audit_synced().await;
     let (head, body) = answer.into_parts();
-    let body = Withdrawable {
-        body: Some(body),
-        withdrawn,
-    };
-    Ok(Response::from_parts(head, Body::new(body)))
+    let body = Body::new(Withdrawable::new(body, withdrawn));
+    Ok(Response::from_parts(head, body))
 }
 
 /// Resolves when the caller may not call the method any more.
@@ -319,39 +314,6 @@ async fn withdrawn(registry: Registry, call: Call) -> Status {
         }
         if changes.changed().await.is_err() {
             return std::future::pending().await;
-        }
-    }
-}
-
-/// An answer that ends when its receiver loses the right to it.
-struct Withdrawable<F> {
-    /// None: it has ended.
-    body: Option<Body>,
-    withdrawn: Pin<Box<F>>,
-}
-
-impl<F: Future<Output = Status>> http_body::Body for Withdrawable<F> {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Some(body) = self.body.as_mut() else {
-            return Poll::Ready(None);
-        };
-        let frame = Pin::new(body).poll_frame(context);
-        if frame.is_ready() {
-            return frame;
-        }
-        match self.withdrawn.as_mut().poll(context) {
-            Poll::Ready(denied) => {
-                self.body = None;
-                let trailers = denied.into_http::<()>().into_parts().0.headers;
-                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
-            }
-            Poll::Pending => Poll::Pending,
         }
     }
 }

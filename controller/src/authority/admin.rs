@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //! - Its record is durable before its files are written. A stop in between leaves a key that opens nothing.
-//! - One that was removed from the registry is not made or let in again by any later start.
+//! - One that was removed from the registry is not made or let in again by any later start, also where another
+//!   administrator has had its name since, or where the record cannot be read.
 //!
 //! # Not here
 //! What it may do: [`crate::api::roles`]. Other administrators, whose keys are made elsewhere: [`crate::api::admins`].

@@ -77,8 +77,8 @@ pub enum Origin {
 pub struct AdminRecord {
     pub name: AdminName,
     pub role: AdminRole,
-    /// What it is known by. None: it was removed, which is remembered of the controller's own identity only, so that no
-    /// later start lets that in again.
+    /// What it is known by. None: it was removed, which is remembered under the name of the controller's own identity
+    /// only, so that no later start lets that in again.
     pub key: Option<AgentKey>,
     /// The end of the newest certificate.
     pub until: Timestamp,
@@ -244,20 +244,19 @@ impl Change {
         let admin = parsed.and_then(|name| self.registry.admin_record(&name));
         let admin = admin.filter(|admin| admin.key.is_some());
         let admin = admin.ok_or_else(|| unknown("administrator", name))?;
-        match admin.origin {
-            Origin::Here => {
-                let removed = AdminRecord {
-                    key: None,
-                    ..(*admin).clone()
-                };
-                self.put_admin(removed).await?;
-            }
-            Origin::Asked => {
-                self.store
-                    .put(record::ADMIN, admin.name.as_str(), None)
-                    .await?;
-                self.registry.write().admins.remove(&admin.name);
-            }
+        // The controller's own identity may still lie in the state directory, whoever had its name last.
+        if admin.name == crate::authority::admin::name() {
+            let removed = AdminRecord {
+                key: None,
+                origin: Origin::Here,
+                ..(*admin).clone()
+            };
+            self.put_admin(removed).await?;
+        } else {
+            self.store
+                .put(record::ADMIN, admin.name.as_str(), None)
+                .await?;
+            self.registry.write().admins.remove(&admin.name);
         }
         let what = format!("administrator {} removed", admin.name);
         self.audit.record(now, who, &what);
@@ -309,8 +308,25 @@ impl Change {
         }
     }
 
+    /// The controller's own identity takes the place of what was known of it. False: something else is known by now, such
+    /// as that it was removed.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) async fn register_own_admin(
+        &self,
+        admin: AdminRecord,
+        known: Option<&AdminRecord>,
+    ) -> Result<bool, ChangeError> {
+        if self.registry.admin_record(&admin.name).as_deref() != known {
+            return Ok(false);
+        }
+        self.put_admin(admin).await?;
+        Ok(true)
+    }
+
     /// Whatever was known under the name is replaced.
-    pub(crate) async fn put_admin(&self, admin: AdminRecord) -> Result<(), ChangeError> {
+    async fn put_admin(&self, admin: AdminRecord) -> Result<(), ChangeError> {
         let value = encode(&admin);
         let name = admin.name.clone();
         self.store

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use dd_proto::name::{AgentName, SiteName};
+use dd_proto::name::{AdminName, AgentName, SiteName};
 use dd_proto::site::{Hold, Site};
 use jiff::Timestamp;
 
@@ -60,6 +60,15 @@ impl Registry {
             || read
                 .damaged
                 .contains_key(&(record::AGENT, name.to_string()))
+    }
+
+    /// Whether this administrator's record is, or may be, among what cannot be read.
+    pub(crate) fn admin_may_be_damaged(&self, name: &AdminName) -> bool {
+        let read = self.read();
+        read.keys == Keys::Lost
+            || read
+                .damaged
+                .contains_key(&(record::ADMIN, name.to_string()))
     }
 
     /// All sites as dispatch has to treat them.

@@ -8,6 +8,9 @@
 //! Plain lines, which say why the program ends, go to standard error as ever: journald knows of which unit that is,
 //! while it looks up who sent a datagram, and finds nobody where the program has ended meanwhile.
 //!
+//! A datagram is no larger than the socket's buffer (about 208 KiB, or what the machine is set to), so that long values
+//! are cut: an entry stays below 48 KiB, and says how much it leaves out.
+//!
 //! The protocol: <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>
 
 use std::fmt::{self, Write as _};
@@ -27,6 +30,13 @@ use crate::out::Sink;
 const SOCKET: &str = "/run/systemd/journal/socket";
 /// Between the fields of a line; ASCII's own separator of units, which no field contains.
 const SEPARATOR: char = '\u{1f}';
+/// Bytes of `MESSAGE`.
+const MESSAGE: usize = 20 * 1024;
+/// Bytes of the other values together.
+const VALUES: usize = 16 * 1024;
+/// Bytes that each of them has in any case, so that a long one leaves room for the short ones behind it. A line has 32
+/// fields at most.
+const VALUE: usize = 256;
 /// syslog's `err`, as journald reads it at the beginning of a line.
 const OF_A_PLAIN_LINE: &str = "<3>";
 
@@ -77,7 +87,12 @@ impl<W: Write> Journal<W> {
             return self.plain.write_all(line.as_bytes());
         }
         let entry = line.replace(SEPARATOR, "\n") + "\n";
-        self.socket.send(entry.as_bytes()).map(|_| ())
+        loop {
+            match self.socket.send(entry.as_bytes()) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                sent => return sent.map(|_| ()),
+            }
+        }
     }
 }
 
@@ -107,6 +122,10 @@ impl<W: Sink> Sink for Journal<W> {
         let ready = poll(&mut [asked], Some(&at_once));
         ready.is_ok_and(|ready| ready > 0) && self.plain.is_ready()
     }
+
+    fn is_by_line(&self) -> bool {
+        true
+    }
 }
 
 /// Writes a line for [`Journal`]: `MESSAGE` is what the line says elsewhere, without time and level, which the journal
@@ -126,15 +145,16 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let metadata = event.metadata();
-        let mut fields = Fields(String::new());
+        let mut fields = Fields::default();
         fields.put("PRIORITY", priority(*metadata.level()));
         fields.put("SYSLOG_IDENTIFIER", self.0);
         fields.put("DD_TARGET", metadata.target());
         event.record(&mut fields);
         let mut message = String::new();
         context.format_fields(Writer::new(&mut message), event)?;
-        fields.put("MESSAGE", &format!("{}: {message}", metadata.target()));
-        writer.write_str(fields.0.trim_end_matches(SEPARATOR))?;
+        let message = format!("{}: {message}", metadata.target());
+        fields.put_within("MESSAGE", &message, MESSAGE);
+        writer.write_str(fields.text.trim_end_matches(SEPARATOR))?;
         writer.write_char('\n')
     }
 }
@@ -150,15 +170,33 @@ fn priority(level: Level) -> &'static str {
 }
 
 /// `NAME=value` with a separator behind each.
-struct Fields(String);
+#[derive(Default)]
+struct Fields {
+    text: String,
+    /// Bytes of values; `MESSAGE` has its own.
+    used: usize,
+}
 
 impl Fields {
     fn put(&mut self, name: &str, value: &str) {
-        self.0.push_str(name);
-        self.0.push('=');
+        let most = VALUES.saturating_sub(self.used).max(VALUE);
+        self.used += self.put_within(name, value, most);
+    }
+
+    /// Returns how many bytes of the value there is room for.
+    fn put_within(&mut self, name: &str, value: &str, most: usize) -> usize {
+        self.text.push_str(name);
+        self.text.push('=');
         let harmless = |c: char| if c.is_control() { ' ' } else { c };
-        self.0.extend(value.chars().map(harmless));
-        self.0.push(SEPARATOR);
+        let kept = beginning(value, most);
+        self.text.extend(kept.chars().map(harmless));
+        if kept.len() < value.len() {
+            let cut = value.len() - kept.len();
+            // A string takes all.
+            let _ = write!(self.text, "… ({cut} bytes more)");
+        }
+        self.text.push(SEPARATOR);
+        kept.len()
     }
 
     fn put_field(&mut self, field: &Field, value: &str) {
@@ -175,6 +213,15 @@ impl Fields {
             .collect();
         self.put(&name, value);
     }
+}
+
+/// As many whole characters as fit.
+fn beginning(text: &str, most: usize) -> &str {
+    let mut end = most.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 impl Visit for Fields {
@@ -259,5 +306,57 @@ mod tests {
         assert!(first.ends_with('\n'), "{first}");
         // journald knows whose standard error it is, also when the program has ended.
         assert_eq!(said.recv().unwrap(), b"<3>dd-agent: cannot go on\n");
+    }
+
+    /// What comes next there.
+    fn received(journald: &UnixDatagram) -> String {
+        let mut bytes = vec![0; 64 * 1024];
+        let length = journald.recv(&mut bytes).unwrap();
+        String::from_utf8(bytes[..length].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn an_entry_that_is_too_long_for_a_datagram_is_cut_and_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let journald = UnixDatagram::bind(&path).unwrap();
+        let (plain, _said) = channel();
+        let lines = Lines::start(Journal::at(&path, Plain(plain)).unwrap()).unwrap();
+        let layer = tracing_subscriber::fmt::layer()
+            .event_format(Entries("dd-controller"))
+            .with_writer(move || lines.line(When::Now));
+        let recipients = "ü@home.example ".repeat(20_000);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            tracing::info!(target: "mail", recipients, other = recipients, id = "abc", "taken");
+        });
+        let entry = received(&journald);
+        assert!(entry.len() < 48 * 1024, "{}", entry.len());
+        assert!(entry.contains("\nDD_RECIPIENTS=ü@home.example ü@home"));
+        assert!(entry.contains("\nDD_ID=abc\n"));
+        assert!(entry.contains("\nMESSAGE=mail: taken recipients="));
+        assert_eq!(entry.matches(" bytes more)\n").count(), 3);
+    }
+
+    #[test]
+    fn a_refused_entry_is_lost_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let journald = UnixDatagram::bind(&path).unwrap();
+        let (plain, said) = channel();
+        let lines = Lines::around(Journal::at(&path, Plain(plain)).unwrap());
+        let entry = |message: &str| format!("PRIORITY=6{SEPARATOR}MESSAGE={message}\n");
+        let huge = rustix::net::sockopt::socket_send_buffer_size(&journald).unwrap();
+        lines.add(entry("one").as_bytes(), When::Soon);
+        lines.add(entry(&"x".repeat(huge)).as_bytes(), When::Soon);
+        lines.add(entry("three").as_bytes(), When::Now);
+        assert!(received(&journald).ends_with("MESSAGE=one\n"));
+        assert!(received(&journald).ends_with("MESSAGE=three\n"));
+        lines.add(entry("four").as_bytes(), When::Now);
+        assert!(received(&journald).ends_with("MESSAGE=four\n"));
+        let told = String::from_utf8(said.recv().unwrap()).unwrap();
+        assert!(
+            told.starts_with("<3>") && told.contains(" 1 lines lost: "),
+            "{told}"
+        );
     }
 }

@@ -16,6 +16,11 @@ const AGAIN: Duration = Duration::from_millis(10);
 pub trait Sink: Write {
     /// Whether a write of a few kilobytes returns at once, well or not.
     fn is_ready(&self) -> bool;
+
+    /// Whether each line goes out by itself and whole, so that one that fails says nothing of the next.
+    fn is_by_line(&self) -> bool {
+        false
+    }
 }
 
 impl Sink for Stderr {
@@ -99,6 +104,10 @@ impl<W: Sink> Out<W> {
                 self.torn = self.lines[self.at - 1] != b'\n';
                 true
             }
+            Err(_) if self.to.is_by_line() => {
+                self.lose_line();
+                true
+            }
             Err(error) if error.kind() == ErrorKind::Interrupted => true,
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 let waits = most == usize::MAX;
@@ -114,6 +123,15 @@ impl<W: Sink> Out<W> {
         }
     }
 
+    /// The line that failed is lost with what was taken of it.
+    fn lose_line(&mut self) {
+        let rest = &self.lines[self.at..];
+        let end = rest.iter().position(|byte| *byte == b'\n');
+        self.at += end.map_or(rest.len(), |end| end + 1);
+        self.lost += 1;
+        (self.torn, self.failed) = (false, true);
+    }
+
     /// What is not out will not be.
     fn lose(&mut self) {
         let rest = &self.lines[self.at..];
@@ -122,14 +140,16 @@ impl<W: Sink> Out<W> {
         self.failed = true;
     }
 
-    /// One line of its own; where that cannot be written, what comes behind it is lost too.
+    /// One line of its own; where that cannot be written, what comes behind it is lost too. In the middle of the lines
+    /// nothing is told: it might be the middle of one.
     fn tells_what_is_lost(&mut self) -> bool {
-        if self.lost == 0 {
+        let is_amid = self.at > 0 && !self.is_done();
+        if self.lost == 0 || is_amid {
             return true;
         }
         let end = if self.torn { "\n" } else { "" };
         let line = format!(
-            "{end}{now}  WARN dd_log: {lost} lines lost: whoever reads standard error was too slow, or there was no room for them\n",
+            "{end}{now}  WARN dd_log: {lost} lines lost: whoever reads the log was too slow, had no room for them, or refused them\n",
             now = now(),
             lost = self.lost
         );

@@ -46,4 +46,11 @@ impl Sink for Way {
             Self::Journal(journal) => journal.is_ready(),
         }
     }
+
+    fn is_by_line(&self) -> bool {
+        match self {
+            Self::Stderr(stderr) => stderr.is_by_line(),
+            Self::Journal(journal) => journal.is_by_line(),
+        }
+    }
 }

@@ -8,7 +8,10 @@ use dd_proto::pb;
 use dd_proto::site::Hold;
 
 use super::*;
+use crate::authority::client::AgentKey;
+use crate::authority::{ControlAuthority, admin};
 use crate::dispatch::{self, ClockMemory};
+use crate::registry::admins::{self, AdminRecord, AdminRole};
 use crate::registry::shown::Sight;
 use crate::registry::sites::{Closing, HeldMail};
 use crate::store::local::disk::memory::{Fault, MemoryDisk};
@@ -365,4 +368,91 @@ async fn a_removal_is_in_force_although_what_the_site_showed_could_not_be_forgot
     assert!(registry.site(&name).is_none());
     assert!(registry.shown(&name).is_some());
     assert!(world.editor.dispatch.site_view(name).await.is_none());
+}
+
+/// The identity in the state directory, before and after whatever becomes of its record.
+struct OwnAdmin {
+    state: tempfile::TempDir,
+    authority: ControlAuthority,
+}
+
+impl OwnAdmin {
+    async fn of(world: &World) -> Self {
+        let state = tempfile::tempdir().unwrap();
+        let authority = ControlAuthority::open(state.path(), now()).unwrap();
+        let own = Self { state, authority };
+        assert!(own.started(world).await.unwrap().key.is_some());
+        own
+    }
+
+    /// What is known of it after a start.
+    async fn started(&self, world: &World) -> Option<Arc<AdminRecord>> {
+        let read = || Registry::load(&world.editor.store).unwrap();
+        crate::keep_admin(
+            &self.authority,
+            self.state.path(),
+            &read(),
+            &world.editor,
+            now(),
+        )
+        .await;
+        read().admin_record(&admin::name())
+    }
+}
+
+async fn remove_admin(world: &World) {
+    let removing = world.editor.change(|change| async move {
+        let name = admin::name();
+        change.remove_admin(name.as_str(), ANNA, now()).await
+    });
+    removing.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_removed_identity_stays_out_though_another_one_had_its_name_since() {
+    let world = World::new().await;
+    let own = OwnAdmin::of(&world).await;
+    remove_admin(&world).await;
+    let another = AdminRecord {
+        name: admin::name(),
+        role: AdminRole::Reader,
+        key: Some(AgentKey([9; 32])),
+        until: now(),
+        origin: admins::Origin::Asked,
+        seen: None,
+    };
+    let key = another.key;
+    let adding = world
+        .editor
+        .change(|change| async move { change.add_admin(another, ANNA, now()).await });
+    adding.await.unwrap();
+    assert_eq!(own.started(&world).await.unwrap().key, key);
+    remove_admin(&world).await;
+    let known = own.started(&world).await.unwrap();
+    assert_eq!((known.key, known.origin), (None, admins::Origin::Here));
+}
+
+#[tokio::test]
+async fn a_renewal_that_a_removal_has_overtaken_lets_nobody_in() {
+    let world = World::new().await;
+    let own = OwnAdmin::of(&world).await;
+    let known = own.started(&world).await.unwrap();
+    remove_admin(&world).await;
+    let registering = world.editor.change(|change| async move {
+        let renewed = (*known).clone();
+        change.register_own_admin(renewed, Some(&known)).await
+    });
+    assert!(!registering.await.unwrap());
+    assert_eq!(own.started(&world).await.unwrap().key, None);
+}
+
+#[tokio::test]
+async fn a_damaged_record_lets_nobody_in_who_may_have_been_removed() {
+    let world = World::new().await;
+    let own = OwnAdmin::of(&world).await;
+    remove_admin(&world).await;
+    let store = &world.editor.store;
+    store.put("admin", "admin", Some("x".into())).await.unwrap();
+    assert_eq!(own.started(&world).await, None);
+    assert!(!Registry::load(store).unwrap().alarms().is_empty());
 }
