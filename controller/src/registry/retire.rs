@@ -38,7 +38,8 @@ impl Registry {
         let given = given_old_only(authority, &issued, now);
         let mut used: OldUse = given.into_iter().map(|site| (site, None)).collect();
         used.extend(relying.filter_map(|site| {
-            let last = shows_old(&self.shown(&site.name)?, authority, &issued)?;
+            let shown = self.shown(&site.name)?;
+            let last = shows_old(&shown, authority, &issued)?;
             Some((site.name.clone(), Some(last)))
         }));
         used
