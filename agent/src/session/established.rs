@@ -42,6 +42,8 @@ const TARPIT: Duration = Duration::from_secs(5);
 pub struct Established {
     pub(super) verified: Verified,
     pub(super) offered: Extensions,
+    /// It refused parameters that it had offered to understand.
+    plain: bool,
     pub(super) replies: ReplyParser,
     seen: Seen,
     pub(super) reset: Reset,
@@ -74,8 +76,10 @@ pub struct Next<'m> {
 #[derive(Debug)]
 pub(super) struct Ahead {
     envelope: Arc<Envelope>,
-    unsent: VecDeque<Step>,
-    unanswered: VecDeque<Step>,
+    /// What its lines are written with.
+    pub(super) offered: Extensions,
+    pub(super) unsent: VecDeque<Step>,
+    pub(super) unanswered: VecDeque<Step>,
 }
 
 /// One command of a transaction.
@@ -100,6 +104,7 @@ impl Established {
         Self {
             verified,
             offered,
+            plain: false,
             replies,
             seen,
             reset: Reset::Clean,
@@ -178,7 +183,15 @@ impl Established {
 
     /// For the rest of the session.
     pub(super) fn leave_parameters_out(&mut self) {
-        self.offered = self.offered.without_parameters();
+        self.plain = true;
+    }
+
+    /// What of the offer is used in lines that are written now. The limit of SIZE holds without.
+    pub(super) fn spoken(&self) -> Extensions {
+        match self.plain {
+            true => self.offered.without_parameters(),
+            false => self.offered,
+        }
     }
 
     pub(super) fn sends(&mut self, step: Step) {
@@ -221,7 +234,7 @@ impl Established {
         if let Some(ahead) = self.ahead.take() {
             let same = Arc::ptr_eq(&ahead.envelope, envelope);
             assert!(same, "the envelope sent ahead is that of the next message");
-            return Transaction::sent_ahead(self, next, ahead.unsent, ahead.unanswered);
+            return Transaction::sent_ahead(self, next, ahead);
         }
         let steps = self.steps(next);
         Transaction::new(self, next, steps)
@@ -231,19 +244,21 @@ impl Established {
 impl Ahead {
     /// Writes as much of the next envelope as may go out behind a dot: nothing where the server does not offer what the
     /// message needs.
-    pub(super) fn write(next: Next<'_>, offered: &Extensions, out: &mut BytesMut) -> Option<Self> {
-        if next.unmet(offered).is_some() {
+    pub(super) fn write(next: Next<'_>, session: &Established, out: &mut BytesMut) -> Option<Self> {
+        if next.unmet(&session.offered).is_some() {
             return None;
         }
-        let mut unsent: VecDeque<Step> = next.steps(offered).collect();
+        let offered = session.spoken();
+        let mut unsent: VecDeque<Step> = next.steps(&offered).collect();
         // The dot is unanswered too.
         let behind = unsent.split_off(unsent.len().min(MAX_UNANSWERED - 1));
         let unanswered = std::mem::replace(&mut unsent, behind);
         for step in &unanswered {
-            out.extend_from_slice(next.line(*step, offered).as_bytes());
+            out.extend_from_slice(next.line(*step, &offered).as_bytes());
         }
         Some(Self {
             envelope: Arc::clone(next.envelope),
+            offered,
             unsent,
             unanswered,
         })

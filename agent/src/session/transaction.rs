@@ -17,6 +17,7 @@ use bytes::BytesMut;
 use dd_proto::id::RecipientNumber;
 use dd_proto::report::{Disposition, Outcome, RecipientResult, Reply, Told};
 use dd_proto::smtp::data::Stuffer;
+use dd_proto::smtp::extensions::Extensions;
 
 use super::answers::Answers;
 use super::established::{Ahead, MAX_UNANSWERED, Next, Reset, Step};
@@ -61,6 +62,8 @@ pub struct Transaction<'s> {
     unsent: VecDeque<Step>,
     unanswered: VecDeque<Step>,
     answers: Answers,
+    /// What its lines are written with, so what their answers are about; the session may have learnt better meanwhile.
+    offered: Extensions,
     parameters: Parameters,
     /// Its first commands went out behind a dot.
     sent_ahead: bool,
@@ -128,10 +131,10 @@ impl<'s> Transaction<'s> {
     pub(super) fn sent_ahead(
         session: &'s mut Established,
         message: Next<'s>,
-        unsent: VecDeque<Step>,
-        unanswered: VecDeque<Step>,
+        ahead: Ahead,
     ) -> Self {
-        let mut transaction = Self::with(session, message, unsent, unanswered);
+        let mut transaction = Self::with(session, message, ahead.unsent, ahead.unanswered);
+        transaction.offered = ahead.offered;
         transaction.sent_ahead = true;
         transaction.grouped = true;
         transaction.received(&[]);
@@ -144,13 +147,15 @@ impl<'s> Transaction<'s> {
         unsent: VecDeque<Step>,
         unanswered: VecDeque<Step>,
     ) -> Self {
-        let answers = message.answers_from_us(&session.offered);
+        let offered = session.spoken();
+        let answers = message.answers_from_us(&offered);
         Self {
             session,
             message,
             unsent,
             unanswered,
             answers,
+            offered,
             parameters: Parameters::AsOffered,
             sent_ahead: false,
             grouped: false,
@@ -279,8 +284,8 @@ impl Transaction<'_> {
             }
             self.out.extend_from_slice(self.stuffer.end());
             let next = next.filter(|_| self.session.sends_ahead());
-            let offered = self.session.offered;
-            self.session.ahead = next.and_then(|next| Ahead::write(next, &offered, &mut self.out));
+            self.session.ahead =
+                next.and_then(|next| Ahead::write(next, self.session, &mut self.out));
             self.dot_sent = true;
             self.state = State::EndOfData;
         }
@@ -342,7 +347,7 @@ impl Transaction<'_> {
             self.session.sends(step);
             self.grouped |= !self.unanswered.is_empty();
             self.unanswered.push_back(step);
-            let line = self.message.line(step, &self.session.offered);
+            let line = self.message.line(step, &self.offered);
             self.out.extend_from_slice(line.as_bytes());
         }
     }
@@ -451,7 +456,7 @@ impl Transaction<'_> {
 
     /// What [`dd_proto::smtp::compose`] does with the parameters.
     fn told(&self) -> Told {
-        match self.session.offered.dsn {
+        match self.offered.dsn {
             true => Told::PassedOn,
             false => Told::NotPassedOn,
         }
@@ -474,9 +479,6 @@ impl Transaction<'_> {
         phase: Phase,
     ) {
         self.unsent.clear();
-        if self.parameters == Parameters::LeftOut {
-            self.session.leave_parameters_out();
-        }
         self.state = State::Ended(Box::new(Ended {
             outcome,
             recipients: self.answers.take_results(),

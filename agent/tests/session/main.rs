@@ -9,6 +9,7 @@ mod loopback;
 mod name_service;
 mod names;
 mod no_mail_before_proof;
+mod parameters;
 mod silence;
 mod support;
 mod transitions;

@@ -117,9 +117,11 @@ impl Transaction<'_> {
         too_many && !self.accepted().is_empty()
     }
 
-    /// Once more, in the same transaction; those that are left at once.
+    /// Once more, in the same transaction; those that are left at once, and whatever the session sends later: the next
+    /// envelope may travel with this one's dot.
     fn ask_plainly(&mut self, index: usize) {
         self.parameters = Parameters::LeftOut;
+        self.session.leave_parameters_out();
         let data = self.unsent.len() - 1;
         self.unsent.insert(data, Step::PlainRcpt(index));
         for step in &mut self.unsent {
@@ -153,7 +155,8 @@ impl Transaction<'_> {
     fn ask_without_parameters(&mut self) {
         self.parameters = Parameters::Without;
         self.session.leave_parameters_out();
-        self.answers = self.message.answers_from_us(&self.session.offered);
+        self.offered = self.session.spoken();
+        self.answers = self.message.answers_from_us(&self.offered);
         // What is said again travels alone.
         (self.sent_ahead, self.grouped) = (false, false);
         self.unsent = self.session.steps(self.message);
@@ -163,9 +166,8 @@ impl Transaction<'_> {
     /// Whether it was the parameters that were refused (RFC 5321 §4.1.1.11: 501, 504, 555), though they were offered: so
     /// far they were sent, and the same without them would say another thing.
     fn are_parameters_refused(&self, step: Step, reply: &Reply) -> bool {
-        let plain = self.session.offered.without_parameters();
-        let has_some =
-            self.message.line(step, &self.session.offered) != self.message.line(step, &plain);
+        let plain = self.offered.without_parameters();
+        let has_some = self.message.line(step, &self.offered) != self.message.line(step, &plain);
         // RFC 3463 §3.2: X.1.Y is about the address.
         let by_code = matches!(reply.code, 501 | 504 | 555) && !reply.enhanced.starts_with("5.1.");
         by_code && has_some && self.parameters != Parameters::Without
