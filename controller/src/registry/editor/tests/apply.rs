@@ -202,7 +202,10 @@ async fn an_older_export_undoes_no_newer_list_of_an_imported_authority_and_a_new
     let after = world.export();
 
     let applied = world.apply(&before).await.unwrap();
-    assert_eq!(world.members().revocation_lists, [newer.clone()]);
+    assert_eq!(
+        world.members().revocation_lists,
+        std::slice::from_ref(&newer)
+    );
     assert_eq!(applied.unchanged, 1);
     assert_eq!(applied.changed, [""; 0]);
     assert!(applied.not_taken[0].contains("stays"), "{applied:?}");
@@ -225,7 +228,10 @@ async fn certificates_of_an_imported_authority_are_replaced_where_the_file_says_
     world.import(&[&second.certificate], &[]).await;
 
     let applied = world.apply(&before).await.unwrap();
-    assert_eq!(world.members().certificates, [second.certificate.clone()]);
+    assert_eq!(
+        world.members().certificates,
+        std::slice::from_ref(&second.certificate)
+    );
     assert!(applied.not_taken[0].contains("`CN=first"), "{applied:?}");
     assert!(applied.lacks[0].contains("CN=second"), "{applied:?}");
 
