@@ -95,7 +95,7 @@ fn in_lmtp_a_refusal_names_the_recipient_that_it_answers() {
 
 #[test]
 fn a_command_with_a_bad_parameter_is_logged_with_its_address() {
-    let said = "EHLO me\nMAIL FROM:<c@b.example> SIZE=x\nMAIL FROM:<a@b.example>\nRCPT TO:<anna@home.example> NOTIFY=ALWAYS\nRCPT TO:<gone@nowhere.example>\nDATA\nQUIT";
+    let said = "EHLO me\nMAIL FROM:<c@b.example> XYZZY=1\nMAIL FROM:<a@b.example>\nRCPT TO:<anna@home.example> XYZZY=1\nRCPT TO:<gone@nowhere.example>\nDATA\nQUIT";
     let lines = refusals(Protocol::Smtp, said);
     let of = |line: usize, sender: &str, recipient: &str| {
         let fields = format!("sender=\"{sender}\" recipient=\"{recipient}\"");
