@@ -45,6 +45,7 @@ fn main() -> ExitCode {
 fn start(args: &Args, lines: &Lines<Way>, journal: bool) -> anyhow::Result<()> {
     let config = Config::read(&args.config)?;
     if args.check {
+        token(args)?;
         dd_agent::startable::check(&config)?;
         return Ok(writeln!(std::io::stdout(), "ok")?);
     }

@@ -121,7 +121,7 @@ impl Intake {
         directory: Arc<dyn Directory>,
         acceptor: A,
         gatekeeper: Arc<dyn Gatekeeper>,
-        stop: watch::Receiver<()>,
+        mut stop: watch::Receiver<()>,
     ) {
         let parts = Arc::new(Parts {
             buffers: Buffers::new(self.settings.buffer_bytes),
@@ -143,6 +143,10 @@ impl Intake {
                 seats: self.seats.clone(),
             };
             doors.spawn(door.serve(stop.clone()));
+        }
+        if doors.is_empty() {
+            // Intake is off, which ends nothing. An error says that it is to stop, as well.
+            let _ = stop.changed().await;
         }
         while let Some(ended) = doors.join_next().await {
             if let Err(error) = ended {

@@ -237,6 +237,19 @@ async fn a_client_has_only_so_many_sessions() {
 }
 
 #[tokio::test]
+async fn intake_that_is_off_ends_nothing() {
+    let mut settings = world::settings();
+    (settings.smtp, settings.lmtp) = (Vec::new(), Vec::new());
+    let running = start(settings).await;
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!running.served.is_finished());
+    running.stop.send(()).unwrap();
+    running.served.await.unwrap();
+}
+
+#[tokio::test]
 async fn at_the_end_idle_sessions_are_told_and_a_message_in_hand_is_taken() {
     let running = start(world::settings()).await;
     let mut idle = Client::connect(running.bound.smtp[0]).await;
