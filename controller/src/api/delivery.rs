@@ -201,7 +201,7 @@ impl Delivery {
                 Some(Event::HelloEnd(_)) => return Ok((hello, addresses)),
                 Some(Event::Journaled(it)) => self.journaled(agent, it, &mut hello)?,
                 Some(other) => {
-                    let (event, _) = door::about(&other);
+                    let event = door::about(&other).event;
                     return Err(status::invalid(format!(
                         "{event} comes too early: the Hello ends with HelloEnd"
                     )));
@@ -367,7 +367,7 @@ async fn listen(
                 attached.dispatch.agent_event(attached.id, event).await;
             }
             Err(error) => {
-                let fault = door::not_understood(about, error.0);
+                let fault = door::not_understood(&about, error.0);
                 context.contradicted(&attached.agent, &fault);
                 return Some(status::contradiction(&fault));
             }

@@ -138,14 +138,10 @@ impl Door {
             Event::Report(report) => self.report(report),
             Event::Proved(proved) => {
                 let given = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-                let whose = format!(
-                    "session {} at {}",
-                    proved.session,
-                    limits::name(&proved.site)
-                );
-                given
-                    .proved(proved)
-                    .map_err(|flaw| Fault::new("proved", whose, flaw).into())
+                given.proved(proved).map_err(|flaw| {
+                    let whose = session(proved.session, &proved.site);
+                    Fault::new("proved", whose, flaw).into()
+                })
             }
             Event::DotSent(dot) => {
                 let mut given = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -240,37 +236,57 @@ fn came_to_nothing(lease: Lease) -> Report {
     }
 }
 
-/// Whose event it is, before it is taken apart.
-pub(super) fn about(event: &Event) -> (&'static str, String) {
-    match event {
-        Event::Hello(_) => ("hello", String::new()),
-        Event::Journaled(_) => ("journaled", String::new()),
-        Event::HelloEnd(_) => ("hello_end", String::new()),
-        Event::Beat(_) => ("beat", String::new()),
-        Event::Proved(it) => (
-            "proved",
-            format!("session {} at {}", it.session, limits::name(&it.site)),
-        ),
-        Event::DotSent(it) => ("dot_sent", whose(it.lease.as_ref())),
-        Event::Report(it) => ("report", whose(it.lease.as_ref())),
-        Event::GivenBack(it) => ("given_back", whose(it.lease.as_ref())),
-        Event::SessionClosed(it) => (
-            "session_closed",
-            format!("session {} at {}", it.session, limits::name(&it.site)),
-        ),
-        Event::Draining(_) => ("draining", String::new()),
-        Event::Health(_) => ("health", String::new()),
-        Event::Checked(it) => ("checked", format!("check {}", it.number)),
-    }
+/// Which event it is and whose, noted before it is taken apart. It is put into words only where something is wrong.
+#[derive(Debug)]
+pub(super) struct About {
+    /// Such as `report`.
+    pub(super) event: &'static str,
+    of: Of,
+}
+
+#[derive(Debug)]
+enum Of {
+    TheAgent,
+    Delivery(Option<pb::Lease>),
+    Session(u64, String),
+    Check(u64),
+}
+
+pub(super) fn about(event: &Event) -> About {
+    let (event, of) = match event {
+        Event::Hello(_) => ("hello", Of::TheAgent),
+        Event::Journaled(_) => ("journaled", Of::TheAgent),
+        Event::HelloEnd(_) => ("hello_end", Of::TheAgent),
+        Event::Beat(_) => ("beat", Of::TheAgent),
+        Event::Proved(it) => ("proved", Of::Session(it.session, it.site.clone())),
+        Event::DotSent(it) => ("dot_sent", Of::Delivery(it.lease.clone())),
+        Event::Report(it) => ("report", Of::Delivery(it.lease.clone())),
+        Event::GivenBack(it) => ("given_back", Of::Delivery(it.lease.clone())),
+        Event::SessionClosed(it) => ("session_closed", Of::Session(it.session, it.site.clone())),
+        Event::Draining(_) => ("draining", Of::TheAgent),
+        Event::Health(_) => ("health", Of::TheAgent),
+        Event::Checked(it) => ("checked", Of::Check(it.number)),
+    };
+    About { event, of }
 }
 
 /// An event that could not be understood.
-pub(super) fn not_understood((event, whose): (&'static str, String), field: &'static str) -> Fault {
+pub(super) fn not_understood(about: &About, field: &'static str) -> Fault {
     let says = match field {
         "hello" | "journaled" | "hello_end" => "comes too late: it belongs before HelloEnd",
         _ => "is missing or malformed",
     };
-    Fault::new(event, whose, Flaw::new(field, says))
+    let whose = match &about.of {
+        Of::TheAgent => String::new(),
+        Of::Delivery(lease) => whose(lease.as_ref()),
+        Of::Session(number, site) => session(*number, site),
+        Of::Check(number) => format!("check {number}"),
+    };
+    Fault::new(about.event, whose, Flaw::new(field, says))
+}
+
+fn session(number: u64, site: &str) -> String {
+    format!("session {number} at {}", limits::name(site))
 }
 
 fn whose(lease: Option<&pb::Lease>) -> String {

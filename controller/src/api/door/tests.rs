@@ -352,7 +352,7 @@ fn a_journal_with_a_contradiction_keeps_no_agent_from_its_work() {
 
 #[test]
 fn a_second_hello_comes_too_late() {
-    let fault = not_understood(about(&Event::Hello(pb::Hello::default())), "hello");
+    let fault = not_understood(&about(&Event::Hello(pb::Hello::default())), "hello");
     assert_eq!(
         fault.to_string(),
         "hello: hello comes too late: it belongs before HelloEnd"
