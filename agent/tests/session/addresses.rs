@@ -7,11 +7,9 @@ use dd_agent::agent::{Agent, now};
 use dd_agent::attempt;
 use dd_agent::live::Live;
 use dd_agent::plan::Plan;
-use dd_agent::proof::Terms;
 use dd_agent::resolve::Freshness;
 use dd_agent::session::AskTls;
 use dd_agent::tried::Missed;
-use dd_proto::id::SiteVersion;
 use dd_proto::report::Outcome;
 use dd_proto::site::{Host, HostName, Proof};
 use sha2::{Digest as _, Sha256};
@@ -19,6 +17,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use super::lanes;
 use super::loopback::{Bench, Site, bench_asking, serve};
 use super::name_service::{A, AAAA, NameService, Says};
 use super::support::{Authority, HELO, NAME, certificate_proof};
@@ -121,19 +120,8 @@ impl Sites {
             name: HostName::Dns(name.parse().unwrap()),
             port: self.port.try_into().unwrap(),
         };
-        Plan {
-            site: "home".parse().unwrap(),
-            version: SiteVersion(1),
-            kind: "smtp".to_owned(),
-            hosts: hosts.iter().map(host).collect(),
-            terms: Arc::new(Terms {
-                proof,
-                anchors: vec![self.authority.der.clone()],
-                revocation_lists: Vec::new(),
-            }),
-            allow_targets: vec!["127.0.0.0/8".parse().unwrap()],
-            connections: 1,
-        }
+        let hosts = hosts.iter().map(host).collect();
+        lanes::plan(hosts, proof, vec![self.authority.der.clone()])
     }
 
     fn fingerprint(&self) -> Proof {
@@ -311,27 +299,17 @@ async fn a_host_is_asked_for_its_own_name_where_no_other_is_defined() {
         let (certificate, key) = authority.issue(HOME);
         let asked_for = tokio::spawn(name_asked_for(listener, certificate.clone(), key));
         let digest = dd_proto::fingerprint::Fingerprint(Sha256::digest(&certificate).into());
-        let plan = Plan {
-            site: "home".parse().unwrap(),
-            version: SiteVersion(1),
-            kind: "smtp".to_owned(),
-            hosts: vec![Host {
-                name: match named {
-                    true => HostName::Dns(HOME.parse().unwrap()),
-                    false => HostName::Address("127.81.0.2".parse().unwrap()),
-                },
-                port: port.try_into().unwrap(),
-            }],
-            terms: Arc::new(Terms {
-                proof: Proof::Fingerprint {
-                    listed: [digest].into(),
-                },
-                anchors: Vec::new(),
-                revocation_lists: Vec::new(),
-            }),
-            allow_targets: vec!["127.0.0.0/8".parse().unwrap()],
-            connections: 1,
+        let host = Host {
+            name: match named {
+                true => HostName::Dns(HOME.parse().unwrap()),
+                false => HostName::Address("127.81.0.2".parse().unwrap()),
+            },
+            port: port.try_into().unwrap(),
         };
+        let proof = Proof::Fingerprint {
+            listed: [digest].into(),
+        };
+        let plan = lanes::plan(vec![host], proof, Vec::new());
         let live = open(&bench.agent, &plan, Freshness::Cached).await;
         assert_eq!(live.is_ok(), named, "{live:?}");
         assert_eq!(asked_for.await.unwrap(), named.then(|| HOME.to_owned()));

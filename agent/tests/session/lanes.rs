@@ -13,26 +13,39 @@ use dd_agent::session::{AskTls, Together};
 use dd_proto::id::{DeliveryId, Generation, Lease, MessageId, SiteVersion};
 use dd_proto::pb;
 use dd_proto::site::{Host, HostName, Proof};
+use rustls_pki_types::CertificateDer;
 
 use super::support::envelope;
+
+/// A plan of one connection to these hosts.
+pub(crate) fn plan(hosts: Vec<Host>, proof: Proof, anchors: Vec<CertificateDer<'static>>) -> Plan {
+    Plan {
+        site: "home".parse().unwrap(),
+        version: SiteVersion(1),
+        kind: "smtp".to_owned(),
+        hosts,
+        terms: Arc::new(Terms {
+            proof,
+            anchors,
+            revocation_lists: Vec::new(),
+        }),
+        allow_targets: vec!["127.0.0.0/8".parse().unwrap()],
+        connections: 1,
+    }
+}
+
+pub(crate) fn host_at(address: SocketAddr) -> Host {
+    Host {
+        name: HostName::Address(address.ip()),
+        port: address.port().try_into().unwrap(),
+    }
+}
 
 /// A lane to a home that is believed for its port.
 pub(crate) fn lane(agent: &Arc<Agent>, address: SocketAddr, connections: usize) -> Arc<dyn Lane> {
     let plan = Plan {
-        site: "home".parse().unwrap(),
-        version: SiteVersion(1),
-        kind: "smtp".to_owned(),
-        hosts: vec![Host {
-            name: HostName::Address(address.ip()),
-            port: address.port().try_into().unwrap(),
-        }],
-        terms: Arc::new(Terms {
-            proof: Proof::Port,
-            anchors: Vec::new(),
-            revocation_lists: Vec::new(),
-        }),
-        allow_targets: vec!["127.0.0.0/8".parse().unwrap()],
         connections,
+        ..plan(vec![host_at(address)], Proof::Port, Vec::new())
     };
     let kind = kind_for(&plan).unwrap();
     kind.lane(Arc::clone(agent), Arc::new(plan))

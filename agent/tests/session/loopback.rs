@@ -10,14 +10,12 @@ use dd_agent::deliver::kind_for;
 use dd_agent::journal::Journal;
 use dd_agent::lease::{Boottime, Leases};
 use dd_agent::places::Places;
-use dd_agent::plan::{Assignment, Content, Plan};
-use dd_agent::proof::Terms;
+use dd_agent::plan::{Assignment, Content};
 use dd_agent::resolve::{Freshness, Resolver};
 use dd_agent::visits::{Patience, Visits};
 use dd_proto::id::{DeliveryId, Generation, Lease, MessageId, SiteVersion};
 use dd_proto::pb;
 use dd_proto::pb::agent_event::Event;
-use dd_proto::site::{Host, HostName};
 use dd_proto::targets::TargetRules;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -25,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 
+use super::lanes::{host_at, plan};
 use super::support::{Authority, HELO, NAME, certificate_proof, envelope};
 
 /// What the scripted site offers.
@@ -172,22 +171,8 @@ async fn attempt(authority: &Authority, site: Site) -> Attempted {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let serving = tokio::spawn(serve(listener, site));
-    let plan = Plan {
-        site: "home".parse().unwrap(),
-        version: SiteVersion(1),
-        kind: "smtp".to_owned(),
-        hosts: vec![Host {
-            name: HostName::Address(address.ip()),
-            port: address.port().try_into().unwrap(),
-        }],
-        terms: Arc::new(Terms {
-            proof: certificate_proof(),
-            anchors: vec![authority.der.clone()],
-            revocation_lists: Vec::new(),
-        }),
-        allow_targets: vec!["127.0.0.0/8".parse().unwrap()],
-        connections: 1,
-    };
+    let anchors = vec![authority.der.clone()];
+    let plan = plan(vec![host_at(address)], certificate_proof(), anchors);
     let lease = Lease {
         delivery: DeliveryId {
             message: MessageId::from_bytes([1; 16]),

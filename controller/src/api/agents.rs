@@ -280,15 +280,6 @@ mod tests {
 
     #[test]
     fn a_drain_of_the_last_agent_that_works_is_told_of() {
-        let agent = |name: &str, state| AgentView {
-            name: name.parse().unwrap(),
-            state,
-            slots: 4,
-            in_flight: 0,
-            last_seen: None,
-            version: String::new(),
-            trouble: String::new(),
-        };
         let drained = "out1".parse().unwrap();
         for (states, none) in [
             (&["connected"][..], true),
@@ -297,7 +288,7 @@ mod tests {
         ] {
             let names = 1..;
             let agents = states.iter().zip(names);
-            let agents = agents.map(|(state, n)| agent(&format!("out{n}"), *state));
+            let agents = agents.map(|(state, n)| AgentView::in_state(&format!("out{n}"), state));
             assert_eq!(
                 none_works_without(&drained, agents.collect()),
                 none,

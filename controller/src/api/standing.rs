@@ -412,15 +412,6 @@ mod tests {
 
     #[test]
     fn that_no_agent_takes_work_is_an_alarm_whatever_the_reason() {
-        let agent = |name: &str, state| AgentView {
-            name: name.parse().unwrap(),
-            state,
-            slots: 4,
-            in_flight: 0,
-            last_seen: None,
-            version: String::new(),
-            trouble: String::new(),
-        };
         for (states, says) in [
             (&[][..], Some("no agent is registered")),
             (&["connected"], None),
@@ -440,7 +431,7 @@ mod tests {
             let agents: Vec<AgentView> = states
                 .iter()
                 .enumerate()
-                .map(|(number, state)| agent(&format!("out{number}"), *state))
+                .map(|(number, state)| AgentView::in_state(&format!("out{number}"), state))
                 .collect();
             for (queued, waits) in [(1, "mail waits"), (0, "mail that comes waits")] {
                 let alarm = agents_alarm(&agents, queued);

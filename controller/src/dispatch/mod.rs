@@ -383,6 +383,22 @@ pub struct AgentView {
     pub trouble: String,
 }
 
+#[cfg(test)]
+impl AgentView {
+    /// One of which nothing else is known.
+    pub(crate) fn in_state(name: &str, state: &'static str) -> Self {
+        Self {
+            name: name.parse().unwrap(),
+            state,
+            slots: 4,
+            in_flight: 0,
+            last_seen: None,
+            version: String::new(),
+            trouble: String::new(),
+        }
+    }
+}
+
 /// Whether a lease is held, and by whom: what FetchContent asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseHeld {
