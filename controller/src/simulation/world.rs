@@ -315,6 +315,9 @@ impl World {
             self.agent_turn(n, controller).await;
         }
         if self.rng.random_bool(0.8) {
+            for n in 0..self.agents.len() {
+                self.sent_to(n);
+            }
             controller.commit();
         }
         if self.rng.random_bool(0.1) {
