@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dd_proto::id::{DeliveryId, MessageId};
-use dd_proto::report::{RecipientResult, Told};
+use dd_proto::report::{RecipientResult, Reply, SaidBy, Told};
 use dd_proto::site::Site;
 use tokio::sync::watch;
 
@@ -276,7 +276,7 @@ fn fates(settle: &Settle) -> Vec<Fate> {
         Fate {
             number: *number,
             what,
-            reply: result.map(|result| result.reply.clone()),
+            reply: result.map(said),
         }
     };
     settle.settlement.recipients.iter().map(fate).collect()
@@ -287,9 +287,18 @@ fn late(warn: &Warn) -> Vec<Fate> {
     let fate = |result: &RecipientResult| Fate {
         number: result.number,
         what: What::Delayed { until },
-        reply: Some(result.reply.clone()),
+        reply: Some(said(result)),
     };
     warn.results.iter().map(fate).collect()
+}
+
+/// What an agent has decided without asking is no reply of the site's: it has a sentence and no code.
+fn said(result: &RecipientResult) -> Reply {
+    let mut reply = result.reply.clone();
+    if result.by == SaidBy::TheAgent {
+        reply.code = 0;
+    }
+    reply
 }
 
 fn peer(settle: &Settle) -> Option<&str> {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use dd_proto::envelope::{Body, Encoding, Envelope, Recipient};
 use dd_proto::id::{Lease, MessageId, RecipientNumber, SessionId, SiteVersion};
 use dd_proto::report::{
-    Delays, Disposition, Observed, Outcome, RecipientResult, Reply, Report, Stage, Told,
+    Delays, Disposition, Observed, Outcome, RecipientResult, Reply, Report, SaidBy, Stage, Told,
 };
 use dd_proto::site::HostName;
 use jiff::Timestamp;
@@ -174,6 +174,7 @@ fn answered(lease: Lease, code: u16, disposition: Disposition) -> AgentEvent {
             disposition,
             reply,
             told: Told::NotPassedOn,
+            by: SaidBy::TheSite,
         }],
         dot_sent: true,
         reply: None,

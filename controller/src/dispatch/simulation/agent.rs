@@ -7,7 +7,7 @@ use dd_proto::id::{Lease, RecipientNumber, SessionId};
 use dd_proto::name::{AgentName, SiteName};
 use dd_proto::report::{
     Delays, Disposition, DotSent, GivenBack, Observed, Outcome, RecipientResult, Reply, Report,
-    Stage, Told,
+    SaidBy, Stage, Told,
 };
 use jiff::Timestamp;
 use rand::RngExt as _;
@@ -447,6 +447,7 @@ fn results(work: &Work, first: Disposition, others: Option<Disposition>) -> Vec<
             disposition,
             reply: reply(code),
             told: Told::NotPassedOn,
+            by: SaidBy::TheSite,
         }
     });
     results.collect()

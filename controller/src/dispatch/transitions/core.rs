@@ -7,7 +7,7 @@ use std::time::Duration;
 use dd_proto::id::{DeliveryId, Lease, MessageId, RecipientNumber, SessionId};
 use dd_proto::name::SiteName;
 use dd_proto::report::{
-    Delays, Disposition, Observed, Outcome, RecipientResult, Reply, Report, Stage, Told,
+    Delays, Disposition, Observed, Outcome, RecipientResult, Reply, Report, SaidBy, Stage, Told,
 };
 use dd_proto::site::Hold;
 use jiff::{SignedDuration, Timestamp};
@@ -404,6 +404,7 @@ pub(super) fn result(disposition: Disposition) -> Vec<RecipientResult> {
         disposition,
         reply,
         told: Told::NotPassedOn,
+        by: SaidBy::TheSite,
     }]
 }
 
