@@ -185,8 +185,13 @@ impl Parts {
                 let keeping = editor.change(|change| async move {
                     change.keep_authorities(crate::now()).await
                 });
-                if let Err(error) = keeping.await {
-                    tracing::error!(%error, "an authority's revocation list cannot be made anew; the present one still applies");
+                match keeping.await {
+                    Ok(lacking) => lacking.iter().for_each(|(authority, error)| {
+                        tracing::error!(%authority, %error, "an authority's revocation list cannot be made anew; the present one still applies");
+                    }),
+                    Err(error) => {
+                        tracing::error!(%error, "what time does to authorities cannot be made durable");
+                    }
                 }
                 tokio::time::sleep(UPKEEP).await;
             }

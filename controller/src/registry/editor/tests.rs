@@ -28,7 +28,7 @@ const ANNA: &str = "anna";
 struct World {
     editor: Editor,
     running: JoinSet<()>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl World {
@@ -76,7 +76,7 @@ impl World {
         Self {
             editor,
             running,
-            _dir: dir,
+            dir,
         }
     }
 
