@@ -311,6 +311,7 @@ impl World {
             _ => Duration::from_millis(self.rng.random_range(1..60)),
         };
         tokio::time::sleep(pause).await;
+        self.ledger.entries().numbers_are_given_once();
         for n in 0..self.agents.len() {
             self.agent_turn(n, controller).await;
         }

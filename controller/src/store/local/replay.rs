@@ -157,6 +157,9 @@ pub(crate) fn cut_end(
         let mut pieces = Pieces::new(file.clone())?;
         let segment = header_of(named, &mut pieces)?;
         let mut tail = Tail::of(&mut pieces, &segment, u64::MAX)?;
+        // A commit that is torn, and goes, says how many records there were in front of it, also where the disk hides them.
+        let begun = tail.records.last();
+        let begun = begun.map_or(0, |(_, header)| header.commit.first.saturating_sub(1));
         let mut torn = false;
         if end.segment == 0 {
             let keep = match torn_at(&tail, &mut pieces, &segment, &whole)? {
@@ -185,7 +188,7 @@ pub(crate) fn cut_end(
         if end.last_sequence == 0 && !torn {
             end.hidden += hidden_behind(&tail, &mut pieces)?;
         }
-        let before = segment.first_sequence.saturating_sub(1);
+        let before = segment.first_sequence.saturating_sub(1).max(begun);
         end.last_sequence = end.last_sequence.max(before);
         if let Some((_, header)) = tail.records.last() {
             end.last_sequence = end.last_sequence.max(header.sequence);
