@@ -17,8 +17,8 @@ use rand::rngs::StdRng;
 
 use super::simulation::site;
 use super::{
-    AgentEvent, Arrived, Assignment, Attachment, Chance, Clock, ClockMemory, Handle, Hello, Mail,
-    Now, Order, Released, Settings,
+    AgentEvent, Arrived, Assignment, Attachment, Chance, Clock, ClockMemory, Handle, Hello,
+    Machine, Mail, Now, Order, Released, Settings,
 };
 use crate::config::Smarthost;
 use crate::dsn::smarthost;
@@ -126,6 +126,7 @@ fn hello() -> Hello {
         slots: 4,
         probes: 4,
         boot_id: "boot".to_owned(),
+        machine: Machine::AsBefore,
         trouble: String::new(),
         work_in_hand: Vec::new(),
         in_doubt: Vec::new(),

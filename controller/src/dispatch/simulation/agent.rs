@@ -15,7 +15,7 @@ use rand::rngs::StdRng;
 
 use super::received::Received;
 use crate::dispatch::lease::LEASE;
-use crate::dispatch::{AgentEvent, AttachmentId, Ended, Hello, Proved};
+use crate::dispatch::{AgentEvent, AttachmentId, Ended, Hello, Machine, Proved};
 
 /// How a site behaves at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +131,7 @@ impl FakeAgent {
             slots: 4,
             probes: 8,
             boot_id: "boot".to_owned(),
+            machine: Machine::AsBefore,
             trouble: String::new(),
             work_in_hand: in_hand.map(|work| work.lease.clone()).collect(),
             in_doubt: entries()
