@@ -227,8 +227,9 @@ impl Rest {
         if let Err(told) = self.world.try_start_controller() {
             return json!({ "starts": false, "told": shortened(told) });
         }
+        let new = message("new");
         let mut client = self.world.smtp();
-        client.send("a@b.example", "me@home.example", &message("new"));
+        let takes = client.try_send("a@b.example", "me@home.example", &new);
         let open = begun.elapsed();
         self.world.all_known();
         let known = begun.elapsed();
@@ -251,9 +252,10 @@ impl Rest {
         self.world.kill_controller();
         json!({
             "starts": !ends,
+            "takes_new_mail": takes.is_some(),
             "open_s": open.as_secs_f64(),
             "known_s": known.as_secs_f64(),
-            "not_listed": (self.waiting.len() + 1).saturating_sub(rows.len()),
+            "not_listed": (self.waiting.len() + usize::from(takes.is_some())).saturating_sub(rows.len()),
             "held": held,
             "arrived": arrives,
             "twice": copies.values().filter(|count| **count > 1).count(),

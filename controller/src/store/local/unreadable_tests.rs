@@ -347,6 +347,32 @@ async fn what_is_hidden_in_front_of_a_torn_commit_is_missed_too() {
     );
 }
 
+/// Of a log one segment is left, for the others were cleaned, and nothing of it can be read.
+#[tokio::test]
+async fn where_nothing_tells_which_numbers_were_given_out_others_are() {
+    let left = left(Stopped::Killed).await;
+    let segments: BTreeSet<u64> = left.places.iter().map(|(_, it, _)| it.segment).collect();
+    let last = *segments.last().unwrap();
+    for segment in &segments {
+        let path = segment_path(&left, *segment);
+        match *segment == last {
+            true => left.disk.unreadable(&path, 0..SEGMENT),
+            false => left.disk.unlink(&path).unwrap(),
+        }
+    }
+    let mut disk = left.disk.clone();
+    let mut before = u64::from(MAIL);
+    for new in MAIL + 1..MAIL + 4 {
+        let store = opened(&disk, &InMemory::default());
+        let submission = submission(new, &["a"], Content::Inline(content(new)));
+        store.accept(submission).await.unwrap();
+        let (position, _) = store.0.index.get(&to(new, "a")).unwrap().unwrap();
+        assert!(position.sequence > before, "{} {before}", position.sequence);
+        before = position.sequence;
+        disk = disk.killed();
+    }
+}
+
 #[tokio::test]
 async fn a_note_for_which_there_was_no_room_is_owed_until_the_log_is_read_again() {
     let left = left(Stopped::Killed).await;
