@@ -28,6 +28,7 @@ measure: bins
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- cleaning
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- line
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- unheard
+	$(CARGO) run --quiet --release --bin dd-measure --locked -- unreadable
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- silent-line
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- hostile
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- homes

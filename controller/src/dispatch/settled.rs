@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use dd_proto::id::DeliveryId;
-use dd_proto::report::Delays;
+use dd_proto::report::{Delays, SaidBy};
 
 use super::event::{By, Evidence, Settle};
 use super::mail::Mail;
@@ -17,6 +17,7 @@ pub(super) fn log(settle: &Settle, mail: Option<&Mail>, notifier: &Notifier) {
     let reply = evidence.results.first().map(|it| match it.reply.code {
         // The site gave none.
         0 => it.reply.text.clone(),
+        _ if it.by == SaidBy::TheAgent => format!("not sent: {}", it.reply),
         _ => it.reply.to_string(),
     });
     let reply = reply.unwrap_or_default();
