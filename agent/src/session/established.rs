@@ -166,6 +166,11 @@ impl Established {
             || (self.tarpit && self.refusals > 0)
     }
 
+    /// Whether the server has held a refusal back on purpose.
+    pub fn is_held_back(&self) -> bool {
+        self.tarpit
+    }
+
     /// For the answer to a command.
     pub(super) fn took(&mut self, time: Duration) {
         self.waited = time;

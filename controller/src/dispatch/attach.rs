@@ -13,11 +13,11 @@ use dd_proto::name::{AgentName, SiteName};
 use dd_proto::report::DotSent;
 
 use super::agents::{Attached, Heard, Registered};
+use super::ends::Closed;
 use super::event::{Effect, Telling, Turn};
 use super::goes_on::Doubt;
 use super::judge::Came;
 use super::lease::GRACE;
-use super::moves::Closed;
 use super::site::{Phase, Queued};
 use super::standing::takes_work;
 use super::state::State;
@@ -104,6 +104,7 @@ impl State {
                 accepted,
                 answered,
                 ended,
+                refuses,
                 detail,
             } => {
                 let closed = Closed {
@@ -112,6 +113,7 @@ impl State {
                     accepted,
                     answered,
                     ended,
+                    refuses,
                     detail,
                 };
                 self.session_closed(&name, &site, &closed, turn);

@@ -60,6 +60,7 @@ mod site;
 mod standing;
 mod state;
 mod strays;
+mod stumbles;
 mod timer;
 #[cfg(test)]
 mod transitions;
@@ -192,6 +193,7 @@ pub enum AgentEvent {
         /// Messages about which it had an answer of any kind.
         answered: u32,
         ended: Ended,
+        refuses: Refuses,
         detail: String,
     },
     Draining,
@@ -199,6 +201,15 @@ pub enum AgentEvent {
     Health {
         trouble: String,
     },
+}
+
+/// How a site refuses somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Refuses {
+    /// Or it refused nobody.
+    AtOnce,
+    /// After many seconds, on purpose.
+    HeldBack,
 }
 
 /// Whether a session had proved itself.

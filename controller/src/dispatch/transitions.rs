@@ -29,7 +29,7 @@ use core::{Core, OUT1, OUT2, hello, name, report, result, wall, with_mail, word}
 use super::event::{Effect, Event, Now};
 use super::simulation::site;
 use super::state::State;
-use super::{AgentEvent, AttachmentId, ClockMemory, Ended, Proved, Released, Terms};
+use super::{AgentEvent, AttachmentId, ClockMemory, Ended, Proved, Refuses, Released, Terms};
 
 type StateOf = (&'static str, fn() -> Core);
 type Input = (&'static str, fn(&mut Core));

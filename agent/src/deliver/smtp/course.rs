@@ -1,7 +1,7 @@
 //! The course of one session: what came of its messages, and which of them say something about the message.
 //!
-//! Servers end what they take of one session in many ways: 421, or a closed connection, or 4yz to MAIL, RCPT or DATA of
-//! every message beyond the tenth, the hundredth. Such an answer is the session's. So the message goes to the next
+//! Servers end what they take of one session in many ways: 421, or a closed connection, or 503, or 4yz to MAIL, RCPT or
+//! DATA of every message beyond the tenth, the hundredth. Such an answer is the session's. So the message goes to the next
 //! session, as if it had not been tried, and there it counts.
 //!
 //! # Invariants
@@ -57,6 +57,8 @@ impl Course {
         match ended.outcome {
             // The site ended a kept session between two messages.
             Outcome::Broken if ended.phase == Phase::Mail => Fate::NextSession,
+            // 502, 503 and 530 to MAIL say that the session is not where it should be: a new one is.
+            Outcome::Refused if nobody_told && ended.phase == Phase::Mail => Fate::NextSession,
             // RFC 5321 §3.8: 421 is about the service.
             Outcome::Busy if nobody_told => Fate::NextSession,
             Outcome::Transacted if self.accepted > 0 && is_put_off(ended) => {
@@ -135,7 +137,7 @@ mod tests {
             (Busy, Phase::Mail, &[], Fate::NextSession),
             (Busy, Phase::Data, &[], Fate::NextSession),
             (Busy, Phase::Rcpt, &[Failed], Fate::Counts),
-            (Refused, Phase::Mail, &[], Fate::Counts),
+            (Refused, Phase::Mail, &[], Fate::NextSession),
             (Transacted, Phase::Mail, &[Deferred, Deferred], Fate::PutOff),
             (Transacted, Phase::Rcpt, &[Deferred], Fate::PutOff),
             (Transacted, Phase::Data, &[Deferred], Fate::PutOff),

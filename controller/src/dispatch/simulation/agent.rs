@@ -15,7 +15,7 @@ use rand::rngs::StdRng;
 
 use super::received::Received;
 use crate::dispatch::lease::LEASE;
-use crate::dispatch::{AgentEvent, AttachmentId, Ended, Hello, Machine, Proved};
+use crate::dispatch::{AgentEvent, AttachmentId, Ended, Hello, Machine, Proved, Refuses};
 
 /// How a site behaves at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -290,6 +290,7 @@ impl FakeAgent {
             accepted: 0,
             answered: 0,
             ended: Ended::Lost,
+            refuses: Refuses::AtOnce,
             detail: "not proved".to_owned(),
         });
         events.extend(give_back(lane, GivenBack::SessionEnded));
@@ -401,6 +402,7 @@ fn closed(site: &SiteName, lane: &mut Lane, ended: Ended) -> Option<AgentEvent> 
         accepted,
         answered: accepted,
         ended,
+        refuses: Refuses::AtOnce,
         detail: "over".to_owned(),
     })
 }

@@ -20,7 +20,9 @@ use crate::dispatch::release::{Token, Waiter};
 use crate::dispatch::simulation::site;
 use crate::dispatch::state::State;
 use crate::dispatch::whom::Whom;
-use crate::dispatch::{AgentEvent, AttachmentId, Ended, Hello, Machine, Order, Proved, Terms};
+use crate::dispatch::{
+    AgentEvent, AttachmentId, Ended, Hello, Machine, Order, Proved, Refuses, Terms,
+};
 use crate::dispatch::{ClockMemory, ClockNews};
 use crate::store::{Head, HeadOf, NextTry, Waiting, WithMail};
 
@@ -223,6 +225,7 @@ impl Core {
             accepted,
             answered: accepted,
             ended,
+            refuses: Refuses::AtOnce,
             detail,
         });
     }
