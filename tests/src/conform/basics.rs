@@ -249,6 +249,7 @@ pub fn goes_on_while_the_controllers_clock_jumps(bench: &mut Bench) {
     world.stop_controller();
     world.layout.environment = faketime::told_by(clock.to_str().expect("UTF-8"));
     world.start_controller();
+    world.all_known();
     world.attached(NAME);
     let home = world.home("home", &["--retry", "1s", "--connections", "1"]);
     let good = Script::with(&world.ca.identity(&["home.example"]));
