@@ -36,7 +36,7 @@ pub(super) fn over_message(report: &Report) -> bool {
 
 /// Whether no session came about for the message, of which nothing was said: so it stays due, with no time of its own.
 pub(super) fn came_to_nothing(report: &Report) -> bool {
-    report.recipients.is_empty()
+    report.answers().next().is_none()
         && match report.outcome {
             Outcome::Unreachable | Outcome::WrongHost => true,
             Outcome::Busy | Outcome::Refused => {

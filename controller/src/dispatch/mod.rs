@@ -137,6 +137,14 @@ pub struct InHand {
     pub delivery: DeliveryId,
 }
 
+/// Whether the machine of an agent that comes back may have lost the end of its journal since the agent was here last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Machine {
+    /// Or it had left in order, or nobody knows.
+    AsBefore,
+    Rebooted,
+}
+
 /// How an agent introduces itself, its journal included.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hello {
@@ -145,6 +153,8 @@ pub struct Hello {
     pub slots: u32,
     pub probes: u32,
     pub boot_id: String,
+    /// As its record has it.
+    pub machine: Machine,
     /// What keeps it from working; empty: nothing.
     pub trouble: String,
     pub work_in_hand: Vec<Lease>,

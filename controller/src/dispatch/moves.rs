@@ -154,9 +154,9 @@ impl State {
 
     /// Whether all that it says of recipients is that they are refused.
     fn refused_for_good(report: &Report, leased: &Leased) -> bool {
-        let mut results = report.recipients.iter();
+        let mut answers = report.answers().peekable();
         let failed = |result: &RecipientResult| result.disposition == Disposition::Failed;
-        leased.waiting.is_some() && results.len() > 0 && results.all(failed)
+        leased.waiting.is_some() && answers.peek().is_some() && answers.all(failed)
     }
 
     /// Whether it is the first message of its session, as far as is known.
@@ -197,7 +197,7 @@ impl State {
 
     /// For those who ask. Whether a refusal is final is known when the site has moved: one too many is not.
     fn remember(&mut self, mut attempt: LastAttempt, report: &Report) {
-        if attempt.outcome == "failed" && self.fails(report) == Fails::NotNow {
+        if attempt.outcome == "failed" && self.fails(report) == Fails::OnlyUnasked {
             attempt.outcome = "kept";
         }
         let name = &report.lease.delivery.site;
@@ -435,7 +435,7 @@ impl SiteQueue {
         if report.accepted_some() {
             self.accepted(report, leased);
         }
-        let answered = !report.recipients.is_empty();
+        let answered = report.answers().next().is_some();
         let mut of_session = 0;
         if let Some(session) = self.sessions.get_mut(&report.session) {
             session.answered += u32::from(answered);
@@ -461,10 +461,11 @@ impl SiteQueue {
 }
 
 fn last_attempt(agent: &AgentName, report: &Report, at: Timestamp) -> LastAttempt {
-    let results = || report.recipients.iter().map(|result| result.disposition);
+    let results = || report.answers().map(|result| result.disposition);
     let outcome = match report.outcome {
         Outcome::Transacted if results().any(|d| d == Disposition::Relayed) => "relayed",
         Outcome::Transacted if results().any(|d| d == Disposition::Deferred) => "deferred",
+        Outcome::Transacted if report.answers().next().is_none() => "not-sent",
         Outcome::Transacted => "failed",
         Outcome::Unreachable => "unreachable",
         Outcome::WrongHost => "wrong-host",

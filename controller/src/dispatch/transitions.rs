@@ -22,6 +22,7 @@ mod reads;
 mod releases;
 mod starts;
 mod turned_away;
+mod unasked;
 
 use core::{Core, OUT1, OUT2, hello, name, report, result, wall, with_mail, word};
 
@@ -45,7 +46,7 @@ const STATES: [StateOf; 9] = [
     ("held", Core::held),
 ];
 
-const INPUTS: [Input; 26] = [
+const INPUTS: [Input; 27] = [
     ("mail", Core::mail),
     ("proved", Core::proved),
     ("relayed", |core| {
@@ -56,6 +57,9 @@ const INPUTS: [Input; 26] = [
     }),
     ("failed", |core| {
         core.report(Outcome::Transacted, result(Disposition::Failed));
+    }),
+    ("not asked", |core| {
+        core.report(Outcome::Transacted, unasked::unasked(0..1));
     }),
     ("unreachable", |core| {
         core.report(Outcome::Unreachable, Vec::new());

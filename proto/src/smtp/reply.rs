@@ -247,11 +247,16 @@ impl ServerReply {
                 // Writing into a String cannot fail.
                 let _ = write!(text, "{status} ");
             }
-            text.extend(line.chars().take(MAX_SERVER_TEXT).map(|c| match c {
-                ' '..='~' => c,
-                _ => '?',
-            }));
             out.put_slice(text.as_bytes());
+            let printable = |byte: u8| matches!(byte, b' '..=b'~');
+            if line.len() <= MAX_SERVER_TEXT && line.bytes().all(printable) {
+                out.put_slice(line.as_bytes());
+            } else {
+                out.extend(line.chars().take(MAX_SERVER_TEXT).map(|c| match c {
+                    ' '..='~' => c as u8,
+                    _ => b'?',
+                }));
+            }
             out.put_slice(b"\r\n");
         }
     }

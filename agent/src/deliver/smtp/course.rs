@@ -47,13 +47,13 @@ pub(super) enum Fate {
 impl Course {
     /// `own`: 4yz behind accepted messages was the message's own when it was last tried out.
     pub(super) fn fate(&self, sent: Sent, ended: &Ended, own: bool) -> Fate {
-        if ended.lost_together && ended.recipients.is_empty() {
+        let nobody_told = ended.answers().next().is_none();
+        if ended.lost_together && nobody_told {
             return Fate::NextSession;
         }
         if sent == Sent::First || ended.dot_sent {
             return Fate::Counts;
         }
-        let nobody_told = ended.recipients.is_empty();
         match ended.outcome {
             // The site ended a kept session between two messages.
             Outcome::Broken if ended.phase == Phase::Mail => Fate::NextSession,
@@ -77,17 +77,18 @@ impl Course {
         let relayed = |disposition| disposition == Disposition::Relayed;
         let mut results = ended.recipients.iter();
         self.accepted += u32::from(results.any(|it| relayed(it.disposition)));
-        self.answered += u32::from(!ended.recipients.is_empty());
+        self.answered += u32::from(ended.answers().next().is_some());
         self.put_off = is_put_off(ended);
     }
 }
 
 /// Whether a message got 4yz for all its recipients, before its content was sent.
 pub(super) fn is_put_off(ended: &Ended) -> bool {
-    let mut results = ended.recipients.iter();
+    let mut answers = ended.answers().peekable();
     ended.outcome == Outcome::Transacted
         && !ended.dot_sent
-        && results.all(|it| it.disposition == Disposition::Deferred)
+        && answers.peek().is_some()
+        && answers.all(|it| it.disposition == Disposition::Deferred)
 }
 
 /// Whether MAIL was taken, as far as the end tells.
@@ -99,7 +100,7 @@ pub(super) fn got_beyond_mail(ended: &Ended) -> bool {
 mod tests {
     use super::*;
     use dd_proto::id::RecipientNumber;
-    use dd_proto::report::{RecipientResult, Reply, Told};
+    use dd_proto::report::{RecipientResult, Reply, SaidBy, Told};
 
     fn ended(outcome: Outcome, phase: Phase, results: &[Disposition]) -> Ended {
         let result = |disposition: &Disposition| RecipientResult {
@@ -111,6 +112,7 @@ mod tests {
                 text: String::new(),
             },
             told: Told::NotPassedOn,
+            by: SaidBy::TheSite,
         };
         Ended {
             outcome,
