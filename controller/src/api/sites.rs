@@ -17,6 +17,9 @@ use crate::history::{Day, History, Run};
 use crate::registry::sites::{Closing, Credential, HeldMail};
 use crate::wakeup::Asker;
 
+/// Sites that a list looks up at a time.
+const LISTED: usize = 64;
+
 #[derive(Debug, Clone)]
 pub struct Sites(pub Arc<Context>);
 
@@ -68,12 +71,14 @@ impl pb::sites_server::Sites for Sites {
     ) -> Result<Response<Self::ListStream>, Status> {
         let context = self.0.clone();
         Ok(Response::new(Produced::by(|items| async move {
-            let views = context.dispatch.site_views().await;
-            let mut views: std::collections::HashMap<_, _> = views.into_iter().collect();
-            for site in context.registry.sites() {
-                let view = views.remove(&site.name);
-                if items.send(Ok(shown(&context, &site, view))).await.is_err() {
-                    return;
+            let sites = context.registry.sites();
+            for page in sites.chunks(LISTED) {
+                let names = page.iter().map(|site| site.name.clone()).collect();
+                let views = context.dispatch.site_views(names).await;
+                for (site, view) in page.iter().zip(views) {
+                    if items.send(Ok(shown(&context, site, view))).await.is_err() {
+                        return;
+                    }
                 }
             }
         })))
@@ -201,7 +206,9 @@ impl pb::sites_server::Sites for Sites {
             ));
         }
         let agents = check_site(&self.0, &site, only.as_ref()).await;
-        Ok(Response::new(pb::SiteChecks { agents }))
+        Ok(Response::new(pb::SiteChecks {
+            agents: agents.to_vec(),
+        }))
     }
 }
 
@@ -301,12 +308,13 @@ impl Sites {
             self.set_closing(name, Closing::Reopen, who).await?;
         }
         let messages = settled?;
-        let (name, who) = (name.clone(), who.to_owned());
+        let (gone, who) = (name.clone(), who.to_owned());
         let removing = self
             .0
             .editor
-            .change(move |change| async move { change.remove_site(&name, &who, now()).await });
+            .change(move |change| async move { change.remove_site(&gone, &who, now()).await });
         removing.await?;
+        self.0.wakeup.forget(name);
         Ok(messages)
     }
 

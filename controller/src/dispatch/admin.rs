@@ -258,11 +258,9 @@ impl State {
         })
     }
 
-    pub(super) fn site_views(&self, now: Now) -> Vec<(SiteName, SiteView)> {
-        let names = self.sites.keys();
-        names
-            .filter_map(|name| Some((name.clone(), self.site_view(name, now)?)))
-            .collect()
+    /// Of each of these, in their order.
+    pub(super) fn site_views(&self, names: &[SiteName], now: Now) -> Vec<Option<SiteView>> {
+        names.iter().map(|name| self.site_view(name, now)).collect()
     }
 
     pub(super) fn agent_views(&self, now: Now) -> Vec<AgentView> {

@@ -20,6 +20,9 @@ use super::{
     LeaseHeld, Measured, Released, SiteState, SiteView, Terms,
 };
 
+/// Sites that the loop looks at in one go for a list: less than a millisecond of its time.
+const PAGE: usize = 64;
+
 /// What the loop is told.
 #[derive(Debug)]
 #[expect(
@@ -53,10 +56,12 @@ pub(super) enum Ask {
     ConfirmClock(Confirming),
     Drain(oneshot::Sender<()>),
     Site(SiteName, oneshot::Sender<Option<SiteView>>),
-    Sites(oneshot::Sender<Vec<(SiteName, SiteView)>>),
+    /// A page of them.
+    Sites(Vec<SiteName>, oneshot::Sender<Vec<Option<SiteView>>>),
     States(oneshot::Sender<Vec<SiteState>>),
     Agents(oneshot::Sender<Vec<AgentView>>),
     Drained(oneshot::Sender<Vec<AgentName>>),
+    Untold(oneshot::Sender<Vec<AgentName>>),
     IsOut(Vec<DeliveryId>, oneshot::Sender<Vec<DeliveryId>>),
     Counters(oneshot::Sender<Counters>),
 }
@@ -212,8 +217,18 @@ impl Handle {
         self.ask(|sender| Ask::Site(site, sender)).await?
     }
 
-    pub async fn site_views(&self) -> Vec<(SiteName, SiteView)> {
-        self.ask(Ask::Sites).await.unwrap_or_default()
+    /// Of each of these, in their order; None: it is gone. The loop looks at a page of them at a time, so that mail goes on
+    /// between two pages, however many sites there are.
+    pub async fn site_views(&self, mut names: Vec<SiteName>) -> Vec<Option<SiteView>> {
+        let mut views = Vec::with_capacity(names.len());
+        while !names.is_empty() {
+            let rest = names.split_off(names.len().min(PAGE));
+            let page = std::mem::replace(&mut names, rest);
+            let count = page.len();
+            let seen = self.ask(|sender| Ask::Sites(page, sender)).await;
+            views.extend(seen.unwrap_or_else(|| vec![None; count]));
+        }
+        views
     }
 
     /// How every site stands, in short: cheap, however many there are.
@@ -233,6 +248,11 @@ impl Handle {
     /// Agents whose drain has ended and that were not resumed since.
     pub async fn drained_agents(&self) -> Vec<AgentName> {
         self.ask(Ask::Drained).await.unwrap_or_default()
+    }
+
+    /// Who may know of mail what is not written here; None: the loop has ended.
+    pub async fn untold_agents(&self) -> Option<Vec<AgentName>> {
+        self.ask(Ask::Untold).await
     }
 
     /// Which of these are out at an agent.

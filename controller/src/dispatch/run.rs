@@ -359,8 +359,8 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
             Ask::Site(site, answer) => {
                 let _ = answer.send(self.state.site_view(&site, self.now()));
             }
-            Ask::Sites(answer) => {
-                let _ = answer.send(self.state.site_views(self.now()));
+            Ask::Sites(names, answer) => {
+                let _ = answer.send(self.state.site_views(&names, self.now()));
             }
             Ask::States(answer) => {
                 let _ = answer.send(self.state.site_states(self.now()));
@@ -370,6 +370,9 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
             }
             Ask::Drained(answer) => {
                 let _ = answer.send(self.state.drained_agents());
+            }
+            Ask::Untold(answer) => {
+                let _ = answer.send(self.state.untold_agents());
             }
             Ask::IsOut(mut deliveries, answer) => {
                 deliveries.retain(|delivery| self.state.is_out(delivery));

@@ -141,6 +141,8 @@ struct Snapshot {
     smarthost: Option<Arc<Site>>,
     /// Records that cannot be used, and why.
     damaged: BTreeMap<(&'static str, String), Damaged>,
+    /// When it was first found that something cannot be read.
+    damaged_since: Option<Timestamp>,
 }
 
 const LOCK: &str = "no holder of this lock panics";
@@ -154,6 +156,7 @@ impl Registry {
                 true => Keys::Lost,
                 false => Keys::Read,
             },
+            damaged_since: damage::known_since(store)?,
             ..Snapshot::default()
         };
         for record in store.records(record::AUTHORITY)? {

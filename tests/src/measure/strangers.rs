@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::latency::Latencies;
 use crate::secure::{Member, code};
+use crate::site::Site;
 use crate::strangers::{self, Attack, Trick};
 use crate::submit::message;
 use crate::wait::{Stopwatch, pause};
@@ -19,6 +20,8 @@ use crate::world::World;
 const PASSWORD: &str = "correct horse battery";
 /// A member's address, which no stranger has.
 const MEMBER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
+/// One member asks for his mail only so often; this many ask in turn.
+const MEMBERS: usize = 5;
 /// An agent takes its time to start, so that there are fewer of its attaches than of the others.
 const ATTACHES: usize = 5;
 /// What strangers did just before a turn without them is over by then.
@@ -98,7 +101,7 @@ fn one(trick: Trick, size: &Size) -> Value {
 struct Place {
     world: World,
     times: Times,
-    _home: crate::site::Site,
+    _homes: Vec<Site>,
 }
 
 /// The 95th percentile of each turn, for each client.
@@ -137,12 +140,16 @@ fn median(all: &[f64]) -> f64 {
 impl Place {
     fn new() -> Self {
         let world = strangers::world();
-        let home = world.home("home", &["--retry", "1s"]);
-        world.set_password("home", PASSWORD);
+        let homes = (0..MEMBERS).map(|member| {
+            let home = world.home(&site(member), &["--retry", "1s"]);
+            world.set_password(&site(member), PASSWORD);
+            home
+        });
+        let homes = homes.collect();
         Self {
             world,
             times: Times::default(),
-            _home: home,
+            _homes: homes,
         }
     }
 
@@ -162,39 +169,45 @@ impl Place {
             let _ = world.agent("out1").log_line("attached");
             attach.push(1000.0 * watch.elapsed().as_secs_f64());
         }
-        let p95 = |of: &dyn Fn()| {
-            let times = (0..rounds).map(|_| {
+        let p95 = |of: &dyn Fn(&str)| {
+            let times = (0..rounds).map(|round| {
+                let site = site(round % MEMBERS);
                 let watch = Stopwatch::start();
-                of();
+                of(&site);
                 1000.0 * watch.elapsed().as_secs_f64()
             });
             vec![Latencies::of(times.collect()).at(95)]
         };
         Times {
-            feeder: p95(&|| {
+            feeder: p95(&|site| {
                 let mut client = world.smtp();
-                client.send("a@b.example", "me@home.example", &text);
+                client.send("a@b.example", &format!("me@{site}.example"), &text);
             }),
-            etrn: p95(&|| etrn(world)),
-            wget: p95(&|| wget(world)),
+            etrn: p95(&|site| etrn(world, site)),
+            wget: p95(&|site| wget(world, site)),
             attach: vec![Latencies::of(attach).at(95)],
         }
     }
 }
 
-fn etrn(world: &World) {
+fn site(member: usize) -> String {
+    format!("home-{member}")
+}
+
+fn etrn(world: &World, site: &str) {
     use base64::Engine as _;
-    let login = format!("\0home\0{PASSWORD}");
+    let login = format!("\0{site}\0{PASSWORD}");
     let login = base64::engine::general_purpose::STANDARD.encode(login);
     let mut member = Member::connect(world.listeners().smtp, MEMBER, &world.provider, None);
     assert_eq!(code(&member.say(&format!("AUTH PLAIN {login}"))), 235);
-    let answer = member.say("ETRN home.example");
+    let answer = member.say(&format!("ETRN {site}.example"));
     assert!((250..=253).contains(&code(&answer)), "{answer}");
 }
 
-fn wget(world: &World) {
+fn wget(world: &World, site: &str) {
     let output = Command::new("wget")
-        .args(["-q", "-O", "/dev/null", "--http-user=home"])
+        .args(["-q", "-O", "/dev/null"])
+        .arg(format!("--http-user={site}"))
         .arg(format!("--bind-address={MEMBER}"))
         .arg(format!("--http-password={PASSWORD}"))
         .arg(world.url("/etrn"))

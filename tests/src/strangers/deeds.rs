@@ -167,7 +167,7 @@ impl Deeds {
                     stream.write_all(header.as_bytes())?;
                 }
                 let site = match number % 4 {
-                    0 | 1 => "home".to_owned(),
+                    0 | 1 => "home-0".to_owned(),
                     _ => format!("site{number}"),
                 };
                 let login = STANDARD.encode(format!("{site}:wrong password"));
@@ -177,7 +177,7 @@ impl Deeds {
                 stream.write_all(request.as_bytes())?;
             }
             (Trick::Etrn, _) => stream.write_all(
-                b"EHLO x\r\nETRN home.example\r\nETRN @example\r\nETRN #home\r\nETRN @\r\nQUIT\r\n",
+                b"EHLO x\r\nETRN home-0.example\r\nETRN @example\r\nETRN #home-0\r\nETRN @\r\nQUIT\r\n",
             )?,
         }
         Ok(Held::Plain(stream))

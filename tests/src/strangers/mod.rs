@@ -30,7 +30,7 @@ pub fn world() -> World {
     setrlimit(Resource::Nofile, limit).expect("a process may use what it has");
     let layout = Layout {
         trusted: Some("127.0.0.1/32"),
-        web: format!("proxy_protocol = [\"{BALANCER}\"]"),
+        web: format!("proxy_protocol = [\"{BALANCER}/32\"]"),
         ..Layout::default()
     };
     World::laid_out(layout, 1)
