@@ -17,9 +17,6 @@ use crate::history::{Day, History, Run};
 use crate::registry::sites::{Closing, Credential, HeldMail};
 use crate::wakeup::Asker;
 
-/// Sites that a list looks up at a time.
-const LISTED: usize = 64;
-
 #[derive(Debug, Clone)]
 pub struct Sites(pub Arc<Context>);
 
@@ -71,14 +68,11 @@ impl pb::sites_server::Sites for Sites {
     ) -> Result<Response<Self::ListStream>, Status> {
         let context = self.0.clone();
         Ok(Response::new(Produced::by(|items| async move {
-            let sites = context.registry.sites();
-            for page in sites.chunks(LISTED) {
-                let names = page.iter().map(|site| site.name.clone()).collect();
-                let views = context.dispatch.site_views(names).await;
-                for (site, view) in page.iter().zip(views) {
-                    if items.send(Ok(shown(&context, site, view))).await.is_err() {
-                        return;
-                    }
+            // One after the other: dispatch has other work between them.
+            for site in context.registry.sites() {
+                let view = context.dispatch.site_view(site.name.clone()).await;
+                if items.send(Ok(shown(&context, &site, view))).await.is_err() {
+                    return;
                 }
             }
         })))

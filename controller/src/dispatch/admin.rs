@@ -258,11 +258,6 @@ impl State {
         })
     }
 
-    /// Of each of these, in their order.
-    pub(super) fn site_views(&self, names: &[SiteName], now: Now) -> Vec<Option<SiteView>> {
-        names.iter().map(|name| self.site_view(name, now)).collect()
-    }
-
     pub(super) fn agent_views(&self, now: Now) -> Vec<AgentView> {
         let registered = self.agents.iter();
         let registered = registered.filter(|(_, agent)| agent.registered == Registered::Yes);

@@ -33,10 +33,11 @@ pub(super) struct Agent {
     pub(super) check: Option<Duration>,
     pub(super) registered: Registered,
     pub(super) terms: Terms,
+    left: Left,
     version: String,
     last_seen: Option<Timestamp>,
     /// Of its last stream, which is over.
-    left: Untold,
+    untold: Untold,
 }
 
 /// Whether the registry knows the agent still. One that is gone is kept while a lease of it is out.
@@ -45,6 +46,14 @@ pub(super) enum Registered {
     #[default]
     Yes,
     Removed,
+}
+
+/// Whether it has ended as one that holds nothing and has told all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Left {
+    #[default]
+    No,
+    InOrder,
 }
 
 /// Whether it speaks.
@@ -224,20 +233,35 @@ impl Agent {
 
     /// Whether all is known that it had in its journal when it was last attached.
     pub(super) fn left_nothing_untold(&self) -> bool {
-        self.left == Untold::Nothing && (self.attached.is_none() || self.has_told_all())
+        self.untold == Untold::Nothing && (self.attached.is_none() || self.has_told_all())
     }
 
     /// It says Hello, with all that its journal holds.
     pub(super) fn attach(&mut self, attached: Attached) {
-        self.left = Untold::Nothing;
+        self.untold = Untold::Nothing;
         self.attached = Some(attached);
     }
 
     /// Its stream is over.
     pub(super) fn detach(&mut self) {
         if let Some(attached) = self.attached.take() {
-            self.left = attached.untold;
+            self.untold = attached.untold;
         }
+    }
+
+    /// Its stream ends. Whether it had said so, and nothing of it can come to light any more.
+    pub(super) fn leaves_in_order(&mut self) -> bool {
+        let attached = self.attached.as_ref();
+        let said = attached.is_some_and(|it| it.leaves == Leaves::Yes);
+        let in_order = said && self.leases.is_empty() && self.has_told_all();
+        if in_order {
+            self.left = Left::InOrder;
+        }
+        in_order
+    }
+
+    pub(super) fn has_left(&self) -> bool {
+        self.attached.is_none() && self.left == Left::InOrder
     }
 
     /// It has lost a lease, and may not know it yet.
@@ -254,6 +278,7 @@ impl Agent {
     pub(super) fn introduced(&mut self, hello: &Hello, wall: Timestamp) {
         self.version.clone_from(&hello.version);
         self.boot_id.clone_from(&hello.boot_id);
+        self.left = Left::No;
         self.last_seen = Some(wall);
     }
 

@@ -25,6 +25,15 @@ pub(super) struct Barrier {
     stands: Stands,
     store: Knowledge,
     missing: BTreeSet<AgentName>,
+    journals: Journals,
+}
+
+/// Whether agents' journals say all of what earlier starts gave them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Journals {
+    Whole,
+    /// A machine went down, and may have taken the end of one along.
+    MayLackTheEnd,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +62,7 @@ impl Barrier {
             stands: Stands::Closed,
             store: Knowledge::Partial,
             missing: registered.into_iter().collect(),
+            journals: Journals::Whole,
         }
     }
 
@@ -74,6 +84,11 @@ impl Barrier {
     /// Whether it may hold mail of an earlier start, and has not spoken since.
     pub(super) fn waits_for(&self, agent: &AgentName) -> bool {
         self.missing.contains(agent)
+    }
+
+    /// The machine of an agent has been rebooted since an earlier start, in which the agent may have held anything.
+    pub(super) fn doubts_a_journal(&mut self) {
+        self.journals = Journals::MayLackTheEnd;
     }
 
     pub(super) fn look(&mut self, now: Duration) -> Change {
@@ -99,9 +114,11 @@ impl Barrier {
         !waiting.earlier_start || self.is_open()
     }
 
-    /// An attempt now may be a second one: an agent that has not spoken yet may have made the first.
+    /// An attempt now may be a second one: an agent that has not spoken yet may have made the first, or one whose journal
+    /// does not say so.
     pub(super) fn casts_doubt_on(&self, waiting: &Waiting) -> bool {
-        waiting.earlier_start && !self.missing.is_empty()
+        let all_told = self.missing.is_empty() && self.journals == Journals::Whole;
+        waiting.earlier_start && !all_told
     }
 }
 

@@ -20,9 +20,6 @@ use super::{
     LeaseHeld, Measured, Released, SiteState, SiteView, Terms,
 };
 
-/// Sites that the loop looks at in one go for a list: less than a millisecond of its time.
-const PAGE: usize = 64;
-
 /// What the loop is told.
 #[derive(Debug)]
 #[expect(
@@ -56,11 +53,10 @@ pub(super) enum Ask {
     ConfirmClock(Confirming),
     Drain(oneshot::Sender<()>),
     Site(SiteName, oneshot::Sender<Option<SiteView>>),
-    /// A page of them.
-    Sites(Vec<SiteName>, oneshot::Sender<Vec<Option<SiteView>>>),
     States(oneshot::Sender<Vec<SiteState>>),
     Agents(oneshot::Sender<Vec<AgentView>>),
     Drained(oneshot::Sender<Vec<AgentName>>),
+    Left(oneshot::Sender<Vec<AgentName>>),
     Untold(oneshot::Sender<Vec<AgentName>>),
     IsOut(Vec<DeliveryId>, oneshot::Sender<Vec<DeliveryId>>),
     Counters(oneshot::Sender<Counters>),
@@ -217,20 +213,6 @@ impl Handle {
         self.ask(|sender| Ask::Site(site, sender)).await?
     }
 
-    /// Of each of these, in their order; None: it is gone. The loop looks at a page of them at a time, so that mail goes on
-    /// between two pages, however many sites there are.
-    pub async fn site_views(&self, mut names: Vec<SiteName>) -> Vec<Option<SiteView>> {
-        let mut views = Vec::with_capacity(names.len());
-        while !names.is_empty() {
-            let rest = names.split_off(names.len().min(PAGE));
-            let page = std::mem::replace(&mut names, rest);
-            let count = page.len();
-            let seen = self.ask(|sender| Ask::Sites(page, sender)).await;
-            views.extend(seen.unwrap_or_else(|| vec![None; count]));
-        }
-        views
-    }
-
     /// How every site stands, in short: cheap, however many there are.
     pub async fn site_states(&self) -> Vec<SiteState> {
         self.ask(Ask::States).await.unwrap_or_default()
@@ -240,7 +222,7 @@ impl Handle {
         self.ask(Ask::Agents).await.unwrap_or_default()
     }
 
-    /// Returns when the drain of some agent has ended since the last call.
+    /// Returns when the drain of some agent has ended since the last call, or one has left in order.
     pub async fn drain_ended(&self) {
         self.drain_ended.notified().await;
     }
@@ -253,6 +235,11 @@ impl Handle {
     /// Who may know of mail what is not written here; None: the loop has ended.
     pub async fn untold_agents(&self) -> Option<Vec<AgentName>> {
         self.ask(Ask::Untold).await
+    }
+
+    /// Agents that have ended in order and are not back.
+    pub async fn agents_that_left(&self) -> Vec<AgentName> {
+        self.ask(Ask::Left).await.unwrap_or_default()
     }
 
     /// Which of these are out at an agent.

@@ -42,9 +42,11 @@ fn recipient(out: &mut String, entry: &Entry<'_>, report: &Report<'_>) {
     field(out, "Status", &status(entry).to_string());
     let reply = entry.fate.reply.as_ref();
     if let Some(reply) = reply.filter(|reply| !reply.to_string().is_empty()) {
-        let diagnosis = match reply.code {
-            0 => format!("x-dd; {}", in_our_words(entry.fate.what)),
-            _ => format!("smtp; {}", shown(&said(reply), report.reply_limit(), form)),
+        let words = || shown(&said(reply), report.reply_limit(), form);
+        let diagnosis = match (reply.code, in_our_words(entry.fate.what)) {
+            (0, Some(ours)) => format!("x-dd; {ours}"),
+            (0, None) => format!("x-dd; {}", words()),
+            _ => format!("smtp; {}", words()),
         };
         field(out, "Diagnostic-Code", &diagnosis);
         if let Some(peer) = report.peer.filter(|_| reply.code != 0) {
@@ -60,15 +62,14 @@ fn recipient(out: &mut String, entry: &Entry<'_>, report: &Report<'_>) {
 }
 
 /// Where no server of the recipient said anything. What is known then is for operators: it has names and addresses of the
-/// inside, and advice for those who can follow it.
-fn in_our_words(what: What) -> &'static str {
+/// inside, and advice for those who can follow it. None: it is about what the message needs.
+fn in_our_words(what: What) -> Option<&'static str> {
     match what {
         What::Expired | What::Delayed { .. } => {
-            "the recipient's mail server was not reached, or could not be recognised"
+            Some("the recipient's mail server was not reached, or could not be recognised")
         }
-        What::GivenUp | What::Removed => "taken out of the queue by the operator",
-        What::Failed => "refused",
-        What::Relayed(_) => "handed over",
+        What::GivenUp | What::Removed => Some("taken out of the queue by the operator"),
+        What::Failed | What::Relayed(_) => None,
     }
 }
 

@@ -16,6 +16,7 @@ mod check;
 pub mod client;
 mod cookie;
 pub mod fields;
+pub(crate) mod fuzzing;
 mod hold;
 mod language;
 pub mod listener;
