@@ -88,8 +88,7 @@ pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {
     while let Some(source) = innermost.source() {
         innermost = source;
     }
-    let text = innermost.to_string();
-    dd_proto::clock::behind(&text).unwrap_or(text)
+    dd_proto::reach::plain(innermost.to_string())
 }
 
 #[cfg(test)]

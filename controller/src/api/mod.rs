@@ -119,6 +119,7 @@ pub struct Context {
     pub wakeup: Wakeup,
     pub sights: Sights,
     pub removals: removals::Removals,
+    pub checks: check::Checks,
     /// How crowded the doors are.
     pub(crate) doors: DoorSeats,
     /// What the doors show to the world, each with its place in the configuration.
@@ -134,6 +135,8 @@ pub struct Facts {
     pub listeners: pb::Listeners,
     /// Where the controller itself is reached, as far as that is said; forbidden to sites.
     pub control: Vec<IpAddr>,
+    /// It is also reached at every address of this machine, which is forbidden to sites too.
+    pub listens_everywhere: bool,
     /// Where the wake-up URLs begin, such as `https://mail.example.net:8443`; None: `[web]` is not configured.
     pub web: Option<String>,
     /// Published beside the agents' own addresses, and forbidden to sites.

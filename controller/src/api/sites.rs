@@ -200,7 +200,9 @@ impl pb::sites_server::Sites for Sites {
             ));
         }
         let agents = check_site(&self.0, &site, only.as_ref()).await;
-        Ok(Response::new(pb::SiteChecks { agents }))
+        Ok(Response::new(pb::SiteChecks {
+            agents: agents.to_vec(),
+        }))
     }
 }
 
@@ -300,12 +302,13 @@ impl Sites {
             self.set_closing(name, Closing::Reopen, who).await?;
         }
         let messages = settled?;
-        let (name, who) = (name.clone(), who.to_owned());
+        let (gone, who) = (name.clone(), who.to_owned());
         let removing = self
             .0
             .editor
-            .change(move |change| async move { change.remove_site(&name, &who, now()).await });
+            .change(move |change| async move { change.remove_site(&gone, &who, now()).await });
         removing.await?;
+        self.0.wakeup.forget(name);
         Ok(messages)
     }
 

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use dd_proto::domain::Domain;
+use dd_proto::network::Network;
 use dd_proto::site::HostName;
 use dd_proto::smtp::data::StrayCrLf;
 use dd_proto::units::{format_size, parse_duration, parse_size};
@@ -147,7 +148,15 @@ impl<'de, T: FromStr> Visitor<'de> for OneOrList<T> {
 }
 
 pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
-    each(deserializer, "a network such as 192.0.2.0/24")
+    let texts: Vec<String> = each(deserializer, "a network such as 192.0.2.0/24")?;
+    let read = |text: &String| {
+        let network: Result<Network, _> = text.parse();
+        network.map(|it| it.0).map_err(|error| {
+            let shown = text.escape_debug();
+            D::Error::custom(format!("`{shown}`: {error}"))
+        })
+    };
+    texts.iter().map(read).collect()
 }
 
 /// What is listened on; none where the list is empty.

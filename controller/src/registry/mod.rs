@@ -142,6 +142,8 @@ struct Snapshot {
     smarthost: Option<Arc<Site>>,
     /// Records that cannot be used, and why.
     damaged: BTreeMap<(&'static str, String), Damaged>,
+    /// When it was first found that something cannot be read.
+    damaged_since: Option<Timestamp>,
 }
 
 const LOCK: &str = "no holder of this lock panics";
@@ -155,6 +157,7 @@ impl Registry {
                 true => Keys::Lost,
                 false => Keys::Read,
             },
+            damaged_since: damage::known_since(store)?,
             ..Snapshot::default()
         };
         for record in store.records(record::AUTHORITY)? {

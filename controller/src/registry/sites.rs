@@ -266,6 +266,7 @@ impl Change {
         what: &str,
         now: Timestamp,
     ) -> Result<Arc<Site>, ChangeError> {
+        self.damage_ends_for(&mut site, now);
         let value = record::encode_site(&site);
         let version = self
             .store

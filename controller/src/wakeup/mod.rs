@@ -288,6 +288,12 @@ impl Wakeup {
         calls.insert(site.clone(), call);
     }
 
+    /// The site is gone: whoever has its name next is shown nothing of it, nor helped by what it has shown.
+    pub(crate) fn forget(&self, site: &SiteName) {
+        self.0.calls.lock().expect(LOCK).remove(site);
+        self.0.members.forget(site);
+    }
+
     pub fn last_call(&self, site: &SiteName) -> Option<Call> {
         self.0.calls.lock().expect(LOCK).get(site).copied()
     }
