@@ -17,6 +17,7 @@ pub mod id;
 pub mod mta;
 pub mod name;
 pub mod path;
+pub mod pattern;
 pub mod pem;
 pub mod report;
 pub mod site;

@@ -30,6 +30,7 @@ pub mod file;
 pub mod issued;
 pub mod lists;
 pub mod losses;
+pub mod moving;
 pub mod own;
 mod own_lists;
 pub mod record;
@@ -99,6 +100,8 @@ pub enum ChangeError {
     Agent(#[from] AgentError),
     #[error(transparent)]
     Admin(#[from] AdminError),
+    #[error(transparent)]
+    Move(#[from] moving::MoveError),
     #[error(
         "the site `{site}` is pinned to the agent `{agent}`: name others with `ddadm site set {site} --agent NAME`, or any with `--clear agent`, first"
     )]
