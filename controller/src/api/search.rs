@@ -12,6 +12,7 @@ use super::queue::{PAGE, rows};
 use super::{Context, from_ms, status};
 use crate::ledger::Entry;
 use crate::ledger::search::{self, Found, Told, Wanted};
+use crate::store;
 
 const USUAL: u32 = 100;
 const MOST: u32 = 10_000;
@@ -75,7 +76,8 @@ fn wanted(request: pb::SearchRequest) -> Result<(Wanted, usize), Status> {
     Ok((wanted, usize::try_from(limit).unwrap_or(usize::MAX)))
 }
 
-/// What of the queue is wanted. Its Message-ID is known of what the history knows only.
+/// What of the queue is wanted. By an ID it is looked up, and by a Message-ID those are that the history knows by it: the
+/// queue itself has none. Whatever else is said, the queue is gone through.
 async fn waiting(
     context: &Context,
     wanted: &Wanted,
@@ -87,22 +89,26 @@ async fn waiting(
         Some(name) => Some(name.parse().map_err(|_| status::unknown("site", name))?),
     };
     let mut found = Waiting::new();
+    if wanted.id.is_some() || wanted.message_id.is_some() {
+        let ids: Vec<&String> = match wanted.message_id {
+            Some(_) => history.keys().collect(),
+            None => wanted.id.iter().collect(),
+        };
+        for id in ids
+            .into_iter()
+            .filter_map(|id| id.parse::<MessageId>().ok())
+        {
+            let mut open = context.store.find(id).await?;
+            open.retain(|it| site.as_ref().is_none_or(|site| it.delivery.site == *site));
+            add(context, wanted, open, &mut found).await?;
+        }
+        return Ok(found);
+    }
     let mut after = None;
     loop {
         let reading = context.store.list(site.clone(), after, PAGE);
-        let (mut page, next) = reading.await?;
-        page.retain(|it| {
-            let id = it.delivery.message.to_string();
-            wanted.time(it.arrived)
-                && wanted.id.as_ref().is_none_or(|wanted| *wanted == id)
-                && (wanted.message_id.is_none() || history.contains_key(&id))
-        });
-        for (row, _) in rows(context, page).await? {
-            let recipients = row.recipients.iter().map(String::as_str);
-            if wanted.sender(&row.reverse_path) && wanted.recipients(recipients) {
-                found.entry(row.id.clone()).or_default().push(row);
-            }
-        }
+        let (page, next) = reading.await?;
+        add(context, wanted, page, &mut found).await?;
         while found.len() > limit {
             found.pop_first();
         }
@@ -111,6 +117,26 @@ async fn waiting(
         }
         after = next;
     }
+}
+
+/// Those that are wanted, each once.
+async fn add(
+    context: &Context,
+    wanted: &Wanted,
+    mut some: Vec<store::Waiting>,
+    found: &mut Waiting,
+) -> Result<(), Status> {
+    some.retain(|it| wanted.time(it.arrived));
+    for (row, _) in rows(context, some).await? {
+        let recipients = row.recipients.iter().map(String::as_str);
+        if wanted.sender(&row.reverse_path) && wanted.recipients(recipients) {
+            let of_message = found.entry(row.id.clone()).or_default();
+            if of_message.iter().all(|known| known.site != row.site) {
+                of_message.push(row);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The newest first; of each message what is settled, then what waits. Pure.
