@@ -99,7 +99,7 @@ pub enum AdminError {
     )]
     OtherKey(AdminName),
     #[error(
-        "the name `{0}` is reserved: the audit calls the local user so who runs ddadm over the socket, and nobody could tell the two apart; choose another name"
+        "the name `{0}` is reserved: the audit has it for the local user who runs ddadm over the socket, and nobody could tell the two apart; choose another name"
     )]
     Reserved(AdminName),
 }

@@ -23,7 +23,7 @@ use super::{Change, ChangeError, changed};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MoveError {
     #[error(
-        "no site has the domain {0}: add it with `ddadm site set {1} --domain …`, which names all of the site's"
+        "no site has the domain {0}: add it with `ddadm site set {1} --domain …`, naming all domains that the site is to have"
     )]
     Nobodys(Domain, SiteName),
     #[error("the domain {0} belongs to the site {1} already")]

@@ -218,10 +218,10 @@ fn what_is_in_force_says_where_it_comes_from_and_a_report_names_nobody() {
     assert_eq!(setting("history.keep")["value"], "3d");
     assert_eq!(setting("history.keep")["source"], "file");
     assert!(setting("history.keep")["line"].as_u64() > Some(1));
-    let usual = setting("intake.max_message_bytes");
+    let usual = setting("intake.max_sessions");
     assert_eq!(
         (&usual["value"], &usual["source"]),
-        (&json!(52_428_800), &json!("default"))
+        (&json!(1000), &json!("default"))
     );
     assert_eq!(config["file_changed"], false);
     let path = config["path"].as_str().expect("a path");
