@@ -11,6 +11,7 @@
 
 mod attached;
 mod lanes;
+mod renewal;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -40,6 +41,7 @@ use crate::session::AskTls;
 use attached::{Attached, boot_id, send};
 use dd_proto::targets::TargetRules;
 use lanes::Lanes;
+use renewal::come_of;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 /// The controller's barrier waits for its agents; they shall not be late.
@@ -295,6 +297,7 @@ impl Control {
         let mut draining = self.draining.clone();
         let mut drained_told = false;
         let mut renew_at = now() + self.identity.renew_in(wall());
+        let mut renewing = None;
         loop {
             tokio::select! {
                 order = stream.down.message() => {
@@ -329,8 +332,13 @@ impl Control {
                     send(&stream.up, Event::Draining(pb::Draining {}));
                     self.lanes.close_all();
                 }
-                () = tokio::time::sleep_until(renew_at.into()) => {
-                    renew_at = now() + self.renew().await;
+                () = tokio::time::sleep_until(renew_at.into()), if renewing.is_none() => {
+                    renewing = self.renewal();
+                    renew_at = now() + MAX_BACKOFF;
+                }
+                renewed = come_of(&mut renewing) => {
+                    renewing = None;
+                    renew_at = now() + self.renewed(renewed);
                 }
             }
         }
@@ -457,27 +465,6 @@ impl Control {
             Ok(Ok(identity)) => self.identity = identity,
             Ok(Err(error)) => tracing::warn!(error = chain(&error), "no other certificate"),
             Err(_) => tracing::warn!("no other certificate: the controller is silent"),
-        }
-    }
-
-    /// Renews the certificate; returns when to look again.
-    async fn renew(&mut self) -> Duration {
-        let Some(channel) = self.agent.controller.borrow().clone() else {
-            return MAX_BACKOFF;
-        };
-        let renewing = self.identity.renew(&self.config.state_dir, channel);
-        let renewed = tokio::time::timeout(Duration::from_secs(5), renewing).await;
-        match renewed {
-            Ok(Ok(identity)) => {
-                tracing::info!(renew_at = %identity.renew_at(), "certificate renewed");
-                self.identity = identity;
-                self.identity.renew_in(wall()).max(Duration::from_secs(60))
-            }
-            Ok(Err(error)) => {
-                tracing::warn!(error = chain(&error), "the certificate is not renewed");
-                Duration::from_secs(300)
-            }
-            Err(_) => Duration::from_secs(300),
         }
     }
 }

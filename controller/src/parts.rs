@@ -188,23 +188,30 @@ impl Parts {
                 let keeping = editor.change(|change| async move {
                     change.keep_authorities(crate::now()).await
                 });
-                if let Err(error) = keeping.await {
-                    tracing::error!(%error, "an authority's revocation list cannot be made anew; the present one still applies");
+                match keeping.await {
+                    Ok(lacking) => lacking.iter().for_each(|(authority, error)| {
+                        tracing::error!(%authority, %error, "an authority's revocation list cannot be made anew; the present one still applies");
+                    }),
+                    Err(error) => {
+                        tracing::error!(%error, "what time does to authorities cannot be made durable");
+                    }
                 }
                 tokio::time::sleep(UPKEEP).await;
             }
         });
     }
 
-    /// That an agent has drained to its end is remembered over restarts.
+    /// That an agent has drained to its end, or has left in order, is remembered over restarts.
     pub(crate) fn drains(&mut self, editor: Editor, dispatch: dispatch::Handle) {
         self.running.spawn(async move {
             loop {
                 dispatch.drain_ended().await;
-                let remembering = editor
-                    .change(|change| async move { change.drains_ended(crate::now()).await });
+                let remembering = editor.change(|change| async move {
+                    change.drains_ended(crate::now()).await?;
+                    change.agents_left().await
+                });
                 if let Err(error) = remembering.await {
-                    tracing::error!(%error, "the end of a drain cannot be remembered: the next start waits for the agent");
+                    tracing::error!(%error, "the end of a drain, or of an agent, cannot be remembered: the next start waits for the agent");
                 }
             }
         });

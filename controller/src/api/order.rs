@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use super::door::limits;
 use super::{Context, Facts, now};
-use crate::dispatch::{AgentEvent, Assignment, BEAT, Ended, LEASE, Order, Proved};
+use crate::dispatch::{AgentEvent, Assignment, BEAT, Ended, LEASE, Order, Proved, Refuses};
 
 /// The kind of delivery every site has.
 pub(super) const KIND: &str = "smtp";
@@ -52,6 +52,10 @@ pub(crate) fn event(event: pb::agent_event::Event) -> Result<AgentEvent, Convert
             ended: match it.orderly {
                 true => Ended::InOrder,
                 false => Ended::Lost,
+            },
+            refuses: match it.holds_back {
+                true => Refuses::HeldBack,
+                false => Refuses::AtOnce,
             },
             detail: it.detail,
         },

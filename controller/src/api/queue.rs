@@ -255,20 +255,19 @@ pub(super) async fn rows(
             sites.insert(site.clone(), view);
         }
         let site = sites.get(site).and_then(Option::as_ref);
-        match envelope {
-            Ok(Some(envelope)) => {
-                let (stands, next) = stands(&it, is_out, site, now());
-                let row = pb::QueuedDelivery {
-                    stands: stands.to_owned(),
-                    next_ms: at_ms(next),
-                    ..row(&it, &envelope, is_out)
-                };
-                rows.push((row, Some(envelope)));
-            }
-            Ok(None) => {}
-            Err(error @ StoreError::Damaged(_)) => rows.push((unreadable(&it, &error), None)),
+        let (row, envelope) = match envelope {
+            Ok(Some(envelope)) => (row(&it, &envelope, is_out), Some(envelope)),
+            Ok(None) => continue,
+            Err(error @ StoreError::Damaged(_)) => (unreadable(&it, &error), None),
             Err(error) => return Err(error.into()),
-        }
+        };
+        let (stands, next) = stands(&it, is_out, site, now());
+        let row = pb::QueuedDelivery {
+            stands: stands.to_owned(),
+            next_ms: at_ms(next),
+            ..row
+        };
+        rows.push((row, envelope));
     }
     Ok(rows)
 }
@@ -282,6 +281,7 @@ fn unreadable(it: &Waiting, error: &StoreError) -> pb::QueuedDelivery {
         arrived_ms: it.arrived.as_millisecond(),
         attempts: it.attempts,
         in_doubt: it.in_doubt,
+        failed: it.failed,
         last: error.to_string(),
         ..pb::QueuedDelivery::default()
     }
@@ -361,6 +361,17 @@ mod tests {
             open: Vec::new(),
             earlier_start: false,
         }
+    }
+
+    #[test]
+    fn what_is_held_for_damage_says_so_also_where_its_record_cannot_be_read() {
+        let held = Waiting {
+            failed: true,
+            ..waiting(None)
+        };
+        let error = StoreError::Damaged(held.delivery.clone());
+        assert!(unreadable(&held, &error).failed);
+        assert_eq!(stands(&held, false, None, NOW), ("failed", None));
     }
 
     #[test]

@@ -68,10 +68,9 @@ impl pb::sites_server::Sites for Sites {
     ) -> Result<Response<Self::ListStream>, Status> {
         let context = self.0.clone();
         Ok(Response::new(Produced::by(|items| async move {
-            let views = context.dispatch.site_views().await;
-            let mut views: std::collections::HashMap<_, _> = views.into_iter().collect();
+            // One after the other: dispatch has other work between them.
             for site in context.registry.sites() {
-                let view = views.remove(&site.name);
+                let view = context.dispatch.site_view(site.name.clone()).await;
                 if items.send(Ok(shown(&context, &site, view))).await.is_err() {
                     return;
                 }

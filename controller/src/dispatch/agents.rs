@@ -33,6 +33,7 @@ pub(super) struct Agent {
     pub(super) check: Option<Duration>,
     pub(super) registered: Registered,
     pub(super) terms: Terms,
+    left: Left,
     version: String,
     last_seen: Option<Timestamp>,
 }
@@ -43,6 +44,14 @@ pub(super) enum Registered {
     #[default]
     Yes,
     Removed,
+}
+
+/// Whether it has ended as one that holds nothing and has told all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Left {
+    #[default]
+    No,
+    InOrder,
 }
 
 /// Whether it speaks.
@@ -219,6 +228,21 @@ impl Agent {
         attached.is_some_and(|it| it.untold == Untold::Nothing)
     }
 
+    /// Its stream ends. Whether it had said so, and nothing of it can come to light any more.
+    pub(super) fn leaves_in_order(&mut self) -> bool {
+        let attached = self.attached.as_ref();
+        let said = attached.is_some_and(|it| it.leaves == Leaves::Yes);
+        let in_order = said && self.leases.is_empty() && self.has_told_all();
+        if in_order {
+            self.left = Left::InOrder;
+        }
+        in_order
+    }
+
+    pub(super) fn has_left(&self) -> bool {
+        self.attached.is_none() && self.left == Left::InOrder
+    }
+
     /// It has lost a lease, and may not know it yet.
     pub(super) fn loses_a_lease(&mut self) {
         if let Some(attached) = &mut self.attached {
@@ -233,6 +257,7 @@ impl Agent {
     pub(super) fn introduced(&mut self, hello: &Hello, wall: Timestamp) {
         self.version.clone_from(&hello.version);
         self.boot_id.clone_from(&hello.boot_id);
+        self.left = Left::No;
         self.last_seen = Some(wall);
     }
 

@@ -24,6 +24,15 @@ pub(super) struct Barrier {
     stands: Stands,
     store: Knowledge,
     missing: BTreeSet<AgentName>,
+    journals: Journals,
+}
+
+/// Whether agents' journals say all of what earlier starts gave them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Journals {
+    Whole,
+    /// A machine went down, and may have taken the end of one along.
+    MayLackTheEnd,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +61,7 @@ impl Barrier {
             stands: Stands::Closed,
             store: Knowledge::Partial,
             missing: registered.into_iter().collect(),
+            journals: Journals::Whole,
         }
     }
 
@@ -68,6 +78,11 @@ impl Barrier {
     pub(super) fn heard(&mut self, agent: &AgentName, now: Duration) -> Change {
         self.missing.remove(agent);
         self.look(now)
+    }
+
+    /// The machine of an agent has been rebooted since an earlier start, in which the agent may have held anything.
+    pub(super) fn doubts_a_journal(&mut self) {
+        self.journals = Journals::MayLackTheEnd;
     }
 
     pub(super) fn look(&mut self, now: Duration) -> Change {
@@ -93,9 +108,11 @@ impl Barrier {
         !waiting.earlier_start || self.is_open()
     }
 
-    /// An attempt now may be a second one: an agent that has not spoken yet may have made the first.
+    /// An attempt now may be a second one: an agent that has not spoken yet may have made the first, or one whose journal
+    /// does not say so.
     pub(super) fn casts_doubt_on(&self, waiting: &Waiting) -> bool {
-        waiting.earlier_start && !self.missing.is_empty()
+        let all_told = self.missing.is_empty() && self.journals == Journals::Whole;
+        waiting.earlier_start && !all_told
     }
 }
 

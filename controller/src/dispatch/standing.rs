@@ -141,6 +141,12 @@ impl State {
         ended.map(|(name, _)| name.clone()).collect()
     }
 
+    /// Who has ended in order, and is not back.
+    pub(crate) fn agents_that_left(&self) -> Vec<AgentName> {
+        let left = self.agents.iter().filter(|(_, agent)| agent.has_left());
+        left.map(|(name, _)| name.clone()).collect()
+    }
+
     fn attached_mut(&mut self, name: &AgentName) -> Option<&mut Attached> {
         self.agents.get_mut(name)?.attached.as_mut()
     }

@@ -27,6 +27,7 @@ mod damage;
 mod editor;
 pub mod ends;
 pub mod file;
+mod greeted;
 pub mod issued;
 pub mod lists;
 pub mod losses;

@@ -144,6 +144,7 @@ words! {
     r_deferred,
     r_failed,
     r_kept,
+    r_not_sent,
     r_in_doubt,
     r_unreachable,
     r_wrong_host,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use dd_tests::measure::{
-    cleaning, homes, hostile, index, line, long_queue, silent_line, strangers, unheard,
+    cleaning, homes, hostile, index, line, long_queue, silent_line, strangers, unheard, unreadable,
 };
 
 /// Measures what is promised of starts, of the disk, of sites that are dead, of long lines, and of strangers.
@@ -68,6 +68,8 @@ enum What {
         #[arg(long, default_value_t = 30)]
         seconds: u64,
     },
+    /// A start with a part of a file that cannot be read, for each kind of file.
+    Unreadable,
 }
 
 fn main() {
@@ -93,6 +95,7 @@ fn main() {
             messages,
         } => line::run(Duration::from_millis(round_trip_ms), messages),
         What::Unheard { seconds } => unheard::run(seconds),
+        What::Unreadable => unreadable::run(),
     };
     say(&format!("{figures:#}"));
 }

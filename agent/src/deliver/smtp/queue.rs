@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use dd_proto::report::GivenBack;
 
 use super::losses::Losses;
+use super::order::Order;
 use crate::plan::Assignment;
 
 /// A further session that came to nothing is not tried again before.
@@ -23,6 +24,7 @@ pub(super) struct Queue {
     /// No further session is opened before.
     further_from: Option<Instant>,
     pub(super) losses: Losses,
+    pub(super) order: Order,
     /// Until then 4yz is taken for the message's, wherever on a session it comes.
     own_until: Option<Instant>,
     /// Counts releases: sessions of an earlier round end after the transaction in hand.
@@ -89,11 +91,11 @@ impl Queue {
         std::mem::take(&mut self.ask_anew)
     }
 
-    pub(super) fn next(&mut self, round: u64) -> Next {
+    pub(super) fn next(&mut self, round: u64, now: Instant) -> Next {
         if self.is_over(round) {
             return Next::Retire;
         }
-        match self.waiting.pop_front() {
+        match self.take_first(now) {
             Some(assignment) => Next::Work(Box::new(assignment)),
             None => Next::Wait,
         }
@@ -101,11 +103,17 @@ impl Queue {
 
     /// One whose envelope may be sent before the message in hand is answered. What an idle session can have waits for
     /// nobody.
-    pub(super) fn next_ahead(&mut self, round: u64) -> Option<Box<Assignment>> {
+    pub(super) fn next_ahead(&mut self, round: u64, now: Instant) -> Option<Box<Assignment>> {
         if self.is_over(round) || self.waiting.len() <= self.idle {
             return None;
         }
-        self.waiting.pop_front().map(Box::new)
+        self.take_first(now).map(Box::new)
+    }
+
+    /// The one whose turn it is.
+    pub(super) fn take_first(&mut self, now: Instant) -> Option<Assignment> {
+        let first = self.order.first(&self.waiting, now);
+        self.waiting.remove(first)
     }
 
     /// Whether sessions of this round end after the transaction in hand.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::dispatch::{Drain, Joined, SiteView};
+use crate::dispatch::{Hello, Machine};
 use crate::store::{NextTry, WithMail};
 
 const SITES: u64 = 40;
@@ -179,5 +180,55 @@ fn terms(from: jiff::Timestamp) -> Terms {
     Terms {
         from: Some(from),
         ..Terms::default()
+    }
+}
+
+#[test]
+fn old_mail_is_in_doubt_where_the_machine_of_an_agent_went_down_since() {
+    for (machine, in_doubt) in [(Machine::AsBefore, false), (Machine::Rebooted, true)] {
+        let mut core = Core::bare();
+        let agents = vec![("out1".parse().unwrap(), Terms::default())];
+        let records = vec![Arc::new(site(0))];
+        core.state = State::new(2, ClockMemory::default(), records, agents, core.clock());
+        let mut older = core.waiting();
+        older.earlier_start = true;
+        core.apply(Event::AllKnown(vec![with_mail()]));
+        let hello = Hello {
+            machine,
+            ..hello("out1")
+        };
+        core.apply(Event::Attached { id: OUT1, hello });
+        core.read(vec![older]);
+        assert_eq!(core.assigned[0].waiting.in_doubt, in_doubt, "{machine:?}");
+        core.proved();
+        core.mail();
+        assert_eq!(core.assigned.len(), 2);
+        assert!(
+            !core.assigned[1].waiting.in_doubt,
+            "it came since the start"
+        );
+    }
+}
+
+#[test]
+fn an_agent_has_left_in_order_that_said_so_and_holds_nothing() {
+    for (says, holds, left) in [
+        (true, false, true),
+        (false, false, false),
+        (true, true, false),
+    ] {
+        let mut core = match holds {
+            true => Core::proving(),
+            false => Core::idle(),
+        };
+        if says {
+            core.said(AgentEvent::Draining);
+        }
+        core.effects.clear();
+        core.apply(Event::Detached(OUT1));
+        assert_eq!(core.has("DrainEnded"), left, "{says} {holds}");
+        assert_eq!(!core.state.agents_that_left().is_empty(), left);
+        core.attach(OUT1, "out1");
+        assert!(core.state.agents_that_left().is_empty(), "it is back");
     }
 }

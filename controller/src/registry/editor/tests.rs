@@ -10,7 +10,7 @@ use dd_proto::site::Hold;
 use super::*;
 use crate::authority::client::AgentKey;
 use crate::authority::{ControlAuthority, admin};
-use crate::dispatch::{self, ClockMemory};
+use crate::dispatch::{self, ClockMemory, Machine};
 use crate::registry::admins::{self, AdminRecord, AdminRole};
 use crate::registry::shown::Sight;
 use crate::registry::sites::{Closing, HeldMail};
@@ -28,7 +28,7 @@ const ANNA: &str = "anna";
 struct World {
     editor: Editor,
     running: JoinSet<()>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl World {
@@ -76,7 +76,7 @@ impl World {
         Self {
             editor,
             running,
-            _dir: dir,
+            dir,
         }
     }
 
@@ -271,6 +271,7 @@ async fn a_revocation_is_a_record_of_the_certificate_and_one_of_the_authority_ho
 async fn an_agent_attaches_while_somebody_else_changes_something() {
     let mut world = World::new().await;
     let agent = world.add_agent().await;
+    world.editor.greet(&agent, "a1").await.unwrap();
     let editor = &world.editor;
     let (let_go, wait) = oneshot::channel::<()>();
     let (begins, begun) = oneshot::channel();
@@ -283,12 +284,13 @@ async fn an_agent_attaches_while_somebody_else_changes_something() {
         .await;
     });
     begun.await.unwrap();
-    // Its token was not used: there is nothing to spend.
-    let mut spending = pin!(editor.spend_token(&agent));
-    let polled = spending
+    // Its token was not used, and its machine is as before: there is nothing to write.
+    let mut greeting = pin!(editor.greet(&agent, "a1"));
+    let polled = greeting
         .as_mut()
         .poll(&mut Context::from_waker(Waker::noop()));
-    assert!(matches!(polled, Poll::Ready(Ok(()))), "{polled:?}");
+    let is_ready = matches!(polled, Poll::Ready(Ok(Machine::AsBefore)));
+    assert!(is_ready, "{polled:?}");
     let_go.send(()).unwrap();
     editor.idle().await;
 }
@@ -301,10 +303,23 @@ async fn a_used_token_is_spent_at_the_attach() {
     let joining =
         move |change: Change| async move { change.use_token("out1", &[7; 32], key, now()).await };
     world.editor.change(joining).await.unwrap();
-    world.editor.spend_token(&agent).await.unwrap();
+    world.editor.greet(&agent, "a1").await.unwrap();
     assert!(world.editor.registry.agent(&agent).unwrap().token.is_none());
     let unknown = "out2".parse().unwrap();
-    assert!(world.editor.spend_token(&unknown).await.is_err());
+    assert!(world.editor.greet(&unknown, "a1").await.is_err());
+}
+
+#[tokio::test]
+async fn that_the_machine_of_an_agent_went_down_is_known_over_a_restart() {
+    let world = World::new().await;
+    let agent = world.add_agent().await;
+    let greet = async |boot_id| world.editor.greet(&agent, boot_id).await.unwrap();
+    assert_eq!(greet("a1").await, Machine::AsBefore, "it was never here");
+    assert_eq!(greet("a1").await, Machine::AsBefore);
+    let stored = Registry::load(&world.editor.store).unwrap();
+    assert_eq!(stored.agent(&agent).unwrap().boot_id, "a1");
+    assert_eq!(greet("b2").await, Machine::Rebooted);
+    assert_eq!(greet("b2").await, Machine::AsBefore);
 }
 
 #[tokio::test]

@@ -120,6 +120,7 @@ pub(in crate::web) static ENGLISH: Words = Words {
     r_deferred: "put off",
     r_failed: "refused",
     r_kept: "refused, and kept here",
+    r_not_sent: "your server cannot take it as it is",
     r_in_doubt: "in doubt",
     r_unreachable: "not reachable",
     r_wrong_host: "wrong host",

@@ -120,6 +120,7 @@ pub(in crate::web) static GERMAN: Words = Words {
     r_deferred: "zurückgestellt",
     r_failed: "abgelehnt",
     r_kept: "abgelehnt und hier aufbewahrt",
+    r_not_sent: "Ihr Server kann sie so nicht annehmen",
     r_in_doubt: "ungewiss",
     r_unreachable: "nicht erreichbar",
     r_wrong_host: "falscher Rechner",
