@@ -6,7 +6,9 @@
 # DEAD="--each 100" what measure does with dead sites. reliability: all of them.
 # deb: Debian packages below target/debian; BINARIES=DIR packs programs that are there already.
 # bench: what a message costs, beside Postfix, under 25 minutes; QUICK=1 in under three; figures also in target/bench.json.
-.PHONY: bench bins check conform crash deb deb-tools demo deps fmt measure power-cut reliability simulation test zoo
+# fuzz: makes up input for one of our parsers, TARGET=NAME (without it for each in turn) for SECONDS=N (60 each); see
+# tests/fuzz/README.md.
+.PHONY: bench bins check conform crash deb deb-tools demo deps fmt fuzz measure power-cut reliability simulation test zoo
 
 CARGO ?= cargo
 
@@ -53,11 +55,11 @@ bench: deps bins
 power-cut: bins
 	$(CARGO) run --quiet --release --bin dd-power-cut --locked -- $(ARGS)
 
-TARGET = $(or $(CARGO_TARGET_DIR),target)
+BUILT = $(or $(CARGO_TARGET_DIR),target)
 
 # Needs root once, for Debian's tools.
 deb: deb-tools $(if $(BINARIES),,bins)
-	packaging/deb.sh $(or $(BINARIES),$(TARGET)/release) $(TARGET)/debian
+	packaging/deb.sh $(or $(BINARIES),$(BUILT)/release) $(BUILT)/debian
 
 deb-tools:
 	@{ command -v dh && command -v lintian && command -v dpkg-buildpackage; } >/dev/null || { \
@@ -121,3 +123,15 @@ zoo:
 
 fmt:
 	$(CARGO) fmt --all
+
+# Needs cargo-fuzz and a nightly compiler. What it finds out lies below target/fuzz.
+fuzz:
+	@cargo fuzz --version >/dev/null || { \
+	  echo "make fuzz: needs 'cargo install cargo-fuzz --locked' and 'rustup toolchain install nightly'" >&2; exit 1; }
+	@for target in $(or $(TARGET),$(notdir $(wildcard tests/fuzz/corpus/*))); do \
+	  echo "make fuzz: $$target"; mkdir -p target/fuzz/corpus/$$target && \
+	  DD_FUZZ_TARGET=$$target RUSTUP_TOOLCHAIN=nightly cargo fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz \
+	    --sanitizer none fuzz target/fuzz/corpus/$$target tests/fuzz/corpus/$$target -- \
+	    -artifact_prefix=target/fuzz/$$target- -max_total_time=$(or $(SECONDS),60) -max_len=4096 -rss_limit_mb=1024 \
+	    || exit 1; \
+	done

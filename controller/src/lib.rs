@@ -17,6 +17,8 @@ pub mod dispatch;
 pub mod dsn;
 pub mod ends;
 pub mod events;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod history;
 pub mod inflow;
 pub mod intake;

@@ -23,6 +23,7 @@ pub mod delivery;
 mod details;
 mod door;
 pub mod enrollment;
+pub(crate) mod fuzzing;
 pub mod listener;
 pub(crate) mod order;
 pub mod produced;

@@ -87,7 +87,7 @@ pub enum AgentError {
 
 impl AgentRecord {
     /// One that nobody has a token for.
-    pub(super) fn new(name: AgentName) -> Self {
+    pub fn new(name: AgentName) -> Self {
         Self {
             name,
             addresses: Vec::new(),

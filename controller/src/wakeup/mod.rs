@@ -21,7 +21,7 @@ pub mod failures;
 mod limits;
 pub mod members;
 pub mod outcome;
-mod reported;
+pub(crate) mod reported;
 pub mod smtp;
 pub mod url;
 

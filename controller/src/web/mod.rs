@@ -17,6 +17,7 @@ pub mod client;
 mod contact;
 mod cookie;
 pub mod fields;
+pub(crate) mod fuzzing;
 mod hold;
 mod language;
 pub mod listener;

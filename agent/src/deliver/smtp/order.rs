@@ -109,7 +109,7 @@ mod tests {
     use crate::session::outcome::Phase;
     use dd_proto::id::{DeliveryId, Generation, Lease, MessageId, RecipientNumber};
     use dd_proto::pb;
-    use dd_proto::report::{Outcome, RecipientResult, Reply, Told};
+    use dd_proto::report::{Outcome, RecipientResult, Reply, SaidBy, Told};
 
     fn assignment(to: &str) -> Assignment {
         let recipient = pb::Recipient {
@@ -154,6 +154,7 @@ mod tests {
                 disposition,
                 reply,
                 told: Told::NotPassedOn,
+                by: SaidBy::TheSite,
             }],
             reply: None,
             detail: String::new(),
