@@ -98,7 +98,7 @@ impl<S: Subscriber> Layer<S> for Kept {
             ..Entry::default()
         };
         event.record(&mut entry);
-        if let Err(TrySendError::Full(_)) = writer.try_send(Order::Keep(entry)) {
+        if let Err(TrySendError::Full(_)) = writer.try_send(Order::Keep(Box::new(entry))) {
             LOST.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
     }

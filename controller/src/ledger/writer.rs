@@ -31,7 +31,7 @@ pub(super) static LOST: AtomicU64 = AtomicU64::new(0);
 /// What the thread is told.
 #[derive(Debug)]
 pub(super) enum Order {
-    Keep(Entry),
+    Keep(Box<Entry>),
     /// Everything so far is to be in the files; then it is answered.
     Flush(oneshot::Sender<()>),
 }
@@ -121,20 +121,20 @@ impl Writing {
             match orders.recv_timeout(SOON) {
                 Ok(Order::Keep(entry)) => {
                     let kept = self.keep(&entry);
-                    self.say(kept);
+                    self.say(&kept);
                 }
                 Ok(Order::Flush(done)) => {
                     let flushed = self.flush();
-                    self.say(flushed);
+                    self.say(&flushed);
                     let _ = done.send(());
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     let flushed = self.flush();
-                    self.say(flushed);
+                    self.say(&flushed);
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     let flushed = self.flush();
-                    return self.say(flushed);
+                    return self.say(&flushed);
                 }
             }
             let lost = LOST.swap(0, Ordering::Relaxed);
@@ -148,8 +148,8 @@ impl Writing {
     }
 
     /// Once for each time that it begins to fail.
-    fn say(&mut self, done: io::Result<()>) {
-        if let (Err(error), false) = (&done, self.failed) {
+    fn say(&mut self, done: &io::Result<()>) {
+        if let (Err(error), false) = (done, self.failed) {
             tracing::warn!(%error, "the history of messages cannot be written; mail itself is unharmed");
         }
         self.failed = done.is_err();

@@ -192,15 +192,11 @@ impl Wakeup {
             Asker::Member { client, door } => {
                 self.member_may(*client, site)?;
                 let client = client.to_canonical();
-                let door_word = door.word();
-                match self.is_held(site) {
-                    true => {
-                        tracing::info!(%site, %client, door = door_word, "asked for by its member, and held")
-                    }
-                    false => {
-                        tracing::info!(%site, %client, door = door_word, "released by its member")
-                    }
-                }
+                let said = match self.is_held(site) {
+                    true => "asked for by its member, and held",
+                    false => "released by its member",
+                };
+                tracing::info!(%site, %client, door = door.word(), "{said}");
                 self.called(site, *door, client, None);
             }
         }
