@@ -192,11 +192,12 @@ impl Wakeup {
             Asker::Member { client, door } => {
                 self.member_may(*client, site)?;
                 let client = client.to_canonical();
-                let said = match self.is_held(site) {
-                    true => "asked for by its member, and held",
-                    false => "released by its member",
-                };
-                tracing::info!(%site, %client, door = door.word(), "{said}");
+                let word = door.word();
+                if self.is_held(site) {
+                    tracing::info!(%site, %client, door = word, "asked for by its member, and held");
+                } else {
+                    tracing::info!(%site, %client, door = word, "released by its member");
+                }
                 self.called(site, *door, client, None);
             }
         }
