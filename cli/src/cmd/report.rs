@@ -21,7 +21,7 @@ pub(crate) async fn run(
     controller: &Controller,
 ) -> Result<Answer, Failure> {
     let nothing = &mut std::io::empty();
-    let list = || SiteVerb::List(Box::new(List::default()));
+    let list = || SiteVerb::List(Box::default());
     let mut report = Report::new();
     let status = status::run(controller).await;
     if let Err(failure @ Failure::Unreachable { .. }) = status {

@@ -56,14 +56,14 @@ impl Checks {
         look: impl Future<Output = Vec<pb::AgentCheck>>,
     ) -> Seen {
         let sender = loop {
-            let (is_mine, mut seen) = match self.enter(site, &asked) {
+            let Under { same, mut seen } = match self.enter(site, &asked) {
                 Ok(sender) => break sender,
-                Err(running) => running,
+                Err(under) => under,
             };
             // An error says that whoever ran it has gone away.
             let done = seen.wait_for(Option::is_some).await.ok();
             let done = done.and_then(|seen| seen.clone());
-            if let (true, Some(done)) = (is_mine, done) {
+            if let (true, Some(done)) = (same, done) {
                 return done;
             }
         };
@@ -75,21 +75,26 @@ impl Checks {
     }
 
     /// # Errors
-    /// One runs: whether it is the same, and what it will have seen.
-    fn enter(
-        &self,
-        site: &SiteName,
-        asked: &Asked,
-    ) -> Result<watch::Sender<Option<Seen>>, (bool, watch::Receiver<Option<Seen>>)> {
+    /// One is under way.
+    fn enter(&self, site: &SiteName, asked: &Asked) -> Result<watch::Sender<Option<Seen>>, Under> {
         let mut running = self.lock();
         if let Some(running) = running.get(site) {
-            return Err((running.asked == *asked, running.seen.clone()));
+            let same = running.asked == *asked;
+            let seen = running.seen.clone();
+            return Err(Under { same, seen });
         }
         let (sender, seen) = watch::channel(None);
         let asked = asked.clone();
         running.insert(site.clone(), Running { asked, seen });
         Ok(sender)
     }
+}
+
+/// A check that is under way.
+struct Under {
+    /// It asks the same.
+    same: bool,
+    seen: watch::Receiver<Option<Seen>>,
 }
 
 impl Drop for Ends<'_> {
