@@ -288,7 +288,8 @@ impl Judged<'_> {
             let silent = silence(it);
             if it.at + silent + INTERVAL * 2 >= since {
                 let others = STUMBLE * (1 << stumbles.min(6));
-                cost += silent + costs_all(it).unwrap_or(others).min(INTERVAL + JITTER);
+                // And a second at least between two sessions.
+                cost += silent + STUMBLE + costs_all(it).unwrap_or(others).min(INTERVAL + JITTER);
                 stumbles += 1;
             }
         }
