@@ -22,6 +22,7 @@ pub mod fuzzing;
 pub mod history;
 pub mod inflow;
 pub mod intake;
+pub mod ledger;
 mod limit;
 pub mod lines;
 mod listen;
@@ -223,7 +224,7 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex, passed: Passed) -> Resu
     let audit = open_audit(&config)?;
     let doors = Doors::bind(&config, passed)?;
     let (certificates, listening) = (doors.certificates.clone(), doors.listening());
-    let mut facts = facts(&config, started, &doors.bound);
+    let mut facts = facts(path, &config, started, &doors.bound);
     let mail = [&doors.bound.smtp[..], &doors.bound.lmtp].concat();
     if let Some(trouble) = smarthost_trouble(&config, &mail) {
         tracing::warn!("{trouble}");
@@ -256,11 +257,13 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex, passed: Passed) -> Resu
     )
     .await;
     parts.watched(doors.metrics, &certificates, &middle, started);
-    parts.registry_copy(middle.registry.clone(), config.state_dir.clone());
+    let registry = middle.registry.clone();
+    parts.registry_copy(registry.clone(), config.state_dir.clone());
     let dispatch = middle.dispatch.clone();
     parts.authorities(editor.clone());
     parts.drains(editor.clone(), dispatch.clone());
     let histories = parts.histories(&middle)?;
+    let ledger = parts::ledger(&config, &middle.store);
     let sights = parts.certificates(&middle, &editor);
     let context = Arc::new(api::Context {
         certificates: shown(&certificates),
@@ -290,6 +293,8 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex, passed: Passed) -> Resu
     notify::stopping();
     parts.stop(&dispatch, &editor, &store).await;
     histories.finish(now()).await;
+    drop(ledger);
+    registry::copy::bring_up_to_date(&registry, &config.state_dir).await;
     store.close().await?;
     tracing::info!("stopped");
     Ok(())
@@ -486,7 +491,7 @@ fn reached_at(config: &Config, bound: &Bound) -> Vec<IpAddr> {
     all
 }
 
-fn facts(config: &Config, started: Timestamp, bound: &Bound) -> api::Facts {
+fn facts(path: &Path, config: &Config, started: Timestamp, bound: &Bound) -> api::Facts {
     let (everywhere, named): (Vec<IpAddr>, Vec<IpAddr>) = reached_at(config, bound)
         .into_iter()
         .partition(IpAddr::is_unspecified);
@@ -499,6 +504,8 @@ fn facts(config: &Config, started: Timestamp, bound: &Bound) -> api::Facts {
         outbound_networks: config.outbound_networks(),
         listeners: bound.shown(),
         alarms: Vec::new(),
+        configuration: Arc::new(config::effective::Effective::read(path, config)),
+        state_dir: config.state_dir.clone(),
     }
 }
 

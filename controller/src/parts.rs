@@ -13,6 +13,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use crate::config::Config;
 use crate::credentials::Passwords;
 use crate::dispatch::{Terms, Told};
 use crate::doors::Certificates;
@@ -20,6 +21,8 @@ use crate::dsn::Notifier;
 use crate::ends::Ends;
 use crate::history::keep::Keeper;
 use crate::intake::listener::Intake;
+use crate::intake::policy::Space;
+use crate::ledger::{self, Ledger};
 use crate::listen::Listeners;
 use crate::registry::{Changes, Editor, Registry};
 use crate::sights::Sights;
@@ -348,6 +351,20 @@ impl Parts {
         self.intake.shutdown().await;
         self.running.shutdown().await;
     }
+}
+
+/// What became of each message, for whoever asks later. Nothing rests on it.
+pub(crate) fn ledger(config: &Config, store: &Store) -> Option<Ledger> {
+    let store = store.clone();
+    let opened = Ledger::open(ledger::Settings {
+        state_dir: config.state_dir.clone(),
+        keep: config.history.keep,
+        has_room: Box::new(move || store.space() == Space::Enough),
+    });
+    if let Err(error) = &opened {
+        tracing::warn!(%error, "the history of messages cannot be kept: `ddadm queue search` finds what waits only");
+    }
+    opened.ok()
 }
 
 fn report<E: std::error::Error>(ended: Result<(), E>) {

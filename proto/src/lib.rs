@@ -18,6 +18,7 @@ pub mod mta;
 pub mod name;
 pub mod network;
 pub mod path;
+pub mod pattern;
 pub mod pem;
 pub mod reach;
 pub mod report;

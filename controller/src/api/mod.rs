@@ -31,6 +31,7 @@ pub mod queue;
 pub mod registry;
 pub mod removals;
 pub mod roles;
+mod search;
 pub mod sites;
 mod standing;
 mod status;
@@ -40,6 +41,7 @@ pub mod watch;
 mod withdrawable;
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +57,7 @@ use tonic::{Request, Status};
 use tower::layer::util::{Identity, Stack};
 
 use crate::authority::ControlAuthority;
+use crate::config::effective::Effective;
 use crate::credentials::Passwords;
 use crate::dispatch::Handle;
 use crate::limit::DoorSeats;
@@ -143,6 +146,9 @@ pub struct Facts {
     pub outbound_networks: Vec<IpNet>,
     /// What the configuration asks for and this version does not do.
     pub alarms: Vec<String>,
+    /// As it was read at the start.
+    pub configuration: Arc<Effective>,
+    pub state_dir: PathBuf,
 }
 
 impl Context {

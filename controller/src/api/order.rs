@@ -185,6 +185,8 @@ mod tests {
             listens_everywhere: false,
             outbound_networks: vec!["198.51.100.0/27".parse().unwrap()],
             alarms: Vec::new(),
+            configuration: std::sync::Arc::default(),
+            state_dir: std::path::PathBuf::new(),
         };
         let networks = forbidden(&facts, &[[192, 0, 2, 2].into()]);
         let networks: Vec<_> = networks.iter().map(ToString::to_string).collect();

@@ -204,6 +204,25 @@ impl pb::sites_server::Sites for Sites {
             agents: agents.to_vec(),
         }))
     }
+
+    async fn move_domain(
+        &self,
+        request: Request<pb::MoveDomainRequest>,
+    ) -> Result<Response<pb::DomainMoved>, Status> {
+        let who = caller(&request);
+        let pb::MoveDomainRequest { domain, to } = request.into_inner();
+        let asked = domain.clone();
+        let moving = self.0.editor.change(move |change| async move {
+            change.move_domain(&asked, &to, who.who(), now()).await
+        });
+        let moved = moving.await?;
+        Ok(Response::new(pb::DomainMoved {
+            domain,
+            waiting: self.0.store.count(&moved.from).messages,
+            from: moved.from.to_string(),
+            to: moved.to.to_string(),
+        }))
+    }
 }
 
 impl Sites {

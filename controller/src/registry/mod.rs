@@ -31,6 +31,7 @@ mod greeted;
 pub mod issued;
 pub mod lists;
 pub mod losses;
+pub mod moving;
 pub mod own;
 mod own_lists;
 pub mod record;
@@ -100,6 +101,8 @@ pub enum ChangeError {
     Agent(#[from] AgentError),
     #[error(transparent)]
     Admin(#[from] AdminError),
+    #[error(transparent)]
+    Move(#[from] moving::MoveError),
     #[error(
         "the site `{site}` is pinned to the agent `{agent}`: name others with `ddadm site set {site} --agent NAME`, or any with `--clear agent`, first"
     )]

@@ -9,6 +9,7 @@
 
 mod disk;
 mod home;
+mod intake;
 mod pem;
 mod registry;
 mod smtp;
@@ -40,6 +41,7 @@ targets! {
     smtp::commands,
     smtp::replies,
     smtp::content,
+    intake::intake,
     home::home,
     pem::pem_files,
     wire::agent_events,

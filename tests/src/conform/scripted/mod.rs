@@ -202,7 +202,10 @@ impl Stream {
     pub fn end(&self) {
         let down = locked(&self.down).take();
         let ended = Err(Status::unavailable("the controller stops"));
-        let _ = down.map(|down| down.send(ended));
+        if let Some(down) = down {
+            // The agent may be gone already.
+            let _ = down.send(ended);
+        }
     }
 
     /// Waits for an event.

@@ -108,9 +108,9 @@ impl Scripted {
                 Event::HelloEnd(_) => welcome.take(),
                 _ => answer,
             };
-            if let Some(down) = &*locked(&stream.down) {
-                let order = answer.map(|order| pb::Order { order: Some(order) });
-                let _ = order.map(|order| down.send(Ok(order)));
+            if let (Some(down), Some(order)) = (&*locked(&stream.down), answer) {
+                // The agent may be gone; its stream ends then.
+                let _ = down.send(Ok(pb::Order { order: Some(order) }));
             }
             locked(&stream.up).push(event);
         }
