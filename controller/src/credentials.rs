@@ -286,7 +286,7 @@ mod tests {
     async fn who_is_known_waits_behind_no_stranger_and_who_goes_away_frees_no_core() {
         let passwords = Passwords::default();
         // Nothing stops a hash that runs, so it keeps its turn though nobody waits for it any more.
-        let mut gone = Box::pin(passwords.verify("a guess".to_owned(), None, Typist::Known));
+        let mut gone = Box::pin(passwords.verify("a wrong guess".to_owned(), None, Typist::Known));
         begun(&mut gone);
         drop(gone);
         let free = passwords.known.cores.available_permits();

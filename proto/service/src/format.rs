@@ -120,7 +120,13 @@ fn read(dir: &Path, owner: Owner, known: u32) -> Result<Found, FormatError> {
     let path = dir.join(FILE);
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(failed) if failed.kind() == io::ErrorKind::NotFound => {
+        // What is no directory is found by whoever makes one.
+        Err(failed)
+            if matches!(
+                failed.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
             return is_ours(dir, owner).map(|()| Found::Older);
         }
         Err(source) => return Err(FormatError::Io { path, source }),
