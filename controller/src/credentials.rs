@@ -294,7 +294,7 @@ mod tests {
         let guess = || passwords.verify("a wrong guess".to_owned(), None, Typist::Stranger);
         let all = hashed_at_once() * WAITING_PER_CORE;
         let mut guesses: Vec<_> = (0..all).map(|_| Box::pin(guess())).collect();
-        guesses.iter_mut().for_each(|guess| begun(guess));
+        guesses.iter_mut().for_each(begun);
         assert_eq!(guess().await, Err(Busy));
         let member = passwords.verify("correct horse".to_owned(), None, Typist::Known);
         assert_eq!(member.await, Ok(Match::Other));

@@ -7,7 +7,7 @@ use dd_proto::name::SiteName;
 use dd_proto::pb;
 use serde_json::{Map, Value, json};
 
-use crate::args::site::{List, SiteVerb};
+use crate::args::site::SiteVerb;
 use crate::args::{AgentVerb, CaVerb};
 use crate::client::Controller;
 use crate::cmd::{agent, ca, config, site, status};

@@ -80,7 +80,7 @@ fn agents(file: &File) -> Vec<Arc<AgentRecord>> {
             addresses: entry.value.addresses.clone(),
             from: entry.value.from,
             drain: entry.value.drain.unwrap_or_default(),
-            key: entry.value.key.clone(),
+            key: entry.value.key,
             ..AgentRecord::new(name.clone())
         })
     })
