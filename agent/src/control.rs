@@ -461,6 +461,5 @@ fn ended(status: &tonic::Status) -> StreamError {
 
 /// An error and what it stems from, on one line.
 pub fn chain(error: &dyn std::error::Error) -> String {
-    let text = dd_log::chain(error);
-    dd_proto::clock::behind(&text).unwrap_or(text)
+    dd_proto::reach::plain(dd_log::chain(error))
 }

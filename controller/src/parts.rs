@@ -13,19 +13,23 @@ use tokio::net::UnixListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use crate::config::Config;
 use crate::credentials::Passwords;
+use crate::dispatch::{Terms, Told};
 use crate::doors::Certificates;
 use crate::dsn::Notifier;
 use crate::ends::Ends;
 use crate::history::keep::Keeper;
 use crate::intake::listener::Intake;
+use crate::intake::policy::Space;
+use crate::ledger::{self, Ledger};
 use crate::listen::Listeners;
 use crate::registry::{Changes, Editor, Registry};
 use crate::sights::Sights;
 use crate::store::{Store, StoreError};
 use crate::wakeup::Wakeup;
 use crate::web::{self, Web};
-use crate::{RunError, Signals, api, dispatch, inflow, metrics, registry, reload, service};
+use crate::{RunError, Signals, api, dispatch, inflow, metrics, registry, reload, service, untold};
 
 /// At most this long a stop waits for sessions to end.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -69,11 +73,22 @@ impl Parts {
         registry: &Registry,
         notifier: &Notifier,
     ) -> Result<dispatch::Handle, StoreError> {
+        let untold = untold::found(store)?;
         let agents = registry.agents();
-        let agents = agents
-            .iter()
-            .map(|agent| (agent.name.clone(), agent.terms()))
-            .collect();
+        let agents = agents.iter().map(|agent| {
+            let told = match &untold {
+                Some(untold) if !untold.contains(&agent.name) => Told::All,
+                _ => Told::NotAll,
+            };
+            (
+                agent.name.clone(),
+                Terms {
+                    told,
+                    ..agent.terms()
+                },
+            )
+        });
+        let agents = agents.collect();
         let mut sites = registry.dispatched_sites();
         sites.extend(registry.smarthost());
         let settings = dispatch::Settings {
@@ -315,7 +330,12 @@ impl Parts {
     }
 
     /// Sessions at intake, handoffs at agents and changes of the registry end by themselves, if they do it in time.
-    pub(crate) async fn stop(mut self, dispatch: &dispatch::Handle, editor: &Editor) {
+    pub(crate) async fn stop(
+        mut self,
+        dispatch: &dispatch::Handle,
+        editor: &Editor,
+        store: &Store,
+    ) {
         drop(self.stop);
         let draining = async {
             let intake = async { while self.intake.join_next().await.is_some() {} };
@@ -326,9 +346,25 @@ impl Parts {
                 "not everything ended in time: clients try again, and agents report later"
             );
         }
+        // Also where not everything ended in time: what is still out is what agents have not told.
+        untold::remember(store, dispatch).await;
         self.intake.shutdown().await;
         self.running.shutdown().await;
     }
+}
+
+/// What became of each message, for whoever asks later. Nothing rests on it.
+pub(crate) fn ledger(config: &Config, store: &Store) -> Option<Ledger> {
+    let store = store.clone();
+    let opened = Ledger::open(ledger::Settings {
+        state_dir: config.state_dir.clone(),
+        keep: config.history.keep,
+        has_room: Box::new(move || store.space() == Space::Enough),
+    });
+    if let Err(error) = &opened {
+        tracing::warn!(%error, "the history of messages cannot be kept: `ddadm queue search` finds what waits only");
+    }
+    opened.ok()
 }
 
 fn report<E: std::error::Error>(ended: Result<(), E>) {

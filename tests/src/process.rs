@@ -174,7 +174,10 @@ impl Process {
         lines.filter(|line| line.contains(text)).collect()
     }
 
-    /// What it has said before it ended, which was something.
+    /// What it has said before it ended.
+    ///
+    /// # Panics
+    /// It has said nothing.
     pub fn last_words(mut self) -> Vec<String> {
         self.end();
         until("its last words", PATIENCE, || {

@@ -17,7 +17,7 @@ use super::{Context, Knowledge, at_ms, caller, now, status};
 use crate::dispatch::{InHand, SiteView, is_parked};
 use crate::store::{StoreError, Waiting};
 
-const PAGE: usize = 100;
+pub(super) const PAGE: usize = 100;
 
 #[derive(Debug, Clone)]
 pub struct Queue(pub Arc<Context>);
@@ -71,6 +71,22 @@ impl pb::queue_server::Queue for Queue {
             }
         }
         Err(status::unknown("message", &id))
+    }
+
+    type SearchStream = Produced<pb::FoundDelivery>;
+
+    async fn search(
+        &self,
+        request: Request<pb::SearchRequest>,
+    ) -> Result<Response<Self::SearchStream>, Status> {
+        let found = super::search::search(&self.0, request.into_inner()).await?;
+        Ok(Response::new(Produced::by(|items| async move {
+            for it in found {
+                if items.send(Ok(it)).await.is_err() {
+                    return;
+                }
+            }
+        })))
     }
 
     async fn retry(
@@ -221,7 +237,7 @@ async fn list(
 }
 
 /// Whatever was settled meanwhile is left out; what is damaged is not, for somebody has to see it.
-async fn rows(
+pub(super) async fn rows(
     context: &Context,
     waiting: Vec<Waiting>,
 ) -> Result<Vec<(pb::QueuedDelivery, Option<Envelope>)>, Status> {

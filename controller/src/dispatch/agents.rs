@@ -36,6 +36,8 @@ pub(super) struct Agent {
     left: Left,
     version: String,
     last_seen: Option<Timestamp>,
+    /// Of its last stream, which is over.
+    untold: Untold,
 }
 
 /// Whether the registry knows the agent still. One that is gone is kept while a lease of it is out.
@@ -63,8 +65,9 @@ pub(super) enum Heard {
 }
 
 /// Whether an agent may have more in hand than it is known to hold: a lease that it has lost, or that did not go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Untold {
+    #[default]
     Nothing,
     /// Until it says Hello again.
     Something,
@@ -226,6 +229,24 @@ impl Agent {
     pub(super) fn has_told_all(&self) -> bool {
         let attached = self.attached.as_ref();
         attached.is_some_and(|it| it.untold == Untold::Nothing)
+    }
+
+    /// Whether all is known that it had in its journal when it was last attached.
+    pub(super) fn left_nothing_untold(&self) -> bool {
+        self.untold == Untold::Nothing && (self.attached.is_none() || self.has_told_all())
+    }
+
+    /// It says Hello, with all that its journal holds.
+    pub(super) fn attach(&mut self, attached: Attached) {
+        self.untold = Untold::Nothing;
+        self.attached = Some(attached);
+    }
+
+    /// Its stream is over.
+    pub(super) fn detach(&mut self) {
+        if let Some(attached) = self.attached.take() {
+            self.untold = attached.untold;
+        }
     }
 
     /// Its stream ends. Whether it had said so, and nothing of it can come to light any more.

@@ -80,8 +80,8 @@ fn is_closing(report: &Report) -> bool {
 }
 
 fn refused_some(report: &Report) -> bool {
-    let mut results = report.recipients.iter();
-    results.any(|it| it.disposition == Disposition::Failed)
+    let mut answers = report.answers();
+    answers.any(|it| it.disposition == Disposition::Failed)
 }
 
 /// Whether it broke over the content, which is the same however few recipients it has. What ended behind the dot is not

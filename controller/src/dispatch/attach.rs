@@ -42,7 +42,7 @@ impl State {
         agent.introduced(&hello, turn.now.wall);
         let mut attached = Attached::new(id, &hello, turn.now.monotonic);
         attached.work = takes_work(agent.terms, &attached, turn.now);
-        agent.attached = Some(attached);
+        agent.attach(attached);
         self.attachments.insert(id, name.clone());
         let going_on = self.going_on(id, &name, &hello.work_in_hand, turn.now.monotonic);
         turn.order(
@@ -259,7 +259,7 @@ impl State {
             if agent.leaves_in_order() {
                 turn.effect(Effect::DrainEnded);
             }
-            agent.attached = None;
+            agent.detach();
             self.sites_leave(&name, turn);
             self.forget_removed(&name);
         }

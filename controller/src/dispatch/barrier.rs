@@ -2,8 +2,9 @@
 //!
 //! An agent may hold, or may have handed over, what an earlier controller gave it. So earlier mail is assigned only
 //! when the store knows all of it and every registered agent has said Hello with its journal, or when the leases of
-//! the earlier start have certainly expired. One that has drained to its end holds nothing and is not waited for:
-//! docs/decisions/0050-when-a-drain-has-ended.md
+//! the earlier start have certainly expired. One that has drained to its end holds nothing and is not waited for,
+//! nor is one that held nothing when the earlier start stopped in order:
+//! docs/decisions/0050-when-a-drain-has-ended.md, docs/decisions/0105-who-is-waited-for-after-a-clean-stop.md
 //!
 //! # Invariants
 //! Once open it stays open.
@@ -78,6 +79,11 @@ impl Barrier {
     pub(super) fn heard(&mut self, agent: &AgentName, now: Duration) -> Change {
         self.missing.remove(agent);
         self.look(now)
+    }
+
+    /// Whether it may hold mail of an earlier start, and has not spoken since.
+    pub(super) fn waits_for(&self, agent: &AgentName) -> bool {
+        self.missing.contains(agent)
     }
 
     /// The machine of an agent has been rebooted since an earlier start, in which the agent may have held anything.

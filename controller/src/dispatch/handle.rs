@@ -57,6 +57,7 @@ pub(super) enum Ask {
     Agents(oneshot::Sender<Vec<AgentView>>),
     Drained(oneshot::Sender<Vec<AgentName>>),
     Left(oneshot::Sender<Vec<AgentName>>),
+    Untold(oneshot::Sender<Vec<AgentName>>),
     IsOut(Vec<DeliveryId>, oneshot::Sender<Vec<DeliveryId>>),
     Counters(oneshot::Sender<Counters>),
 }
@@ -229,6 +230,11 @@ impl Handle {
     /// Agents whose drain has ended and that were not resumed since.
     pub async fn drained_agents(&self) -> Vec<AgentName> {
         self.ask(Ask::Drained).await.unwrap_or_default()
+    }
+
+    /// Who may know of mail what is not written here; None: the loop has ended.
+    pub async fn untold_agents(&self) -> Option<Vec<AgentName>> {
+        self.ask(Ask::Untold).await
     }
 
     /// Agents that have ended in order and are not back.

@@ -96,7 +96,7 @@ pub use remembered::clock_at_start;
 #[cfg(test)]
 pub(crate) use run::{Chance, start_with};
 pub use run::{Settings, start};
-pub use standing::{Drain, Joined, Terms};
+pub use standing::{Drain, Joined, Terms, Told};
 pub use strays::Stray;
 pub use verdicts::AgentVerdict;
 

@@ -368,6 +368,9 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
             Ask::Drained(answer) => {
                 let _ = answer.send(self.state.drained_agents());
             }
+            Ask::Untold(answer) => {
+                let _ = answer.send(self.state.untold_agents());
+            }
             Ask::Left(answer) => {
                 let _ = answer.send(self.state.agents_that_left());
             }

@@ -42,9 +42,14 @@ impl SiteQueue {
     /// about the connection that the release asks for.
     fn is_asked_again(&mut self, under: Generation, now: Duration) -> Option<Duration> {
         let release = self.release.as_ref();
-        let is_old = release.is_some_and(|release| under <= release.since);
-        if is_old || !matches!(self.phase, Phase::Proving | Phase::Flowing) {
+        if release.is_some_and(|release| under <= release.since) {
             return None;
+        }
+        match self.phase {
+            Phase::Proving | Phase::Flowing => {}
+            // Two sessions that were open at the same time have ended alike: that is one stumble.
+            Phase::Ready(from) => return Some(from),
+            Phase::Idle | Phase::Waiting(..) | Phase::Held(_) => return None,
         }
         let wait = self.stumbles.wait();
         if wait >= self.site.schedule.retry_interval {

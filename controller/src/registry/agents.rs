@@ -18,7 +18,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::{Change, ChangeError, changed, record, unknown};
 use crate::authority::client::AgentKey;
-use crate::dispatch::{Drain, Joined, Terms};
+use crate::dispatch::{Drain, Joined, Terms, Told};
 
 const TOKEN_LIFE: Duration = Duration::from_secs(3600);
 pub(super) const MAX_AGENTS: usize = 1000;
@@ -108,6 +108,7 @@ impl AgentRecord {
                 Some(_) => Joined::Once,
                 None => Joined::Never,
             },
+            told: Told::NotAll,
         }
     }
 

@@ -29,8 +29,8 @@ const EACH: Duration = Duration::from_secs(1);
 const JITTER: Duration = Duration::from_secs(7);
 /// How long it takes to see that a home loses what comes together with something else.
 const LEARNS: Duration = Duration::from_secs(20);
-/// What a session that ends over a message may cost those behind it.
-const STUMBLE: Duration = Duration::from_secs(8);
+/// What a session that ends over a message may cost those behind it; each that follows twice as much, up to the interval.
+const STUMBLE: Duration = Duration::from_secs(2);
 /// How long a message steps aside that breaks a session for the second time, and twice as long from then on.
 const BROKE: Duration = Duration::from_secs(300);
 const START: Duration = Duration::from_secs(45);
@@ -273,17 +273,23 @@ impl Judged<'_> {
     /// What the home cost with hang-ups and the like.
     fn odd(&self, breaks: &[Break], since: Duration, taken: Duration) -> Duration {
         let before = breaks.iter().filter(|it| it.at <= taken);
-        let (mut cost, mut own) = (Duration::ZERO, 0);
+        let (mut cost, mut own, mut stumbles) = (Duration::ZERO, 0, 0);
         for it in before {
             if it.from == self.letter.from {
                 own += 1;
                 if own > 1 {
                     cost += BROKE * (1 << (own - 2).min(6));
                 }
+                if matches!(&it.does, Does::Says(reply) if reply.starts_with('4')) {
+                    // It waits as long again as it has waited.
+                    cost += it.at.saturating_sub(self.letter.at).max(INTERVAL) + JITTER;
+                }
             }
             let silent = silence(it);
-            if it.at + silent + INTERVAL >= since {
-                cost += silent + costs_others(it);
+            if it.at + silent + INTERVAL * 2 >= since {
+                let others = STUMBLE * (1 << stumbles.min(6));
+                cost += silent + costs_all(it).unwrap_or(others).min(INTERVAL + JITTER);
+                stumbles += 1;
             }
         }
         cost
@@ -356,11 +362,8 @@ fn silence(it: &Break) -> Duration {
 }
 
 /// What greeting and EHLO say is the site's, and so may be what says that no mail is taken.
-fn costs_others(it: &Break) -> Duration {
+fn costs_all(it: &Break) -> Option<Duration> {
     let out_of_place = matches!(&it.does, Does::Says(reply) if reply.starts_with("503"));
-    match it.place {
-        Place::Greeting | Place::Ehlo => INTERVAL + JITTER,
-        _ if out_of_place => INTERVAL + JITTER,
-        _ => STUMBLE,
-    }
+    let is_the_sites = matches!(it.place, Place::Greeting | Place::Ehlo) || out_of_place;
+    is_the_sites.then_some(INTERVAL + JITTER)
 }

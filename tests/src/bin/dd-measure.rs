@@ -52,10 +52,7 @@ enum What {
     /// A member asks for his mail at a new address while the connection to the old one is silent.
     SilentLine,
     /// What honest clients feel of strangers at the doors, beside the same alone.
-    Strangers {
-        #[arg(long, default_value_t = 40)]
-        rounds: usize,
-    },
+    Strangers(strangers::Size),
     /// Messages a second on one session over a line with a delay.
     Line {
         #[arg(long, default_value_t = 30)]
@@ -89,7 +86,7 @@ fn main() {
             unknown,
         }),
         What::SilentLine => silent_line::run(),
-        What::Strangers { rounds } => strangers::run(rounds),
+        What::Strangers(size) => strangers::run(&size),
         What::Line {
             round_trip_ms,
             messages,

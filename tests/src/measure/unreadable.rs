@@ -8,13 +8,14 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::layout::Layout;
 use crate::site::Site;
 use crate::submit::message;
-use crate::wait::{PATIENCE, Stopwatch, until};
+use crate::wait::{Stopwatch, pause};
 use crate::world::World;
 
 /// Makes reads of a part of a file fail; built with the C compiler that links our programs.
@@ -22,6 +23,8 @@ const PRELOADED: &str = include_str!("../unreadable.c");
 
 const BLOCK: u64 = 4096;
 const AGENT: &str = "out1";
+/// Longer than an agent takes to attach, and a queue of this length to drain.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Of which large messages are made.
 const LINE: &[u8] = b"All work and no play makes mail a dull matter.\r\n";
 /// Lines of the log that are repeated here.
@@ -234,10 +237,13 @@ impl Rest {
         self.world.all_known();
         let known = begun.elapsed();
         self.world.start_agent(AGENT);
-        let ends = self.agent_ends();
+        let agent = self.agent_comes();
         let rows = self.queue();
         let held = rows.iter().filter(|row| row["failed"] == true).count();
-        let arrives = if ends { 0 } else { self.arrive() };
+        let arrives = match agent {
+            "works" => self.arrive(),
+            _ => 0,
+        };
         let mut told = self.world.controller().lines("ERROR");
         told.extend(self.world.controller().lines("WARN"));
         if whose == Whose::Agents {
@@ -246,12 +252,11 @@ impl Rest {
         }
         let (copies, stands) = (self.home.copies(), self.world.json(&["status"]));
         self.home.stop();
-        if !ends {
-            self.world.kill_agent(AGENT);
-        }
+        self.world.kill_agent(AGENT);
         self.world.kill_controller();
         json!({
-            "starts": !ends,
+            "starts": true,
+            "agent": agent,
             "takes_new_mail": takes.is_some(),
             "open_s": open.as_secs_f64(),
             "known_s": known.as_secs_f64(),
@@ -264,15 +269,17 @@ impl Rest {
         })
     }
 
-    /// Whether the agent does not come to work.
-    fn agent_ends(&mut self) -> bool {
-        until("the agent to attach or to end", PATIENCE, || {
-            if !self.world.agent(AGENT).runs() {
-                return Some(true);
-            }
+    /// What becomes of the agent that is started.
+    fn agent_comes(&mut self) -> &'static str {
+        let attached = within(|| {
             let agents = self.world.json(&["agent", "list"]);
-            (agents[0]["state"] == "connected").then_some(false)
-        })
+            agents[0]["state"] == "connected" || !self.world.agent(AGENT).runs()
+        });
+        match (self.world.agent(AGENT).runs(), attached) {
+            (false, _) => "ends",
+            (true, true) => "works",
+            (true, false) => "is turned away",
+        }
     }
 
     fn queue(&self) -> Vec<Value> {
@@ -284,13 +291,25 @@ impl Rest {
     fn arrive(&mut self) -> usize {
         self.home.resume();
         let _ = self.world.ddadm().run(&["etrn", "home"]);
-        until("the queue to have only what is held", PATIENCE, || {
+        within(|| {
             let left = self.queue();
             let held = self.world.show("home")["state"] == "held";
-            (held || left.iter().all(|row| row["failed"] == true)).then_some(())
+            held || left.iter().all(|row| row["failed"] == true)
         });
         self.home.copies().len()
     }
+}
+
+/// Whether it came about before long. Where it does not, that is what is measured.
+fn within(mut comes_about: impl FnMut() -> bool) -> bool {
+    let begun = Stopwatch::start();
+    while begun.elapsed() < PATIENCE {
+        if comes_about() {
+            return true;
+        }
+        pause(Duration::from_millis(20));
+    }
+    false
 }
 
 fn merge(row: &mut Value, more: Value) {

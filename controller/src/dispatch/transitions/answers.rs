@@ -355,3 +355,19 @@ fn an_answer_ends_the_series_of_hang_ups() {
         assert_eq!(core.phase(), "flowing");
     }
 }
+
+#[test]
+fn two_sessions_that_are_turned_away_together_are_one_stumble() {
+    let mut core = Core::proving();
+    core.mail();
+    core.proved();
+    let out: Vec<_> = core.assigned.iter().map(|it| it.lease.clone()).collect();
+    assert_eq!(out.len(), 2);
+    for lease in out {
+        let mut told = report(lease, Outcome::Busy, Vec::new());
+        told.stage = Stage::Mail;
+        told.reply = closing(Outcome::Busy);
+        core.hears(told);
+        assert_eq!(core.phase(), "ready");
+    }
+}

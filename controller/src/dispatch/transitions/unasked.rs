@@ -105,5 +105,6 @@ fn it_is_no_answer_of_a_session_that_breaks() {
     core.said(AgentEvent::Report(told));
     core.all_written();
     core.closed(Proved::Yes, 0, Ended::Lost);
-    assert_eq!(core.phase(), "waiting(down)");
+    let queue = &core.state.sites[&name()];
+    assert_eq!(format!("{:?}", queue.stumbles), "Stumbles(1)");
 }

@@ -81,9 +81,13 @@ impl World {
     }
 
     async fn add_site(&self, spec: pb::SiteSpec) {
+        self.add_site_at(spec, now()).await;
+    }
+
+    async fn add_site_at(&self, spec: pb::SiteSpec, at: Timestamp) {
         let adding = self.editor.change(move |change| async move {
             let held = HeldMail::Refuse;
-            change.add_site(&spec, None, held, ANNA, now()).await
+            change.add_site(&spec, None, held, ANNA, at).await
         });
         adding.await.unwrap();
     }
@@ -470,4 +474,55 @@ async fn a_damaged_record_lets_nobody_in_who_may_have_been_removed() {
     store.put("admin", "admin", Some("x".into())).await.unwrap();
     assert_eq!(own.started(&world).await, None);
     assert!(!Registry::load(store).unwrap().alarms().is_empty());
+}
+
+#[tokio::test]
+async fn time_for_which_damage_holds_mail_does_not_count() {
+    let world = World::new().await;
+    world.add_site(by_port("home")).await;
+    world.add_site(by_port("lost")).await;
+    let at = |seconds| now() + jiff::SignedDuration::from_secs(seconds);
+    let registry = world.editor.registry.clone();
+    registry.write().keys = crate::registry::damage::Keys::Lost;
+    let note = |at| {
+        let noting = world
+            .editor
+            .change(move |change| async move { change.note_damage(at).await });
+        async move { noting.await.unwrap() }
+    };
+    note(at(0)).await;
+    // The next start finds the same damage; it began when it was found first.
+    note(at(500)).await;
+    let loaded = Registry::load(&world.editor.store).unwrap();
+    assert_eq!(loaded.read().damaged_since, Some(at(0)));
+    let applying = world
+        .editor
+        .change(move |change| async move { change.end_damage_hold(ANNA, at(1000)).await });
+    applying.await.unwrap();
+    let loaded = Registry::load(&world.editor.store).unwrap();
+    for name in ["home", "lost"] {
+        let site = loaded.site(&name.parse().unwrap()).unwrap();
+        let held: Vec<_> = site.held_before.iter().map(|it| it.to_string()).collect();
+        assert_eq!(held, [format!("{}/{}", at(0), at(1000))], "{name}");
+    }
+    note(at(2000)).await;
+    assert_eq!(registry.read().damaged_since, None);
+
+    // Of one site only, which is added again.
+    let store = &world.editor.store;
+    store.put("site", "torn", Some("x".into())).await.unwrap();
+    let torn = Registry::load(store).unwrap().read().damaged.clone();
+    registry.write().damaged = torn;
+    note(at(3000)).await;
+    world.add_site_at(by_port("torn"), at(4000)).await;
+    world.add_site_at(by_port("other"), at(4000)).await;
+    let held = |name: &str| {
+        registry
+            .site(&name.parse().unwrap())
+            .unwrap()
+            .held_before
+            .clone()
+    };
+    assert_eq!(held("torn").iter().count(), 1);
+    assert!(held("other").is_empty());
 }
