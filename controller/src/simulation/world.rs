@@ -263,11 +263,9 @@ impl World {
         let mut turns = 0;
         while !self.is_drained(&controller).await {
             turns += 1;
-            assert!(
-                turns < RECOVERY,
-                "mail still waits: {:?}",
-                controller.store.total()
-            );
+            if turns >= RECOVERY {
+                panic!("mail still waits:\n{}", self.left(&controller).await);
+            }
             self.turn(&mut controller).await;
         }
         controller.stop().await;
@@ -277,6 +275,21 @@ impl World {
         let known = *controller.store.all_known().borrow();
         let all_in = self.submitted >= MESSAGES && self.ledger.entries().coming == 0;
         known && all_in && (self.waiting(controller) == 0 || self.is_all_unread(controller).await)
+    }
+
+    /// What still waits, each with its life.
+    async fn left(&self, controller: &Controller) -> String {
+        let (left, _) = controller.store.list(None, None, 1000).await.unwrap();
+        let entries = self.ledger.entries();
+        let lives = left
+            .iter()
+            .map(|it| format!("{it:?}:\n{}", entries.life_of(&it.delivery)));
+        let lives = lives.collect::<Vec<_>>().join("\n\n");
+        let (known, coming) = (*controller.store.all_known().borrow(), entries.coming);
+        let (of_members, submitted) = (self.waiting(controller), self.submitted);
+        format!(
+            "all known: {known}, coming: {coming}, submitted: {submitted}, of members: {of_members}\n{lives}"
+        )
     }
 
     /// What is left is held, for it is damaged.
