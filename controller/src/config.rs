@@ -80,6 +80,9 @@ pub struct Intake {
     pub buffer_bytes: usize,
     #[serde(deserialize_with = "value::stray_cr_lf")]
     pub stray_cr_lf: StrayCrLf,
+    /// By which the feeder names itself in `Authentication-Results`.
+    #[serde(deserialize_with = "value::names")]
+    pub authserv_ids: Vec<String>,
     pub tls: Option<Tls>,
 }
 
@@ -97,6 +100,7 @@ impl Default for Intake {
             max_sessions_per_client: 100,
             buffer_bytes: 256 << 20,
             stray_cr_lf: StrayCrLf::Refuse,
+            authserv_ids: Vec::new(),
             tls: None,
         }
     }

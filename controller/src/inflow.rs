@@ -61,6 +61,7 @@ pub(crate) fn closed(domain: &Domain) -> Site {
             port: NonZeroU16::MIN,
         }],
         proof: Proof::Configured,
+        way: dd_proto::site::Way::default(),
         limits: Limits {
             connections: 1,
             max_message_bytes: None,

@@ -25,6 +25,7 @@ pub struct Site {
     /// In order of preference; never empty.
     pub hosts: Vec<Host>,
     pub proof: Proof,
+    pub way: Way,
     pub limits: Limits,
     pub schedule: Schedule,
     pub hold: Option<Hold>,
@@ -154,6 +155,52 @@ pub struct Limits {
     pub max_message_bytes: Option<u64>,
     pub quota_messages: Option<u64>,
     pub quota_bytes: Option<u64>,
+}
+
+/// What is particular about the way to a site's hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Way {
+    pub hand_over: HandOver,
+}
+
+/// How a proved host is told from whom the feeder had a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HandOver {
+    #[default]
+    None,
+    XForward,
+    XClient,
+}
+
+/// Why a text is no [`HandOver`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected none, xforward or xclient")]
+pub struct HandOverError;
+
+impl HandOver {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::XForward => "xforward",
+            Self::XClient => "xclient",
+        }
+    }
+}
+
+impl std::fmt::Display for HandOver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for HandOver {
+    type Err = HandOverError;
+
+    fn from_str(text: &str) -> Result<Self, HandOverError> {
+        let all = [Self::None, Self::XForward, Self::XClient];
+        let found = all.into_iter().find(|it| it.as_str() == text);
+        found.ok_or(HandOverError)
+    }
 }
 
 /// When a site is tried.

@@ -9,6 +9,7 @@ use dd_proto::domain::Domain;
 use dd_proto::fingerprint::Fingerprint;
 use dd_proto::name::{AgentName, AuthorityName, SiteName};
 use dd_proto::path::Mailbox;
+use dd_proto::site::HandOver;
 use dd_proto::units::{parse_duration, parse_size};
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -179,6 +180,9 @@ pub(crate) struct SiteFlags {
     /// Networks its hosts may lie in although the built-in rules forbid them
     #[arg(long, value_name = "NET", num_args = 1.., value_parser = network)]
     pub(crate) allow_target: Vec<IpNet>,
+    /// How it is told, once proved, from whom your MX had a message: none, xforward or xclient [default: none]
+    #[arg(long, value_name = "HOW")]
+    pub(crate) hand_over: Option<HandOver>,
     /// Only these agents carry its mail [default: any does]
     #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
     pub(crate) agent: Vec<AgentName>,
@@ -208,6 +212,7 @@ pub(crate) enum Clear {
     #[value(alias = "password-stdin")]
     Password,
     Contact,
+    HandOver,
     AllowTarget,
     Agent,
     /// What it has shown: without TLS it is refused no more, and its next key is no news

@@ -150,6 +150,21 @@ pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec
     each(deserializer, "a network such as 192.0.2.0/24")
 }
 
+/// Names by which a server calls itself: RFC 8601 §2.5 has a domain or any word, and case makes no difference.
+pub(super) fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct Id(String);
+    impl FromStr for Id {
+        type Err = ();
+        fn from_str(text: &str) -> Result<Self, ()> {
+            let word = |b: u8| b.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?=".contains(&b);
+            let good = !text.is_empty() && text.bytes().all(word);
+            good.then(|| Self(text.to_owned())).ok_or(())
+        }
+    }
+    let all = each::<D, Id>(deserializer, "a name such as mx.example.net")?;
+    Ok(all.into_iter().map(|it| it.0).collect())
+}
+
 /// What is listened on; none where the list is empty.
 pub(super) fn listeners<'de, D: Deserializer<'de>>(
     deserializer: D,

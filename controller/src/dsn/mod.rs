@@ -266,5 +266,6 @@ fn addressed(to: &Mailbox, composed: &Composed) -> Envelope {
             notify: None,
             orcpt: None,
         }],
+        client: None,
     }
 }

@@ -75,6 +75,7 @@ pub fn site(smarthost: Option<&Smarthost>, version: SiteVersion, now: Timestamp)
         known: KnownRecipients::Any,
         hosts: vec![host],
         proof: Proof::Configured,
+        way: dd_proto::site::Way::default(),
         limits: Limits {
             connections: 2,
             max_message_bytes: None,

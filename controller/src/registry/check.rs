@@ -17,7 +17,7 @@ use dd_proto::id::SiteVersion;
 use dd_proto::name::{AgentName, AuthorityName, SiteName};
 use dd_proto::path::Mailbox;
 use dd_proto::pb;
-use dd_proto::site::{Host, HostName, KnownRecipients, Limits, Schedule, Site};
+use dd_proto::site::{HandOver, Host, HostName, KnownRecipients, Limits, Schedule, Site, Way};
 
 use crate::config::SiteDefaults;
 
@@ -115,6 +115,7 @@ pub fn check(spec: &pb::SiteSpec, around: &Surroundings<'_>) -> Result<Site, Sit
         version: SiteVersion::default(),
         known: known(spec, &domains)?,
         proof: proof::proof(spec, &hosts, around)?,
+        way: way(spec)?,
         limits: limits(spec, around.defaults)?,
         schedule: schedule(spec, around.defaults)?,
         hold: None,
@@ -178,6 +179,9 @@ pub fn merge(mut base: pb::SiteSpec, change: &pb::SiteSpec) -> Result<pb::SiteSp
     if change.contact.is_some() {
         base.contact.clone_from(&change.contact);
     }
+    if change.hand_over.is_some() {
+        base.hand_over.clone_from(&change.hand_over);
+    }
     base.connections = change.connections.or(base.connections);
     for (old, new) in [
         (&mut base.retry_ms, change.retry_ms),
@@ -216,6 +220,7 @@ fn clear(spec: &mut pb::SiteSpec, flag: &str) -> Result<(), SiteError> {
         "quota-messages" => spec.quota_messages = None,
         "quota-bytes" => spec.quota_bytes = None,
         "contact" => spec.contact = None,
+        "hand-over" => spec.hand_over = None,
         // It is no part of a specification; the record's hash goes with it.
         "password" => {}
         other => return Err(SiteError::Clear(shown(other))),
@@ -309,6 +314,16 @@ fn known(spec: &pb::SiteSpec, domains: &BTreeSet<Domain>) -> Result<KnownRecipie
         true => KnownRecipients::Any,
         false => KnownRecipients::Only(known),
     })
+}
+
+fn way(spec: &pb::SiteSpec) -> Result<Way, SiteError> {
+    let hand_over = match spec.hand_over.as_deref() {
+        None => HandOver::None,
+        Some(text) => text.parse::<HandOver>().map_err(|error| {
+            SiteError::Value(format!("`{}` behind --hand-over: {error}", shown(text)))
+        })?,
+    };
+    Ok(Way { hand_over })
 }
 
 fn limits(spec: &pb::SiteSpec, defaults: SiteDefaults) -> Result<Limits, SiteError> {

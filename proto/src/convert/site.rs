@@ -14,7 +14,7 @@ use crate::hold::HoldPeriod;
 use crate::id::SiteVersion;
 use crate::pb;
 use crate::site::{
-    Certified, Hold, Host, HostName, KnownRecipients, Limits, Proof, Schedule, Site,
+    Certified, HandOver, Hold, Host, HostName, KnownRecipients, Limits, Proof, Schedule, Site, Way,
 };
 
 impl From<Host> for pb::Host {
@@ -131,6 +131,7 @@ impl From<&Site> for pb::SiteSpec {
             contact: site.contact.as_ref().map(|it| it.as_str().to_owned()),
             allow_targets: site.allow_targets.iter().map(ToString::to_string).collect(),
             agents: site.agents.iter().map(ToString::to_string).collect(),
+            hand_over: Some(site.way.hand_over.to_string()),
             password: None,
             clear: Vec::new(),
         }
@@ -196,6 +197,13 @@ impl TryFrom<pb::Site> for Site {
             },
             hosts,
             proof: spec.proof.ok_or(ConvertError("proof"))?.try_into()?,
+            way: Way {
+                // Records from before it existed have none.
+                hand_over: match spec.hand_over.as_deref() {
+                    None => HandOver::None,
+                    Some(text) => text.parse().map_err(|_| ConvertError("hand_over"))?,
+                },
+            },
             limits: Limits {
                 connections: connections
                     .filter(|n| *n > 0)
@@ -264,6 +272,9 @@ mod tests {
                 authority: "member-ca".parse().unwrap(),
                 name: "home.example".parse().unwrap(),
             }),
+            way: Way {
+                hand_over: HandOver::XForward,
+            },
             limits: Limits {
                 connections: 3,
                 max_message_bytes: Some(1 << 20),

@@ -164,8 +164,9 @@ impl Work {
             _ => Sent::InTurn,
         };
         self.course.messages += 1;
-        let together = self.shared.lock().losses.together(now());
+        let (together, hand_over) = self.shared.lock().known(self.shared.plan.way, now());
         self.live.session.learn(together);
+        self.live.session.hands_over(hand_over);
         let ended = match self.transact(&assignment).await {
             Handed::Ended(ended) => ended,
             Handed::GivenUp(why) => {
@@ -235,6 +236,11 @@ impl Work {
         queue
             .losses
             .learn(self.live.session.together(), ended, now());
+        if ended.hand_over_refused {
+            let (site, hand_over) = (&self.shared.plan.site, self.shared.plan.way.hand_over);
+            tracing::warn!(%site, %hand_over, "the site does not take what it announces; it is told nothing of clients for a day");
+            queue.refuses_hand_over(now());
+        }
         if sent == Sent::First && self.put_off {
             queue.asked_again(is_put_off(ended), now());
         }

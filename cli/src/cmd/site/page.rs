@@ -190,6 +190,10 @@ fn settings(page: &mut Page, spec: &pb::SiteSpec) {
         ),
         ("Quota bytes", spec.quota_bytes.map(format_size)),
         ("Contact", spec.contact.clone()),
+        (
+            "Hand-over",
+            spec.hand_over.clone().filter(|it| it != "none"),
+        ),
     ] {
         if let Some(value) = value {
             page.line(label, &value);

@@ -35,6 +35,7 @@ pub(super) fn plain(name: &SiteName, flags: &SiteFlags) -> pb::SiteSpec {
         quota_messages: flags.quota_messages,
         quota_bytes: flags.quota_bytes,
         contact: flags.contact.as_ref().map(ToString::to_string),
+        hand_over: flags.hand_over.map(|it| it.to_string()),
         allow_targets: texts(&flags.allow_target),
         agents: texts(&flags.agent),
         ..pb::SiteSpec::default()

@@ -36,6 +36,8 @@ pub(super) struct SiteView {
     quota_messages: Option<u64>,
     quota_bytes: Option<u64>,
     contact: Option<String>,
+    /// How it is told from whom the MX had a message.
+    hand_over: Option<String>,
     allow_targets: Vec<String>,
     /// Only these carry its mail; empty: any does.
     agents: Vec<String>,
@@ -170,6 +172,7 @@ impl From<pb::SiteStatus> for SiteView {
             quota_messages: spec.quota_messages,
             quota_bytes: spec.quota_bytes,
             contact: spec.contact,
+            hand_over: spec.hand_over,
             allow_targets: spec.allow_targets,
             agents: spec.agents,
             no_agent: present(status.no_agent),

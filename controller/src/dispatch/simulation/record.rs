@@ -19,6 +19,7 @@ pub(crate) fn site(n: u64) -> Site {
             port: NonZeroU16::new(2525).unwrap(),
         }],
         proof: Proof::Port,
+        way: dd_proto::site::Way::default(),
         limits: Limits {
             connections: 1,
             max_message_bytes: None,

@@ -14,7 +14,7 @@ use dd_proto::name::{AgentName, AuthorityName};
 use dd_proto::path::Mailbox;
 use dd_proto::pb;
 use dd_proto::pem::{self, Kind};
-use dd_proto::site::{Hold, HostName};
+use dd_proto::site::{HandOver, Hold, HostName};
 use dd_proto::units::{parse_duration, parse_size};
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -64,6 +64,7 @@ struct SiteTable {
     quota_messages: Option<u64>,
     quota_bytes: Option<Size>,
     contact: Option<One<Mailbox>>,
+    hand_over: Option<One<HandOver>>,
     allow_target: Option<Many<IpNet>>,
     agent: Option<Many<AgentName>>,
     password_hash: Option<PasswordHash>,
@@ -201,6 +202,7 @@ fn site(name: &str, table: SiteTable) -> Result<SiteEntry, String> {
         quota_messages: table.quota_messages,
         quota_bytes: table.quota_bytes.map(|it| it.0),
         contact: table.contact.map(|it| it.0.as_str().to_owned()),
+        hand_over: table.hand_over.map(|it| it.0.to_string()),
         allow_targets: texts(table.allow_target),
         agents: texts(table.agent),
         ..pb::SiteSpec::default()
@@ -253,6 +255,7 @@ expected! {
     IpAddr: "an IP address such as 192.0.2.1";
     AuthorityName: "the name of an authority";
     AgentName: "the name of an agent";
+    HandOver: "none, xforward or xclient";
     Fingerprint: "a SHA-256 of 64 hexadecimal digits";
     Mailbox: "a full address such as user@example.net";
     IpNet: "a network such as 192.0.2.0/24";

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dd_proto::id::SiteVersion;
-use dd_proto::site::{Certified, Host, HostName, KnownRecipients, Limits, Proof, Schedule, Site};
+use dd_proto::site::{
+    Certified, HandOver, Host, HostName, KnownRecipients, Limits, Proof, Schedule, Site, Way,
+};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 
 use super::*;
@@ -36,6 +38,9 @@ fn site() -> Site {
             },
         ],
         proof: Proof::Certificate(certified()),
+        way: Way {
+            hand_over: HandOver::XForward,
+        },
         limits: Limits {
             connections: 3,
             max_message_bytes: Some(1000),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dd_proto::pem;
-use dd_proto::site::{Certified, Hold, KnownRecipients, Proof, Site};
+use dd_proto::site::{Certified, HandOver, Hold, KnownRecipients, Proof, Site};
 use dd_proto::units::{format_duration, format_size};
 
 use crate::registry::agents::AgentRecord;
@@ -121,6 +121,10 @@ fn all_site_keys(site: &Site) -> Keys {
             site.limits.quota_bytes.map(|it| text(&format_size(it))),
         ),
         ("contact", site.contact.as_ref().map(|it| text(it.as_str()))),
+        (
+            "hand-over",
+            (site.way.hand_over != HandOver::None).then(|| text(&site.way.hand_over)),
+        ),
         (
             "allow-target",
             (!site.allow_targets.is_empty()).then(|| list(&site.allow_targets)),
