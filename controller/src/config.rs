@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use dd_proto::domain::Domain;
 use dd_proto::path::Mailbox;
+use dd_proto::site::Schedule;
 use dd_proto::smtp::data::StrayCrLf;
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -198,6 +199,9 @@ pub struct SiteDefaults {
     pub lifetime: Duration,
     #[serde(deserialize_with = "value::duration")]
     pub delay_warning: Duration,
+    /// None: never.
+    #[serde(deserialize_with = "value::outage_notice")]
+    pub outage_notice: Option<Duration>,
     #[serde(deserialize_with = "value::connections")]
     pub connections: u8,
 }
@@ -208,6 +212,7 @@ impl Default for SiteDefaults {
             retry_interval: Duration::from_secs(3 * 60),
             lifetime: Duration::from_secs(14 * 86_400),
             delay_warning: Duration::from_secs(86_400),
+            outage_notice: Some(Schedule::OUTAGE_NOTICE),
             connections: 2,
         }
     }

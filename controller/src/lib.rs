@@ -24,6 +24,7 @@ mod limit;
 pub mod lines;
 mod listen;
 pub mod metrics;
+pub mod outages;
 pub mod registry;
 pub mod sights;
 pub mod spread;
@@ -35,6 +36,7 @@ pub mod web;
 mod boottime;
 mod descriptors;
 mod doors;
+
 mod parts;
 mod service;
 #[cfg(test)]
@@ -235,6 +237,7 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex, passed: Passed) -> Resu
     parts.authorities(editor.clone());
     parts.drains(editor.clone(), dispatch.clone());
     let histories = parts.histories(&middle)?;
+    parts.outages(&middle);
     let sights = parts.certificates(&middle, &editor);
     let context = Arc::new(api::Context {
         certificates: shown(&certificates),

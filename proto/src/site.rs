@@ -33,6 +33,8 @@ pub struct Site {
     /// Closed for removal: takes no new mail.
     pub closing: bool,
     pub contact: Option<Mailbox>,
+    /// What the contact reads; None: nobody has said.
+    pub language: Option<Language>,
     /// Networks its hosts may lie in although the built-in rules forbid them.
     pub allow_targets: Vec<IpNet>,
     /// Only these carry its mail; empty: any agent does.
@@ -172,6 +174,39 @@ pub enum HandOver {
     XClient,
 }
 
+/// A language that notices are written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Language {
+    English,
+    German,
+}
+
+/// Why a text is no [`Language`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected en or de")]
+pub struct LanguageError;
+
+impl std::fmt::Display for Language {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::English => "en",
+            Self::German => "de",
+        })
+    }
+}
+
+impl std::str::FromStr for Language {
+    type Err = LanguageError;
+
+    fn from_str(text: &str) -> Result<Self, LanguageError> {
+        match text {
+            "en" => Ok(Self::English),
+            "de" => Ok(Self::German),
+            _ => Err(LanguageError),
+        }
+    }
+}
+
 /// Why a text is no [`HandOver`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected none, xforward or xclient")]
@@ -209,6 +244,13 @@ pub struct Schedule {
     pub retry_interval: Duration,
     pub lifetime: Duration,
     pub delay_warning: Duration,
+    /// The contact is told when mail has waited that long because the site is away; None: never.
+    pub outage_notice: Option<Duration>,
+}
+
+impl Schedule {
+    /// Of sites that were registered before it could be said.
+    pub const OUTAGE_NOTICE: Duration = Duration::from_secs(6 * 3600);
 }
 
 /// Mail waits, nothing is tried, nothing expires.

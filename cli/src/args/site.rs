@@ -9,8 +9,8 @@ use dd_proto::domain::Domain;
 use dd_proto::fingerprint::Fingerprint;
 use dd_proto::name::{AgentName, AuthorityName, SiteName};
 use dd_proto::path::Mailbox;
-use dd_proto::site::HandOver;
-use dd_proto::units::{parse_duration, parse_size};
+use dd_proto::site::{HandOver, Language};
+use dd_proto::units::{OutageNotice, parse_duration, parse_size};
 use ipnet::IpNet;
 use jiff::Timestamp;
 
@@ -162,6 +162,9 @@ pub(crate) struct SiteFlags {
     /// After it, a sender who asked for that is told
     #[arg(long, value_name = "DUR", value_parser = parse_duration)]
     pub(crate) delay_warning: Option<Duration>,
+    /// The contact is told when mail has waited that long because the site is away; or never
+    #[arg(long, value_name = "DUR|never")]
+    pub(crate) outage_notice: Option<OutageNotice>,
     /// The largest message it takes
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) max_message: Option<u64>,
@@ -177,6 +180,9 @@ pub(crate) struct SiteFlags {
     /// Whom to ask about the site
     #[arg(long, value_name = "ADDR", value_parser = mailbox)]
     pub(crate) contact: Option<Mailbox>,
+    /// What the contact reads: en or de [default: both]
+    #[arg(long, value_name = "LANG")]
+    pub(crate) language: Option<Language>,
     /// Networks its hosts may lie in although the built-in rules forbid them
     #[arg(long, value_name = "NET", num_args = 1.., value_parser = network)]
     pub(crate) allow_target: Vec<IpNet>,
@@ -206,12 +212,14 @@ pub(crate) enum Clear {
     Retry,
     Lifetime,
     DelayWarning,
+    OutageNotice,
     MaxMessage,
     QuotaMessages,
     QuotaBytes,
     #[value(alias = "password-stdin")]
     Password,
     Contact,
+    Language,
     HandOver,
     AllowTarget,
     Agent,

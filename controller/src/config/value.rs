@@ -10,7 +10,7 @@ use std::time::Duration;
 use dd_proto::domain::Domain;
 use dd_proto::site::HostName;
 use dd_proto::smtp::data::StrayCrLf;
-use dd_proto::units::{format_size, parse_duration, parse_size};
+use dd_proto::units::{OutageNotice, format_size, parse_duration, parse_size};
 use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
@@ -242,6 +242,12 @@ impl FromStr for Origin {
 
 pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     parse_duration(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+pub(super) fn outage_notice<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
+    parsed::<D, OutageNotice>(deserializer).map(|it| it.0)
 }
 
 pub(super) fn stray_cr_lf<'de, D: Deserializer<'de>>(

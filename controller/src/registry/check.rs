@@ -17,7 +17,9 @@ use dd_proto::id::SiteVersion;
 use dd_proto::name::{AgentName, AuthorityName, SiteName};
 use dd_proto::path::Mailbox;
 use dd_proto::pb;
-use dd_proto::site::{HandOver, Host, HostName, KnownRecipients, Limits, Schedule, Site, Way};
+use dd_proto::site::{
+    HandOver, Host, HostName, KnownRecipients, Language, Limits, Schedule, Site, Way,
+};
 
 use crate::config::SiteDefaults;
 
@@ -122,6 +124,7 @@ pub fn check(spec: &pb::SiteSpec, around: &Surroundings<'_>) -> Result<Site, Sit
         held_before: HoldPeriods::default(),
         closing: false,
         contact: spec.contact.as_deref().map(parse).transpose()?,
+        language: spec.language.as_deref().map(language).transpose()?,
         allow_targets: each("--allow-target", &spec.allow_targets, 100, |text| {
             text.parse().map_err(|_| {
                 format!(
@@ -179,6 +182,9 @@ pub fn merge(mut base: pb::SiteSpec, change: &pb::SiteSpec) -> Result<pb::SiteSp
     if change.contact.is_some() {
         base.contact.clone_from(&change.contact);
     }
+    if change.language.is_some() {
+        base.language.clone_from(&change.language);
+    }
     if change.hand_over.is_some() {
         base.hand_over.clone_from(&change.hand_over);
     }
@@ -187,6 +193,7 @@ pub fn merge(mut base: pb::SiteSpec, change: &pb::SiteSpec) -> Result<pb::SiteSp
         (&mut base.retry_ms, change.retry_ms),
         (&mut base.lifetime_ms, change.lifetime_ms),
         (&mut base.delay_warning_ms, change.delay_warning_ms),
+        (&mut base.outage_notice_ms, change.outage_notice_ms),
         (&mut base.max_message_bytes, change.max_message_bytes),
         (&mut base.quota_messages, change.quota_messages),
         (&mut base.quota_bytes, change.quota_bytes),
@@ -221,6 +228,8 @@ fn clear(spec: &mut pb::SiteSpec, flag: &str) -> Result<(), SiteError> {
         "quota-bytes" => spec.quota_bytes = None,
         "contact" => spec.contact = None,
         "hand-over" => spec.hand_over = None,
+        "outage-notice" => spec.outage_notice_ms = None,
+        "language" => spec.language = None,
         // It is no part of a specification; the record's hash goes with it.
         "password" => {}
         other => return Err(SiteError::Clear(shown(other))),
@@ -316,6 +325,11 @@ fn known(spec: &pb::SiteSpec, domains: &BTreeSet<Domain>) -> Result<KnownRecipie
     })
 }
 
+fn language(text: &str) -> Result<Language, SiteError> {
+    text.parse::<Language>()
+        .map_err(|error| SiteError::Value(format!("`{}` behind --language: {error}", shown(text))))
+}
+
 fn way(spec: &pb::SiteSpec) -> Result<Way, SiteError> {
     let hand_over = match spec.hand_over.as_deref() {
         None => HandOver::None,
@@ -375,6 +389,17 @@ fn schedule(spec: &pb::SiteSpec, defaults: SiteDefaults) -> Result<Schedule, Sit
             365 * DAY_MS,
             "365d",
         )?,
+        outage_notice: match spec.outage_notice_ms {
+            None => defaults.outage_notice,
+            Some(0) => None,
+            some => Some(between(
+                some,
+                Schedule::OUTAGE_NOTICE,
+                "--outage-notice",
+                365 * DAY_MS,
+                "365d",
+            )?),
+        },
     })
 }
 

@@ -14,8 +14,8 @@ use dd_proto::name::{AgentName, AuthorityName};
 use dd_proto::path::Mailbox;
 use dd_proto::pb;
 use dd_proto::pem::{self, Kind};
-use dd_proto::site::{HandOver, Hold, HostName};
-use dd_proto::units::{parse_duration, parse_size};
+use dd_proto::site::{HandOver, Hold, HostName, Language};
+use dd_proto::units::{OutageNotice, parse_duration, parse_size};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -60,10 +60,12 @@ struct SiteTable {
     retry: Option<Milliseconds>,
     lifetime: Option<Milliseconds>,
     delay_warning: Option<Milliseconds>,
+    outage_notice: Option<One<OutageNotice>>,
     max_message: Option<Size>,
     quota_messages: Option<u64>,
     quota_bytes: Option<Size>,
     contact: Option<One<Mailbox>>,
+    language: Option<One<Language>>,
     hand_over: Option<One<HandOver>>,
     allow_target: Option<Many<IpNet>>,
     agent: Option<Many<AgentName>>,
@@ -198,6 +200,8 @@ fn site(name: &str, table: SiteTable) -> Result<SiteEntry, String> {
         retry_ms: table.retry.map(|it| it.0),
         lifetime_ms: table.lifetime.map(|it| it.0),
         delay_warning_ms: table.delay_warning.map(|it| it.0),
+        outage_notice_ms: table.outage_notice.map(|it| it.0.milliseconds()),
+        language: table.language.map(|it| it.0.to_string()),
         max_message_bytes: table.max_message.map(|it| it.0),
         quota_messages: table.quota_messages,
         quota_bytes: table.quota_bytes.map(|it| it.0),
@@ -255,6 +259,8 @@ expected! {
     IpAddr: "an IP address such as 192.0.2.1";
     AuthorityName: "the name of an authority";
     AgentName: "the name of an agent";
+    OutageNotice: "a duration such as 6h, or never";
+    Language: "en or de";
     HandOver: "none, xforward or xclient";
     Fingerprint: "a SHA-256 of 64 hexadecimal digits";
     Mailbox: "a full address such as user@example.net";
