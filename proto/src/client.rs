@@ -90,7 +90,7 @@ fn attribute(word: &str) -> Result<Attribute, CommandError> {
     let known = value.filter(|it| it != UNAVAILABLE);
     let looked_up = known.as_deref().filter(|it| *it != TEMPORARILY);
     Ok(match name.as_str() {
-        "NAME" => Attribute::Name(known),
+        "NAME" => Attribute::Name(known.filter(|it| it == TEMPORARILY || is_host_name(it))),
         "ADDR" => Attribute::Address(each(looked_up, address).ok_or_else(bad)?),
         "PORT" => Attribute::Port(each(looked_up, |it| it.parse().ok()).ok_or_else(bad)?),
         "HELO" => Attribute::Helo(looked_up.map(str::to_owned)),
@@ -150,6 +150,17 @@ pub fn name(text: &str) -> Option<String> {
     (known && text.len() <= MAX_VALUE && text.bytes().all(printable)).then(|| text.to_owned())
 }
 
+/// Servers refuse the whole command for a name of another form.
+pub fn is_host_name(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    let is_label = |label: &str| {
+        let ends = label.starts_with('-') || label.ends_with('-');
+        (1..=63).contains(&label.len()) && label.bytes().all(inner) && !ends
+    };
+    let is_number = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    text.len() <= MAX_VALUE && !is_number && text.split('.').all(is_label)
+}
+
 impl Client {
     /// What a command says; what it does not name stays.
     pub fn learn(&mut self, attributes: Vec<Attribute>) {
@@ -167,14 +178,16 @@ impl Client {
 
     /// A whole line, with what the server has announced; None where that is nothing of this.
     pub fn xforward(&self, offered: Attributes) -> Option<String> {
-        self.line("XFORWARD", offered)
+        // The word for a lookup that failed for now is one of XCLIENT only.
+        let name = self.name.as_deref().filter(|it| *it != TEMPORARILY);
+        self.line("XFORWARD", name, offered)
     }
 
     pub fn xclient(&self, offered: Attributes) -> Option<String> {
-        self.line("XCLIENT", offered)
+        self.line("XCLIENT", self.name.as_deref(), offered)
     }
 
-    fn line(&self, verb: &str, offered: Attributes) -> Option<String> {
+    fn line(&self, verb: &str, name: Option<&str>, offered: Attributes) -> Option<String> {
         let mut line = verb.to_owned();
         let mut say = |bit: Attributes, name: &str, value: Option<String>| {
             if offered.has(bit) {
@@ -188,7 +201,7 @@ impl Client {
             IpAddr::V4(ip) => ip.to_string(),
             IpAddr::V6(ip) => format!("IPV6:{ip}"),
         });
-        say(Attributes::NAME, "NAME", self.name.clone());
+        say(Attributes::NAME, "NAME", name.map(str::to_owned));
         say(Attributes::ADDR, "ADDR", address);
         say(Attributes::PORT, "PORT", self.port.map(|it| it.to_string()));
         let spoken = self.protocol.map(|it| it.as_str().to_owned());
@@ -274,11 +287,16 @@ mod tests {
             ),
             (
                 "NAME=[TEMPUNAVAIL] ADDR=[UNAVAILABLE] PORT=[UNAVAILABLE] HELO=[UNAVAILABLE]",
-                "NAME=[TEMPUNAVAIL] ADDR=[UNAVAILABLE] PORT=[UNAVAILABLE] PROTO=[UNAVAILABLE] HELO=[UNAVAILABLE]",
+                "NAME=[UNAVAILABLE] ADDR=[UNAVAILABLE] PORT=[UNAVAILABLE] PROTO=[UNAVAILABLE] HELO=[UNAVAILABLE]",
             ),
             (
                 "ADDR=::ffff:192.0.2.1 HELO=a+2Bb+3Dc+20d PROTO=LMTP",
                 "NAME=[UNAVAILABLE] ADDR=192.0.2.1 PORT=[UNAVAILABLE] PROTO=[UNAVAILABLE] HELO=a+2Bb+3Dc+20d",
+            ),
+            // A name that is none would make a server refuse everything.
+            (
+                "NAME=a..b ADDR=192.0.2.1",
+                "NAME=[UNAVAILABLE] ADDR=192.0.2.1 PORT=[UNAVAILABLE] PROTO=[UNAVAILABLE] HELO=[UNAVAILABLE]",
             ),
             // The last one counts, and what has no form in ASCII is not known.
             (
@@ -290,6 +308,14 @@ mod tests {
             let written = client.xforward(all()).unwrap();
             assert_eq!(written, format!("XFORWARD {line}\r\n"), "{argument}");
         }
+    }
+
+    #[test]
+    fn a_name_that_could_not_be_looked_up_is_one_of_xclient_s_words() {
+        let client = told("NAME=[TEMPUNAVAIL]").unwrap();
+        let name = Attributes::announced(["NAME"].into_iter());
+        let line = client.xclient(name).unwrap();
+        assert_eq!(line, "XCLIENT NAME=[TEMPUNAVAIL]\r\n");
     }
 
     #[test]

@@ -72,10 +72,7 @@ fn looked_up(comment: &str) -> &str {
 }
 
 fn is_name(text: &str) -> bool {
-    let word = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-    text.bytes().all(word)
-        && text != "unknown"
-        && text.contains(|c: char| !c.is_ascii_digit() && c != '.')
+    client::is_host_name(text) && text != "unknown"
 }
 
 fn exim(comment: &str) -> Option<&str> {
