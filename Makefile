@@ -6,7 +6,9 @@
 # DEAD="--each 100" what measure does with dead sites. reliability: all of them.
 # deb: Debian packages below target/debian; BINARIES=DIR packs programs that are there already.
 # bench: what a message costs, beside Postfix, under 25 minutes; QUICK=1 in under three; figures also in target/bench.json.
-.PHONY: bench bins check conform crash deb deb-tools demo deps fmt measure power-cut reliability simulation test zoo
+# fuzz: makes up input for one of our parsers, TARGET=NAME (without it for each in turn) for SECONDS=N (60 each); see
+# tests/fuzz/README.md.
+.PHONY: bench bins check conform crash deb deb-tools demo deps fmt fuzz measure power-cut reliability simulation test zoo
 
 CARGO ?= cargo
 
@@ -28,6 +30,7 @@ measure: bins
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- cleaning
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- line
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- unheard
+	$(CARGO) run --quiet --release --bin dd-measure --locked -- unreadable
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- silent-line
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- hostile
 	$(CARGO) run --quiet --release --bin dd-measure --locked -- homes
@@ -52,11 +55,11 @@ bench: deps bins
 power-cut: bins
 	$(CARGO) run --quiet --release --bin dd-power-cut --locked -- $(ARGS)
 
-TARGET = $(or $(CARGO_TARGET_DIR),target)
+BUILT = $(or $(CARGO_TARGET_DIR),target)
 
 # Needs root once, for Debian's tools.
 deb: deb-tools $(if $(BINARIES),,bins)
-	packaging/deb.sh $(or $(BINARIES),$(TARGET)/release) $(TARGET)/debian
+	packaging/deb.sh $(or $(BINARIES),$(BUILT)/release) $(BUILT)/debian
 
 deb-tools:
 	@{ command -v dh && command -v lintian && command -v dpkg-buildpackage; } >/dev/null || { \
@@ -73,12 +76,14 @@ test: deps check
 # them fail, strace makes them slow, faketime turns clocks.
 PACKAGES = postfix m4 ca-certificates \
   fetchmail wget curl ddclient chromium chromium-driver \
+  libio-socket-ssl-perl libnet-ip-perl \
   eatmydata fiu-utils faketime strace e2fsprogs mount \
   python3-grpcio python3-protobuf python3-cryptography protobuf-compiler
 
 # Whose packages cannot be installed beside Postfix: they are only unpacked, into target/unpacked. Their libraries are
 # installed.
-UNPACKED = chasquid exim4-config exim4-daemon-light opensmtpd sendmail-base sendmail-bin sendmail-cf
+UNPACKED = chasquid courier-authlib courier-base courier-mta exim4-config exim4-daemon-light opensmtpd qpsmtpd \
+  sendmail-base sendmail-bin sendmail-cf
 
 # Without a configuration Debian starts no mail server of its own; the tests bring theirs.
 deps: $(UNPACKED:%=target/unpacked/%.done)
@@ -108,11 +113,25 @@ simulation:
 	  simulation::what_cannot_be_read_costs_only_what_lay_there \
 	  dispatch::simulation::all_mail_is_relayed_once_sites_answer
 
-# Twenty thousand histories of the real dispatch and the real agent among homes that behave as real servers do; half an
-# hour on one core.
+# Twenty thousand histories of the real dispatch and the real agent among homes that behave as real servers do, and two
+# hundred with homes that do odd things besides; half an hour on one core.
 zoo:
-	DD_ZOO=$(or $(SEEDS),0..20000) $(CARGO) test --release --package dd-controller --lib --locked -- --exact \
-	  zoo::mail_is_there_soon_or_fails_in_the_homes_words_once
+	for seeds in $(or $(SEEDS),0..20000 30000..30200); do \
+	  DD_ZOO=$$seeds $(CARGO) test --release --package dd-controller --lib --locked -- --exact \
+	    zoo::mail_is_there_soon_or_fails_in_the_homes_words_once || exit 1; \
+	done
 
 fmt:
 	$(CARGO) fmt --all
+
+# Needs cargo-fuzz and a nightly compiler. What it finds out lies below target/fuzz.
+fuzz:
+	@cargo fuzz --version >/dev/null || { \
+	  echo "make fuzz: needs 'cargo install cargo-fuzz --locked' and 'rustup toolchain install nightly'" >&2; exit 1; }
+	@for target in $(or $(TARGET),$(notdir $(wildcard tests/fuzz/corpus/*))); do \
+	  echo "make fuzz: $$target"; mkdir -p target/fuzz/corpus/$$target && \
+	  DD_FUZZ_TARGET=$$target RUSTUP_TOOLCHAIN=nightly cargo fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz \
+	    --sanitizer none fuzz target/fuzz/corpus/$$target tests/fuzz/corpus/$$target -- \
+	    -artifact_prefix=target/fuzz/$$target- -max_total_time=$(or $(SECONDS),60) -max_len=4096 -rss_limit_mb=1024 \
+	    || exit 1; \
+	done

@@ -2,7 +2,8 @@
 //! envelope is sent.
 //!
 //! # Invariants
-//! It goes through the same resolver, target rules, session and proofs as an attempt; only the telling is its own.
+//! It goes through the same resolver, target rules, session and proofs as an attempt; only the telling is its own. It takes
+//! a probe for each address, as an attempt does, so that checks and attempts together connect no more than the agent may.
 //!
 //! # Not here
 //! Who asks, and what all agents said together: the controller.
@@ -31,9 +32,10 @@ use crate::resolve::{Found, Freshness, News};
 use crate::session::outcome::{Phase, Verdict};
 use crate::session::{AskTls, Opening, Unproved};
 
-/// For one host and all its addresses, whatever they do.
-const LIMIT: Duration = Duration::from_secs(40);
-/// So many of a host's addresses are looked at, side by side.
+/// For one host and all its addresses, whatever they do, and with the wait for a probe.
+const LIMIT: Duration = Duration::from_secs(30);
+const NO_PROBE: &str = "all probes of this agent are taken by other sites that do not answer: nothing was tried within 30 seconds";
+/// At most this many of a host's addresses are looked at, side by side.
 const MAX_ADDRESSES: usize = 16;
 
 /// Every address of every host of the plan, side by side, in the plan's order; asking for TLS as an attempt would.
@@ -67,12 +69,13 @@ async fn one_host(agent: &Arc<Agent>, plan: &Plan, host: &Host, tls: AskTls) -> 
         let (agent, plan, host) = (Arc::clone(agent), plan.clone(), host.clone());
         let mut look = look.at(address, &plan, &host);
         async move {
+            let deadline = tokio::time::Instant::from(began + LIMIT);
+            let Ok(_probe) = tokio::time::timeout_at(deadline, agent.probes.take()).await else {
+                look.step("connect", Step::Bad, NO_PROBE);
+                return look.ended(now());
+            };
             let looking = look.take(&agent, &plan, &host, address, tls);
-            let deadline = began + LIMIT;
-            if tokio::time::timeout_at(deadline.into(), looking)
-                .await
-                .is_err()
-            {
+            if tokio::time::timeout_at(deadline, looking).await.is_err() {
                 look.out_of_time();
             }
             look.ended(now())
@@ -387,7 +390,6 @@ fn has_chain(tls: &TlsSeen) -> bool {
     matches!(tls, TlsSeen::Failed { chain, .. } if !chain.is_empty())
 }
 
-/// As an attempt does it, without waiting for a probe: whoever looks at a site wants to know now.
 async fn session(
     agent: &Agent,
     plan: &Plan,

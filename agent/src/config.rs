@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use dd_proto::domain::Domain;
 use dd_proto::name::AgentName;
+use dd_proto::network::Network;
 use dd_proto::units::parse_duration;
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -190,7 +191,15 @@ fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>, 
 }
 
 fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
-    each(deserializer, "a network such as \"192.0.2.0/24\"")
+    let texts: Vec<String> = each(deserializer, "a network such as \"192.0.2.0/24\"")?;
+    let read = |text: &String| {
+        let network: Result<Network, _> = text.parse();
+        network.map(|it| it.0).map_err(|error| {
+            let shown: String = text.chars().take(80).flat_map(char::escape_debug).collect();
+            D::Error::custom(format!("`{shown}`: {error}"))
+        })
+    };
+    texts.iter().map(read).collect()
 }
 
 fn servers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
@@ -202,15 +211,37 @@ fn servers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>
 
 fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let url = String::deserialize(deserializer)?;
-    match url
-        .strip_prefix("https://")
-        .is_some_and(|rest| !rest.is_empty())
-    {
+    match is_controller(&url) {
         true => Ok(url),
-        false => Err(D::Error::custom(
-            "expected a URL such as \"https://controller.example.net:7443\"",
-        )),
+        false => {
+            let shown: String = url.chars().take(80).flat_map(char::escape_debug).collect();
+            Err(D::Error::custom(format!(
+                "`{shown}`: expected a URL with the port of the controller's `[control] listen`, such as \"https://controller.example.net:7443\""
+            )))
+        }
     }
+}
+
+/// A name or an address with a port, which has no default: 443 is the port of some other server, which would be asked again
+/// and again for nothing.
+fn is_controller(url: &str) -> bool {
+    let Some(authority) = url.strip_prefix("https://") else {
+        return false;
+    };
+    let authority = authority.strip_suffix('/').unwrap_or(authority);
+    let Some((host, port)) = authority.rsplit_once(':') else {
+        return false;
+    };
+    let is_host = match host.strip_prefix('[') {
+        Some(rest) => rest
+            .strip_suffix(']')
+            .is_some_and(|ip| ip.parse::<std::net::Ipv6Addr>().is_ok()),
+        None => {
+            let in_a_name = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
+            !host.is_empty() && host.chars().all(in_a_name)
+        }
+    };
+    is_host && port.parse::<u16>().is_ok_and(|port| port != 0)
 }
 
 fn slots<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
@@ -285,7 +316,14 @@ max_ttl = "1m"
                 "",
                 "at least one outbound address",
             ),
-            ("https://", "http://", "agent.toml:4: expected a URL"),
+            ("https://", "http://", "expected a URL with the port"),
+            (":7443", "", "expected a URL with the port"),
+            (":7443", ":7443/etrn", "expected a URL with the port"),
+            (
+                "\"127.0.0.0/8\"",
+                "\"192.168.1.7/24\"",
+                "write 192.168.1.0/24 for the network, or 192.168.1.7 for",
+            ),
             (
                 "\"192.0.2.10\",",
                 "\"192.0.2\",",

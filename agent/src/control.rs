@@ -9,8 +9,10 @@
 //! # Not here
 //! The attempts ([`crate::attempt`]), the certificate ([`crate::identity`]) and how it is come by ([`crate::enroll`]).
 
+mod assigned;
 mod attached;
 mod lanes;
+mod renewal;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -21,7 +23,6 @@ use dd_proto::pb;
 use dd_proto::pb::agent_event::Event;
 use dd_proto::pb::delivery_client::DeliveryClient;
 use dd_proto::pb::order::Order;
-use dd_proto::report::GivenBack;
 use ipnet::IpNet;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -35,11 +36,12 @@ use crate::enroll::Enroll;
 use crate::identity::{Identity, IdentityError};
 use crate::journal::Sync;
 use crate::lease::Boottime;
-use crate::plan::{Assignment, OrderError, Plan};
+use crate::plan::{OrderError, Plan};
 use crate::session::AskTls;
 use attached::{Attached, boot_id, send};
 use dd_proto::targets::TargetRules;
 use lanes::Lanes;
+use renewal::Renewal;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 /// The controller's barrier waits for its agents; they shall not be late.
@@ -81,7 +83,7 @@ enum Stream {
 pub struct Control {
     pub agent: Arc<Agent>,
     pub config: Config,
-    pub identity: Identity,
+    pub identity: Arc<Identity>,
     pub enroll: Enroll,
     pub events: mpsc::UnboundedReceiver<Event>,
     /// Turns true once, when the agent shall end.
@@ -109,7 +111,7 @@ impl Control {
             lanes: Lanes::new(Arc::clone(&agent)),
             agent,
             config,
-            identity,
+            identity: Arc::new(identity),
             enroll,
             events,
             draining,
@@ -294,7 +296,7 @@ impl Control {
         let mut addresses = tokio::time::interval(ADDRESSES);
         let mut draining = self.draining.clone();
         let mut drained_told = false;
-        let mut renew_at = now() + self.identity.renew_in(wall());
+        let mut renewal = Renewal::after(self.identity.renew_in(wall()));
         loop {
             tokio::select! {
                 order = stream.down.message() => {
@@ -329,9 +331,7 @@ impl Control {
                     send(&stream.up, Event::Draining(pb::Draining {}));
                     self.lanes.close_all();
                 }
-                () = tokio::time::sleep_until(renew_at.into()) => {
-                    renew_at = now() + self.renew().await;
-                }
+                step = renewal.step() => self.renew(step, &mut renewal),
             }
         }
     }
@@ -347,17 +347,7 @@ impl Control {
                 self.welcomed(&welcome, Boottime::now())?;
             }
             Order::RoutePlan(plan) => self.lanes.learn(Plan::try_from(plan)?),
-            Order::Assignment(assignment) => {
-                let assignment = Assignment::parse(assignment, now())?;
-                self.agent
-                    .leases
-                    .take(assignment.lease.clone(), Boottime::now());
-                if *self.draining.borrow() || self.agent.journal.is_failing() {
-                    self.agent.give_back(&assignment.lease, GivenBack::Closing);
-                } else {
-                    self.lanes.assign(assignment);
-                }
-            }
+            Order::Assignment(assignment) => self.assigned(assignment)?,
             Order::BeatAnswer(answer) => {
                 if let Some(sent) = stream.beats.remove(&answer.number) {
                     self.agent.leases.renew(sent, Boottime::now());
@@ -454,30 +444,9 @@ impl Control {
     async fn regain(&mut self) {
         let regaining = self.enroll.regain(Some(&self.identity));
         match tokio::time::timeout(WELCOME_TIMEOUT, regaining).await {
-            Ok(Ok(identity)) => self.identity = identity,
+            Ok(Ok(identity)) => self.identity = Arc::new(identity),
             Ok(Err(error)) => tracing::warn!(error = chain(&error), "no other certificate"),
             Err(_) => tracing::warn!("no other certificate: the controller is silent"),
-        }
-    }
-
-    /// Renews the certificate; returns when to look again.
-    async fn renew(&mut self) -> Duration {
-        let Some(channel) = self.agent.controller.borrow().clone() else {
-            return MAX_BACKOFF;
-        };
-        let renewing = self.identity.renew(&self.config.state_dir, channel);
-        let renewed = tokio::time::timeout(Duration::from_secs(5), renewing).await;
-        match renewed {
-            Ok(Ok(identity)) => {
-                tracing::info!(renew_at = %identity.renew_at(), "certificate renewed");
-                self.identity = identity;
-                self.identity.renew_in(wall()).max(Duration::from_secs(60))
-            }
-            Ok(Err(error)) => {
-                tracing::warn!(error = chain(&error), "the certificate is not renewed");
-                Duration::from_secs(300)
-            }
-            Err(_) => Duration::from_secs(300),
         }
     }
 }
@@ -492,6 +461,5 @@ fn ended(status: &tonic::Status) -> StreamError {
 
 /// An error and what it stems from, on one line.
 pub fn chain(error: &dyn std::error::Error) -> String {
-    let text = dd_log::chain(error);
-    dd_proto::clock::behind(&text).unwrap_or(text)
+    dd_proto::reach::plain(dd_log::chain(error))
 }

@@ -56,6 +56,16 @@ use state_dir::StateDir;
 
 /// The format of the state directory that this version writes; the highest that it reads.
 const FORMAT: u32 = 1;
+const OWNER: format::Owner = format::Owner {
+    program: "dd-agent",
+    names: &[
+        "agent.key",
+        "credentials",
+        "joining.key",
+        "journal",
+        "journal.doubt",
+    ],
+};
 
 /// Runs the agent until `draining` turns true and it is drained. A change of `targets` takes effect at the next connect.
 ///
@@ -69,8 +79,10 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let descriptors = descriptors::raise();
     config.probes = descriptors::probes_that_fit(descriptors, config.slots, config.probes);
+    // Before the lock, which is a file in the directory.
+    format::look(&config.state_dir, OWNER, FORMAT)?;
     let state = StateDir::lock(&config.state_dir)?;
-    format::claim(state.path(), "dd-agent", FORMAT)?;
+    format::claim(state.path(), OWNER, FORMAT)?;
     let journal = Arc::new(Journal::open(state.path())?);
     let resolver = Resolver::new(&config.dns.servers, config.dns.max_ttl)?;
     let mut enroll = Enroll::new(&config, token);

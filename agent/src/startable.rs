@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use anyhow::Context as _;
 use dd_proto::writable;
+use dd_service::format;
 
 use crate::config::Config;
 use crate::identity::Identity;
@@ -12,6 +13,7 @@ use crate::identity::Identity;
 /// The first thing that is wrong.
 pub fn check(config: &Config) -> anyhow::Result<()> {
     let directory = &config.state_dir;
+    format::look(directory, crate::OWNER, crate::FORMAT)?;
     writable::directory(directory).with_context(|| {
         let directory = directory.display();
         format!("the state directory {directory} cannot be used")

@@ -282,7 +282,7 @@ fn endpoint(endpoint: Endpoint) -> Endpoint {
     clippy::disallowed_methods,
     reason = "a command runs now; what it calls takes the time as an argument"
 )]
-fn now() -> jiff::Timestamp {
+pub(crate) fn now() -> jiff::Timestamp {
     jiff::Timestamp::now()
 }
 

@@ -45,6 +45,9 @@ pub(crate) enum Failure {
     NoSuchThing(String),
     #[error("{0}")]
     Refused(String),
+    /// Whoever calls may not, whatever it is about.
+    #[error("{0}")]
+    Denied(String),
 }
 
 impl Failure {
@@ -53,7 +56,7 @@ impl Failure {
             Self::Usage(_) => Exit::Usage,
             Self::Unreachable { .. } => Exit::Unreachable,
             Self::NoSuchThing(_) => Exit::NoSuchThing,
-            Self::Refused(_) => Exit::Failed,
+            Self::Refused(_) | Self::Denied(_) => Exit::Failed,
         }
     }
 
@@ -73,6 +76,7 @@ impl Failure {
         };
         match status.code() {
             Code::NotFound => Self::NoSuchThing(said.to_owned()),
+            Code::PermissionDenied | Code::Unauthenticated => Self::Denied(said.to_owned()),
             Code::Unimplemented => Self::Refused(
                 "this controller does not know the command: use the ddadm of its own version"
                     .into(),
@@ -88,8 +92,7 @@ pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {
     while let Some(source) = innermost.source() {
         innermost = source;
     }
-    let text = innermost.to_string();
-    dd_proto::clock::behind(&text).unwrap_or(text)
+    dd_proto::reach::plain(innermost.to_string())
 }
 
 #[cfg(test)]
@@ -124,6 +127,11 @@ mod tests {
                 Status::unimplemented(""),
                 Exit::Failed,
                 "ddadm of its own version",
+            ),
+            (
+                Status::permission_denied("the role reader may not do this"),
+                Exit::Failed,
+                "the role reader",
             ),
             (Status::internal(""), Exit::Failed, "nternal"),
             (broken(), Exit::Unreachable, "connection reset"),

@@ -24,7 +24,8 @@ use std::io::{Read, Write};
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
-use crate::args::{Args, Noun, QueueVerb, RegistryVerb};
+use crate::args::queue::QueueVerb;
+use crate::args::{Args, Noun, RegistryVerb};
 use crate::client::Controller;
 use crate::failure::{Exit, Failure};
 use crate::output::{Answer, Output, Printer};
@@ -110,5 +111,7 @@ async fn answer(
         }
         Noun::Audit { last } => cmd::audit::run(last, controller).await,
         Noun::Status => cmd::status::run(controller).await,
+        Noun::Config { changed } => cmd::config::run(changed, controller).await,
+        Noun::Report { site } => cmd::report::run(site, controller).await,
     }
 }

@@ -382,7 +382,12 @@ impl Table {
     }
 
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.map(|cell| printable(&cell)).into());
+        self.cells(cells.into_iter());
+    }
+
+    /// As many as there are headings.
+    pub(crate) fn cells(&mut self, cells: impl Iterator<Item = String>) {
+        self.rows.push(cells.map(|cell| printable(&cell)).collect());
     }
 
     /// The lines, or `empty` where there are no rows.

@@ -7,9 +7,12 @@
 //! # Invariants
 //! Nothing here keeps a password or a secret in clear. Whether a name exists cannot be told from how long a check
 //! takes: [`Passwords::verify`] works as long without a hash to compare with. One password is hashed at a time on each
-//! core, off the runtime's threads: each takes 19 MiB and tens of milliseconds. Only so many wait for their turn.
+//! core, off the runtime's threads: each takes 19 MiB and tens of milliseconds. Only so many wait for their turn. Those who
+//! are known wait behind no stranger. Whoever goes away while one is hashed gives the core back when that is done, for
+//! nothing stops a hash.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
@@ -19,7 +22,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use icu_normalizer::ComposingNormalizerBorrowed;
 use rand::{CryptoRng, RngExt as _};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Letters and digits that cannot be taken for each other on paper or over the phone.
 const ALPHABET: &[u8; 31] = b"abcdefghjkmnpqrstuvwxyz23456789";
@@ -56,45 +59,65 @@ pub enum Match {
 /// So many wait for each core, at most: a second or two of work.
 const WAITING_PER_CORE: usize = 64;
 
-/// The one place where passwords are hashed and compared.
-#[derive(Debug)]
-pub struct Passwords {
-    cores: Semaphore,
-    room: Semaphore,
+/// Whose password it is, as far as that is known before it is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Typist {
+    /// An operator, or a client from which this account was signed in to before.
+    Known,
+    Stranger,
 }
 
-impl Default for Passwords {
+/// The one place where passwords are hashed and compared.
+#[derive(Debug, Default)]
+pub struct Passwords {
+    known: Lane,
+    strangers: Lane,
+}
+
+/// Those who wait for their password to be hashed, one behind the other.
+#[derive(Debug)]
+struct Lane {
+    cores: Arc<Semaphore>,
+    room: Arc<Semaphore>,
+}
+
+/// A core and a place in the lane, both given back when dropped.
+type Turn = [OwnedSemaphorePermit; 2];
+
+impl Default for Lane {
     fn default() -> Self {
         let cores = hashed_at_once();
         Self {
-            cores: Semaphore::new(cores),
-            room: Semaphore::new(cores * WAITING_PER_CORE),
+            cores: Arc::new(Semaphore::new(cores)),
+            room: Arc::new(Semaphore::new(cores * WAITING_PER_CORE)),
         }
     }
 }
 
-/// At most this many passwords are hashed at a time, each on a thread of the runtime's pool for what blocks: half of the
+impl Lane {
+    async fn turn(&self) -> Result<Turn, Busy> {
+        let place = self.room.clone().try_acquire_owned().map_err(|_| Busy)?;
+        let core = self.cores.clone().acquire_owned().await.map_err(|_| Busy)?;
+        Ok([place, core])
+    }
+}
+
+/// At most this many passwords of strangers are hashed at a time, and as many of those who are known; each on a thread of the runtime's pool for what blocks: half of the
 /// cores, for mail needs the others.
 pub fn hashed_at_once() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
 }
 
 impl Passwords {
-    /// A core and a place in the queue, both given back when dropped.
-    async fn turn(&self) -> Result<[SemaphorePermit<'_>; 2], Busy> {
-        let place = self.room.try_acquire().map_err(|_| Busy)?;
-        let core = self.cores.acquire().await.map_err(|_| Busy)?;
-        Ok([place, core])
-    }
-
     /// The PHC string.
     ///
     /// # Errors
     /// It is too short, too long or has control characters.
     pub async fn hash(&self, password: String) -> Result<String, PasswordError> {
         fits(&password)?;
-        let _turn = self.turn().await?;
+        let turn = self.known.turn().await?;
         let hashing = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
             let password = prepared(&password);
             let hashed: Result<PasswordHash, _> =
                 Argon2::default().hash_password(password.as_bytes());
@@ -107,12 +130,22 @@ impl Passwords {
     ///
     /// # Errors
     /// Too many wait for theirs.
-    pub async fn verify(&self, password: String, hash: Option<String>) -> Result<Match, Busy> {
+    pub async fn verify(
+        &self,
+        password: String,
+        hash: Option<String>,
+        typist: Typist,
+    ) -> Result<Match, Busy> {
         if fits(&password).is_err() {
             return Ok(Match::Other);
         }
-        let _turn = self.turn().await?;
+        let lane = match typist {
+            Typist::Known => &self.known,
+            Typist::Stranger => &self.strangers,
+        };
+        let turn = lane.turn().await?;
         let comparing = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
             let prepared = prepared(&password);
             match compare(&prepared, hash.as_deref()) {
                 // One that was hashed as it was typed, before passwords were prepared.
@@ -214,13 +247,13 @@ mod tests {
             ("Gr\u{fc}\u{df}e aus K\u{f6}ln", Match::Other),
             ("grusse aus Koln", Match::Other),
         ] {
-            let found = passwords.verify(typed.to_owned(), Some(hash.clone()));
+            let found = passwords.verify(typed.to_owned(), Some(hash.clone()), Typist::Known);
             assert_eq!(found.await.unwrap(), expected, "{typed}");
         }
         // Hashed as it was typed.
         let typed = "gru\u{308}\u{df}e aus Ko\u{308}ln";
         let hashed: PasswordHash = Argon2::default().hash_password(typed.as_bytes()).unwrap();
-        let old = passwords.verify(typed.to_owned(), Some(hashed.to_string()));
+        let old = passwords.verify(typed.to_owned(), Some(hashed.to_string()), Typist::Known);
         assert_eq!(old.await.unwrap(), Match::Same);
     }
 
@@ -236,9 +269,35 @@ mod tests {
             ("correct horse", None, Match::Other),
             ("correct horse", Some("no hash".to_owned()), Match::Other),
         ] {
-            let matched = passwords.verify(password.to_owned(), hash).await;
+            let matched = passwords
+                .verify(password.to_owned(), hash, Typist::Stranger)
+                .await;
             assert_eq!(matched, Ok(expected), "{password}");
         }
+    }
+
+    /// Polls it once: a hash begins, and takes its time.
+    fn begun<T>(future: &mut std::pin::Pin<Box<impl Future<Output = T>>>) {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(future.as_mut().poll(&mut context).is_pending());
+    }
+
+    #[tokio::test]
+    async fn who_is_known_waits_behind_no_stranger_and_who_goes_away_frees_no_core() {
+        let passwords = Passwords::default();
+        // Nothing stops a hash that runs, so it keeps its turn though nobody waits for it any more.
+        let mut gone = Box::pin(passwords.verify("a wrong guess".to_owned(), None, Typist::Known));
+        begun(&mut gone);
+        drop(gone);
+        let free = passwords.known.cores.available_permits();
+        assert!(free < hashed_at_once(), "19 MiB are not filled that fast");
+        let guess = || passwords.verify("a wrong guess".to_owned(), None, Typist::Stranger);
+        let all = hashed_at_once() * WAITING_PER_CORE;
+        let mut guesses: Vec<_> = (0..all).map(|_| Box::pin(guess())).collect();
+        guesses.iter_mut().for_each(begun);
+        assert_eq!(guess().await, Err(Busy));
+        let member = passwords.verify("correct horse".to_owned(), None, Typist::Known);
+        assert_eq!(member.await, Ok(Match::Other));
     }
 
     #[test]

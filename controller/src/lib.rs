@@ -17,9 +17,12 @@ pub mod dispatch;
 pub mod dsn;
 pub mod ends;
 pub mod events;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod history;
 pub mod inflow;
 pub mod intake;
+pub mod ledger;
 mod limit;
 pub mod lines;
 mod listen;
@@ -36,16 +39,17 @@ pub mod web;
 mod boottime;
 mod descriptors;
 mod doors;
-
+mod own_addresses;
 mod parts;
 mod service;
 #[cfg(test)]
 mod simulation;
+mod untold;
 #[cfg(test)]
 mod zoo;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -66,6 +70,23 @@ use store::{RebuildIndex, Store};
 
 /// The format of the state directory that this version writes; the highest that it reads.
 const FORMAT: u32 = 1;
+const OWNER: format::Owner = format::Owner {
+    program: "dd-controller",
+    names: &[
+        "admin",
+        "audit.log",
+        "authorities",
+        "ballast",
+        "clean-stop",
+        "content",
+        "control",
+        "index",
+        "quarantine",
+        "queue",
+        "registry",
+        "registry.toml",
+    ],
+};
 
 /// Why the controller does not run (any more).
 #[derive(Debug, thiserror::Error)]
@@ -135,6 +156,7 @@ pub fn check_all(path: &Path) -> Result<(), RunError> {
         // A start goes on with an alarm: mail flows without it, and a controller that is down would only add to the trouble.
         tls::Certificate::read(files)?.has_not_ended(files, now())?;
     }
+    format::look(&config.state_dir, OWNER, FORMAT)?;
     dd_proto::writable::directory(&config.state_dir).map_err(|cause| RunError::StateDir {
         path: config.state_dir.clone(),
         cause,
@@ -194,7 +216,7 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex, passed: Passed) -> Resu
     let started = now();
     descriptors::raise(config.intake.max_sessions);
     let signals = Signals::new().map_err(RunError::Signals)?;
-    format::claim(&config.state_dir, "dd-controller", FORMAT)?;
+    format::claim(&config.state_dir, OWNER, FORMAT)?;
     let (store, newest) = open_store(&config, rebuild_index).await?;
     let registry = Registry::load(&store)?;
     let notifier = notifier(&config, &registry, &store, started);
@@ -203,7 +225,7 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex, passed: Passed) -> Resu
     let audit = open_audit(&config)?;
     let doors = Doors::bind(&config, passed)?;
     let (certificates, listening) = (doors.certificates.clone(), doors.listening());
-    let mut facts = facts(&config, started, &doors.bound);
+    let mut facts = facts(path, &config, started, &doors.bound);
     let mail = [&doors.bound.smtp[..], &doors.bound.lmtp].concat();
     if let Some(trouble) = smarthost_trouble(&config, &mail) {
         tracing::warn!("{trouble}");
@@ -223,6 +245,10 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex, passed: Passed) -> Resu
     parts.intake(doors.intake, &middle, &wakeup);
     let (editor, changes) = editor(&middle, audit, &config);
     parts.changes(changes);
+    let noting = editor.change(|change| async move { change.note_damage(now()).await });
+    if let Err(error) = noting.await {
+        tracing::error!(%error, "since when the registry is damaged cannot be written: the time that mail is held for it counts");
+    }
     keep_admin(
         &authority,
         &config.state_dir,
@@ -232,12 +258,14 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex, passed: Passed) -> Resu
     )
     .await;
     parts.watched(doors.metrics, &certificates, &middle, started);
-    parts.registry_copy(middle.registry.clone(), config.state_dir.clone());
+    let registry = middle.registry.clone();
+    parts.registry_copy(registry.clone(), config.state_dir.clone());
     let dispatch = middle.dispatch.clone();
     parts.authorities(editor.clone());
     parts.drains(editor.clone(), dispatch.clone());
     let histories = parts.histories(&middle)?;
     parts.outages(&middle);
+    let ledger = parts::ledger(&config, &middle.store);
     let sights = parts.certificates(&middle, &editor);
     let context = Arc::new(api::Context {
         certificates: shown(&certificates),
@@ -265,8 +293,10 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex, passed: Passed) -> Resu
         .await?;
     tracing::info!("stopping");
     notify::stopping();
-    parts.stop(&dispatch, &editor).await;
+    parts.stop(&dispatch, &editor, &store).await;
     histories.finish(now()).await;
+    drop(ledger);
+    registry::copy::bring_up_to_date(&registry, &config.state_dir).await;
     store.close().await?;
     tracing::info!("stopped");
     Ok(())
@@ -368,6 +398,7 @@ fn context(
         wakeup,
         sights,
         removals: api::removals::Removals::default(),
+        checks: api::check::Checks::default(),
         doors: metrics.doors,
         certificates: Vec::new(),
         facts,
@@ -450,16 +481,33 @@ async fn open_store(
     Ok((store, report.newest))
 }
 
-fn facts(config: &Config, started: Timestamp, bound: &Bound) -> api::Facts {
+/// Where the controller listens. Loopback counts for the control port only, where agents of the same machine meet it: a test
+/// of homes on loopback has doors beside them.
+fn reached_at(config: &Config, bound: &Bound) -> Vec<IpAddr> {
     let control = config.control.listen.iter().map(SocketAddr::ip);
+    let doors = [&bound.smtp, &bound.lmtp, &bound.web].into_iter().flatten();
+    let doors = doors.map(SocketAddr::ip).filter(|ip| !ip.is_loopback());
+    let mut all: Vec<IpAddr> = control.chain(doors).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+fn facts(path: &Path, config: &Config, started: Timestamp, bound: &Bound) -> api::Facts {
+    let (everywhere, named): (Vec<IpAddr>, Vec<IpAddr>) = reached_at(config, bound)
+        .into_iter()
+        .partition(IpAddr::is_unspecified);
     api::Facts {
         hostname: config.hostname.to_string(),
         started,
-        control: control.filter(|it| !it.is_unspecified()).collect(),
+        control: named,
+        listens_everywhere: !everywhere.is_empty(),
         web: config.web_origin(&bound.web),
         outbound_networks: config.outbound_networks(),
         listeners: bound.shown(),
         alarms: Vec::new(),
+        configuration: Arc::new(config::effective::Effective::read(path, config)),
+        state_dir: config.state_dir.clone(),
     }
 }
 

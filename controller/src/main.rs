@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use dd_controller::credentials::hashed_at_once;
-use dd_controller::events;
 use dd_controller::lines::Log;
 use dd_controller::store::RebuildIndex;
+use dd_controller::{events, ledger};
 use dd_log::journal::Entries;
 use dd_log::{Lines, Way};
 use dd_service::command_line::Controller as Args;
@@ -75,6 +75,7 @@ fn start(args: &Args, lines: &Lines<Way>, journal: bool, passed: Passed) -> anyh
     tracing_subscriber::registry()
         .with(written)
         .with(events::layer())
+        .with(ledger::layer())
         .init();
     let rebuild = match args.rebuild_index {
         true => RebuildIndex::Yes,

@@ -13,12 +13,16 @@ use tokio::net::UnixListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use crate::config::Config;
 use crate::credentials::Passwords;
+use crate::dispatch::{Terms, Told};
 use crate::doors::Certificates;
 use crate::dsn::Notifier;
 use crate::ends::Ends;
 use crate::history::keep::Keeper;
 use crate::intake::listener::Intake;
+use crate::intake::policy::Space;
+use crate::ledger::{self, Ledger};
 use crate::listen::Listeners;
 use crate::outages::Outages;
 use crate::registry::{Changes, Editor, Registry};
@@ -26,7 +30,7 @@ use crate::sights::Sights;
 use crate::store::{Store, StoreError};
 use crate::wakeup::Wakeup;
 use crate::web::{self, Web};
-use crate::{RunError, Signals, api, dispatch, inflow, metrics, registry, reload, service};
+use crate::{RunError, Signals, api, dispatch, inflow, metrics, registry, reload, service, untold};
 
 /// At most this long a stop waits for sessions to end.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -70,11 +74,22 @@ impl Parts {
         registry: &Registry,
         notifier: &Notifier,
     ) -> Result<dispatch::Handle, StoreError> {
+        let untold = untold::found(store)?;
         let agents = registry.agents();
-        let agents = agents
-            .iter()
-            .map(|agent| (agent.name.clone(), agent.terms()))
-            .collect();
+        let agents = agents.iter().map(|agent| {
+            let told = match &untold {
+                Some(untold) if !untold.contains(&agent.name) => Told::All,
+                _ => Told::NotAll,
+            };
+            (
+                agent.name.clone(),
+                Terms {
+                    told,
+                    ..agent.terms()
+                },
+            )
+        });
+        let agents = agents.collect();
         let mut sites = registry.dispatched_sites();
         sites.extend(registry.smarthost());
         let settings = dispatch::Settings {
@@ -186,23 +201,30 @@ impl Parts {
                 let keeping = editor.change(|change| async move {
                     change.keep_authorities(crate::now()).await
                 });
-                if let Err(error) = keeping.await {
-                    tracing::error!(%error, "an authority's revocation list cannot be made anew; the present one still applies");
+                match keeping.await {
+                    Ok(lacking) => lacking.iter().for_each(|(authority, error)| {
+                        tracing::error!(%authority, %error, "an authority's revocation list cannot be made anew; the present one still applies");
+                    }),
+                    Err(error) => {
+                        tracing::error!(%error, "what time does to authorities cannot be made durable");
+                    }
                 }
                 tokio::time::sleep(UPKEEP).await;
             }
         });
     }
 
-    /// That an agent has drained to its end is remembered over restarts.
+    /// That an agent has drained to its end, or has left in order, is remembered over restarts.
     pub(crate) fn drains(&mut self, editor: Editor, dispatch: dispatch::Handle) {
         self.running.spawn(async move {
             loop {
                 dispatch.drain_ended().await;
-                let remembering = editor
-                    .change(|change| async move { change.drains_ended(crate::now()).await });
+                let remembering = editor.change(|change| async move {
+                    change.drains_ended(crate::now()).await?;
+                    change.agents_left().await
+                });
                 if let Err(error) = remembering.await {
-                    tracing::error!(%error, "the end of a drain cannot be remembered: the next start waits for the agent");
+                    tracing::error!(%error, "the end of a drain, or of an agent, cannot be remembered: the next start waits for the agent");
                 }
             }
         });
@@ -324,7 +346,12 @@ impl Parts {
     }
 
     /// Sessions at intake, handoffs at agents and changes of the registry end by themselves, if they do it in time.
-    pub(crate) async fn stop(mut self, dispatch: &dispatch::Handle, editor: &Editor) {
+    pub(crate) async fn stop(
+        mut self,
+        dispatch: &dispatch::Handle,
+        editor: &Editor,
+        store: &Store,
+    ) {
         drop(self.stop);
         let draining = async {
             let intake = async { while self.intake.join_next().await.is_some() {} };
@@ -335,9 +362,25 @@ impl Parts {
                 "not everything ended in time: clients try again, and agents report later"
             );
         }
+        // Also where not everything ended in time: what is still out is what agents have not told.
+        untold::remember(store, dispatch).await;
         self.intake.shutdown().await;
         self.running.shutdown().await;
     }
+}
+
+/// What became of each message, for whoever asks later. Nothing rests on it.
+pub(crate) fn ledger(config: &Config, store: &Store) -> Option<Ledger> {
+    let store = store.clone();
+    let opened = Ledger::open(ledger::Settings {
+        state_dir: config.state_dir.clone(),
+        keep: config.history.keep,
+        has_room: Box::new(move || store.space() == Space::Enough),
+    });
+    if let Err(error) = &opened {
+        tracing::warn!(%error, "the history of messages cannot be kept: `ddadm queue search` finds what waits only");
+    }
+    opened.ok()
 }
 
 fn report<E: std::error::Error>(ended: Result<(), E>) {

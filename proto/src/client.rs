@@ -229,6 +229,7 @@ fn xtext(text: &str) -> String {
 pub struct Attributes(u8);
 
 impl Attributes {
+    pub const NONE: Self = Self(0);
     const NAME: Self = Self(1);
     const ADDR: Self = Self(2);
     const PORT: Self = Self(4);

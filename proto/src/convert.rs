@@ -12,7 +12,7 @@ use crate::id::{DeliveryId, Generation, Lease, MessageId, RecipientNumber, Sessi
 use crate::pb;
 use crate::report::{
     Delays, Disposition, DotSent, Observed, Outcome, PeerCertificate, RecipientResult,
-    RefusalReason, Reply, Report, Stage, Told,
+    RefusalReason, Reply, Report, SaidBy, Stage, Told,
 };
 use crate::site::{Certified, Host, HostName, Proof};
 
@@ -314,6 +314,7 @@ impl From<RecipientResult> for pb::RecipientResult {
             disposition: disposition.into(),
             reply: Some(it.reply.into()),
             dsn_passed_on: it.told == Told::PassedOn,
+            not_asked: it.by == SaidBy::TheAgent,
         }
     }
 }

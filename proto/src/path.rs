@@ -145,11 +145,17 @@ impl FromStr for Mailbox {
             Err(_) if is_literal(rest) || is_some_name(rest) => MailboxDomain::NoSite,
             Err(_) => return Err(MailboxError::Domain),
         };
-        Ok(Self {
+        let mailbox = Self {
             text: text.to_owned(),
             at,
             domain,
-        })
+        };
+        // Quotes and a domain in ASCII make it longer; whoever is told of it has to be able to read it again.
+        let fits = |form: Cow<'_, str>| form.len() <= MAX_MAILBOX;
+        match fits(mailbox.written()) && mailbox.written_in_ascii().is_none_or(fits) {
+            true => Ok(mailbox),
+            false => Err(MailboxError::TooLong),
+        }
     }
 }
 
@@ -323,6 +329,27 @@ impl FromStr for ForwardPath {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_no_longer_than_a_command_line_however_it_is_written() {
+        let room = MAX_MAILBOX - "@d.example".len();
+        let dots = format!("a..{}", "x".repeat(room - 3));
+        let backslashes = "\\".repeat(room);
+        let wide = format!("{}@b\u{fc}cher.example", "x".repeat(MAX_MAILBOX - 16));
+        for text in [
+            &format!("{dots}@d.example"),
+            &format!("{backslashes}@d.example"),
+            &wide,
+        ] {
+            assert!(text.len() <= MAX_MAILBOX);
+            assert_eq!(text.parse::<Mailbox>(), Err(MailboxError::TooLong));
+        }
+        let longest = format!("{}@d.example", "x".repeat(room));
+        assert_eq!(
+            longest.parse::<Mailbox>().map(|it| it.written().len()),
+            Ok(MAX_MAILBOX)
+        );
+    }
 
     #[test]
     fn an_address_is_kept_byte_for_byte() {

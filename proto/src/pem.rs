@@ -190,13 +190,17 @@ fn sections(text: &str) -> Result<Vec<Section<'_>>, PemError> {
     if let Some(at) = before.find(END) {
         return Err(without_begin(before, at, line_of(at)));
     }
+    // Counted on from section to section: there may be many.
+    let (mut lines, mut counted) = (1, 0);
     begins
         .iter()
         .enumerate()
         .map(|(index, begin)| {
             let end = begins.get(index + 1).copied().unwrap_or(text.len());
             let section = &text[*begin..end];
-            let line = line_of(*begin);
+            lines += lines_in(&text[counted..*begin]);
+            counted = *begin;
+            let line = lines;
             let cut = |label: &str, what| PemError::Section {
                 line,
                 label: shown(label),

@@ -229,3 +229,14 @@ fn a_key_in_place_of_a_request_is_known_in_every_form() {
         assert!(!holds_a_key(content));
     }
 }
+
+/// Each counts its lines from the one before, and not from the beginning: that took minutes.
+#[test]
+fn the_last_of_very_many_sections_is_named_by_its_line() {
+    let many = section(Kind::Certificate, 1).repeat(20_000);
+    let line = many.lines().count() + 1;
+    let cut = format!("{many}-----BEGIN CERTIFICATE-----\nAAAA");
+    let error = read(cut.as_bytes(), Kind::Certificate);
+    let named = matches!(&error, Err(PemError::Section { line: it, .. }) if *it == line);
+    assert!(named, "{error:?}, not line {line}");
+}

@@ -75,6 +75,15 @@ pub struct RecipientResult {
     pub disposition: Disposition,
     pub reply: Reply,
     pub told: Told,
+    pub by: SaidBy,
+}
+
+/// Who has decided it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SaidBy {
+    TheSite,
+    /// The message needs what the site does not offer, and the site was not asked: final, and no evidence about the site.
+    TheAgent,
 }
 
 /// Whether the far end was told what the sender wants to be told of (RFC 3461 §5.2): for a recipient it accepted that
@@ -123,6 +132,12 @@ pub enum Stage {
 }
 
 impl Report {
+    /// What the site itself has answered: all that speaks for it or against it.
+    pub fn answers(&self) -> impl Iterator<Item = &RecipientResult> {
+        let results = self.recipients.iter();
+        results.filter(|result| result.by == SaidBy::TheSite)
+    }
+
     /// Whether the site has the message for somebody.
     pub fn accepted_some(&self) -> bool {
         let mut results = self.recipients.iter();

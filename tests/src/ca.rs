@@ -46,31 +46,80 @@ impl Ca {
         &self.root_pem
     }
 
+    /// A server certificate for `name` below a line of so many authorities, each below the one before.
+    ///
+    /// # Panics
+    /// `name` is no DNS name.
+    pub fn identity_below(&self, authorities: usize, name: &str) -> Identity {
+        let mut line = Vec::new();
+        let mut last = None;
+        for n in 0..authorities {
+            let issuer = last.as_ref().unwrap_or(&self.issuer);
+            let (made, issues) = below(issuer, &format!("authority {n}"));
+            line.insert(0, made);
+            last = Some(issues);
+        }
+        let mut identity = issued(last.as_ref().unwrap_or(&self.issuer), &[name]);
+        identity.chain.extend(line);
+        identity
+    }
+
     /// A server certificate for `names`.
     ///
     /// # Panics
     /// A name is no DNS name.
     pub fn identity(&self, names: &[&str]) -> Identity {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let mut params = CertificateParams::new(names.clone()).expect("names are DNS names");
-        params.distinguished_name = common_name(names.first().map_or("nobody", String::as_str));
-        let now = time::OffsetDateTime::now_utc();
-        params.not_before = now - time::Duration::DAY;
-        params.not_after = now + 300 * time::Duration::DAY;
-        let key = KeyPair::generate().expect("a key can be made");
-        let leaf = params
-            .signed_by(&key, &self.issuer)
-            .expect("the parameters are valid");
-        Identity {
-            chain_pem: leaf.pem(),
-            key_pem: key.serialize_pem(),
-            chain: vec![leaf.der().clone()],
-            key: key.serialize_der(),
-        }
+        issued(&self.issuer, names)
     }
 }
 
+fn issued(issuer: &Issuer<'static, KeyPair>, names: &[&str]) -> Identity {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = CertificateParams::new(names.clone()).expect("names are DNS names");
+    params.distinguished_name = common_name(names.first().map_or("nobody", String::as_str));
+    let now = time::OffsetDateTime::now_utc();
+    params.not_before = now - time::Duration::DAY;
+    params.not_after = now + 300 * time::Duration::DAY;
+    let key = KeyPair::generate().expect("a key can be made");
+    let leaf = params
+        .signed_by(&key, issuer)
+        .expect("the parameters are valid");
+    Identity {
+        chain_pem: leaf.pem(),
+        key_pem: key.serialize_pem(),
+        chain: vec![leaf.der().clone()],
+        key: key.serialize_der(),
+    }
+}
+
+/// An authority's certificate below `issuer`, and what issues by it.
+fn below(
+    issuer: &Issuer<'static, KeyPair>,
+    subject: &str,
+) -> (CertificateDer<'static>, Issuer<'static, KeyPair>) {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = common_name(subject);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let key = KeyPair::generate().expect("a key can be made");
+    let made = params.signed_by(&key, issuer);
+    let made = made.expect("the parameters are valid").der().clone();
+    (made, Issuer::new(params, key))
+}
+
 impl Identity {
+    /// The same, presented with so many authorities' certificates that have nothing to do with it.
+    ///
+    /// # Panics
+    /// No key can be made.
+    #[must_use]
+    pub fn beside(mut self, others: usize) -> Self {
+        let other = Ca::new("Somebody else");
+        let others = (0..others).map(|n| below(&other.issuer, &format!("other {n}")).0);
+        self.chain.extend(others);
+        self
+    }
+
     /// Whatever stands in `chain` (DER), with this key (PKCS#8): nobody looks whether they belong together.
     pub fn of(chain: &[&[u8]], key: &[u8]) -> Self {
         Self {

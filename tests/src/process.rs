@@ -174,6 +174,17 @@ impl Process {
         lines.filter(|line| line.contains(text)).collect()
     }
 
+    /// What it has said before it ended.
+    ///
+    /// # Panics
+    /// It has said nothing.
+    pub fn last_words(mut self) -> Vec<String> {
+        self.end();
+        until("its last words", PATIENCE, || {
+            Some(self.log.lines()).filter(|lines| !lines.is_empty())
+        })
+    }
+
     /// The end of the log, for a test that failed.
     pub fn tail(&self) -> String {
         let lines = self.log.lines();

@@ -4,6 +4,7 @@ use std::io::{BufReader, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 
+use rustls::client::WantsClientCert;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -59,36 +60,55 @@ impl Member {
 /// # Panics
 /// Nobody listens.
 pub fn connect_from(from: IpAddr, server: SocketAddr) -> TcpStream {
-    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
-    let open = || -> rustix::io::Result<TcpStream> {
-        let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
-        bind(&socket, &SocketAddr::new(from, 0))?;
-        connect(&socket, &server)?;
-        Ok(socket.into())
-    };
-    let stream = open().unwrap_or_else(|error| panic!("{server} cannot be reached: {error}"));
+    let stream = try_connect_from(from, server);
+    let stream = stream.unwrap_or_else(|error| panic!("{server} cannot be reached: {error}"));
     let set = stream.set_read_timeout(Some(PATIENCE));
     set.expect("a socket takes a timeout");
     stream
 }
 
+/// The same for somebody who may be turned away.
+///
+/// # Errors
+/// It is not connected.
+pub fn try_connect_from(from: IpAddr, server: SocketAddr) -> std::io::Result<TcpStream> {
+    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    bind(&socket, &SocketAddr::new(from, 0))?;
+    connect(&socket, &server)?;
+    Ok(socket.into())
+}
+
+/// A client that shows no certificate, and offers these protocols.
+///
+/// # Panics
+/// `root` is no certificate in PEM.
+pub fn anonymous(root: &str, protocols: &[&[u8]]) -> ClientConfig {
+    let mut config = builder(root).with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    config
+}
+
 fn config(provider: &Ca, identity: Option<&Identity>) -> ClientConfig {
+    match identity {
+        None => anonymous(provider.root_pem(), &[]),
+        Some(identity) => builder(provider.root_pem())
+            .with_client_auth_cert(identity.chain(), identity.key())
+            .expect("a certificate of our own with its key"),
+    }
+}
+
+fn builder(root: &str) -> rustls::ConfigBuilder<ClientConfig, WantsClientCert> {
     let mut roots = RootCertStore::empty();
-    let root = CertificateDer::from_pem_slice(provider.root_pem().as_bytes());
+    let root = CertificateDer::from_pem_slice(root.as_bytes());
     roots
         .add(root.expect("it is PEM"))
         .expect("it is a certificate");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
+    ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("the provider serves TLS 1.2 and 1.3")
-        .with_root_certificates(roots);
-    match identity {
-        None => builder.with_no_client_auth(),
-        Some(identity) => builder
-            .with_client_auth_cert(identity.chain(), identity.key())
-            .expect("a certificate of our own with its key"),
-    }
+        .with_root_certificates(roots)
 }
 
 fn say(stream: &mut BufReader<TcpStream>, line: &str) {

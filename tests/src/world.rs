@@ -145,6 +145,30 @@ impl World {
         self.controller = Some(process);
     }
 
+    /// The same where it may end instead: then with what it has said.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn try_start_controller(&mut self) -> Result<(), Vec<String>> {
+        let mut command = self.controller_command();
+        let mut process = Process::start("controller", &mut command);
+        let listens = until("the controller to listen or to end", PATIENCE, || {
+            let line = process.lines("listening ").into_iter().next();
+            match line {
+                Some(line) => Some(Some(line)),
+                None => (!process.runs()).then_some(None),
+            }
+        });
+        match listens {
+            Some(line) => {
+                self.listeners = Listeners::parse(&line);
+                self.controller = Some(process);
+                Ok(())
+            }
+            None => Err(process.last_words()),
+        }
+    }
+
     /// Starts the controller again, on what it bound before, with nobody who reads its log.
     pub fn start_controller_unheard(&mut self, how: Unheard) {
         let mut command = self.controller_command();

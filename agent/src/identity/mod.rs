@@ -63,6 +63,7 @@ pub enum IdentityError {
 }
 
 /// A certificate, its key, and the authority both ends trust.
+#[derive(Clone)]
 pub struct Identity {
     key_pem: String,
     credentials: pb::Credentials,

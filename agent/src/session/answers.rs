@@ -5,7 +5,7 @@
 
 use dd_proto::envelope::Envelope;
 use dd_proto::id::RecipientNumber;
-use dd_proto::report::{Disposition, RecipientResult, Reply, Told};
+use dd_proto::report::{Disposition, RecipientResult, Reply, SaidBy, Told};
 
 #[derive(Debug, Default)]
 pub(super) struct Answers {
@@ -22,9 +22,27 @@ impl Answers {
     pub(super) fn from_us(unwritable: Vec<(RecipientNumber, Reply)>) -> Self {
         let mut answers = Self::default();
         for (number, reply) in unwritable {
-            answers.refuse(number, Disposition::Failed, &reply, Told::NotPassedOn);
+            answers.refuse_unasked(number, &reply);
         }
         answers
+    }
+
+    /// The server cannot take the message as it is, whatever it would say.
+    pub(super) fn refuse_all_unasked(&mut self, envelope: &Envelope, reply: &Reply) {
+        self.results.clear();
+        for recipient in &envelope.recipients {
+            self.refuse_unasked(recipient.number, reply);
+        }
+    }
+
+    fn refuse_unasked(&mut self, number: RecipientNumber, reply: &Reply) {
+        self.results.push(RecipientResult {
+            number,
+            disposition: Disposition::Failed,
+            reply: reply.clone(),
+            told: Told::NotPassedOn,
+            by: SaidBy::TheAgent,
+        });
     }
 
     /// What is to be told to their sender was left out.
@@ -57,6 +75,7 @@ impl Answers {
             disposition,
             reply: reply.clone(),
             told,
+            by: SaidBy::TheSite,
         });
     }
 
@@ -106,7 +125,8 @@ impl Answers {
         if let Some(reply) = &self.sender {
             return format!("the site answered `{reply}` to MAIL");
         }
-        match self.results.as_slice() {
+        let answers = self.results.iter().filter(|it| it.by == SaidBy::TheSite);
+        match answers.collect::<Vec<_>>().as_slice() {
             [] => "the site accepted no recipient".to_owned(),
             [only] => format!("the site accepted no recipient: {}", only.reply),
             [first, rest @ ..] => {

@@ -20,7 +20,7 @@ use dd_proto::path::ReversePath;
 use dd_proto::report::Reply;
 use dd_proto::site::HandOver;
 use dd_proto::smtp::compose;
-use dd_proto::smtp::extensions::{Extensions, SizeOffer};
+use dd_proto::smtp::extensions::Extensions;
 use dd_proto::smtp::reply::ReplyParser;
 
 use super::answers::Answers;
@@ -181,6 +181,11 @@ impl Established {
         self.refusals >= MAX_REFUSALS
             || (self.reset == Reset::Needed && self.resets >= MAX_RESETS)
             || (self.tarpit && self.refusals > 0)
+    }
+
+    /// Whether the server has held a refusal back on purpose.
+    pub fn is_held_back(&self) -> bool {
+        self.tarpit
     }
 
     /// For the answer to a command.
@@ -396,30 +401,17 @@ impl Next<'_> {
     /// UTF-8 goes as it is, as 8-bit content does, for which RFC 6152 §3 asks the same and is not followed: like Exim and
     /// qmail, the agent sends it. Old servers pass eight bits whether they say so or not, a bounce would lose the mail for
     /// certain, and a conversion would break its signatures.
+    ///
+    /// A message above the server's limit is no such need either: MAIL says its SIZE (RFC 1870 §6.1), and the server answers.
+    /// So a home whose limit is a mistake of its own refuses it itself, which is judged like all else that it refuses.
     pub(super) fn unmet(&self, offered: &Extensions) -> Option<Reply> {
-        let reply = |code, enhanced: &str, text: &str| {
-            Some(Reply {
-                code,
-                enhanced: enhanced.to_owned(),
-                text: text.to_owned(),
-            })
-        };
         if let ReversePath::Mailbox(sender) = &self.envelope.reverse_path
             && !compose::is_writable(sender, offered)
         {
             return Some(needs_utf8("the sender's address"));
         }
-        if self.unwritable(offered).count() == self.envelope.recipients.len() {
-            return Some(needs_utf8("the recipient's address"));
-        }
-        match offered.size {
-            // RFC 1870 §6.1: asked before the content travels.
-            SizeOffer::AtMost(limit) if self.content_bytes > limit => {
-                let text = format!("the message is larger than the {limit} bytes the site takes");
-                reply(552, "5.3.4", &text)
-            }
-            _ => None,
-        }
+        (self.unwritable(offered).count() == self.envelope.recipients.len())
+            .then(|| needs_utf8("the recipient's address"))
     }
 }
 

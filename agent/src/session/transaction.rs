@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use dd_proto::id::RecipientNumber;
-use dd_proto::report::{Disposition, Outcome, RecipientResult, Reply, Told};
+use dd_proto::report::{Disposition, Outcome, RecipientResult, Reply, SaidBy, Told};
 use dd_proto::smtp::data::Stuffer;
 use dd_proto::smtp::extensions::Extensions;
 
@@ -54,6 +54,14 @@ pub struct Ended {
     pub lost_together: bool,
     /// The site announces XFORWARD or XCLIENT and does not take it. What followed went without.
     pub hand_over_refused: bool,
+}
+
+impl Ended {
+    /// What the site itself has answered.
+    pub fn answers(&self) -> impl Iterator<Item = &RecipientResult> {
+        let results = self.recipients.iter();
+        results.filter(|result| result.by == SaidBy::TheSite)
+    }
 }
 
 /// One message on its way. Borrows the proof for as long as it lives.
@@ -323,10 +331,8 @@ impl Transaction<'_> {
     }
 
     fn fail_all_unsent(&mut self, reply: &Reply) {
-        let told = self.told();
         let envelope = self.message.envelope;
-        self.answers
-            .settle_all(envelope, Disposition::Failed, reply, told);
+        self.answers.refuse_all_unasked(envelope, reply);
         let detail = format!("not sent: {reply}");
         self.end(
             Outcome::Transacted,

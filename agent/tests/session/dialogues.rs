@@ -25,7 +25,7 @@ use dd_agent::session::{
     After, AskTls, Established, Lost, Next, Opening, OpeningWant, Transaction, TransactionWant,
 };
 use dd_proto::envelope::Envelope;
-use dd_proto::report::Told;
+use dd_proto::report::{SaidBy, Told};
 use dd_proto::site::HandOver;
 
 use super::support::{HELO, NOW, envelope, handshake, seen, terms};
@@ -175,7 +175,11 @@ impl Script {
         let ended = transaction.finish();
         let mut text = format!("{:?}", ended.outcome);
         for result in &ended.recipients {
-            text += &format!(" {}:{:?}", result.number.0, result.disposition);
+            let asked = match result.by {
+                SaidBy::TheSite => "",
+                SaidBy::TheAgent => "-unasked",
+            };
+            text += &format!(" {}:{:?}{asked}", result.number.0, result.disposition);
             if result.told == Told::PassedOn {
                 text += "/told";
             }

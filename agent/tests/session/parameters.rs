@@ -97,17 +97,3 @@ fn an_envelope_behind_the_dot_of_one_that_found_parameters_refused_goes_without(
     let (results, _) = transact(session.begin(&second, BYTES), &ahead, None);
     all_relayed(&results, 2);
 }
-
-/// The limit is no parameter: what is beyond it need not travel.
-#[test]
-fn a_limit_of_size_holds_where_parameters_are_left_out() {
-    let mut session = open();
-    let (first, second) = (message(MANY), message(1));
-    let transaction = session.begin(&first, BYTES);
-    let (results, ahead) = transact(transaction, &[], Some(next(&second, LIMIT + 1)));
-    all_relayed(&results, MANY);
-    assert!(!session.is_ahead() && ahead.is_empty(), "{ahead:?}");
-    let (results, said) = transact(session.begin(&second, LIMIT + 1), &[], None);
-    assert_eq!(results[0].disposition, Disposition::Failed);
-    assert_eq!((results[0].reply.code, said.len()), (552, 0));
-}

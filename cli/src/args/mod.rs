@@ -3,6 +3,7 @@
 //! # Invariants
 //! A value that parsed is a domain type; what the controller would refuse as malformed never leaves this file.
 
+pub(crate) mod queue;
 pub(crate) mod site;
 mod values;
 
@@ -13,11 +14,11 @@ use std::time::Duration;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args as Group, Parser, Subcommand, ValueEnum};
 use dd_proto::domain::Domain;
-use dd_proto::id::MessageId;
 use dd_proto::name::{AdminName, AgentName, AuthorityName, SiteName};
 use dd_proto::units::parse_duration;
 use jiff::Timestamp;
 
+use crate::args::queue::QueueVerb;
 use crate::args::site::SiteVerb;
 pub(crate) use crate::args::values::IdArg;
 use crate::failure::Failure;
@@ -36,13 +37,14 @@ const GLOBAL: &str = "Every command";
     after_help = "\
 Examples:
   ddadm status
-  ddadm site add sitename --domain sitename.example.net --host home.dyndns.example \\
-        --proof certificate --authority member-ca --cert-name sitename.example.net
+  ddadm site add sitename --domain sitename.example.net \\
+        --host home.dyndns.example --proof certificate \\
+        --authority member-ca --cert-name sitename.example.net
   ddadm etrn sitename --wait
   ddadm queue list sitename --output json
 
-Exit: 0 done, 1 failed or refused, 2 usage, 3 controller not reachable, 4 no such thing,
-5 site not reached or not proved."
+Exit: 0 done, 1 failed or refused, 2 usage, 3 controller not reachable, 4 no such thing, 5 site not reached \
+or not proved."
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -136,8 +138,8 @@ Examples:
   ddadm etrn sitename --wait
   ddadm etrn sitename other --wait 5m
 
-With --wait it says what came of it, and exits 5 where the site was not reached or not proved, 1 where
-mail still waits for another reason.")]
+With --wait it says what came of it, and exits 5 where the site was not reached or not proved, 1 where mail \
+still waits for another reason.")]
     Etrn(Etrn),
     /// Mail that waits
     #[command(
@@ -149,7 +151,12 @@ Examples:
   ddadm queue retry 0197f3a07a5b7c3e8d2f4a5b6c7d8e9f --site sitename
   ddadm queue fail 0197f3a07a5b7c3e8d2f4a5b6c7d8e9f
   ddadm queue remove --site sitename
-  ddadm queue list --output json | jq -r '.[] | select(.reverse_path == \"a@b.example\") | .id' | ddadm queue remove -",
+  ddadm queue fail --match 'spammer@*'
+  ddadm queue list --output json | jq -r '.[].id' | ddadm queue retry -
+  ddadm queue search --from a@b.example --since 2026-12-24
+
+A PATTERN is an address, with * for any characters and ? for one, in either case. States are due, waiting, \
+held, kept, in-doubt, failed and out, as in the column NEXT.",
         arg_required_else_help = true
     )]
     Queue {
@@ -182,12 +189,14 @@ Examples:
   ddadm admin list
   ddadm admin remove anna
 
-  export DDADM_CONTROLLER=https://controller.example.net:7443 DDADM_IDENTITY=~/anna
+  export DDADM_CONTROLLER=https://controller.example.net:7443
+  export DDADM_IDENTITY=~/anna
   ddadm status
 
-Roles: a reader shows and lists, without the content of mail and without hashes; an operator also holds,
-resumes, releases, checks, retries and drains; an admin may do everything. Whoever may open the local
-socket may do everything too, and is not listed here.",
+Roles: a reader shows and lists, without the content of mail and without hashes; an operator also holds, \
+resumes, releases, checks, retries and drains; an admin may do everything. Whoever may open the local socket \
+may do everything too, and is not listed here: the audit has the user's own name, so that `root` is no name \
+for an administrator.",
         arg_required_else_help = true
     )]
     Admin {
@@ -215,7 +224,7 @@ Examples:
   ddadm registry export > registry.toml
   ddadm registry apply registry.toml
 
-The file has tables [site.NAME], [agent.NAME] and [authority.NAME]; keys are the long flags of the add
+The file has tables [site.NAME], [agent.NAME] and [authority.NAME]; keys are the long flags of the add \
 commands. It holds hashes of passwords, and no private key. What it does not say stays as it is.",
         arg_required_else_help = true
     )]
@@ -262,6 +271,32 @@ Examples:
     /// What the controller is doing, and what is wrong
     #[command(after_help = "Example:\n  ddadm status --output json")]
     Status,
+    /// The configuration that is in force, and where each value comes from
+    #[command(after_help = "\
+Examples:
+  ddadm config
+  ddadm config --changed
+
+It is what the controller read at its start: what the file has been given since then takes effect at the next \
+one, and is said.")]
+    Config {
+        /// Only what the file says, without the defaults
+        #[arg(long)]
+        changed: bool,
+    },
+    /// All that a report of a fault needs, as one text: no secrets, no content of mail, no addresses of people
+    #[command(after_help = "\
+Examples:
+  ddadm report > report.txt
+  ddadm report --site sitename > report.txt
+
+Look at it before you send it. The log is not in it: add the lines around the fault, such as those of \
+`journalctl -u dd-controller --since -1h`.")]
+    Report {
+        /// With all that is known of this site
+        #[arg(long, value_name = "NAME")]
+        site: Option<SiteName>,
+    },
     /// Completions for a shell, on standard output; packages ship them
     #[command(hide = true)]
     Completions { shell: Shell },
@@ -294,36 +329,6 @@ pub(crate) struct Etrn {
         value_parser = parse_duration
     )]
     pub(crate) wait: Option<Duration>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum QueueVerb {
-    /// One row for each message and site
-    List {
-        /// Only what waits for this site
-        site: Option<SiteName>,
-    },
-    /// One message: its envelope, and what became of it at each site
-    Show { id: MessageId },
-    /// The message itself, on standard output; who reads it is in the audit
-    Content { id: MessageId },
-    /// Make due now
-    Retry(Selection),
-    /// Give up, and tell the sender
-    Fail(Selection),
-    /// Forget, without telling the sender
-    Remove(Selection),
-}
-
-#[derive(Debug, Group)]
-#[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["ids", "site"]))]
-pub(crate) struct Selection {
-    /// Messages, as in `queued as ID`, with all their open deliveries; `-` reads IDs from standard input
-    #[arg(value_name = "ID", value_parser = values::id)]
-    pub(crate) ids: Vec<IdArg>,
-    /// Only the deliveries to this site; without an ID, all that wait for it
-    #[arg(long, value_name = "NAME")]
-    pub(crate) site: Option<SiteName>,
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]

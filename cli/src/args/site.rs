@@ -9,6 +9,7 @@ use dd_proto::domain::Domain;
 use dd_proto::fingerprint::Fingerprint;
 use dd_proto::name::{AgentName, AuthorityName, SiteName};
 use dd_proto::path::Mailbox;
+use dd_proto::pattern::Pattern;
 use dd_proto::site::{HandOver, Language};
 use dd_proto::units::{OutageNotice, parse_duration, parse_size};
 use ipnet::IpNet;
@@ -18,22 +19,30 @@ use crate::args::values::{HostArg, host, mailbox, network, time};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
-  ddadm site add sitename --domain sitename.example.net --host home.dyndns.example \\
-        --proof certificate --authority member-ca --cert-name sitename.example.net
-  ddadm site add office --domain office.example --host 192.0.2.25 --proof static-ip
-  ddadm site add shed --domain shed.example --host shed.dyndns.example:2525 --proof port
+  ddadm site add sitename --domain sitename.example.net \\
+        --host home.dyndns.example --proof certificate \\
+        --authority member-ca --cert-name sitename.example.net
+  ddadm site add office --domain office.example --host 192.0.2.25 \\
+        --proof static-ip
+  ddadm site add shed --domain shed.example --host shed.dyndns.example:2525 \\
+        --proof port
   ddadm site set sitename --retry 1m --quota-bytes 1G
   ddadm site set sitename --clear quota-bytes
+  ddadm site set --match 'office-*' --lifetime 5d
+  ddadm site list --state waiting --why wrong-host
+  ddadm site list --columns name,last-mail,contact
   ddadm site hold sitename --until 2026-12-24T18:00
+  ddadm site move-domain shed.example --to office
 
 certificate  a chain to --authority, and --cert-name in the certificate
-public       a chain to a root of the web PKI, and --cert-name in the certificate
+public       a chain to a root of the web PKI, and --cert-name in it
 fingerprint  the certificate, or its public key, is one of --fingerprint
-static-ip    the connected address must be listed; a --host that is an address lists itself
+static-ip    the connected address must be listed; a --host that is an
+             address lists itself
 port         nothing but the agreed host and a port other than 25
 
-DUR is a number of s, m, h or d; SIZE is bytes, or a number of K, M or G. A flag that takes several
-values takes them together or repeated.";
+DUR is a number of s, m, h or d; SIZE is bytes, or a number of K, M or G. A flag that takes several values \
+takes them together or repeated. In a PATTERN * stands for any characters and ? for one, in either case.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SiteVerb {
@@ -43,8 +52,18 @@ pub(crate) enum SiteVerb {
     Set(Box<Set>),
     /// State, queue, last attempts, and who answered
     Show { name: SiteName },
-    /// All sites: where they stand and what waits
-    List,
+    /// All sites, or some: where they stand and what waits
+    List(Box<List>),
+    /// One of its domains goes to another site, in one step: no mail for it is refused meanwhile
+    ///
+    /// What waits stays with the site that it came for. Recipients at the domain that are listed go along.
+    MoveDomain {
+        #[arg(value_name = "DOMAIN")]
+        domain: Domain,
+        /// The site that has it from now on
+        #[arg(long, value_name = "NAME")]
+        to: SiteName,
+    },
     /// Remove a site; one with mail only with --fail or --discard
     Remove {
         name: SiteName,
@@ -89,6 +108,63 @@ pub(crate) enum SiteVerb {
     },
 }
 
+/// Which sites, and what is said of each.
+#[derive(Debug, Default, Group)]
+pub(crate) struct List {
+    /// Only in this state; several are alternatives
+    #[arg(long, value_enum, value_name = "STATE", num_args = 1.., value_delimiter = ',')]
+    pub(crate) state: Vec<State>,
+    /// Only those that wait for this reason; several are alternatives
+    #[arg(long, value_enum, value_name = "WHY", num_args = 1.., value_delimiter = ',')]
+    pub(crate) why: Vec<Why>,
+    /// Only those whose names match
+    #[arg(long = "match", value_name = "PATTERN")]
+    pub(crate) matching: Option<Pattern>,
+    /// What the table shows, in this order; JSON has everything
+    #[arg(long, value_enum, value_name = "COLUMN", num_args = 1.., value_delimiter = ',')]
+    pub(crate) columns: Vec<Column>,
+}
+
+/// How a site stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum State {
+    Idle,
+    Ready,
+    Proving,
+    Flowing,
+    Waiting,
+    Held,
+}
+
+/// Why a site waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Why {
+    Down,
+    WrongHost,
+    Refused,
+    Busy,
+    Deferred,
+}
+
+/// A column of the table of sites.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Column {
+    Name,
+    State,
+    Why,
+    Messages,
+    Size,
+    NextAttempt,
+    Proof,
+    Hosts,
+    Domains,
+    Contact,
+    LastMail,
+    Agents,
+    CertName,
+    Version,
+}
+
 /// What becomes of the mail of a site that is removed; without either, a site that has mail stays.
 #[derive(Debug, Group)]
 pub(crate) struct RemovedMail {
@@ -111,8 +187,15 @@ pub(crate) struct Add {
 }
 
 #[derive(Debug, Group)]
+#[command(group = clap::ArgGroup::new("sites").required(true).args(["name", "all", "matching"]))]
 pub(crate) struct Set {
-    pub(crate) name: SiteName,
+    pub(crate) name: Option<SiteName>,
+    /// Every site; with what they can have in common, such as --retry or --agent
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// The sites whose names match
+    #[arg(long = "match", value_name = "PATTERN")]
+    pub(crate) matching: Option<Pattern>,
     #[command(flatten)]
     pub(crate) flags: SiteFlags,
     /// Remove what these flags once set
@@ -223,6 +306,6 @@ pub(crate) enum Clear {
     HandOver,
     AllowTarget,
     Agent,
-    /// What it has shown: without TLS it is refused no more, and its next key is no news
+    /// What it has shown: a host without TLS is taken again, and its next key is no news
     Shown,
 }

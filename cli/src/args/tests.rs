@@ -142,3 +142,25 @@ fn without_a_word_the_socket_is_the_first_usual_one_that_is_there() {
     assert_eq!(usual_socket(|path| path == state), state);
     assert_eq!(usual_socket(|_| false), run);
 }
+
+/// A terminal of 80 columns breaks longer lines. What was broken by hand before is broken twice then.
+#[test]
+fn help_is_wrapped_once() {
+    use clap::CommandFactory as _;
+    fn check(command: &clap::Command) {
+        let help = command.get_after_help().map(ToString::to_string);
+        let lines: Vec<String> = help
+            .iter()
+            .flat_map(|it| it.lines())
+            .map(str::to_owned)
+            .collect();
+        for (at, line) in lines.iter().enumerate() {
+            let next = lines.get(at + 1).map_or("", String::as_str);
+            let is_prose = !line.starts_with(' ') && next.is_empty();
+            let fits = line.chars().count() < 80;
+            assert!(fits || is_prose, "{}: {line}", command.get_name());
+        }
+        command.get_subcommands().for_each(check);
+    }
+    check(&Args::command());
+}

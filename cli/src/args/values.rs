@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 
 use dd_proto::id::MessageId;
+use dd_proto::network::{Network, NetworkError};
 use dd_proto::path::Mailbox;
 use dd_proto::site::HostName;
 use ipnet::IpNet;
@@ -42,8 +43,8 @@ pub(crate) enum ValueError {
         "expected the ID that `queued as` or `ddadm queue list` says, 32 hexadecimal digits, or `-`"
     )]
     Id,
-    #[error("expected a network such as 192.0.2.0/24, or an IP address")]
-    Network,
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     #[error(
         "expected 2026-12-24, 2026-12-24T18:00 (local time) or RFC 3339 such as 2026-12-24T18:00:00Z"
     )]
@@ -104,9 +105,8 @@ pub(crate) fn mailbox(text: &str) -> Result<Mailbox, ValueError> {
 }
 
 pub(crate) fn network(text: &str) -> Result<IpNet, ValueError> {
-    text.parse()
-        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-        .map_err(|_| ValueError::Network)
+    let network: Network = text.parse()?;
+    Ok(network.0)
 }
 
 /// A time that says its offset, or one (or the beginning of a day) in this machine's time zone.
@@ -194,6 +194,11 @@ mod tests {
     fn an_address_is_a_network_of_one() {
         assert_eq!(network("127.0.0.1").unwrap().to_string(), "127.0.0.1/32");
         assert_eq!(network("fd00::/8").unwrap().to_string(), "fd00::/8");
-        assert_eq!(network("localhost"), Err(ValueError::Network));
+        assert_eq!(
+            network("localhost"),
+            Err(ValueError::Network(NetworkError::Unreadable))
+        );
+        let refused = network("192.168.1.7/24").unwrap_err().to_string();
+        assert!(refused.contains("write 192.168.1.0/24"), "{refused}");
     }
 }

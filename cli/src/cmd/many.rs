@@ -1,4 +1,5 @@
-//! The same done to several things, one after the other: what one of them refuses does not keep the others from it.
+//! The same done to several things, one after the other: what one of them refuses does not keep the others from it. What
+//! is refused to the caller, whatever it is about, is said once, and ends it.
 //!
 //! # Invariants
 //! One thing alone answers as it always did. Of several the JSON is an array, in the order asked for: an answer, or
@@ -23,7 +24,14 @@ pub(crate) async fn each<T: std::fmt::Display>(
         if let Err(failure @ Failure::Unreachable { .. }) = answer {
             return Err(failure);
         }
+        let is_denied = matches!(answer, Err(Failure::Denied(_)));
+        if let (Err(failure), true) = (&answer, is_denied && together.is_empty()) {
+            return Err(failure.clone());
+        }
         together.add(&one.to_string(), answer);
+        if is_denied {
+            break;
+        }
     }
     Ok(together.into_answer())
 }
@@ -37,6 +45,10 @@ struct Together {
 }
 
 impl Together {
+    fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
     fn add(&mut self, name: &str, answer: Result<Answer, Failure>) {
         let exit = match answer {
             Ok(answer) => {
@@ -92,5 +104,24 @@ mod tests {
         let answer = together.into_answer();
         assert_eq!(answer.exit(), Exit::NoSuchThing);
         insta::assert_snapshot!("several", answer.both());
+    }
+
+    #[tokio::test]
+    async fn what_the_caller_may_not_do_is_said_once() {
+        let asked = std::cell::Cell::new(0);
+        let denied = async |_: &&str| {
+            asked.set(asked.get() + 1);
+            Err(Failure::Denied("the role reader may not do this".into()))
+        };
+        let refused = each(&["a", "b", "c"], denied).await.unwrap_err();
+        assert_eq!(refused.to_string(), "the role reader may not do this");
+        assert_eq!((refused.exit(), asked.get()), (Exit::Failed, 1));
+        // It was withdrawn on the way: what was done before is told.
+        let withdrawn = async |name: &&str| match *name {
+            "a" => Ok(Answer::new(&json!({"name": "a"}), "a: done\n".into())),
+            _ => Err(Failure::Denied("it was removed".into())),
+        };
+        let answer = each(&["a", "b", "c"], withdrawn).await.unwrap();
+        assert_eq!(answer.text(), "a: done\nb: it was removed\n");
     }
 }

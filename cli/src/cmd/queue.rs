@@ -1,15 +1,20 @@
 //! `ddadm queue …`.
 
+mod filter;
+mod search;
+mod selected;
+
 use std::io::Read;
 
 use dd_proto::id::MessageId;
+use dd_proto::name::SiteName;
 use dd_proto::pb;
 use dd_proto::pb::queue_client::QueueClient;
 use serde::Serialize;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
-use crate::args::{IdArg, QueueVerb, Selection};
+use crate::args::queue::{QueueVerb, Selection};
 use crate::client::Controller;
 use crate::cmd::many;
 use crate::failure::Failure;
@@ -22,11 +27,13 @@ pub(crate) async fn run(
 ) -> Result<Answer, Failure> {
     let mut queue = controller.queue().await?;
     match verb {
-        QueueVerb::List { site } => {
-            let site = site.map(|site| site.to_string()).unwrap_or_default();
-            let rows = queue.list(pb::ListQueueRequest { site }).await;
-            Ok(list(controller.all(rows).await?))
+        QueueVerb::List { site, filter } => {
+            let mut rows = waiting(site.as_ref(), controller).await?;
+            let now = crate::client::now();
+            rows.retain(|row| filter::keeps(&filter, row, now));
+            Ok(list(rows))
         }
+        QueueVerb::Search(search) => search::run(*search, controller).await,
         QueueVerb::Show { id } => {
             let message = queue.show(pb::MessageId { id: id.to_string() }).await;
             Ok(show(&id.to_string(), controller.one(message)?))
@@ -62,6 +69,17 @@ pub(crate) async fn run(
     }
 }
 
+/// All that waits, or what waits for a site.
+async fn waiting(
+    site: Option<&SiteName>,
+    controller: &Controller,
+) -> Result<Vec<pb::QueuedDelivery>, Failure> {
+    let site = site.map(ToString::to_string).unwrap_or_default();
+    let rows = controller.queue().await?;
+    let rows = { rows }.list(pb::ListQueueRequest { site }).await;
+    controller.all(rows).await
+}
+
 /// One message alone answers with an object, as it always did; several with an array.
 async fn change(
     selection: &Selection,
@@ -75,7 +93,7 @@ async fn change(
 ) -> Result<Answer, Failure> {
     let site = selection.site.as_ref();
     let site = site.map(ToString::to_string).unwrap_or_default();
-    let ids = selected(selection, controller, stdin).await?;
+    let ids = selected::selected(selection, controller, stdin).await?;
     if ids.is_empty() {
         let nothing = Answer::new(&Vec::<Changed>::new(), "nothing waits\n".into());
         return Ok(nothing);
@@ -90,51 +108,6 @@ async fn change(
         Ok(changed_answer(id, controller.one(changed)?, what))
     })
     .await
-}
-
-/// Those that are named, on the command line and on standard input; or else all that wait for the site.
-async fn selected(
-    selection: &Selection,
-    controller: &Controller,
-    stdin: &mut dyn Read,
-) -> Result<Vec<MessageId>, Failure> {
-    let mut ids = Vec::new();
-    for id in &selection.ids {
-        match id {
-            IdArg::Id(id) => ids.push(*id),
-            IdArg::Stdin => read_ids(stdin, &mut ids)?,
-        }
-    }
-    if let ([], Some(site)) = (&selection.ids[..], &selection.site) {
-        let request = pb::ListQueueRequest {
-            site: site.to_string(),
-        };
-        let rows = controller.queue().await?.list(request).await;
-        for row in controller.all(rows).await? {
-            ids.extend(row.id.parse::<MessageId>().ok());
-        }
-    }
-    Ok(ids)
-}
-
-fn read_ids(stdin: &mut dyn Read, ids: &mut Vec<MessageId>) -> Result<(), Failure> {
-    let mut text = String::new();
-    let read = stdin.read_to_string(&mut text);
-    read.map_err(|error| Failure::Refused(format!("standard input cannot be read: {error}")))?;
-    for (number, line) in text.lines().enumerate() {
-        let word = line.trim();
-        if word.is_empty() {
-            continue;
-        }
-        let id = word.parse().map_err(|_| {
-            Failure::Usage(format!(
-                "line {} of standard input is no ID: expected 32 hexadecimal digits, as `ddadm queue list` shows them",
-                number + 1
-            ))
-        })?;
-        ids.push(id);
-    }
-    Ok(())
 }
 
 #[derive(Debug, Serialize)]

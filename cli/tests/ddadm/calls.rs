@@ -156,6 +156,19 @@ impl Sites for Scripted {
             agents: vec![agent],
         }))
     }
+
+    async fn move_domain(
+        &self,
+        request: Request<pb::MoveDomainRequest>,
+    ) -> Answer<pb::DomainMoved> {
+        let asked = request.into_inner();
+        Ok(Response::new(pb::DomainMoved {
+            domain: asked.domain,
+            from: "home".into(),
+            to: asked.to,
+            waiting: 0,
+        }))
+    }
 }
 
 fn on_a_socket() -> (TempDir, String) {

@@ -77,6 +77,18 @@ impl Queue for Echo {
         ])
     }
 
+    type SearchStream = Items<pb::FoundDelivery>;
+
+    async fn search(&self, request: Request<pb::SearchRequest>) -> Answer<Self::SearchStream> {
+        let asked = request.into_inner();
+        items(vec![pb::FoundDelivery {
+            id: ID.into(),
+            message_id: asked.message_id.clone(),
+            reply: format!("{asked:?}"),
+            ..pb::FoundDelivery::default()
+        }])
+    }
+
     async fn retry(&self, request: Request<pb::DeliverySelection>) -> Answer<pb::Changed> {
         changed(&request.into_inner())
     }
@@ -246,6 +258,19 @@ impl Watch for Echo {
         }])
     }
 
+    async fn config(&self, _: Request<pb::ConfigRequest>) -> Answer<pb::Configuration> {
+        let setting = |key: &str, line| pb::Setting {
+            key: key.into(),
+            value: "25".into(),
+            line,
+        };
+        Ok(Response::new(pb::Configuration {
+            path: "c.toml".into(),
+            settings: vec![setting("said", 3), setting("usual", 0)],
+            file_changed: false,
+        }))
+    }
+
     async fn status(&self, _: Request<pb::StatusRequest>) -> Answer<pb::StatusResponse> {
         Ok(Response::new(pb::StatusResponse {
             hostname: "mail.example.net".into(),
@@ -304,6 +329,24 @@ async fn what_is_asked_for_is_what_arrives() {
         ("audit", "anna  last 50"),
         ("audit --last 3", "anna  last 3"),
         ("status", "mail.example.net"),
+        ("config", "usual  25     default\n"),
+        ("config --changed", "said  25     c.toml:3\n"),
+        ("report", "## config\n\nKEY"),
+        ("queue list --match b@*", "nothing waits"),
+        ("queue fail --match b@*", "nothing waits"),
+        ("queue retry --match *", "2 deliveries due now"),
+        (
+            "queue search --message-id 1@* --limit 7",
+            "message_id: \"1@*\"",
+        ),
+        (
+            "queue search --from a@* --to b --site home",
+            "recipient: \"b\", site: \"home\"",
+        ),
+        (
+            "queue search --since 2027-01-15T08:00:00Z",
+            "since_ms: 1800000000000",
+        ),
     ] {
         let ran = ran(line, "", &["--socket", &socket]).await;
         assert_eq!(ran.exit, Exit::Done, "{line}: {}", ran.stderr);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use dd_proto::name::AgentName;
 use dd_proto::pb;
 use dd_proto::token::JoinToken;
+use jiff::Timestamp;
 use rand::RngExt as _;
 use tonic::{Request, Response, Status};
 
@@ -34,7 +35,7 @@ impl pb::agents_server::Agents for Agents {
             .map_err(|error| status::invalid(format!("{error}")))?;
         let addresses = addresses(&request.addresses)?;
         let secret: [u8; 32] = rand::rng().random();
-        let from = from_ms(request.from_ms)?;
+        let from = not_past(from_ms(request.from_ms)?)?;
         let added = name.clone();
         let adding = self.0.editor.change(move |change| async move {
             let who = who.who();
@@ -54,7 +55,7 @@ impl pb::agents_server::Agents for Agents {
         let who = caller(&request);
         let request = request.into_inner();
         let addresses = addresses(&request.addresses)?;
-        let from = match (from_ms(request.from_ms)?, request.at_once) {
+        let from = match (not_past(from_ms(request.from_ms)?)?, request.at_once) {
             (None, false) => From::AsItIs,
             (None, true) => From::Now,
             (Some(at), false) => From::At(at),
@@ -188,6 +189,16 @@ impl Agents {
             name: token.name.to_string(),
             token: token.encode(),
         })
+    }
+}
+
+/// A year that was mistyped would let the agent work at once, where members expect nobody yet.
+fn not_past(from: Option<Timestamp>) -> Result<Option<Timestamp>, Status> {
+    match from {
+        Some(from) if from <= now() => Err(status::invalid(
+            "--from lies in the past: name a later time, or let the agent work at once (`agent add` without it, `agent set --at-once`)",
+        )),
+        from => Ok(from),
     }
 }
 

@@ -1,28 +1,116 @@
 //! `site check`: what every agent sees of a site now, side by side.
 //!
 //! # Invariants
-//! No mail, no envelope; nothing about the site or its queue changes. An agent that does not answer costs only its own
-//! row.
+//! - No mail, no envelope; nothing about the site or its queue changes, and what agents see is remembered nowhere.
+//! - An agent that does not answer costs only its own row.
+//! - One check of a site runs at a time, whoever asks. It makes every agent connect to addresses that a member's DNS chooses.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use dd_proto::name::AgentName;
+use dd_proto::id::SiteVersion;
+use dd_proto::name::{AgentName, SiteName};
 use dd_proto::pb;
 use dd_proto::pb::check_step::Result as Step;
 use dd_proto::site::Site;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::{Context, order};
 
-/// An agent gives each host 40 seconds, all of them side by side.
-const LIMIT: Duration = Duration::from_secs(50);
+/// An agent gives each host 30 seconds, all of them side by side.
+const LIMIT: Duration = Duration::from_secs(35);
 
-/// Asks the agent named, or every one that is attached; in the order of their names.
-pub async fn check_site(
-    context: &Context,
-    site: &Site,
-    only: Option<&AgentName>,
-) -> Vec<pb::AgentCheck> {
+/// What all agents said, in the order of their names.
+pub type Seen = Arc<[pb::AgentCheck]>;
+
+/// The checks that run now.
+#[derive(Debug, Default)]
+pub struct Checks(Mutex<HashMap<SiteName, Running>>);
+
+#[derive(Debug)]
+struct Running {
+    asked: Asked,
+    /// None until it is done.
+    seen: watch::Receiver<Option<Seen>>,
+}
+
+/// What is looked at, and by whom. None: by every agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Asked(SiteVersion, Option<AgentName>);
+
+/// Ends a check that runs, also where whoever asked for it goes away before it is done.
+struct Ends<'a>(&'a Checks, &'a SiteName);
+
+impl Checks {
+    fn lock(&self) -> MutexGuard<'_, HashMap<SiteName, Running>> {
+        self.0.lock().expect("no holder of this lock panics")
+    }
+
+    /// Runs `look`, or waits for the same one that somebody else runs already. One of another kind is waited for first.
+    async fn one_at_a_time(
+        &self,
+        site: &SiteName,
+        asked: Asked,
+        look: impl Future<Output = Vec<pb::AgentCheck>>,
+    ) -> Seen {
+        let sender = loop {
+            let Under { same, mut seen } = match self.enter(site, &asked) {
+                Ok(sender) => break sender,
+                Err(under) => under,
+            };
+            // An error says that whoever ran it has gone away.
+            let done = seen.wait_for(Option::is_some).await.ok();
+            let done = done.and_then(|seen| seen.clone());
+            if let (true, Some(done)) = (same, done) {
+                return done;
+            }
+        };
+        let ends = Ends(self, site);
+        let seen: Seen = look.await.into();
+        drop(ends);
+        sender.send_replace(Some(seen.clone()));
+        seen
+    }
+
+    /// # Errors
+    /// One is under way.
+    fn enter(&self, site: &SiteName, asked: &Asked) -> Result<watch::Sender<Option<Seen>>, Under> {
+        let mut running = self.lock();
+        if let Some(running) = running.get(site) {
+            let same = running.asked == *asked;
+            let seen = running.seen.clone();
+            return Err(Under { same, seen });
+        }
+        let (sender, seen) = watch::channel(None);
+        let asked = asked.clone();
+        running.insert(site.clone(), Running { asked, seen });
+        Ok(sender)
+    }
+}
+
+/// A check that is under way.
+struct Under {
+    /// It asks the same.
+    same: bool,
+    seen: watch::Receiver<Option<Seen>>,
+}
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.lock().remove(self.1);
+    }
+}
+
+/// Asks the agent named, or every one that is attached.
+pub async fn check_site(context: &Context, site: &Site, only: Option<&AgentName>) -> Seen {
+    let asked = Asked(site.version, only.cloned());
+    let look = look(context, site, only);
+    context.checks.one_at_a_time(&site.name, asked, look).await
+}
+
+async fn look(context: &Context, site: &Site, only: Option<&AgentName>) -> Vec<pb::AgentCheck> {
     let agents = match only {
         Some(agent) => vec![agent.clone()],
         None => context.attached.agents(),
@@ -78,6 +166,46 @@ fn row(agent: &AgentName, hosts: Vec<pb::HostCheck>, nothing: &str) -> pb::Agent
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whether it still waits.
+    fn polled<T>(future: &mut std::pin::Pin<Box<impl Future<Output = T>>>) -> bool {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        future.as_mut().poll(&mut context).is_pending()
+    }
+
+    #[tokio::test]
+    async fn one_check_of_a_site_runs_at_a_time_and_who_asks_the_same_shares_it() {
+        let checks = Checks::default();
+        let (home, other): (SiteName, SiteName) =
+            ("home".parse().unwrap(), "other".parse().unwrap());
+        let runs = std::cell::Cell::new((0, 0));
+        let everybody = || Asked(SiteVersion(1), None);
+        let look = || async {
+            let (now, all) = runs.get();
+            runs.set((now + 1, all + 1));
+            assert_eq!(now, 0, "one at a time");
+            tokio::task::yield_now().await;
+            let (now, all) = runs.get();
+            runs.set((now - 1, all));
+            vec![row(&"out1".parse().unwrap(), Vec::new(), "seen")]
+        };
+        let ask = |asked| checks.one_at_a_time(&home, asked, look());
+        let newer = Asked(SiteVersion(2), None);
+        let (first, second, third) = tokio::join!(ask(everybody()), ask(everybody()), ask(newer));
+        assert_eq!((&first, &third), (&second, &first));
+        assert_eq!(runs.get(), (0, 2), "a changed site is looked at anew");
+        // Whoever goes away leaves the others one that ends.
+        let mut gone = Box::pin(ask(everybody()));
+        assert!(polled(&mut gone));
+        let mut waiting = Box::pin(ask(everybody()));
+        assert!(polled(&mut waiting));
+        let beside = checks.one_at_a_time(&other, everybody(), async { Vec::new() });
+        assert!(beside.await.is_empty(), "another site waits for nobody");
+        runs.set((0, 0));
+        drop(gone);
+        assert_eq!(waiting.await.len(), 1);
+        assert!(checks.lock().is_empty());
+    }
 
     #[test]
     fn the_most_telling_address_is_what_an_agent_says() {

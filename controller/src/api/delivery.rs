@@ -26,7 +26,7 @@ use super::door::{self, Contradiction, Door, Fault, Journaled, limits};
 use super::produced::{Items, Produced};
 use super::turns::Turns;
 use super::{Context, Knowledge, caller, from, now, order, status};
-use crate::dispatch::{AgentEvent, AttachmentId, Handle, Hello};
+use crate::dispatch::{AgentEvent, AttachmentId, Handle, Hello, Machine};
 use crate::store::{StoreError, StoredContent};
 
 /// For the whole Hello, journal included.
@@ -55,10 +55,10 @@ impl pb::delivery_server::Delivery for Delivery {
             Ok(hello) => hello,
             Err(_) => Err(status::too_slow("the Hello did not end in time")),
         };
-        let (hello, addresses) =
+        let (mut hello, addresses) =
             hello.inspect_err(|status| self.refused(&agent.name, &from, status))?;
-        let spending = self.0.editor.spend_token(&agent.name);
-        spending.await?;
+        let greeting = self.0.editor.greet(&agent.name, &hello.boot_id);
+        hello.machine = greeting.await?;
         tracing::info!(target: "agent", agent = %agent.name, version = hello.version, from, "agent attached");
         // Before dispatch ends the older stream's orders, so that it can say why.
         self.displace(&agent.name, &from);
@@ -189,6 +189,7 @@ impl Delivery {
             slots: first.slots,
             probes: first.probes,
             boot_id: first.boot_id.chars().take(limits::WORD).collect(),
+            machine: Machine::AsBefore,
             trouble: order::trouble(&first.trouble),
             work_in_hand: work_in_hand
                 .collect::<Result<_, _>>()

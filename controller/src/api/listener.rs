@@ -34,6 +34,8 @@ use crate::listen::{self, Listeners};
 use crate::registry::Registry;
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// A stranger says no more than this: it joins with one message of at most 16 KiB, and a few calls may go wrong before.
+const STRANGERS_BYTES: usize = 64 << 10;
 /// For whoever is not known: to join takes one call.
 const STRANGERS_LIFE: Duration = Duration::from_secs(30);
 
@@ -258,6 +260,8 @@ struct Stranger {
     is_behind: bool,
     /// Who wants to read when that is over.
     reader: Option<Waker>,
+    /// How much more it may send.
+    bytes: usize,
 }
 
 impl Connection {
@@ -277,6 +281,7 @@ impl Connection {
                 life: Box::pin(sleep(life)),
                 is_behind: false,
                 reader: None,
+                bytes: STRANGERS_BYTES,
             }),
         }
     }
@@ -314,6 +319,10 @@ impl Connection {
     }
 }
 
+fn said_too_much() -> io::Error {
+    io::Error::other("a stranger has said more than it takes to join")
+}
+
 impl Connected for Connection {
     type ConnectInfo = OtherEnd;
 
@@ -340,7 +349,16 @@ impl AsyncRead for Connection {
             stranger.reader = Some(context.waker().clone());
             return Poll::Pending;
         }
-        self.io.as_mut().poll_read(context, buffer)
+        let before = buffer.filled().len();
+        ready!(self.io.as_mut().poll_read(context, buffer))?;
+        let read = buffer.filled().len() - before;
+        if let Some(stranger) = &mut self.stranger {
+            let Some(left) = stranger.bytes.checked_sub(read) else {
+                return Poll::Ready(Err(said_too_much()));
+            };
+            stranger.bytes = left;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

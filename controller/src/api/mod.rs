@@ -23,6 +23,7 @@ pub mod delivery;
 mod details;
 mod door;
 pub mod enrollment;
+pub(crate) mod fuzzing;
 pub mod listener;
 pub(crate) mod order;
 pub mod produced;
@@ -30,6 +31,7 @@ pub mod queue;
 pub mod registry;
 pub mod removals;
 pub mod roles;
+mod search;
 pub mod sites;
 mod standing;
 mod status;
@@ -39,6 +41,7 @@ pub mod watch;
 mod withdrawable;
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +57,7 @@ use tonic::{Request, Status};
 use tower::layer::util::{Identity, Stack};
 
 use crate::authority::ControlAuthority;
+use crate::config::effective::Effective;
 use crate::credentials::Passwords;
 use crate::dispatch::Handle;
 use crate::limit::DoorSeats;
@@ -118,6 +122,7 @@ pub struct Context {
     pub wakeup: Wakeup,
     pub sights: Sights,
     pub removals: removals::Removals,
+    pub checks: check::Checks,
     /// How crowded the doors are.
     pub(crate) doors: DoorSeats,
     /// What the doors show to the world, each with its place in the configuration.
@@ -133,12 +138,17 @@ pub struct Facts {
     pub listeners: pb::Listeners,
     /// Where the controller itself is reached, as far as that is said; forbidden to sites.
     pub control: Vec<IpAddr>,
+    /// It is also reached at every address of this machine, which is forbidden to sites too.
+    pub listens_everywhere: bool,
     /// Where the wake-up URLs begin, such as `https://mail.example.net:8443`; None: `[web]` is not configured.
     pub web: Option<String>,
     /// Published beside the agents' own addresses, and forbidden to sites.
     pub outbound_networks: Vec<IpNet>,
     /// What the configuration asks for and this version does not do.
     pub alarms: Vec<String>,
+    /// As it was read at the start.
+    pub configuration: Arc<Effective>,
+    pub state_dir: PathBuf,
 }
 
 impl Context {

@@ -11,7 +11,8 @@ use ipnet::IpNet;
 
 use super::door::limits;
 use super::{Context, Facts, now};
-use crate::dispatch::{AgentEvent, Assignment, BEAT, Ended, LEASE, Order, Proved};
+use crate::dispatch::{AgentEvent, Assignment, BEAT, Ended, LEASE, Order, Proved, Refuses};
+use crate::own_addresses;
 
 /// The kind of delivery every site has.
 pub(super) const KIND: &str = "smtp";
@@ -52,6 +53,10 @@ pub(crate) fn event(event: pb::agent_event::Event) -> Result<AgentEvent, Convert
             ended: match it.orderly {
                 true => Ended::InOrder,
                 false => Ended::Lost,
+            },
+            refuses: match it.holds_back {
+                true => Refuses::HeldBack,
+                false => Refuses::AtOnce,
             },
             detail: it.detail,
         },
@@ -99,8 +104,7 @@ pub(super) fn forbidden_now(context: &Context) -> pb::order::Order {
 }
 
 fn forbidden_networks(context: &Context) -> Vec<String> {
-    let addresses = context.registry.agent_addresses();
-    let forbidden = forbidden(&context.facts, &addresses);
+    let forbidden = forbidden_to_sites(context);
     forbidden.iter().map(ToString::to_string).collect()
 }
 
@@ -114,8 +118,17 @@ fn welcome(context: &Context, going_on: Vec<Lease>) -> pb::Welcome {
     }
 }
 
+/// As it is now: agents come and go, and addresses of this machine too.
+pub(super) fn forbidden_to_sites(context: &Context) -> Vec<IpNet> {
+    let mut addresses = context.registry.agent_addresses();
+    if context.facts.listens_everywhere {
+        addresses.extend(own_addresses::all());
+    }
+    forbidden(&context.facts, &addresses)
+}
+
 /// What a site's name must not lead to: the provider's networks, every agent, and the controller.
-pub(super) fn forbidden(facts: &Facts, agents: &[IpAddr]) -> Vec<IpNet> {
+fn forbidden(facts: &Facts, agents: &[IpAddr]) -> Vec<IpNet> {
     let addresses = agents.iter().copied().chain(facts.control.iter().copied());
     let networks = facts.outbound_networks.iter().copied();
     networks.chain(addresses.map(IpNet::from)).collect()
@@ -173,8 +186,11 @@ mod tests {
             started: jiff::Timestamp::UNIX_EPOCH,
             listeners: pb::Listeners::default(),
             control: vec![[192, 0, 2, 1].into()],
+            listens_everywhere: false,
             outbound_networks: vec!["198.51.100.0/27".parse().unwrap()],
             alarms: Vec::new(),
+            configuration: std::sync::Arc::default(),
+            state_dir: std::path::PathBuf::new(),
         };
         let networks = forbidden(&facts, &[[192, 0, 2, 2].into()]);
         let networks: Vec<_> = networks.iter().map(ToString::to_string).collect();

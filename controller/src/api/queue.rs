@@ -17,7 +17,7 @@ use super::{Context, Knowledge, at_ms, caller, now, status};
 use crate::dispatch::{InHand, SiteView, is_parked};
 use crate::store::{StoreError, Waiting};
 
-const PAGE: usize = 100;
+pub(super) const PAGE: usize = 100;
 
 #[derive(Debug, Clone)]
 pub struct Queue(pub Arc<Context>);
@@ -71,6 +71,22 @@ impl pb::queue_server::Queue for Queue {
             }
         }
         Err(status::unknown("message", &id))
+    }
+
+    type SearchStream = Produced<pb::FoundDelivery>;
+
+    async fn search(
+        &self,
+        request: Request<pb::SearchRequest>,
+    ) -> Result<Response<Self::SearchStream>, Status> {
+        let found = super::search::search(&self.0, request.into_inner()).await?;
+        Ok(Response::new(Produced::by(|items| async move {
+            for it in found {
+                if items.send(Ok(it)).await.is_err() {
+                    return;
+                }
+            }
+        })))
     }
 
     async fn retry(
@@ -221,7 +237,7 @@ async fn list(
 }
 
 /// Whatever was settled meanwhile is left out; what is damaged is not, for somebody has to see it.
-async fn rows(
+pub(super) async fn rows(
     context: &Context,
     waiting: Vec<Waiting>,
 ) -> Result<Vec<(pb::QueuedDelivery, Option<Envelope>)>, Status> {
@@ -239,20 +255,19 @@ async fn rows(
             sites.insert(site.clone(), view);
         }
         let site = sites.get(site).and_then(Option::as_ref);
-        match envelope {
-            Ok(Some(envelope)) => {
-                let (stands, next) = stands(&it, is_out, site, now());
-                let row = pb::QueuedDelivery {
-                    stands: stands.to_owned(),
-                    next_ms: at_ms(next),
-                    ..row(&it, &envelope, is_out)
-                };
-                rows.push((row, Some(envelope)));
-            }
-            Ok(None) => {}
-            Err(error @ StoreError::Damaged(_)) => rows.push((unreadable(&it, &error), None)),
+        let (row, envelope) = match envelope {
+            Ok(Some(envelope)) => (row(&it, &envelope, is_out), Some(envelope)),
+            Ok(None) => continue,
+            Err(error @ StoreError::Damaged(_)) => (unreadable(&it, &error), None),
             Err(error) => return Err(error.into()),
-        }
+        };
+        let (stands, next) = stands(&it, is_out, site, now());
+        let row = pb::QueuedDelivery {
+            stands: stands.to_owned(),
+            next_ms: at_ms(next),
+            ..row
+        };
+        rows.push((row, envelope));
     }
     Ok(rows)
 }
@@ -266,6 +281,7 @@ fn unreadable(it: &Waiting, error: &StoreError) -> pb::QueuedDelivery {
         arrived_ms: it.arrived.as_millisecond(),
         attempts: it.attempts,
         in_doubt: it.in_doubt,
+        failed: it.failed,
         last: error.to_string(),
         ..pb::QueuedDelivery::default()
     }
@@ -345,6 +361,17 @@ mod tests {
             open: Vec::new(),
             earlier_start: false,
         }
+    }
+
+    #[test]
+    fn what_is_held_for_damage_says_so_also_where_its_record_cannot_be_read() {
+        let held = Waiting {
+            failed: true,
+            ..waiting(None)
+        };
+        let error = StoreError::Damaged(held.delivery.clone());
+        assert!(unreadable(&held, &error).failed);
+        assert_eq!(stands(&held, false, None, NOW), ("failed", None));
     }
 
     #[test]

@@ -68,10 +68,9 @@ impl pb::sites_server::Sites for Sites {
     ) -> Result<Response<Self::ListStream>, Status> {
         let context = self.0.clone();
         Ok(Response::new(Produced::by(|items| async move {
-            let views = context.dispatch.site_views().await;
-            let mut views: std::collections::HashMap<_, _> = views.into_iter().collect();
+            // One after the other: dispatch has other work between them.
             for site in context.registry.sites() {
-                let view = views.remove(&site.name);
+                let view = context.dispatch.site_view(site.name.clone()).await;
                 if items.send(Ok(shown(&context, &site, view))).await.is_err() {
                     return;
                 }
@@ -201,7 +200,28 @@ impl pb::sites_server::Sites for Sites {
             ));
         }
         let agents = check_site(&self.0, &site, only.as_ref()).await;
-        Ok(Response::new(pb::SiteChecks { agents }))
+        Ok(Response::new(pb::SiteChecks {
+            agents: agents.to_vec(),
+        }))
+    }
+
+    async fn move_domain(
+        &self,
+        request: Request<pb::MoveDomainRequest>,
+    ) -> Result<Response<pb::DomainMoved>, Status> {
+        let who = caller(&request);
+        let pb::MoveDomainRequest { domain, to } = request.into_inner();
+        let asked = domain.clone();
+        let moving = self.0.editor.change(move |change| async move {
+            change.move_domain(&asked, &to, who.who(), now()).await
+        });
+        let moved = moving.await?;
+        Ok(Response::new(pb::DomainMoved {
+            domain,
+            waiting: self.0.store.count(&moved.from).messages,
+            from: moved.from.to_string(),
+            to: moved.to.to_string(),
+        }))
     }
 }
 
@@ -301,12 +321,13 @@ impl Sites {
             self.set_closing(name, Closing::Reopen, who).await?;
         }
         let messages = settled?;
-        let (name, who) = (name.clone(), who.to_owned());
+        let (gone, who) = (name.clone(), who.to_owned());
         let removing = self
             .0
             .editor
-            .change(move |change| async move { change.remove_site(&name, &who, now()).await });
+            .change(move |change| async move { change.remove_site(&gone, &who, now()).await });
         removing.await?;
+        self.0.wakeup.forget(name);
         Ok(messages)
     }
 

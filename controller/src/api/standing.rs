@@ -219,7 +219,9 @@ fn unhealthy(agent: &AgentView) -> Option<String> {
 
 /// The smarthost is a site whose trouble nobody else would notice: senders hear nothing.
 fn smarthost_alarm(view: &SiteView, unsent: u64) -> Option<String> {
-    let last = view.last_attempts.first();
+    // What was not sent says nothing about the smarthost.
+    let mut attempts = view.last_attempts.iter();
+    let last = attempts.find(|it| it.outcome != "not-sent");
     let failed = last.filter(|last| last.outcome != "relayed");
     let why = match (view.state, view.why, failed) {
         ("waiting", Some(why), _) => why,
@@ -377,6 +379,8 @@ mod tests {
             ),
             ("idle", None, "deferred", 2, Some("(deferred)")),
             ("idle", None, "deferred", 0, None),
+            ("idle", None, "not-sent", 2, None),
+            ("ready", None, "not-sent", 2, None),
             ("idle", None, "relayed", 2, None),
             ("flowing", None, "deferred", 2, None),
             ("held", None, "deferred", 2, None),

@@ -152,7 +152,10 @@ impl From<ChangeError> for Status {
             ChangeError::Agent(AgentError::NoAddress) => Code::InvalidArgument,
             ChangeError::Agent(AgentError::AddressTaken { .. }) => Code::FailedPrecondition,
             ChangeError::Admin(AdminError::Exists(_)) => Code::AlreadyExists,
-            ChangeError::Admin(AdminError::OtherKey(_)) => Code::InvalidArgument,
+            ChangeError::Admin(AdminError::OtherKey(_) | AdminError::Reserved(_)) => {
+                Code::InvalidArgument
+            }
+            ChangeError::Move(_) => Code::FailedPrecondition,
             ChangeError::TooMany { .. } => Code::ResourceExhausted,
             ChangeError::LogFailed(_) => return trouble(&error),
         };

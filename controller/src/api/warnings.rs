@@ -7,14 +7,12 @@ use dd_proto::targets::TargetRules;
 use ipnet::IpNet;
 
 use super::Context;
-use super::order::forbidden;
+use super::order::forbidden_to_sites;
 use crate::dsn::notice::can_be_told;
 
 /// One sentence each, after the site was added or changed from `before`.
 pub(super) fn of(context: &Context, site: &Site, before: Option<&Site>) -> Vec<String> {
-    let addresses = context.registry.agent_addresses();
-    let forbid = forbidden(&context.facts, &addresses);
-    let mut warnings = hosts(site, forbid);
+    let mut warnings = hosts(site, forbidden_to_sites(context));
     warnings.extend(contact(site));
     let others = context.registry.sites();
     warnings.extend(shared_certificate(site, others.iter().map(|it| &**it)));

@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status};
 
 use super::produced::{Items, Produced};
 use super::{Context, now, status};
+use crate::config::effective::Setting;
 use crate::events::{self, Happened};
 
 /// Entries where nobody says how many.
@@ -66,6 +67,27 @@ impl pb::watch_server::Watch for Watch {
                 }
             }
         })))
+    }
+
+    async fn config(
+        &self,
+        _: Request<pb::ConfigRequest>,
+    ) -> Result<Response<pb::Configuration>, Status> {
+        let configuration = &self.0.facts.configuration;
+        let setting = |it: &Setting| pb::Setting {
+            key: it.key.clone(),
+            value: it
+                .value
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            line: it.line.and_then(|line| line.try_into().ok()).unwrap_or(0),
+        };
+        Ok(Response::new(pb::Configuration {
+            path: configuration.path.display().to_string(),
+            settings: configuration.settings.iter().map(setting).collect(),
+            file_changed: configuration.has_changed(),
+        }))
     }
 
     async fn status(

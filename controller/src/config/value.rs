@@ -8,9 +8,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use dd_proto::domain::Domain;
+use dd_proto::network::Network;
 use dd_proto::site::HostName;
 use dd_proto::smtp::data::StrayCrLf;
-use dd_proto::units::{OutageNotice, format_size, parse_duration, parse_size};
+use dd_proto::units::{OutageNotice, format_duration, format_size, parse_duration, parse_size};
 use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
@@ -147,7 +148,15 @@ impl<'de, T: FromStr> Visitor<'de> for OneOrList<T> {
 }
 
 pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
-    each(deserializer, "a network such as 192.0.2.0/24")
+    let texts: Vec<String> = each(deserializer, "a network such as 192.0.2.0/24")?;
+    let read = |text: &String| {
+        let network: Result<Network, _> = text.parse();
+        network.map(|it| it.0).map_err(|error| {
+            let shown = text.escape_debug();
+            D::Error::custom(format!("`{shown}`: {error}"))
+        })
+    };
+    texts.iter().map(read).collect()
 }
 
 /// Names by which a server calls itself: RFC 8601 §2.5 has a domain or any word, and case makes no difference.
@@ -248,6 +257,20 @@ pub(super) fn outage_notice<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Duration>, D::Error> {
     parsed::<D, OutageNotice>(deserializer).map(|it| it.0)
+}
+
+/// Days are files, so that more of them cost nothing but room; less than an hour answers no question.
+pub(super) fn keep<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    const LEAST: Duration = Duration::from_secs(3600);
+    const MOST: Duration = Duration::from_secs(366 * 86_400);
+    let keep = duration(deserializer)?;
+    match (LEAST..=MOST).contains(&keep) {
+        true => Ok(keep),
+        false => Err(D::Error::custom(format!(
+            "{}: expected a time between 1h and 366d",
+            format_duration(keep)
+        ))),
+    }
 }
 
 pub(super) fn stray_cr_lf<'de, D: Deserializer<'de>>(

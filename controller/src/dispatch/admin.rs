@@ -258,13 +258,6 @@ impl State {
         })
     }
 
-    pub(super) fn site_views(&self, now: Now) -> Vec<(SiteName, SiteView)> {
-        let names = self.sites.keys();
-        names
-            .filter_map(|name| Some((name.clone(), self.site_view(name, now)?)))
-            .collect()
-    }
-
     pub(super) fn agent_views(&self, now: Now) -> Vec<AgentView> {
         let registered = self.agents.iter();
         let registered = registered.filter(|(_, agent)| agent.registered == Registered::Yes);

@@ -33,8 +33,11 @@ pub(super) struct Agent {
     pub(super) check: Option<Duration>,
     pub(super) registered: Registered,
     pub(super) terms: Terms,
+    left: Left,
     version: String,
     last_seen: Option<Timestamp>,
+    /// Of its last stream, which is over.
+    untold: Untold,
 }
 
 /// Whether the registry knows the agent still. One that is gone is kept while a lease of it is out.
@@ -43,6 +46,14 @@ pub(super) enum Registered {
     #[default]
     Yes,
     Removed,
+}
+
+/// Whether it has ended as one that holds nothing and has told all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Left {
+    #[default]
+    No,
+    InOrder,
 }
 
 /// Whether it speaks.
@@ -54,8 +65,9 @@ pub(super) enum Heard {
 }
 
 /// Whether an agent may have more in hand than it is known to hold: a lease that it has lost, or that did not go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Untold {
+    #[default]
     Nothing,
     /// Until it says Hello again.
     Something,
@@ -219,6 +231,39 @@ impl Agent {
         attached.is_some_and(|it| it.untold == Untold::Nothing)
     }
 
+    /// Whether all is known that it had in its journal when it was last attached.
+    pub(super) fn left_nothing_untold(&self) -> bool {
+        self.untold == Untold::Nothing && (self.attached.is_none() || self.has_told_all())
+    }
+
+    /// It says Hello, with all that its journal holds.
+    pub(super) fn attach(&mut self, attached: Attached) {
+        self.untold = Untold::Nothing;
+        self.attached = Some(attached);
+    }
+
+    /// Its stream is over.
+    pub(super) fn detach(&mut self) {
+        if let Some(attached) = self.attached.take() {
+            self.untold = attached.untold;
+        }
+    }
+
+    /// Its stream ends. Whether it had said so, and nothing of it can come to light any more.
+    pub(super) fn leaves_in_order(&mut self) -> bool {
+        let attached = self.attached.as_ref();
+        let said = attached.is_some_and(|it| it.leaves == Leaves::Yes);
+        let in_order = said && self.leases.is_empty() && self.has_told_all();
+        if in_order {
+            self.left = Left::InOrder;
+        }
+        in_order
+    }
+
+    pub(super) fn has_left(&self) -> bool {
+        self.attached.is_none() && self.left == Left::InOrder
+    }
+
     /// It has lost a lease, and may not know it yet.
     pub(super) fn loses_a_lease(&mut self) {
         if let Some(attached) = &mut self.attached {
@@ -233,6 +278,7 @@ impl Agent {
     pub(super) fn introduced(&mut self, hello: &Hello, wall: Timestamp) {
         self.version.clone_from(&hello.version);
         self.boot_id.clone_from(&hello.boot_id);
+        self.left = Left::No;
         self.last_seen = Some(wall);
     }
 

@@ -41,7 +41,7 @@ enum Blame {
     Broke,
     /// The site's, the agent's or another message's.
     NotItsOwn,
-    /// The session's, by what it had taken before: the next one may begin with it.
+    /// The session's, by what it had taken or refused before: the next one may begin with those it had not refused.
     TheSessions,
 }
 
@@ -52,8 +52,13 @@ fn blame(report: &Report, attempt: &Attempt) -> Blame {
         Stage::Rcpt | Stage::Data | Stage::Content | Stage::EndOfData
     );
     match report.outcome {
-        // RFC 5321 §3.8: what a dot is told by a session that closes is about the session, unless that began with it.
-        Outcome::Transacted if is_closing(report) && !attempt.opens_session => Blame::TheSessions,
+        // RFC 5321 §3.8: what a dot is told by a session that closes is about the session, unless that began with it and
+        // had refused nobody before.
+        Outcome::Transacted
+            if is_closing(report) && (!attempt.opens_session || refused_some(report)) =>
+        {
+            Blame::TheSessions
+        }
         Outcome::Transacted => Blame::Answered,
         Outcome::InDoubt => Blame::Broke,
         _ if attempt.news => Blame::Answered,
@@ -72,6 +77,11 @@ fn is_closing(report: &Report) -> bool {
     let results = report.recipients.iter();
     let mut deferred = results.filter(|it| it.disposition == Disposition::Deferred);
     deferred.any(|it| it.reply.code == 421)
+}
+
+fn refused_some(report: &Report) -> bool {
+    let mut answers = report.answers();
+    answers.any(|it| it.disposition == Disposition::Failed)
 }
 
 /// Whether it broke over the content, which is the same however few recipients it has. What ended behind the dot is not
@@ -102,7 +112,10 @@ impl State {
         }
         match blame {
             Blame::NotItsOwn => {}
-            Blame::TheSessions => waiting.not_before = None,
+            Blame::TheSessions if self.closes_behind(waiting) => {
+                self.session_closed_behind(report, waiting);
+            }
+            Blame::TheSessions => self.was_answered(report, waiting, turn),
             Blame::Answered => self.was_answered(report, waiting, turn),
             Blame::Broke => self.broke(report, attempt, waiting, turn),
         }
@@ -135,6 +148,32 @@ impl State {
                 self.steps_aside(waiting, at, under);
             }
             Round::OnlyBreaking => self.after_break(waiting, under, turn),
+        }
+    }
+
+    /// Whether a session may close behind this message once more without its having a time of its own.
+    fn closes_behind(&mut self, waiting: &Waiting) -> bool {
+        let queue = self.sites.get_mut(&waiting.delivery.site);
+        queue.is_some_and(|queue| queue.parts.closed(waiting.delivery.message))
+    }
+
+    /// A home that bears so many errors in a session ends it at the dot of a message with as many refused recipients,
+    /// whatever it thinks of the message: the next session gets it for the others alone.
+    fn session_closed_behind(&mut self, report: &Report, waiting: &mut Waiting) {
+        waiting.not_before = None;
+        let Some(queue) = self.sites.get_mut(&waiting.delivery.site) else {
+            return;
+        };
+        let refused = report.recipients.iter();
+        let refused = refused.filter(|it| it.disposition == Disposition::Failed);
+        let refused: Vec<_> = refused
+            .map(|it| (it.number, false))
+            .filter(|(number, _)| waiting.open.contains(number))
+            .collect();
+        if !refused.is_empty() {
+            let message = waiting.delivery.message;
+            let refused = refused.into_iter();
+            queue.parts.answered(message, refused, &waiting.open);
         }
     }
 

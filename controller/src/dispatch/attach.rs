@@ -13,15 +13,15 @@ use dd_proto::name::{AgentName, SiteName};
 use dd_proto::report::DotSent;
 
 use super::agents::{Attached, Heard, Registered};
-use super::event::{Telling, Turn};
+use super::ends::Closed;
+use super::event::{Effect, Telling, Turn};
 use super::goes_on::Doubt;
 use super::judge::Came;
 use super::lease::GRACE;
-use super::moves::Closed;
 use super::site::{Phase, Queued};
 use super::standing::takes_work;
 use super::state::State;
-use super::{AgentEvent, AttachmentId, Hello, Order};
+use super::{AgentEvent, AttachmentId, Hello, Machine, Order};
 
 impl State {
     pub(super) fn attached(&mut self, id: AttachmentId, hello: Hello, turn: &mut Turn<'_>) {
@@ -35,10 +35,14 @@ impl State {
         }
         let agent = self.agents.entry(name.clone()).or_default();
         let rebooted = !agent.boot_id.is_empty() && agent.boot_id != hello.boot_id;
+        // What it was given since this start is known.
+        if agent.boot_id.is_empty() && hello.machine == Machine::Rebooted {
+            self.barrier.doubts_a_journal();
+        }
         agent.introduced(&hello, turn.now.wall);
         let mut attached = Attached::new(id, &hello, turn.now.monotonic);
         attached.work = takes_work(agent.terms, &attached, turn.now);
-        agent.attached = Some(attached);
+        agent.attach(attached);
         self.attachments.insert(id, name.clone());
         let going_on = self.going_on(id, &name, &hello.work_in_hand, turn.now.monotonic);
         turn.order(
@@ -100,6 +104,7 @@ impl State {
                 accepted,
                 answered,
                 ended,
+                refuses,
                 detail,
             } => {
                 let closed = Closed {
@@ -108,6 +113,7 @@ impl State {
                     accepted,
                     answered,
                     ended,
+                    refuses,
                     detail,
                 };
                 self.session_closed(&name, &site, &closed, turn);
@@ -250,7 +256,10 @@ impl State {
                 .as_ref()
                 .is_some_and(|attached| attached.id == id)
         {
-            agent.attached = None;
+            if agent.leaves_in_order() {
+                turn.effect(Effect::DrainEnded);
+            }
+            agent.detach();
             self.sites_leave(&name, turn);
             self.forget_removed(&name);
         }

@@ -2,8 +2,9 @@
 //!
 //! An agent may hold, or may have handed over, what an earlier controller gave it. So earlier mail is assigned only
 //! when the store knows all of it and every registered agent has said Hello with its journal, or when the leases of
-//! the earlier start have certainly expired. One that has drained to its end holds nothing and is not waited for:
-//! docs/decisions/0050-when-a-drain-has-ended.md
+//! the earlier start have certainly expired. One that has drained to its end holds nothing and is not waited for,
+//! nor is one that held nothing when the earlier start stopped in order:
+//! docs/decisions/0050-when-a-drain-has-ended.md, docs/decisions/0105-who-is-waited-for-after-a-clean-stop.md
 //!
 //! # Invariants
 //! Once open it stays open.
@@ -24,6 +25,15 @@ pub(super) struct Barrier {
     stands: Stands,
     store: Knowledge,
     missing: BTreeSet<AgentName>,
+    journals: Journals,
+}
+
+/// Whether agents' journals say all of what earlier starts gave them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Journals {
+    Whole,
+    /// A machine went down, and may have taken the end of one along.
+    MayLackTheEnd,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +62,7 @@ impl Barrier {
             stands: Stands::Closed,
             store: Knowledge::Partial,
             missing: registered.into_iter().collect(),
+            journals: Journals::Whole,
         }
     }
 
@@ -68,6 +79,16 @@ impl Barrier {
     pub(super) fn heard(&mut self, agent: &AgentName, now: Duration) -> Change {
         self.missing.remove(agent);
         self.look(now)
+    }
+
+    /// Whether it may hold mail of an earlier start, and has not spoken since.
+    pub(super) fn waits_for(&self, agent: &AgentName) -> bool {
+        self.missing.contains(agent)
+    }
+
+    /// The machine of an agent has been rebooted since an earlier start, in which the agent may have held anything.
+    pub(super) fn doubts_a_journal(&mut self) {
+        self.journals = Journals::MayLackTheEnd;
     }
 
     pub(super) fn look(&mut self, now: Duration) -> Change {
@@ -93,9 +114,11 @@ impl Barrier {
         !waiting.earlier_start || self.is_open()
     }
 
-    /// An attempt now may be a second one: an agent that has not spoken yet may have made the first.
+    /// An attempt now may be a second one: an agent that has not spoken yet may have made the first, or one whose journal
+    /// does not say so.
     pub(super) fn casts_doubt_on(&self, waiting: &Waiting) -> bool {
-        waiting.earlier_start && !self.missing.is_empty()
+        let all_told = self.missing.is_empty() && self.journals == Journals::Whole;
+        waiting.earlier_start && !all_told
     }
 }
 

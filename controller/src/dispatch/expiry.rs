@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use dd_proto::id::MessageId;
 use dd_proto::name::SiteName;
-use dd_proto::report::{Disposition, RecipientResult, Reply, Told};
+use dd_proto::report::{Disposition, RecipientResult, Reply, SaidBy, Told};
 use dd_proto::smtp::status::Status;
 use jiff::Timestamp;
 
@@ -435,6 +435,7 @@ pub(super) fn last_heard(waiting: &Waiting) -> Vec<RecipientResult> {
         disposition: Disposition::Failed,
         reply: reply.clone(),
         told: Told::NotPassedOn,
+        by: SaidBy::TheSite,
     });
     open.collect()
 }

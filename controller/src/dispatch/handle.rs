@@ -53,10 +53,11 @@ pub(super) enum Ask {
     ConfirmClock(Confirming),
     Drain(oneshot::Sender<()>),
     Site(SiteName, oneshot::Sender<Option<SiteView>>),
-    Sites(oneshot::Sender<Vec<(SiteName, SiteView)>>),
     States(oneshot::Sender<Vec<SiteState>>),
     Agents(oneshot::Sender<Vec<AgentView>>),
     Drained(oneshot::Sender<Vec<AgentName>>),
+    Left(oneshot::Sender<Vec<AgentName>>),
+    Untold(oneshot::Sender<Vec<AgentName>>),
     IsOut(Vec<DeliveryId>, oneshot::Sender<Vec<DeliveryId>>),
     Counters(oneshot::Sender<Counters>),
 }
@@ -212,10 +213,6 @@ impl Handle {
         self.ask(|sender| Ask::Site(site, sender)).await?
     }
 
-    pub async fn site_views(&self) -> Vec<(SiteName, SiteView)> {
-        self.ask(Ask::Sites).await.unwrap_or_default()
-    }
-
     /// How every site stands, in short: cheap, however many there are.
     pub async fn site_states(&self) -> Vec<SiteState> {
         self.ask(Ask::States).await.unwrap_or_default()
@@ -225,7 +222,7 @@ impl Handle {
         self.ask(Ask::Agents).await.unwrap_or_default()
     }
 
-    /// Returns when the drain of some agent has ended since the last call.
+    /// Returns when the drain of some agent has ended since the last call, or one has left in order.
     pub async fn drain_ended(&self) {
         self.drain_ended.notified().await;
     }
@@ -233,6 +230,16 @@ impl Handle {
     /// Agents whose drain has ended and that were not resumed since.
     pub async fn drained_agents(&self) -> Vec<AgentName> {
         self.ask(Ask::Drained).await.unwrap_or_default()
+    }
+
+    /// Who may know of mail what is not written here; None: the loop has ended.
+    pub async fn untold_agents(&self) -> Option<Vec<AgentName>> {
+        self.ask(Ask::Untold).await
+    }
+
+    /// Agents that have ended in order and are not back.
+    pub async fn agents_that_left(&self) -> Vec<AgentName> {
+        self.ask(Ask::Left).await.unwrap_or_default()
     }
 
     /// Which of these are out at an agent.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use dd_proto::id::Lease;
 use dd_proto::name::AgentName;
-use dd_proto::report::{Disposition, GivenBack, Outcome, RecipientResult, Report};
+use dd_proto::report::{Disposition, GivenBack, Outcome, RecipientResult, Report, SaidBy};
 use jiff::Timestamp;
 
 use super::LastAttempt;
@@ -44,7 +44,20 @@ pub(super) enum Came {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fails {
     Yes,
-    NotNow,
+    /// Not that of a site of which nothing is known. What the agent did not ask for, no site could have taken.
+    OnlyUnasked,
+    /// The report is stale.
+    No,
+}
+
+impl Fails {
+    fn fails(self, result: &RecipientResult) -> bool {
+        match self {
+            Self::Yes => true,
+            Self::OnlyUnasked => result.by == SaidBy::TheAgent,
+            Self::No => false,
+        }
+    }
 }
 
 impl State {
@@ -145,7 +158,7 @@ impl State {
         self.owe(agent, &report.lease);
         let fails = match attempt {
             Some(_) => self.fails(report),
-            None => Fails::NotNow,
+            None => Fails::No,
         };
         self.settle(agent, report, fails, &mut waiting, turn);
         let delivery = waiting.delivery.clone();
@@ -173,8 +186,8 @@ impl State {
             return false;
         };
         let message = waiting.delivery.message;
-        let mut results = report.recipients.iter();
-        results
+        let mut answers = report.answers();
+        answers
             .any(|it| waiting.open.contains(&it.number) && queue.parts.is_news(message, it.number))
     }
 
@@ -184,7 +197,7 @@ impl State {
         match queue.map_or(Trust::Doubted, |queue| queue.kept.trust) {
             _ if report.accepted_some() => Fails::Yes,
             Trust::Trusted => Fails::Yes,
-            Trust::Doubted | Trust::Misconfigured => Fails::NotNow,
+            Trust::Doubted | Trust::Misconfigured => Fails::OnlyUnasked,
         }
     }
 
@@ -225,7 +238,7 @@ impl State {
         let results: Vec<_> = results
             .filter(|result| match result.disposition {
                 Disposition::Relayed => true,
-                Disposition::Failed => fails == Fails::Yes,
+                Disposition::Failed => fails.fails(result),
                 Disposition::Deferred => false,
             })
             .cloned()
@@ -333,7 +346,7 @@ impl State {
         }
         let in_doubt = match &question.asks {
             Asks::Report(report, _) => {
-                self.settle(&question.agent, report, Fails::NotNow, &mut waiting, turn);
+                self.settle(&question.agent, report, Fails::No, &mut waiting, turn);
                 report.outcome == Outcome::InDoubt
             }
             Asks::Dot(..) => true,

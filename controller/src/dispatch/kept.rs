@@ -15,7 +15,7 @@
 //! it began: what stands at the end may be a single message that no home would take, which says nothing about this one.
 //!
 //! # Invariants
-//! - A 5yz fails a recipient only where something was accepted since the site was doubted last.
+//! - A 5yz of a site fails a recipient only where something was accepted since the site was doubted last.
 //! - Mail that is parked is sent only when it is its turn, never because a time has come; while the home is doubted not
 //!   before an interval after it had its turn last, or a release.
 //!
@@ -355,8 +355,9 @@ impl State {
         let Some(queue) = self.sites.get_mut(name) else {
             return false;
         };
-        let mut results = report.recipients.iter();
-        let reply = results.find(|it| it.disposition == Disposition::Failed);
+        let reply = report
+            .answers()
+            .find(|it| it.disposition == Disposition::Failed);
         let reply = reply.map(|it| it.reply.to_string()).unwrap_or_default();
         match queue.kept.refused(report, leased, turn.now.monotonic) {
             Verdict::GoesOn => return false,

@@ -37,7 +37,7 @@ pub(crate) const MICROS: [u64; 18] = [
 ];
 
 /// How an attempt ended, as `site show` has it.
-pub const OUTCOMES: [&str; 9] = [
+pub const OUTCOMES: [&str; 10] = [
     "relayed",
     "deferred",
     "failed",
@@ -47,6 +47,7 @@ pub const OUTCOMES: [&str; 9] = [
     "refused",
     "busy",
     "kept",
+    "not-sent",
 ];
 
 /// Shared with whoever reads it.

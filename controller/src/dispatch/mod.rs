@@ -60,6 +60,7 @@ mod site;
 mod standing;
 mod state;
 mod strays;
+mod stumbles;
 mod timer;
 #[cfg(test)]
 mod transitions;
@@ -95,7 +96,7 @@ pub use remembered::clock_at_start;
 #[cfg(test)]
 pub(crate) use run::{Chance, start_with};
 pub use run::{Settings, start};
-pub use standing::{Drain, Joined, Terms};
+pub use standing::{Drain, Joined, Terms, Told};
 pub use strays::Stray;
 pub use verdicts::AgentVerdict;
 
@@ -136,6 +137,14 @@ pub struct InHand {
     pub delivery: DeliveryId,
 }
 
+/// Whether the machine of an agent that comes back may have lost the end of its journal since the agent was here last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Machine {
+    /// Or it had left in order, or nobody knows.
+    AsBefore,
+    Rebooted,
+}
+
 /// How an agent introduces itself, its journal included.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hello {
@@ -144,6 +153,8 @@ pub struct Hello {
     pub slots: u32,
     pub probes: u32,
     pub boot_id: String,
+    /// As its record has it.
+    pub machine: Machine,
     /// What keeps it from working; empty: nothing.
     pub trouble: String,
     pub work_in_hand: Vec<Lease>,
@@ -182,6 +193,7 @@ pub enum AgentEvent {
         /// Messages about which it had an answer of any kind.
         answered: u32,
         ended: Ended,
+        refuses: Refuses,
         detail: String,
     },
     Draining,
@@ -189,6 +201,15 @@ pub enum AgentEvent {
     Health {
         trouble: String,
     },
+}
+
+/// How a site refuses somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Refuses {
+    /// Or it refused nobody.
+    AtOnce,
+    /// After many seconds, on purpose.
+    HeldBack,
 }
 
 /// Whether a session had proved itself.

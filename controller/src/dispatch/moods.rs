@@ -29,7 +29,7 @@ impl Moods {
 
     /// A message was put off, or broke a session that had answered before. True if that is the site's doing by now.
     pub(super) fn put_off(&mut self, report: &Report, leased: &Leased) -> bool {
-        let code = report.recipients.first().map(|it| it.reply.code);
+        let code = report.answers().next().map(|it| it.reply.code);
         let like = Some((report.outcome, code.unwrap_or_default()));
         if self.like != like {
             *self = Self::default();
@@ -45,6 +45,6 @@ impl Moods {
 
 /// Whether it put off all to whom it was sent.
 pub(super) fn defers_all(report: &Report) -> bool {
-    let mut results = report.recipients.iter();
-    results.all(|result| result.disposition == Disposition::Deferred)
+    let mut answers = report.answers().peekable();
+    answers.peek().is_some() && answers.all(|result| result.disposition == Disposition::Deferred)
 }

@@ -12,7 +12,7 @@ use dd_proto::report::{Disposition, Outcome, PeerCertificate, RecipientResult, R
 use jiff::Timestamp;
 
 use super::backoff::{after_failure, with_others};
-use super::ends::{broke_before, came_to_nothing, ends_session, is_closing};
+use super::ends::{Closed, broke_before, came_to_nothing, ends_session, is_closing, over_message};
 use super::event::{Effect, Turn};
 use super::judge::Fails;
 use super::kept::Wakes;
@@ -86,6 +86,8 @@ impl State {
                 // RFC 5321 §3.8: it closes; what it has not answered goes to the next session.
                 self.reconnects_if_proving(name, turn);
             }
+            Outcome::Busy
+                if over_message(report) && self.stumbles(name, leased.generation, turn) => {}
             Outcome::Busy => self.site_failed(name, Why::Busy, report, leased, turn),
             Outcome::Unreachable => self.site_failed(name, Why::Down, report, leased, turn),
             Outcome::WrongHost => self.site_failed(name, Why::WrongHost, report, leased, turn),
@@ -152,9 +154,9 @@ impl State {
 
     /// Whether all that it says of recipients is that they are refused.
     fn refused_for_good(report: &Report, leased: &Leased) -> bool {
-        let mut results = report.recipients.iter();
+        let mut answers = report.answers().peekable();
         let failed = |result: &RecipientResult| result.disposition == Disposition::Failed;
-        leased.waiting.is_some() && results.len() > 0 && results.all(failed)
+        leased.waiting.is_some() && answers.peek().is_some() && answers.all(failed)
     }
 
     /// Whether it is the first message of its session, as far as is known.
@@ -195,7 +197,7 @@ impl State {
 
     /// For those who ask. Whether a refusal is final is known when the site has moved: one too many is not.
     fn remember(&mut self, mut attempt: LastAttempt, report: &Report) {
-        if attempt.outcome == "failed" && self.fails(report) == Fails::NotNow {
+        if attempt.outcome == "failed" && self.fails(report) == Fails::OnlyUnasked {
             attempt.outcome = "kept";
         }
         let name = &report.lease.delivery.site;
@@ -389,6 +391,7 @@ impl State {
         if queue.carrier.as_ref() != Some(agent) {
             return;
         }
+        queue.refuses = queue.refuses.max(closed.refuses);
         if queue.recalled.contains(&closed.session) {
             return;
         }
@@ -410,6 +413,9 @@ impl State {
             (Phase::Flowing, _) => {
                 // What other sites were given meanwhile says nothing about what was on this session.
                 let generation = session.map_or(queue.newest, |session| session.since);
+                if closed.proved == Proved::Yes && self.stumbles(name, generation, turn) {
+                    return;
+                }
                 self.site_waits(name, Why::Down, &closed.detail, generation, turn);
             }
             (Phase::Proving, _) if queue.canary.is_none() => {
@@ -429,7 +435,7 @@ impl SiteQueue {
         if report.accepted_some() {
             self.accepted(report, leased);
         }
-        let answered = !report.recipients.is_empty();
+        let answered = report.answers().next().is_some();
         let mut of_session = 0;
         if let Some(session) = self.sessions.get_mut(&report.session) {
             session.answered += u32::from(answered);
@@ -437,8 +443,7 @@ impl SiteQueue {
         }
         if answered {
             self.progress = Progress::Some;
-        }
-        if answered {
+            self.stumbles.end();
             self.turned_away = Duration::ZERO;
         } else if came_to_nothing(report) {
             // Else an agent whose further session is turned away gets the same message back at once, without end.
@@ -455,22 +460,12 @@ impl SiteQueue {
     }
 }
 
-/// A session that is over.
-#[derive(Debug)]
-pub(super) struct Closed {
-    pub(super) session: SessionId,
-    pub(super) proved: Proved,
-    pub(super) accepted: u32,
-    pub(super) answered: u32,
-    pub(super) ended: Ended,
-    pub(super) detail: String,
-}
-
 fn last_attempt(agent: &AgentName, report: &Report, at: Timestamp) -> LastAttempt {
-    let results = || report.recipients.iter().map(|result| result.disposition);
+    let results = || report.answers().map(|result| result.disposition);
     let outcome = match report.outcome {
         Outcome::Transacted if results().any(|d| d == Disposition::Relayed) => "relayed",
         Outcome::Transacted if results().any(|d| d == Disposition::Deferred) => "deferred",
+        Outcome::Transacted if report.answers().next().is_none() => "not-sent",
         Outcome::Transacted => "failed",
         Outcome::Unreachable => "unreachable",
         Outcome::WrongHost => "wrong-host",

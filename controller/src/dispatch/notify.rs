@@ -14,12 +14,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dd_proto::id::{DeliveryId, MessageId};
-use dd_proto::report::{RecipientResult, Told};
+use dd_proto::report::{RecipientResult, Reply, SaidBy, Told};
 use dd_proto::site::Site;
 use tokio::sync::watch;
 
 use super::Arrived;
-use super::backing::Backing;
+use super::backing::{Backing, NotRead};
 use super::event::{By, Now, Settle, Warn};
 use super::mail::Mail;
 use super::run::Done;
@@ -53,7 +53,12 @@ enum Found {
     /// It is settled already.
     Gone,
     Unreadable,
+    /// For a reason that passes.
+    NotNow,
 }
+
+/// How often a message that cannot be read now is asked for again.
+const PATIENCE: u32 = 3;
 
 impl<S: Backing> Pen<S> {
     pub(super) async fn settle(mut self, pending: Vec<Pending<Settle>>) -> Done {
@@ -68,7 +73,7 @@ impl<S: Backing> Pen<S> {
         {
             let delivery = what.settlement.delivery.clone();
             // After the settlement nobody could be asked any more.
-            let found = self.find(&delivery, cached).await;
+            let found = self.find_for(&what, cached).await;
             let mut dsn = None;
             match &found {
                 Found::Mail(mail) => {
@@ -79,7 +84,7 @@ impl<S: Backing> Pen<S> {
                         .await;
                 }
                 Found::Gone => {}
-                Found::Unreadable => give_up_nothing(&mut what),
+                Found::Unreadable | Found::NotNow => give_up_nothing(&mut what),
             }
             owing.push(Owing {
                 what: what.settlement.clone(),
@@ -87,7 +92,7 @@ impl<S: Backing> Pen<S> {
             });
             let mail = match found {
                 Found::Mail(mail) => Some(mail),
-                Found::Gone | Found::Unreadable => None,
+                Found::Gone | Found::Unreadable | Found::NotNow => None,
             };
             batch.push((what, mail));
         }
@@ -115,7 +120,7 @@ impl<S: Backing> Pen<S> {
                     self.report(&delivery, &mail, &fates, arrived, None, random)
                         .await
                 }
-                Found::Gone | Found::Unreadable => None,
+                Found::Gone | Found::Unreadable | Found::NotNow => None,
             };
             owing.push(Owing {
                 what: warn.note,
@@ -171,6 +176,21 @@ impl<S: Backing> Pen<S> {
         }
     }
 
+    /// What an operator decides is done, and its sender told: a failure that passes is waited for.
+    async fn find_for(&self, settle: &Settle, cached: Option<Mail>) -> Found {
+        let delivery = &settle.settlement.delivery;
+        let mut found = self.find(delivery, cached).await;
+        let decided = matches!(settle.evidence.by, By::Operator);
+        for _ in 0..PATIENCE {
+            if !matches!(found, Found::NotNow) || !decided {
+                break;
+            }
+            tokio::time::sleep(AGAIN).await;
+            found = self.find(delivery, None).await;
+        }
+        found
+    }
+
     async fn find(&self, delivery: &DeliveryId, cached: Option<Mail>) -> Found {
         if let Some(mail) = cached {
             return Found::Mail(mail);
@@ -180,7 +200,10 @@ impl<S: Backing> Pen<S> {
             Ok(None) => Found::Gone,
             Err(error) => {
                 tracing::error!(%error, %delivery, "cannot be read: nobody can be told what becomes of it");
-                Found::Unreadable
+                match error {
+                    NotRead::Damaged(_) => Found::Unreadable,
+                    NotRead::NotNow(_) => Found::NotNow,
+                }
             }
         }
     }
@@ -276,7 +299,7 @@ fn fates(settle: &Settle) -> Vec<Fate> {
         Fate {
             number: *number,
             what,
-            reply: result.map(|result| result.reply.clone()),
+            reply: result.map(said),
         }
     };
     settle.settlement.recipients.iter().map(fate).collect()
@@ -287,9 +310,18 @@ fn late(warn: &Warn) -> Vec<Fate> {
     let fate = |result: &RecipientResult| Fate {
         number: result.number,
         what: What::Delayed { until },
-        reply: Some(result.reply.clone()),
+        reply: Some(said(result)),
     };
     warn.results.iter().map(fate).collect()
+}
+
+/// What an agent has decided without asking is no reply of the site's: it has a sentence and no code.
+fn said(result: &RecipientResult) -> Reply {
+    let mut reply = result.reply.clone();
+    if result.by == SaidBy::TheAgent {
+        reply.code = 0;
+    }
+    reply
 }
 
 fn peer(settle: &Settle) -> Option<&str> {

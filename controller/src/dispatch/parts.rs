@@ -14,6 +14,8 @@ use dd_proto::id::{MessageId, RecipientNumber};
 
 /// Messages of a site that are remembered.
 const MOST: usize = 1024;
+/// So many sessions in a row may close behind a message's dot; then it is the message's doing.
+const MOST_CLOSED: u32 = 8;
 
 #[derive(Debug, Default)]
 pub(super) struct Parts {
@@ -31,6 +33,8 @@ struct Part {
     /// Each broke a session when it was alone; the one that did so last stands last.
     alone: Vec<RecipientNumber>,
     halvings: u32,
+    /// Sessions that closed behind its dot, for what they had taken or refused before it.
+    closed: u32,
 }
 
 /// What a round comes to once everybody has been answered.
@@ -124,6 +128,13 @@ impl Parts {
             self.forget(message);
         }
         round
+    }
+
+    /// A session closed behind its dot. Whether that may still be the session's doing.
+    pub(super) fn closed(&mut self, message: MessageId) -> bool {
+        let part = self.part(message);
+        part.closed += 1;
+        part.closed < MOST_CLOSED
     }
 
     /// An attempt that carried these ended without an answer to any.
@@ -242,6 +253,18 @@ mod tests {
             Round::SomeDeferred
         );
         assert_eq!(parts.carried(message(), &open), open);
+    }
+
+    #[test]
+    fn a_message_behind_whose_dot_sessions_close_without_end_steps_aside_at_last() {
+        let (mut parts, open) = (Parts::default(), numbers(0..1));
+        for _ in 0..2 {
+            let times = (0..100).take_while(|_| parts.closed(message())).count();
+            assert_eq!(times + 1, MOST_CLOSED as usize);
+            let deferred = [(RecipientNumber(0), true)].into_iter();
+            let round = parts.answered(message(), deferred, &open);
+            assert_eq!(round, Round::SomeDeferred);
+        }
     }
 
     #[test]

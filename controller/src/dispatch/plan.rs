@@ -11,16 +11,35 @@ use std::time::Duration;
 use dd_proto::id::Lease;
 use dd_proto::name::{AgentName, SiteName};
 
-use super::Order;
-use super::agents::{AT_LEAST, Agent, Heard, TakesWork};
+use super::agents::{AT_LEAST, Agent, Heard, TakesWork, WINDOW};
 use super::backoff::until as until_now;
 use super::event::{Assign, Effect, Turn};
+use super::kept::Trust;
 use super::knocks::LooksAnew;
 use super::lease::{Dot, Freshness, Leased, Occupies};
 use super::release::Begun;
 use super::site::{Line, Phase, Progress, Queued, SiteQueue};
 use super::state::State;
+use super::{Order, Refuses};
 use crate::store::Waiting;
+
+/// Messages of a site that are out where each refusal takes a session for many seconds: among so many the agent finds
+/// those that do not have to wait behind refusals.
+const WINDOW_OF_HELD_BACK: u32 = 64;
+
+impl SiteQueue {
+    fn window(&self) -> u32 {
+        if self.kept.trust == Trust::Misconfigured {
+            // Each says first whether the home has been set up.
+            return 1;
+        }
+        let usual = self.connections() * WINDOW;
+        match self.refuses {
+            Refuses::AtOnce => usual,
+            Refuses::HeldBack => usual.max(WINDOW_OF_HELD_BACK),
+        }
+    }
+}
 
 impl State {
     pub(super) fn assign(&mut self, turn: &mut Turn<'_>) {

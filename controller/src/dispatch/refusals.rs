@@ -82,7 +82,7 @@ impl Refusals {
 
     /// A home that is not trusted has refused a message.
     pub(super) fn of_untrusted(&mut self, report: &Report, leased: &Leased, now: Duration) {
-        let results: Vec<_> = report.recipients.iter().collect();
+        let results: Vec<_> = report.answers().collect();
         self.last = results.first().map(|it| kind(it)).unwrap_or_default();
         let about = about(report);
         self.all.add(&results, about, leased, &self.mailboxes, now);
@@ -91,14 +91,13 @@ impl Refusals {
     /// A trusted home has. True if it says the same to everybody by now: it is trusted no more.
     pub(super) fn of_trusted(&mut self, report: &Report, leased: &Leased, now: Duration) -> bool {
         let mut kinds: Vec<Kind> = Vec::new();
-        for kind in report.recipients.iter().map(kind) {
+        for kind in report.answers().map(kind) {
             if !kinds.contains(&kind) {
                 kinds.push(kind);
             }
         }
         for of in kinds {
-            let results = report.recipients.iter();
-            let results: Vec<_> = results.filter(|it| kind(it) == of).collect();
+            let results: Vec<_> = report.answers().filter(|it| kind(it) == of).collect();
             let about = about_all(report.stage, &results);
             let mut refused = self.take_alike(&of);
             refused.add(&results, about, leased, &self.mailboxes, now);
@@ -186,8 +185,9 @@ impl Refused {
 
 /// What the refusals of a report are about: some may be about recipients, and the others about the home.
 pub(super) fn about(report: &Report) -> About {
-    let failed = report.recipients.iter();
-    let failed = failed.filter(|it| it.disposition == Disposition::Failed);
+    let failed = report
+        .answers()
+        .filter(|it| it.disposition == Disposition::Failed);
     about_all(report.stage, &failed.collect::<Vec<_>>())
 }
 

@@ -201,7 +201,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
         let (mut inputs, mut events, mut ended) = (Vec::new(), Vec::new(), Vec::new());
         loop {
             let due = self.state.next_deadline();
-            let deadline = self.sleep();
+            let deadline = self.sleep(due);
             // All sources are emptied below, whichever of them woke the loop: the order starves none.
             tokio::select! {
                 biased;
@@ -259,8 +259,8 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
     }
 
     /// Until the core wants to be called again, or something has to be written.
-    fn sleep(&self) -> impl Future<Output = ()> + use<S, C> {
-        let deadlines = [self.state.next_deadline(), self.batch.due()];
+    fn sleep(&self, due: Option<Duration>) -> impl Future<Output = ()> + use<S, C> {
+        let deadlines = [due, self.batch.due()];
         let wait = deadlines.into_iter().flatten().min();
         let wait = wait.map(|at| at.saturating_sub(self.now().monotonic));
         async move {
@@ -359,9 +359,6 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
             Ask::Site(site, answer) => {
                 let _ = answer.send(self.state.site_view(&site, self.now()));
             }
-            Ask::Sites(answer) => {
-                let _ = answer.send(self.state.site_views(self.now()));
-            }
             Ask::States(answer) => {
                 let _ = answer.send(self.state.site_states(self.now()));
             }
@@ -370,6 +367,12 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
             }
             Ask::Drained(answer) => {
                 let _ = answer.send(self.state.drained_agents());
+            }
+            Ask::Untold(answer) => {
+                let _ = answer.send(self.state.untold_agents());
+            }
+            Ask::Left(answer) => {
+                let _ = answer.send(self.state.agents_that_left());
             }
             Ask::IsOut(mut deliveries, answer) => {
                 deliveries.retain(|delivery| self.state.is_out(delivery));

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use dd_proto::envelope::{Body, Encoding, Envelope, Recipient};
 use dd_proto::id::{Lease, MessageId, RecipientNumber, SessionId, SiteVersion};
 use dd_proto::report::{
-    Delays, Disposition, Observed, Outcome, RecipientResult, Reply, Report, Stage, Told,
+    Delays, Disposition, Observed, Outcome, RecipientResult, Reply, Report, SaidBy, Stage, Told,
 };
 use dd_proto::site::HostName;
 use jiff::Timestamp;
@@ -17,8 +17,8 @@ use rand::rngs::StdRng;
 
 use super::simulation::site;
 use super::{
-    AgentEvent, Arrived, Assignment, Attachment, Chance, Clock, ClockMemory, Handle, Hello, Mail,
-    Now, Order, Released, Settings,
+    AgentEvent, Arrived, Assignment, Attachment, Chance, Clock, ClockMemory, Handle, Hello,
+    Machine, Mail, Now, Order, Released, Settings,
 };
 use crate::config::Smarthost;
 use crate::dsn::smarthost;
@@ -127,6 +127,7 @@ fn hello() -> Hello {
         slots: 4,
         probes: 4,
         boot_id: "boot".to_owned(),
+        machine: Machine::AsBefore,
         trouble: String::new(),
         work_in_hand: Vec::new(),
         in_doubt: Vec::new(),
@@ -175,6 +176,7 @@ fn answered(lease: Lease, code: u16, disposition: Disposition) -> AgentEvent {
             disposition,
             reply,
             told: Told::NotPassedOn,
+            by: SaidBy::TheSite,
         }],
         dot_sent: true,
         reply: None,

@@ -1,7 +1,10 @@
 //! The second log line of a message's life: one for each site, when its settlement is durable.
 
+use std::fmt::Write as _;
+use std::time::Duration;
+
 use dd_proto::id::DeliveryId;
-use dd_proto::report::Delays;
+use dd_proto::report::{Delays, SaidBy};
 
 use super::event::{By, Evidence, Settle};
 use super::mail::Mail;
@@ -14,6 +17,7 @@ pub(super) fn log(settle: &Settle, mail: Option<&Mail>, notifier: &Notifier) {
     let reply = evidence.results.first().map(|it| match it.reply.code {
         // The site gave none.
         0 => it.reply.text.clone(),
+        _ if it.by == SaidBy::TheAgent => format!("not sent: {}", it.reply),
         _ => it.reply.to_string(),
     });
     let reply = reply.unwrap_or_default();
@@ -103,7 +107,40 @@ fn delays(evidence: &Evidence) -> String {
         By::Lifetime | By::Operator => Delays::default(),
     };
     let parts = [evidence.waited, delays.connect, delays.proof, delays.total];
-    parts
-        .map(|part| format!("{:.3}", part.as_secs_f64()))
-        .join("/")
+    let mut told = String::with_capacity(32);
+    for part in parts {
+        let separator = if told.is_empty() { "" } else { "/" };
+        let rounded = part + Duration::from_micros(500);
+        let (seconds, thousandths) = (rounded.as_secs(), rounded.subsec_millis());
+        // Writing into a String cannot fail.
+        let _ = write!(told, "{separator}{seconds}.{thousandths:03}");
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn delays_are_seconds_to_the_thousandth() {
+        let evidence = |waited| Evidence {
+            waited,
+            results: Vec::new(),
+            by: By::Lifetime,
+        };
+        for (waited, expected) in [
+            (Duration::from_micros(499), "0.000/0.000/0.000/0.000"),
+            (Duration::from_micros(500), "0.001/0.000/0.000/0.000"),
+            (Duration::from_micros(3_999_600), "4.000/0.000/0.000/0.000"),
+            (
+                Duration::from_millis(432_000_020),
+                "432000.020/0.000/0.000/0.000",
+            ),
+        ] {
+            assert_eq!(delays(&evidence(waited)), expected);
+        }
+    }
 }

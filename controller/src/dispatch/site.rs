@@ -29,21 +29,21 @@ use dd_proto::site::Site;
 use jiff::Timestamp;
 
 use super::actions::Closing;
-use super::agents::WINDOW;
 use super::backoff::until;
 use super::barrier::Barrier;
 use super::event::Now;
 use super::expiry::Expiry;
-use super::kept::{Kept, PARKED, Parked, Trust};
+use super::kept::{Kept, PARKED, Parked};
 use super::knocks::{Knocks, LooksAnew};
 use super::moods::Moods;
 use super::moves::RECONNECT;
 use super::parts::Parts;
 pub(super) use super::phase::{Phase, Why};
 use super::release::Release;
+use super::stumbles::Stumbles;
 use super::timer::Remembered;
 use super::verdicts::Verdicts;
-use super::{LastAttempt, LastRefusal};
+use super::{LastAttempt, LastRefusal, Refuses};
 use crate::store::{Position, Waiting};
 
 /// Messages of a flowing site that are in memory beside what is in hand.
@@ -207,6 +207,9 @@ pub(super) struct SiteQueue {
     /// Deliveries the store is asked about.
     pub(super) asked: u32,
     pub(super) progress: Progress,
+    /// As it has shown since this start.
+    pub(super) refuses: Refuses,
+    pub(super) stumbles: Stumbles,
     pub(super) moods: Moods,
     pub(super) parts: Parts,
     /// Messages over which a session ended or the site was turned away from; no canaries while others are due.
@@ -274,6 +277,8 @@ impl SiteQueue {
             in_hand: 0,
             asked: 0,
             progress: Progress::None,
+            refuses: Refuses::AtOnce,
+            stumbles: Stumbles::default(),
             moods: Moods::default(),
             parts: Parts::default(),
             ended: BTreeSet::new(),
@@ -298,14 +303,6 @@ impl SiteQueue {
             verdicts: Verdicts::default(),
             refusal: None,
         }
-    }
-
-    pub(super) fn window(&self) -> u32 {
-        if self.kept.trust == Trust::Misconfigured {
-            // Each says first whether the home has been set up.
-            return 1;
-        }
-        self.connections() * WINDOW
     }
 
     pub(super) fn connections(&self) -> u32 {

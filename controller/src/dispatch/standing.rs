@@ -30,13 +30,14 @@ pub struct Terms {
     pub from: Option<Timestamp>,
     pub drain: Drain,
     pub joined: Joined,
+    pub told: Told,
 }
 
 impl Terms {
     /// Whether it may know of mail what the controller does not: that an earlier start gave it some. One that has drained to
     /// its end has told all, and one that never joined was given nothing.
     pub(super) fn may_hold_mail(self) -> bool {
-        self.drain != Drain::Ended && self.joined == Joined::Once
+        self.drain != Drain::Ended && self.joined == Joined::Once && self.told == Told::NotAll
     }
 }
 
@@ -46,6 +47,16 @@ pub enum Joined {
     #[default]
     Once,
     Never,
+}
+
+/// What the start before this one knew of an agent when it stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Told {
+    /// It may have held mail, or nothing is known.
+    #[default]
+    NotAll,
+    /// It held nothing, and had told everything.
+    All,
 }
 
 /// What an operator wants of an agent.
@@ -134,11 +145,33 @@ impl State {
         self.asking.is_empty() && self.early.is_empty() && !self.hand.values().any(concerns)
     }
 
+    /// Who may know of mail what is not written here, at a stop: whoever has not been heard in this start, holds a lease, lost
+    /// one that it may not know of, or has told what is not written yet. The next start waits for these only.
+    pub(crate) fn untold_agents(&self) -> Vec<AgentName> {
+        // About whose mail it is nobody asks: a stop waits until there is none, as long as it can.
+        let is_unwritten = self.hand.values().any(|hand| hand.unwritten > 0);
+        let untold = self.agents.iter();
+        let untold = untold.filter(|(name, agent)| {
+            is_unwritten
+                || self.barrier.waits_for(name)
+                || !agent.leases.is_empty()
+                || !agent.left_nothing_untold()
+                || !self.owes_nothing(name)
+        });
+        untold.map(|(name, _)| name.clone()).collect()
+    }
+
     /// Whose drain has ended.
     pub(crate) fn drained_agents(&self) -> Vec<AgentName> {
         let ended = self.agents.iter();
         let ended = ended.filter(|(_, agent)| agent.terms.drain == Drain::Ended);
         ended.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Who has ended in order, and is not back.
+    pub(crate) fn agents_that_left(&self) -> Vec<AgentName> {
+        let left = self.agents.iter().filter(|(_, agent)| agent.has_left());
+        left.map(|(name, _)| name.clone()).collect()
     }
 
     fn attached_mut(&mut self, name: &AgentName) -> Option<&mut Attached> {

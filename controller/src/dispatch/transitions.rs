@@ -22,13 +22,14 @@ mod reads;
 mod releases;
 mod starts;
 mod turned_away;
+mod unasked;
 
 use core::{Core, OUT1, OUT2, hello, name, report, result, wall, with_mail, word};
 
 use super::event::{Effect, Event, Now};
 use super::simulation::site;
 use super::state::State;
-use super::{AgentEvent, AttachmentId, ClockMemory, Ended, Proved, Released, Terms};
+use super::{AgentEvent, AttachmentId, ClockMemory, Ended, Proved, Refuses, Released, Terms};
 
 type StateOf = (&'static str, fn() -> Core);
 type Input = (&'static str, fn(&mut Core));
@@ -45,7 +46,7 @@ const STATES: [StateOf; 9] = [
     ("held", Core::held),
 ];
 
-const INPUTS: [Input; 26] = [
+const INPUTS: [Input; 27] = [
     ("mail", Core::mail),
     ("proved", Core::proved),
     ("relayed", |core| {
@@ -56,6 +57,9 @@ const INPUTS: [Input; 26] = [
     }),
     ("failed", |core| {
         core.report(Outcome::Transacted, result(Disposition::Failed));
+    }),
+    ("not asked", |core| {
+        core.report(Outcome::Transacted, unasked::unasked(0..1));
     }),
     ("unreachable", |core| {
         core.report(Outcome::Unreachable, Vec::new());

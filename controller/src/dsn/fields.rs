@@ -1,5 +1,7 @@
 //! The part of a report for programs: RFC 3464 §2.
 
+use std::net::IpAddr;
+
 use dd_proto::report::Reply;
 use dd_proto::smtp::reply::printable;
 use dd_proto::smtp::status::Status;
@@ -40,22 +42,50 @@ fn recipient(out: &mut String, entry: &Entry<'_>, report: &Report<'_>) {
     field(out, "Status", &status(entry).to_string());
     let reply = entry.fate.reply.as_ref();
     if let Some(reply) = reply.filter(|reply| !reply.to_string().is_empty()) {
-        let text = shown(&said(reply), report.reply_limit(), form);
-        let kind = match reply.code {
-            0 => "x-dd",
-            _ => "smtp",
+        let words = || shown(&said(reply), report.reply_limit(), form);
+        let diagnosis = match (reply.code, in_our_words(entry.fate.what)) {
+            (0, Some(ours)) => format!("x-dd; {ours}"),
+            (0, None) => format!("x-dd; {}", words()),
+            _ => format!("smtp; {}", words()),
         };
-        field(out, "Diagnostic-Code", &format!("{kind}; {text}"));
+        field(out, "Diagnostic-Code", &diagnosis);
         if let Some(peer) = report.peer.filter(|_| reply.code != 0) {
-            let ip = peer.rsplit_once(':').map_or(peer, |(ip, _)| ip);
-            let ip = ip.trim_matches(['[', ']']);
-            field(out, "Remote-MTA", &format!("dns; [{ip}]"));
+            if let Some(ip) = public(peer) {
+                field(out, "Remote-MTA", &format!("dns; [{ip}]"));
+            }
             field(out, "Last-Attempt-Date", &date(report.now));
         }
     }
     if let What::Delayed { until } = entry.fate.what {
         field(out, "Will-Retry-Until", &date(until));
     }
+}
+
+/// Where no server of the recipient said anything. What is known then is for operators: it has names and addresses of the
+/// inside, and advice for those who can follow it. None: it is about what the message needs.
+fn in_our_words(what: What) -> Option<&'static str> {
+    match what {
+        What::Expired | What::Delayed { .. } => {
+            Some("the recipient's mail server was not reached, or could not be recognised")
+        }
+        What::GivenUp | What::Removed => Some("taken out of the queue by the operator"),
+        What::Failed | What::Relayed(_) => None,
+    }
+}
+
+/// The address of a host that the whole world may know. A sender learns nothing of a network behind it.
+fn public(peer: &str) -> Option<IpAddr> {
+    let ip = peer.rsplit_once(':').map_or(peer, |(ip, _)| ip);
+    let ip: IpAddr = ip.trim_matches(['[', ']']).parse().ok()?;
+    let is_inside = match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            // RFC 6598: shared between a provider and its customers.
+            let is_shared = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
+            ip.is_private() || ip.is_loopback() || ip.is_link_local() || is_shared
+        }
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    };
+    (!is_inside).then_some(ip)
 }
 
 /// RFC 3463, of the class that the action asks for.
@@ -174,6 +204,26 @@ fn field(out: &mut String, name: &str, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sender_is_told_no_address_of_the_inside() {
+        for (peer, told) in [
+            ("192.0.2.7:25", Some("192.0.2.7")),
+            ("[2001:db8::7]:25", Some("2001:db8::7")),
+            ("10.1.2.3:25", None),
+            ("172.16.0.1:2525", None),
+            ("192.168.1.2:25", None),
+            ("127.0.0.1:25", None),
+            ("100.64.0.1:25", None),
+            ("[::ffff:10.1.2.3]:25", None),
+            ("[fd00::1]:25", None),
+            ("[fe80::1]:25", None),
+            ("mx.inside.example:25", None),
+        ] {
+            let public = public(peer).map(|ip| ip.to_string());
+            assert_eq!(public.as_deref(), told, "{peer}");
+        }
+    }
 
     #[test]
     fn what_a_sender_wrote_adds_no_line() {

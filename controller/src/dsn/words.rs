@@ -70,7 +70,8 @@ fn listed(out: &mut String, entry: &Entry<'_>, report: &Report<'_>) {
     let answered = reply.is_some_and(|reply| reply.code != 0);
     let why = match (entry.fate.what, answered) {
         (What::Relayed(_), _) => return,
-        (What::Failed, _) => "The mail server of the recipient refused it:",
+        (What::Failed, true) => "The mail server of the recipient refused it:",
+        (What::Failed, false) => "The mail server of the recipient cannot take it as it is:",
         (What::GivenUp | What::Removed, _) => {
             "Whoever looks after this mail system took it out of the queue."
         }
@@ -84,7 +85,8 @@ fn listed(out: &mut String, entry: &Entry<'_>, report: &Report<'_>) {
         }
     };
     indented(out, "    ", why);
-    if let Some(reply) = reply.filter(|_| answered) {
+    let is_told = answered || entry.fate.what == What::Failed;
+    if let Some(reply) = reply.filter(|_| is_told) {
         let form = report.form();
         let text = shown(&said(reply), report.reply_limit(), form);
         indented(out, "      ", &text);

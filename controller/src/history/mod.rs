@@ -21,7 +21,7 @@ use crate::dispatch::{LastAttempt, OUTCOMES};
 const DAYS: usize = 14;
 /// Attempts that ended alike are one entry.
 const RUNS: usize = 12;
-/// Characters of what an agent said.
+/// Bytes of what an agent said.
 const TEXT: usize = 200;
 
 /// What is remembered of a site.
@@ -75,13 +75,13 @@ impl History {
         if attempt.outcome == "relayed" {
             self.last_relayed = self.last_relayed.max(Some(attempt.at));
         }
-        let last = LastAttempt {
-            detail: attempt.detail.chars().take(TEXT).collect(),
-            reason: attempt.reason.chars().take(TEXT).collect(),
-            address: attempt.address.chars().take(TEXT).collect(),
+        let mut last = LastAttempt {
             peer: None,
             ..attempt.clone()
         };
+        for text in [&mut last.detail, &mut last.reason, &mut last.address] {
+            text.truncate(text.floor_char_boundary(TEXT));
+        }
         let relayed = attempt.outcome == "relayed";
         match self
             .runs

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use dd_proto::envelope::{Body, Encoding};
 use dd_proto::site::Site;
-use dd_proto::smtp::data::{Progress, Unstuffer};
+use dd_proto::smtp::data::{Progress, StrayCrLf, Unstuffer};
 use dd_proto::smtp::reply::ServerReply;
 
 use super::authserv::Filter;
@@ -25,14 +25,23 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    pub fn new(settings: &Settings, first_received: Capture) -> Self {
+    pub fn of(settings: &Settings, first_received: Capture) -> Self {
         Self {
-            unstuffer: Unstuffer::new(settings.stray_cr_lf),
             authserv: Filter::new(&settings.authserv_ids),
             header: HeaderScan::new(first_received),
+            ..Self::new(settings.stray_cr_lf, settings.max_message_bytes)
+        }
+    }
+
+    /// Nothing of it is taken out, and its `Received` fields are only counted.
+    pub fn new(stray: StrayCrLf, limit: u64) -> Self {
+        Self {
+            unstuffer: Unstuffer::new(stray),
+            authserv: None,
+            header: HeaderScan::default(),
             bytes: 0,
             body: Body::SevenBit,
-            limit: settings.max_message_bytes,
+            limit,
         }
     }
 

@@ -241,7 +241,7 @@ pub fn closing() -> ServerReply {
     say(
         450,
         (4, 2, 1),
-        "the site is being removed and takes no new mail",
+        "the site takes no new mail: it is being removed, or its record is damaged",
     )
 }
 

@@ -17,7 +17,7 @@ const REACHED: [&str; 9] = [
 ];
 
 /// What only those cause who are known, or what is our own trouble: file, and a part of the line.
-const OTHERS: [(&str, &str); 15] = [
+const OTHERS: [(&str, &str); 16] = [
     // Once, at the start.
     ("listen.rs", "only IPv6 is listened on"),
     // A feeder's message is in the store.
@@ -25,6 +25,7 @@ const OTHERS: [(&str, &str); 15] = [
     // Signed in, or proved.
     ("wakeup/mod.rs", "released by an operator"),
     ("wakeup/mod.rs", "released by its member"),
+    ("wakeup/mod.rs", "asked for by its member"),
     ("wakeup/smtp.rs", "signed in over SMTP"),
     ("web/portal.rs", "signed in to the portal"),
     ("web/portal.rs", "a member's change was not made"),

@@ -98,7 +98,14 @@ pub enum AdminError {
         "the key is not the one of the administrator `{0}`: a renewal is for the same key; for another one use `ddadm admin add`"
     )]
     OtherKey(AdminName),
+    #[error(
+        "the name `{0}` is reserved: the audit has it for the local user who runs ddadm over the socket, and nobody could tell the two apart; choose another name"
+    )]
+    Reserved(AdminName),
 }
+
+/// The audit calls local users by their names, and this one administers every machine.
+const LOCAL_ROOT: &str = "root";
 
 /// When each administrator last called, since this start.
 #[derive(Debug, Default)]
@@ -204,13 +211,16 @@ impl Change {
     /// A new administrator, durable before a certificate is made for it.
     ///
     /// # Errors
-    /// There is one of this name.
+    /// There is one of this name, or the name is the local root's.
     pub async fn add_admin(
         &self,
         admin: AdminRecord,
         who: &str,
         now: Timestamp,
     ) -> Result<(), ChangeError> {
+        if admin.name.as_str() == LOCAL_ROOT {
+            return Err(AdminError::Reserved(admin.name).into());
+        }
         let known = self.registry.admin_record(&admin.name);
         if known.is_some_and(|known| known.key.is_some()) {
             return Err(AdminError::Exists(admin.name).into());

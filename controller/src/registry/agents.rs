@@ -18,7 +18,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::{Change, ChangeError, changed, record, unknown};
 use crate::authority::client::AgentKey;
-use crate::dispatch::{Drain, Joined, Terms};
+use crate::dispatch::{Drain, Joined, Terms, Told};
 
 const TOKEN_LIFE: Duration = Duration::from_secs(3600);
 pub(super) const MAX_AGENTS: usize = 1000;
@@ -37,6 +37,8 @@ pub struct AgentRecord {
     pub token: Option<Token>,
     /// What it is known by; None: it has not joined.
     pub key: Option<AgentKey>,
+    /// Under which boot of its machine it may hold mail; empty: nobody knows, or it has left in order and holds none.
+    pub boot_id: String,
 }
 
 /// A join token that is not spent.
@@ -85,7 +87,7 @@ pub enum AgentError {
 
 impl AgentRecord {
     /// One that nobody has a token for.
-    pub(super) fn new(name: AgentName) -> Self {
+    pub fn new(name: AgentName) -> Self {
         Self {
             name,
             addresses: Vec::new(),
@@ -93,6 +95,7 @@ impl AgentRecord {
             drain: Drain::Works,
             token: None,
             key: None,
+            boot_id: String::new(),
         }
     }
 
@@ -105,6 +108,7 @@ impl AgentRecord {
                 Some(_) => Joined::Once,
                 None => Joined::Never,
             },
+            told: Told::NotAll,
         }
     }
 
@@ -397,23 +401,6 @@ impl Change {
         Ok(())
     }
 
-    /// A token that was used is spent.
-    ///
-    /// # Errors
-    /// There is no such agent.
-    pub(super) async fn spend_token_of(&self, name: &AgentName) -> Result<(), ChangeError> {
-        let agent = self
-            .registry
-            .agent(name)
-            .ok_or_else(|| unknown("agent", name))?;
-        if agent.has_used_token() {
-            let mut joined = (*agent).clone();
-            joined.token = None;
-            self.put_agent(joined).await?;
-        }
-        Ok(())
-    }
-
     pub(super) async fn put_agent(&self, agent: AgentRecord) -> Result<(), ChangeError> {
         let value = record::encode_agent(&agent);
         self.store
@@ -473,6 +460,7 @@ mod tests {
                 key: used,
             }),
             key: used,
+            boot_id: String::new(),
         };
         for (used, secret, by, second, expected) in [
             (None, &b"secret"[..], key, 0, Ok(())),

@@ -15,6 +15,7 @@ use dd_proto::domain::Domain;
 use dd_proto::hold::HoldPeriods;
 use dd_proto::id::SiteVersion;
 use dd_proto::name::{AgentName, AuthorityName, SiteName};
+use dd_proto::network::Network;
 use dd_proto::path::Mailbox;
 use dd_proto::pb;
 use dd_proto::site::{
@@ -126,12 +127,9 @@ pub fn check(spec: &pb::SiteSpec, around: &Surroundings<'_>) -> Result<Site, Sit
         contact: spec.contact.as_deref().map(parse).transpose()?,
         language: spec.language.as_deref().map(language).transpose()?,
         allow_targets: each("--allow-target", &spec.allow_targets, 100, |text| {
-            text.parse().map_err(|_| {
-                format!(
-                    "`{}` is no network: expected one such as 192.0.2.0/24",
-                    shown(text)
-                )
-            })
+            let network: Result<Network, _> = text.parse();
+            let network = network.map(|network| network.0);
+            network.map_err(|error| format!("`{}`: {error}", shown(text)))
         })?,
         agents: agents(spec, around)?,
         password_hash: None,

@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //! It is rewritten at most once a minute, whole (a stop leaves the old one or the new one), with mode 0600. While
-//! damage is known it is not rewritten: the last good one stays until `ddadm registry apply`. What changed in the last
-//! minute before a stop is written at the next start.
+//! damage is known it is not rewritten: the last good one stays until `ddadm registry apply`. A clean stop writes it once
+//! more; what changed in the last minute before a kill is written at the next start.
 
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -20,16 +20,21 @@ pub async fn keep(registry: Registry, state_dir: PathBuf) {
     let mut changes = registry.changes();
     loop {
         changes.borrow_and_update();
-        match registry.is_damaged() {
-            true => tracing::warn!(
-                "{NAME} is left as it was: the registry is damaged; `ddadm registry apply` ends that"
-            ),
-            false => write(registry.export(), state_dir.clone()).await,
-        }
+        bring_up_to_date(&registry, &state_dir).await;
         tokio::time::sleep(PAUSE).await;
         if changes.changed().await.is_err() {
             return;
         }
+    }
+}
+
+/// At a clean stop, and whenever the registry has changed.
+pub async fn bring_up_to_date(registry: &Registry, state_dir: &Path) {
+    match registry.is_damaged() {
+        true => tracing::warn!(
+            "{NAME} is left as it was: the registry is damaged; `ddadm registry apply` ends that"
+        ),
+        false => write(registry.export(), state_dir.to_owned()).await,
     }
 }
 

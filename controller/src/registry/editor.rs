@@ -25,7 +25,7 @@ use super::authorities::{Authority, Origin};
 use super::{ChangeError, Registry};
 use crate::authority::keys::Keys as SigningKeys;
 use crate::config::SiteDefaults;
-use crate::dispatch::Handle;
+use crate::dispatch::{Handle, Machine};
 use crate::store::Store;
 use dd_proto::name::AgentName;
 
@@ -174,17 +174,18 @@ impl Editor {
         let _ = running.wait_for(|number| *number == 0).await;
     }
 
-    /// The agent attached: a token that was used is spent. Most have none, and wait for no other change.
+    /// The agent attached, under this boot of its machine: that is remembered, and a token that was used is spent. Most
+    /// say nothing new, and wait for no other change.
     ///
     /// # Errors
     /// There is no such agent, or it cannot be made durable.
-    pub async fn spend_token(&self, name: &AgentName) -> Result<(), ChangeError> {
+    pub async fn greet(&self, name: &AgentName, boot_id: &str) -> Result<Machine, ChangeError> {
         let agent = self.registry.agent(name);
-        if agent.is_some_and(|agent| !agent.has_used_token()) {
-            return Ok(());
+        if agent.is_some_and(|agent| !agent.is_new_to(boot_id)) {
+            return Ok(Machine::AsBefore);
         }
-        let name = name.clone();
-        self.change(move |change| async move { change.spend_token_of(&name).await })
+        let (name, boot_id) = (name.clone(), boot_id.to_owned());
+        self.change(move |change| async move { change.greet_agent(&name, &boot_id).await })
             .await
     }
 

@@ -27,9 +27,11 @@ mod damage;
 mod editor;
 pub mod ends;
 pub mod file;
+mod greeted;
 pub mod issued;
 pub mod lists;
 pub mod losses;
+pub mod moving;
 pub mod own;
 mod own_lists;
 pub mod record;
@@ -99,6 +101,8 @@ pub enum ChangeError {
     Agent(#[from] AgentError),
     #[error(transparent)]
     Admin(#[from] AdminError),
+    #[error(transparent)]
+    Move(#[from] moving::MoveError),
     #[error(
         "the site `{site}` is pinned to the agent `{agent}`: name others with `ddadm site set {site} --agent NAME`, or any with `--clear agent`, first"
     )]
@@ -141,6 +145,8 @@ struct Snapshot {
     smarthost: Option<Arc<Site>>,
     /// Records that cannot be used, and why.
     damaged: BTreeMap<(&'static str, String), Damaged>,
+    /// When it was first found that something cannot be read.
+    damaged_since: Option<Timestamp>,
 }
 
 const LOCK: &str = "no holder of this lock panics";
@@ -154,6 +160,7 @@ impl Registry {
                 true => Keys::Lost,
                 false => Keys::Read,
             },
+            damaged_since: damage::known_since(store)?,
             ..Snapshot::default()
         };
         for record in store.records(record::AUTHORITY)? {

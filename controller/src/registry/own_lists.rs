@@ -1,8 +1,10 @@
 //! The revocation lists of our own authorities, made from what was issued and revoked.
 
-use bytes::Bytes;
-use jiff::Timestamp;
 use std::time::Duration;
+
+use bytes::Bytes;
+use dd_proto::name::AuthorityName;
+use jiff::Timestamp;
 
 use super::authorities::{Authority, Origin};
 use super::issued::serial_text;
@@ -17,14 +19,23 @@ const KEPT: Duration = Duration::from_secs(30 * 86_400);
 const SYSTEM: &str = "controller";
 
 impl Change {
-    /// What time does: lists are made anew before they are old, and records of certificates that ended long ago go.
+    /// What time does: lists are made anew before they are old, and records of certificates that ended long ago go. What
+    /// keeps one list from being made keeps no other.
+    ///
+    /// Returns the lists that could not be made: of which authority, and why.
     ///
     /// # Errors
-    /// A key is missing, or the change cannot be made durable.
-    pub async fn keep_authorities(&self, now: Timestamp) -> Result<(), ChangeError> {
+    /// A change cannot be made durable.
+    pub async fn keep_authorities(
+        &self,
+        now: Timestamp,
+    ) -> Result<Vec<(AuthorityName, OwnError)>, ChangeError> {
+        let mut lacking = Vec::new();
         for authority in self.registry.authorities() {
             if authority.origin != Origin::Imported {
-                self.renew_lists(&authority, SYSTEM, now).await?;
+                let lacks = self.renew_what_can_be(&authority, SYSTEM, now).await?;
+                let of = |error| (authority.name.clone(), error);
+                lacking.extend(lacks.into_iter().map(of));
             }
         }
         for issued in self.registry.all_issued() {
@@ -35,40 +46,64 @@ impl Change {
                 self.registry.write().issued.remove(&key);
             }
         }
-        Ok(())
+        Ok(lacking)
     }
 
     /// Each list that lacks a revocation, or is soon old, is made anew.
+    ///
+    /// # Errors
+    /// One cannot be made, whatever becomes of the others; or they cannot be made durable.
     pub(super) async fn renew_lists(
         &self,
         authority: &Authority,
         who: &str,
         now: Timestamp,
     ) -> Result<(), ChangeError> {
-        let certificates = authority.certificates.iter();
-        let due = certificates.map(|it| self.due_list(authority, it, now));
-        let due: Vec<Bytes> = due.collect::<Result<_, _>>()?;
-        if due == authority.revocation_lists {
-            return Ok(());
+        let lacks = self.renew_what_can_be(authority, who, now).await?;
+        match lacks.into_iter().next() {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
         }
-        let mut changed = authority.clone();
-        changed.revocation_lists = due;
-        let what = format!("authority {}: new revocation list", authority.name);
-        self.put_authority(changed, &what, who, now).await?;
-        Ok(())
+    }
+
+    async fn renew_what_can_be(
+        &self,
+        authority: &Authority,
+        who: &str,
+        now: Timestamp,
+    ) -> Result<Vec<OwnError>, ChangeError> {
+        let (due, lacks) = self.due_lists(authority, now);
+        if due != authority.revocation_lists {
+            let mut changed = authority.clone();
+            changed.revocation_lists = due;
+            let what = format!("authority {}: new revocation list", authority.name);
+            self.put_authority(changed, &what, who, now).await?;
+        }
+        Ok(lacks)
     }
 
     /// The same of an authority that comes out of a file, whose keys may not be here: then its lists stay as they are,
     /// and an alarm says which key is missing.
     pub(super) fn lists_where_keys_are(&self, authority: &Authority, now: Timestamp) -> Vec<Bytes> {
-        if authority.origin == Origin::Imported {
-            return authority.revocation_lists.clone();
+        match authority.origin {
+            Origin::Imported => authority.revocation_lists.clone(),
+            Origin::Own { .. } => self.due_lists(authority, now).0,
         }
-        let list = |certificate: &Bytes| match self.due_list(authority, certificate, now) {
-            Ok(list) => Some(list),
-            Err(_) => present(authority, certificate).cloned(),
-        };
-        authority.certificates.iter().filter_map(list).collect()
+    }
+
+    /// The list of each certificate; the present one where no other can be made, and why not.
+    fn due_lists(&self, authority: &Authority, now: Timestamp) -> (Vec<Bytes>, Vec<OwnError>) {
+        let (mut due, mut lacks) = (Vec::new(), Vec::new());
+        for certificate in &authority.certificates {
+            match self.due_list(authority, certificate, now) {
+                Ok(list) => due.push(list),
+                Err(error) => {
+                    due.extend(present(authority, certificate).cloned());
+                    lacks.push(error);
+                }
+            }
+        }
+        (due, lacks)
     }
 
     /// The list of one certificate: the present one, where it says all that is to be said and for long enough.

@@ -78,6 +78,9 @@ pub(super) struct AgentRow {
     /// SHA-256 of the public key that joined last; empty: none has.
     #[prost(bytes = "bytes", tag = "4")]
     key: Bytes,
+    /// Empty: nobody knows, or it has left in order.
+    #[prost(string, tag = "6")]
+    boot_id: String,
     /// Always [`FORMAT`]: without it, a value whose bytes are lost would be an agent without addresses.
     #[prost(uint32, tag = "15")]
     format: u32,
@@ -113,6 +116,7 @@ pub(super) fn encode_agent(agent: &AgentRecord) -> Bytes {
             key: key_bytes(token.key),
         }),
         key: key_bytes(agent.key),
+        boot_id: agent.boot_id.clone(),
         format: FORMAT,
     }
     .encode_to_vec()
@@ -161,6 +165,7 @@ pub(super) fn decode_agent(record: &Record) -> Result<AgentRecord, Damaged> {
         },
         token: row.token.map(token).transpose()?,
         key: key(&row.key)?,
+        boot_id: row.boot_id,
     })
 }
 
@@ -234,6 +239,7 @@ mod tests {
             drain: Drain::Works,
             token: None,
             key: None,
+            boot_id: String::new(),
         };
         let mut joining = plain.clone();
         joining.token = Some(Token {
@@ -243,6 +249,7 @@ mod tests {
         });
         let mut joined = joining.clone();
         joined.drain = Drain::Drains;
+        joined.boot_id = "a1b2".to_owned();
         joined.token.as_mut().unwrap().key = Some(AgentKey([2; 32]));
         joined.key = Some(AgentKey([2; 32]));
         joined.from = Some(Timestamp::from_second(1_600_000_000).unwrap());

@@ -224,7 +224,7 @@ impl Change {
         self.forget_told(name).await
     }
 
-    fn existing(&self, name: &str) -> Result<Arc<Site>, ChangeError> {
+    pub(super) fn existing(&self, name: &str) -> Result<Arc<Site>, ChangeError> {
         let parsed: SiteName = name.parse().map_err(|_| unknown("site", name))?;
         not_built_in(&parsed)?;
         self.registry
@@ -266,6 +266,7 @@ impl Change {
         what: &str,
         now: Timestamp,
     ) -> Result<Arc<Site>, ChangeError> {
+        self.damage_ends_for(&mut site, now);
         let value = record::encode_site(&site);
         let version = self
             .store

@@ -1,10 +1,10 @@
 //! The agents' side of a turn: they attach, take orders, beat, hand over and go.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use dd_proto::name::SiteName;
 use rand::RngExt as _;
-use tokio::sync::mpsc::error::TryRecvError;
 
 use super::controller::Controller;
 use super::world::World;
@@ -21,6 +21,8 @@ pub(super) struct Agent {
 
 pub(super) struct Stream {
     attachment: Attachment,
+    /// On their way: dispatch has sent them, and the agent has not taken them.
+    orders: VecDeque<Order>,
     last_beat: Duration,
     hello_sent: Duration,
 }
@@ -49,6 +51,7 @@ impl World {
                 let (last_beat, hello_sent) = (now, now);
                 self.agents[n].stream = Some(Stream {
                     attachment,
+                    orders: VecDeque::new(),
                     last_beat,
                     hello_sent,
                 });
@@ -101,16 +104,32 @@ impl World {
         controller.handle.agent_event(id, beat).await;
     }
 
+    /// What dispatch has sent to an agent is judged by what was settled when it was sent: while an order is on its way,
+    /// somebody else may tell what settles its delivery.
+    pub(super) fn sent_to(&mut self, n: usize) {
+        let Some(stream) = &mut self.agents[n].stream else {
+            return;
+        };
+        while let Ok(order) = stream.attachment.orders.try_recv() {
+            if let Order::Assign(assignment) = &order {
+                self.ledger.entries().assigned(assignment);
+            }
+            stream.orders.push_back(order);
+        }
+    }
+
     async fn take_orders(&mut self, n: usize, controller: &Controller) {
         loop {
+            self.sent_to(n);
             let Some(stream) = &mut self.agents[n].stream else {
                 return;
             };
             let (id, sent) = (stream.attachment.id, stream.hello_sent);
-            let order = match stream.attachment.orders.try_recv() {
-                Ok(order) => order,
-                Err(TryRecvError::Empty) => return,
-                Err(_) => return self.detach(n, controller),
+            let Some(order) = stream.orders.pop_front() else {
+                if stream.attachment.orders.is_closed() {
+                    self.detach(n, controller);
+                }
+                return;
             };
             let agent = &mut self.agents[n];
             match order {
@@ -119,7 +138,6 @@ impl World {
                     agent.fake.welcome(&going_on, sent, now);
                 }
                 Order::Assign(assignment) => {
-                    self.ledger.entries().assigned(&assignment);
                     let numbers = assignment.envelope.recipients.iter();
                     let work = Work {
                         lease: assignment.lease,

@@ -143,7 +143,11 @@ impl Controller {
     /// As `kill -9` does.
     pub(super) async fn crash(self) {
         self.running.abort();
-        let _ = self.running.await;
+        if let Err(ended) = self.running.await
+            && ended.is_panic()
+        {
+            std::panic::resume_unwind(ended.into_panic());
+        }
     }
 
     /// As SIGTERM does, without waiting for agents.
@@ -168,15 +172,22 @@ struct Watched {
 impl Backing for Watched {
     async fn settle(&self, batch: Vec<Owing<Settlement>>) -> Result<Vec<Waiting>, StoreFailed> {
         let settlements: Vec<_> = batch.iter().map(|owing| owing.what.clone()).collect();
-        let mut reports = Vec::new();
+        let (mut reports, mut wrong) = (Vec::new(), Vec::new());
         for owing in &batch {
             let mut entries = self.ledger.entries();
             let unread = entries.is_unread(&owing.what.delivery);
-            reports.extend(entries.senders.settling(owing, unread));
+            match entries.senders.settling(owing, unread) {
+                Ok(report) => reports.extend(report),
+                Err(said) => wrong.push((owing.what.delivery.clone(), said)),
+            }
             entries.settling(&owing.what);
         }
         let accepted = Backing::settle(&self.store, batch).await?;
         let mut entries = self.ledger.entries();
+        // Without power nothing can be read, and nothing becomes durable.
+        if let Some((delivery, said)) = wrong.first() {
+            panic!("{said}:\n{}", entries.life_of(delivery));
+        }
         settlements.iter().for_each(|it| entries.settled(it));
         reports.into_iter().for_each(|it| entries.acknowledged(it));
         Ok(accepted)

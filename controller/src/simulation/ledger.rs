@@ -40,6 +40,8 @@ pub(super) struct Entries {
     pub(super) unread: BTreeSet<MessageId>,
     /// Which message has the number.
     numbers: BTreeMap<u64, MessageId>,
+    /// A number that two have. Whoever sees it is no part of the world's turn, which fails.
+    twice: Option<String>,
     pub(super) senders: Senders,
     pub(super) trace: Vec<String>,
 }
@@ -64,10 +66,21 @@ impl Entries {
     /// The store says where a message stands.
     pub(super) fn numbered(&mut self, number: u64, message: MessageId) {
         let before = self.numbers.insert(number, message);
-        assert!(
-            before.is_none_or(|before| before == message),
-            "{message} has the number {number}, as {before:?} has"
-        );
+        if let Some(before) = before.filter(|before| *before != message) {
+            let twice = format!("{message} has the number {number}, as {before} has");
+            self.note(twice.clone());
+            self.twice.get_or_insert(twice);
+        }
+    }
+
+    /// No number of a record is given out twice.
+    pub(super) fn numbers_are_given_once(&self) {
+        if let Some(twice) = &self.twice {
+            let marks = ["start", "end", "unread", "acknowledged"];
+            let is_mark = |line: &&String| marks.iter().any(|mark| line.starts_with(mark));
+            let lines: Vec<_> = self.trace.iter().filter(is_mark).cloned().collect();
+            panic!("{twice}:\n{}", lines.join("\n"));
+        }
     }
 
     /// What became of it may be lost, but for the mark that nobody knows.

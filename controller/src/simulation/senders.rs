@@ -44,7 +44,14 @@ impl Senders {
     /// The store is asked. Returns the report, which is mail that we owe once the store has answered.
     ///
     /// `unread`: the disk may have lost who the sender is, and then nobody can be told.
-    pub(super) fn settling(&mut self, owing: &Owing<Settlement>, unread: bool) -> Option<To> {
+    ///
+    /// # Errors
+    /// Not what is owed goes with it.
+    pub(super) fn settling(
+        &mut self,
+        owing: &Owing<Settlement>,
+        unread: bool,
+    ) -> Result<Option<To>, String> {
         let delivery = &owing.what.delivery;
         let said = |(number, settled): &(RecipientNumber, Settled)| {
             let (word, said) = match settled {
@@ -57,10 +64,13 @@ impl Senders {
         };
         let owed: Said = owing.what.recipients.iter().filter_map(said).collect();
         let report = owing.dsn.as_ref();
-        if report.is_some() || !unread {
-            assert_eq!(report.map(says).unwrap_or_default(), owed, "{delivery}");
+        let told = report.map(says).unwrap_or_default();
+        if told != owed && (report.is_some() || !unread) {
+            return Err(format!(
+                "{delivery}: {owed:?} is owed, and {told:?} is told"
+            ));
         }
-        report.and_then(|report| self.reported(delivery, report))
+        Ok(report.and_then(|report| self.reported(delivery, report)))
     }
 
     pub(super) fn noting(&mut self, owing: &Owing<Note>) -> Option<To> {

@@ -311,10 +311,14 @@ impl World {
             _ => Duration::from_millis(self.rng.random_range(1..60)),
         };
         tokio::time::sleep(pause).await;
+        self.ledger.entries().numbers_are_given_once();
         for n in 0..self.agents.len() {
             self.agent_turn(n, controller).await;
         }
         if self.rng.random_bool(0.8) {
+            for n in 0..self.agents.len() {
+                self.sent_to(n);
+            }
             controller.commit();
         }
         if self.rng.random_bool(0.1) {

@@ -20,7 +20,7 @@ use dd_proto::site::Site;
 
 use super::failures::{FailedSignIns, Failures};
 use super::{Door, monotonic, wall};
-use crate::credentials::{Match, Passwords};
+use crate::credentials::{Match, Passwords, Typist};
 use crate::limit::bucket::{Buckets, Empty, Rate};
 use crate::limit::line::{Sparing, cut};
 use crate::limit::origin::{host, network};
@@ -94,10 +94,12 @@ impl Members {
         client: IpAddr,
         door: Door,
     ) -> SignIn {
-        let account: Box<str> = user.chars().take(64).flat_map(char::to_lowercase).collect();
-        let guess = Guess::of(account, client);
+        let guess = Guess::of(account(user), client);
         let now = monotonic(self.began);
-        let taken = self.guesses.lock().expect(LOCK).take(&guess, now);
+        let (taken, typist) = {
+            let mut guesses = self.guesses.lock().expect(LOCK);
+            (guesses.take(&guess, now), guesses.typist(&guess))
+        };
         if let Err(Empty(wait)) = taken {
             self.failed(guess, client, door, "too often");
             return SignIn::TooOften(wait);
@@ -105,7 +107,7 @@ impl Members {
         let name: Option<SiteName> = user.parse().ok();
         let site = name.and_then(|name| self.registry.site(&name));
         let hash = site.as_ref().and_then(|site| site.password_hash.clone());
-        match (self.passwords.verify(password, hash).await, site) {
+        match (self.passwords.verify(password, hash, typist).await, site) {
             (Ok(Match::Same), Some(site)) => {
                 self.guesses.lock().expect(LOCK).was_right(guess);
                 SignIn::As(site)
@@ -165,10 +167,22 @@ impl Members {
         self.failures.lock().expect(LOCK).take(site)
     }
 
+    /// The site is gone.
+    pub(super) fn forget(&self, site: &SiteName) {
+        self.failures.lock().expect(LOCK).take(site);
+        let account = account(site.as_str());
+        self.guesses.lock().expect(LOCK).forget(&account);
+    }
+
     /// How long ago that was.
     pub fn since(&self, at: Duration) -> Duration {
         monotonic(self.began).saturating_sub(at)
     }
+}
+
+/// What somebody typed, as the buckets see it.
+fn account(user: &str) -> Box<str> {
+    user.chars().take(64).flat_map(char::to_lowercase).collect()
 }
 
 /// Who tries what, as the buckets see it.
@@ -284,6 +298,17 @@ impl Guesses {
         known.push(guess.host);
     }
 
+    fn forget(&mut self, account: &str) {
+        self.known.remove(account);
+    }
+
+    fn typist(&self, guess: &Guess) -> Typist {
+        match self.is_known(guess) {
+            true => Typist::Known,
+            false => Typist::Stranger,
+        }
+    }
+
     fn is_known(&self, guess: &Guess) -> bool {
         let known = self.known.get(&guess.account);
         known.is_some_and(|known| known.contains(&guess.host))
@@ -370,6 +395,16 @@ mod tests {
         guesses.was_right(guess("home", "192.0.2.99"));
         assert!(guesses.is_known(&first), "it was used just before");
         assert!(!guesses.is_known(&guess("home", "192.0.2.1")));
+    }
+
+    #[test]
+    fn of_a_site_that_is_gone_no_address_is_known() {
+        let mut guesses = Guesses::default();
+        let member = guess("home", "203.0.113.7");
+        guesses.was_right(member.clone());
+        assert_eq!(guesses.typist(&member), Typist::Known);
+        guesses.forget(&account("HOME"));
+        assert_eq!(guesses.typist(&member), Typist::Stranger);
     }
 
     #[test]

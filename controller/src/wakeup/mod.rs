@@ -21,7 +21,7 @@ pub mod failures;
 mod limits;
 pub mod members;
 pub mod outcome;
-mod reported;
+pub(crate) mod reported;
 pub mod smtp;
 pub mod url;
 
@@ -192,13 +192,28 @@ impl Wakeup {
             Asker::Member { client, door } => {
                 self.member_may(*client, site)?;
                 let client = client.to_canonical();
-                tracing::info!(%site, %client, door = door.word(), "released by its member");
+                let word = door.word();
+                if self.is_held(site) {
+                    tracing::info!(%site, %client, door = word, "asked for by its member, and held");
+                } else {
+                    tracing::info!(%site, %client, door = word, "released by its member");
+                }
                 self.called(site, *door, client, None);
             }
         }
         let wait = wait.map(|wait| wait.min(MAX_WAIT));
         let released = self.0.dispatch.release(site.clone(), wait).await;
         released.ok_or(NotReleased::Unknown)
+    }
+
+    /// Whether nothing comes of a release now.
+    fn is_held(&self, site: &SiteName) -> bool {
+        let hold = self
+            .0
+            .registry
+            .site(site)
+            .and_then(|site| site.hold.clone());
+        hold.is_some_and(|hold| hold.until.is_none_or(|until| until > wall()))
     }
 
     /// A stranger asks for what may be a site: coalesced, not waited for, and never answered.
@@ -286,6 +301,12 @@ impl Wakeup {
             reported: reported.or(before),
         };
         calls.insert(site.clone(), call);
+    }
+
+    /// The site is gone: whoever has its name next is shown nothing of it, nor helped by what it has shown.
+    pub(crate) fn forget(&self, site: &SiteName) {
+        self.0.calls.lock().expect(LOCK).remove(site);
+        self.0.members.forget(site);
     }
 
     pub fn last_call(&self, site: &SiteName) -> Option<Call> {

@@ -13,7 +13,7 @@ pub struct Reported {
 impl Reported {
     /// From values as clients send them: lists with commas, prefixes behind a slash, brackets, a second URL behind a
     /// blank. Of each family the first counts; what is no address is passed over.
-    pub(super) fn parse<'a>(values: impl Iterator<Item = &'a str>) -> Self {
+    pub(crate) fn parse<'a>(values: impl Iterator<Item = &'a str>) -> Self {
         let mut reported = Self::default();
         for value in values {
             let value = value.split_whitespace().next().unwrap_or_default();

@@ -73,7 +73,7 @@ fn start(web: &Web, visitor: &Visitor) -> watch::Receiver<Looked> {
     let (api, site) = (web.api.clone(), visitor.site.clone());
     web.spawn(async move {
         let seen = check_site(&api, &site, None).await;
-        sender.send_replace(Looked::Done(seen.into()));
+        sender.send_replace(Looked::Done(seen));
     });
     looked
 }

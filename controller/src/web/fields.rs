@@ -37,6 +37,21 @@ impl Fields {
         named.map(|(_, value)| value.as_str())
     }
 
+    /// By the query, and by a body that is a form.
+    pub(super) fn said(query: Option<&str>, headers: &HeaderMap, body: &[u8]) -> Self {
+        let mut fields = Self::default();
+        fields.add(query.unwrap_or_default().as_bytes());
+        if is_form(headers) {
+            fields.add(body);
+        }
+        fields
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     fn add(&mut self, encoded: &[u8]) {
         let pairs = form_urlencoded::parse(encoded);
         self.0
@@ -49,13 +64,8 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Response> {
         let (parts, body) = request.into_parts();
-        let mut fields = Self::default();
-        fields.add(parts.uri.query().unwrap_or_default().as_bytes());
         let body = whole(body).await?;
-        if is_form(&parts.headers) {
-            fields.add(&body);
-        }
-        Ok(fields)
+        Ok(Self::said(parts.uri.query(), &parts.headers, &body))
     }
 }
 

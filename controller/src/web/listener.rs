@@ -3,8 +3,11 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
 use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -30,6 +33,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 const LIFE: Duration = Duration::from_secs(600);
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 const MAX_HEADERS: usize = 64;
+/// So many requests are answered on one connection. A client that wants more connects again, and whoever only writes them one
+/// behind the other costs no more than that.
+const REQUESTS: u32 = 100;
 
 /// Whoever signs in has seats of its own from then on.
 pub(crate) const ROOMS: Rooms = Rooms {
@@ -139,11 +145,23 @@ impl Connection {
     }
 }
 
+/// RFC 9112 §9.6: behind an answer that says `close` nothing more is read.
+fn last_closes(mut response: Response, answered: &AtomicU32) -> Response {
+    if answered.fetch_add(1, Ordering::Relaxed) + 1 >= REQUESTS {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
+}
+
 async fn http<S>(stream: S, router: Router) -> Result<(), hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = router.map_request(path::normalised);
+    let answered = Arc::new(AtomicU32::new(0));
+    let service = router
+        .map_request(path::normalised)
+        .map_response(move |response: Response| last_closes(response, &answered));
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)

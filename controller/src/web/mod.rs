@@ -14,8 +14,10 @@ pub mod basic;
 mod certificate;
 mod check;
 pub mod client;
+mod contact;
 mod cookie;
 pub mod fields;
+pub(crate) mod fuzzing;
 mod hold;
 mod language;
 pub mod listener;
@@ -151,6 +153,7 @@ pub fn router(web: Arc<Web>) -> Router {
         .route("/resume", post(hold::resume))
         .route("/password", post(access::password))
         .route("/wake-secret", post(access::wake_secret))
+        .route("/contact", post(contact::set))
         .route("/certificate", post(certificate::issue))
         .route("/certificate.pem", get(certificate::chain))
         .route("/ca.pem", get(certificate::anchors))

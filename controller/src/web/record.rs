@@ -4,7 +4,7 @@ use dd_proto::site::{Proof, Site};
 
 use super::words::Words;
 
-/// As it stands; only the provider changes it.
+/// As it stands; only the provider changes it, but for the contact.
 #[derive(Debug)]
 pub(super) struct Record {
     /// Each with its port, in order of preference.

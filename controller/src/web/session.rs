@@ -81,6 +81,9 @@ pub(super) enum Notice {
     PasswordsDiffer,
     WakeUrl(String),
     WakeRevoked,
+    ContactChanged,
+    ContactGone,
+    BadContact,
     Issued,
     /// A private key came where a request was asked for.
     WasAKey,

@@ -80,6 +80,7 @@ impl Words {
             "deferred" => ("warn", self.r_deferred),
             "failed" => ("bad", self.r_failed),
             "kept" => ("warn", self.r_kept),
+            "not-sent" => ("warn", self.r_not_sent),
             "in-doubt" => ("warn", self.r_in_doubt),
             "unreachable" => ("bad", self.r_unreachable),
             "wrong-host" => ("bad", self.r_wrong_host),

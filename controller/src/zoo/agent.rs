@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 use super::homes::own_address;
 use crate::dispatch::{
-    AgentEvent, Assignment, Attachment, AttachmentId, BEAT, Handle, Hello, Order,
+    AgentEvent, Assignment, Attachment, AttachmentId, BEAT, Handle, Hello, Machine, Order,
 };
 
 /// Leases are counted on the machine's clock, which no simulation moves.
@@ -199,6 +199,7 @@ impl Stream {
             slots: SLOTS,
             probes: SLOTS,
             boot_id: "boot".to_owned(),
+            machine: Machine::AsBefore,
             trouble: String::new(),
             work_in_hand: self.agent.leases.in_hand(),
             in_doubt,

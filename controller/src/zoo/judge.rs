@@ -14,7 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use dd_tests::zoo::habits::{BehindDot, Reads};
+use dd_tests::zoo::fault::{Break, Does};
+use dd_tests::zoo::habits::{BehindDot, Place, Reads};
 
 use super::queue::Fate;
 use super::story::Story;
@@ -28,6 +29,10 @@ const EACH: Duration = Duration::from_secs(1);
 const JITTER: Duration = Duration::from_secs(7);
 /// How long it takes to see that a home loses what comes together with something else.
 const LEARNS: Duration = Duration::from_secs(20);
+/// What a session that ends over a message may cost those behind it; each that follows twice as much, up to the interval.
+const STUMBLE: Duration = Duration::from_secs(2);
+/// How long a message steps aside that breaks a session for the second time, and twice as long from then on.
+const BROKE: Duration = Duration::from_secs(300);
 const START: Duration = Duration::from_secs(45);
 /// So many messages may bounce when a home that was trusted begins to refuse everything.
 const NOT_YET_A_RUN: usize = 2;
@@ -265,6 +270,32 @@ impl Judged<'_> {
         None
     }
 
+    /// What the home cost with hang-ups and the like.
+    fn odd(&self, breaks: &[Break], since: Duration, taken: Duration) -> Duration {
+        let before = breaks.iter().filter(|it| it.at <= taken);
+        let (mut cost, mut own, mut stumbles) = (Duration::ZERO, 0, 0);
+        for it in before {
+            if it.from == self.letter.from {
+                own += 1;
+                if own > 1 {
+                    cost += BROKE * (1 << (own - 2).min(6));
+                }
+                if matches!(&it.does, Does::Says(reply) if reply.starts_with('4')) {
+                    // It waits as long again as it has waited.
+                    cost += it.at.saturating_sub(self.letter.at).max(INTERVAL) + JITTER;
+                }
+            }
+            let silent = silence(it);
+            if it.at + silent + INTERVAL * 2 >= since {
+                let others = STUMBLE * (1 << stumbles.min(6));
+                // And a second at least between two sessions.
+                cost += silent + STUMBLE + costs_all(it).unwrap_or(others).min(INTERVAL + JITTER);
+                stumbles += 1;
+            }
+        }
+        cost
+    }
+
     /// When something began anew that mail passes through.
     fn starts(&self) -> Vec<Duration> {
         let World {
@@ -314,6 +345,26 @@ impl Judged<'_> {
         let habits = home.habits;
         let loses = habits.reads != Reads::All || habits.behind_dot == BehindDot::Lost;
         let learns = if loses { LEARNS } else { Duration::ZERO };
-        learns + waits + EACH * u32::try_from(refused.count()).unwrap()
+        let odd = self.odd(&home.breaks, since, taken);
+        learns + waits + odd + EACH * u32::try_from(refused.count()).unwrap()
     }
+}
+
+/// How long the agent waits for what never comes.
+fn silence(it: &Break) -> Duration {
+    let seconds = match (&it.does, it.place) {
+        (Does::IsMute, Place::Ehlo) => 60,
+        (Does::IsMute, Place::Data) => 120,
+        (Does::IsMute, Place::Dot) => 600,
+        (Does::IsMute, _) => 300,
+        _ => 0,
+    };
+    Duration::from_secs(seconds)
+}
+
+/// What greeting and EHLO say is the site's, and so may be what says that no mail is taken.
+fn costs_all(it: &Break) -> Option<Duration> {
+    let out_of_place = matches!(&it.does, Does::Says(reply) if reply.starts_with("503"));
+    let is_the_sites = matches!(it.place, Place::Greeting | Place::Ehlo) || out_of_place;
+    is_the_sites.then_some(INTERVAL + JITTER)
 }

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use dd_tests::zoo::Mood;
-use dd_tests::zoo::habits::{Habits, Mailboxes, Place};
+use dd_tests::zoo::fault::{Does, Fault};
+use dd_tests::zoo::habits::{Habits, Mailboxes, PLACES, Place};
 use dd_tests::zoo::kinds;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
@@ -68,6 +69,8 @@ pub(super) enum Event {
     Knock(usize),
     /// It has another address, and its record says so.
     Moves(usize),
+    /// It does something odd at the next commands.
+    Fault(usize, Fault),
     Restart,
     AgentRestarts,
 }
@@ -133,6 +136,23 @@ impl Story {
                 false => vec![self.known(home, rng), unknown(rng)],
             });
             self.events.push((within(rng), Event::ArrivesAtBoth(to)));
+        }
+        self.events.sort_by_key(|(at, _)| *at);
+    }
+
+    /// Homes hang up, fall silent, or say what fits no command, now and then.
+    pub(super) fn is_odd(&mut self, rng: &mut StdRng) {
+        for home in 0..self.homes.len() {
+            for _ in 0..rng.random_range(1..12) {
+                let at = PLACES[rng.random_range(0..PLACES.len())];
+                let fault = Fault {
+                    at,
+                    does: odd(at, rng),
+                    times: rng.random_range(1..4),
+                    sender: "",
+                };
+                self.events.push((within(rng), Event::Fault(home, fault)));
+            }
         }
         self.events.sort_by_key(|(at, _)| *at);
     }
@@ -313,9 +333,28 @@ async fn happens(world: &mut World, event: &Event) {
             world.release(*home).await;
         }
         Event::Knock(home) => world.knock(*home).await,
+        Event::Fault(home, fault) => world.homes[*home].home().faults.push(fault.clone()),
         Event::Moves(home) => world.moves(*home).await,
         Event::Restart => world.restart().await,
         Event::AgentRestarts => world.restart_agent().await,
+    }
+}
+
+/// Nothing that would be final for the message.
+fn odd(at: Place, rng: &mut StdRng) -> Does {
+    let says = |reply: &str| Does::Says(reply.to_owned());
+    match rng.random_range(0..16) {
+        0..4 => Does::Closes,
+        4..7 => Does::Resets,
+        7..10 => Does::TakesAndCloses,
+        10 => Does::IsMute,
+        11..13 => says("421 4.3.2 closing for a moment"),
+        13 => says("451 4.3.0 not now"),
+        14 if at == Place::Mail => says("503 5.5.1 out of place"),
+        14 => says("452 4.5.3 too many"),
+        // It would be taken for what nobody has said, for a sender or a recipient that is not wanted.
+        _ if matches!(at, Place::Mail | Place::Rcpt) => says("450 4.3.0 not now"),
+        _ => says("252 so it may be"),
     }
 }
 

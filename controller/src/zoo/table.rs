@@ -124,10 +124,9 @@ impl Row {
         let each = match self.concerns() {
             Concerns::Mail => Duration::ZERO,
             Concerns::Site => interval * self.times,
-            // A session that has done its work is followed by another, at most once a second. One that has done nothing
-            // is waited for.
-            Concerns::Session if self.has_progress() => second + interval * (self.times - 1),
-            Concerns::Session => interval * self.times,
+            // A session that ended is followed by another after a second, and that, where nothing was answered between, after
+            // two.
+            Concerns::Session => second * ((1 << self.times) - 1),
         };
         2 * second + each + self.silent() * self.times
     }
@@ -141,9 +140,11 @@ impl Row {
 
     fn concerns(self) -> Concerns {
         match (self.place, self.answer) {
-            (Place::Greeting | Place::Ehlo, _) | (Place::Mail, "502" | "503" | "530") => {
-                Concerns::Site
+            (Place::Greeting | Place::Ehlo, _) => Concerns::Site,
+            (Place::Mail, "502" | "503" | "530") if self.times == 1 && self.has_progress() => {
+                Concerns::Session
             }
+            (Place::Mail, "502" | "503" | "530") => Concerns::Site,
             (_, "421" | "close" | "reset" | "silence") => Concerns::Session,
             // A 2yz to DATA is no answer to it.
             (Place::Data, "251") => Concerns::Session,
@@ -215,6 +216,11 @@ impl Row {
         let good = good.map(|it| it.at - good_at);
         if good.is_none_or(|late| late > self.allows()) {
             wrong.push(format!("the good one took {good:?} of {:?}", self.allows()));
+        }
+        let is_failed = ["down", "busy", "refused", "wrong-host"].iter();
+        let mut is_failed = is_failed.map(|why| format!("waiting {why}"));
+        if self.concerns() != Concerns::Site && is_failed.any(|it| it == soon) {
+            wrong.push(format!("of the site it says {soon}"));
         }
         let mut bad = Vec::new();
         let fates = world.queue.fates();

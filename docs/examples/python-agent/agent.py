@@ -10,6 +10,7 @@ import argparse
 import ipaddress
 import os
 import queue
+import signal
 import sys
 import threading
 import time
@@ -27,11 +28,17 @@ SLOTS = 16
 IDLE_S = 5
 # Attached again within these, whatever ended the stream.
 REATTACH_S = 1
+# Whether all is done is looked at so often.
+LOOK_S = 0.1
 
 
 def boottime():
     """Goes on while the machine sleeps, as leases do."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class ContentCut(Exception):
+    """The content did not come whole."""
 
 
 class Leases:
@@ -68,6 +75,10 @@ class Leases:
         with self._mutex:
             self._until.pop(key(lease), None)
 
+    def __len__(self):
+        with self._mutex:
+            return len(self._until)
+
     def in_hand(self):
         with self._mutex:
             return [lease for lease, _ in self._until.values()]
@@ -80,34 +91,67 @@ class Agent:
         self.dns, self.source, self.helo = options.dns, options.source, options.helo
         self.journal = Journal(options.state)
         self.leases = Leases()
-        self._channel = enrollment.channel(options.state, options.controller, options.join_file)
-        self._fetch = self._channel.unary_stream(
-            "/dd.v1.Delivery/FetchContent",
-            request_serializer=pb.FetchContentRequest.SerializeToString,
-            response_deserializer=pb.ContentChunk.FromString,
-        )
+        enrollment.join(options.state, options.controller, options.join_file)
+        self._channel, self._draining = None, threading.Event()
         self._up = queue.Queue()
         self._plans, self._lanes = {}, {}
         self._beats, self._sessions = {}, 0
         self._mutex = threading.Lock()
 
     def run(self):
+        signal.signal(signal.SIGTERM, lambda *_: self._draining.set())
+        threading.Thread(target=self._drain, daemon=True).start()
+        while not (self._draining.is_set() and self._is_done()):
+            self._up = queue.Queue()
+            self._plans.clear()
+            # By a certificate that may be another one by now.
+            self._channel = enrollment.channel(self.options.state, self.options.controller)
+            renewing = threading.Thread(target=self._renew, args=(self._channel,), daemon=True)
+            renewing.start()
+            try:
+                self._attach()
+            except grpc.RpcError as error:
+                print(f"the stream has ended: {error.code().name} {error.details()}", file=sys.stderr)
+            self._up.put(None)
+            self._channel.close()
+            time.sleep(REATTACH_S)
+
+    def _attach(self):
         attach = self._channel.stream_stream(
             "/dd.v1.Delivery/Attach",
             request_serializer=pb.AgentEvent.SerializeToString,
             response_deserializer=pb.Order.FromString,
         )
-        while True:
-            self._up = queue.Queue()
-            self._plans.clear()
-            hello_sent = boottime()
+        hello_sent = boottime()
+        for order in attach(self._events(self._up)):
+            self._take(order, hello_sent)
+
+    def _renew(self, channel):
+        """In good time, on the connection that is open; nothing else waits for it."""
+        while channel is self._channel:
+            time.sleep(min(enrollment.renew_in(self.options.state), LOOK_S * 10))
+            if enrollment.renew_in(self.options.state) > 0:
+                continue
             try:
-                for order in attach(self._events(self._up)):
-                    self._take(order, hello_sent)
-            except grpc.RpcError as error:
-                print(f"the stream has ended: {error.code().name} {error.details()}", file=sys.stderr)
-            self._up.put(None)
-            time.sleep(REATTACH_S)
+                enrollment.renew(self.options.state, channel)
+            except (grpc.RpcError, ValueError) as error:
+                print(f"the certificate is not renewed: {error}", file=sys.stderr)
+                time.sleep(300)
+
+    def _is_done(self):
+        return len(self.leases) == 0 and not self.journal.entries()
+
+    def _drain(self):
+        """Ends what is in hand, waits for the acknowledgements, and ends our half of the stream."""
+        self._draining.wait()
+        self.tell(draining=pb.Draining())
+        with self._mutex:
+            lanes = list(self._lanes.values())
+        for lane in lanes:
+            lane.close()
+        while not self._is_done():
+            time.sleep(LOOK_S)
+        self._up.put(None)
 
     def tell(self, **event):
         self._up.put(pb.AgentEvent(**event))
@@ -147,7 +191,7 @@ class Agent:
             if sent is not None:
                 self.leases.renew(sent)
         elif kind == "acknowledged":
-            self.journal.acknowledged(order.acknowledged)
+            self.journal.acknowledged(order.acknowledged.lease)
         elif kind == "check":
             threading.Thread(target=self._check, args=(order.check,), daemon=True).start()
         elif kind == "forbidden_networks":
@@ -172,6 +216,8 @@ class Agent:
             time.sleep(pause)
 
     def _assigned(self, assignment):
+        if self._draining.is_set():
+            return self.give_back(assignment.lease, pb.GivenBack.REASON_CLOSING)
         site = assignment.lease.site
         plan = self._plans.get(site)
         if plan is None or plan.version != assignment.site_version:
@@ -217,8 +263,16 @@ class Agent:
     def content(self, assignment):
         if assignment.HasField("content"):
             return assignment.content
-        chunks = self._fetch(pb.FetchContentRequest(lease=assignment.lease), timeout=300)
-        return b"".join(chunk.data for chunk in chunks)
+        fetch = self._channel.unary_stream(
+            "/dd.v1.Delivery/FetchContent",
+            request_serializer=pb.FetchContentRequest.SerializeToString,
+            response_deserializer=pb.ContentChunk.FromString,
+        )
+        chunks = fetch(pb.FetchContentRequest(lease=assignment.lease), timeout=300)
+        content = b"".join(chunk.data for chunk in chunks)
+        if len(content) != assignment.content_bytes:
+            raise ContentCut(f"{len(content)} bytes instead of {assignment.content_bytes}")
+        return content
 
 
 class Lane:
@@ -302,8 +356,8 @@ class Lane:
             self._session.drop()
             self._agent.give_back(lease, pb.GivenBack.REASON_LEASE_EXPIRED)
             raise Ended(pb.OUTCOME_BROKEN, "a lease expired before its dot")
-        except grpc.RpcError as error:
-            report.outcome, report.detail = pb.OUTCOME_AGENT_TROUBLE, f"no content: {error.details()}"
+        except (grpc.RpcError, ValueError, ContentCut) as error:
+            report.outcome, report.detail = pb.OUTCOME_AGENT_TROUBLE, f"no content: {error}"
         except Ended as ended:
             report.outcome, report.detail, report.stage = ended.outcome, ended.detail, ended.stage
             report.recipients.extend(ended.results)

@@ -4,6 +4,7 @@ The key is written before the token is used, so a crash in between costs nothing
 """
 
 import base64
+import datetime
 import os
 import sys
 
@@ -19,15 +20,46 @@ from dd.v1 import enrollment_pb2 as pb
 CONTROLLER = "dd-controller.control.invalid"
 
 
-def channel(state, target, token_file=None):
-    """A connection to the controller as this agent; joins first where there is no certificate yet."""
-    paths = {name: os.path.join(state, name) for name in ("agent.key", "agent.pem", "authority.pem")}
+def join(state, target, token_file):
+    """Where there is no certificate yet."""
+    paths = _paths(state)
     if not os.path.exists(paths["agent.pem"]):
         if token_file is None:
             raise SystemExit("no certificate yet: give the token of `ddadm agent add` with --join-file")
         _join(paths, target, _token(token_file))
+
+
+def channel(state, target):
+    """A connection to the controller as this agent."""
+    paths = _paths(state)
     key, chain, authority = (_read(paths[name]) for name in ("agent.key", "agent.pem", "authority.pem"))
     return _connect(target, grpc.ssl_channel_credentials(authority, key, chain))
+
+
+def renew_in(state):
+    """Seconds until two thirds of the certificate's life are over."""
+    certificate = x509.load_pem_x509_certificate(_read(_paths(state)["agent.pem"]))
+    begin, end = certificate.not_valid_before, certificate.not_valid_after
+    now = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+    return max((begin + (end - begin) * 2 / 3 - now).total_seconds(), 0)
+
+
+def renew(state, channel):
+    """Another certificate for the same key. The next connection shows it."""
+    paths = _paths(state)
+    key = serialization.load_pem_private_key(_read(paths["agent.key"]), password=None)
+    renewing = channel.unary_unary(
+        "/dd.v1.Enrollment/Renew",
+        request_serializer=pb.RenewRequest.SerializeToString,
+        response_deserializer=pb.Credentials.FromString,
+    )
+    credentials = renewing(pb.RenewRequest(csr=_request(key, "agent")), timeout=60)
+    _write(paths["authority.pem"], _pem([credentials.authority]))
+    _write(paths["agent.pem"], _pem(credentials.chain))
+
+
+def _paths(state):
+    return {name: os.path.join(state, name) for name in ("agent.key", "agent.pem", "authority.pem")}
 
 
 def _token(path):
@@ -39,12 +71,8 @@ def _token(path):
 
 
 def _join(paths, target, token):
-    key = _key(paths["agent.key"])
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, token.name)])
-    csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
-    request = pb.JoinRequest(
-        name=token.name, secret=token.secret, csr=csr.public_bytes(serialization.Encoding.DER)
-    )
+    csr = _request(_key(paths["agent.key"]), token.name)
+    request = pb.JoinRequest(name=token.name, secret=token.secret, csr=csr)
     authority = _pem([token.authority])
     with _connect(target, grpc.ssl_channel_credentials(authority)) as pinned:
         join = pinned.unary_unary(
@@ -55,6 +83,12 @@ def _join(paths, target, token):
         credentials = join(request, timeout=30)
     _write(paths["authority.pem"], _pem([credentials.authority]))
     _write(paths["agent.pem"], _pem(credentials.chain))
+
+
+def _request(key, name):
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+    return csr.public_bytes(serialization.Encoding.DER)
 
 
 def _connect(target, credentials):

@@ -157,6 +157,8 @@ class Session:
     def transact(self, envelope, content, before_dot):
         """Hands one message over. Calls `before_dot` with the accepted numbers; returns a result for each recipient."""
         results = []
+        if not self._is_writable(envelope.reverse_path):
+            return [_not_asked(recipient.number) for recipient in envelope.recipients]
         try:
             return self._transact(envelope, content, before_dot, results)
         except Ended as ended:
@@ -177,7 +179,7 @@ class Session:
         for recipient in envelope.recipients:
             if not self._is_writable(recipient.forward_path):
                 # RFC 6531 §3.5: this recipient only; the others get the message.
-                results.append(_result(recipient.number, 553, 553, "5.6.7 the site does not offer SMTPUTF8"))
+                results.append(_not_asked(recipient.number))
                 continue
             code, text = self._command(f"RCPT TO:<{recipient.forward_path}>")
             if code // 100 == 2:
@@ -207,9 +209,6 @@ class Session:
         ):
             if wanted and self._smtp.has_extn(extension):
                 options += option
-        if not self._is_writable(envelope.reverse_path):
-            # RFC 6531 §3.4: no downgrade in flight; temporary, for the site may be set right.
-            raise Ended(pb.OUTCOME_BUSY, "the site does not offer SMTPUTF8, which the sender's address needs", stage=pb.STAGE_MAIL)
         return options
 
     def _is_writable(self, path):
@@ -317,6 +316,13 @@ def _result(number, meant, code, text):
         disposition=disposition.get(meant // 100, pb.DISPOSITION_DEFERRED),
         reply=_reply(code, text),
     )
+
+
+def _not_asked(number):
+    """RFC 6531 §3.5: no downgrade in flight. The site was not asked, so this is no evidence about it."""
+    result = _result(number, 553, 553, "5.6.7 the site does not offer SMTPUTF8")
+    result.not_asked = True
+    return result
 
 
 def _known(code, text):

@@ -1,11 +1,13 @@
 //! `VERSION` in a state directory: the number of the format that lies there, so that an older program leaves alone what
-//! it would misread.
+//! it would misread; and whose directory it is, so that nobody begins in one of somebody else.
 //!
 //! The number changes only where an older program would lose or misread something; new kinds of records that old
 //! programs pass over are no new format. docs/decisions/0091-the-format-of-the-state.md
 //!
 //! # Invariants
 //! - It is read before anything else in the directory is, and written before anything of a new format is.
+//! - Where it is missing the directory is new, or an older version's, which is known by the names in it. Any other one is
+//!   refused, and nothing in it is touched.
 //! - A full disk is no reason to refuse a state that is in the first format and stays in it: without the file it is
 //!   taken for what it is, and the next start writes the file.
 
@@ -21,6 +23,17 @@ const FIRST: u32 = 1;
 pub const FILE: &str = "VERSION";
 const TEMPORARY: &str = "VERSION.new";
 
+/// Whose state it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner {
+    pub program: &'static str,
+    /// What the program makes in its state directory.
+    pub names: &'static [&'static str],
+}
+
+/// Names in one sentence.
+const SHOWN: usize = 3;
+
 /// Why a state directory is not touched.
 #[derive(Debug, thiserror::Error)]
 pub enum FormatError {
@@ -28,6 +41,18 @@ pub enum FormatError {
     Io { path: PathBuf, source: io::Error },
     #[error("{path} is no format number: expected {known}, or a smaller number; if the file was changed by hand, write what was there", path = path.display())]
     Unreadable { path: PathBuf, known: u32 },
+    #[error("{dir} is the state directory of {owner}: name another one for {program} (`state_dir`)", dir = dir.display())]
+    Others {
+        dir: PathBuf,
+        owner: String,
+        program: &'static str,
+    },
+    #[error("{dir} holds no state of {program}, and is not empty: {found} lies there; name an empty or a new directory (`state_dir`)", dir = dir.display())]
+    Foreign {
+        dir: PathBuf,
+        program: &'static str,
+        found: String,
+    },
     #[error("{dir} was written by a newer {program}, in format {found}, and this one reads formats up to {known}: install the newer {program} again, or restore a backup that is older than the upgrade", dir = dir.display())]
     Newer {
         dir: PathBuf,
@@ -43,48 +68,132 @@ pub enum FormatError {
 /// A crash in between leaves no file, or the whole one. Where the disk is full, a state in the first format goes without.
 ///
 /// # Errors
-/// The directory is of a newer format, or cannot be read or written.
-pub fn claim(dir: &Path, program: &'static str, known: u32) -> Result<(), FormatError> {
-    claim_by(dir, program, known, write)
+/// The directory is of a newer format or somebody else's, or cannot be read or written.
+pub fn claim(dir: &Path, owner: Owner, known: u32) -> Result<(), FormatError> {
+    claim_by(dir, owner, known, write)
+}
+
+/// Whether [`claim`] would refuse the directory, without making or changing anything.
+///
+/// # Errors
+/// As those of [`claim`], but for what only a write finds.
+pub fn look(dir: &Path, owner: Owner, known: u32) -> Result<(), FormatError> {
+    read(dir, owner, known).map(drop)
+}
+
+/// What lies there.
+enum Found {
+    /// The file is as it would be written.
+    Current,
+    /// It is missing, or older.
+    Older,
 }
 
 fn claim_by(
     dir: &Path,
-    program: &'static str,
+    owner: Owner,
     known: u32,
-    write: impl Fn(&Path, u32) -> io::Result<()>,
+    write: impl Fn(&Path, &str) -> io::Result<()>,
 ) -> Result<(), FormatError> {
+    match read(dir, owner, known)? {
+        Found::Current => return Ok(()),
+        Found::Older => {}
+    }
     let path = dir.join(FILE);
-    let error = |source| FormatError::Io {
-        path: path.clone(),
-        source,
-    };
+    let was_there = path.exists();
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    match made.and_then(|()| write(dir, &text(owner, known))) {
+        Err(full) if known == FIRST && is_full(&full) && (was_there || holds_state(dir)) => {
+            tracing::warn!(file = %path.display(), error = %full, "no room to write the number of the state's format: goes on without, and the next start writes it");
+            Ok(())
+        }
+        written => written.map_err(|source| FormatError::Io { path, source }),
+    }
+}
+
+/// A line for the number, and one for whose it is.
+fn text(owner: Owner, known: u32) -> String {
+    format!("{known}\n{}\n", owner.program)
+}
+
+fn read(dir: &Path, owner: Owner, known: u32) -> Result<Found, FormatError> {
+    let path = dir.join(FILE);
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(failed) if failed.kind() == io::ErrorKind::NotFound => {
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-            let written = made.and_then(|()| write(dir, known));
-            return match written {
-                Err(full) if known == FIRST && is_full(&full) && holds_state(dir) => {
-                    tracing::warn!(file = %path.display(), error = %full, "no room to write the number of the state's format: goes on without, and the next start writes it");
-                    Ok(())
-                }
-                written => written.map_err(error),
-            };
+        // What is no directory is found by whoever makes one.
+        Err(failed)
+            if matches!(
+                failed.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            return is_ours(dir, owner).map(|()| Found::Older);
         }
-        Err(failed) => return Err(error(failed)),
+        Err(source) => return Err(FormatError::Io { path, source }),
     };
-    match text.trim().parse::<u32>() {
-        Ok(found) if found > known => Err(FormatError::Newer {
+    let mut lines = text.lines().map(str::trim);
+    let number = lines.next().and_then(|line| line.parse::<u32>().ok());
+    let Some(found) = number else {
+        return Err(FormatError::Unreadable { path, known });
+    };
+    match lines.next().filter(|line| !line.is_empty()) {
+        Some(other) if other != owner.program => {
+            return Err(FormatError::Others {
+                dir: dir.to_owned(),
+                owner: other.chars().take(40).collect(),
+                program: owner.program,
+            });
+        }
+        // A version that wrote the number only.
+        None => is_ours(dir, owner)?,
+        Some(_) if found == known => return Ok(Found::Current),
+        Some(_) => {}
+    }
+    if found > known {
+        return Err(FormatError::Newer {
             dir: dir.to_owned(),
-            program,
+            program: owner.program,
             found,
             known,
-        }),
-        Ok(found) if found == known => Ok(()),
-        Ok(_) => write(dir, known).map_err(error),
-        Err(_) => Err(FormatError::Unreadable { path, known }),
+        });
     }
+    Ok(Found::Older)
+}
+
+/// A directory without the name of its owner is new, or older than that name, or somebody else's.
+fn is_ours(dir: &Path, owner: Owner) -> Result<(), FormatError> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.filter(|name| !says_nothing(name)).collect();
+    names.sort_unstable();
+    if names.is_empty()
+        || names
+            .iter()
+            .any(|name| owner.names.iter().any(|own| own == name))
+    {
+        return Ok(());
+    }
+    let mut found: Vec<String> = names
+        .iter()
+        .take(SHOWN)
+        .map(|name| format!("`{name}`"))
+        .collect();
+    if names.len() > SHOWN {
+        found.push(format!("{} more", names.len() - SHOWN));
+    }
+    Err(FormatError::Foreign {
+        dir: dir.to_owned(),
+        program: owner.program,
+        found: found.join(", "),
+    })
+}
+
+/// What may lie in a directory that is new all the same: a file system's own, a user's, and what a start needs.
+fn says_nothing(name: &str) -> bool {
+    let is_configuration = [".toml", ".token"].iter().any(|end| name.ends_with(end));
+    is_configuration
+        || name.starts_with('.')
+        || ["lost+found", "lock", FILE, TEMPORARY].contains(&name)
 }
 
 /// The disk, or the share of it that this user may have.
@@ -100,10 +209,10 @@ fn holds_state(dir: &Path) -> bool {
     entries.any(|entry| is_state(&entry.file_name()))
 }
 
-fn write(dir: &Path, number: u32) -> io::Result<()> {
+fn write(dir: &Path, text: &str) -> io::Result<()> {
     let temporary = dir.join(TEMPORARY);
     let written = File::create(&temporary).and_then(|mut file| {
-        writeln!(file, "{number}")?;
+        file.write_all(text.as_bytes())?;
         file.sync_all()
     });
     if let Err(failed) = written {
@@ -119,19 +228,34 @@ fn write(dir: &Path, number: u32) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    const AGENT: Owner = Owner {
+        program: "dd-agent",
+        names: &["journal"],
+    };
+    const CONTROLLER: Owner = Owner {
+        program: "dd-controller",
+        names: &["queue", "registry"],
+    };
+
     #[test]
     fn an_older_program_refuses_a_newer_state_and_names_the_ways_out() {
         let dir = tempfile::tempdir().unwrap();
-        claim(dir.path(), "dd-agent", 1).unwrap();
-        assert_eq!(fs::read_to_string(dir.path().join(FILE)).unwrap(), "1\n");
-        claim(dir.path(), "dd-agent", 1).unwrap();
-        claim(dir.path(), "dd-agent", 2).unwrap();
-        let refused = claim(dir.path(), "dd-agent", 1).unwrap_err().to_string();
+        claim(dir.path(), AGENT, 1).unwrap();
+        assert_eq!(
+            fs::read_to_string(dir.path().join(FILE)).unwrap(),
+            "1\ndd-agent\n"
+        );
+        claim(dir.path(), AGENT, 1).unwrap();
+        claim(dir.path(), AGENT, 2).unwrap();
+        let refused = claim(dir.path(), AGENT, 1).unwrap_err().to_string();
         assert!(
             refused.contains("newer dd-agent, in format 2") && refused.contains("backup"),
             "{refused}"
         );
-        assert_eq!(fs::read_to_string(dir.path().join(FILE)).unwrap(), "2\n");
+        assert_eq!(
+            fs::read_to_string(dir.path().join(FILE)).unwrap(),
+            "2\ndd-agent\n"
+        );
     }
 
     #[test]
@@ -139,24 +263,70 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(FILE), "two\n").unwrap();
         assert!(matches!(
-            claim(dir.path(), "dd-agent", 1),
+            claim(dir.path(), AGENT, 1),
             Err(FormatError::Unreadable { .. })
         ));
         assert_eq!(fs::read_to_string(dir.path().join(FILE)).unwrap(), "two\n");
     }
 
-    fn full(_: &Path, _: u32) -> io::Result<()> {
+    #[test]
+    fn nobody_begins_in_a_directory_of_somebody_else() {
+        let dir = tempfile::tempdir().unwrap();
+        claim(dir.path(), AGENT, 1).unwrap();
+        let refused = claim(dir.path(), CONTROLLER, 1).unwrap_err().to_string();
+        assert!(
+            refused.contains("is the state directory of dd-agent"),
+            "{refused}"
+        );
+
+        let other = tempfile::tempdir().unwrap();
+        for name in ["mail", "www", "backups", "cache"] {
+            fs::create_dir(other.path().join(name)).unwrap();
+        }
+        let refused = claim(other.path(), CONTROLLER, 1).unwrap_err().to_string();
+        assert!(
+            refused.contains("not empty: `backups`, `cache`, `mail`, 1 more lies there"),
+            "{refused}"
+        );
+        assert_eq!(fs::read_dir(other.path()).unwrap().count(), 4);
+    }
+
+    #[test]
+    fn a_state_without_the_name_of_its_program_is_taken_over_and_named() {
+        for number in [None, Some("1\n")] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::create_dir(dir.path().join("queue")).unwrap();
+            fs::write(dir.path().join("notes"), "").unwrap();
+            if let Some(number) = number {
+                fs::write(dir.path().join(FILE), number).unwrap();
+            }
+            assert!(matches!(
+                look(dir.path(), AGENT, 1),
+                Err(FormatError::Foreign { .. })
+            ));
+            claim(dir.path(), CONTROLLER, 1).unwrap();
+            let written = fs::read_to_string(dir.path().join(FILE)).unwrap();
+            assert_eq!(written, "1\ndd-controller\n");
+        }
+        let fresh = tempfile::tempdir().unwrap();
+        for name in ["agent.toml", ".profile", "lost+found"] {
+            fs::write(fresh.path().join(name), "").unwrap();
+        }
+        claim(fresh.path(), AGENT, 1).unwrap();
+    }
+
+    fn full(_: &Path, _: &str) -> io::Result<()> {
         Err(io::ErrorKind::StorageFull.into())
     }
 
     #[test]
     fn a_full_disk_keeps_no_state_of_the_first_format_from_its_program() {
         let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("log")).unwrap();
-        claim_by(dir.path(), "dd-agent", 1, full).unwrap();
+        fs::create_dir(dir.path().join("journal")).unwrap();
+        claim_by(dir.path(), AGENT, 1, full).unwrap();
         assert!(!dir.path().join(FILE).exists());
         // With room again, the file is written.
-        claim(dir.path(), "dd-agent", 1).unwrap();
+        claim(dir.path(), AGENT, 1).unwrap();
         assert!(dir.path().join(FILE).exists());
         assert!(!dir.path().join(TEMPORARY).exists());
     }
@@ -167,7 +337,7 @@ mod tests {
         fs::write(dir.path().join("lock"), "").unwrap();
         fs::write(dir.path().join(TEMPORARY), "").unwrap();
         // Nothing is there yet: a format that is nowhere written would be lost.
-        let refused = |known| claim_by(dir.path(), "dd-agent", known, full);
+        let refused = |known| claim_by(dir.path(), AGENT, known, full);
         assert!(matches!(refused(1), Err(FormatError::Io { .. })));
         fs::write(dir.path().join("journal"), "").unwrap();
         assert!(matches!(refused(2), Err(FormatError::Io { .. })));

@@ -8,7 +8,7 @@ use crate::id::{Lease, RecipientNumber, SessionId};
 use crate::pb;
 use crate::report::{
     Delays, Disposition, DotSent, GivenBack, Observed, Outcome, PeerCertificate, RecipientResult,
-    RefusalReason, Reply, Report, Stage, Told,
+    RefusalReason, Reply, Report, SaidBy, Stage, Told,
 };
 
 fn lease(lease: Option<pb::Lease>) -> Result<Lease, ConvertError> {
@@ -125,6 +125,10 @@ impl TryFrom<pb::RecipientResult> for RecipientResult {
             told: match it.dsn_passed_on {
                 true => Told::PassedOn,
                 false => Told::NotPassedOn,
+            },
+            by: match it.not_asked {
+                true => SaidBy::TheAgent,
+                false => SaidBy::TheSite,
             },
         })
     }
@@ -250,6 +254,7 @@ mod tests {
                 disposition: Disposition::Failed,
                 reply: reply.clone(),
                 told: Told::PassedOn,
+                by: SaidBy::TheAgent,
             }],
             dot_sent: true,
             reply: Some(reply),

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::{ConvertError, ms, present};
@@ -239,7 +240,11 @@ impl TryFrom<pb::Site> for Site {
                 None => None,
                 Some(text) => Some(text.parse().map_err(|_| ConvertError("language"))?),
             },
-            allow_targets: each(&spec.allow_targets, "allow_targets")?,
+            // An earlier version took addresses within a network, and meant the network.
+            allow_targets: each::<IpNet, Vec<_>>(&spec.allow_targets, "allow_targets")?
+                .iter()
+                .map(IpNet::trunc)
+                .collect(),
             agents: each(&spec.agents, "agents")?,
             password_hash: present(stored.password_hash),
             wake_hash: match stored.wake_hash.is_empty() {

@@ -14,7 +14,7 @@ use super::line::{LineBuffer, LineError, REPLY_LIMIT};
 use super::status::Status;
 use crate::report::Reply;
 
-const MAX_LINES: usize = 100;
+const MAX_LINES: usize = 1000;
 const MAX_BYTES: usize = 64 * 1024;
 /// Of the text that is kept for people.
 const MAX_TEXT: usize = 2000;
@@ -247,11 +247,16 @@ impl ServerReply {
                 // Writing into a String cannot fail.
                 let _ = write!(text, "{status} ");
             }
-            text.extend(line.chars().take(MAX_SERVER_TEXT).map(|c| match c {
-                ' '..='~' => c,
-                _ => '?',
-            }));
             out.put_slice(text.as_bytes());
+            let printable = |byte: u8| matches!(byte, b' '..=b'~');
+            if line.len() <= MAX_SERVER_TEXT && line.bytes().all(printable) {
+                out.put_slice(line.as_bytes());
+            } else {
+                out.extend(line.chars().take(MAX_SERVER_TEXT).map(|c| match c {
+                    ' '..='~' => c as u8,
+                    _ => b'?',
+                }));
+            }
             out.put_slice(b"\r\n");
         }
     }
@@ -336,7 +341,7 @@ mod tests {
     #[test]
     fn an_endless_reply_ends() {
         assert_eq!(
-            read(&b"250-a\r\n".repeat(101)),
+            read(&b"250-a\r\n".repeat(MAX_LINES + 1)),
             Err(ReplyError::TooManyLines)
         );
         let long = [b"250-", &[b'x'; 1990][..], b"\r\n"].concat();
@@ -351,8 +356,8 @@ mod tests {
 
     #[test]
     fn what_a_long_answer_offers_is_seen_to_its_end() {
-        for bytes in [2_100, 10_000, 60_000] {
-            let line = [b"250-X-", &[b'x'; 990][..], b"\r\n"].concat();
+        for (bytes, width) in [(2_100, 990), (10_000, 990), (60_000, 990), (25_000, 40)] {
+            let line = [b"250-X-", &b"x".repeat(width)[..], b"\r\n"].concat();
             let long = line.repeat(bytes / line.len() + 1);
             let answer = [b"250-home\r\n", &long[..], b"250 STARTTLS\r\n"].concat();
             let mut parser = ReplyParser::new();

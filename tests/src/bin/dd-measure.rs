@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use dd_tests::measure::{
-    cleaning, homes, hostile, index, line, long_queue, silent_line, strangers, unheard,
+    cleaning, homes, hostile, index, line, long_queue, silent_line, strangers, unheard, unreadable,
 };
 
 /// Measures what is promised of starts, of the disk, of sites that are dead, of long lines, and of strangers.
@@ -52,10 +52,7 @@ enum What {
     /// A member asks for his mail at a new address while the connection to the old one is silent.
     SilentLine,
     /// What honest clients feel of strangers at the doors, beside the same alone.
-    Strangers {
-        #[arg(long, default_value_t = 40)]
-        rounds: usize,
-    },
+    Strangers(strangers::Size),
     /// Messages a second on one session over a line with a delay.
     Line {
         #[arg(long, default_value_t = 30)]
@@ -68,6 +65,8 @@ enum What {
         #[arg(long, default_value_t = 30)]
         seconds: u64,
     },
+    /// A start with a part of a file that cannot be read, for each kind of file.
+    Unreadable,
 }
 
 fn main() {
@@ -87,12 +86,13 @@ fn main() {
             unknown,
         }),
         What::SilentLine => silent_line::run(),
-        What::Strangers { rounds } => strangers::run(rounds),
+        What::Strangers(size) => strangers::run(&size),
         What::Line {
             round_trip_ms,
             messages,
         } => line::run(Duration::from_millis(round_trip_ms), messages),
         What::Unheard { seconds } => unheard::run(seconds),
+        What::Unreadable => unreadable::run(),
     };
     say(&format!("{figures:#}"));
 }

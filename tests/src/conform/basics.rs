@@ -1,10 +1,13 @@
 //! The main road: proved, handed over, reported, and through kills and expired leases.
 
+use std::time::Duration;
+
 use super::{Bench, NAME};
 use crate::ca::Ca;
+use crate::faketime;
 use crate::site::{Act, At, Gate, Handshake, Script};
 use crate::submit::message;
-use crate::wait::{PATIENCE, until};
+use crate::wait::{PATIENCE, Stopwatch, until};
 use crate::world::{OUTBOUND, World};
 
 /// Proved by certificate, inside TLS, from the agent's own address, whole: small content and one that is fetched.
@@ -233,6 +236,40 @@ pub fn tells_a_report_again_that_was_not_acknowledged(bench: &mut Bench) {
     let shown = world.drained("home");
     assert_eq!(count(&shown, "in-doubt"), 0, "{shown}");
     assert_eq!(home.received(1).len(), 1, "one copy");
+}
+
+/// The controller's wall clock jumps ahead by two days while a message is before its dot: it is handed over all the same, once.
+///
+/// # Panics
+/// The agent does not do it.
+pub fn goes_on_while_the_controllers_clock_jumps(bench: &mut Bench) {
+    let world = &mut bench.world;
+    let clock = world.path().join("clock");
+    faketime::set(&clock, "+0d");
+    world.stop_controller();
+    world.layout.environment = faketime::told_by(clock.to_str().expect("UTF-8"));
+    world.start_controller();
+    world.all_known();
+    world.attached(NAME);
+    let home = world.home("home", &["--retry", "1s", "--connections", "1"]);
+    let good = Script::with(&world.ca.identity(&["home.example"]));
+    let gate = Gate::default();
+    home.behave(good.clone().but(At::Data, Act::Wait(gate.clone())));
+    send(world, "before the jump");
+    let first = home.saw("DATA", |seen| seen.secured.ends_with(b"DATA\r\n"));
+    faketime::set(&clock, "+2d");
+    let beats = Stopwatch::start();
+    until("a few beats", PATIENCE, || {
+        (beats.elapsed() > Duration::from_secs(12)).then_some(())
+    });
+    gate.open();
+    let got = home.received(1).remove(0);
+    assert_eq!(got.number, first.number, "on another session");
+    home.behave(good);
+    send(world, "behind it");
+    home.received(2);
+    let shown = world.drained("home");
+    assert_eq!(count(&shown, "in-doubt"), 0, "{shown}");
 }
 
 /// Hands in a message for the site `home`.

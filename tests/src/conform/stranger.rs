@@ -1,10 +1,10 @@
 //! Any agent, as a process in a [`World`]: started by the command line of whoever wrote it.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
@@ -38,6 +38,20 @@ pub const PLACEHOLDERS: &[(&str, &str)] = &[
     ),
 ];
 
+/// Where sites lie in tests.
+pub(super) const LOOPBACK: &str = "127.0.0.0/8";
+
+/// What an agent is told of where it is.
+pub(super) struct Around<'a> {
+    pub(super) token: String,
+    /// `agent.toml`.
+    pub(super) config: String,
+    pub(super) state: PathBuf,
+    pub(super) controller: SocketAddr,
+    pub(super) dns: SocketAddr,
+    pub(super) allow: &'a str,
+}
+
 /// An agent, running or not.
 #[derive(Debug)]
 pub struct Stranger {
@@ -65,23 +79,34 @@ impl Stranger {
     /// # Panics
     /// Something does not start; the panic says what.
     pub fn introduce(world: &World, name: &str, address: Ipv4Addr, recipe: &str) -> Self {
+        let around = Around {
+            token: world.token(name, address),
+            config: world.agent_config(name, address),
+            state: world.agent_state(name),
+            controller: world.listeners().control,
+            dns: world.dns.address(),
+            allow: LOOPBACK,
+        };
+        Self::around(around, name, address, recipe)
+    }
+
+    /// Starts it where this is around it.
+    pub(super) fn around(around: Around<'_>, name: &str, address: Ipv4Addr, recipe: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let at = |file: &str| directory.path().join(file);
-        let token = world.token(name, address);
-        write(&at("token"), &token);
-        write(&at("agent.toml"), &world.agent_config(name, address));
-        let listeners = world.listeners();
+        write(&at("token"), &around.token);
+        write(&at("agent.toml"), &around.config);
         let values = [
-            token,
+            around.token,
             text(at("token")),
             text(at("agent.toml")),
             name.to_owned(),
-            text(world.agent_state(name)),
-            listeners.control.to_string(),
+            text(around.state.clone()),
+            around.controller.to_string(),
             address.to_string(),
             format!("{name}.provider.example"),
-            world.dns.address().to_string(),
-            "127.0.0.0/8".to_owned(),
+            around.dns.to_string(),
+            around.allow.to_owned(),
         ];
         let mut command = recipe.to_owned();
         for ((placeholder, _), value) in PLACEHOLDERS.iter().zip(values) {
@@ -90,7 +115,7 @@ impl Stranger {
         let mut agent = Self {
             name: name.to_owned(),
             command,
-            state: world.agent_state(name),
+            state: around.state,
             process: None,
             directory,
         };
@@ -137,6 +162,19 @@ impl Stranger {
         if let Some(process) = self.process.take() {
             process.kill();
         }
+    }
+
+    /// SIGTERM, and no more.
+    pub fn ask_to_end(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Panics
+    /// It does not run, or does not end.
+    pub fn ended(&mut self) -> ExitStatus {
+        self.process.as_mut().expect("it runs").ended()
     }
 
     /// Starts it again, by the same command.

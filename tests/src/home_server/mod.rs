@@ -1,8 +1,9 @@
-//! Debian's chasquid, Exim, OpenSMTPD and Sendmail as members' mail servers, set up as a member would with what
-//! `ddadm cert issue` printed.
+//! Debian's chasquid, Courier, Exim, OpenSMTPD, qpsmtpd and Sendmail as members' mail servers, set up as a member would
+//! with what `ddadm cert issue` printed.
 //!
 //! They cannot be installed beside each other nor beside Postfix: `make deps` unpacks them, and each runs in a root of
-//! its own ([`root`]) with the accounts, queue and mailbox its package would have.
+//! its own ([`root`]) with the accounts, queue and mailbox its package would have; qpsmtpd, which is Perl and needs no
+//! account, in a directory.
 //!
 //! # Invariants
 //! All that a configuration says about TLS is what was printed. A server ends with its value.
@@ -11,16 +12,17 @@
 //! Postfix, which is installed: [`crate::postfix`].
 
 mod chasquid;
+mod courier;
 mod exim;
 mod opensmtpd;
 mod printed;
+mod qpsmtpd;
 mod root;
 mod sendmail;
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use crate::process::Process;
 use crate::wait::{PATIENCE, until};
@@ -37,6 +39,8 @@ const MEMBER_ID: u32 = 2000;
 pub struct HomeServer {
     address: SocketAddr,
     process: Process,
+    /// What else belongs to it; they end after it.
+    helpers: Vec<Process>,
     inbox: Inbox,
     /// Where it logs, besides standard error: a file, or a directory of them.
     log: Option<PathBuf>,
@@ -54,6 +58,21 @@ impl HomeServer {
     /// chasquid, for `domain`.
     pub fn chasquid(directory: &Path, domain: &str, printed: &Printed) -> Self {
         chasquid::start(directory, domain, printed)
+    }
+
+    /// Debian's configuration of Courier, for `domain`; only it asks no DNS about senders, for there is none.
+    pub fn courier(directory: &Path, domain: &str, printed: &Printed) -> Self {
+        courier::start(directory, domain, printed)
+    }
+
+    /// Debian's configuration of qpsmtpd, for `domain`, with a mailbox instead of a server behind it.
+    pub fn qpsmtpd(directory: &Path, domain: &str, printed: &Printed) -> Self {
+        qpsmtpd::start(directory, domain, printed, qpsmtpd::Loop::Mended)
+    }
+
+    /// The same as it is packaged: it takes nothing.
+    pub fn qpsmtpd_as_packaged(directory: &Path, domain: &str, printed: &Printed) -> Self {
+        qpsmtpd::start(directory, domain, printed, qpsmtpd::Loop::AsPackaged)
     }
 
     /// Debian's configuration of Exim, for `domain`.
@@ -78,11 +97,21 @@ impl HomeServer {
         inbox: Inbox,
         log: Option<PathBuf>,
     ) -> Self {
-        let mut chroot = Command::new("chroot");
-        chroot.arg(root.path()).args(command);
+        let process = root.process(command);
+        Self::listens(address, process, Vec::new(), inbox, log)
+    }
+
+    fn listens(
+        address: SocketAddr,
+        process: Process,
+        helpers: Vec<Process>,
+        inbox: Inbox,
+        log: Option<PathBuf>,
+    ) -> Self {
         let mut server = Self {
             address,
-            process: Process::start(command[0], &mut chroot),
+            process,
+            helpers,
             inbox,
             log,
         };
@@ -145,8 +174,10 @@ impl Drop for HomeServer {
             crate::world::show(&self.log());
         } else if self.process.runs() {
             // Its root is about to be deleted: let it and its helpers come to their end first.
-            self.process.ask_to_end();
-            self.process.ended();
+            for process in std::iter::once(&mut self.process).chain(&mut self.helpers) {
+                process.ask_to_end();
+                process.ended();
+            }
         }
     }
 }

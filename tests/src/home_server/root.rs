@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{MEMBER, MEMBER_ID, Printed};
+use crate::process::Process;
 
 /// Accounts get numbers from here on.
 const FIRST_ID: u32 = 2001;
@@ -86,10 +87,6 @@ impl Root {
         root
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.0
-    }
-
     /// Where a path of the root lies on this machine.
     pub(super) fn at(&self, path: &str) -> PathBuf {
         self.0.join(path.trim_start_matches('/'))
@@ -115,6 +112,13 @@ impl Root {
         chown(at, Some(id), Some(id)).expect("it needs root");
     }
 
+    /// A program that runs as somebody, whoever starts it.
+    pub(super) fn setuid(&self, path: &str, account: &str) {
+        let (at, id) = (self.at(path), self.id(account));
+        chown(&at, Some(id), Some(id)).expect("it needs root");
+        fs::set_permissions(&at, fs::Permissions::from_mode(0o4755)).expect("our own file");
+    }
+
     pub(super) fn directory_with(&self, path: &str, mode: u32) {
         self.directory(path);
         let mode = fs::Permissions::from_mode(mode);
@@ -138,14 +142,15 @@ impl Root {
             .args(["/bin/sh", "-c", line]))
     }
 
+    /// Starts a program inside.
+    pub(super) fn process(&self, command: &[&str]) -> Process {
+        let mut chroot = Command::new("chroot");
+        chroot.arg(&self.0).args(command);
+        Process::start(command[0], &mut chroot)
+    }
+
     fn lay_out(&self, package: &str) {
-        let unpacked = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../target/unpacked")
-            .join(package);
-        assert!(
-            unpacked.is_dir(),
-            "{package} is missing: `make deps` unpacks it"
-        );
+        let unpacked = unpacked(package);
         for part in ["etc", "usr", "var"].map(|part| unpacked.join(part)) {
             if part.exists() {
                 run(Command::new("cp").arg("-a").arg(part).arg(&self.0));
@@ -162,7 +167,11 @@ impl Root {
 
     fn libraries<'a>(&self, programs: impl Iterator<Item = &'a &'a str>) {
         let programs = programs.map(|program| self.at(program));
-        let listed = run(Command::new("ldd").args(programs));
+        // Libraries of the packages themselves lie there already.
+        let own = self.at("/usr/lib");
+        let listed = run(Command::new("ldd")
+            .env("LD_LIBRARY_PATH", own)
+            .args(programs));
         assert!(
             !listed.contains("not found"),
             "`make deps` installs what is missing:\n{listed}"
@@ -204,6 +213,18 @@ impl Root {
             .and_then(|rest| rest.split(':').next()?.parse().ok())
             .unwrap_or_else(|| panic!("no account `{account}` in the root"))
     }
+}
+
+/// Where `make deps` has laid a package.
+pub(super) fn unpacked(package: &str) -> PathBuf {
+    let unpacked = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../target/unpacked")
+        .join(package);
+    assert!(
+        unpacked.is_dir(),
+        "{package} is missing: `make deps` unpacks it"
+    );
+    unpacked
 }
 
 /// Runs a command to its end, which must be a good one, and returns what it wrote.

@@ -48,6 +48,8 @@ pub fn all() -> Value {
         ("opensmtpd", HomeServer::opensmtpd(at, domain, &printed)),
         ("sendmail", HomeServer::sendmail(at, domain, &printed)),
         ("chasquid", HomeServer::chasquid(at, domain, &printed)),
+        ("courier", HomeServer::courier(at, domain, &printed)),
+        ("qpsmtpd", HomeServer::qpsmtpd(at, domain, &printed)),
     ];
     let addresses = servers.iter().map(|(name, it)| (*name, it.address()));
     let addresses = addresses.chain([("postfix", postfix.address())]);

@@ -12,6 +12,7 @@ pub mod silent_line;
 pub mod start;
 pub mod strangers;
 pub mod unheard;
+pub mod unreadable;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -5,11 +5,10 @@ use std::net::{IpAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls_pki_types::ServerName;
 
-use crate::secure::connect_from;
+use crate::secure::{anonymous, connect_from};
 use crate::world::World;
 
 /// RFC 9113 §3.4, with SETTINGS that set nothing.
@@ -17,29 +16,32 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// How long a write waits for whoever does not read.
 const PATIENCE: Duration = Duration::from_millis(200);
 
+/// The name that the controller's certificate has at the control port.
+pub(super) const NAME: &str = "dd-controller.control.invalid";
+
 /// A connection behind its handshake.
 pub type Secured = StreamOwned<ClientConnection, TcpStream>;
 
 /// # Panics
 /// The controller is not there.
 pub fn connect(world: &World, from: IpAddr) -> Secured {
-    let authority = world.controller_state().join("admin/authority.pem");
-    let mut roots = RootCertStore::empty();
-    let root = CertificateDer::from_pem_file(authority).expect("it is PEM");
-    roots.add(root).expect("it is a certificate");
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("the provider serves TLS 1.3")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    let name = ServerName::try_from("dd-controller.control.invalid").expect("it is a name");
-    let connection = ClientConnection::new(Arc::new(config), name).expect("it is whole");
+    let name = ServerName::try_from(NAME).expect("it is a name");
+    let config = Arc::new(config(world));
+    let connection = ClientConnection::new(config, name).expect("it is whole");
     let socket = connect_from(from, world.listeners().control);
     let set = socket.set_write_timeout(Some(PATIENCE));
     set.expect("a socket takes a timeout");
     StreamOwned::new(connection, socket)
+}
+
+/// Of a client without a certificate.
+///
+/// # Panics
+/// The control plane has no authority.
+pub(super) fn config(world: &World) -> ClientConfig {
+    let authority = world.controller_state().join("admin/authority.pem");
+    let authority = std::fs::read_to_string(authority).expect("it can be read");
+    anonymous(&authority, &[b"h2"])
 }
 
 /// Says as much of it as the other end takes.
@@ -68,10 +70,32 @@ pub fn unfinished(announced: u32, sent: usize) -> Vec<Vec<u8>> {
     parts
 }
 
-/// So many calls that are denied.
+/// This many calls that are denied.
 pub fn refused(count: u32) -> impl Iterator<Item = Vec<u8>> {
     let calls = (0..count).map(|n| headers(2 * n + 1, "/dd.v1.Sites/List", true));
     [PREFACE.to_vec()].into_iter().chain(calls)
+}
+
+/// Four whole calls to join under a name as long as that, with something that is neither a token nor a request.
+pub fn named(name: &str) -> impl Iterator<Item = Vec<u8>> {
+    let length = u32::try_from(name.len()).expect("it is short");
+    // Field 1, a string, with a length of two bytes (dd.v1.JoinRequest).
+    let message = [&[0x0a], &varint(length)[..], name.as_bytes()].concat();
+    let length = u32::try_from(message.len()).expect("it is short");
+    let message = [&[0][..], &length.to_be_bytes(), &message].concat();
+    let calls = (0..4).flat_map(move |n| {
+        let stream = 2 * n + 1;
+        let call = headers(stream, "/dd.v1.Enrollment/Join", false);
+        [call, frame(0, 1, stream, &message)]
+    });
+    [PREFACE.to_vec()].into_iter().chain(calls)
+}
+
+/// Two bytes of a number below 16,384.
+fn varint(number: u32) -> [u8; 2] {
+    let [.., low] = number.to_be_bytes();
+    let [.., high] = (number >> 7).to_be_bytes();
+    [low | 0x80, high & 0x7f]
 }
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {

@@ -1,23 +1,24 @@
 //! Strangers at the doors, who do what they can.
 
+mod deeds;
 pub mod h2;
 
 use std::collections::VecDeque;
-use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::process::{Resource, getrlimit, setpriority_process, setrlimit};
 
+use self::deeds::{Deeds, Held};
 use crate::layout::Layout;
-use crate::secure::connect_from;
 use crate::wait::{PATIENCE, pause, until};
 use crate::world::World;
+
+/// The load balancer of such a world's web: it says for whom it asks.
+const BALANCER: Ipv4Addr = Ipv4Addr::new(127, 9, 9, 9);
 
 /// A world whose feeder is 127.0.0.1 alone; all else of loopback is strangers.
 ///
@@ -29,37 +30,44 @@ pub fn world() -> World {
     setrlimit(Resource::Nofile, limit).expect("a process may use what it has");
     let layout = Layout {
         trusted: Some("127.0.0.1/32"),
+        web: format!("proxy_protocol = [\"{BALANCER}/32\"]"),
         ..Layout::default()
     };
     World::laid_out(layout, 1)
 }
 
 /// What strangers do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Trick {
     /// Connections on which nothing happens.
     Idle,
-    /// A byte now and then.
+    /// A byte now and then on each of a thousand connections.
     Slow,
     /// What is neither SMTP nor HTTP nor TLS.
     Garbage,
-    /// Calls without a certificate that do not end, and that are denied.
+    /// TLS handshakes, and nothing behind them.
+    Handshakes,
+    /// Calls without a certificate that do not end.
     Calls,
-    /// Commands without reading the replies.
+    /// Commands, requests and calls without reading the answers.
     Unread,
-    /// Wrong passwords.
+    /// Whatever is worth a line in the log, with long names.
+    Lines,
+    /// Wrong passwords, from a /48 and from everywhere.
     Guesses,
     /// ETRN of everything there may be.
     Etrn,
 }
 
 impl Trick {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Idle,
         Self::Slow,
         Self::Garbage,
+        Self::Handshakes,
         Self::Calls,
         Self::Unread,
+        Self::Lines,
         Self::Guesses,
         Self::Etrn,
     ];
@@ -69,13 +77,13 @@ impl Trick {
 #[derive(Debug)]
 pub struct Attack {
     over: Arc<AtomicBool>,
-    opened: Arc<AtomicU32>,
+    opened: Vec<Arc<AtomicU32>>,
     threads: Vec<JoinHandle<()>>,
 }
 
-/// So many connections are held at each door.
+/// How many connections are held at each door.
 const OPEN: usize = 1_000;
-/// Between two connections at one door, once so many are open.
+/// How long a stranger waits at one door before the next connection, once it holds as many.
 const GAP: Duration = Duration::from_millis(2);
 
 /// Addresses of strangers, in networks of their own.
@@ -88,116 +96,69 @@ impl Attack {
     /// # Panics
     /// There is no thread to be had.
     pub fn start(trick: Trick, world: &World) -> Self {
-        let (over, opened) = (Arc::<AtomicBool>::default(), Arc::<AtomicU32>::default());
-        let doors = world.listeners();
-        let (smtp, web, control) = (doors.smtp, doors.web, doors.control);
-        let everywhere = vec![smtp, doors.lmtp, web, control, doors.metrics];
-        let targets = match trick {
-            Trick::Idle | Trick::Slow | Trick::Garbage => everywhere,
-            Trick::Calls => vec![control],
-            Trick::Unread | Trick::Etrn => vec![smtp],
-            Trick::Guesses => vec![web],
-        };
-        let threads = targets.into_iter().map(|door| {
-            let work = Work {
-                trick,
-                door,
-                over: over.clone(),
-                opened: opened.clone(),
-            };
-            thread::spawn(move || work.run())
+        let over = Arc::<AtomicBool>::default();
+        let work = deeds::of(trick, world).into_iter().map(|deeds| Work {
+            deeds,
+            over: over.clone(),
+            opened: Arc::default(),
         });
-        let mut threads: Vec<_> = threads.collect();
-        if trick == Trick::Calls {
-            threads.extend(calls(world, &over));
-        }
+        let work: Vec<Work> = work.collect();
         Self {
             over,
-            opened,
-            threads,
+            opened: work.iter().map(|work| work.opened.clone()).collect(),
+            threads: work
+                .into_iter()
+                .map(|work| thread::spawn(move || work.run()))
+                .collect(),
         }
     }
 
-    /// Waits until there is something of it.
+    /// Waits until there is something of it at every door.
     ///
     /// # Panics
     /// There is not.
     pub fn has_risen(&self) {
         until("strangers to come", PATIENCE, || {
-            (self.opened.load(Ordering::Relaxed) >= 1_000).then_some(())
+            let mut doors = self.opened.iter();
+            let risen = |opened: &Arc<AtomicU32>| opened.load(Ordering::Relaxed) >= 100;
+            doors.all(risen).then_some(())
         });
+        until("strangers to be many", PATIENCE, || {
+            (self.opened() >= 1_000).then_some(())
+        });
+    }
+
+    /// How many connections it has made so far.
+    pub fn opened(&self) -> u32 {
+        let opened = |door: &Arc<AtomicU32>| door.load(Ordering::Relaxed);
+        self.opened.iter().map(opened).sum()
     }
 }
 
-/// Connections whose calls do not end, made anew as they are ended.
-fn calls(world: &World, over: &Arc<AtomicBool>) -> Option<JoinHandle<()>> {
-    let connect = (0..60).map(|n| h2::connect(world, stranger(n % 3)));
-    let mut streams: Vec<h2::Secured> = connect.collect();
-    let over = over.clone();
-    Some(thread::spawn(move || {
-        for (number, stream) in streams.iter_mut().enumerate() {
-            if over.load(Ordering::Relaxed) {
-                return;
-            }
-            match number % 3 {
-                0 => h2::say(stream, h2::unfinished(16_000, 8_000).into_iter()),
-                1 => h2::say(stream, h2::unfinished(1_000_000, 900_000).into_iter()),
-                _ => h2::say(stream, h2::refused(20_000)),
-            }
-        }
-        while !over.load(Ordering::Relaxed) {
-            pause(GAP);
-        }
-    }))
-}
-
+/// What one thread of strangers does at one door.
 struct Work {
-    trick: Trick,
-    door: SocketAddr,
+    deeds: Deeds,
     over: Arc<AtomicBool>,
     opened: Arc<AtomicU32>,
 }
 
 impl Work {
     fn run(self) {
-        let mut open: VecDeque<TcpStream> = VecDeque::new();
+        // Strangers have machines of their own: here they take what the others leave. Of the calling thread only.
+        let _ = setpriority_process(None, 19);
+        let mut open: VecDeque<Held> = VecDeque::new();
         while !self.over.load(Ordering::Relaxed) {
             let number = self.opened.fetch_add(1, Ordering::Relaxed);
-            let mut stream = connect_from(stranger(number), self.door);
-            let _ = stream.set_write_timeout(Some(Duration::from_millis(50)));
-            self.trick.play(&mut stream, number);
-            open.push_back(stream);
-            if open.len() >= OPEN {
+            // Who is turned away comes again.
+            open.extend(self.deeds.once(number));
+            if open.len() >= OPEN.min(self.deeds.holds()) {
                 open.pop_front();
                 pause(GAP);
             }
-            if self.trick == Trick::Slow
-                && let Some(slow) = open.get_mut(number as usize % OPEN)
-            {
-                let _ = slow.write_all(b"E");
+            if let Some(held) = open.get_mut(number as usize % OPEN) {
+                self.deeds.now_and_then(held);
             }
         }
-    }
-}
-
-impl Trick {
-    fn play(self, stream: &mut TcpStream, number: u32) {
-        // Who is turned away or ended cannot be written to: nothing is lost by that.
-        let _ = match self {
-            Self::Idle | Self::Slow | Self::Calls => Ok(()),
-            Self::Garbage => stream.write_all(&[0xff; 4096]),
-            Self::Unread => stream.write_all(&b"HELP\r\n".repeat(20_000)),
-            Self::Guesses => {
-                let login = STANDARD.encode(format!("site{number}:wrong password"));
-                let request = format!(
-                    "GET /etrn HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {login}\r\n\r\n"
-                );
-                stream.write_all(request.as_bytes())
-            }
-            Self::Etrn => stream.write_all(
-                b"EHLO x\r\nETRN home.example\r\nETRN @example\r\nETRN #home\r\nETRN @\r\nQUIT\r\n",
-            ),
-        };
     }
 }
 

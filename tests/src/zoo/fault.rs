@@ -1,5 +1,7 @@
 //! What a scripted home does once, at one command: a row of a table of faults.
 
+use std::time::Duration;
+
 use super::habits::Place;
 
 /// What it does in place of its usual answer.
@@ -9,6 +11,18 @@ pub enum Does {
     Closes,
     Resets,
     IsMute,
+    /// It takes the message, and hangs up before it says so. Elsewhere than at the dot it only hangs up.
+    TakesAndCloses,
+}
+
+/// A session that it ended so, or left without an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Break {
+    pub at: Duration,
+    pub place: Place,
+    pub does: Does,
+    /// Whose transaction it was.
+    pub from: String,
 }
 
 /// One fault.

@@ -20,7 +20,7 @@ pub mod served;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use fault::{Does, Fault};
+use fault::{Break, Does, Fault};
 use habits::{Habits, Place};
 
 pub use receiver::Connection;
@@ -65,6 +65,7 @@ pub struct Home {
     pub waits: Vec<(Duration, Duration)>,
     pub connections: u32,
     pub faults: Vec<Fault>,
+    pub breaks: Vec<Break>,
     /// A line for each command and its answer.
     pub trace: Vec<String>,
     /// Greylisting: when a sender and a recipient came first.
@@ -83,6 +84,7 @@ impl Home {
             waits: Vec::new(),
             connections: 0,
             faults: Vec::new(),
+            breaks: Vec::new(),
             trace: Vec::new(),
             seen: BTreeMap::new(),
             goodbyes: 0,

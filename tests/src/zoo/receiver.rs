@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fault::Does;
+use super::fault::{Break, Does};
 use super::habits::{BehindDot, Manner, Place, Reads};
 use super::{Act, Home, Taken};
 
@@ -216,16 +216,20 @@ impl Connection {
         self.answers(home, Place::Dot, "250 2.0.0 Ok: queued", now);
         let said = self.acts[before..].iter().any(is_positive);
         if said {
-            let from = self.from.clone().unwrap_or_default();
-            let taken = self.to.iter().map(|to| Taken {
-                from: from.clone(),
-                to: to.clone(),
-                at: now,
-            });
-            home.mailbox.extend(taken);
+            self.takes(home, now);
         }
         self.from = None;
         self.to.clear();
+    }
+
+    fn takes(&self, home: &mut Home, now: Duration) {
+        let from = self.from.clone().unwrap_or_default();
+        let taken = self.to.iter().map(|to| Taken {
+            from: from.clone(),
+            to: to.clone(),
+            at: now,
+        });
+        home.mailbox.extend(taken);
     }
 
     fn reset(&mut self, home: &mut Home, now: Duration) {
@@ -245,10 +249,25 @@ impl Connection {
     fn answers(&mut self, home: &mut Home, place: Place, usual: &str, now: Duration) {
         let from = self.from.clone().unwrap_or_default();
         let mood = home.mood.filter(|mood| mood.at == place);
-        let reply = match (home.fault(place, &from), mood) {
+        let fault = home.fault(place, &from);
+        if let Some(does) = &fault {
+            home.breaks.push(Break {
+                at: now,
+                place,
+                does: does.clone(),
+                from: from.clone(),
+            });
+        }
+        let reply = match (fault, mood) {
             (Some(Does::Closes), _) => return self.breaks(home, place, Act::Close),
             (Some(Does::Resets), _) => return self.breaks(home, place, Act::Reset),
             (Some(Does::IsMute), _) => return self.breaks(home, place, Act::Mute),
+            (Some(Does::TakesAndCloses), _) => {
+                if place == Place::Dot {
+                    self.takes(home, now);
+                }
+                return self.breaks(home, place, Act::Close);
+            }
             (Some(Does::Says(reply)), _) => reply,
             (None, Some(mood)) => mood.says.to_owned(),
             (None, None) => usual.to_owned(),

@@ -73,6 +73,25 @@ fn a_start_does_not_wait_for_an_agent_that_has_drained_to_its_end() {
 }
 
 #[test]
+fn a_start_after_a_clean_stop_waits_for_no_agent_that_held_nothing() {
+    let mut world = World::with_agents(2);
+    let home = world.home("home", &[]);
+    world.kill_agent("out1");
+    until("out1 to be away", PATIENCE, || {
+        (agent(&world, "out1")["state"] != "connected").then_some(())
+    });
+    let _ = world.ddadm().run(&["site", "hold", "home"]).done();
+    send(&world, 0..1);
+    world.stop_controller();
+    world.start_controller();
+    let _ = world.ddadm().run(&["site", "resume", "home"]).done();
+    home.received(1);
+    // Had the start waited for it until leases of the earlier one were over, nobody would know what it had done.
+    let again = world.controller().lines("sent again in doubt");
+    assert!(again.is_empty(), "{again:?}");
+}
+
+#[test]
 fn a_rolling_restart_under_load_defers_loses_and_repeats_nothing() {
     let log = Log::default();
     let layout = Layout {

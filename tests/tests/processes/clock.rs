@@ -1,9 +1,6 @@
 //! The wall clock jumps by a year, forth and back: nothing expires, there is an alarm until it is
 //! confirmed, and the mail is delivered.
 
-use std::fs;
-use std::path::PathBuf;
-
 use dd_tests::faketime;
 use dd_tests::layout::Layout;
 use dd_tests::submit::message;
@@ -25,7 +22,7 @@ fn jumps(by: &str) {
     let mut home = world.home("home", &["--retry", "1s"]);
     world.stop_controller();
     let clock = world.path().join("clock");
-    set(&clock, "+0d");
+    faketime::set(&clock, "+0d");
     world.layout.environment = faketime::told_by(clock.to_str().unwrap());
     world.start_controller();
     world.attached("out1");
@@ -37,7 +34,7 @@ fn jumps(by: &str) {
     }
     world.site_is("home", "waiting");
     let before = world.show("home")["last_attempts"][0]["at"].clone();
-    set(&clock, by);
+    faketime::set(&clock, by);
     until("an alarm", PATIENCE, || {
         let said = world
             .controller()
@@ -50,7 +47,7 @@ fn jumps(by: &str) {
         (year(at) != year(&before)).then_some(())
     });
     assert_eq!(world.show("home")["queued"]["messages"], 5);
-    set(&clock, "+0d");
+    faketime::set(&clock, "+0d");
     let confirmed = world.json(&["clock", "confirm"]);
     let alarm = confirmed["alarm"].as_str().unwrap_or_default();
     assert!(alarm.contains("the wall clock went"), "{confirmed}");
@@ -61,10 +58,4 @@ fn jumps(by: &str) {
     home.resume();
     home.received(5);
     world.drained("home");
-}
-
-fn set(clock: &PathBuf, offset: &str) {
-    let new = clock.with_extension("new");
-    fs::write(&new, format!("{offset}\n")).unwrap();
-    fs::rename(new, clock).unwrap();
 }

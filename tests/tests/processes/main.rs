@@ -53,6 +53,7 @@ mod admin;
 mod admins;
 mod listeners;
 mod log_lines;
+mod many_sites;
 mod open_files;
 mod operator;
 mod restore;

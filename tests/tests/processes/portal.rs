@@ -211,6 +211,24 @@ fn a_member_pauses_changes_the_password_and_makes_a_wake_up_url() {
     let _ = world.ddadm().run(&["site", "hold", "home"]).done();
     assert!(post("/resume", "").contains("did not work"));
     assert_eq!(world.show("home")["state"], "held");
+    let contact = |address: &str, password: &str| {
+        let password = password.replace(' ', "+");
+        post("/contact", &format!("contact={address}&current={password}"))
+    };
+    assert!(contact("me@elsewhere.example", "wrong password").contains("is not right"));
+    assert!(contact("nobody", PASSWORD).contains("no mail address"));
+    assert_eq!(world.show("home")["contact"], serde_json::Value::Null);
+    let page = contact("me@elsewhere.example", PASSWORD);
+    assert!(page.contains("The contact has been changed."), "{page}");
+    assert_eq!(world.show("home")["contact"], "me@elsewhere.example");
+    assert!(contact("", PASSWORD).contains("There is no contact any more."));
+    assert_eq!(world.show("home")["contact"], serde_json::Value::Null);
+    let audited = world.json(&["audit"]).to_string();
+    let changed = r#"contact none → \"me@elsewhere.example\""#;
+    assert!(
+        audited.contains(changed) && audited.contains("member:home"),
+        "{audited}"
+    );
     let page = post("/wake-secret", "do=new");
     let (_, rest) = page.split_once("/wake/").expect("a URL");
     let secret: String = rest.chars().take_while(|c| *c != '<').collect();

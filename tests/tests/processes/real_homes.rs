@@ -1,10 +1,12 @@
 //! Real mail servers at home with their own limits and tempers, as Debian ships them: what the home would take is there.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use dd_tests::home_server::HomeServer;
 use dd_tests::postfix::Postfix;
 use dd_tests::submit::message;
+use dd_tests::wait::Stopwatch;
 use dd_tests::world::World;
 
 use crate::home_servers::{issued, listens_at};
@@ -96,4 +98,36 @@ fn good_mail_passes_mail_for_unknown_recipients_at_a_postfix_that_comes_back() {
     let _ = world.ddadm().run(&["etrn", "home"]).done();
     let mail = home.received(3);
     assert_eq!(mail.len(), 3, "{mail:?}");
+}
+
+#[test]
+fn good_mail_waits_for_one_refusal_at_a_courier_that_holds_each_back() {
+    let (world, printed) = issued();
+    let home = HomeServer::courier(world.path(), "home.example", &printed);
+    listens_at(&world, home.address());
+    sends(&world, GOOD, 0..1);
+    assert_eq!(home.received(1).len(), 1);
+    sends_to_unknown(&world, 20);
+    let begun = Stopwatch::start();
+    sends(&world, GOOD, 1..2);
+    assert_eq!(home.received(2).len(), 2);
+    // A refusal takes eight seconds; all of them on two sessions would be eighty.
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(24), "{took:?}");
+}
+
+#[test]
+fn mail_is_kept_for_a_qpsmtpd_that_takes_nothing_as_it_is_packaged() {
+    let (world, printed) = issued();
+    let packaged = HomeServer::qpsmtpd_as_packaged(world.path(), "home.example", &printed);
+    listens_at(&world, packaged.address());
+    sends(&world, GOOD, 0..3);
+    let shown = world.site_is("home", "waiting");
+    assert_eq!(shown["why"], "refused", "{shown}");
+    let waiting = world.json(&["queue", "list", "home"]);
+    assert_eq!(waiting.as_array().map(Vec::len), Some(3), "{waiting}");
+    let mended = HomeServer::qpsmtpd(world.path(), "home.example", &printed);
+    listens_at(&world, mended.address());
+    assert_eq!(mended.received(3).len(), 3);
+    let _ = world.drained("home");
 }

@@ -112,6 +112,29 @@ fn strangers_calls_are_short_and_small_and_their_answers_wait_in_no_memory() {
 }
 
 #[test]
+fn a_connection_to_the_web_has_a_hundred_answers_and_the_last_one_says_so() {
+    let world = strangers::world();
+    let mut stream = connect_from(IpAddr::V4(STRANGER), world.listeners().web);
+    let mut closes = Vec::new();
+    for _ in 0..100 {
+        let request = b"HEAD /outbound.txt HTTP/1.1\r\nHost: x\r\n\r\n";
+        stream.write_all(request).expect("the server reads");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            let count = stream.read(&mut byte).expect("the server answers");
+            assert_eq!(count, 1, "{} answers came", closes.len());
+            head.extend_from_slice(&byte);
+        }
+        let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
+        closes.push(head.contains("connection: close"));
+    }
+    let last = closes.pop();
+    assert!(last == Some(true) && !closes.contains(&true), "{closes:?}");
+    assert_eq!(stream.read(&mut [0; 100]).expect("an end"), 0);
+}
+
+#[test]
 fn replies_that_strangers_do_not_read_take_no_memory_at_intake() {
     let mut world = strangers::world();
     let smtp = world.listeners().smtp;

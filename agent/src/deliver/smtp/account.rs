@@ -14,6 +14,8 @@ pub(super) struct Close {
     pub(super) accepted: u32,
     pub(super) answered: u32,
     pub(super) manner: Manner,
+    /// It has met a refusal that was held back.
+    pub(super) holds_back: bool,
     pub(super) detail: String,
 }
 
@@ -43,12 +45,19 @@ pub(super) fn manner_of(after: After) -> Manner {
 }
 
 impl Close {
+    /// It was turned away, before its proof or at its first message, so the site has as many as it bears.
+    pub(super) fn came_to_nothing(&self) -> bool {
+        let by_the_site = self.manner == Manner::Lost || self.manner == Manner::Answered;
+        self.proved == Proved::No || (by_the_site && self.answered == 0)
+    }
+
     pub(super) fn unproved(manner: Manner, detail: String) -> Self {
         Self {
             proved: Proved::No,
             accepted: 0,
             answered: 0,
             manner,
+            holds_back: false,
             detail,
         }
     }
@@ -82,6 +91,39 @@ impl Shared {
             detail: close.detail.clone(),
             lost_together: lost.group == Bears::No,
             lost_behind_dot: lost.behind_dot == Bears::No,
+            holds_back: close.holds_back,
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_the_site_turned_away_is_told_from_one_that_had_no_work() {
+        use Manner::{Answered, Dropped, Lost, Orderly};
+        for (proved, answered, manner, expected) in [
+            (Proved::No, 0, Lost, true),
+            (Proved::No, 0, Orderly, true),
+            // 421 to its first MAIL, or a hang-up.
+            (Proved::Yes, 0, Answered, true),
+            (Proved::Yes, 0, Lost, true),
+            (Proved::Yes, 0, Orderly, false),
+            (Proved::Yes, 0, Dropped, false),
+            (Proved::Yes, 1, Answered, false),
+            (Proved::Yes, 1, Lost, false),
+        ] {
+            let close = Close {
+                proved,
+                answered,
+                ..Close::unproved(manner, String::new())
+            };
+            assert_eq!(
+                close.came_to_nothing(),
+                expected,
+                "{proved:?} {answered} {manner:?}"
+            );
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The course of one session: what came of its messages, and which of them say something about the message.
 //!
-//! Servers end what they take of one session in many ways: 421, or a closed connection, or 4yz to MAIL, RCPT or DATA of
-//! every message beyond the tenth, the hundredth. Such an answer is the session's. So the message goes to the next
+//! Servers end what they take of one session in many ways: 421, or a closed connection, or 503, or 4yz to MAIL, RCPT or
+//! DATA of every message beyond the tenth, the hundredth. Such an answer is the session's. So the message goes to the next
 //! session, as if it had not been tried, and there it counts.
 //!
 //! # Invariants
@@ -47,20 +47,22 @@ pub(super) enum Fate {
 impl Course {
     /// `own`: 4yz behind accepted messages was the message's own when it was last tried out.
     pub(super) fn fate(&self, sent: Sent, ended: &Ended, own: bool) -> Fate {
-        if ended.lost_together && ended.recipients.is_empty() {
+        let nobody_told = ended.answers().next().is_none();
+        if ended.lost_together && nobody_told {
             return Fate::NextSession;
         }
         // What the site is not told any more cannot end the next session.
-        if ended.hand_over_refused && ended.recipients.is_empty() && !ended.dot_sent {
+        if ended.hand_over_refused && nobody_told && !ended.dot_sent {
             return Fate::NextSession;
         }
         if sent == Sent::First || ended.dot_sent {
             return Fate::Counts;
         }
-        let nobody_told = ended.recipients.is_empty();
         match ended.outcome {
             // The site ended a kept session between two messages.
             Outcome::Broken if ended.phase == Phase::Mail => Fate::NextSession,
+            // 502, 503 and 530 to MAIL say that the session is not where it should be: a new one is.
+            Outcome::Refused if nobody_told && ended.phase == Phase::Mail => Fate::NextSession,
             // RFC 5321 §3.8: 421 is about the service.
             Outcome::Busy if nobody_told => Fate::NextSession,
             Outcome::Transacted if self.accepted > 0 && is_put_off(ended) => {
@@ -79,17 +81,18 @@ impl Course {
         let relayed = |disposition| disposition == Disposition::Relayed;
         let mut results = ended.recipients.iter();
         self.accepted += u32::from(results.any(|it| relayed(it.disposition)));
-        self.answered += u32::from(!ended.recipients.is_empty());
+        self.answered += u32::from(ended.answers().next().is_some());
         self.put_off = is_put_off(ended);
     }
 }
 
 /// Whether a message got 4yz for all its recipients, before its content was sent.
 pub(super) fn is_put_off(ended: &Ended) -> bool {
-    let mut results = ended.recipients.iter();
+    let mut answers = ended.answers().peekable();
     ended.outcome == Outcome::Transacted
         && !ended.dot_sent
-        && results.all(|it| it.disposition == Disposition::Deferred)
+        && answers.peek().is_some()
+        && answers.all(|it| it.disposition == Disposition::Deferred)
 }
 
 /// Whether MAIL was taken, as far as the end tells.
@@ -101,7 +104,7 @@ pub(super) fn got_beyond_mail(ended: &Ended) -> bool {
 mod tests {
     use super::*;
     use dd_proto::id::RecipientNumber;
-    use dd_proto::report::{RecipientResult, Reply, Told};
+    use dd_proto::report::{RecipientResult, Reply, SaidBy, Told};
 
     fn ended(outcome: Outcome, phase: Phase, results: &[Disposition]) -> Ended {
         let result = |disposition: &Disposition| RecipientResult {
@@ -113,6 +116,7 @@ mod tests {
                 text: String::new(),
             },
             told: Told::NotPassedOn,
+            by: SaidBy::TheSite,
         };
         Ended {
             outcome,
@@ -138,7 +142,7 @@ mod tests {
             (Busy, Phase::Mail, &[], Fate::NextSession),
             (Busy, Phase::Data, &[], Fate::NextSession),
             (Busy, Phase::Rcpt, &[Failed], Fate::Counts),
-            (Refused, Phase::Mail, &[], Fate::Counts),
+            (Refused, Phase::Mail, &[], Fate::NextSession),
             (Transacted, Phase::Mail, &[Deferred, Deferred], Fate::PutOff),
             (Transacted, Phase::Rcpt, &[Deferred], Fate::PutOff),
             (Transacted, Phase::Data, &[Deferred], Fate::PutOff),

@@ -25,6 +25,7 @@
 mod account;
 mod course;
 mod losses;
+mod order;
 mod queue;
 mod recall;
 mod split;
@@ -131,7 +132,7 @@ impl Lane for SmtpLane {
         let mut queue = self.0.lock();
         self.0.turn(&mut queue);
         queue.ask_anew();
-        if let Some(first) = queue.waiting.pop_front() {
+        if let Some(first) = queue.take_first(now()) {
             self.0.begin(&mut queue, Some(first));
         }
     }
@@ -303,7 +304,7 @@ impl Shared {
             if close.proved == Proved::Yes {
                 queue.proved -= 1;
             }
-            if close.proved == Proved::No {
+            if close.came_to_nothing() {
                 queue.put_off_further(now());
             }
             match queue.sessions {

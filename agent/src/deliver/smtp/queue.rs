@@ -7,6 +7,7 @@ use dd_proto::report::GivenBack;
 use dd_proto::site::{HandOver, Way};
 
 use super::losses::Losses;
+use super::order::Order;
 use crate::plan::Assignment;
 use crate::session::Together;
 
@@ -27,6 +28,7 @@ pub(super) struct Queue {
     pub(super) losses: Losses,
     /// Until then the site is told nothing of clients, for it did not take that.
     no_hand_over_until: Option<Instant>,
+    pub(super) order: Order,
     /// Until then 4yz is taken for the message's, wherever on a session it comes.
     own_until: Option<Instant>,
     /// Counts releases: sessions of an earlier round end after the transaction in hand.
@@ -96,11 +98,11 @@ impl Queue {
         std::mem::take(&mut self.ask_anew)
     }
 
-    pub(super) fn next(&mut self, round: u64) -> Next {
+    pub(super) fn next(&mut self, round: u64, now: Instant) -> Next {
         if self.is_over(round) {
             return Next::Retire;
         }
-        match self.waiting.pop_front() {
+        match self.take_first(now) {
             Some(assignment) => Next::Work(Box::new(assignment)),
             None => Next::Wait,
         }
@@ -108,11 +110,17 @@ impl Queue {
 
     /// One whose envelope may be sent before the message in hand is answered. What an idle session can have waits for
     /// nobody.
-    pub(super) fn next_ahead(&mut self, round: u64) -> Option<Box<Assignment>> {
+    pub(super) fn next_ahead(&mut self, round: u64, now: Instant) -> Option<Box<Assignment>> {
         if self.is_over(round) || self.waiting.len() <= self.idle {
             return None;
         }
-        self.waiting.pop_front().map(Box::new)
+        self.take_first(now).map(Box::new)
+    }
+
+    /// The one whose turn it is.
+    pub(super) fn take_first(&mut self, now: Instant) -> Option<Assignment> {
+        let first = self.order.first(&self.waiting, now);
+        self.waiting.remove(first)
     }
 
     /// Whether sessions of this round end after the transaction in hand.

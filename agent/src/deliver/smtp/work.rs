@@ -137,7 +137,7 @@ impl Work {
         loop {
             // Made before the look into the queue, so that work that comes in between is not missed.
             let came = shared.work_came.notified();
-            let next = shared.lock().next(round);
+            let next = shared.lock().next(round, now());
             match next {
                 Next::Work(assignment) => return Ok(assignment),
                 Next::Retire => return Err(Stop::new(Manner::Orderly, "closed by the controller")),
@@ -174,7 +174,7 @@ impl Work {
                 return Err(Stop::midway(why));
             }
         };
-        let fate = self.fate(sent, &ended);
+        let fate = self.fate(&assignment, sent, &ended);
         self.put_off = fate == Fate::PutOff;
         let after = ended.after;
         if fate != Fate::Counts {
@@ -231,8 +231,12 @@ impl Work {
     }
 
     /// Whether what became of a message says something about it; and what the lane learns from it.
-    fn fate(&self, sent: Sent, ended: &Ended) -> Fate {
+    fn fate(&self, assignment: &Assignment, sent: Sent, ended: &Ended) -> Fate {
         let mut queue = self.shared.lock();
+        let holds_back = self.live.session.is_held_back();
+        queue
+            .order
+            .learn(&assignment.envelope, ended, holds_back, now());
         queue
             .losses
             .learn(self.live.session.together(), ended, now());
@@ -272,6 +276,7 @@ impl Work {
         if let Some(untried) = self.next.take() {
             self.shared.take_back(self.round, *untried);
         }
+        let holds_back = self.live.session.is_held_back();
         if manner == Manner::Orderly {
             self.live.quit().await;
         }
@@ -281,6 +286,7 @@ impl Work {
                 accepted: self.course.accepted,
                 answered: self.course.answered,
                 manner,
+                holds_back,
                 detail,
             },
             successor,
@@ -296,7 +302,7 @@ impl Work {
                 if queue.is_over(self.round) {
                     return None;
                 }
-                let waiting = || queue.waiting.pop_front().map(Box::new);
+                let waiting = || queue.take_first(now()).map(Box::new);
                 self.next.take().or_else(waiting)?
             };
             if self.shared.may_go_out(&next.lease) {
@@ -310,7 +316,7 @@ impl Shared {
     /// The message whose envelope may go out before the one in hand is answered.
     fn next_ahead(&self, round: u64) -> Option<Box<Assignment>> {
         loop {
-            let next = self.lock().next_ahead(round)?;
+            let next = self.lock().next_ahead(round, now())?;
             if self.may_go_out(&next.lease) {
                 return Some(next);
             }

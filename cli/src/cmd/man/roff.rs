@@ -120,13 +120,17 @@ pub(super) fn nouns(command: &Command) -> String {
     text
 }
 
-/// What clap prints behind the options, as it is laid out there.
+/// What clap prints behind the options: as it is laid out there, but for paragraphs, which are one line each.
 pub(super) fn notes(command: &Command) -> String {
     let Some(help) = command.get_after_help() else {
         return String::new();
     };
     let help = help.to_string();
-    let lines: String = help.lines().map(|line| escaped(line) + "\n").collect();
+    let line = |line: &str| match line.chars().count() < 80 {
+        true => escaped(line) + "\n",
+        false => format!(".fi\n{}\n.nf\n", escaped(line)),
+    };
+    let lines: String = help.lines().map(line).collect();
     format!(".SH EXAMPLES AND NOTES\n.nf\n{lines}.fi\n")
 }
 

@@ -125,7 +125,17 @@ pub(super) fn refusal(page: &mut Page, it: &pb::LastRefusal) {
     }
 }
 
-pub(super) fn shown(page: &mut Page, site: &str, it: &pb::Shown) {
+/// Whether what a site has shown is all that makes TLS a must: every other proof needs it anyway.
+fn tls_is_remembered(proof: Option<&pb::Proof>) -> bool {
+    use pb::proof::Kind;
+    match proof.and_then(|proof| proof.kind.as_ref()) {
+        Some(Kind::StaticIp(it)) => it.certificate.is_none(),
+        Some(Kind::Port(_) | Kind::Configured(_)) => true,
+        Some(Kind::Certificate(_) | Kind::Public(_) | Kind::Fingerprint(_)) | None => false,
+    }
+}
+
+pub(super) fn shown(page: &mut Page, spec: &pb::SiteSpec, it: &pb::Shown) {
     page.line("", "");
     let mut label = "Has shown";
     for sight in &it.sights {
@@ -167,11 +177,12 @@ pub(super) fn shown(page: &mut Page, site: &str, it: &pb::Shown) {
             );
         }
     }
-    if it.tls {
+    if it.tls && tls_is_remembered(spec.proof.as_ref()) {
         page.line(
             "",
             &format!(
-                "without TLS it is refused from now on; `ddadm site set {site} --clear shown` ends that"
+                "without TLS it is refused from now on; `ddadm site set {} --clear shown` ends that",
+                spec.name
             ),
         );
     }

@@ -1,5 +1,6 @@
 //! `ddadm site …`.
 
+mod bulk;
 mod check;
 mod credential;
 mod evidence;
@@ -9,6 +10,7 @@ mod page;
 mod password;
 mod snippets;
 mod spec;
+mod table;
 mod view;
 
 use std::io::Read;
@@ -17,7 +19,7 @@ use dd_proto::name::SiteName;
 use dd_proto::pb;
 use serde::Serialize;
 
-use crate::args::site::{Add, RemovedMail, Set, SiteVerb};
+use crate::args::site::{Add, Column, RemovedMail, SiteVerb};
 use crate::client::{Controller, site_name};
 use crate::cmd::many;
 use crate::cmd::site::view::SiteView;
@@ -31,15 +33,20 @@ pub(crate) async fn run(
 ) -> Result<Answer, Failure> {
     match verb {
         SiteVerb::Add(add) => add_site(*add, controller, stdin).await,
-        SiteVerb::Set(set) => set_site(*set, controller, stdin).await,
+        SiteVerb::Set(set) => bulk::set(&set, controller, stdin).await,
         SiteVerb::Show { name } => show(&name, controller).await.map(one),
-        SiteVerb::List => {
-            let all = controller
-                .sites()
-                .await?
-                .list(pb::ListSitesRequest {})
-                .await;
-            Ok(list(controller.all(all).await?))
+        SiteVerb::List(asked) => {
+            let mut sites = all(controller).await?;
+            sites.retain(|status| table::keeps(&asked, status));
+            Ok(list(sites, &asked.columns))
+        }
+        SiteVerb::MoveDomain { domain, to } => {
+            let request = pb::MoveDomainRequest {
+                domain: domain.to_string(),
+                to: to.to_string(),
+            };
+            let moved = controller.sites().await?.move_domain(request).await;
+            Ok(moved_answer(&controller.one(moved)?))
         }
         SiteVerb::Remove { name, mail } => {
             let mail = mail_of_removed(&mail);
@@ -122,27 +129,10 @@ async fn add_site(
     controller.one(added).map(one)
 }
 
-async fn set_site(
-    set: Set,
-    controller: &Controller,
-    stdin: &mut dyn Read,
-) -> Result<Answer, Failure> {
-    spec::check_change(&set)?;
-    let password = password::asked(&set.flags, stdin)?;
-    let proof = if spec::touches_proof(&set.flags) {
-        let now = show(&set.name, controller).await?.site.unwrap_or_default();
-        spec::changed_proof(&set.flags, &now.spec.unwrap_or_default())?
-    } else {
-        None
-    };
-    let request = pb::SiteSpec {
-        proof,
-        password,
-        clear: spec::cleared(&set.clear),
-        ..spec::plain(&set.name, &set.flags)
-    };
-    let changed = controller.sites().await?.set(request).await;
-    controller.one(changed).map(one)
+async fn all(controller: &Controller) -> Result<Vec<pb::SiteStatus>, Failure> {
+    let sites = controller.sites().await?;
+    let listed = { sites }.list(pb::ListSitesRequest {}).await;
+    controller.all(listed).await
 }
 
 async fn show(name: &SiteName, controller: &Controller) -> Result<pb::SiteStatus, Failure> {
@@ -155,8 +145,8 @@ fn one(status: pb::SiteStatus) -> Answer {
     Answer::new(&SiteView::from(status), text)
 }
 
-fn list(all: Vec<pb::SiteStatus>) -> Answer {
-    let text = page::table(&all);
+fn list(all: Vec<pb::SiteStatus>, columns: &[Column]) -> Answer {
+    let text = table::table(&all, columns);
     Answer::new(
         &all.into_iter().map(SiteView::from).collect::<Vec<_>>(),
         text,
@@ -171,6 +161,37 @@ fn mail_of_removed(flags: &RemovedMail) -> pb::remove_site_request::Mail {
         (_, true) => Mail::Discard,
         _ => Mail::Unspecified,
     }
+}
+
+#[derive(Debug, Serialize)]
+struct Moved<'a> {
+    domain: &'a str,
+    from: &'a str,
+    to: &'a str,
+    waiting: u64,
+}
+
+fn moved_answer(it: &pb::DomainMoved) -> Answer {
+    let pb::DomainMoved {
+        domain,
+        from,
+        to,
+        waiting,
+    } = it;
+    let mut text = format!("{domain}: moved from {from} to {to}\n");
+    if *waiting > 0 {
+        let messages = count(*waiting, "message", "messages");
+        text.push_str(&format!(
+            "{messages} for {from} still wait, also what came for {domain} before, and go to {from}\n"
+        ));
+    }
+    let view = Moved {
+        domain,
+        from,
+        to,
+        waiting: *waiting,
+    };
+    Answer::new(&view, text)
 }
 
 #[derive(Debug, Serialize)]
@@ -414,9 +435,54 @@ mod tests {
 
     #[test]
     fn a_list_is_an_array_of_what_show_gives() {
-        let answer = list(vec![home()]);
+        let answer = list(vec![home()], &[]);
         insta::assert_snapshot!(answer.both());
-        insta::assert_snapshot!("no_sites", list(vec![]).both());
+        insta::assert_snapshot!("no_sites", list(vec![], &[]).both());
+    }
+
+    #[test]
+    fn a_domain_that_moved_says_what_still_waits() {
+        let moved = pb::DomainMoved {
+            domain: "shed.example".into(),
+            from: "home".into(),
+            to: "office".into(),
+            waiting: 2,
+        };
+        insta::assert_snapshot!(moved_answer(&moved).both());
+    }
+
+    #[test]
+    fn what_a_site_has_shown_makes_tls_a_must_only_where_the_proof_does_not() {
+        let kinds = [
+            (pb::proof::Kind::Port(pb::proof::Port {}), true),
+            (
+                pb::proof::Kind::StaticIp(pb::proof::StaticIp {
+                    addresses: vec!["192.0.2.7".into()],
+                    certificate: None,
+                }),
+                true,
+            ),
+            (
+                pb::proof::Kind::StaticIp(pb::proof::StaticIp {
+                    addresses: vec!["192.0.2.7".into()],
+                    certificate: Some(pb::proof::Certificate::default()),
+                }),
+                false,
+            ),
+            (
+                pb::proof::Kind::Certificate(pb::proof::Certificate::default()),
+                false,
+            ),
+        ];
+        for (kind, said) in kinds {
+            let mut status = home();
+            let site = status.site.as_mut().unwrap();
+            site.spec.as_mut().unwrap().proof = Some(pb::Proof {
+                kind: Some(kind.clone()),
+            });
+            let text = one(status).text().to_owned();
+            assert_eq!(text.contains("without TLS it is refused"), said, "{kind:?}");
+        }
     }
 
     #[test]

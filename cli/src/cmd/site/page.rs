@@ -9,7 +9,7 @@ use dd_proto::units::{OutageNotice, format_duration, format_size};
 use crate::cmd::site::hint::hint;
 use crate::cmd::site::view::kind_word;
 use crate::cmd::site::{evidence, history};
-use crate::output::{Page, Table, bytes_shown, count, time_shown};
+use crate::output::{Page, bytes_shown, count, time_shown};
 
 pub(super) fn page(status: &pb::SiteStatus) -> String {
     let site = status.site.clone().unwrap_or_default();
@@ -63,7 +63,7 @@ pub(super) fn page(status: &pb::SiteStatus) -> String {
         page.line("Wakes up by", &wakes.join(", "));
     }
     if let Some(it) = &status.shown {
-        evidence::shown(&mut page, &spec.name, it);
+        evidence::shown(&mut page, &spec, it);
     }
     if let Some(it) = &status.refusal {
         evidence::refusal(&mut page, it);
@@ -143,7 +143,7 @@ fn queued(status: &pb::SiteStatus) -> String {
     )
 }
 
-fn host(host: &pb::Host) -> String {
+pub(super) fn host(host: &pb::Host) -> String {
     match host.host.contains(':') {
         true => format!("[{}]:{}", host.host, host.port),
         false => format!("{}:{}", host.host, host.port),
@@ -240,43 +240,6 @@ fn attempts(page: &mut Page, attempts: &[pb::LastAttempt]) {
         }
         label = "";
     }
-}
-
-pub(super) fn table(all: &[pb::SiteStatus]) -> String {
-    let mut table = Table::new(&[
-        "NAME",
-        "STATE",
-        "WHY",
-        "MESSAGES",
-        "SIZE",
-        "NEXT ATTEMPT",
-        "PROOF",
-        "HOSTS",
-    ]);
-    for status in all {
-        let site = status.site.clone().unwrap_or_default();
-        let spec = site.spec.unwrap_or_default();
-        let kind = spec.proof.and_then(|proof| proof.kind);
-        table.row([
-            spec.name,
-            status.state.clone(),
-            if status.why.is_empty() {
-                "-".into()
-            } else {
-                status.why.clone()
-            },
-            format!(
-                "{}{}",
-                status.queued_messages,
-                if status.complete { "" } else { "+" }
-            ),
-            bytes_shown(status.queued_bytes),
-            time_shown(status.next_attempt_ms),
-            kind.as_ref().map_or("-", kind_word).to_owned(),
-            spec.hosts.iter().map(host).collect::<Vec<_>>().join(" "),
-        ]);
-    }
-    table.text("no site: `ddadm site add --help` shows how to add one")
 }
 
 #[cfg(test)]

@@ -21,10 +21,17 @@ use crate::failure::Failure;
 /// RFC 5321 §4.5.4.2: where SMTP listens.
 const SMTP: NonZeroU16 = NonZeroU16::new(25).expect("25 is not 0");
 
-/// Everything the flags say but proof, password and what is cleared.
+/// Everything the flags say of a site but proof, password and what is cleared.
 pub(super) fn plain(name: &SiteName, flags: &SiteFlags) -> pb::SiteSpec {
     pb::SiteSpec {
         name: name.to_string(),
+        ..says(flags)
+    }
+}
+
+/// The same of any site.
+fn says(flags: &SiteFlags) -> pb::SiteSpec {
+    pb::SiteSpec {
         domains: texts(&flags.domain),
         hosts: hosts(flags),
         recipients: texts(&flags.recipient),
@@ -111,11 +118,7 @@ pub(super) fn new_proof(flags: &SiteFlags) -> Result<pb::Proof, Failure> {
 /// # Errors
 /// The command would change nothing.
 pub(super) fn check_change(set: &Set) -> Result<(), Failure> {
-    let nothing = pb::SiteSpec {
-        name: set.name.to_string(),
-        ..pb::SiteSpec::default()
-    };
-    let changes = plain(&set.name, &set.flags) != nothing
+    let changes = says(&set.flags) != pb::SiteSpec::default()
         || touches_proof(&set.flags)
         || set.flags.password_stdin
         || !set.clear.is_empty();

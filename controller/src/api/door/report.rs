@@ -19,12 +19,11 @@ pub(super) fn judge(report: &pb::Report, out: Option<&Out>) -> Result<(), Flaw> 
     if let Some(reply) = &report.reply {
         code(reply, "reply.code")?;
     }
-    let mut named = BTreeSet::new();
     for result in &report.recipients {
         recipient(result).map_err(|flaw| flaw.of(result.number))?;
-        if !named.insert(result.number) {
-            return Err(Flaw::new("number", "is named twice").of(result.number));
-        }
+    }
+    if let Some(number) = named_twice(report) {
+        return Err(Flaw::new("number", "is named twice").of(number));
     }
     // What a later version calls an outcome is not known here: its recipients' answers are.
     if let Ok(outcome) = pb::Outcome::try_from(report.outcome) {
@@ -38,7 +37,7 @@ pub(super) fn judge(report: &pb::Report, out: Option<&Out>) -> Result<(), Flaw> 
         return Err(Flaw::new("disposition", says).of(relayed.number));
     }
     match out {
-        Some(out) => assigned(&named, out),
+        Some(out) => assigned(report, out),
         None => Ok(()),
     }
 }
@@ -95,6 +94,11 @@ fn recipient(result: &pb::RecipientResult) -> Result<(), Flaw> {
         let says = format!("is {word}, and the reply is {}, no {expected}", reply.code);
         Err(Flaw::new("disposition", says))
     };
+    if result.not_asked && result.disposition != i32::from(pb::Disposition::Failed) {
+        let says =
+            "is no FAILED, and not_asked is true: what a site was not asked cannot be tried again";
+        return Err(Flaw::new("disposition", says));
+    }
     match (pb::Disposition::try_from(result.disposition), reply.code / 100) {
         (Ok(pb::Disposition::Unspecified), _) => Err(missing("disposition")),
         (Err(_), _) => {
@@ -137,9 +141,20 @@ fn ends(report: &pb::Report, outcome: pb::Outcome) -> Result<(), Flaw> {
 }
 
 /// Only those that were assigned. Who is not named is open, also with `OUTCOME_TRANSACTED`: one too many for a transaction.
-fn assigned(named: &BTreeSet<u32>, out: &Out) -> Result<(), Flaw> {
-    match named.difference(&out.recipients).next() {
-        Some(stranger) => Err(Flaw::new("number", "was not in the assignment").of(*stranger)),
+fn assigned(report: &pb::Report, out: &Out) -> Result<(), Flaw> {
+    let mut numbers = report.recipients.iter().map(|it| it.number);
+    match numbers.find(|number| !out.recipients.contains(number)) {
+        Some(stranger) => Err(Flaw::new("number", "was not in the assignment").of(stranger)),
         None => Ok(()),
     }
+}
+
+/// Most reports are about one.
+fn named_twice(report: &pb::Report) -> Option<u32> {
+    if report.recipients.len() < 2 {
+        return None;
+    }
+    let mut named = BTreeSet::new();
+    let mut numbers = report.recipients.iter().map(|it| it.number);
+    numbers.find(|number| !named.insert(*number))
 }

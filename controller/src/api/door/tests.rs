@@ -74,6 +74,7 @@ fn answer(number: u32, disposition: pb::Disposition, code: u32) -> pb::Recipient
             ..pb::Reply::default()
         }),
         dsn_passed_on: false,
+        not_asked: false,
     }
 }
 
@@ -124,6 +125,13 @@ fn a_report_that_contradicts_itself_or_its_assignment_is_refused_by_event_lease_
         (
             |it| it.recipients[1] = answer(3, D::Failed, 450),
             ", recipient 3: disposition is FAILED, and the reply is 450, no 5yz",
+        ),
+        (
+            |it| {
+                it.recipients[1] = answer(3, D::Deferred, 450);
+                it.recipients[1].not_asked = true;
+            },
+            ", recipient 3: disposition is no FAILED, and not_asked is true: what a site was not asked cannot be tried again",
         ),
         (
             |it| it.recipients[1] = answer(3, D::Deferred, 250),

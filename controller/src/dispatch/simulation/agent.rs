@@ -7,7 +7,7 @@ use dd_proto::id::{Lease, RecipientNumber, SessionId};
 use dd_proto::name::{AgentName, SiteName};
 use dd_proto::report::{
     Delays, Disposition, DotSent, GivenBack, Observed, Outcome, RecipientResult, Reply, Report,
-    Stage, Told,
+    SaidBy, Stage, Told,
 };
 use jiff::Timestamp;
 use rand::RngExt as _;
@@ -15,7 +15,7 @@ use rand::rngs::StdRng;
 
 use super::received::Received;
 use crate::dispatch::lease::LEASE;
-use crate::dispatch::{AgentEvent, AttachmentId, Ended, Hello, Proved};
+use crate::dispatch::{AgentEvent, AttachmentId, Ended, Hello, Machine, Proved, Refuses};
 
 /// How a site behaves at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +131,7 @@ impl FakeAgent {
             slots: 4,
             probes: 8,
             boot_id: "boot".to_owned(),
+            machine: Machine::AsBefore,
             trouble: String::new(),
             work_in_hand: in_hand.map(|work| work.lease.clone()).collect(),
             in_doubt: entries()
@@ -289,6 +290,7 @@ impl FakeAgent {
             accepted: 0,
             answered: 0,
             ended: Ended::Lost,
+            refuses: Refuses::AtOnce,
             detail: "not proved".to_owned(),
         });
         events.extend(give_back(lane, GivenBack::SessionEnded));
@@ -400,6 +402,7 @@ fn closed(site: &SiteName, lane: &mut Lane, ended: Ended) -> Option<AgentEvent> 
         accepted,
         answered: accepted,
         ended,
+        refuses: Refuses::AtOnce,
         detail: "over".to_owned(),
     })
 }
@@ -447,6 +450,7 @@ fn results(work: &Work, first: Disposition, others: Option<Disposition>) -> Vec<
             disposition,
             reply: reply(code),
             told: Told::NotPassedOn,
+            by: SaidBy::TheSite,
         }
     });
     results.collect()

@@ -46,6 +46,7 @@ impl Core {
             accepted: 0,
             answered,
             ended: Ended::Lost,
+            refuses: Refuses::AtOnce,
             detail,
         });
         self.advance(Duration::from_secs(1));
@@ -106,6 +107,30 @@ fn what_recipients_were_told_stands_however_the_attempt_ended() {
     }
 }
 
+/// chasquid says 421 to the third error of a session, and to a dot it is the third for its own trouble of the moment.
+#[test]
+fn a_421_behind_a_dot_is_not_about_those_who_were_taken_where_others_were_refused() {
+    let mut core = Core::bare();
+    let (site, waiting) = (Arc::new(site(0)), 1);
+    core.apply(Event::SiteChanged { site, waiting });
+    let mut waiting = core.waiting();
+    waiting.open = (0..3).map(RecipientNumber).collect();
+    core.attach(OUT1, "out1");
+    core.read(vec![waiting.clone()]);
+    core.proved();
+    let mut closes = answered(2..3, Disposition::Deferred);
+    closes[0].reply = closing(Outcome::Busy).unwrap();
+    let results = [refused(0..2), closes.clone()].concat();
+    core.ends(Outcome::Transacted, Stage::EndOfData, results);
+    core.next_session(1, std::slice::from_ref(&waiting));
+    assert_eq!(core.carried(), [2], "at once, and for nobody else");
+    // Alone it is the message's.
+    let assigned = core.assigned.len();
+    core.ends(Outcome::Transacted, Stage::EndOfData, closes);
+    core.next_session(1, &[]);
+    assert_eq!(core.assigned.len(), assigned);
+}
+
 #[test]
 fn a_421_behind_answers_is_no_mood_of_the_site() {
     let (mut core, _) = Core::with_message_to(28);
@@ -127,6 +152,7 @@ fn a_session_that_answered_anything_was_not_silent() {
         accepted: 0,
         answered: 1,
         ended: Ended::Lost,
+        refuses: Refuses::AtOnce,
         detail,
     });
     assert_eq!(core.phase(), "ready");
@@ -279,4 +305,69 @@ fn a_message_that_was_the_probe_of_a_dead_home_is_put_off_no_longer_than_others(
     });
     let interval = site(0).schedule.retry_interval;
     assert_eq!(noted, Some(super::core::wall(core.now + interval)));
+}
+
+#[test]
+fn a_home_that_hangs_up_over_first_messages_is_asked_again_after_one_two_four_seconds() {
+    for (outcome, at_last) in [
+        (Outcome::Broken, "waiting(down)"),
+        (Outcome::Busy, "waiting(busy)"),
+    ] {
+        let (mut core, mut waits) = (Core::proving(), Vec::new());
+        loop {
+            core.proved();
+            core.ends(outcome, Stage::Mail, Vec::new());
+            core.closed(Proved::Yes, 0, Ended::Lost);
+            if core.phase() == at_last {
+                break;
+            }
+            let (next, assigned) = (core.waiting(), core.assigned.len());
+            core.apply(Event::Arrived(next.clone()));
+            let mut wait = 0;
+            while core.assigned.len() == assigned {
+                core.advance(Duration::from_secs(1));
+                core.beats();
+                for _ in 0..3 {
+                    core.read(vec![next.clone()]);
+                }
+                wait += 1;
+            }
+            assert_eq!(core.lease().delivery, next.delivery, "another begins");
+            waits.push(wait);
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32], "{outcome:?}");
+    }
+}
+
+#[test]
+fn an_answer_ends_the_series_of_hang_ups() {
+    let mut core = Core::proving();
+    for _ in 0..20 {
+        core.proved();
+        core.report(Outcome::Transacted, result(Disposition::Relayed));
+        core.all_written();
+        core.mail();
+        core.ends(Outcome::Broken, Stage::Mail, Vec::new());
+        core.closed(Proved::Yes, 1, Ended::Lost);
+        let next = core.waiting();
+        core.apply(Event::Arrived(next.clone()));
+        core.next_session(0, &[next]);
+        assert_eq!(core.phase(), "flowing");
+    }
+}
+
+#[test]
+fn two_sessions_that_are_turned_away_together_are_one_stumble() {
+    let mut core = Core::proving();
+    core.mail();
+    core.proved();
+    let out: Vec<_> = core.assigned.iter().map(|it| it.lease.clone()).collect();
+    assert_eq!(out.len(), 2);
+    for lease in out {
+        let mut told = report(lease, Outcome::Busy, Vec::new());
+        told.stage = Stage::Mail;
+        told.reply = closing(Outcome::Busy);
+        core.hears(told);
+        assert_eq!(core.phase(), "ready");
+    }
 }

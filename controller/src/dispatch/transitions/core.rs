@@ -7,7 +7,7 @@ use std::time::Duration;
 use dd_proto::id::{DeliveryId, Lease, MessageId, RecipientNumber, SessionId};
 use dd_proto::name::SiteName;
 use dd_proto::report::{
-    Delays, Disposition, Observed, Outcome, RecipientResult, Reply, Report, Stage, Told,
+    Delays, Disposition, Observed, Outcome, RecipientResult, Reply, Report, SaidBy, Stage, Told,
 };
 use dd_proto::site::Hold;
 use jiff::{SignedDuration, Timestamp};
@@ -20,7 +20,9 @@ use crate::dispatch::release::{Token, Waiter};
 use crate::dispatch::simulation::site;
 use crate::dispatch::state::State;
 use crate::dispatch::whom::Whom;
-use crate::dispatch::{AgentEvent, AttachmentId, Ended, Hello, Order, Proved, Terms};
+use crate::dispatch::{
+    AgentEvent, AttachmentId, Ended, Hello, Machine, Order, Proved, Refuses, Terms,
+};
 use crate::dispatch::{ClockMemory, ClockNews};
 use crate::store::{Head, HeadOf, NextTry, Waiting, WithMail};
 
@@ -223,6 +225,7 @@ impl Core {
             accepted,
             answered: accepted,
             ended,
+            refuses: Refuses::AtOnce,
             detail,
         });
     }
@@ -352,6 +355,7 @@ pub(super) fn hello(agent: &str) -> Hello {
         slots: 4,
         probes: 4,
         boot_id: "boot".to_owned(),
+        machine: Machine::AsBefore,
         trouble: String::new(),
         work_in_hand: Vec::new(),
         in_doubt: Vec::new(),
@@ -404,6 +408,7 @@ pub(super) fn result(disposition: Disposition) -> Vec<RecipientResult> {
         disposition,
         reply,
         told: Told::NotPassedOn,
+        by: SaidBy::TheSite,
     }]
 }
 

@@ -1,7 +1,7 @@
 //! How sites and agents begin a start.
 
 use super::*;
-use crate::dispatch::{Drain, Joined, SiteView};
+use crate::dispatch::{Drain, Hello, Joined, Machine, SiteView, Told};
 use crate::store::{NextTry, WithMail};
 
 const SITES: u64 = 40;
@@ -115,22 +115,25 @@ fn the_barrier_does_not_wait_for_an_agent_that_is_removed() {
 
 #[test]
 fn the_barrier_waits_for_an_agent_that_may_hold_mail() {
-    for (drain, joined, waits) in [
-        (Drain::Works, Joined::Once, true),
-        (Drain::Drains, Joined::Once, true),
-        (Drain::Ended, Joined::Once, false),
+    for (drain, joined, told, waits) in [
+        (Drain::Works, Joined::Once, Told::NotAll, true),
+        (Drain::Drains, Joined::Once, Told::NotAll, true),
+        (Drain::Ended, Joined::Once, Told::NotAll, false),
         // Announced to members, and never there.
-        (Drain::Works, Joined::Never, false),
+        (Drain::Works, Joined::Never, Told::NotAll, false),
+        // The earlier start stopped in order, and this agent had nothing in hand then.
+        (Drain::Works, Joined::Once, Told::All, false),
     ] {
         let mut core = Core::bare();
-        let terms = |drain, joined| Terms {
+        let terms = |drain, joined, told| Terms {
             drain,
             joined,
+            told,
             ..Terms::default()
         };
         let agents = [
-            ("out1", terms(Drain::Works, Joined::Once)),
-            ("out2", terms(drain, joined)),
+            ("out1", terms(Drain::Works, Joined::Once, Told::NotAll)),
+            ("out2", terms(drain, joined, told)),
         ];
         let agents = agents.map(|(name, terms)| (name.parse().unwrap(), terms));
         let records = vec![Arc::new(site(0))];
@@ -147,12 +150,42 @@ fn the_barrier_waits_for_an_agent_that_may_hold_mail() {
         core.effects.clear();
         core.attach(OUT1, "out1");
         let reads = core.words().contains(&"ReadHead".to_owned());
-        assert_eq!(reads, !waits, "{drain:?} {joined:?}");
+        assert_eq!(reads, !waits, "{drain:?} {joined:?} {told:?}");
         if !waits {
             core.read(vec![older]);
             assert!(!core.assigned[0].waiting.in_doubt);
         }
     }
+}
+
+#[test]
+fn who_holds_nothing_at_a_stop_has_told_all() {
+    let untold = |core: &Core| -> Vec<String> {
+        let agents = core.state.untold_agents().into_iter();
+        agents.map(|name| name.to_string()).collect()
+    };
+    let mut core = Core::bare();
+    let agents = ["out1", "out2"].map(|name| (name.parse().unwrap(), Terms::default()));
+    let records = vec![Arc::new(site(0))];
+    let now = core.clock();
+    core.state = State::new(2, ClockMemory::default(), records, agents.into(), now);
+    core.apply(Event::AllKnown(Vec::new()));
+    assert_eq!(untold(&core), ["out1", "out2"], "nobody has been heard");
+    core.attach(OUT1, "out1");
+    assert_eq!(untold(&core), ["out2"]);
+    core.attach(OUT2, "out2");
+    assert!(untold(&core).is_empty());
+    core.apply(Event::Detached(OUT2));
+    assert!(untold(&core).is_empty(), "it was away, and held nothing");
+    let waiting = core.waiting();
+    core.apply(Event::Arrived(waiting));
+    assert_eq!(untold(&core), ["out1"], "it holds a lease");
+    core.apply(Event::Detached(OUT1));
+    assert_eq!(untold(&core), ["out1"], "and may have handed it over");
+    core.advance(Duration::from_secs(40));
+    assert!(!untold(&core).is_empty(), "the doubt is not written yet");
+    core.all_written();
+    assert!(untold(&core).is_empty());
 }
 
 #[test]
@@ -179,5 +212,55 @@ fn terms(from: jiff::Timestamp) -> Terms {
     Terms {
         from: Some(from),
         ..Terms::default()
+    }
+}
+
+#[test]
+fn old_mail_is_in_doubt_where_the_machine_of_an_agent_went_down_since() {
+    for (machine, in_doubt) in [(Machine::AsBefore, false), (Machine::Rebooted, true)] {
+        let mut core = Core::bare();
+        let agents = vec![("out1".parse().unwrap(), Terms::default())];
+        let records = vec![Arc::new(site(0))];
+        core.state = State::new(2, ClockMemory::default(), records, agents, core.clock());
+        let mut older = core.waiting();
+        older.earlier_start = true;
+        core.apply(Event::AllKnown(vec![with_mail()]));
+        let hello = Hello {
+            machine,
+            ..hello("out1")
+        };
+        core.apply(Event::Attached { id: OUT1, hello });
+        core.read(vec![older]);
+        assert_eq!(core.assigned[0].waiting.in_doubt, in_doubt, "{machine:?}");
+        core.proved();
+        core.mail();
+        assert_eq!(core.assigned.len(), 2);
+        assert!(
+            !core.assigned[1].waiting.in_doubt,
+            "it came since the start"
+        );
+    }
+}
+
+#[test]
+fn an_agent_has_left_in_order_that_said_so_and_holds_nothing() {
+    for (says, holds, left) in [
+        (true, false, true),
+        (false, false, false),
+        (true, true, false),
+    ] {
+        let mut core = match holds {
+            true => Core::proving(),
+            false => Core::idle(),
+        };
+        if says {
+            core.said(AgentEvent::Draining);
+        }
+        core.effects.clear();
+        core.apply(Event::Detached(OUT1));
+        assert_eq!(core.has("DrainEnded"), left, "{says} {holds}");
+        assert_eq!(!core.state.agents_that_left().is_empty(), left);
+        core.attach(OUT1, "out1");
+        assert!(core.state.agents_that_left().is_empty(), "it is back");
     }
 }

@@ -39,7 +39,7 @@ impl Session {
             at: self.now,
         }
         .field();
-        let incoming = Incoming::new(settings, first_received(transaction));
+        let incoming = Incoming::of(settings, first_received(transaction));
         self.state = State::Content(Box::new(Receiving { id, incoming }));
         self.say(&reply::start_content());
         self.outputs.push_back(Output::Content(field.into()));

@@ -179,7 +179,7 @@ fn what_cannot_be_used_is_refused_with_what_to_do() {
         ),
         (
             |s| s.allow_targets.push("192.0.2".to_owned()),
-            "is no network",
+            "expected a network such as",
         ),
     ];
     for (spoil, says) in refused {

@@ -10,7 +10,7 @@ use dd_proto::site::Hold;
 use super::*;
 use crate::authority::client::AgentKey;
 use crate::authority::{ControlAuthority, admin};
-use crate::dispatch::{self, ClockMemory};
+use crate::dispatch::{self, ClockMemory, Machine};
 use crate::registry::admins::{self, AdminRecord, AdminRole};
 use crate::registry::shown::Sight;
 use crate::registry::sites::{Closing, HeldMail};
@@ -28,7 +28,7 @@ const ANNA: &str = "anna";
 struct World {
     editor: Editor,
     running: JoinSet<()>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl World {
@@ -76,14 +76,18 @@ impl World {
         Self {
             editor,
             running,
-            _dir: dir,
+            dir,
         }
     }
 
     async fn add_site(&self, spec: pb::SiteSpec) {
+        self.add_site_at(spec, now()).await;
+    }
+
+    async fn add_site_at(&self, spec: pb::SiteSpec, at: Timestamp) {
         let adding = self.editor.change(move |change| async move {
             let held = HeldMail::Refuse;
-            change.add_site(&spec, None, held, ANNA, now()).await
+            change.add_site(&spec, None, held, ANNA, at).await
         });
         adding.await.unwrap();
     }
@@ -271,6 +275,7 @@ async fn a_revocation_is_a_record_of_the_certificate_and_one_of_the_authority_ho
 async fn an_agent_attaches_while_somebody_else_changes_something() {
     let mut world = World::new().await;
     let agent = world.add_agent().await;
+    world.editor.greet(&agent, "a1").await.unwrap();
     let editor = &world.editor;
     let (let_go, wait) = oneshot::channel::<()>();
     let (begins, begun) = oneshot::channel();
@@ -283,12 +288,13 @@ async fn an_agent_attaches_while_somebody_else_changes_something() {
         .await;
     });
     begun.await.unwrap();
-    // Its token was not used: there is nothing to spend.
-    let mut spending = pin!(editor.spend_token(&agent));
-    let polled = spending
+    // Its token was not used, and its machine is as before: there is nothing to write.
+    let mut greeting = pin!(editor.greet(&agent, "a1"));
+    let polled = greeting
         .as_mut()
         .poll(&mut Context::from_waker(Waker::noop()));
-    assert!(matches!(polled, Poll::Ready(Ok(()))), "{polled:?}");
+    let is_ready = matches!(polled, Poll::Ready(Ok(Machine::AsBefore)));
+    assert!(is_ready, "{polled:?}");
     let_go.send(()).unwrap();
     editor.idle().await;
 }
@@ -301,10 +307,23 @@ async fn a_used_token_is_spent_at_the_attach() {
     let joining =
         move |change: Change| async move { change.use_token("out1", &[7; 32], key, now()).await };
     world.editor.change(joining).await.unwrap();
-    world.editor.spend_token(&agent).await.unwrap();
+    world.editor.greet(&agent, "a1").await.unwrap();
     assert!(world.editor.registry.agent(&agent).unwrap().token.is_none());
     let unknown = "out2".parse().unwrap();
-    assert!(world.editor.spend_token(&unknown).await.is_err());
+    assert!(world.editor.greet(&unknown, "a1").await.is_err());
+}
+
+#[tokio::test]
+async fn that_the_machine_of_an_agent_went_down_is_known_over_a_restart() {
+    let world = World::new().await;
+    let agent = world.add_agent().await;
+    let greet = async |boot_id| world.editor.greet(&agent, boot_id).await.unwrap();
+    assert_eq!(greet("a1").await, Machine::AsBefore, "it was never here");
+    assert_eq!(greet("a1").await, Machine::AsBefore);
+    let stored = Registry::load(&world.editor.store).unwrap();
+    assert_eq!(stored.agent(&agent).unwrap().boot_id, "a1");
+    assert_eq!(greet("b2").await, Machine::Rebooted);
+    assert_eq!(greet("b2").await, Machine::AsBefore);
 }
 
 #[tokio::test]
@@ -455,4 +474,55 @@ async fn a_damaged_record_lets_nobody_in_who_may_have_been_removed() {
     store.put("admin", "admin", Some("x".into())).await.unwrap();
     assert_eq!(own.started(&world).await, None);
     assert!(!Registry::load(store).unwrap().alarms().is_empty());
+}
+
+#[tokio::test]
+async fn time_for_which_damage_holds_mail_does_not_count() {
+    let world = World::new().await;
+    world.add_site(by_port("home")).await;
+    world.add_site(by_port("lost")).await;
+    let at = |seconds| now() + jiff::SignedDuration::from_secs(seconds);
+    let registry = world.editor.registry.clone();
+    registry.write().keys = crate::registry::damage::Keys::Lost;
+    let note = |at| {
+        let noting = world
+            .editor
+            .change(move |change| async move { change.note_damage(at).await });
+        async move { noting.await.unwrap() }
+    };
+    note(at(0)).await;
+    // The next start finds the same damage; it began when it was found first.
+    note(at(500)).await;
+    let loaded = Registry::load(&world.editor.store).unwrap();
+    assert_eq!(loaded.read().damaged_since, Some(at(0)));
+    let applying = world
+        .editor
+        .change(move |change| async move { change.end_damage_hold(ANNA, at(1000)).await });
+    applying.await.unwrap();
+    let loaded = Registry::load(&world.editor.store).unwrap();
+    for name in ["home", "lost"] {
+        let site = loaded.site(&name.parse().unwrap()).unwrap();
+        let held: Vec<_> = site.held_before.iter().map(|it| it.to_string()).collect();
+        assert_eq!(held, [format!("{}/{}", at(0), at(1000))], "{name}");
+    }
+    note(at(2000)).await;
+    assert_eq!(registry.read().damaged_since, None);
+
+    // Of one site only, which is added again.
+    let store = &world.editor.store;
+    store.put("site", "torn", Some("x".into())).await.unwrap();
+    let torn = Registry::load(store).unwrap().read().damaged.clone();
+    registry.write().damaged = torn;
+    note(at(3000)).await;
+    world.add_site_at(by_port("torn"), at(4000)).await;
+    world.add_site_at(by_port("other"), at(4000)).await;
+    let held = |name: &str| {
+        registry
+            .site(&name.parse().unwrap())
+            .unwrap()
+            .held_before
+            .clone()
+    };
+    assert_eq!(held("torn").iter().count(), 1);
+    assert!(held("other").is_empty());
 }

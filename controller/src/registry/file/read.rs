@@ -11,12 +11,12 @@ use dd_proto::domain::Domain;
 use dd_proto::fingerprint::Fingerprint;
 use dd_proto::hold::HoldPeriod;
 use dd_proto::name::{AgentName, AuthorityName};
+use dd_proto::network::Network;
 use dd_proto::path::Mailbox;
 use dd_proto::pb;
 use dd_proto::pem::{self, Kind};
 use dd_proto::site::{HandOver, Hold, HostName, Language};
 use dd_proto::units::{OutageNotice, parse_duration, parse_size};
-use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Error as _, SeqAccess, Visitor};
@@ -67,7 +67,7 @@ struct SiteTable {
     contact: Option<One<Mailbox>>,
     language: Option<One<Language>>,
     hand_over: Option<One<HandOver>>,
-    allow_target: Option<Many<IpNet>>,
+    allow_target: Option<Many<Network>>,
     agent: Option<Many<AgentName>>,
     password_hash: Option<PasswordHash>,
     wake_secret_hash: Option<Digest>,
@@ -243,6 +243,22 @@ trait Expected {
     fn value(text: &str) -> String {
         format!("`{}`: ", shown(text))
     }
+
+    /// What is said of one that is refused.
+    fn refused(text: &str) -> String {
+        format!("{}expected {}", Self::value(text), Self::EXPECTED)
+    }
+}
+
+impl Expected for Network {
+    const EXPECTED: &'static str = "a network such as 192.0.2.0/24";
+
+    fn refused(text: &str) -> String {
+        match text.parse::<Self>() {
+            Err(error) => Self::value(text) + &error.to_string(),
+            Ok(_) => String::new(),
+        }
+    }
 }
 
 macro_rules! expected {
@@ -264,7 +280,6 @@ expected! {
     HandOver: "none, xforward or xclient";
     Fingerprint: "a SHA-256 of 64 hexadecimal digits";
     Mailbox: "a full address such as user@example.net";
-    IpNet: "a network such as 192.0.2.0/24";
     HoldPeriod: "two times such as 2026-01-31T08:00:00Z/2026-02-01T08:00:00Z";
     Timestamp: "a time such as 2026-12-24T18:00:00Z";
     Milliseconds: "a duration such as 90s, 3m, 2h or 14d";
@@ -308,8 +323,7 @@ expected_in_pem! {
 }
 
 fn parse<T: FromStr + Expected, E: de::Error>(text: &str) -> Result<T, E> {
-    text.parse()
-        .map_err(|_| E::custom(format!("{}expected {}", T::value(text), T::EXPECTED)))
+    text.parse().map_err(|_| E::custom(T::refused(text)))
 }
 
 /// A string.

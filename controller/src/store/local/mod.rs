@@ -19,6 +19,7 @@ mod clean;
 pub(super) mod content;
 pub(crate) mod disk;
 mod free;
+pub(crate) mod fuzzing;
 pub(crate) mod index;
 mod learn;
 #[cfg(test)]

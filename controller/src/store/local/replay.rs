@@ -92,6 +92,16 @@ pub(crate) struct End {
     /// So many records at most may lie behind the last one, where the disk cannot read. Their sequences are taken: given
     /// to other records, they would say that nothing is missing.
     pub(crate) hidden: u64,
+    pub(crate) sequences: Sequences,
+}
+
+/// Whether what is left of a log says which sequences were given out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Sequences {
+    #[default]
+    Told,
+    /// The header of its oldest segment cannot be read, nor any record.
+    Untold,
 }
 
 /// What stands at an offset where a record may begin.
@@ -152,11 +162,17 @@ pub(crate) fn cut_end(
     whole: impl Fn(&Found<'_>) -> bool,
 ) -> io::Result<End> {
     let mut end = End::default();
+    if !old.is_empty() {
+        end.sequences = Sequences::Untold;
+    }
     for (named, path) in old.iter().rev() {
         let file = disk.open(path)?;
         let mut pieces = Pieces::new(file.clone())?;
         let segment = header_of(named, &mut pieces)?;
         let mut tail = Tail::of(&mut pieces, &segment, u64::MAX)?;
+        // A commit that is torn, and goes, says how many records there were in front of it, also where the disk hides them.
+        let begun = tail.records.last();
+        let begun = begun.map_or(0, |(_, header)| header.commit.first.saturating_sub(1));
         let mut torn = false;
         if end.segment == 0 {
             let keep = match torn_at(&tail, &mut pieces, &segment, &whole)? {
@@ -185,8 +201,11 @@ pub(crate) fn cut_end(
         if end.last_sequence == 0 && !torn {
             end.hidden += hidden_behind(&tail, &mut pieces)?;
         }
-        let before = segment.first_sequence.saturating_sub(1);
+        let before = segment.first_sequence.saturating_sub(1).max(begun);
         end.last_sequence = end.last_sequence.max(before);
+        if segment.first_sequence > 0 || begun > 0 || !tail.records.is_empty() {
+            end.sequences = Sequences::Told;
+        }
         if let Some((_, header)) = tail.records.last() {
             end.last_sequence = end.last_sequence.max(header.sequence);
             end.newest_ms = header.wall_ms;

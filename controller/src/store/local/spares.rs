@@ -12,6 +12,7 @@
 //! # Not here
 //! What a segment is: [`super::segment`]; when one is taken: [`super::log`].
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -53,7 +54,6 @@ pub(crate) struct Spares {
     thread: Option<JoinHandle<()>>,
 }
 
-#[derive(Debug)]
 struct Shared {
     disk: SharedDisk,
     dir: PathBuf,
@@ -63,6 +63,16 @@ struct Shared {
     making: Making,
     state: Mutex<State>,
     changed: Condvar,
+    /// A [`PIECE`] that is only read, so that it takes no memory beside its addresses.
+    zeros: Vec<u8>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Shared");
+        shown.field("dir", &self.dir).field("state", &self.state);
+        shown.finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -115,6 +125,7 @@ impl Spares {
                 making,
                 state: Mutex::new(state),
                 changed: Condvar::new(),
+                zeros: vec![0; PIECE],
             }),
             thread: None,
         })
@@ -328,14 +339,13 @@ impl Shared {
 
     fn fill(&self, path: &Path, bytes: u64) -> io::Result<SharedFile> {
         let file = self.disk.create(path)?;
-        let zeros = vec![0; PIECE];
         let mut at = 0;
         while at < bytes {
             let piece = usize::try_from(bytes - at).map_or(PIECE, |left| left.min(PIECE));
             if self.lock().stopped {
                 return Err(io::ErrorKind::Interrupted.into());
             }
-            file.write_all_at(&zeros[..piece], at)?;
+            file.write_all_at(&self.zeros[..piece], at)?;
             file.sync_data()?;
             at += piece as u64;
         }

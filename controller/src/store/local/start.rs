@@ -28,7 +28,7 @@ use super::log::{Files, Log, Segments};
 use super::quarantine::Quarantine;
 use super::record::Kind;
 use super::registry::{Registry, Replaying};
-use super::replay::{self, End, Found, Wanted};
+use super::replay::{self, End, Found, Sequences, Wanted};
 use super::segment::{self, Segment};
 use super::spares::Making;
 use crate::store::{OpenError, RebuildIndex, Settings, StartReport};
@@ -38,6 +38,8 @@ const REGISTRY_SEGMENT_BYTES: u64 = 1 << 20;
 /// Words of a clean-stop marker: three for the end of each log, and how many deliveries are open.
 const MARKER_WORDS: usize = 7;
 
+/// Where what is left of a log does not say which sequences were given out, each start has so many of its own: 2 to this.
+const SEQUENCES_OF_A_START: u32 = 40;
 /// Says that the process ended cleanly, and what it left.
 const MARKER: &str = "clean-stop";
 
@@ -300,12 +302,17 @@ fn lock(places: &Places) -> Result<Box<dyn Lock>, OpenError> {
 
 fn own_segment(old: &[(Segment, PathBuf)], start: u64, end: &End) -> Segment {
     let last = old.last().map(|(segment, _)| *segment);
+    // No start gives out as many, so these are nobody's.
+    let from = match end.sequences {
+        Sequences::Told => 0,
+        Sequences::Untold => start << SEQUENCES_OF_A_START,
+    };
     Segment {
         log_id: last.map_or_else(rand::random, |segment| segment.log_id),
         number: last.map_or(1, |segment| segment.number + 1),
         marker: rand::random(),
         start,
-        first_sequence: end.last_sequence + end.hidden + 1,
+        first_sequence: (end.last_sequence + end.hidden + 1).max(from),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Disks of which a part cannot be read: a start, a delivery and cleaning go on, and lose what lay there.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -301,6 +302,73 @@ async fn what_is_hidden_at_the_end_is_missed_by_every_later_start() {
             "{start}: {} was given out before",
             position.sequence
         );
+        disk = disk.killed();
+    }
+}
+
+/// In front of a torn commit a record lies where the disk cannot read: the commit goes, and its number says that there was
+/// one more.
+#[tokio::test]
+async fn what_is_hidden_in_front_of_a_torn_commit_is_missed_too() {
+    let left = left(Stopped::Killed).await;
+    let block = BLOCK as u64;
+    let pair = left.places.windows(2).find(|pair| {
+        let [(_, hidden, _), (_, torn, _)] = pair else {
+            return false;
+        };
+        let block_end = hidden.offset / block * block + block;
+        hidden.segment == torn.segment && hidden.offset > block && block_end <= torn.offset
+    });
+    let [(n, hidden, _), (_, torn, _)] = *pair.unwrap() else {
+        panic!("a pair is two");
+    };
+    let path = segment_path(&left, torn.segment);
+    let segments = left.places.iter().map(|(_, place, _)| place.segment);
+    let later: BTreeSet<u64> = segments.filter(|it| *it > torn.segment).collect();
+    for segment in later {
+        left.disk.unlink(&segment_path(&left, segment)).unwrap();
+    }
+    let end = usize::try_from(torn.offset + torn.len).unwrap();
+    left.disk.damage(&path, |bytes| {
+        bytes.truncate(end);
+        bytes[end - 1] ^= 1;
+    });
+    left.disk
+        .unreadable(&path, hidden.offset..hidden.offset + 1);
+    let store = opened(&left.disk, &InMemory::default());
+    assert!(store.progress().damaged > 0);
+    let submission = submission(MAIL + 1, &["a"], Content::Inline(content(1)));
+    store.accept(submission).await.unwrap();
+    let (position, _) = store.0.index.get(&to(MAIL + 1, "a")).unwrap().unwrap();
+    assert!(
+        position.sequence > u64::from(n),
+        "{} was given out before",
+        position.sequence
+    );
+}
+
+/// Of a log one segment is left, for the others were cleaned, and nothing of it can be read.
+#[tokio::test]
+async fn where_nothing_tells_which_numbers_were_given_out_others_are() {
+    let left = left(Stopped::Killed).await;
+    let segments: BTreeSet<u64> = left.places.iter().map(|(_, it, _)| it.segment).collect();
+    let last = *segments.last().unwrap();
+    for segment in &segments {
+        let path = segment_path(&left, *segment);
+        match *segment == last {
+            true => left.disk.unreadable(&path, 0..SEGMENT),
+            false => left.disk.unlink(&path).unwrap(),
+        }
+    }
+    let mut disk = left.disk.clone();
+    let mut before = u64::from(MAIL);
+    for new in MAIL + 1..MAIL + 4 {
+        let store = opened(&disk, &InMemory::default());
+        let submission = submission(new, &["a"], Content::Inline(content(new)));
+        store.accept(submission).await.unwrap();
+        let (position, _) = store.0.index.get(&to(new, "a")).unwrap().unwrap();
+        assert!(position.sequence > before, "{} {before}", position.sequence);
+        before = position.sequence;
         disk = disk.killed();
     }
 }

@@ -126,6 +126,48 @@ async fn what_the_list_of_a_restored_authority_revokes_stays_revoked() {
     assert_eq!(world.revoked(), [2]);
 }
 
+/// What keeps one list from being made keeps no other, of the same authority or of another one.
+#[tokio::test]
+async fn each_list_is_renewed_whose_key_is_there_and_each_missing_key_is_told() {
+    let world = World::new().await;
+    world.add_authority().await;
+    world.roll_over(Rollover::Begin).await;
+    for name in ["associates", "partners"] {
+        let adding = world.editor.change(move |change| async move {
+            let name = name.parse().unwrap();
+            change.create_authority(name, Vec::new(), ANNA, now()).await
+        });
+        adding.await.unwrap();
+    }
+    let keys = SigningKeys::new(world.dir.path());
+    let before = world.editor.registry.authorities();
+    for (authority, certificate) in [(&before[0], 0), (&before[1], 1)] {
+        let certificate = &authority.certificates[certificate];
+        keys.remove(&authority.name, certificate).unwrap();
+    }
+
+    let keeping = world.editor.change(|change| async move {
+        let later = now() + jiff::SignedDuration::from_hours(24 * 25);
+        change.keep_authorities(later).await
+    });
+    let lacking = keeping.await.unwrap();
+    let lacking: Vec<_> = lacking.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(lacking, ["associates", "members"]);
+
+    let lists = |all: &[Arc<Authority>]| -> Vec<Bytes> {
+        let lists = all.iter().flat_map(|it| it.revocation_lists.clone());
+        lists.collect()
+    };
+    let (before, after) = (lists(&before), lists(&world.editor.registry.authorities()));
+    let made: Vec<bool> = before
+        .iter()
+        .zip(&after)
+        .map(|(one, other)| one != other)
+        .collect();
+    // Associates', the members' new and old one, the partners'.
+    assert_eq!(made, [false, true, false, true]);
+}
+
 #[tokio::test]
 async fn an_older_export_undoes_no_roll_over_of_our_own_and_brings_no_old_key_back() {
     let world = World::new().await;

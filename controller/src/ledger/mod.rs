@@ -1,0 +1,170 @@
+//! What became of each message, on the disk, for as long as `[history] keep` says: what `ddadm queue search` reads.
+//!
+//! The two lines of the log that a message has, accepted and settled, are its entries: [`layer`] is a part of the
+//! process's log, so that log and history cannot tell different stories. Each day (UTC) is a file of its own, one entry
+//! a line, and a file goes as a whole when it is old.
+//!
+//! # Invariants
+//! - Nothing waits for it and nothing rests on it: what the disk does not take in time is lost, and the log says how
+//!   much. A kill costs a second of entries.
+//! - It is bounded: in days, in bytes, and in the length of an entry. While space is short nothing is written.
+//! - Nothing of a content is in it.
+//!
+//! # Not here
+//! What still waits: [`crate::store`]. The days of a site: [`crate::history`].
+
+pub mod search;
+mod writer;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::RwLock;
+use std::sync::mpsc::{SyncSender, TrySendError};
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::LookupSpan;
+
+use writer::{LOST, Order};
+pub use writer::{Ledger, Settings};
+
+/// Characters of one value; the log has the rest.
+const MOST: usize = 2000;
+const LOCK: &str = "no holder of this lock panics";
+
+/// The process's log is one for all, and so is this.
+static WRITER: RwLock<Option<SyncSender<Order>>> = RwLock::new(None);
+
+/// A line of the history.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Entry {
+    /// When it was said.
+    pub at: Timestamp,
+    /// accepted settled expired removed, or `given up`
+    pub what: String,
+    pub id: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message_id: String,
+    pub reverse_path: String,
+    /// With commas between them.
+    pub recipients: String,
+    /// Of what is accepted, all of them with commas between them.
+    #[serde(alias = "sites")]
+    pub site: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub bytes: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub client: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub agent: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub address: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reply: String,
+}
+
+/// Whether a line of the log is one of the two that a message has.
+fn is_kept(metadata: &Metadata<'_>) -> bool {
+    metadata.target() == "mail"
+        && *metadata.level() == Level::INFO
+        && metadata.fields().field("message_id").is_some()
+}
+
+/// The part of the process's log that keeps a history. What it wants, the written log need not want too.
+pub fn layer<S>() -> impl Layer<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    Kept.with_filter(filter_fn(is_kept))
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Kept;
+
+impl<S: Subscriber> Layer<S> for Kept {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let writer = WRITER.read().expect(LOCK);
+        let Some(writer) = &*writer else {
+            return;
+        };
+        let mut entry = Entry {
+            at: now(),
+            ..Entry::default()
+        };
+        event.record(&mut entry);
+        if let Err(TrySendError::Full(_)) = writer.try_send(Order::Keep(Box::new(entry))) {
+            LOST.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+}
+
+impl Visit for Entry {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        let part = match field.name() {
+            "message" => &mut self.what,
+            "id" => &mut self.id,
+            "message_id" => &mut self.message_id,
+            "reverse_path" => &mut self.reverse_path,
+            "recipients" => &mut self.recipients,
+            "site" | "sites" => &mut self.site,
+            "bytes" => &mut self.bytes,
+            "client" => &mut self.client,
+            "agent" => &mut self.agent,
+            "address" => &mut self.address,
+            "reply" => &mut self.reply,
+            _ => return,
+        };
+        part.extend(value.chars().take(MOST));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        let mut text = String::new();
+        let _ = write!(text, "{value:?}");
+        self.record_str(field, &text);
+    }
+}
+
+/// Where the history lies.
+fn directory(state_dir: &Path) -> PathBuf {
+    state_dir.join("history")
+}
+
+/// The file of a day.
+fn file_of(date: Date) -> String {
+    format!("{date}.jsonl")
+}
+
+/// The day of a file; None: it is no file of the history.
+fn date_of(name: &str) -> Option<Date> {
+    name.strip_suffix(".jsonl")?.parse().ok()
+}
+
+/// The files that are there, the oldest first.
+fn files(directory: &Path) -> std::io::Result<Vec<(Date, PathBuf)>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if let Some(date) = entry.file_name().to_str().and_then(date_of) {
+            files.push((date, entry.path()));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an event happens now; the log's own time stamp is made the same way"
+)]
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+#[cfg(test)]
+mod tests;
