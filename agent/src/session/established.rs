@@ -60,7 +60,7 @@ pub struct Established {
     tarpit: bool,
     /// What it is told of clients, as long as it takes that.
     hand_over: HandOver,
-    /// The client that XCLIENT has named last.
+    /// The client that XCLIENT has named.
     told: Option<Box<Client>>,
     resets: u32,
     refusals: u32,
@@ -245,6 +245,12 @@ impl Established {
         self.told.clone_from(&message.envelope.client);
     }
 
+    /// Whether the message may follow on this session. XCLIENT names the client once a session: Postfix asks the client
+    /// that was named, and no more us, whether it may name another.
+    pub fn is_for_client_of(&self, envelope: &Envelope) -> bool {
+        self.told.is_none() || self.told == envelope.client
+    }
+
     /// What goes before MAIL, so that the server knows from whom the message came.
     fn telling(&self, message: Next<'_>) -> [Option<Step>; 2] {
         let client = &message.envelope.client;
@@ -252,8 +258,9 @@ impl Established {
             HandOver::XForward if client.is_some() && self.offered.xforward.is_useful() => {
                 [Some(Step::Forward), None]
             }
-            // What was told before counts until something else is.
-            HandOver::XClient if self.told != *client && self.offered.xclient.is_useful() => {
+            HandOver::XClient
+                if client.is_some() && self.told.is_none() && self.offered.xclient.is_useful() =>
+            {
                 [Some(Step::Client), Some(Step::Hello)]
             }
             _ => [None, None],
@@ -303,10 +310,11 @@ impl Established {
 
 impl Ahead {
     /// Writes as much of the next envelope as may go out behind a dot: nothing where the server does not offer what the
-    /// message needs, or has to be told of another client first, whose answer nothing may travel with.
+    /// message needs, or has to be told of the client by XCLIENT, whose answer nothing may travel with.
     pub(super) fn write(next: Next<'_>, session: &Established, out: &mut BytesMut) -> Option<Self> {
         let telling = session.telling(next);
-        if next.unmet(&session.offered).is_some() || telling[0] == Some(Step::Client) {
+        let is_alone = telling[0] == Some(Step::Client) || !session.is_for_client_of(next.envelope);
+        if next.unmet(&session.offered).is_some() || is_alone {
             return None;
         }
         let offered = session.spoken();
@@ -358,10 +366,9 @@ impl Next<'_> {
                 line.unwrap_or_default()
             }
             Step::Client => {
-                // Of one that is not known it is told just that.
-                let unknown = Client::default();
-                let client = self.envelope.client.as_deref().unwrap_or(&unknown);
-                client.xclient(offered.xclient).unwrap_or_default()
+                let client = self.envelope.client.as_deref();
+                let line = client.and_then(|it| it.xclient(offered.xclient));
+                line.unwrap_or_default()
             }
             // Its line is the session's.
             Step::Hello => String::new(),

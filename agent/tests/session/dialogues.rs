@@ -230,6 +230,10 @@ fn run(path: &Path) {
     if let Some(mut established) = script.open(opening) {
         established.hands_over(hand_over);
         for (index, message) in messages.iter().enumerate() {
+            if !established.is_for_client_of(message) {
+                script.ends_with("another client");
+                break;
+            }
             let next = messages.get(index + 1).filter(|_| ahead);
             let next = next.map(|envelope| Next {
                 envelope,

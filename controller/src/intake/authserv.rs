@@ -12,6 +12,8 @@ use bytes::BytesMut;
 
 /// A field whose name of its author comes later than that is no result of anybody's.
 const MAX_FIELD: usize = 16 * 1024;
+/// RFC 5322 §2.1.1: a line has 998 characters, so that no field's name is longer.
+const MAX_NAME: usize = 998;
 
 const NAME: &[u8] = b"authentication-results";
 
@@ -102,22 +104,22 @@ impl Filter {
             self.state = self.by_name();
         }
         match self.state {
-            State::Suspect if self.held.len() > MAX_FIELD => {
-                self.held.clear();
-                self.state = State::Drop;
-            }
-            State::Keep => {
-                out.extend_from_slice(&self.held);
-                self.held.clear();
-            }
+            State::Suspect if self.held.len() > MAX_FIELD => self.state = self.by_start(),
+            _ => {}
+        }
+        match self.state {
+            State::Keep => out.extend_from_slice(&std::mem::take(&mut self.held)),
+            State::Drop => self.held = Vec::new(),
             _ => {}
         }
     }
 
     fn by_name(&mut self) -> State {
-        let colon = self.held.iter().position(|b| *b == b':');
-        let Some(name) = colon.map(|at| self.held[..at].trim_ascii_end()) else {
-            let complete = self.held.ends_with(b"\n") || self.held.len() > 1000;
+        // No further than that, whatever the chunks.
+        let start = &self.held[..self.held.len().min(MAX_NAME)];
+        let colon = start.iter().position(|b| *b == b':');
+        let Some(name) = colon.map(|at| start[..at].trim_ascii_end()) else {
+            let complete = self.held.ends_with(b"\n") || self.held.len() >= MAX_NAME;
             return match complete {
                 true => State::Keep,
                 false => State::Name,
@@ -138,19 +140,39 @@ impl Filter {
         self.held.clear();
     }
 
+    /// Of a field that is too long to be held whole.
+    fn by_start(&self) -> State {
+        let mut value = value(&self.held[..MAX_FIELD]);
+        let id = authserv_id(&value);
+        // Whether the name ends in what is held: more of it would not be the same.
+        value.push('x');
+        let is_complete = id == authserv_id(&value);
+        let is_another = id.is_some_and(|id| !self.is_own(&id));
+        match is_complete && is_another {
+            true => State::Keep,
+            false => State::Drop,
+        }
+    }
+
+    fn is_own(&self, id: &str) -> bool {
+        let id = id.trim_end_matches('.');
+        self.ids.iter().any(|it| it == id)
+    }
+
     fn is_forged(&self) -> bool {
-        let value = self
-            .held
-            .iter()
-            .position(|b| *b == b':')
-            .map_or(0, |at| at + 1);
-        let value = String::from_utf8_lossy(&self.held[value..]).to_lowercase();
+        let value = value(&self.held);
         match authserv_id(&value) {
-            Some(id) => self.ids.iter().any(|it| *it == id.trim_end_matches('.')),
+            Some(id) => self.is_own(&id),
             // Others may read more in it than we can.
             None => self.ids.iter().any(|it| value.contains(it.as_str())),
         }
     }
+}
+
+/// Behind the colon, in lower case.
+fn value(field: &[u8]) -> String {
+    let start = field.iter().position(|b| *b == b':').map_or(0, |at| at + 1);
+    String::from_utf8_lossy(&field[start..]).to_lowercase()
 }
 
 /// RFC 8601 §2.2: `[CFWS] authserv-id`, which is a token or a quoted string. None where there is none.
@@ -231,6 +253,12 @@ mod tests {
     fn every_other_byte_stays() {
         let long = format!("X: {}\r\n", "x".repeat(3 * MAX_FIELD));
         let no_colon = "x".repeat(2000);
+        let results = "Received: a\r\nAuthentication-Results: other.example; x=";
+        let another = format!("{results}{}\r\n\r\n", "x".repeat(3 * MAX_FIELD));
+        let late = format!(
+            "Received: a\r\nAuthentication-Results{}: mx.example.net\r\n\r\n",
+            " ".repeat(1000)
+        );
         for content in [
             "Authentication-Results: mx.example.net; spf=fail\r\nReceived: a\r\n\r\n",
             "Received: a\r\nAuthentication-Results: mx.example.net.evil.example; spf=pass\r\n\r\n",
@@ -247,6 +275,8 @@ mod tests {
             "",
             &no_colon,
             &long,
+            &another,
+            &late,
         ] {
             for size in [1, 7, 100_000] {
                 assert_eq!(passed(content, size), content, "{content}");
@@ -256,10 +286,16 @@ mod tests {
 
     #[test]
     fn a_field_without_end_is_not_held() {
-        let field = format!(
-            "Received: a\r\nAuthentication-Results: ({}) mx.example.net\r\nSubject: x\r\n\r\n",
-            "x".repeat(2 * MAX_FIELD)
-        );
-        assert_eq!(passed(&field, 1000), "Received: a\r\nSubject: x\r\n\r\n");
+        let name = "Authentication-Results:";
+        // The comment ends beyond what is held, and so does the name in the other one.
+        let comment = format!("({}) mx.example.net", "x".repeat(2 * MAX_FIELD));
+        let blank = " ".repeat(MAX_FIELD - name.len() - 3);
+        let cut = format!("{blank}mx.example.net; spf=pass");
+        for value in [comment, cut] {
+            let field = format!("Received: a\r\n{name}{value}\r\nSubject: x\r\n\r\n");
+            for size in [1, 1000, 100_000] {
+                assert_eq!(passed(&field, size), "Received: a\r\nSubject: x\r\n\r\n");
+            }
+        }
     }
 }

@@ -158,6 +158,11 @@ impl Work {
     }
 
     async fn hand_over(&mut self, assignment: Box<Assignment>) -> Result<(), Stop> {
+        let session = &self.live.session;
+        if !session.is_ahead() && !session.is_for_client_of(&assignment.envelope) {
+            let detail = "it was told of another client than the next message has".to_owned();
+            return Err(Stop::before(assignment, Manner::Orderly, detail));
+        }
         let sent = match self.course.messages {
             0 => Sent::First,
             _ if self.live.session.is_ahead() => Sent::Ahead,
