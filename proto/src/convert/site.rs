@@ -134,7 +134,8 @@ impl From<&Site> for pb::SiteSpec {
             contact: site.contact.as_ref().map(|it| it.as_str().to_owned()),
             allow_targets: site.allow_targets.iter().map(ToString::to_string).collect(),
             agents: site.agents.iter().map(ToString::to_string).collect(),
-            hand_over: Some(site.way.hand_over.to_string()),
+            hand_over: (site.way.hand_over != HandOver::None)
+                .then(|| site.way.hand_over.to_string()),
             password: None,
             clear: Vec::new(),
         }

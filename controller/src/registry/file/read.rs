@@ -206,7 +206,10 @@ fn site(name: &str, table: SiteTable) -> Result<SiteEntry, String> {
         quota_messages: table.quota_messages,
         quota_bytes: table.quota_bytes.map(|it| it.0),
         contact: table.contact.map(|it| it.0.as_str().to_owned()),
-        hand_over: table.hand_over.map(|it| it.0.to_string()),
+        hand_over: table
+            .hand_over
+            .filter(|it| it.0 != HandOver::None)
+            .map(|it| it.0.to_string()),
         allow_targets: texts(table.allow_target),
         agents: texts(table.agent),
         ..pb::SiteSpec::default()
