@@ -79,14 +79,29 @@ impl Audit {
     }
 
     fn append(&self, open: &mut Open, line: &[u8]) -> io::Result<()> {
-        if open.file.metadata()?.len() >= MAX_BYTES {
-            std::fs::rename(&self.path, self.path.with_extension("log.1"))?;
-            open.file = self::open(&self.path)?;
+        if open.file.metadata()?.len() >= MAX_BYTES
+            && let Err(error) = self.put_aside(open)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "the audit grows: another file cannot take its place");
         }
         (&*open.file).write_all(line)?;
         open.written += 1;
         // The thread lives as long as the sender does.
         let _ = open.sync.send((open.file.clone(), open.written));
+        Ok(())
+    }
+
+    /// Wherever it stops, the file that is open takes the next line, and the line after that tries again.
+    fn put_aside(&self, open: &mut Open) -> io::Result<()> {
+        let next = self.path.with_extension("log.new");
+        let file = self::open(&next)?;
+        match std::fs::rename(&self.path, self.path.with_extension("log.1")) {
+            // The last time it stopped behind this.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            renamed => renamed?,
+        }
+        std::fs::rename(&next, &self.path)?;
+        open.file = file;
         Ok(())
     }
 
@@ -206,6 +221,41 @@ mod tests {
         assert_eq!(last.len(), 1);
         assert_eq!(last[0].what, "site a\\nb refused");
         assert_eq!(audit.last(9).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_full_file_that_cannot_be_put_aside_goes_on_and_is_put_aside_later() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let audit = Audit::open(directory.path()).unwrap();
+        let told = |name: &str| {
+            let text = std::fs::read_to_string(path(name)).unwrap();
+            let lines = text.lines().map(|line| line.trim_start_matches('\0'));
+            let entries = lines.filter_map(parse);
+            entries.map(|entry| entry.what).collect::<Vec<_>>()
+        };
+        let fill = || {
+            let file = Arc::clone(&audit.open.lock().unwrap().file);
+            file.set_len(MAX_BYTES).unwrap();
+        };
+        let record = |what| audit.record(Timestamp::UNIX_EPOCH, "anna", what);
+        fill();
+        // What is there cannot be opened, or not be renamed over.
+        std::fs::create_dir_all(path("audit.log.new/x")).unwrap();
+        record("one");
+        std::fs::remove_dir_all(path("audit.log.new")).unwrap();
+        std::fs::create_dir_all(path("audit.log.1/x")).unwrap();
+        record("two");
+        std::fs::remove_dir_all(path("audit.log.1")).unwrap();
+        record("three");
+        assert_eq!(told("audit.log.1"), ["one", "two"]);
+        assert_eq!(told("audit.log"), ["three"]);
+        // What is left where the second renaming fails.
+        std::fs::rename(path("audit.log"), path("audit.log.1")).unwrap();
+        fill();
+        record("four");
+        assert_eq!(told("audit.log"), ["four"]);
+        assert_eq!(told("audit.log.1"), ["three"]);
     }
 
     #[test]

@@ -255,7 +255,10 @@ fn an_agent_that_cannot_bind_its_address_gets_no_work_until_the_address_is_there
     let _there = Address::give(NOWHERE);
     is(&world, "out3", "connected");
     home.received(6);
-    assert_eq!(world.show("home")["last_attempts"][0]["agent"], "out3");
+    until("the attempt to be told", PATIENCE, || {
+        let last = &world.show("home")["last_attempts"][0];
+        (last["agent"] == "out3").then_some(())
+    });
 }
 
 /// An address that this machine has for a while.

@@ -183,7 +183,8 @@ fn mail_that_an_operator_gives_up_is_told_to_its_sender_once() {
         "{text}"
     );
     assert!(!text.contains("me@two.example"), "{text}");
-    assert!(text.contains("given up by the operator"), "{text}");
+    let why = "taken out of the queue by the operator";
+    assert!(text.contains(why), "{text}");
     assert_eq!(place.world.show("two")["queued"]["messages"], 1);
     let _ = fail(&[]).done();
     fail(&[]).refused(4, &id);
