@@ -8,7 +8,7 @@ use dd_proto::envelope::Envelope;
 use dd_proto::id::{Lease, SiteVersion};
 use dd_proto::name::SiteName;
 use dd_proto::pb;
-use dd_proto::site::Host;
+use dd_proto::site::{Host, Way};
 use ipnet::IpNet;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 
@@ -34,6 +34,7 @@ pub struct Plan {
     pub allow_targets: Vec<IpNet>,
     /// Sessions at once, at least 1.
     pub connections: usize,
+    pub way: Way,
 }
 
 /// One delivery, complete.
@@ -110,6 +111,10 @@ impl TryFrom<pb::RoutePlan> for Plan {
                 .map(network)
                 .collect::<Result<_, _>>()?,
             connections: plan.connections.clamp(1, 20) as usize,
+            way: Way {
+                // Mail does not wait for a word that only a newer agent knows.
+                hand_over: plan.hand_over.parse().unwrap_or_default(),
+            },
         })
     }
 }

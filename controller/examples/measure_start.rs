@@ -46,6 +46,7 @@ fn submission(
             ret: None,
             envid: None,
             recipients: vec![recipient],
+            client: None,
         },
         deliveries: vec![(
             format!("site{}", n % sites).parse()?,

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use dd_proto::domain::Domain;
 use dd_proto::path::Mailbox;
+use dd_proto::site::Schedule;
 use dd_proto::smtp::data::StrayCrLf;
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -83,6 +84,9 @@ pub struct Intake {
     pub buffer_bytes: usize,
     #[serde(deserialize_with = "value::stray_cr_lf")]
     pub stray_cr_lf: StrayCrLf,
+    /// By which the feeder names itself in `Authentication-Results`.
+    #[serde(deserialize_with = "value::names")]
+    pub authserv_ids: Vec<String>,
     pub tls: Option<Tls>,
 }
 
@@ -100,6 +104,7 @@ impl Default for Intake {
             max_sessions_per_client: 100,
             buffer_bytes: 256 << 20,
             stray_cr_lf: StrayCrLf::Refuse,
+            authserv_ids: Vec::new(),
             tls: None,
         }
     }
@@ -197,6 +202,9 @@ pub struct SiteDefaults {
     pub lifetime: Duration,
     #[serde(deserialize_with = "value::duration")]
     pub delay_warning: Duration,
+    /// None: never.
+    #[serde(deserialize_with = "value::outage_notice")]
+    pub outage_notice: Option<Duration>,
     #[serde(deserialize_with = "value::connections")]
     pub connections: u8,
 }
@@ -207,6 +215,7 @@ impl Default for SiteDefaults {
             retry_interval: Duration::from_secs(3 * 60),
             lifetime: Duration::from_secs(14 * 86_400),
             delay_warning: Duration::from_secs(86_400),
+            outage_notice: Some(Schedule::OUTAGE_NOTICE),
             connections: 2,
         }
     }

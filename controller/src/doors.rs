@@ -195,6 +195,11 @@ fn settings(
         max_sessions_per_client: intake.max_sessions_per_client,
         buffer_bytes: intake.buffer_bytes,
         stray_cr_lf: intake.stray_cr_lf,
+        authserv_ids: intake
+            .authserv_ids
+            .iter()
+            .map(|it| it.to_lowercase())
+            .collect(),
         tls: certificate
             .map(tls::Certificate::asking_server)
             .transpose()?,

@@ -224,7 +224,7 @@ impl Ends {
         now: Timestamp,
     ) -> Result<(), TellError> {
         let notice = Notice {
-            language: Language::Unknown,
+            language: Language::of(site),
             what: What::CertificateEnds { at: end.at },
         };
         // The contact may have gone since.

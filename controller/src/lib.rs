@@ -27,6 +27,7 @@ mod limit;
 pub mod lines;
 mod listen;
 pub mod metrics;
+pub mod outages;
 pub mod registry;
 pub mod sights;
 pub mod spread;
@@ -263,6 +264,7 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex, passed: Passed) -> Resu
     parts.authorities(editor.clone());
     parts.drains(editor.clone(), dispatch.clone());
     let histories = parts.histories(&middle)?;
+    parts.outages(&middle);
     let ledger = parts::ledger(&config, &middle.store);
     let sights = parts.certificates(&middle, &editor);
     let context = Arc::new(api::Context {

@@ -24,6 +24,7 @@ use crate::intake::listener::Intake;
 use crate::intake::policy::Space;
 use crate::ledger::{self, Ledger};
 use crate::listen::Listeners;
+use crate::outages::Outages;
 use crate::registry::{Changes, Editor, Registry};
 use crate::sights::Sights;
 use crate::store::{Store, StoreError};
@@ -270,6 +271,21 @@ impl Parts {
             "memory of the last days"
         });
         Ok(keeper)
+    }
+
+    /// The contact of a site is told when it is away for long.
+    pub(crate) fn outages(&mut self, middle: &Middle) {
+        let outages = Outages {
+            registry: middle.registry.clone(),
+            store: middle.store.clone(),
+            dispatch: middle.dispatch.clone(),
+            notifier: middle.notifier.clone(),
+            book: middle.dispatch.measured().history.clone(),
+        };
+        self.running.spawn(async {
+            outages.watch(crate::now).await;
+            "watch over outages"
+        });
     }
 
     /// The administrator's identity below the state directory is renewed in good time.

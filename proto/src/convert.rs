@@ -6,6 +6,7 @@ mod site;
 use jiff::Timestamp;
 use std::time::Duration;
 
+use crate::client::{Client, Spoken};
 use crate::envelope::{Body, Encoding, Envelope, Recipient, Ret};
 use crate::id::{DeliveryId, Generation, Lease, MessageId, RecipientNumber, SessionId};
 use crate::pb;
@@ -120,6 +121,40 @@ impl From<Envelope> for pb::Envelope {
             ret: envelope.ret.map(Ret::as_str).unwrap_or_default().to_owned(),
             envid: envelope.envid.unwrap_or_default(),
             recipients: envelope.recipients.into_iter().map(Into::into).collect(),
+            client: envelope.client.map(|it| (*it).into()),
+        }
+    }
+}
+
+impl From<Client> for pb::Client {
+    fn from(it: Client) -> Self {
+        Self {
+            name: it.name.unwrap_or_default(),
+            address: it.address.map(|it| it.to_string()).unwrap_or_default(),
+            port: it.port.unwrap_or(0).into(),
+            helo: it.helo.unwrap_or_default(),
+            protocol: it
+                .protocol
+                .map(Spoken::as_str)
+                .unwrap_or_default()
+                .to_owned(),
+        }
+    }
+}
+
+/// What cannot be read is not known: no mail waits for it.
+impl From<pb::Client> for Client {
+    fn from(it: pb::Client) -> Self {
+        let name = match it.name.as_str() {
+            "[TEMPUNAVAIL]" => Some(it.name),
+            name => crate::client::name(name),
+        };
+        Self {
+            name,
+            address: it.address.parse().ok(),
+            port: u16::try_from(it.port).ok().filter(|it| *it != 0),
+            helo: crate::client::name(&it.helo),
+            protocol: Spoken::of(&it.protocol),
         }
     }
 }
@@ -180,6 +215,7 @@ impl TryFrom<pb::Envelope> for Envelope {
                     })
                 })
                 .collect::<Result<_, _>>()?,
+            client: envelope.client.map(|it| Box::new(it.into())),
         })
     }
 }
@@ -357,6 +393,13 @@ mod tests {
                 notify: Some("NEVER".to_owned()),
                 orcpt: None,
             }],
+            client: Some(Box::new(Client {
+                name: Some("[TEMPUNAVAIL]".to_owned()),
+                address: Some("2001:db8::1".parse().unwrap()),
+                port: None,
+                helo: Some("[192.0.2.1]".to_owned()),
+                protocol: Some(Spoken::Esmtp),
+            })),
         };
         let wire = pb::Envelope::from(envelope.clone());
         assert_eq!(Envelope::try_from(wire), Ok(envelope));

@@ -1,5 +1,6 @@
 //! The envelope of a message: who it is from, whom it is for, and what was asked about notifications.
 
+use crate::client::Client;
 use crate::id::RecipientNumber;
 use crate::path::{ForwardPath, ReversePath};
 
@@ -15,6 +16,8 @@ pub struct Envelope {
     /// ENVID in xtext, RFC 3461 §4.4.
     pub envid: Option<String>,
     pub recipients: Vec<Recipient>,
+    /// From whom the feeder had it, where a site is to be told; boxed, for most envelopes have none.
+    pub client: Option<Box<Client>>,
 }
 
 impl Envelope {

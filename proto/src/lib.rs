@@ -7,6 +7,7 @@
 //! # Not here
 //! Anything that does I/O or reads a clock.
 
+pub mod client;
 pub mod clock;
 pub mod convert;
 pub mod domain;

@@ -25,6 +25,7 @@ pub struct Site {
     /// In order of preference; never empty.
     pub hosts: Vec<Host>,
     pub proof: Proof,
+    pub way: Way,
     pub limits: Limits,
     pub schedule: Schedule,
     pub hold: Option<Hold>,
@@ -32,6 +33,8 @@ pub struct Site {
     /// Closed for removal: takes no new mail.
     pub closing: bool,
     pub contact: Option<Mailbox>,
+    /// What the contact reads; None: nobody has said.
+    pub language: Option<Language>,
     /// Networks its hosts may lie in although the built-in rules forbid them.
     pub allow_targets: Vec<IpNet>,
     /// Only these carry its mail; empty: any agent does.
@@ -156,12 +159,98 @@ pub struct Limits {
     pub quota_bytes: Option<u64>,
 }
 
+/// What is particular about the way to a site's hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Way {
+    pub hand_over: HandOver,
+}
+
+/// How a proved host is told from whom the feeder had a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HandOver {
+    #[default]
+    None,
+    XForward,
+    XClient,
+}
+
+/// A language that notices are written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Language {
+    English,
+    German,
+}
+
+/// Why a text is no [`Language`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected en or de")]
+pub struct LanguageError;
+
+impl std::fmt::Display for Language {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::English => "en",
+            Self::German => "de",
+        })
+    }
+}
+
+impl std::str::FromStr for Language {
+    type Err = LanguageError;
+
+    fn from_str(text: &str) -> Result<Self, LanguageError> {
+        match text {
+            "en" => Ok(Self::English),
+            "de" => Ok(Self::German),
+            _ => Err(LanguageError),
+        }
+    }
+}
+
+/// Why a text is no [`HandOver`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected none, xforward or xclient")]
+pub struct HandOverError;
+
+impl HandOver {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::XForward => "xforward",
+            Self::XClient => "xclient",
+        }
+    }
+}
+
+impl std::fmt::Display for HandOver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for HandOver {
+    type Err = HandOverError;
+
+    fn from_str(text: &str) -> Result<Self, HandOverError> {
+        let all = [Self::None, Self::XForward, Self::XClient];
+        let found = all.into_iter().find(|it| it.as_str() == text);
+        found.ok_or(HandOverError)
+    }
+}
+
 /// When a site is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Schedule {
     pub retry_interval: Duration,
     pub lifetime: Duration,
     pub delay_warning: Duration,
+    /// The contact is told when mail has waited that long because the site is away; None: never.
+    pub outage_notice: Option<Duration>,
+}
+
+impl Schedule {
+    /// Of sites that were registered before it could be said.
+    pub const OUTAGE_NOTICE: Duration = Duration::from_secs(6 * 3600);
 }
 
 /// Mail waits, nothing is tried, nothing expires.

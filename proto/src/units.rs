@@ -26,6 +26,42 @@ const SIZES: [(char, u64); 4] = [
     ('K', 1 << 10),
 ];
 
+/// After how long somebody is told of an outage, as people write it: a duration, or `never`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutageNotice(pub Option<Duration>);
+
+impl OutageNotice {
+    /// 0: never.
+    pub fn milliseconds(self) -> u64 {
+        let ms = |it: Duration| u64::try_from(it.as_millis()).unwrap_or(u64::MAX);
+        self.0.map_or(0, ms)
+    }
+
+    pub fn of_milliseconds(ms: u64) -> Self {
+        Self((ms > 0).then(|| Duration::from_millis(ms)))
+    }
+}
+
+impl std::str::FromStr for OutageNotice {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        match text {
+            "never" => Ok(Self(None)),
+            text => parse_duration(text).map(|it| Self(Some(it))),
+        }
+    }
+}
+
+impl std::fmt::Display for OutageNotice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            None => f.write_str("never"),
+            Some(after) => f.write_str(&format_duration(after)),
+        }
+    }
+}
+
 /// Parses `1s`, `3m`, `2h` or `14d`.
 ///
 /// # Errors

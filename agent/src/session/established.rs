@@ -14,9 +14,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use dd_proto::client::Client;
 use dd_proto::envelope::{Envelope, Recipient};
 use dd_proto::path::ReversePath;
 use dd_proto::report::Reply;
+use dd_proto::site::HandOver;
 use dd_proto::smtp::compose;
 use dd_proto::smtp::extensions::Extensions;
 use dd_proto::smtp::reply::ReplyParser;
@@ -41,6 +43,8 @@ const TARPIT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Established {
     pub(super) verified: Verified,
+    /// Our own name.
+    helo: String,
     pub(super) offered: Extensions,
     /// It refused parameters that it had offered to understand.
     plain: bool,
@@ -54,6 +58,10 @@ pub struct Established {
     /// How long it took for what it says now.
     waited: Duration,
     tarpit: bool,
+    /// What it is told of clients, as long as it takes that.
+    hand_over: HandOver,
+    /// The client that XCLIENT has named.
+    told: Option<Box<Client>>,
     resets: u32,
     refusals: u32,
 }
@@ -86,6 +94,11 @@ pub(super) struct Ahead {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     Reset,
+    /// XFORWARD.
+    Forward,
+    /// XCLIENT, and the EHLO behind it: the session stands behind its greeting again.
+    Client,
+    Hello,
     Mail,
     /// Index into the envelope's recipients.
     Rcpt(usize),
@@ -97,12 +110,14 @@ pub(super) enum Step {
 impl Established {
     pub(super) fn new(
         verified: Verified,
+        helo: String,
         offered: Extensions,
         replies: ReplyParser,
         seen: Seen,
     ) -> Self {
         Self {
             verified,
+            helo,
             offered,
             plain: false,
             replies,
@@ -113,6 +128,8 @@ impl Established {
             pace: Duration::ZERO,
             waited: Duration::ZERO,
             tarpit: false,
+            hand_over: HandOver::None,
+            told: None,
             resets: 0,
             refusals: 0,
         }
@@ -214,11 +231,56 @@ impl Established {
         self.refusals = 0;
     }
 
+    /// From now on it is told of clients, or no more.
+    pub fn hands_over(&mut self, hand_over: HandOver) {
+        self.hand_over = hand_over;
+    }
+
+    pub(super) fn refuses_hand_over(&mut self) {
+        self.hand_over = HandOver::None;
+    }
+
+    /// XCLIENT was taken.
+    pub(super) fn is_told(&mut self, message: Next<'_>) {
+        self.told.clone_from(&message.envelope.client);
+    }
+
+    /// Whether the message may follow on this session. XCLIENT names the client once a session: Postfix asks the client
+    /// that was named, and no more us, whether it may name another.
+    pub fn is_for_client_of(&self, envelope: &Envelope) -> bool {
+        self.told.is_none() || self.told == envelope.client
+    }
+
+    /// What goes before MAIL, so that the server knows from whom the message came.
+    fn telling(&self, message: Next<'_>) -> [Option<Step>; 2] {
+        let client = &message.envelope.client;
+        match self.hand_over {
+            HandOver::XForward if client.is_some() && self.offered.xforward.is_useful() => {
+                [Some(Step::Forward), None]
+            }
+            HandOver::XClient
+                if client.is_some() && self.told.is_none() && self.offered.xclient.is_useful() =>
+            {
+                [Some(Step::Client), Some(Step::Hello)]
+            }
+            _ => [None, None],
+        }
+    }
+
+    /// The EHLO behind XCLIENT says what the client said.
+    pub(super) fn hello_again(&self, message: Next<'_>) -> String {
+        let client = message.envelope.client.as_deref();
+        let helo = client.and_then(|it| it.helo.as_deref());
+        let helo = helo.filter(|it| !it.contains(' '));
+        compose::ehlo(helo.unwrap_or(&self.helo))
+    }
+
     /// The commands up to DATA.
     pub(super) fn steps(&self, message: Next<'_>) -> VecDeque<Step> {
         let reset = (self.reset == Reset::Needed).then_some(Step::Reset);
         reset
             .into_iter()
+            .chain(self.telling(message).into_iter().flatten())
             .chain(message.steps(&self.offered))
             .collect()
     }
@@ -248,13 +310,16 @@ impl Established {
 
 impl Ahead {
     /// Writes as much of the next envelope as may go out behind a dot: nothing where the server does not offer what the
-    /// message needs.
+    /// message needs, or has to be told of the client by XCLIENT, whose answer nothing may travel with.
     pub(super) fn write(next: Next<'_>, session: &Established, out: &mut BytesMut) -> Option<Self> {
-        if next.unmet(&session.offered).is_some() {
+        let telling = session.telling(next);
+        let is_alone = telling[0] == Some(Step::Client) || !session.is_for_client_of(next.envelope);
+        if next.unmet(&session.offered).is_some() || is_alone {
             return None;
         }
         let offered = session.spoken();
-        let mut unsent: VecDeque<Step> = next.steps(&offered).collect();
+        let telling = telling.into_iter().flatten();
+        let mut unsent: VecDeque<Step> = telling.chain(next.steps(&offered)).collect();
         // The dot is unanswered too.
         let behind = unsent.split_off(unsent.len().min(MAX_UNANSWERED - 1));
         let unanswered = std::mem::replace(&mut unsent, behind);
@@ -274,7 +339,7 @@ impl Step {
     /// What its answer is about.
     pub(super) fn phase(self) -> Phase {
         match self {
-            Self::Reset | Self::Mail => Phase::Mail,
+            Self::Reset | Self::Forward | Self::Client | Self::Hello | Self::Mail => Phase::Mail,
             Self::Rcpt(_) | Self::PlainRcpt(_) => Phase::Rcpt,
             Self::Data => Phase::Data,
         }
@@ -295,6 +360,18 @@ impl Next<'_> {
     pub(super) fn line(&self, step: Step, offered: &Extensions) -> String {
         match step {
             Step::Reset => compose::RSET.to_owned(),
+            Step::Forward => {
+                let client = self.envelope.client.as_deref();
+                let line = client.and_then(|it| it.xforward(offered.xforward));
+                line.unwrap_or_default()
+            }
+            Step::Client => {
+                let client = self.envelope.client.as_deref();
+                let line = client.and_then(|it| it.xclient(offered.xclient));
+                line.unwrap_or_default()
+            }
+            // Its line is the session's.
+            Step::Hello => String::new(),
             Step::Mail => compose::mail(self.envelope, self.content_bytes, offered),
             Step::Rcpt(index) => self.rcpt(index, offered),
             Step::PlainRcpt(index) => self.rcpt(index, &offered.without_parameters()),

@@ -5,7 +5,7 @@
 //!                             ├─ no TLS: (ruling) ──────────────────────────────────────▲
 //!                             └─ no EHLO: OldHello ─▶ (ruling) ─────────────────────────┘
 //!               each of them ─▶ Failed
-//! Transaction:  (Reset) ─▶ Mail ─▶ Rcpt… ─▶ Data ─▶ Content ─▶ Dot ─▶ EndOfData ─▶ Ended
+//! Transaction:  (Reset) ─▶ (HandOver) ─▶ Mail ─▶ Rcpt… ─▶ Data ─▶ Content ─▶ Dot ─▶ EndOfData ─▶ Ended
 //!                                             └─ nobody accepted: LoneDot ───────────▲
 //!               MAIL refused: the answers to what travelled with it are read, then Ended
 //!               each of them ─▶ Ended

@@ -206,9 +206,13 @@ impl Opening {
     /// The failure. Called before the end, that the session was given up.
     pub fn finish(self) -> Result<Established, Box<Unproved>> {
         match self.state {
-            State::Established { verified, offered } => {
-                Ok(Established::new(verified, offered, self.replies, self.seen))
-            }
+            State::Established { verified, offered } => Ok(Established::new(
+                verified,
+                self.helo,
+                offered,
+                self.replies,
+                self.seen,
+            )),
             State::Failed(failure) => Err(Box::new(Unproved {
                 failure: *failure,
                 seen: self.seen,

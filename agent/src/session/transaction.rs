@@ -52,6 +52,8 @@ pub struct Ended {
     pub phase: Phase,
     /// It came to nothing because its commands had travelled together: [`Established::together`] says so from now on.
     pub lost_together: bool,
+    /// The site announces XFORWARD or XCLIENT and does not take it. What followed went without.
+    pub hand_over_refused: bool,
 }
 
 impl Ended {
@@ -78,6 +80,7 @@ pub struct Transaction<'s> {
     /// Commands went out before the one in front of them was answered.
     grouped: bool,
     lost_together: bool,
+    hand_over_refused: bool,
     stuffer: Stuffer,
     out: BytesMut,
     state: State,
@@ -168,6 +171,7 @@ impl<'s> Transaction<'s> {
             sent_ahead: false,
             grouped: false,
             lost_together: false,
+            hand_over_refused: false,
             stuffer: Stuffer::new(),
             out: BytesMut::new(),
             state: State::Commands,
@@ -189,7 +193,9 @@ impl Transaction<'_> {
 
     fn patience(&self) -> Duration {
         match self.unanswered.front() {
-            Some(Step::Mail) if self.sent_ahead => self.session.behind_dot_patience(),
+            Some(Step::Mail | Step::Forward) if self.sent_ahead => {
+                self.session.behind_dot_patience()
+            }
             // Nothing depends on them any more; Courier throws away what stands behind such a MAIL.
             _ if self.answers.sender_refused() => self.session.behind_dot_patience(),
             _ if self.grouped && !self.is_proven() => GROUP_TIMEOUT,
@@ -202,6 +208,7 @@ impl Transaction<'_> {
     pub fn state_name(&self) -> &'static str {
         match (&self.state, self.unanswered.front()) {
             (State::Commands, Some(Step::Reset)) => "Reset",
+            (State::Commands, Some(Step::Forward | Step::Client | Step::Hello)) => "HandOver",
             (State::Commands, Some(Step::Rcpt(_) | Step::PlainRcpt(_))) => "Rcpt",
             (State::Commands, Some(Step::Data)) => "Data",
             (State::Commands, Some(Step::Mail) | None) => "Mail",
@@ -340,7 +347,9 @@ impl Transaction<'_> {
         while let Some(&step) = self.unsent.front() {
             let full = self.unanswered.len() >= MAX_UNANSWERED;
             let in_turn = !self.session.pipelines() || full;
-            if !self.unanswered.is_empty() && in_turn {
+            // RFC 2920 §3.1: EHLO ends a group, and XCLIENT does so in Postfix.
+            let alone = matches!(self.unanswered.back(), Some(Step::Client | Step::Hello));
+            if !self.unanswered.is_empty() && (in_turn || alone) {
                 return;
             }
             // Where every answer is in and nobody was accepted, DATA would be pointless.
@@ -353,7 +362,10 @@ impl Transaction<'_> {
             self.session.sends(step);
             self.grouped |= !self.unanswered.is_empty();
             self.unanswered.push_back(step);
-            let line = self.message.line(step, &self.offered);
+            let line = match step {
+                Step::Hello => self.session.hello_again(self.message),
+                step => self.message.line(step, &self.offered),
+            };
             self.out.extend_from_slice(line.as_bytes());
         }
     }
@@ -494,6 +506,7 @@ impl Transaction<'_> {
             after,
             phase,
             lost_together: self.lost_together,
+            hand_over_refused: self.hand_over_refused,
         }));
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! proof certificate            certificate, port, static-ip (listed) or configured
 //! message a@b.example -> c@d.example, e@d.example     one line for each message; `8bit`, `utf8`, `dsn` in front as needed
+//! hand-over xforward           what the session is told of clients
 //! ahead                        the next message waits already when the dot of one goes out
 //! S: 220 home                  the server's lines; lines without others in between arrive at once
 //! C: EHLO out1.example.net     what the session must have written
@@ -11,6 +12,7 @@
 //! S! closed                    the connection is lost: closed or silent
 //! = …                          what it comes to; one for the opening that fails, or for each message begun
 //!                              (`together`: for its commands had travelled together)
+//!                              (`without`: it went on without being told from whom the message came)
 //! = worn                       and the session should take no message more
 //! ```
 
@@ -24,6 +26,7 @@ use dd_agent::session::{
 };
 use dd_proto::envelope::Envelope;
 use dd_proto::report::{SaidBy, Told};
+use dd_proto::site::HandOver;
 
 use super::support::{HELO, NOW, envelope, handshake, seen, terms};
 
@@ -188,6 +191,9 @@ impl Script {
         if ended.lost_together {
             text += " together";
         }
+        if ended.hand_over_refused {
+            text += " without";
+        }
         self.ends_with(&text);
         ended.after
     }
@@ -196,6 +202,7 @@ impl Script {
 fn run(path: &Path) {
     let text = std::fs::read_to_string(path).unwrap();
     let mut proof = "";
+    let mut hand_over = HandOver::None;
     let mut messages: Vec<Arc<Envelope>> = Vec::new();
     let mut ahead = false;
     let mut lines = VecDeque::new();
@@ -203,6 +210,7 @@ fn run(path: &Path) {
         match line.split_once(' ') {
             _ if line.is_empty() || line.starts_with('#') => {}
             Some(("proof", kind)) => proof = kind,
+            Some(("hand-over", how)) => hand_over = how.parse().unwrap(),
             Some(("message", message)) => messages.push(Arc::new(envelope(message))),
             None if line == "ahead" => ahead = true,
             _ => lines.push_back(line.to_owned()),
@@ -220,7 +228,12 @@ fn run(path: &Path) {
         seen(),
     );
     if let Some(mut established) = script.open(opening) {
+        established.hands_over(hand_over);
         for (index, message) in messages.iter().enumerate() {
+            if !established.is_for_client_of(message) {
+                script.ends_with("another client");
+                break;
+            }
             let next = messages.get(index + 1).filter(|_| ahead);
             let next = next.map(|envelope| Next {
                 envelope,

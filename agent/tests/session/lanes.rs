@@ -12,7 +12,7 @@ use dd_agent::resolve::Freshness;
 use dd_agent::session::{AskTls, Together};
 use dd_proto::id::{DeliveryId, Generation, Lease, MessageId, SiteVersion};
 use dd_proto::pb;
-use dd_proto::site::{Host, HostName, Proof};
+use dd_proto::site::{Host, HostName, Proof, Way};
 use rustls_pki_types::CertificateDer;
 
 use super::support::envelope;
@@ -31,6 +31,7 @@ pub(crate) fn plan(hosts: Vec<Host>, proof: Proof, anchors: Vec<CertificateDer<'
         }),
         allow_targets: vec!["127.0.0.0/8".parse().unwrap()],
         connections: 1,
+        way: Way::default(),
     }
 }
 

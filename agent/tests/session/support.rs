@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use dd_agent::proof::{Checked, Refusal, Seen, Terms, TlsSeen, TlsUp};
+use dd_proto::client::{Client, Spoken};
 use dd_proto::domain::Domain;
 use dd_proto::envelope::{Body, Encoding, Envelope, Recipient, Ret};
 use dd_proto::id::RecipientNumber;
@@ -126,7 +127,8 @@ pub(crate) fn handshake(word: &str) -> TlsSeen {
     }
 }
 
-/// From `[8bit ][utf8 ][dsn ]reverse-path -> forward-path, …`.
+/// From `[8bit ][utf8 ][NAME ADDRESS HELO | ][dsn ]reverse-path -> forward-path, …`; the words in front of `|` are those of
+/// the client from whom the feeder had it.
 pub(crate) fn envelope(text: &str) -> Envelope {
     let (mut body, mut encoding, mut rest) = (Body::SevenBit, Encoding::Ascii, text);
     if let Some(more) = rest.strip_prefix("8bit ") {
@@ -134,6 +136,18 @@ pub(crate) fn envelope(text: &str) -> Envelope {
     }
     if let Some(more) = rest.strip_prefix("utf8 ") {
         (encoding, rest) = (Encoding::Utf8, more);
+    }
+    let mut client = None;
+    if let Some((words, more)) = rest.split_once(" | ") {
+        let words: Vec<&str> = words.split(' ').collect();
+        client = Some(Box::new(Client {
+            name: Some(words[0].to_owned()),
+            address: Some(words[1].parse().unwrap()),
+            port: None,
+            helo: Some(words[2].to_owned()),
+            protocol: Some(Spoken::Esmtp),
+        }));
+        rest = more;
     }
     let (mut ret, mut envid, mut notify) = (None, None, None);
     if let Some(more) = rest.strip_prefix("dsn ") {
@@ -156,5 +170,6 @@ pub(crate) fn envelope(text: &str) -> Envelope {
         ret,
         envid,
         recipients: to.split(',').enumerate().map(recipient).collect(),
+        client,
     }
 }

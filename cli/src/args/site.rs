@@ -10,7 +10,8 @@ use dd_proto::fingerprint::Fingerprint;
 use dd_proto::name::{AgentName, AuthorityName, SiteName};
 use dd_proto::path::Mailbox;
 use dd_proto::pattern::Pattern;
-use dd_proto::units::{parse_duration, parse_size};
+use dd_proto::site::{HandOver, Language};
+use dd_proto::units::{OutageNotice, parse_duration, parse_size};
 use ipnet::IpNet;
 use jiff::Timestamp;
 
@@ -244,6 +245,9 @@ pub(crate) struct SiteFlags {
     /// After it, a sender who asked for that is told
     #[arg(long, value_name = "DUR", value_parser = parse_duration)]
     pub(crate) delay_warning: Option<Duration>,
+    /// The contact is told when mail has waited that long because the site is away; or never
+    #[arg(long, value_name = "DUR|never")]
+    pub(crate) outage_notice: Option<OutageNotice>,
     /// The largest message it takes
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) max_message: Option<u64>,
@@ -259,9 +263,15 @@ pub(crate) struct SiteFlags {
     /// Whom to ask about the site
     #[arg(long, value_name = "ADDR", value_parser = mailbox)]
     pub(crate) contact: Option<Mailbox>,
+    /// What the contact reads: en or de [default: both]
+    #[arg(long, value_name = "LANG")]
+    pub(crate) language: Option<Language>,
     /// Networks its hosts may lie in although the built-in rules forbid them
     #[arg(long, value_name = "NET", num_args = 1.., value_parser = network)]
     pub(crate) allow_target: Vec<IpNet>,
+    /// How it is told, once proved, from whom your MX had a message: none, xforward or xclient [default: none]
+    #[arg(long, value_name = "HOW")]
+    pub(crate) hand_over: Option<HandOver>,
     /// Only these agents carry its mail [default: any does]
     #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
     pub(crate) agent: Vec<AgentName>,
@@ -285,12 +295,15 @@ pub(crate) enum Clear {
     Retry,
     Lifetime,
     DelayWarning,
+    OutageNotice,
     MaxMessage,
     QuotaMessages,
     QuotaBytes,
     #[value(alias = "password-stdin")]
     Password,
     Contact,
+    Language,
+    HandOver,
     AllowTarget,
     Agent,
     /// What it has shown: a host without TLS is taken again, and its next key is no news

@@ -91,6 +91,7 @@ fn given() -> Option<[Order; 2]> {
             ret: None,
             envid: None,
             recipients: vec![recipient(0)?, recipient(1)?],
+            client: None,
         },
         bytes: 1,
         content: None,

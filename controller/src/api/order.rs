@@ -6,7 +6,7 @@ use std::time::Duration;
 use dd_proto::convert::ConvertError;
 use dd_proto::id::{Lease, SessionId};
 use dd_proto::pb;
-use dd_proto::site::Site;
+use dd_proto::site::{HandOver, Site};
 use ipnet::IpNet;
 
 use super::door::limits;
@@ -151,6 +151,10 @@ pub(super) fn plan(context: &Context, site: &Site) -> pb::RoutePlan {
         revocation_lists,
         allow_targets: site.allow_targets.iter().map(ToString::to_string).collect(),
         connections: site.limits.connections.into(),
+        hand_over: match site.way.hand_over {
+            HandOver::None => String::new(),
+            told => told.to_string(),
+        },
     }
 }
 

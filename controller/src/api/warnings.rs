@@ -8,10 +8,12 @@ use ipnet::IpNet;
 
 use super::Context;
 use super::order::forbidden_to_sites;
+use crate::dsn::notice::can_be_told;
 
 /// One sentence each, after the site was added or changed from `before`.
 pub(super) fn of(context: &Context, site: &Site, before: Option<&Site>) -> Vec<String> {
     let mut warnings = hosts(site, forbidden_to_sites(context));
+    warnings.extend(contact(site));
     let others = context.registry.sites();
     warnings.extend(shared_certificate(site, others.iter().map(|it| &**it)));
     let old = before.and_then(|before| before.proof.certified());
@@ -33,6 +35,15 @@ pub(super) fn of(context: &Context, site: &Site, before: Option<&Site>) -> Vec<S
         }));
     }
     warnings
+}
+
+/// A contact who can be told of nothing while the site is away.
+fn contact(site: &Site) -> Option<String> {
+    let contact = site.contact.as_ref()?;
+    let wanted = site.schedule.outage_notice.is_some();
+    (wanted && !can_be_told(site)).then(|| {
+        format!("{contact} is at the site itself, and cannot be told when it is away: name a contact elsewhere with --contact")
+    })
 }
 
 /// Hosts that are addresses to which agents connect only where they are told to.

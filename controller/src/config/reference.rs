@@ -30,6 +30,7 @@ fn what_the_reference_shows_is_what_is_in_force_without_it() {
     let (intake, usual) = (shown.intake, Intake::default());
     let intake = Intake {
         lmtp: Vec::new(),
+        authserv_ids: Vec::new(),
         tls: None,
         ..intake
     };

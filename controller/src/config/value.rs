@@ -11,7 +11,7 @@ use dd_proto::domain::Domain;
 use dd_proto::network::Network;
 use dd_proto::site::HostName;
 use dd_proto::smtp::data::StrayCrLf;
-use dd_proto::units::{format_duration, format_size, parse_duration, parse_size};
+use dd_proto::units::{OutageNotice, format_duration, format_size, parse_duration, parse_size};
 use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
@@ -159,6 +159,21 @@ pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec
     texts.iter().map(read).collect()
 }
 
+/// Names by which a server calls itself: RFC 8601 §2.5 has a domain or any word, and case makes no difference.
+pub(super) fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct Id(String);
+    impl FromStr for Id {
+        type Err = ();
+        fn from_str(text: &str) -> Result<Self, ()> {
+            let word = |b: u8| b.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?=".contains(&b);
+            let good = !text.is_empty() && text.bytes().all(word);
+            good.then(|| Self(text.to_owned())).ok_or(())
+        }
+    }
+    let all = each::<D, Id>(deserializer, "a name such as mx.example.net")?;
+    Ok(all.into_iter().map(|it| it.0).collect())
+}
+
 /// What is listened on; none where the list is empty.
 pub(super) fn listeners<'de, D: Deserializer<'de>>(
     deserializer: D,
@@ -236,6 +251,12 @@ impl FromStr for Origin {
 
 pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     parse_duration(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+pub(super) fn outage_notice<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
+    parsed::<D, OutageNotice>(deserializer).map(|it| it.0)
 }
 
 /// Days are files, so that more of them cost nothing but room; less than an hour answers no question.

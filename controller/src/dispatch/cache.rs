@@ -93,6 +93,7 @@ mod tests {
             ret: None,
             envid: None,
             recipients: Vec::new(),
+            client: None,
         };
         Mail {
             envelope: Arc::new(envelope),

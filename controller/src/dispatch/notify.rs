@@ -156,7 +156,7 @@ impl<S: Backing> Pen<S> {
             "the site's own server refuses everything: its mail waits"
         );
         let notice = Notice {
-            language: Language::Unknown,
+            language: Language::of(&site),
             what: notice::What::RefusesEverything { reply },
         };
         loop {

@@ -108,6 +108,7 @@ fn submission(sender: &str, n: u64, content: Bytes) -> Submission<Spooled> {
         ret: None,
         envid: None,
         recipients: vec![recipient],
+        client: None,
     };
     Submission {
         id: MessageId::new(n, [0; 10]),

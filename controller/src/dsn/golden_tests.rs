@@ -13,6 +13,7 @@ use super::notice::{Language, Notice};
 use super::samples::{envelope, notifier};
 use super::whether::{Fate, What};
 use super::*;
+use crate::outages::judge::Why;
 
 const CONTENT: &[u8] = b"Received: from feeder\r\nMessage-ID: <one@elsewhere.example>\r\n\
     Subject: one\r\n\r\nHello.\r\n";
@@ -371,7 +372,21 @@ fn a_contact_is_told_in_their_language() {
     let ends = notice::What::CertificateEnds {
         at: at("2026-12-24T00:00:00Z"),
     };
+    let (since, until) = (at("2026-11-24T13:58:00Z"), at("2026-11-24T20:30:00Z"));
+    let away = |why| notice::What::Away {
+        why,
+        since,
+        messages: 12,
+        bytes: 3 << 20,
+        detail: "192.0.2.7:25 does not answer".to_owned(),
+    };
+    let flows = notice::What::FlowsAgain { since, until };
     for (name, language, what) in [
+        ("down_both", Language::Unknown, &away(Why::Down)),
+        ("wrong_host_en", Language::English, &away(Why::WrongHost)),
+        ("turned_away_de", Language::German, &away(Why::Refuses)),
+        ("flows_again_de", Language::German, &flows),
+        ("flows_again_en", Language::English, &flows),
         ("refuses_en", Language::English, &refuses),
         ("refuses_both", Language::Unknown, &refuses),
         ("certificate_de", Language::German, &ends),
@@ -384,6 +399,39 @@ fn a_contact_is_told_in_their_language() {
         let message = MessageParser::default().parse(&content[..]).unwrap();
         let text = message.body_text(0).unwrap().replace("\r\n", "\n");
         assert_snapshot!(name, format!("{}\n\n{text}", message.subject().unwrap()));
+    }
+}
+
+#[test]
+fn nobody_is_told_through_the_site_that_it_takes_no_mail() {
+    let mut site = smarthost::site(None, dd_proto::id::SiteVersion(1), Timestamp::UNIX_EPOCH);
+    site.domains = ["home.example".parse().unwrap()].into();
+    let now = at("2026-11-24T20:00:00Z");
+    let told = |site: &Site, what| {
+        let language = Language::Unknown;
+        let notice = Notice { language, what };
+        notifier().notice(site, &notice, now, [9; 10]).is_some()
+    };
+    let refuses = || notice::What::RefusesEverything {
+        reply: String::new(),
+    };
+    let away = || notice::What::Away {
+        why: Why::Down,
+        since: now,
+        messages: 1,
+        bytes: 1,
+        detail: String::new(),
+    };
+    for (contact, is_told) in [
+        ("anna@home.example", false),
+        ("anna@HOME.example", false),
+        ("anna@there.example", true),
+    ] {
+        site.contact = Some(contact.parse().unwrap());
+        assert_eq!(told(&site, refuses()), is_told, "{contact}");
+        assert_eq!(told(&site, away()), is_told, "{contact}");
+        // It still takes mail.
+        assert!(told(&site, notice::What::CertificateEnds { at: now }));
     }
 }
 

@@ -18,6 +18,7 @@
 mod cap;
 mod fields;
 pub mod notice;
+mod outage;
 pub mod refused;
 pub mod smarthost;
 pub mod text;
@@ -181,7 +182,7 @@ impl Notifier {
         self.notice_as(new_id(now, random), site, notice, now)
     }
 
-    /// The same, with an id that was made before.
+    /// The same, with an id that was made before. None also where it would wait at the site that it is about.
     pub fn notice_as(
         &self,
         id: MessageId,
@@ -190,6 +191,9 @@ impl Notifier {
         now: Timestamp,
     ) -> Option<Submission<Spooled>> {
         let contact = site.contact.as_ref()?;
+        if notice.what.is_about_waiting_mail() && !notice::can_be_told(site) {
+            return None;
+        }
         let composed = notice::compose(&self.0.letterhead, id, now, site, contact, notice);
         self.0.written.notices.fetch_add(1, Ordering::Relaxed);
         Some(Submission {
@@ -266,5 +270,6 @@ fn addressed(to: &Mailbox, composed: &Composed) -> Envelope {
             notify: None,
             orcpt: None,
         }],
+        client: None,
     }
 }

@@ -5,10 +5,12 @@
 
 use dd_proto::id::MessageId;
 use dd_proto::path::Mailbox;
-use dd_proto::site::Site;
+use dd_proto::site::{self, Site};
 use dd_proto::smtp::reply::printable;
 use jiff::Timestamp;
 use mail_builder::headers::raw::Raw;
+
+use crate::outages::judge::Why;
 
 use super::text::{Composed, Form, Letterhead, finish, headed, text_part};
 use super::words::paragraph;
@@ -25,6 +27,17 @@ pub enum Language {
     Unknown,
 }
 
+impl Language {
+    /// What the site's contact reads.
+    pub fn of(site: &Site) -> Self {
+        match site.language {
+            Some(site::Language::English) => Self::English,
+            Some(site::Language::German) => Self::German,
+            None => Self::Unknown,
+        }
+    }
+}
+
 /// What has happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
@@ -38,6 +51,36 @@ pub enum What {
     RefusesEverything { reply: String },
     /// The certificate that the site proves itself with ends.
     CertificateEnds { at: Timestamp },
+    /// Mail has waited for long, for the site is not there, or does not take it.
+    Away {
+        why: Why,
+        since: Timestamp,
+        messages: u64,
+        bytes: u64,
+        /// What came of the last attempt; in English.
+        detail: String,
+    },
+    /// The outage is over.
+    FlowsAgain { since: Timestamp, until: Timestamp },
+}
+
+/// Whether the contact can be reached while the site is away: not at the site itself.
+pub fn can_be_told(site: &Site) -> bool {
+    let contact = site.contact.as_ref();
+    contact.is_some_and(|it| {
+        let domain = it.domain();
+        !domain.is_some_and(|domain| site.domains.contains(domain))
+    })
+}
+
+impl What {
+    /// Whether the site takes no mail, this one included.
+    pub(super) fn is_about_waiting_mail(&self) -> bool {
+        match self {
+            Self::RefusesEverything { .. } | Self::Away { .. } => true,
+            Self::CertificateEnds { .. } | Self::FlowsAgain { .. } => false,
+        }
+    }
 }
 
 pub(super) fn compose(
@@ -88,6 +131,9 @@ fn subject(language: Language, site: &Site, what: &What) -> String {
         (What::CertificateEnds { .. }, _) => {
             format!("{name}: the certificate of your mail server ends soon")
         }
+        (What::Away { .. } | What::FlowsAgain { .. }, language) => {
+            super::outage::subject(language, site, what)
+        }
     }
 }
 
@@ -95,6 +141,9 @@ fn write(out: &mut String, language: Language, site: &Site, what: &What, from: &
     let (name, host, postmaster) = (&site.name, &from.hostname, &from.postmaster);
     let mut say = |text: &str| paragraph(out, text);
     match (what, language) {
+        (What::Away { .. } | What::FlowsAgain { .. }, _) => {
+            super::outage::write(&mut say, language, site, what, from);
+        }
         (What::RefusesEverything { reply }, Language::German) => {
             say(&format!(
                 "Hier ist das Mailsystem {host}. Der Mailserver von {name} ist erreichbar und hat sich ausgewiesen, lehnt aber jede Mail endg\u{fc}ltig ab. Zuletzt hat er geantwortet:"

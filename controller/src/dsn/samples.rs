@@ -27,5 +27,6 @@ pub(crate) fn envelope(recipients: &[&str]) -> Envelope {
         ret: None,
         envid: None,
         recipients: (0..).zip(recipients).map(recipient).collect(),
+        client: None,
     }
 }

@@ -75,6 +75,7 @@ pub fn site(smarthost: Option<&Smarthost>, version: SiteVersion, now: Timestamp)
         known: KnownRecipients::Any,
         hosts: vec![host],
         proof: Proof::Configured,
+        way: dd_proto::site::Way::default(),
         limits: Limits {
             connections: 2,
             max_message_bytes: None,
@@ -86,11 +87,13 @@ pub fn site(smarthost: Option<&Smarthost>, version: SiteVersion, now: Timestamp)
             lifetime: Duration::from_secs(14 * 86_400),
             // Nobody is warned about a notification.
             delay_warning: Duration::from_secs(14 * 86_400),
+            outage_notice: None,
         },
         hold,
         held_before: HoldPeriods::default(),
         closing: false,
         contact: None,
+        language: None,
         // It is the provider's own, wherever it lies.
         allow_targets: ["0.0.0.0/0", "::/0"]
             .map(|all| all.parse().expect("it is a network"))

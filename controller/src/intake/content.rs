@@ -6,8 +6,9 @@ use dd_proto::site::Site;
 use dd_proto::smtp::data::{Progress, StrayCrLf, Unstuffer};
 use dd_proto::smtp::reply::ServerReply;
 
-use super::header::HeaderScan;
-use super::{policy, reply};
+use super::authserv::Filter;
+use super::header::{Capture, HeaderScan};
+use super::{Settings, policy, reply};
 
 /// RFC 5321 §6.3: "at least 100 Received entries" mean a loop.
 const MAX_HOPS: u32 = 100;
@@ -16,6 +17,7 @@ const MAX_HOPS: u32 = 100;
 #[derive(Debug)]
 pub struct Incoming {
     unstuffer: Unstuffer,
+    authserv: Option<Filter>,
     header: HeaderScan,
     bytes: u64,
     body: Body,
@@ -23,9 +25,19 @@ pub struct Incoming {
 }
 
 impl Incoming {
+    pub fn of(settings: &Settings, first_received: Capture) -> Self {
+        Self {
+            authserv: Filter::new(&settings.authserv_ids),
+            header: HeaderScan::new(first_received),
+            ..Self::new(settings.stray_cr_lf, settings.max_message_bytes)
+        }
+    }
+
+    /// Nothing of it is taken out, and its `Received` fields are only counted.
     pub fn new(stray: StrayCrLf, limit: u64) -> Self {
         Self {
             unstuffer: Unstuffer::new(stray),
+            authserv: None,
             header: HeaderScan::default(),
             bytes: 0,
             body: Body::SevenBit,
@@ -37,6 +49,12 @@ impl Incoming {
     pub fn feed(&mut self, input: &[u8]) -> (Bytes, Progress) {
         let mut content = BytesMut::with_capacity(input.len());
         let progress = self.unstuffer.feed(input, &mut content);
+        if let Some(filter) = &mut self.authserv {
+            content = filter.pass(content);
+            if matches!(progress, Progress::End { .. }) {
+                content.unsplit(filter.end());
+            }
+        }
         self.bytes = self.bytes.saturating_add(content.len() as u64);
         self.header.feed(&content);
         if !content.is_ascii() {
@@ -86,6 +104,11 @@ impl Incoming {
     /// Why one site does not take it.
     pub fn refusal_by(&self, site: &Site) -> Option<ServerReply> {
         policy::too_big_for(site, self.bytes)
+    }
+
+    /// The value of the topmost `Received` field; empty where there is none, or it was not wanted.
+    pub fn first_received(&self) -> &[u8] {
+        self.header.first_received()
     }
 
     pub fn message_id(&self) -> &str {

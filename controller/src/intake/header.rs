@@ -21,7 +21,22 @@ pub struct HeaderScan {
     hops: u32,
     message_id: String,
     charset: Charset,
+    capture: Capture,
+    received: Vec<u8>,
 }
+
+/// Whether the topmost `Received` field is kept.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Capture {
+    #[default]
+    Not,
+    Wanted,
+    /// In it.
+    Within,
+}
+
+/// So much of the topmost `Received` field is kept.
+const RECEIVED_PREFIX: usize = 4000;
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Charset {
@@ -42,6 +57,13 @@ enum Field {
 }
 
 impl HeaderScan {
+    pub fn new(capture: Capture) -> Self {
+        Self {
+            capture,
+            ..Self::default()
+        }
+    }
+
     pub fn feed(&mut self, content: &[u8]) {
         let mut rest = content;
         while self.field != Field::Body && !rest.is_empty() {
@@ -62,6 +84,9 @@ impl HeaderScan {
             return;
         }
         self.charset = self.charset.with(line);
+        if self.capture != Capture::Not {
+            self.capture(line);
+        }
         let value = if line[0] == b' ' || line[0] == b'\t' {
             line
         } else if let Some(value) = named(line, b"message-id") {
@@ -75,6 +100,27 @@ impl HeaderScan {
         if self.field == Field::MessageId && self.message_id.is_empty() {
             self.message_id = printable(String::from_utf8_lossy(value).trim(), 250);
         }
+    }
+
+    fn capture(&mut self, line: &[u8]) {
+        let folded = matches!(line[0], b' ' | b'\t');
+        let more = match (self.capture, folded) {
+            (Capture::Within, true) => line,
+            (Capture::Within, false) => return self.capture = Capture::Not,
+            _ => match named(line, b"received") {
+                Some(value) => value,
+                None => return,
+            },
+        };
+        self.capture = Capture::Within;
+        let room = RECEIVED_PREFIX.saturating_sub(self.received.len());
+        self.received
+            .extend_from_slice(&more[..more.len().min(room)]);
+    }
+
+    /// The value of the topmost `Received` field, on one line.
+    pub fn first_received(&self) -> &[u8] {
+        &self.received
     }
 
     /// `Received` fields, RFC 5321 §6.3.

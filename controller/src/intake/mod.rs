@@ -13,6 +13,7 @@
 
 pub mod accept;
 pub mod auth;
+pub mod authserv;
 pub mod body;
 pub mod connection;
 pub mod content;
@@ -22,6 +23,7 @@ pub mod lmtp;
 pub mod member;
 pub mod policy;
 pub mod quota;
+pub mod received;
 pub mod refusals;
 pub mod reply;
 pub mod session;
@@ -49,6 +51,8 @@ pub struct Settings {
     /// All bodies in memory together.
     pub buffer_bytes: usize,
     pub stray_cr_lf: StrayCrLf,
+    /// The feeder's own names in `Authentication-Results`, in lower case.
+    pub authserv_ids: Arc<[String]>,
     /// STARTTLS is offered where there is one.
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }

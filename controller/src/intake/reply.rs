@@ -143,6 +143,15 @@ pub fn auth_needs_tls() -> ServerReply {
     say(538, (5, 7, 11), "AUTH needs encryption: STARTTLS first")
 }
 
+/// XFORWARD and XCLIENT of a stranger.
+pub fn may_not_tell() -> ServerReply {
+    say(
+        550,
+        (5, 7, 0),
+        "your address is not in a network that may say for whom it hands in mail",
+    )
+}
+
 pub fn no_such_mechanism() -> ServerReply {
     say(504, (5, 5, 4), "AUTH takes PLAIN or LOGIN")
 }

@@ -16,6 +16,7 @@
 //! # Not here
 //! Timers: the loop's, which calls [`Session::time_out`]. Whether a client is a member: the gatekeeper's.
 
+mod client;
 mod content;
 mod envelope;
 mod member;
@@ -117,6 +118,7 @@ pub struct Session {
     signed_in: Option<SiteName>,
     /// What the client presented in the TLS handshake.
     certificates: Arc<[CertificateDer<'static>]>,
+    told: client::Told,
     transaction: Option<Transaction>,
     /// For the log: whom the transaction is from, and whom a refusal is about.
     sender: String,
@@ -181,6 +183,7 @@ impl Session {
             hello: None,
             signed_in: None,
             certificates: Arc::new([]),
+            told: client::Told::default(),
             transaction: None,
             sender: String::new(),
             recipient: String::new(),
@@ -269,6 +272,7 @@ impl Session {
         self.certificates = certificates;
         self.hello = None;
         self.forget();
+        self.forget_clients();
         self.state = State::Commands;
     }
 
@@ -312,6 +316,7 @@ impl Session {
     /// No transaction is open any more.
     fn forget(&mut self) {
         self.transaction = None;
+        self.told.message = None;
         self.sender.clear();
         self.recipient.clear();
     }
@@ -387,6 +392,8 @@ impl Session {
             Command::Data => self.data(),
             Command::Etrn(node) => self.etrn(node),
             Command::Auth { mechanism, initial } => self.auth(&mechanism, initial.as_deref()),
+            Command::XForward(told) => self.xforward(told),
+            Command::XClient(told) => self.xclient(told),
             Command::StartTls => self.start_tls(),
             Command::Rset => {
                 self.forget();
@@ -426,6 +433,12 @@ impl Session {
             "DSN",
             "ENHANCEDSTATUSCODES",
         ];
+        if self.trust == Trust::Trusted {
+            offer.extend([
+                "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE",
+                "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT",
+            ]);
+        }
         if self.tls == Tls::Offered {
             offer.push("STARTTLS");
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use dd_proto::client::Client;
 use dd_proto::envelope::{Body, Encoding, Envelope, Recipient};
 use dd_proto::id::RecipientNumber;
 use dd_proto::name::SiteName;
@@ -24,8 +25,10 @@ pub struct Transaction {
 }
 
 /// What the content turned out to need.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Needs {
+    /// From whom the feeder had it.
+    pub client: Option<Box<Client>>,
     pub body: Body,
     pub encoding: Encoding,
 }
@@ -122,6 +125,7 @@ impl Transaction {
                 ret: self.mail.ret,
                 envid: self.mail.envid,
                 recipients,
+                client: needs.client,
             },
             deliveries: deliveries.into_iter().collect(),
         }

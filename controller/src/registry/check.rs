@@ -18,7 +18,9 @@ use dd_proto::name::{AgentName, AuthorityName, SiteName};
 use dd_proto::network::Network;
 use dd_proto::path::Mailbox;
 use dd_proto::pb;
-use dd_proto::site::{Host, HostName, KnownRecipients, Limits, Schedule, Site};
+use dd_proto::site::{
+    HandOver, Host, HostName, KnownRecipients, Language, Limits, Schedule, Site, Way,
+};
 
 use crate::config::SiteDefaults;
 
@@ -116,12 +118,14 @@ pub fn check(spec: &pb::SiteSpec, around: &Surroundings<'_>) -> Result<Site, Sit
         version: SiteVersion::default(),
         known: known(spec, &domains)?,
         proof: proof::proof(spec, &hosts, around)?,
+        way: way(spec)?,
         limits: limits(spec, around.defaults)?,
         schedule: schedule(spec, around.defaults)?,
         hold: None,
         held_before: HoldPeriods::default(),
         closing: false,
         contact: spec.contact.as_deref().map(parse).transpose()?,
+        language: spec.language.as_deref().map(language).transpose()?,
         allow_targets: each("--allow-target", &spec.allow_targets, 100, |text| {
             let network: Result<Network, _> = text.parse();
             let network = network.map(|network| network.0);
@@ -176,11 +180,18 @@ pub fn merge(mut base: pb::SiteSpec, change: &pb::SiteSpec) -> Result<pb::SiteSp
     if change.contact.is_some() {
         base.contact.clone_from(&change.contact);
     }
+    if change.language.is_some() {
+        base.language.clone_from(&change.language);
+    }
+    if change.hand_over.is_some() {
+        base.hand_over.clone_from(&change.hand_over);
+    }
     base.connections = change.connections.or(base.connections);
     for (old, new) in [
         (&mut base.retry_ms, change.retry_ms),
         (&mut base.lifetime_ms, change.lifetime_ms),
         (&mut base.delay_warning_ms, change.delay_warning_ms),
+        (&mut base.outage_notice_ms, change.outage_notice_ms),
         (&mut base.max_message_bytes, change.max_message_bytes),
         (&mut base.quota_messages, change.quota_messages),
         (&mut base.quota_bytes, change.quota_bytes),
@@ -214,6 +225,9 @@ fn clear(spec: &mut pb::SiteSpec, flag: &str) -> Result<(), SiteError> {
         "quota-messages" => spec.quota_messages = None,
         "quota-bytes" => spec.quota_bytes = None,
         "contact" => spec.contact = None,
+        "hand-over" => spec.hand_over = None,
+        "outage-notice" => spec.outage_notice_ms = None,
+        "language" => spec.language = None,
         // It is no part of a specification; the record's hash goes with it.
         "password" => {}
         other => return Err(SiteError::Clear(shown(other))),
@@ -309,6 +323,21 @@ fn known(spec: &pb::SiteSpec, domains: &BTreeSet<Domain>) -> Result<KnownRecipie
     })
 }
 
+fn language(text: &str) -> Result<Language, SiteError> {
+    text.parse::<Language>()
+        .map_err(|error| SiteError::Value(format!("`{}` behind --language: {error}", shown(text))))
+}
+
+fn way(spec: &pb::SiteSpec) -> Result<Way, SiteError> {
+    let hand_over = match spec.hand_over.as_deref() {
+        None => HandOver::None,
+        Some(text) => text.parse::<HandOver>().map_err(|error| {
+            SiteError::Value(format!("`{}` behind --hand-over: {error}", shown(text)))
+        })?,
+    };
+    Ok(Way { hand_over })
+}
+
 fn limits(spec: &pb::SiteSpec, defaults: SiteDefaults) -> Result<Limits, SiteError> {
     let connections = spec.connections.unwrap_or(defaults.connections.into());
     let connections = u8::try_from(connections)
@@ -358,6 +387,17 @@ fn schedule(spec: &pb::SiteSpec, defaults: SiteDefaults) -> Result<Schedule, Sit
             365 * DAY_MS,
             "365d",
         )?,
+        outage_notice: match spec.outage_notice_ms {
+            None => defaults.outage_notice,
+            Some(0) => None,
+            some => Some(between(
+                some,
+                Schedule::OUTAGE_NOTICE,
+                "--outage-notice",
+                365 * DAY_MS,
+                "365d",
+            )?),
+        },
     })
 }
 

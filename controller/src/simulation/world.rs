@@ -476,6 +476,7 @@ impl World {
                 ret: None,
                 envid: None,
                 recipients,
+                client: None,
             },
             deliveries: deliveries.into_iter().collect(),
             content: Content::Inline(Bytes::from(content)),

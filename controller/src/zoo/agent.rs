@@ -324,6 +324,7 @@ fn route(site: &dd_proto::site::Site) -> Plan {
         proof: Some(site.proof.clone().into()),
         allow_targets: site.allow_targets.iter().map(ToString::to_string).collect(),
         connections: site.limits.connections.into(),
+        hand_over: site.way.hand_over.to_string(),
         ..Default::default()
     };
     plan.try_into().unwrap()

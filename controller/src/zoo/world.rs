@@ -205,6 +205,7 @@ impl World {
             ret: None,
             envid: None,
             recipients: (0..).zip(to).map(recipient).collect(),
+            client: None,
         };
         let (id, mut deliveries, mut first) = (MessageId::new(self.messages, [0; 10]), vec![], 0);
         for (home, to) in homes {

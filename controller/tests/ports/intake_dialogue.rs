@@ -2,7 +2,7 @@
 //!
 //! `C: line` and `C-raw: "escaped"` is what the client sends, `S: reply` what it must be told (a `*` at the end stands
 //! for the rest of the line), `= …` what the session asked for. Lines before the first `C:` may say `protocol lmtp`,
-//! `client ADDRESS`, `stray space`, `store full`, `store failed`, `tls`.
+//! `client ADDRESS`, `authserv ID`, `stray space`, `store full`, `store failed`, `tls`.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -14,6 +14,7 @@ use dd_controller::intake::lmtp::Protocol;
 use dd_controller::intake::member::{AuthAnswer, EtrnAnswer, Shown};
 use dd_controller::intake::policy::{Directory, Space, Usage};
 use dd_controller::intake::session::{Output, Session, Surroundings};
+use dd_proto::client::Attributes;
 use dd_proto::domain::Domain;
 use dd_proto::envelope::{Body, Envelope};
 use dd_proto::name::SiteName;
@@ -35,6 +36,7 @@ enum Chunks {
 
 struct Dialogue {
     client: IpAddr,
+    authserv: Vec<String>,
     protocol: Protocol,
     stray: StrayCrLf,
     store: Result<(), AcceptError>,
@@ -69,6 +71,7 @@ impl Directory for Registry {
 fn parse(text: &str) -> Dialogue {
     let mut dialogue = Dialogue {
         client: "127.0.0.1".parse().unwrap(),
+        authserv: Vec::new(),
         protocol: Protocol::Smtp,
         stray: StrayCrLf::Refuse,
         store: Ok(()),
@@ -104,6 +107,7 @@ fn set(dialogue: &mut Dialogue, line: &str) {
         ("protocol", "lmtp") => dialogue.protocol = Protocol::Lmtp,
         ("client", address) => dialogue.client = address.parse().unwrap(),
         ("stray", "space") => dialogue.stray = StrayCrLf::Space,
+        ("authserv", id) => dialogue.authserv = vec![id.to_owned()],
         ("store", "full") => dialogue.store = Err(AcceptError::Full),
         ("store", "failed") => dialogue.store = Err(AcceptError::LogFailed),
         ("space", "short") => dialogue.space = Space::Short,
@@ -125,6 +129,7 @@ fn unescape(raw: &str) -> Vec<u8> {
             b'\\' => match rest.next().unwrap() {
                 b'r' => b'\r',
                 b'n' => b'\n',
+                b't' => b'\t',
                 b'0' => 0,
                 b'x' => {
                     let digits = [rest.next().unwrap(), rest.next().unwrap()];
@@ -151,6 +156,7 @@ impl<'a> Run<'a> {
     fn new(dialogue: &'a Dialogue) -> Self {
         let mut settings = world::settings();
         settings.stray_cr_lf = dialogue.stray;
+        settings.authserv_ids = dialogue.authserv.clone().into();
         settings.tls = dialogue.tls.then(world::server_tls);
         let around = Arc::new(Surroundings {
             settings: Arc::new(settings),
@@ -256,6 +262,11 @@ impl<'a> Run<'a> {
             let notify = recipient.notify.as_ref();
             needs.extend(notify.map(|it| format!("NOTIFY={it}")));
             needs.extend(recipient.orcpt.as_ref().map(|it| format!("ORCPT={it}")));
+        }
+        if let Some(client) = envelope.client.as_deref() {
+            let all = "NAME ADDR PORT PROTO HELO".split(' ');
+            let line = client.xforward(Attributes::announced(all)).unwrap();
+            needs.push(line.trim_end().to_owned());
         }
         if !needs.is_empty() {
             self.effect(&format!("with {}", needs.join(" ")));

@@ -9,12 +9,12 @@ use dd_proto::domain::Domain;
 use dd_proto::hold::HoldPeriods;
 use dd_proto::id::SiteVersion;
 use dd_proto::name::SiteName;
-use dd_proto::site::{Host, HostName, KnownRecipients, Limits, Proof, Schedule, Site};
+use dd_proto::site::{HandOver, Host, HostName, KnownRecipients, Limits, Proof, Schedule, Site};
 use dd_proto::smtp::data::StrayCrLf;
 
 /// `home.example` takes anything, `other.example` too, `small.example` at most 100 bytes, `listed.example` only anna,
 /// `roomy.example` at most 500,000 bytes, `full.example` is over its quota, `tight.example` has room for 100 bytes,
-/// `closing.example` is being removed.
+/// `closing.example` is being removed, `told.example` is told of clients.
 pub(crate) fn site_for(domain: &Domain) -> Option<Arc<Site>> {
     let name = domain.as_str().strip_suffix(".example")?;
     let mut site = site(name, domain);
@@ -23,6 +23,7 @@ pub(crate) fn site_for(domain: &Domain) -> Option<Arc<Site>> {
         "small" => site.limits.max_message_bytes = Some(100),
         "roomy" => site.limits.max_message_bytes = Some(500_000),
         "tight" => site.limits.quota_bytes = Some(1100),
+        "told" => site.way.hand_over = HandOver::XForward,
         "full" => site.limits.quota_messages = Some(3),
         "closing" => site.closing = true,
         "listed" => {
@@ -51,6 +52,7 @@ fn site(name: &str, domain: &Domain) -> Site {
             port: 2525.try_into().unwrap(),
         }],
         proof: Proof::Port,
+        way: dd_proto::site::Way::default(),
         limits: Limits {
             connections: 2,
             max_message_bytes: None,
@@ -61,11 +63,13 @@ fn site(name: &str, domain: &Domain) -> Site {
             retry_interval: Duration::from_secs(180),
             lifetime: Duration::from_secs(86400),
             delay_warning: Duration::from_secs(3600),
+            outage_notice: None,
         },
         hold: None,
         held_before: HoldPeriods::default(),
         closing: false,
         contact: None,
+        language: None,
         allow_targets: Vec::new(),
         agents: Default::default(),
         password_hash: None,
@@ -84,6 +88,7 @@ pub(crate) fn settings() -> Settings {
         max_sessions_per_client: 3,
         buffer_bytes: 1 << 20,
         stray_cr_lf: StrayCrLf::Refuse,
+        authserv_ids: std::sync::Arc::new([]),
         tls: None,
     }
 }

@@ -15,7 +15,7 @@ use crate::hold::HoldPeriod;
 use crate::id::SiteVersion;
 use crate::pb;
 use crate::site::{
-    Certified, Hold, Host, HostName, KnownRecipients, Limits, Proof, Schedule, Site,
+    Certified, HandOver, Hold, Host, HostName, KnownRecipients, Limits, Proof, Schedule, Site, Way,
 };
 
 impl From<Host> for pb::Host {
@@ -126,12 +126,16 @@ impl From<&Site> for pb::SiteSpec {
             retry_ms: Some(ms(site.schedule.retry_interval)),
             lifetime_ms: Some(ms(site.schedule.lifetime)),
             delay_warning_ms: Some(ms(site.schedule.delay_warning)),
+            outage_notice_ms: Some(site.schedule.outage_notice.map_or(0, ms)),
+            language: site.language.map(|it| it.to_string()),
             max_message_bytes: site.limits.max_message_bytes,
             quota_messages: site.limits.quota_messages,
             quota_bytes: site.limits.quota_bytes,
             contact: site.contact.as_ref().map(|it| it.as_str().to_owned()),
             allow_targets: site.allow_targets.iter().map(ToString::to_string).collect(),
             agents: site.agents.iter().map(ToString::to_string).collect(),
+            hand_over: (site.way.hand_over != HandOver::None)
+                .then(|| site.way.hand_over.to_string()),
             password: None,
             clear: Vec::new(),
         }
@@ -197,6 +201,13 @@ impl TryFrom<pb::Site> for Site {
             },
             hosts,
             proof: spec.proof.ok_or(ConvertError("proof"))?.try_into()?,
+            way: Way {
+                // Records from before it existed have none.
+                hand_over: match spec.hand_over.as_deref() {
+                    None => HandOver::None,
+                    Some(text) => text.parse().map_err(|_| ConvertError("hand_over"))?,
+                },
+            },
             limits: Limits {
                 connections: connections
                     .filter(|n| *n > 0)
@@ -209,6 +220,11 @@ impl TryFrom<pb::Site> for Site {
                 retry_interval: duration(spec.retry_ms, "retry_ms")?,
                 lifetime: duration(spec.lifetime_ms, "lifetime_ms")?,
                 delay_warning: duration(spec.delay_warning_ms, "delay_warning_ms")?,
+                outage_notice: match spec.outage_notice_ms {
+                    None => Some(Schedule::OUTAGE_NOTICE),
+                    Some(0) => None,
+                    Some(ms) => Some(Duration::from_millis(ms)),
+                },
             },
             hold: stored.hold.map(TryInto::try_into).transpose()?,
             held_before: stored
@@ -220,6 +236,10 @@ impl TryFrom<pb::Site> for Site {
             contact: match spec.contact {
                 None => None,
                 Some(text) => Some(text.parse().map_err(|_| ConvertError("contact"))?),
+            },
+            language: match spec.language.as_deref() {
+                None => None,
+                Some(text) => Some(text.parse().map_err(|_| ConvertError("language"))?),
             },
             // An earlier version took addresses within a network, and meant the network.
             allow_targets: each::<IpNet, Vec<_>>(&spec.allow_targets, "allow_targets")?
@@ -269,6 +289,9 @@ mod tests {
                 authority: "member-ca".parse().unwrap(),
                 name: "home.example".parse().unwrap(),
             }),
+            way: Way {
+                hand_over: HandOver::XForward,
+            },
             limits: Limits {
                 connections: 3,
                 max_message_bytes: Some(1 << 20),
@@ -279,6 +302,7 @@ mod tests {
                 retry_interval: Duration::from_secs(180),
                 lifetime: Duration::from_secs(1_209_600),
                 delay_warning: Duration::from_secs(86_400),
+                outage_notice: Some(Duration::from_secs(3600)),
             },
             hold: Some(Hold {
                 by: "anna".to_owned(),
@@ -288,6 +312,7 @@ mod tests {
             held_before: [held(10, 20), held(30, 40)].into_iter().collect(),
             closing: true,
             contact: Some("owner@example.net".parse().unwrap()),
+            language: Some(crate::site::Language::German),
             allow_targets: vec!["127.0.0.0/8".parse().unwrap()],
             agents: ["out1".parse().unwrap(), "out2".parse().unwrap()].into(),
             password_hash: Some("$argon2id$x".to_owned()),
@@ -303,6 +328,8 @@ mod tests {
         plain.password_hash = None;
         plain.wake_hash = None;
         plain.contact = None;
+        plain.language = None;
+        plain.schedule.outage_notice = None;
         let with = |proof| Site { proof, ..site() };
         let addresses = ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
         let listed = |certificate: Option<Certified>| {

@@ -11,6 +11,7 @@ use super::parameters;
 use super::path::{PathError, forward_path, reverse_path};
 use super::reply::ServerReply;
 use super::status::Status;
+use crate::client::{self, Attribute};
 use crate::envelope::{Encoding, Ret};
 use crate::path::{ForwardPath, MailboxError, ReversePath};
 
@@ -36,6 +37,10 @@ pub enum Command {
         mechanism: String,
         initial: Option<String>,
     },
+    /// For the message that comes next.
+    XForward(Vec<Attribute>),
+    /// For what comes on this connection.
+    XClient(Vec<Attribute>),
 }
 
 /// MAIL, RFC 5321 §4.1.1.2.
@@ -154,6 +159,8 @@ impl Command {
             "STARTTLS" => bare(argument, Self::StartTls),
             "ETRN" => etrn(argument).map(Self::Etrn),
             "AUTH" => auth(argument),
+            "XFORWARD" => client::attributes(argument).map(Self::XForward),
+            "XCLIENT" => client::attributes(argument).map(Self::XClient),
             "NOOP" => Ok(Self::Noop),
             "VRFY" => Ok(Self::Vrfy),
             "HELP" => Ok(Self::Help),

@@ -118,6 +118,7 @@ mod tests {
                 notify: Some("SUCCESS,FAILURE".to_owned()),
                 orcpt: Some("rfc822;a+20b@c.d".to_owned()),
             }],
+            client: None,
         }
     }
 

@@ -1,5 +1,7 @@
 //! What a server offers in its answer to EHLO, as far as we use it.
 
+use crate::client::Attributes;
+
 /// The extensions a server offered; nothing offered is the default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Extensions {
@@ -9,6 +11,8 @@ pub struct Extensions {
     pub smtputf8: bool,
     pub dsn: bool,
     pub size: SizeOffer,
+    pub xforward: Attributes,
+    pub xclient: Attributes,
 }
 
 /// SIZE, RFC 1870.
@@ -32,6 +36,8 @@ impl Extensions {
             "8BITMIME" => self.eight_bit_mime = true,
             "SMTPUTF8" => self.smtputf8 = true,
             "DSN" => self.dsn = true,
+            "XFORWARD" => self.xforward = Attributes::announced(words),
+            "XCLIENT" => self.xclient = Attributes::announced(words),
             "SIZE" => self.size = SizeOffer::parse(words.next()),
             _ => {}
         }

@@ -119,5 +119,6 @@ fn envelope() -> Envelope {
         ret: None,
         envid: None,
         recipients: [0, 1, 5].map(recipient).into(),
+        client: None,
     }
 }

@@ -116,6 +116,7 @@ fn surroundings() -> Arc<Surroundings> {
         max_sessions_per_client: 10,
         buffer_bytes: 1 << 20,
         stray_cr_lf: StrayCrLf::Refuse,
+        authserv_ids: Arc::new(["mx.example".to_owned()]),
         tls: None,
     };
     Arc::new(Surroundings {

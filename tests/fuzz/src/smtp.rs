@@ -3,6 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use dd_controller::intake::auth::{Exchange, Next};
 use dd_controller::intake::content::Incoming;
+use dd_proto::client::Attributes;
 use dd_proto::envelope::{Body, Encoding, Envelope, Recipient};
 use dd_proto::id::RecipientNumber;
 use dd_proto::pb;
@@ -22,6 +23,8 @@ const ALL: Extensions = Extensions {
     smtputf8: true,
     dsn: true,
     size: SizeOffer::Unlimited,
+    xforward: Attributes::NONE,
+    xclient: Attributes::NONE,
 };
 
 /// What a client says before its content: however it is cut, it is the same; each line is a command or has its reply; and
@@ -61,6 +64,7 @@ fn of_mail(mail: &Mail) {
         ret: mail.ret,
         envid: mail.envid.clone(),
         recipients: Vec::new(),
+        client: None,
     };
     let at_agent = through(&envelope);
     let line = compose::mail(&at_agent, 7, &ALL);
@@ -86,6 +90,7 @@ fn of_rcpt(rcpt: &Rcpt) {
             notify: rcpt.notify.clone(),
             orcpt: rcpt.orcpt.clone(),
         }],
+        client: None,
     };
     let at_agent = through(&envelope);
     let recipient = &at_agent.recipients[0];

@@ -21,6 +21,7 @@ pub(super) fn main(directory: &Path, role: Role<'_>) -> String {
         ),
         Role::Feeder { domain, lmtp } => format!(
             "relay_domains = {domain}\n\
+             lmtp_send_xforward_command = yes\n\
              relay_transport = lmtp:inet:[{ip}]:{port}\n",
             ip = lmtp.ip(),
             port = lmtp.port(),

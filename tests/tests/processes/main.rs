@@ -10,6 +10,7 @@ mod pipelining;
 mod real_homes;
 mod return_of_a_site;
 mod silence;
+mod told;
 mod zoo;
 
 // Nothing is lost.

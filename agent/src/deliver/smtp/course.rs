@@ -51,6 +51,10 @@ impl Course {
         if ended.lost_together && nobody_told {
             return Fate::NextSession;
         }
+        // What the site is not told any more cannot end the next session.
+        if ended.hand_over_refused && nobody_told && !ended.dot_sent {
+            return Fate::NextSession;
+        }
         if sent == Sent::First || ended.dot_sent {
             return Fate::Counts;
         }
@@ -123,6 +127,7 @@ mod tests {
             after: After::Usable,
             phase,
             lost_together: false,
+            hand_over_refused: false,
         }
     }
 
@@ -176,6 +181,17 @@ mod tests {
             assert_eq!(course.fate(Sent::InTurn, &off, true), Fate::PutOff);
             course.count(&good);
         }
+    }
+
+    #[test]
+    fn a_message_at_which_the_hand_over_was_refused_is_asked_again_without() {
+        let mut refused = ended(Outcome::Broken, Phase::Mail, &[]);
+        refused.hand_over_refused = true;
+        let course = Course::default();
+        assert_eq!(course.fate(Sent::First, &refused, false), Fate::NextSession);
+        let mut taken = ended(Outcome::InDoubt, Phase::EndOfData, &[]);
+        taken.hand_over_refused = true;
+        assert_eq!(course.fate(Sent::First, &taken, false), Fate::Counts);
     }
 
     #[test]

@@ -84,6 +84,7 @@ mod tests {
             after: After::Usable,
             phase: Phase::Rcpt,
             lost_together,
+            hand_over_refused: false,
         }
     }
 

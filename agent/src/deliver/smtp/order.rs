@@ -162,6 +162,7 @@ mod tests {
             after: After::Usable,
             phase: Phase::EndOfData,
             lost_together: false,
+            hand_over_refused: false,
         }
     }
 

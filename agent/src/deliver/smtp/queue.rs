@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use dd_proto::report::GivenBack;
+use dd_proto::site::{HandOver, Way};
 
 use super::losses::Losses;
 use super::order::Order;
 use crate::plan::Assignment;
+use crate::session::Together;
 
 /// A further session that came to nothing is not tried again before.
 const FURTHER: Duration = Duration::from_secs(60);
@@ -24,6 +26,8 @@ pub(super) struct Queue {
     /// No further session is opened before.
     further_from: Option<Instant>,
     pub(super) losses: Losses,
+    /// Until then the site is told nothing of clients, for it did not take that.
+    no_hand_over_until: Option<Instant>,
     pub(super) order: Order,
     /// Until then 4yz is taken for the message's, wherever on a session it comes.
     own_until: Option<Instant>,
@@ -38,6 +42,9 @@ pub(super) struct Queue {
     recalls: bool,
     pub(super) tls_before: TlsBefore,
 }
+
+/// How long it is remembered that the site announces XFORWARD or XCLIENT and does not take it.
+const NO_HAND_OVER: Duration = Duration::from_secs(24 * 3600);
 
 /// Whether the site has shown TLS when it proved itself, here or to any agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -143,6 +150,19 @@ impl Queue {
 
     pub(super) fn put_off_further(&mut self, now: Instant) {
         self.further_from = Some(now + FURTHER);
+    }
+
+    /// What a session goes by when it begins a message.
+    pub(super) fn known(&mut self, way: Way, now: Instant) -> (Together, HandOver) {
+        let hand_over = match self.no_hand_over_until {
+            Some(until) if now < until => HandOver::None,
+            _ => way.hand_over,
+        };
+        (self.losses.together(now), hand_over)
+    }
+
+    pub(super) fn refuses_hand_over(&mut self, now: Instant) {
+        self.no_hand_over_until = Some(now + NO_HAND_OVER);
     }
 
     pub(super) fn is_own(&self, now: Instant) -> bool {

@@ -158,14 +158,20 @@ impl Work {
     }
 
     async fn hand_over(&mut self, assignment: Box<Assignment>) -> Result<(), Stop> {
+        let session = &self.live.session;
+        if !session.is_ahead() && !session.is_for_client_of(&assignment.envelope) {
+            let detail = "it was told of another client than the next message has".to_owned();
+            return Err(Stop::before(assignment, Manner::Orderly, detail));
+        }
         let sent = match self.course.messages {
             0 => Sent::First,
             _ if self.live.session.is_ahead() => Sent::Ahead,
             _ => Sent::InTurn,
         };
         self.course.messages += 1;
-        let together = self.shared.lock().losses.together(now());
+        let (together, hand_over) = self.shared.lock().known(self.shared.plan.way, now());
         self.live.session.learn(together);
+        self.live.session.hands_over(hand_over);
         let ended = match self.transact(&assignment).await {
             Handed::Ended(ended) => ended,
             Handed::GivenUp(why) => {
@@ -239,6 +245,11 @@ impl Work {
         queue
             .losses
             .learn(self.live.session.together(), ended, now());
+        if ended.hand_over_refused {
+            let (site, hand_over) = (&self.shared.plan.site, self.shared.plan.way.hand_over);
+            tracing::warn!(%site, %hand_over, "the site does not take what it announces; it is told nothing of clients for a day");
+            queue.refuses_hand_over(now());
+        }
         if sent == Sent::First && self.put_off {
             queue.asked_again(is_put_off(ended), now());
         }

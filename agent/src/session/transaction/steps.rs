@@ -26,6 +26,7 @@ impl Transaction<'_> {
                 let cause = cause_of(reply);
                 self.ends(Outcome::Broken, Phase::Mail, cause, Some(reply), &why);
             }
+            Step::Forward | Step::Client | Step::Hello => self.told_of_client(step, reply),
             Step::Mail => self.sender_refused(reply),
             _ if self.answers.sender_refused() => {
                 self.answered_behind_a_refused_sender(step, reply);
@@ -48,6 +49,31 @@ impl Transaction<'_> {
             }
             Step::Data => self.rule(Phase::Data, reply, &format!("answered `{reply}`")),
         }
+    }
+
+    /// The answer to what says from whom the message came. It is no answer to the message, which goes on without.
+    fn told_of_client(&mut self, step: Step, reply: &Reply) {
+        // XCLIENT is answered with a greeting.
+        if reply.is_positive() {
+            if step == Step::Client {
+                self.session.is_told(self.message);
+            }
+            return;
+        }
+        self.refuses_hand_over();
+        let why = format!("answered `{reply}` when it was told from whom the message came");
+        let cause = cause_of(reply);
+        match step {
+            Step::Forward if cause == Cause::Closing => self.rule(Phase::Mail, reply, &why),
+            Step::Forward => {}
+            // Where the session stands now nobody knows.
+            _ => self.ends(Outcome::Broken, Phase::Mail, cause, Some(reply), &why),
+        }
+    }
+
+    fn refuses_hand_over(&mut self) {
+        self.hand_over_refused = true;
+        self.session.refuses_hand_over();
     }
 
     fn sender_refused(&mut self, reply: &Reply) {
@@ -178,7 +204,7 @@ impl Transaction<'_> {
     /// 503 only where the sender or all recipients were refused before.
     fn is_lost_with_others(&self, step: Step, reply: &Reply) -> bool {
         let in_place = match step {
-            Step::Reset => false,
+            Step::Reset | Step::Forward | Step::Client | Step::Hello => false,
             Step::Mail => true,
             Step::Rcpt(_) | Step::PlainRcpt(_) => !self.answers.sender_refused(),
             Step::Data => !self.accepted().is_empty(),
@@ -215,7 +241,14 @@ impl Transaction<'_> {
     /// A connection that ended, or stays silent, may have lost what travelled together.
     pub(super) fn look_at_the_loss(&mut self, cause: Cause) {
         let commands = matches!(self.state, State::Commands);
-        let at_mail = self.sent_ahead && self.unanswered.front() == Some(&Step::Mail);
+        let first = self.unanswered.front().copied();
+        let telling = matches!(first, Some(Step::Forward | Step::Client | Step::Hello));
+        // Silence behind a dot is about what stood behind the dot, whatever that was.
+        let behind_dot = self.sent_ahead && cause == Cause::TimedOut;
+        if commands && telling && !behind_dot && cause != Cause::Own {
+            return self.refuses_hand_over();
+        }
+        let at_mail = self.sent_ahead && (telling || first == Some(Step::Mail));
         let lost = match cause {
             Cause::TimedOut => at_mail || !self.is_proven(),
             Cause::Closed => at_mail && !self.is_proven(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dd_proto::pb;
 use dd_proto::pb::proof::Kind;
-use dd_proto::units::{format_duration, format_size};
+use dd_proto::units::{OutageNotice, format_duration, format_size};
 
 use crate::cmd::site::hint::hint;
 use crate::cmd::site::view::kind_word;
@@ -182,6 +182,11 @@ fn settings(page: &mut Page, spec: &pb::SiteSpec) {
         ("Retry", spec.retry_ms.map(duration)),
         ("Lifetime", spec.lifetime_ms.map(duration)),
         ("Delay warning", spec.delay_warning_ms.map(duration)),
+        (
+            "Outage notice",
+            spec.outage_notice_ms
+                .map(|ms| OutageNotice::of_milliseconds(ms).to_string()),
+        ),
         ("Max message", spec.max_message_bytes.map(format_size)),
         (
             "Quota",
@@ -190,6 +195,11 @@ fn settings(page: &mut Page, spec: &pb::SiteSpec) {
         ),
         ("Quota bytes", spec.quota_bytes.map(format_size)),
         ("Contact", spec.contact.clone()),
+        ("Language", spec.language.clone()),
+        (
+            "Hand-over",
+            spec.hand_over.clone().filter(|it| it != "none"),
+        ),
     ] {
         if let Some(value) = value {
             page.line(label, &value);

@@ -13,6 +13,7 @@ use dd_proto::name::SiteName;
 use dd_proto::pb;
 use dd_proto::pb::proof::Kind;
 use dd_proto::site::HostName;
+use dd_proto::units::OutageNotice;
 
 use crate::args::site::{Clear, ProofKind, Set, SiteFlags};
 use crate::failure::Failure;
@@ -38,10 +39,13 @@ fn says(flags: &SiteFlags) -> pb::SiteSpec {
         retry_ms: flags.retry.map(ms),
         lifetime_ms: flags.lifetime.map(ms),
         delay_warning_ms: flags.delay_warning.map(ms),
+        outage_notice_ms: flags.outage_notice.map(OutageNotice::milliseconds),
+        language: flags.language.map(|it| it.to_string()),
         max_message_bytes: flags.max_message,
         quota_messages: flags.quota_messages,
         quota_bytes: flags.quota_bytes,
         contact: flags.contact.as_ref().map(ToString::to_string),
+        hand_over: flags.hand_over.map(|it| it.to_string()),
         allow_targets: texts(&flags.allow_target),
         agents: texts(&flags.agent),
         ..pb::SiteSpec::default()

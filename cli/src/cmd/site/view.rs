@@ -2,7 +2,7 @@
 
 use dd_proto::pb;
 use dd_proto::pb::proof::Kind;
-use dd_proto::units::format_duration;
+use dd_proto::units::{OutageNotice, format_duration};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -32,10 +32,15 @@ pub(super) struct SiteView {
     retry: Option<String>,
     lifetime: Option<String>,
     delay_warning: Option<String>,
+    /// `never`, or after how long the contact is told that mail waits.
+    outage_notice: Option<String>,
     max_message_bytes: Option<u64>,
     quota_messages: Option<u64>,
     quota_bytes: Option<u64>,
     contact: Option<String>,
+    language: Option<String>,
+    /// How it is told from whom the MX had a message.
+    hand_over: Option<String>,
     allow_targets: Vec<String>,
     /// Only these carry its mail; empty: any does.
     agents: Vec<String>,
@@ -166,10 +171,15 @@ impl From<pb::SiteStatus> for SiteView {
             retry: duration(spec.retry_ms),
             lifetime: duration(spec.lifetime_ms),
             delay_warning: duration(spec.delay_warning_ms),
+            outage_notice: spec
+                .outage_notice_ms
+                .map(|ms| OutageNotice::of_milliseconds(ms).to_string()),
             max_message_bytes: spec.max_message_bytes,
             quota_messages: spec.quota_messages,
             quota_bytes: spec.quota_bytes,
             contact: spec.contact,
+            language: spec.language,
+            hand_over: spec.hand_over,
             allow_targets: spec.allow_targets,
             agents: spec.agents,
             no_agent: present(status.no_agent),

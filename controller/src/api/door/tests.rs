@@ -55,6 +55,7 @@ fn door() -> Door {
             ret: None,
             envid: None,
             recipients: vec![recipient(1), recipient(3)],
+            client: None,
         },
         bytes: 1,
         content: None,

@@ -11,7 +11,7 @@ use rand::RngExt as _;
 
 use super::{Letter, Output, Receiving, Session, State};
 use crate::intake::content::Incoming;
-use crate::intake::header::Hop;
+use crate::intake::header::{Capture, Hop};
 use crate::intake::lmtp::{Protocol, with};
 use crate::intake::quota::Kept;
 use crate::intake::reply;
@@ -39,7 +39,7 @@ impl Session {
             at: self.now,
         }
         .field();
-        let incoming = Incoming::new(settings.stray_cr_lf, settings.max_message_bytes);
+        let incoming = Incoming::of(settings, first_received(transaction));
         self.state = State::Content(Box::new(Receiving { id, incoming }));
         self.say(&reply::start_content());
         self.outputs.push_back(Output::Content(field.into()));
@@ -90,6 +90,7 @@ impl Session {
             return self.answer(nobody, about, &refusal);
         }
         let needs = Needs {
+            client: self.client_of(&transaction, &incoming),
             body: incoming.body(),
             encoding: incoming.encoding(transaction.mail.encoding),
         };
@@ -143,6 +144,14 @@ impl Session {
             self.say(&reply);
         }
         self.forget();
+    }
+}
+
+/// The field is read where a site is to be told of the client.
+fn first_received(transaction: &Transaction) -> Capture {
+    match Session::is_asked_for(transaction) {
+        true => Capture::Wanted,
+        false => Capture::Not,
     }
 }
 

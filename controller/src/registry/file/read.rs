@@ -15,8 +15,8 @@ use dd_proto::network::Network;
 use dd_proto::path::Mailbox;
 use dd_proto::pb;
 use dd_proto::pem::{self, Kind};
-use dd_proto::site::{Hold, HostName};
-use dd_proto::units::{parse_duration, parse_size};
+use dd_proto::site::{HandOver, Hold, HostName, Language};
+use dd_proto::units::{OutageNotice, parse_duration, parse_size};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Error as _, SeqAccess, Visitor};
@@ -60,10 +60,13 @@ struct SiteTable {
     retry: Option<Milliseconds>,
     lifetime: Option<Milliseconds>,
     delay_warning: Option<Milliseconds>,
+    outage_notice: Option<One<OutageNotice>>,
     max_message: Option<Size>,
     quota_messages: Option<u64>,
     quota_bytes: Option<Size>,
     contact: Option<One<Mailbox>>,
+    language: Option<One<Language>>,
+    hand_over: Option<One<HandOver>>,
     allow_target: Option<Many<Network>>,
     agent: Option<Many<AgentName>>,
     password_hash: Option<PasswordHash>,
@@ -197,10 +200,16 @@ fn site(name: &str, table: SiteTable) -> Result<SiteEntry, String> {
         retry_ms: table.retry.map(|it| it.0),
         lifetime_ms: table.lifetime.map(|it| it.0),
         delay_warning_ms: table.delay_warning.map(|it| it.0),
+        outage_notice_ms: table.outage_notice.map(|it| it.0.milliseconds()),
+        language: table.language.map(|it| it.0.to_string()),
         max_message_bytes: table.max_message.map(|it| it.0),
         quota_messages: table.quota_messages,
         quota_bytes: table.quota_bytes.map(|it| it.0),
         contact: table.contact.map(|it| it.0.as_str().to_owned()),
+        hand_over: table
+            .hand_over
+            .filter(|it| it.0 != HandOver::None)
+            .map(|it| it.0.to_string()),
         allow_targets: texts(table.allow_target),
         agents: texts(table.agent),
         ..pb::SiteSpec::default()
@@ -269,6 +278,9 @@ expected! {
     IpAddr: "an IP address such as 192.0.2.1";
     AuthorityName: "the name of an authority";
     AgentName: "the name of an agent";
+    OutageNotice: "a duration such as 6h, or never";
+    Language: "en or de";
+    HandOver: "none, xforward or xclient";
     Fingerprint: "a SHA-256 of 64 hexadecimal digits";
     Mailbox: "a full address such as user@example.net";
     HoldPeriod: "two times such as 2026-01-31T08:00:00Z/2026-02-01T08:00:00Z";

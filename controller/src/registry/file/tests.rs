@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dd_proto::id::SiteVersion;
-use dd_proto::site::{Certified, Host, HostName, KnownRecipients, Limits, Proof, Schedule, Site};
+use dd_proto::site::{
+    Certified, HandOver, Host, HostName, KnownRecipients, Language, Limits, Proof, Schedule, Site,
+    Way,
+};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 
 use super::*;
@@ -36,6 +39,9 @@ fn site() -> Site {
             },
         ],
         proof: Proof::Certificate(certified()),
+        way: Way {
+            hand_over: HandOver::XForward,
+        },
         limits: Limits {
             connections: 3,
             max_message_bytes: Some(1000),
@@ -46,6 +52,7 @@ fn site() -> Site {
             retry_interval: Duration::from_secs(180),
             lifetime: Duration::from_secs(1_209_600),
             delay_warning: Duration::from_secs(86_401),
+            outage_notice: Some(Duration::from_secs(3600)),
         },
         hold: Some(Hold {
             by: "an\"na\u{202e}\n".to_owned(),
@@ -61,6 +68,7 @@ fn site() -> Site {
         .collect(),
         closing: false,
         contact: Some("owner@example.net".parse().unwrap()),
+        language: Some(Language::German),
         allow_targets: vec!["127.0.0.0/8".parse().unwrap()],
         agents: ["out1".parse().unwrap(), "out2".parse().unwrap()].into(),
         password_hash: Some(HASH.to_owned()),
@@ -88,6 +96,7 @@ fn what_is_written_reads_back_as_the_same() {
         certificate: None,
     };
     (plain.hold, plain.contact) = (None, None);
+    (plain.language, plain.schedule.outage_notice) = (None, None);
     (plain.password_hash, plain.wake_hash) = (None, None);
     let agent = AgentRecord {
         addresses: vec!["192.0.2.10".parse().unwrap()],

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dd_proto::pem;
-use dd_proto::site::{Certified, Hold, KnownRecipients, Proof, Site};
-use dd_proto::units::{format_duration, format_size};
+use dd_proto::site::{Certified, HandOver, Hold, KnownRecipients, Proof, Site};
+use dd_proto::units::{OutageNotice, format_duration, format_size};
 
 use crate::registry::agents::AgentRecord;
 use crate::registry::authorities::{Authority, Origin};
@@ -105,6 +105,8 @@ fn all_site_keys(site: &Site) -> Keys {
     keys.push(("retry", duration(site.schedule.retry_interval)));
     keys.push(("lifetime", duration(site.schedule.lifetime)));
     keys.push(("delay-warning", duration(site.schedule.delay_warning)));
+    let notice = OutageNotice(site.schedule.outage_notice);
+    keys.push(("outage-notice", text(&notice)));
     let optional = [
         (
             "max-message",
@@ -121,6 +123,11 @@ fn all_site_keys(site: &Site) -> Keys {
             site.limits.quota_bytes.map(|it| text(&format_size(it))),
         ),
         ("contact", site.contact.as_ref().map(|it| text(it.as_str()))),
+        ("language", site.language.as_ref().map(text)),
+        (
+            "hand-over",
+            (site.way.hand_over != HandOver::None).then(|| text(&site.way.hand_over)),
+        ),
         (
             "allow-target",
             (!site.allow_targets.is_empty()).then(|| list(&site.allow_targets)),

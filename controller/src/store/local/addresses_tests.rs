@@ -69,6 +69,7 @@ fn session(protocol: Protocol) -> Session {
         max_sessions_per_client: 1,
         buffer_bytes: 1 << 20,
         stray_cr_lf: StrayCrLf::Refuse,
+        authserv_ids: std::sync::Arc::new([]),
         tls: None,
     };
     let around = Arc::new(Surroundings {

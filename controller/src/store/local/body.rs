@@ -3,6 +3,7 @@
 //! # Not here
 //! The frame around them: [`super::record`].
 
+use dd_proto::client::{Client, Spoken};
 use dd_proto::envelope::{Body, Encoding, Envelope, Recipient, Ret};
 use dd_proto::id::RecipientNumber;
 use prost::Message as _;
@@ -206,6 +207,24 @@ pub(crate) struct StoredEnvelope {
     pub(crate) envid: Option<String>,
     #[prost(message, repeated, tag = "6")]
     pub(crate) recipients: Vec<StoredRecipient>,
+    /// Older records have none.
+    #[prost(message, optional, tag = "7")]
+    pub(crate) client: Option<StoredClient>,
+}
+
+/// What is empty, or 0, is not known.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct StoredClient {
+    #[prost(string, tag = "1")]
+    pub(crate) name: String,
+    #[prost(string, tag = "2")]
+    pub(crate) address: String,
+    #[prost(uint32, tag = "3")]
+    pub(crate) port: u32,
+    #[prost(string, tag = "4")]
+    pub(crate) helo: String,
+    #[prost(string, tag = "5")]
+    pub(crate) protocol: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -233,6 +252,33 @@ impl From<&Envelope> for StoredEnvelope {
             },
             envid: envelope.envid.clone(),
             recipients: envelope.recipients.iter().map(Into::into).collect(),
+            client: envelope.client.as_deref().map(Into::into),
+        }
+    }
+}
+
+impl From<&Client> for StoredClient {
+    fn from(client: &Client) -> Self {
+        let spoken = client.protocol.map(Spoken::as_str);
+        Self {
+            name: client.name.clone().unwrap_or_default(),
+            address: client.address.map(|it| it.to_string()).unwrap_or_default(),
+            port: client.port.unwrap_or(0).into(),
+            helo: client.helo.clone().unwrap_or_default(),
+            protocol: spoken.unwrap_or_default().to_owned(),
+        }
+    }
+}
+
+impl From<StoredClient> for Client {
+    fn from(stored: StoredClient) -> Self {
+        let present = |text: String| (!text.is_empty()).then_some(text);
+        Self {
+            name: present(stored.name),
+            address: stored.address.parse().ok(),
+            port: u16::try_from(stored.port).ok().filter(|it| *it != 0),
+            helo: present(stored.helo),
+            protocol: Spoken::of(&stored.protocol),
         }
     }
 }
@@ -275,6 +321,7 @@ impl TryFrom<StoredEnvelope> for Envelope {
             },
             envid: stored.envid,
             recipients: recipients.collect::<Result<_, Unreadable>>()?,
+            client: stored.client.map(|it| Box::new(it.into())),
         })
     }
 }

@@ -131,6 +131,7 @@ pub(super) fn submission(n: u8, sites: &[&str], content: Content<Spooled>) -> Su
             ret: None,
             envid: Some("x+2B".to_owned()),
             recipients: (0..count).map(recipient).collect(),
+            client: None,
         },
         deliveries: (0..count)
             .zip(sites)
