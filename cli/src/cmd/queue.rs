@@ -6,7 +6,6 @@ mod selected;
 
 use std::io::Read;
 
-use dd_proto::id::MessageId;
 use dd_proto::name::SiteName;
 use dd_proto::pb;
 use dd_proto::pb::queue_client::QueueClient;
@@ -17,6 +16,7 @@ use tonic::{Response, Status};
 use crate::args::queue::{QueueVerb, Selection};
 use crate::client::Controller;
 use crate::cmd::many;
+use crate::cmd::queue::selected::Picked;
 use crate::failure::Failure;
 use crate::output::{Answer, Page, Table, bytes_shown, count, present, time, time_shown};
 
@@ -91,21 +91,19 @@ async fn change(
         pb::DeliverySelection,
     ) -> Result<Response<pb::Changed>, Status>,
 ) -> Result<Answer, Failure> {
-    let site = selection.site.as_ref();
-    let site = site.map(ToString::to_string).unwrap_or_default();
-    let ids = selected::selected(selection, controller, stdin).await?;
-    if ids.is_empty() {
+    let picked = selected::selected(selection, controller, stdin).await?;
+    if picked.is_empty() {
         let nothing = Answer::new(&Vec::<Changed>::new(), "nothing waits\n".into());
         return Ok(nothing);
     }
     let queue = controller.queue().await?;
-    many::each(&ids, async |id: &MessageId| {
+    many::each(&picked, async |it: &Picked| {
         let of = pb::DeliverySelection {
-            id: id.to_string(),
-            site: site.clone(),
+            id: it.id.to_string(),
+            site: it.site.clone().unwrap_or_default(),
         };
         let changed = call(queue.clone(), of).await;
-        Ok(changed_answer(id, controller.one(changed)?, what))
+        Ok(changed_answer(it, controller.one(changed)?, what))
     })
     .await
 }
@@ -113,16 +111,20 @@ async fn change(
 #[derive(Debug, Serialize)]
 struct Changed {
     id: String,
+    /// Absent where it is about all sites of the message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    site: Option<String>,
     deliveries: u64,
 }
 
-fn changed_answer(id: &MessageId, changed: pb::Changed, what: &str) -> Answer {
+fn changed_answer(of: &Picked, changed: pb::Changed, what: &str) -> Answer {
     let deliveries = count(changed.deliveries, "delivery", "deliveries");
     let view = Changed {
-        id: id.to_string(),
+        id: of.id.to_string(),
+        site: of.site.clone(),
         deliveries: changed.deliveries,
     };
-    Answer::new(&view, format!("{id}: {deliveries} {what}\n"))
+    Answer::new(&view, format!("{of}: {deliveries} {what}\n"))
 }
 
 #[derive(Debug, Serialize)]
@@ -375,9 +377,18 @@ mod tests {
 
     #[test]
     fn a_change_says_how_much_it_changed() {
-        let id = "0197f3a07a5b7c3e8d2f4a5b6c7d8e9f".parse().unwrap();
+        let all = Picked {
+            id: "0197f3a07a5b7c3e8d2f4a5b6c7d8e9f".parse().unwrap(),
+            site: None,
+        };
         insta::assert_snapshot!(
-            changed_answer(&id, pb::Changed { deliveries: 2 }, "due now").both()
+            changed_answer(&all, pb::Changed { deliveries: 2 }, "due now").both()
         );
+        let one = Picked {
+            site: Some("home".into()),
+            ..all
+        };
+        let changed = changed_answer(&one, pb::Changed { deliveries: 1 }, "removed");
+        insta::assert_snapshot!("a_change_of_one_delivery", changed.both());
     }
 }

@@ -49,6 +49,7 @@ impl Queue for Echo {
         let row = |site: &str| pb::QueuedDelivery {
             id: ID.into(),
             site: site.into(),
+            recipients: vec![format!("me@{site}.example")],
             ..pb::QueuedDelivery::default()
         };
         match request.into_inner().site.as_str() {
@@ -334,7 +335,15 @@ async fn what_is_asked_for_is_what_arrives() {
         ("report", "## config\n\nKEY"),
         ("queue list --match b@*", "nothing waits"),
         ("queue fail --match b@*", "nothing waits"),
-        ("queue retry --match *", "2 deliveries due now"),
+        // Of a message's two deliveries the one that matches, and no other.
+        (
+            "queue remove --match me@home.*",
+            &format!("{ID} to home: 1 delivery removed\n"),
+        ),
+        (
+            "queue retry --match *",
+            &format!("{ID} to home: 1 delivery due now\n{ID} to office: 1 delivery due now\n"),
+        ),
         (
             "queue search --message-id 1@* --limit 7",
             "message_id: \"1@*\"",

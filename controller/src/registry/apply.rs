@@ -2,9 +2,10 @@
 //!
 //! # Invariants
 //! A file that is refused changes nothing. Nothing is ever removed: what the file does not say stays as it is, and is
-//! named. A stop half-way leaves some records written; the same file applied again does the rest.
+//! named. A stop half-way leaves some records written; the same file applied again does the rest. Sites between which a
+//! domain goes are written at once: it is at no moment nobody's.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use dd_proto::domain::Domain;
@@ -18,6 +19,7 @@ use super::agents::{AgentRecord, MAX_AGENTS, own_addresses};
 use super::authorities::Authority;
 use super::check::{self, Surroundings};
 use super::file::{self, Entry, File, FileError, SiteEntry};
+use super::moving::MoveError;
 use super::sites::MAX_SITES;
 use super::{Change, ChangeError, Registry, changed};
 use crate::dispatch::Drain;
@@ -92,16 +94,31 @@ impl Change {
             let what = format!("agent {name} applied from a file: {changes}");
             self.audit.record(now, who, &what);
         }
-        for site in plan.sites {
-            let changes = match self.registry.site(&site.name) {
-                Some(old) => changed::site(&old, &site),
-                None => changed::whole(&site),
-            };
-            let what = format!("site {} applied from a file: {changes}", site.name);
+        let exchanging = exchanging(&plan.sites, &self.registry);
+        let (together, alone): (Vec<_>, Vec<_>) = plan
+            .sites
+            .into_iter()
+            .map(|site| self.told(site))
+            .partition(|(site, _)| exchanging.contains(&site.name));
+        // Between the site that gives a domain and the one that takes it, its mail would be refused.
+        if !together.is_empty() {
+            self.put_sites(together, who, now).await?;
+        }
+        for (site, what) in alone {
             self.put_site(site, who, &what, now).await?;
         }
         self.end_damage_hold(who, now).await?;
         Ok(plan.applied)
+    }
+
+    /// With what the audit says of it.
+    fn told(&self, site: Site) -> (Site, String) {
+        let changes = match self.registry.site(&site.name) {
+            Some(old) => changed::site(&old, &site),
+            None => changed::whole(&site),
+        };
+        let what = format!("site {} applied from a file: {changes}", site.name);
+        (site, what)
     }
 
     fn plan(&self, file: &File, now: Timestamp) -> Result<Plan, FileError> {
@@ -121,7 +138,7 @@ impl Change {
             .collect();
         check_count(&known, &file.sites, "sites", MAX_SITES)?;
         let specs = merged(file, &known)?;
-        let owners = owners(&known, &specs);
+        let owners = owners(&known, &specs, &self.registry);
         let around = Surroundings {
             defaults: self.defaults,
             has_authority: &|name| {
@@ -141,6 +158,11 @@ impl Change {
             let checked = check::check(&specs[name], &around);
             let checked = checked.map_err(|it| error(it.to_string()))?;
             let site = whole(checked, &entry.value, old.map(|old| &**old));
+            let taken = taken(&site, &self.registry).next();
+            if let (true, Some((domain, _))) = (site.closing, taken) {
+                let (domain, to) = (domain.clone(), name.clone());
+                return Err(error(MoveError::Closing { domain, to }.to_string()));
+            }
             if old.is_none_or(|old| old.proof != site.proof) {
                 let proves = self.may_prove_itself(&site);
                 proves.map_err(|it| error(it.to_string()))?;
@@ -262,18 +284,33 @@ fn merged(
     file.sites.iter().map(merge).collect()
 }
 
+/// The domains of a site that another one has now, and which that is.
+fn taken<'a>(site: &'a Site, registry: &Registry) -> impl Iterator<Item = (&'a Domain, SiteName)> {
+    site.domains.iter().filter_map(move |domain| {
+        let owner = registry.site_for(domain)?;
+        (owner.name != site.name).then(|| (domain, owner.name.clone()))
+    })
+}
+
+/// Those of the sites between which a domain goes.
+fn exchanging(sites: &[Site], registry: &Registry) -> BTreeSet<SiteName> {
+    let pairs = sites
+        .iter()
+        .flat_map(|site| taken(site, registry).map(|(_, from)| [from, site.name.clone()]));
+    pairs.flatten().collect()
+}
+
 /// To whom each domain belongs afterwards; where two claim one, to the first, and the other is refused.
 fn owners(
     known: &BTreeMap<SiteName, Arc<Site>>,
     specs: &BTreeMap<SiteName, pb::SiteSpec>,
+    registry: &Registry,
 ) -> HashMap<Domain, SiteName> {
     let mut owners = HashMap::new();
     for site in known.values().filter(|it| !specs.contains_key(&it.name)) {
-        owners.extend(
-            site.domains
-                .iter()
-                .map(|it| (it.clone(), site.name.clone())),
-        );
+        let taken: BTreeSet<&Domain> = taken(site, registry).map(|(domain, _)| domain).collect();
+        let its = site.domains.iter().filter(|it| !taken.contains(it));
+        owners.extend(its.map(|it| (it.clone(), site.name.clone())));
     }
     for (name, spec) in specs {
         for domain in spec.domains.iter().filter_map(|text| text.parse().ok()) {

@@ -6,7 +6,7 @@
 //!
 //! # Invariants
 //! - What a reader sees is durable.
-//! - A domain belongs to one site at most.
+//! - A domain belongs to one site at most ([`claims`]).
 //! - A record whose key is lost holds everybody ([`damage`]).
 //! - A damaged record fails closed: it serves nobody, is named in [`Registry::alarms`], and while a *site's* record is
 //!   damaged no domain is called unknown, for it may be that site's.
@@ -22,6 +22,7 @@ pub mod authorities;
 mod below;
 mod changed;
 pub mod check;
+mod claims;
 pub mod copy;
 mod damage;
 mod editor;
@@ -56,8 +57,8 @@ use crate::store::{LogFailed, Record, Store, StoreError};
 use admins::{AdminError, AdminRecord};
 use agents::{AgentError, AgentRecord, JoinError};
 use authorities::{Authority, AuthorityError};
-use below::Below;
 use check::SiteError;
+use claims::Claims;
 use damage::Keys;
 pub use editor::{Change, Changes, Editor};
 use ends::Told;
@@ -127,8 +128,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Snapshot {
     sites: BTreeMap<SiteName, Arc<Site>>,
-    domains: HashMap<Domain, Arc<Site>>,
-    below: Below,
+    domains: Claims,
     /// By the digest of the secret in its wake-up URL.
     wakes: HashMap<[u8; 32], SiteName>,
     agents: BTreeMap<AgentName, Arc<AgentRecord>>,
@@ -196,7 +196,10 @@ impl Registry {
                 snapshot.admins.insert(it.name.clone(), Arc::new(it));
             }
         }
-        for record in store.records(record::SITE)? {
+        let mut sites = store.records(record::SITE)?;
+        // The newer record has a domain that two of them list.
+        sites.sort_by_key(|record| record.version);
+        for record in sites {
             if let Some(it) = snapshot.usable(record::SITE, &record, record::decode_site) {
                 snapshot.insert_site(Arc::new(it));
             }
@@ -237,7 +240,13 @@ impl Registry {
 
     /// All of it as a file, without private keys.
     pub fn export(&self) -> String {
-        file::write(&self.sites(), &self.agents(), &self.authorities())
+        let sites: Vec<Arc<Site>> = {
+            let read = self.read();
+            // A file in which two sites have one domain could not be applied.
+            let sites = read.sites.values().map(|site| read.domains.owned(site));
+            sites.collect()
+        };
+        file::write(&sites, &self.agents(), &self.authorities())
     }
 
     pub fn site(&self, name: &SiteName) -> Option<Arc<Site>> {
@@ -259,7 +268,7 @@ impl Registry {
     }
 
     pub fn site_for(&self, domain: &Domain) -> Option<Arc<Site>> {
-        self.read().domains.get(domain).cloned()
+        self.read().domains.owner(domain).cloned()
     }
 
     /// The site whose wake-up URL holds this secret.
@@ -273,7 +282,7 @@ impl Registry {
     pub fn sites_below(&self, domain: &Domain, most: usize) -> Vec<Arc<Site>> {
         let read = self.read();
         let mut found: BTreeMap<SiteName, Arc<Site>> = BTreeMap::new();
-        for site in read.below.of(domain).filter_map(|it| read.domains.get(it)) {
+        for site in read.domains.below(domain) {
             if found.len() >= most {
                 break;
             }
@@ -361,7 +370,9 @@ impl Registry {
                 format!("the record of the {family} `{name}` is damaged ({damage}): add it again")
             }
         };
-        self.read().damaged.iter().map(sentence).collect()
+        let read = self.read();
+        let damaged = read.damaged.iter().map(sentence);
+        damaged.chain(read.domains.alarms()).collect()
     }
 }
 
@@ -391,10 +402,7 @@ impl Snapshot {
 
     fn insert_site(&mut self, site: Arc<Site>) {
         self.remove_site(&site.name);
-        for domain in &site.domains {
-            self.domains.insert(domain.clone(), site.clone());
-            self.below.insert(domain);
-        }
+        self.domains.insert(&site);
         if let Some(hash) = site.wake_hash {
             self.wakes.insert(hash, site.name.clone());
         }
@@ -404,13 +412,7 @@ impl Snapshot {
     fn remove_site(&mut self, name: &SiteName) {
         self.damaged.remove(&(record::SITE, name.to_string()));
         if let Some(old) = self.sites.remove(name) {
-            for domain in &old.domains {
-                // Another site may have taken it over in the same change.
-                if self.domains.get(domain).is_some_and(|it| it.name == *name) {
-                    self.domains.remove(domain);
-                    self.below.remove(domain);
-                }
-            }
+            self.domains.remove(&old);
             if let Some(hash) = &old.wake_hash {
                 self.wakes.remove(hash);
             }

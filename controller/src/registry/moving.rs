@@ -1,8 +1,9 @@
 //! A domain goes from one site to another.
 //!
 //! # Invariants
-//! At no moment is the domain nobody's: the site that gets it is written first. A stop between the two writes leaves it
-//! with both, as far as their records say; the same move again does the rest.
+//! At no moment is the domain nobody's, or that of two sites: both records are written in one commit, the site that gets it
+//! first. Only where that reaches into another segment of the log can a crash leave the first alone: then the newer record
+//! has the domain ([`super::claims`]), and the same move again does the rest.
 //!
 //! # Not here
 //! What waits: it stays with the site that it came for.
@@ -44,6 +45,18 @@ pub enum MoveError {
         "all recipients that the site {from} lists are at {domain}, and a site without a list takes anybody: list others first with `ddadm site set {from} --recipient …`, or end the list with `--clear recipient`"
     )]
     ListEnds { domain: Domain, from: SiteName },
+    #[error(
+        "the site {from} lists its recipients, and the site {to} takes anybody: anybody at {domain} would be taken there; list those of {to} first with `ddadm site set {to} --recipient …`, or end the list with `ddadm site set {from} --clear recipient`"
+    )]
+    ListLost {
+        domain: Domain,
+        from: SiteName,
+        to: SiteName,
+    },
+    #[error(
+        "the site {to} is being removed and takes no new mail: mail for {domain} would wait outside and then be refused; move the domain to another site"
+    )]
+    Closing { domain: Domain, to: SiteName },
 }
 
 /// From which site a domain went, and to which.
@@ -69,22 +82,15 @@ impl Change {
         let source = self.owner_beside(&domain, &target)?;
         let (from, to) = (source.name.clone(), target.name.clone());
         let (gives, takes) = moved(&domain, &source, &target)?;
-        for (old, new, what) in [
-            (
-                &target,
-                takes,
-                format!("domain {domain} came from the site {from}"),
-            ),
-            (
-                &source,
-                gives,
-                format!("domain {domain} went to the site {to}"),
-            ),
-        ] {
+        let told = |old: &Site, new: Site, what: String| {
             let changes = changed::site(old, &new);
             let what = format!("site {} set: {what}: {changes}", new.name);
-            self.put_site(new, who, &what, now).await?;
-        }
+            (new, what)
+        };
+        let came = format!("domain {domain} came from the site {from}");
+        let went = format!("domain {domain} went to the site {to}");
+        let both = vec![told(&target, takes, came), told(&source, gives, went)];
+        self.put_sites(both, who, now).await?;
         Ok(DomainMove { from, to })
     }
 
@@ -104,6 +110,12 @@ impl Change {
 
 /// Both sites as they are afterwards: the one that gives, and the one that takes. Pure.
 fn moved(domain: &Domain, from: &Site, to: &Site) -> Result<(Site, Site), MoveError> {
+    if to.closing {
+        return Err(MoveError::Closing {
+            domain: domain.clone(),
+            to: to.name.clone(),
+        });
+    }
     let (mut gives, mut takes) = (from.clone(), to.clone());
     gives.domains.remove(domain);
     takes.domains.insert(domain.clone());
@@ -130,8 +142,15 @@ fn moved(domain: &Domain, from: &Site, to: &Site) -> Result<(Site, Site), MoveEr
         }
     };
     match (&mut takes.known, going) {
-        // Anybody at its domains.
-        (KnownRecipients::Any, _) => {}
+        // Anybody at its domains, before and after.
+        (KnownRecipients::Any, None) => {}
+        (KnownRecipients::Any, Some(_)) => {
+            return Err(MoveError::ListLost {
+                domain: domain.clone(),
+                from: from.name.clone(),
+                to: to.name.clone(),
+            });
+        }
         (KnownRecipients::Only(known), Some(going)) => known.extend(going),
         // Those that a move of which half was done has listed there already are no reason to refuse the rest.
         (KnownRecipients::Only(_), None) => {

@@ -259,26 +259,57 @@ impl Change {
         check::check(spec, &around)
     }
 
+    /// It takes no domain from another site: where two records list one, the older one ceases to.
     pub(super) async fn put_site(
         &self,
-        mut site: Site,
+        site: Site,
         who: &str,
         what: &str,
         now: Timestamp,
     ) -> Result<Arc<Site>, ChangeError> {
-        self.damage_ends_for(&mut site, now);
-        let value = record::encode_site(&site);
-        let version = self
-            .store
-            .put(record::SITE, site.name.as_str(), Some(value))
+        let site = self.registry.read().domains.owned(&Arc::new(site));
+        let site = Arc::unwrap_or_clone(site);
+        let mut put = self
+            .put_sites(vec![(site, what.to_owned())], who, now)
             .await?;
-        site.version = SiteVersion(version);
-        let site = Arc::new(site);
-        self.registry.write().insert_site(site.clone());
-        let dispatched = self.registry.as_dispatched(&site);
-        self.dispatch.site_changed(dispatched).await;
-        self.audit.record(now, who, what);
-        Ok(site)
+        Ok(put.pop().expect("one was put"))
+    }
+
+    /// Several sites at once, each with what is said of it: all of them or none, for readers and over a crash. So a domain
+    /// that goes from one to another is at no moment nobody's.
+    pub(super) async fn put_sites(
+        &self,
+        mut sites: Vec<(Site, String)>,
+        who: &str,
+        now: Timestamp,
+    ) -> Result<Vec<Arc<Site>>, ChangeError> {
+        for (site, _) in &mut sites {
+            self.damage_ends_for(site, now);
+        }
+        let records = sites
+            .iter()
+            .map(|(site, _)| (site.name.to_string(), record::encode_site(site)));
+        let versions = self.store.put_all(record::SITE, records.collect()).await?;
+        let sites: Vec<(Arc<Site>, String)> = sites
+            .into_iter()
+            .zip(versions)
+            .map(|((mut site, what), version)| {
+                site.version = SiteVersion(version);
+                (Arc::new(site), what)
+            })
+            .collect();
+        {
+            let mut snapshot = self.registry.write();
+            for (site, _) in &sites {
+                snapshot.insert_site(Arc::clone(site));
+            }
+        }
+        for (site, what) in &sites {
+            let dispatched = self.registry.as_dispatched(site);
+            self.dispatch.site_changed(dispatched).await;
+            self.audit.record(now, who, what);
+        }
+        Ok(sites.into_iter().map(|(site, _)| site).collect())
     }
 }
 

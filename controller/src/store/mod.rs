@@ -626,6 +626,19 @@ impl Store {
         self.0.put(family, key.to_owned(), value).await
     }
 
+    /// Writes several registry records in one commit: a crash leaves all of them or none, but where they reach into another
+    /// segment of the log the first of them. Durable when Ok; returns their versions, in order.
+    ///
+    /// # Errors
+    /// The log failed: nothing was changed.
+    pub async fn put_all(
+        &self,
+        family: &'static str,
+        records: Vec<(String, Bytes)>,
+    ) -> Result<Vec<u64>, LogFailed> {
+        self.0.put_all(family, records).await
+    }
+
     /// Writes registry records that nothing rests on, or removes them: all of them in one commit. Short of space none is
     /// written, for what is left is held back for records that people wait for.
     ///

@@ -152,11 +152,19 @@ fn a_domain_moves_while_its_mail_arrives_and_none_is_refused() {
         &world,
         "site set office --recipient me@shed.example me@office.example",
     );
+    let there = ["site", "move-domain", "shed.example", "--to", "home"];
+    world.ddadm().run(&there).refused(1, "--recipient");
+    run(&world, "site set home --recipient you@home.example");
     run(&world, "site move-domain shed.example --to home");
     assert_eq!(
         world.show("office")["recipients"],
         json!(["me@office.example"])
     );
+    assert_eq!(
+        world.show("home")["recipients"],
+        json!(["me@shed.example", "you@home.example"])
+    );
+    run(&world, "site set home --clear recipient");
     let back = ["site", "move-domain", "shed.example", "--to", "office"];
     world.ddadm().run(&back).refused(1, "--clear recipient");
     let audited = world.json(&["audit", "--last", "1000"]).to_string();

@@ -3,6 +3,8 @@
 use std::io::Read;
 
 use dd_proto::id::MessageId;
+use dd_proto::pattern::Pattern;
+use dd_proto::pb;
 
 use crate::args::IdArg;
 use crate::args::queue::Selection;
@@ -10,13 +12,42 @@ use crate::client::Controller;
 use crate::cmd::queue::{filter, waiting};
 use crate::failure::Failure;
 
-/// Those that are named, on the command line and on standard input; or else all that wait for the site, or match. Each
-/// once: a change is about all open deliveries of a message, or about the one to the site.
+/// The open deliveries of a message: the one to the site, or all of them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Picked {
+    pub(super) id: MessageId,
+    pub(super) site: Option<String>,
+}
+
+impl std::fmt::Display for Picked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.site {
+            None => self.id.fmt(f),
+            Some(site) => write!(f, "{} to {site}", self.id),
+        }
+    }
+}
+
+/// Those that are named, on the command line and on standard input; or else exactly the rows that `queue list` shows for
+/// the site, or the pattern: a message may have a delivery that matches and one that does not. Each once.
 pub(super) async fn selected(
     selection: &Selection,
     controller: &Controller,
     stdin: &mut dyn Read,
-) -> Result<Vec<MessageId>, Failure> {
+) -> Result<Vec<Picked>, Failure> {
+    let mut picked = match selection.ids.is_empty() {
+        true => {
+            let rows = waiting(selection.site.as_ref(), controller).await?;
+            matching(rows, selection.matching.as_ref())
+        }
+        false => named(selection, stdin)?,
+    };
+    let mut seen = std::collections::HashSet::new();
+    picked.retain(|it| seen.insert(it.clone()));
+    Ok(picked)
+}
+
+fn named(selection: &Selection, stdin: &mut dyn Read) -> Result<Vec<Picked>, Failure> {
     let mut ids = Vec::new();
     for id in &selection.ids {
         match id {
@@ -24,17 +55,23 @@ pub(super) async fn selected(
             IdArg::Stdin => read_ids(stdin, &mut ids)?,
         }
     }
-    if selection.ids.is_empty() {
-        for row in waiting(selection.site.as_ref(), controller).await? {
-            let matching = selection.matching.as_ref();
-            if matching.is_none_or(|it| filter::concerns(it, &row)) {
-                ids.extend(row.id.parse::<MessageId>().ok());
-            }
-        }
-    }
-    let mut seen = std::collections::HashSet::new();
-    ids.retain(|id| seen.insert(*id));
-    Ok(ids)
+    let site = selection.site.as_ref().map(ToString::to_string);
+    let picked = ids.into_iter().map(|id| {
+        let site = site.clone();
+        Picked { id, site }
+    });
+    Ok(picked.collect())
+}
+
+fn matching(rows: Vec<pb::QueuedDelivery>, pattern: Option<&Pattern>) -> Vec<Picked> {
+    let rows = rows.into_iter();
+    let rows = rows.filter(|row| pattern.is_none_or(|it| filter::concerns(it, row)));
+    let picked = rows.filter_map(|row| {
+        let id = row.id.parse().ok()?;
+        let site = Some(row.site);
+        Some(Picked { id, site })
+    });
+    picked.collect()
 }
 
 fn read_ids(stdin: &mut dyn Read, ids: &mut Vec<MessageId>) -> Result<(), Failure> {

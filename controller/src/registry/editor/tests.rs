@@ -22,6 +22,7 @@ use crate::store::local::{Blocking, On};
 use crate::store::{MinFree, RebuildIndex, Settings};
 
 mod apply;
+mod moving;
 
 const ANNA: &str = "anna";
 

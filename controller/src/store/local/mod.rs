@@ -601,6 +601,16 @@ impl Local {
             .await
     }
 
+    pub(crate) async fn put_all(
+        &self,
+        family: &'static str,
+        records: Vec<(String, Bytes)>,
+    ) -> Result<Vec<u64>, LogFailed> {
+        let now = self.times.written_ms();
+        self.change(move |registry| registry.put_all(family, records, now))
+            .await
+    }
+
     pub(crate) async fn remember(
         &self,
         family: &'static str,

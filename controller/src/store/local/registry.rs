@@ -295,7 +295,22 @@ impl Registry {
         Ok(version)
     }
 
-    /// The same for records that nothing rests on: one commit for all of them. What is held back for the others is not
+    /// The same for several records: one commit for all of them.
+    pub(crate) fn put_all(
+        &self,
+        family: &str,
+        records: Vec<(String, Bytes)>,
+        wall_ms: u64,
+    ) -> Result<Vec<u64>, AppendError> {
+        let records = records.into_iter().map(|(key, value)| (key, Some(value)));
+        let puts = puts(family, records);
+        let mut locked = self.lock();
+        let versions = locked.commit_all(puts, 0, wall_ms)?;
+        locked.clean(wall_ms)?;
+        Ok(versions)
+    }
+
+    /// The same for records that nothing rests on. What is held back for the others is not
     /// taken for these. Blocks on the disk.
     ///
     /// # Errors
@@ -306,24 +321,16 @@ impl Registry {
         records: Vec<(String, Option<Bytes>)>,
         wall_ms: u64,
     ) -> Result<(), AppendError> {
-        let puts = records.into_iter().map(|(key, value)| {
-            let put = put(family, &key, value.as_ref());
-            (put, value.unwrap_or_default())
-        });
-        let puts: Vec<_> = puts.collect();
-        let new: Vec<_> = puts.iter().flat_map(|(put, it)| twice(put, it)).collect();
-        let bytes = new.iter().map(NewRecord::len).sum();
+        let puts = puts(family, records);
+        let new = puts.iter().flat_map(|(put, it)| twice(put, it));
+        let bytes = new.map(|it| it.len()).sum();
         let mut locked = self.lock();
         // This log makes its segments when it takes one: what is held back may not be there yet.
         let is_held_back = locked.log.spares().has(RESERVE);
         if !is_held_back || !locked.log.takes_mail(bytes) {
             return Err(AppendError::Full);
         }
-        let written = locked.log.append(&new, RESERVE, wall_ms)?;
-        for ((put, value), written) in puts.into_iter().zip(written.chunks(2)) {
-            let twice = Twice::of(&written[0], &written[1]);
-            apply(&mut locked.map, put, twice, value);
-        }
+        locked.commit_all(puts, RESERVE, wall_ms)?;
         locked.clean(wall_ms)
     }
 
@@ -341,6 +348,23 @@ impl Registry {
 }
 
 impl Locked {
+    /// Returns the versions. A new segment leaves `leave` of the spares.
+    fn commit_all(
+        &mut self,
+        puts: Vec<(body::Put, Bytes)>,
+        leave: usize,
+        wall_ms: u64,
+    ) -> Result<Vec<u64>, AppendError> {
+        let new: Vec<_> = puts.iter().flat_map(|(put, it)| twice(put, it)).collect();
+        let written = self.log.append(&new, leave, wall_ms)?;
+        let puts = puts.into_iter().zip(written.chunks(2));
+        let versions = puts.map(|((put, value), written)| {
+            let twice = Twice::of(&written[0], &written[1]);
+            apply(&mut self.map, put, twice, value)
+        });
+        Ok(versions.collect())
+    }
+
     fn commit(
         &mut self,
         put: &body::Put,
@@ -416,6 +440,17 @@ fn twice(put: &body::Put, value: &Bytes) -> [NewRecord; 2] {
         .encode_to_vec(),
         content: value.clone(),
     })
+}
+
+fn puts(
+    family: &str,
+    records: impl IntoIterator<Item = (String, Option<Bytes>)>,
+) -> Vec<(body::Put, Bytes)> {
+    let puts = records.into_iter().map(|(key, value)| {
+        let put = put(family, &key, value.as_ref());
+        (put, value.unwrap_or_default())
+    });
+    puts.collect()
 }
 
 fn put(family: &str, key: &str, value: Option<&Bytes>) -> body::Put {

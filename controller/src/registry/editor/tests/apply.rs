@@ -290,3 +290,39 @@ async fn certificates_of_an_imported_authority_are_replaced_where_the_file_says_
     let (_, told) = applied.changed[0].split_once(": ").unwrap();
     assert!(audited[0].what.ends_with(told), "{audited:?}");
 }
+
+/// An earlier version took an address with a length for its network.
+#[tokio::test]
+async fn a_network_that_was_stored_with_an_address_in_it_blocks_neither_a_change_nor_an_export() {
+    let disk = MemoryDisk::default();
+    let world = World::on(&disk).await;
+    world.add_site(by_port("home")).await;
+    let home: SiteName = "home".parse().unwrap();
+    let mut site = (*world.editor.registry.site(&home).unwrap()).clone();
+    site.allow_targets = vec!["192.168.1.7/24".parse().unwrap()];
+    let value = crate::registry::record::encode_site(&site);
+    let store = &world.editor.store;
+    store.put("site", "home", Some(value)).await.unwrap();
+
+    let world = World::on(&disk.killed()).await;
+    let change = pb::SiteSpec {
+        name: "home".to_owned(),
+        connections: Some(3),
+        ..pb::SiteSpec::default()
+    };
+    let setting = world
+        .editor
+        .change(move |it| async move { it.set_site(&change, None, ANNA, now()).await });
+    setting.await.unwrap();
+    let text = world.export();
+    assert!(text.contains("192.168.1.0/24"), "{text}");
+    let applied = world.apply(&text).await.unwrap();
+    assert_eq!((applied.changed.len(), applied.unchanged), (0, 1));
+    // What is written now is what is meant.
+    let typed = text.replace("192.168.1.0/24", "192.168.1.7/24");
+    let refused = world.apply(&typed).await.unwrap_err().to_string();
+    assert!(
+        refused.contains("192.168.1.0/24 for the network"),
+        "{refused}"
+    );
+}
