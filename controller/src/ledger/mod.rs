@@ -1,13 +1,14 @@
 //! What became of each message, on the disk, for as long as `[history] keep` says: what `ddadm queue search` reads.
 //!
 //! The two lines of the log that a message has, accepted and settled, are its entries: [`layer`] is a part of the
-//! process's log, so that log and history cannot tell different stories. Each day (UTC) is a file of its own, one entry
+//! process's log, so that log and history cannot tell different stories. Each day (UTC) has files of its own, one entry
 //! a line, and a file goes as a whole when it is old.
 //!
 //! # Invariants
 //! - Nothing waits for it and nothing rests on it: what the disk does not take in time is lost, and the log says how
 //!   much. A kill costs a second of entries.
-//! - It is bounded: in days, in bytes, and in the length of an entry. While space is short nothing is written.
+//! - It is bounded: in days, in bytes, and in the length of an entry. While space is short nothing is written, and the
+//!   oldest files go.
 //! - Nothing of a content is in it.
 //!
 //! # Not here
@@ -135,23 +136,45 @@ fn directory(state_dir: &Path) -> PathBuf {
     state_dir.join("history")
 }
 
-/// The file of a day.
-fn file_of(date: Date) -> String {
-    format!("{date}.jsonl")
+/// A file of the history. Those of one day follow each other by their numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Part {
+    date: Date,
+    number: u32,
 }
 
-/// The day of a file; None: it is no file of the history.
-fn date_of(name: &str) -> Option<Date> {
-    name.strip_suffix(".jsonl")?.parse().ok()
+impl Part {
+    /// The first one has the day as its name only.
+    fn file_name(self) -> String {
+        let Self { date, number } = self;
+        match number {
+            0 => format!("{date}.jsonl"),
+            number => format!("{date}.{number}.jsonl"),
+        }
+    }
+
+    /// None: it is no file of the history.
+    fn of(file_name: &str) -> Option<Self> {
+        let stem = file_name.strip_suffix(".jsonl")?;
+        let (date, number) = match stem.split_once('.') {
+            Some((date, number)) => (date, number.parse().ok()?),
+            None => (stem, 0),
+        };
+        let part = Self {
+            date: date.parse().ok()?,
+            number,
+        };
+        (part.file_name() == file_name).then_some(part)
+    }
 }
 
 /// The files that are there, the oldest first.
-fn files(directory: &Path) -> std::io::Result<Vec<(Date, PathBuf)>> {
+fn files(directory: &Path) -> std::io::Result<Vec<(Part, PathBuf)>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;
-        if let Some(date) = entry.file_name().to_str().and_then(date_of) {
-            files.push((date, entry.path()));
+        if let Some(part) = entry.file_name().to_str().and_then(Part::of) {
+            files.push((part, entry.path()));
         }
     }
     files.sort();

@@ -96,8 +96,8 @@ pub(super) fn read(directory: &Path, wanted: &Wanted, limit: usize) -> io::Resul
     // What was settled on a day may have come on an earlier one, and never on a later one.
     let day = |at: Timestamp| at.to_zoned_datetime(TimeZone::UTC).date();
     let first = wanted.since.map(day);
-    for (date, path) in files(directory)? {
-        if first.is_some_and(|first| date < first) {
+    for (part, path) in files(directory)? {
+        if first.is_some_and(|first| part.date < first) {
             continue;
         }
         match File::open(&path) {
