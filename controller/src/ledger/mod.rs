@@ -37,6 +37,10 @@ pub use writer::{Ledger, Settings};
 
 /// Characters of one value; the log has the rest.
 const MOST: usize = 2000;
+/// Bytes of a list: all recipients of nearly every message.
+const MOST_OF_LIST: usize = 32 << 10;
+/// Stands last in a list that goes on, in the place of whoever is not named.
+pub const AND_MORE: &str = "\u{2026}";
 const LOCK: &str = "no holder of this lock panics";
 
 /// The process's log is one for all, and so is this.
@@ -53,9 +57,9 @@ pub struct Entry {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message_id: String,
     pub reverse_path: String,
-    /// With commas between them.
+    /// With commas between them, and [`AND_MORE`] behind the last where there are too many.
     pub recipients: String,
-    /// Of what is accepted, all of them with commas between them.
+    /// Of what is accepted, all of them in the same way.
     #[serde(alias = "sites")]
     pub site: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -108,12 +112,12 @@ impl<S: Subscriber> Layer<S> for Kept {
 impl Visit for Entry {
     fn record_str(&mut self, field: &Field, value: &str) {
         let part = match field.name() {
+            "recipients" => return self.recipients = bounded_list(value),
+            "site" | "sites" => return self.site = bounded_list(value),
             "message" => &mut self.what,
             "id" => &mut self.id,
             "message_id" => &mut self.message_id,
             "reverse_path" => &mut self.reverse_path,
-            "recipients" => &mut self.recipients,
-            "site" | "sites" => &mut self.site,
             "bytes" => &mut self.bytes,
             "client" => &mut self.client,
             "agent" => &mut self.agent,
@@ -128,6 +132,18 @@ impl Visit for Entry {
         let mut text = String::new();
         let _ = write!(text, "{value:?}");
         self.record_str(field, &text);
+    }
+}
+
+/// What does not fit is left out as whole items, and said to be missing: a search must not take it for not there.
+fn bounded_list(text: &str) -> String {
+    if text.len() <= MOST_OF_LIST {
+        return text.to_owned();
+    }
+    let room = &text.as_bytes()[..MOST_OF_LIST - AND_MORE.len()];
+    match room.iter().rposition(|byte| *byte == b',') {
+        Some(comma) => format!("{},{AND_MORE}", &text[..comma]),
+        None => AND_MORE.to_owned(),
     }
 }
 

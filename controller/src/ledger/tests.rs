@@ -245,8 +245,12 @@ fn the_bound_of_all_files_holds_within_a_day() {
     assert!(!read(directory, &Wanted::default(), 10).unwrap().is_empty());
 }
 
+/// The history that is written is one for the whole process.
+static WRITTEN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 #[tokio::test]
 async fn the_two_lines_of_a_message_are_kept_and_no_others() {
+    let _alone = WRITTEN.lock().await;
     let state = tempfile::tempdir().unwrap();
     let open = || {
         let settings = Settings {
@@ -299,4 +303,54 @@ async fn the_two_lines_of_a_message_are_kept_and_no_others() {
         );
         assert_eq!(settled.recipients, "me@home.example");
     }
+}
+
+#[tokio::test]
+async fn the_last_of_many_recipients_is_found() {
+    let _alone = WRITTEN.lock().await;
+    let state = tempfile::tempdir().unwrap();
+    let _ledger = Ledger::open(Settings {
+        state_dir: state.path().to_owned(),
+        keep: std::time::Duration::from_secs(86_400),
+        has_room: Box::new(|| true),
+    })
+    .unwrap();
+    let many = |count: usize| {
+        let all = (0..count).map(|at| format!("\"member\\ of the \\list\\ {at}\"@home.example"));
+        all.collect::<Vec<_>>().join(",")
+    };
+    let log = tracing_subscriber::registry().with(layer());
+    let say = |id: &str, recipients: &str, sites: &str| {
+        tracing::info!(target: "mail", id, message_id = "<1@b.example>", reverse_path = "a@b.example",
+            recipients, sites, bytes = 281, client = "192.0.2.1", "accepted");
+    };
+    let sites: Vec<String> = (0..5000).map(|at| format!("site-{at}")).collect();
+    tracing::subscriber::with_default(log, || {
+        say(ONE, &many(100), "home");
+        say(TWO, &many(5000), &sites.join(","));
+    });
+    let found = async |recipient: &str, site: Option<&str>| {
+        let wanted = Wanted {
+            recipient: Some(recipient.parse().unwrap()),
+            site: site.map(str::to_owned),
+            ..Wanted::default()
+        };
+        let found = search::search(state.path(), wanted, 10).await.unwrap();
+        found.into_keys().collect::<Vec<_>>()
+    };
+    // Of a list that goes on, anybody may be one.
+    assert_eq!(found("*list\\ 99\"@home.example", None).await, [ONE, TWO]);
+    assert_eq!(found("*list\\ 100\"@home.example", None).await, [TWO]);
+    assert_eq!(found("you@other.example", None).await, [TWO]);
+    assert_eq!(found("you@other.example", Some("site-4999")).await, [TWO]);
+    let all = search::search(state.path(), Wanted::default(), 10).await;
+    let recipients = all
+        .unwrap()
+        .remove(TWO)
+        .unwrap()
+        .accepted
+        .unwrap()
+        .recipients;
+    assert!(recipients.ends_with("@home.example,\u{2026}"));
+    assert!(recipients.len() <= MOST_OF_LIST);
 }
