@@ -10,8 +10,8 @@ use tonic::Status;
 
 use super::queue::{PAGE, rows};
 use super::{Context, from_ms, status};
-use crate::ledger::Entry;
 use crate::ledger::search::{self, Found, Told, Wanted};
+use crate::ledger::{AND_MORE, Entry};
 use crate::store;
 
 const USUAL: u32 = 100;
@@ -30,7 +30,7 @@ pub(super) async fn search(
     let waiting = waiting(context, &wanted, &history, limit).await?;
     let mut found = together(history, waiting, limit);
     if let Some(site) = &wanted.site {
-        found.retain(|it| it.site == *site);
+        found.retain(|it| it.site == *site || it.site == AND_MORE);
         // A site that was removed is known by its messages.
         if found.is_empty() && !is_known(context, site) {
             return Err(status::unknown("site", site));

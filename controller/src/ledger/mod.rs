@@ -1,13 +1,14 @@
 //! What became of each message, on the disk, for as long as `[history] keep` says: what `ddadm queue search` reads.
 //!
 //! The two lines of the log that a message has, accepted and settled, are its entries: [`layer`] is a part of the
-//! process's log, so that log and history cannot tell different stories. Each day (UTC) is a file of its own, one entry
+//! process's log, so that log and history cannot tell different stories. Each day (UTC) has files of its own, one entry
 //! a line, and a file goes as a whole when it is old.
 //!
 //! # Invariants
 //! - Nothing waits for it and nothing rests on it: what the disk does not take in time is lost, and the log says how
 //!   much. A kill costs a second of entries.
-//! - It is bounded: in days, in bytes, and in the length of an entry. While space is short nothing is written.
+//! - It is bounded: in days, in bytes, and in the length of an entry. While space is short nothing is written, and the
+//!   oldest files go.
 //! - Nothing of a content is in it.
 //!
 //! # Not here
@@ -36,6 +37,10 @@ pub use writer::{Ledger, Settings};
 
 /// Characters of one value; the log has the rest.
 const MOST: usize = 2000;
+/// Bytes of a list: all recipients of nearly every message.
+const MOST_OF_LIST: usize = 32 << 10;
+/// Stands last in a list that goes on, in the place of whoever is not named.
+pub const AND_MORE: &str = "\u{2026}";
 const LOCK: &str = "no holder of this lock panics";
 
 /// The process's log is one for all, and so is this.
@@ -52,9 +57,9 @@ pub struct Entry {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message_id: String,
     pub reverse_path: String,
-    /// With commas between them.
+    /// With commas between them, and [`AND_MORE`] behind the last where there are too many.
     pub recipients: String,
-    /// Of what is accepted, all of them with commas between them.
+    /// Of what is accepted, all of them in the same way.
     #[serde(alias = "sites")]
     pub site: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -107,12 +112,12 @@ impl<S: Subscriber> Layer<S> for Kept {
 impl Visit for Entry {
     fn record_str(&mut self, field: &Field, value: &str) {
         let part = match field.name() {
+            "recipients" => return self.recipients = bounded_list(value),
+            "site" | "sites" => return self.site = bounded_list(value),
             "message" => &mut self.what,
             "id" => &mut self.id,
             "message_id" => &mut self.message_id,
             "reverse_path" => &mut self.reverse_path,
-            "recipients" => &mut self.recipients,
-            "site" | "sites" => &mut self.site,
             "bytes" => &mut self.bytes,
             "client" => &mut self.client,
             "agent" => &mut self.agent,
@@ -130,28 +135,62 @@ impl Visit for Entry {
     }
 }
 
+/// What does not fit is left out as whole items, and said to be missing: a search must not take it for not there.
+fn bounded_list(text: &str) -> String {
+    if text.len() <= MOST_OF_LIST {
+        return text.to_owned();
+    }
+    let room = &text.as_bytes()[..MOST_OF_LIST - AND_MORE.len()];
+    match room.iter().rposition(|byte| *byte == b',') {
+        Some(comma) => format!("{},{AND_MORE}", &text[..comma]),
+        None => AND_MORE.to_owned(),
+    }
+}
+
 /// Where the history lies.
 fn directory(state_dir: &Path) -> PathBuf {
     state_dir.join("history")
 }
 
-/// The file of a day.
-fn file_of(date: Date) -> String {
-    format!("{date}.jsonl")
+/// A file of the history. Those of one day follow each other by their numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Part {
+    date: Date,
+    number: u32,
 }
 
-/// The day of a file; None: it is no file of the history.
-fn date_of(name: &str) -> Option<Date> {
-    name.strip_suffix(".jsonl")?.parse().ok()
+impl Part {
+    /// The first one has the day as its name only.
+    fn file_name(self) -> String {
+        let Self { date, number } = self;
+        match number {
+            0 => format!("{date}.jsonl"),
+            number => format!("{date}.{number}.jsonl"),
+        }
+    }
+
+    /// None: it is no file of the history.
+    fn of(file_name: &str) -> Option<Self> {
+        let stem = file_name.strip_suffix(".jsonl")?;
+        let (date, number) = match stem.split_once('.') {
+            Some((date, number)) => (date, number.parse().ok()?),
+            None => (stem, 0),
+        };
+        let part = Self {
+            date: date.parse().ok()?,
+            number,
+        };
+        (part.file_name() == file_name).then_some(part)
+    }
 }
 
 /// The files that are there, the oldest first.
-fn files(directory: &Path) -> std::io::Result<Vec<(Date, PathBuf)>> {
+fn files(directory: &Path) -> std::io::Result<Vec<(Part, PathBuf)>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;
-        if let Some(date) = entry.file_name().to_str().and_then(date_of) {
-            files.push((date, entry.path()));
+        if let Some(part) = entry.file_name().to_str().and_then(Part::of) {
+            files.push((part, entry.path()));
         }
     }
     files.sort();

@@ -9,10 +9,10 @@ use dd_proto::pattern::Pattern;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::{Entry, directory, files, writer};
+use super::{AND_MORE, Entry, directory, files, writer};
 
-/// Longer lines are not ours.
-const LINE: u64 = 64 << 10;
+/// Longer lines are not ours: two lists, with each byte escaped, and the other values take less.
+const LINE: u64 = 256 << 10;
 
 /// What is looked for; all that is given has to be true.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +39,7 @@ pub struct Told {
 pub type Found = BTreeMap<String, Told>;
 
 impl Wanted {
+    /// Whoever is not named in a list that was too long may be the one: then it is found.
     fn entry(&self, entry: &Entry) -> bool {
         let recipients = || entry.recipients.split(',');
         let sites = || entry.site.split(',');
@@ -46,9 +47,9 @@ impl Wanted {
             && self
                 .site
                 .as_ref()
-                .is_none_or(|site| sites().any(|it| it == site))
+                .is_none_or(|site| sites().any(|it| it == site || it == AND_MORE))
             && self.sender(&entry.reverse_path)
-            && self.recipients(recipients())
+            && (self.recipients(recipients()) || recipients().any(|it| it == AND_MORE))
             && self.message_id(&entry.message_id)
             && arrived(&entry.id).is_none_or(|at| self.time(at))
     }
@@ -96,8 +97,8 @@ pub(super) fn read(directory: &Path, wanted: &Wanted, limit: usize) -> io::Resul
     // What was settled on a day may have come on an earlier one, and never on a later one.
     let day = |at: Timestamp| at.to_zoned_datetime(TimeZone::UTC).date();
     let first = wanted.since.map(day);
-    for (date, path) in files(directory)? {
-        if first.is_some_and(|first| date < first) {
+    for (part, path) in files(directory)? {
+        if first.is_some_and(|first| part.date < first) {
             continue;
         }
         match File::open(&path) {

@@ -1,5 +1,5 @@
 use super::search::{Wanted, read};
-use super::writer::tidy;
+use super::writer::{Writing, tidy};
 use super::*;
 use jiff::SignedDuration;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -119,35 +119,138 @@ fn a_message_is_found_by_all_that_is_known_of_it() {
     );
 }
 
+fn there(directory: &Path) -> Vec<String> {
+    let files = files(directory).unwrap();
+    files.iter().map(|(part, _)| part.file_name()).collect()
+}
+
+fn hundred_bytes(directory: &Path, stem: &str) {
+    std::fs::write(directory.join(format!("{stem}.jsonl")), [b'x'; 100]).unwrap();
+}
+
 #[test]
 fn days_go_when_they_are_old_and_when_all_are_too_large() {
     let directory = tempfile::tempdir().unwrap();
-    let write = |day: &str| {
-        std::fs::write(directory.path().join(format!("{day}.jsonl")), [b'x'; 100]).unwrap();
-    };
-    let there = || {
-        let files = files(directory.path()).unwrap();
-        files
-            .iter()
-            .map(|(date, _)| date.to_string())
-            .collect::<Vec<_>>()
-    };
+    let directory = directory.path();
     for day in ["2026-11-28", "2026-11-29", "2026-11-30", "2026-12-01"] {
-        write(day);
+        hundred_bytes(directory, day);
     }
     let now = "2026-12-01T12:00:00Z".parse().unwrap();
     let keep = SignedDuration::from_hours(48);
-    tidy(directory.path(), now, keep, 1000).unwrap();
-    assert_eq!(there(), ["2026-11-29", "2026-11-30", "2026-12-01"]);
-    tidy(directory.path(), now, keep, 250).unwrap();
-    assert_eq!(there(), ["2026-11-30", "2026-12-01"]);
-    // The day that is written stays.
-    tidy(directory.path(), now, keep, 50).unwrap();
-    assert_eq!(there(), ["2026-12-01"]);
+    tidy(directory, now, keep, 1000, None).unwrap();
+    assert_eq!(
+        there(directory),
+        ["2026-11-29.jsonl", "2026-11-30.jsonl", "2026-12-01.jsonl"]
+    );
+    tidy(directory, now, keep, 250, None).unwrap();
+    assert_eq!(there(directory), ["2026-11-30.jsonl", "2026-12-01.jsonl"]);
+    // The one that is written stays.
+    tidy(directory, now, keep, 50, Part::of("2026-12-01.jsonl")).unwrap();
+    assert_eq!(there(directory), ["2026-12-01.jsonl"]);
 }
+
+#[test]
+fn a_file_of_a_day_to_come_is_not_newer_than_todays() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    for day in ["2026-11-30", "2026-12-01", "2031-01-01"] {
+        hundred_bytes(directory, day);
+    }
+    let now = "2026-12-01T12:00:00Z".parse().unwrap();
+    tidy(directory, now, SignedDuration::from_hours(48), 250, None).unwrap();
+    assert_eq!(there(directory), ["2026-11-30.jsonl", "2026-12-01.jsonl"]);
+}
+
+fn writing(directory: &Path, keep: u64, has_room: impl Fn() -> bool + Send + 'static) -> Writing {
+    let settings = Settings {
+        state_dir: PathBuf::new(),
+        keep: std::time::Duration::from_secs(keep),
+        has_room: Box::new(has_room),
+    };
+    Writing::new(directory.to_owned(), settings)
+}
+
+#[test]
+fn while_space_is_short_the_oldest_history_goes_and_the_time_goes_on() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    for day in ["2026-11-01", "2026-11-02", "2026-11-28", "2026-11-29"] {
+        hundred_bytes(directory, day);
+    }
+    hundred_bytes(directory, "2026-11-29.1");
+    let has_room = Arc::new(AtomicBool::new(false));
+    let shared = has_room.clone();
+    let keep = 14 * 86_400;
+    let mut writing = writing(directory, keep, move || shared.load(Ordering::Relaxed));
+    let at = |text: &str| text.parse::<Timestamp>().unwrap();
+    // One goes to make room, and what is too old goes anyway.
+    writing.look_after(at("2026-11-30T12:00:00Z"));
+    assert_eq!(
+        there(directory),
+        ["2026-11-28.jsonl", "2026-11-29.jsonl", "2026-11-29.1.jsonl"]
+    );
+    writing.look_after(at("2026-11-30T12:00:01Z"));
+    assert_eq!(there(directory), ["2026-11-29.jsonl", "2026-11-29.1.jsonl"]);
+    // What freed space may take a moment to be seen.
+    writing.look_after(at("2026-11-30T12:00:01.5Z"));
+    assert_eq!(there(directory).len(), 2);
+    has_room.store(true, Ordering::Relaxed);
+    writing.look_after(at("2026-11-30T12:00:03Z"));
+    assert_eq!(there(directory).len(), 2);
+    // Nothing is written, and the days go all the same.
+    writing.look_after(at("2026-12-30T12:00:00Z"));
+    assert_eq!(there(directory), [""; 0]);
+}
+
+#[test]
+fn a_quiet_history_removes_the_file_that_it_wrote_last() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let mut writing = writing(directory, 3600, || true);
+    let it = entry(ONE, "settled", "home", "me@home.example");
+    writing.keep(&it).unwrap();
+    writing.look_after(it.at);
+    assert_eq!(there(directory).len(), 1);
+    writing.look_after(it.at + SignedDuration::from_hours(26));
+    assert_eq!(there(directory), [""; 0]);
+}
+
+#[test]
+fn the_bound_of_all_files_holds_within_a_day() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let it = entry(ONE, "settled", "home", "me@home.example");
+    let line = serde_json::to_vec(&it).unwrap().len() as u64 + 1;
+    let bounded = || writing(directory, 86_400, || true).bounded(10 * line, 2 * line);
+    let mut writing = bounded();
+    for _ in 0..30 {
+        writing.keep(&it).unwrap();
+        writing.flush().unwrap();
+        let sizes = files(directory).unwrap().into_iter().map(|(_, path)| {
+            let metadata = std::fs::metadata(path).unwrap();
+            metadata.len()
+        });
+        assert!(sizes.sum::<u64>() <= 10 * line);
+    }
+    let day = it.at.to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
+    let parts: Vec<String> = (10..15).map(|at| format!("{day}.{at}.jsonl")).collect();
+    assert_eq!(there(directory), parts);
+    // The next start goes on behind the last one.
+    let mut writing = bounded();
+    writing.keep(&it).unwrap();
+    assert_eq!(there(directory).last().unwrap(), &format!("{day}.15.jsonl"));
+    drop(writing);
+    assert!(!read(directory, &Wanted::default(), 10).unwrap().is_empty());
+}
+
+/// The history that is written is one for the whole process.
+static WRITTEN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 #[tokio::test]
 async fn the_two_lines_of_a_message_are_kept_and_no_others() {
+    let _alone = WRITTEN.lock().await;
     let state = tempfile::tempdir().unwrap();
     let open = || {
         let settings = Settings {
@@ -200,4 +303,54 @@ async fn the_two_lines_of_a_message_are_kept_and_no_others() {
         );
         assert_eq!(settled.recipients, "me@home.example");
     }
+}
+
+#[tokio::test]
+async fn the_last_of_many_recipients_is_found() {
+    let _alone = WRITTEN.lock().await;
+    let state = tempfile::tempdir().unwrap();
+    let _ledger = Ledger::open(Settings {
+        state_dir: state.path().to_owned(),
+        keep: std::time::Duration::from_secs(86_400),
+        has_room: Box::new(|| true),
+    })
+    .unwrap();
+    let many = |count: usize| {
+        let all = (0..count).map(|at| format!("\"member\\ of the \\list\\ {at}\"@home.example"));
+        all.collect::<Vec<_>>().join(",")
+    };
+    let log = tracing_subscriber::registry().with(layer());
+    let say = |id: &str, recipients: &str, sites: &str| {
+        tracing::info!(target: "mail", id, message_id = "<1@b.example>", reverse_path = "a@b.example",
+            recipients, sites, bytes = 281, client = "192.0.2.1", "accepted");
+    };
+    let sites: Vec<String> = (0..5000).map(|at| format!("site-{at}")).collect();
+    tracing::subscriber::with_default(log, || {
+        say(ONE, &many(100), "home");
+        say(TWO, &many(5000), &sites.join(","));
+    });
+    let found = async |recipient: &str, site: Option<&str>| {
+        let wanted = Wanted {
+            recipient: Some(recipient.parse().unwrap()),
+            site: site.map(str::to_owned),
+            ..Wanted::default()
+        };
+        let found = search::search(state.path(), wanted, 10).await.unwrap();
+        found.into_keys().collect::<Vec<_>>()
+    };
+    // Of a list that goes on, anybody may be one.
+    assert_eq!(found("*list\\ 99\"@home.example", None).await, [ONE, TWO]);
+    assert_eq!(found("*list\\ 100\"@home.example", None).await, [TWO]);
+    assert_eq!(found("you@other.example", None).await, [TWO]);
+    assert_eq!(found("you@other.example", Some("site-4999")).await, [TWO]);
+    let all = search::search(state.path(), Wanted::default(), 10).await;
+    let recipients = all
+        .unwrap()
+        .remove(TWO)
+        .unwrap()
+        .accepted
+        .unwrap()
+        .recipients;
+    assert!(recipients.ends_with("@home.example,\u{2026}"));
+    assert!(recipients.len() <= MOST_OF_LIST);
 }

@@ -1,4 +1,4 @@
-//! The thread that writes the history, and takes old days away.
+//! The thread that writes the history, and takes away what is old, too much, or in the way of mail.
 //!
 //! A stop on the way leaves a torn last line, which the next start ends and whoever reads it skips.
 
@@ -16,14 +16,20 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::oneshot;
 
-use super::{Entry, LOCK, WRITER, directory, file_of, files};
+use super::{Entry, LOCK, Part, WRITER, directory, files};
 
 /// Entries that wait for the disk.
 const BEHIND: usize = 8192;
 /// What was written reaches the file after this at the latest.
 const SOON: Duration = Duration::from_secs(1);
-/// Of all files together.
+/// Of all files together, with the one that is written.
 const MOST_BYTES: u64 = 2 << 30;
+/// Of one file: what is in the way goes as a whole file, and so little is lost with each.
+const PART_BYTES: u64 = 64 << 20;
+/// Between two looks at what is old; also where nothing is written.
+const TIDY_EVERY: SignedDuration = SignedDuration::from_mins(1);
+/// Between two looks at whether space is short: what a file has freed has to be seen before the next one goes.
+const ROOM_EVERY: SignedDuration = SignedDuration::from_secs(1);
 
 /// Entries that were not kept because the disk was too slow.
 pub(super) static LOST: AtomicU64 = AtomicU64::new(0);
@@ -67,13 +73,7 @@ impl Ledger {
             .mode(0o700)
             .create(&directory)?;
         let (sender, orders) = sync_channel(BEHIND);
-        let mut writing = Writing {
-            directory,
-            keep: SignedDuration::try_from(settings.keep).unwrap_or(SignedDuration::MAX),
-            has_room: settings.has_room,
-            day: None,
-            failed: false,
-        };
+        let mut writing = Writing::new(directory, settings);
         let thread = std::thread::Builder::new()
             .name("history".to_owned())
             .spawn(move || writing.run(&orders))?;
@@ -105,19 +105,56 @@ pub(super) async fn flush() {
     }
 }
 
-struct Writing {
+pub(super) struct Writing {
     directory: PathBuf,
     keep: SignedDuration,
     has_room: Box<dyn Fn() -> bool + Send>,
-    day: Option<(Date, BufWriter<File>)>,
+    most_bytes: u64,
+    part_bytes: u64,
+    open: Option<Open>,
+    tidied: Timestamp,
+    made_room: Timestamp,
     /// The last write failed, which has been said.
     failed: bool,
+    /// So did the last removal.
+    untidy: bool,
+}
+
+/// The file that is written, and how long it is.
+struct Open {
+    part: Part,
+    file: BufWriter<File>,
+    bytes: u64,
 }
 
 impl Writing {
+    pub(super) fn new(directory: PathBuf, settings: Settings) -> Self {
+        Self {
+            directory,
+            keep: SignedDuration::try_from(settings.keep).unwrap_or(SignedDuration::MAX),
+            has_room: settings.has_room,
+            most_bytes: MOST_BYTES,
+            part_bytes: PART_BYTES,
+            open: None,
+            tidied: Timestamp::MIN,
+            made_room: Timestamp::MIN,
+            failed: false,
+            untidy: false,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn bounded(self, most_bytes: u64, part_bytes: u64) -> Self {
+        Self {
+            most_bytes,
+            part_bytes,
+            ..self
+        }
+    }
+
     fn run(&mut self, orders: &Receiver<Order>) {
-        self.tidy(super::now());
         loop {
+            self.look_after(super::now());
             match orders.recv_timeout(SOON) {
                 Ok(Order::Keep(entry)) => {
                     let kept = self.keep(&entry);
@@ -155,70 +192,156 @@ impl Writing {
         self.failed = done.is_err();
     }
 
-    fn keep(&mut self, entry: &Entry) -> io::Result<()> {
+    pub(super) fn keep(&mut self, entry: &Entry) -> io::Result<()> {
         if !(self.has_room)() {
             return Ok(());
         }
-        let date = entry.at.to_zoned_datetime(TimeZone::UTC).date();
-        if self.day.as_ref().is_none_or(|(day, _)| *day != date) {
-            self.flush()?;
+        let date = day_of(entry.at);
+        let goes_on = |open: &Open| open.part.date == date && open.bytes < self.part_bytes;
+        if !self.open.as_ref().is_some_and(goes_on) {
+            self.close()?;
             self.tidy(entry.at);
-            self.day = Some((date, open(&self.directory.join(file_of(date)))?));
+            self.open = Some(self.begin(date)?);
         }
-        let Some((_, file)) = &mut self.day else {
+        let Some(open) = &mut self.open else {
             return Ok(());
         };
-        serde_json::to_writer(&mut *file, entry)?;
-        file.write_all(b"\n")
+        let mut line = serde_json::to_vec(entry)?;
+        line.push(b'\n');
+        open.bytes += line.len() as u64;
+        open.file.write_all(&line)
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        match &mut self.day {
-            Some((_, file)) => file.flush(),
+    /// The last part of the day, or one behind it where that is full.
+    fn begin(&self, date: Date) -> io::Result<Open> {
+        let of_day = files(&self.directory)?.into_iter().map(|(part, _)| part);
+        let last = of_day.filter(|part| part.date == date).max();
+        let mut part = last.unwrap_or(Part { date, number: 0 });
+        let (mut file, mut bytes) = open(&self.directory.join(part.file_name()))?;
+        if bytes >= self.part_bytes {
+            part.number = part.number.saturating_add(1);
+            (file, bytes) = open(&self.directory.join(part.file_name()))?;
+        }
+        Ok(Open { part, file, bytes })
+    }
+
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        match &mut self.open {
+            Some(open) => open.file.flush(),
             None => Ok(()),
         }
     }
 
-    /// Days that are too old go, and the oldest ones where all together are too large.
-    fn tidy(&mut self, now: Timestamp) {
-        if let Err(error) = tidy(&self.directory, now, self.keep, MOST_BYTES) {
-            tracing::warn!(%error, "old days of the history cannot be removed");
+    fn close(&mut self) -> io::Result<()> {
+        let flushed = self.flush();
+        self.open = None;
+        flushed
+    }
+
+    /// What is done from time to time, whether or not anything is written.
+    pub(super) fn look_after(&mut self, now: Timestamp) {
+        if is_due(self.made_room, now, ROOM_EVERY) {
+            self.made_room = now;
+            if !(self.has_room)() {
+                let made = self.make_room(now);
+                self.say_untidy(&made);
+            }
         }
+        if is_due(self.tidied, now, TIDY_EVERY) {
+            // The file of a day that is over is closed, so that it can go like any other.
+            let is_over = |open: &Open| open.part.date != day_of(now);
+            if self.open.as_ref().is_some_and(is_over) {
+                let closed = self.close();
+                self.say(&closed);
+            }
+            self.tidy(now);
+        }
+    }
+
+    /// One file goes, the oldest: the room is for mail. The one that is written stays.
+    fn make_room(&self, now: Timestamp) -> io::Result<()> {
+        let open = self.open.as_ref().map(|open| open.part);
+        let mut closed = oldest_first(&self.directory, now)?.into_iter();
+        let Some((_, path)) = closed.find(|(part, _)| Some(*part) != open) else {
+            return Ok(());
+        };
+        std::fs::remove_file(&path)?;
+        tracing::warn!(file = %path.display(), "space is short: the oldest file of the history of messages has been removed");
+        Ok(())
+    }
+
+    /// Days that are too old go, and the oldest files where all together are too large.
+    fn tidy(&mut self, now: Timestamp) {
+        self.tidied = now;
+        let open = self.open.as_ref().map(|open| open.part);
+        // Room for the one that is written, or will be.
+        let most_bytes = self.most_bytes.saturating_sub(self.part_bytes);
+        let tidied = tidy(&self.directory, now, self.keep, most_bytes, open);
+        self.say_untidy(&tidied);
+    }
+
+    /// Once for each time that it begins to fail.
+    fn say_untidy(&mut self, done: &io::Result<()>) {
+        if let (Err(error), false) = (done, self.untidy) {
+            tracing::warn!(%error, "old files of the history of messages cannot be removed");
+        }
+        self.untidy = done.is_err();
     }
 }
 
-/// At its end; a torn last line is ended.
-fn open(path: &Path) -> io::Result<BufWriter<File>> {
+/// Also where the clock has been put back.
+fn is_due(last: Timestamp, now: Timestamp, every: SignedDuration) -> bool {
+    now < last || now.duration_since(last) >= every
+}
+
+fn day_of(at: Timestamp) -> Date {
+    at.to_zoned_datetime(TimeZone::UTC).date()
+}
+
+/// At its end, and how long it is; a torn last line is ended.
+fn open(path: &Path) -> io::Result<(BufWriter<File>, u64)> {
     let mut file = OpenOptions::new()
         .read(true)
         .append(true)
         .create(true)
         .mode(0o600)
         .open(path)?;
-    if file.metadata()?.len() > 0 {
+    let mut bytes = file.metadata()?.len();
+    if bytes > 0 {
         file.seek(SeekFrom::End(-1))?;
         let mut last = [0];
         file.read_exact(&mut last)?;
         if last != *b"\n" {
             file.write_all(b"\n")?;
+            bytes += 1;
         }
     }
-    Ok(BufWriter::new(file))
+    Ok((BufWriter::new(file), bytes))
 }
 
-/// The newest day stays whatever its size: what is written now goes there.
+/// In the order in which they go. A file of a day that is still to come was written while the clock was wrong: it is not
+/// newer than what is written now, and goes first.
+fn oldest_first(directory: &Path, now: Timestamp) -> io::Result<Vec<(Part, PathBuf)>> {
+    let today = day_of(now);
+    let mut files = files(directory)?;
+    files.sort_by_key(|(part, _)| (part.date <= today, *part));
+    Ok(files)
+}
+
+/// Of the closed files, those that are too old, and those that are too much.
 pub(super) fn tidy(
     directory: &Path,
     now: Timestamp,
     keep: SignedDuration,
     most_bytes: u64,
+    open: Option<Part>,
 ) -> io::Result<()> {
-    let oldest = now.saturating_sub(keep).unwrap_or(Timestamp::MIN);
-    let oldest = oldest.to_zoned_datetime(TimeZone::UTC).date();
+    let oldest = day_of(now.saturating_sub(keep).unwrap_or(Timestamp::MIN));
     let mut bytes = 0;
-    for (at, (date, path)) in files(directory)?.into_iter().rev().enumerate() {
+    let closed = oldest_first(directory, now)?.into_iter().rev();
+    for (part, path) in closed.filter(|(part, _)| Some(*part) != open) {
         bytes += std::fs::metadata(&path)?.len();
-        if date < oldest || (at > 0 && bytes > most_bytes) {
+        if part.date < oldest || bytes > most_bytes {
             std::fs::remove_file(&path)?;
         }
     }

@@ -1,5 +1,7 @@
 //! `VERSION` in a state directory: the number of the format that lies there, so that an older program leaves alone what
-//! it would misread; and whose directory it is, so that nobody begins in one of somebody else.
+//! it would misread. `OWNER` beside it: whose directory it is, so that nobody begins in one of somebody else.
+//!
+//! Older programs read `VERSION` as a number from its first character to its last, so nothing else is ever written there.
 //!
 //! The number changes only where an older program would lose or misread something; new kinds of records that old
 //! programs pass over are no new format. docs/decisions/0091-the-format-of-the-state.md
@@ -19,9 +21,12 @@ use std::path::{Path, PathBuf};
 
 /// What a state without the file is in: it was made before there was one.
 const FIRST: u32 = 1;
-/// The file's name.
+/// The name of the file with the number.
 pub const FILE: &str = "VERSION";
-const TEMPORARY: &str = "VERSION.new";
+/// The name of the file that says whose directory it is.
+pub const OWNER_FILE: &str = "OWNER";
+/// Under these names the two are written before they get their own.
+const TEMPORARY: [&str; 2] = ["VERSION.new", "OWNER.new"];
 
 /// Whose state it is.
 #[derive(Debug, Clone, Copy)]
@@ -82,28 +87,33 @@ pub fn look(dir: &Path, owner: Owner, known: u32) -> Result<(), FormatError> {
 }
 
 /// What lies there.
-enum Found {
-    /// The file is as it would be written.
-    Current,
-    /// It is missing, or older.
-    Older,
+#[derive(Debug)]
+struct Found {
+    /// None: nobody has written one yet.
+    number: Option<u32>,
+    /// Both files are as they would be written.
+    is_current: bool,
 }
 
 fn claim_by(
     dir: &Path,
     owner: Owner,
     known: u32,
-    write: impl Fn(&Path, &str) -> io::Result<()>,
+    write: impl Fn(&Path, &str, &str) -> io::Result<()>,
 ) -> Result<(), FormatError> {
-    match read(dir, owner, known)? {
-        Found::Current => return Ok(()),
-        Found::Older => {}
+    let found = read(dir, owner, known)?;
+    if found.is_current {
+        return Ok(());
     }
     let path = dir.join(FILE);
-    let was_there = path.exists();
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    match made.and_then(|()| write(dir, &text(owner, known))) {
-        Err(full) if known == FIRST && is_full(&full) && (was_there || holds_state(dir)) => {
+    let written = made
+        .and_then(|()| write(dir, OWNER_FILE, &format!("{}\n", owner.program)))
+        .and_then(|()| write(dir, FILE, &format!("{known}\n")));
+    let stands = found.number == Some(known)
+        || known == FIRST && (found.number.is_some() || holds_state(dir));
+    match written {
+        Err(full) if is_full(&full) && stands => {
             tracing::warn!(file = %path.display(), error = %full, "no room to write the number of the state's format: goes on without, and the next start writes it");
             Ok(())
         }
@@ -111,15 +121,48 @@ fn claim_by(
     }
 }
 
-/// A line for the number, and one for whose it is.
-fn text(owner: Owner, known: u32) -> String {
-    format!("{known}\n{}\n", owner.program)
-}
-
 fn read(dir: &Path, owner: Owner, known: u32) -> Result<Found, FormatError> {
     let path = dir.join(FILE);
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
+    let text = text(&path)?;
+    let mut lines = text.iter().flat_map(|text| text.lines()).map(str::trim);
+    let number = match lines.next().map(str::parse::<u32>) {
+        Some(Ok(number)) => Some(number),
+        None if text.is_none() => None,
+        None | Some(Err(_)) => return Err(FormatError::Unreadable { path, known }),
+    };
+    // One version has written the name into a second line of the same file.
+    let second = lines.next().unwrap_or_default();
+    let named = self::text(&dir.join(OWNER_FILE))?;
+    let named = named.as_deref().map(str::trim).unwrap_or_default();
+    match if named.is_empty() { second } else { named } {
+        "" => is_ours(dir, owner)?,
+        other if other != owner.program => {
+            return Err(FormatError::Others {
+                dir: dir.to_owned(),
+                owner: other.chars().take(40).collect(),
+                program: owner.program,
+            });
+        }
+        _ => {}
+    }
+    match number {
+        Some(found) if found > known => Err(FormatError::Newer {
+            dir: dir.to_owned(),
+            program: owner.program,
+            found,
+            known,
+        }),
+        number => Ok(Found {
+            number,
+            is_current: number == Some(known) && second.is_empty() && !named.is_empty(),
+        }),
+    }
+}
+
+/// None: there is no such file.
+fn text(path: &Path) -> Result<Option<String>, FormatError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
         // What is no directory is found by whoever makes one.
         Err(failed)
             if matches!(
@@ -127,37 +170,13 @@ fn read(dir: &Path, owner: Owner, known: u32) -> Result<Found, FormatError> {
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
             ) =>
         {
-            return is_ours(dir, owner).map(|()| Found::Older);
+            Ok(None)
         }
-        Err(source) => return Err(FormatError::Io { path, source }),
-    };
-    let mut lines = text.lines().map(str::trim);
-    let number = lines.next().and_then(|line| line.parse::<u32>().ok());
-    let Some(found) = number else {
-        return Err(FormatError::Unreadable { path, known });
-    };
-    match lines.next().filter(|line| !line.is_empty()) {
-        Some(other) if other != owner.program => {
-            return Err(FormatError::Others {
-                dir: dir.to_owned(),
-                owner: other.chars().take(40).collect(),
-                program: owner.program,
-            });
-        }
-        // A version that wrote the number only.
-        None => is_ours(dir, owner)?,
-        Some(_) if found == known => return Ok(Found::Current),
-        Some(_) => {}
+        Err(source) => Err(FormatError::Io {
+            path: path.to_owned(),
+            source,
+        }),
     }
-    if found > known {
-        return Err(FormatError::Newer {
-            dir: dir.to_owned(),
-            program: owner.program,
-            found,
-            known,
-        });
-    }
-    Ok(Found::Older)
 }
 
 /// A directory without the name of its owner is new, or older than that name, or somebody else's.
@@ -193,7 +212,8 @@ fn says_nothing(name: &str) -> bool {
     let is_configuration = [".toml", ".token"].iter().any(|end| name.ends_with(end));
     is_configuration
         || name.starts_with('.')
-        || ["lost+found", "lock", FILE, TEMPORARY].contains(&name)
+        || ["lost+found", "lock", FILE, OWNER_FILE].contains(&name)
+        || TEMPORARY.contains(&name)
 }
 
 /// The disk, or the share of it that this user may have.
@@ -202,15 +222,17 @@ fn is_full(failed: &io::Error) -> bool {
     matches!(failed.kind(), StorageFull | QuotaExceeded)
 }
 
-/// Whether something lies there besides the lock of a running program and what a write of the number has left.
+/// Whether something lies there besides the lock of a running program and what a write of the two files has left.
 fn holds_state(dir: &Path) -> bool {
-    let is_state = |name: &OsStr| name != TEMPORARY && name != "lock";
+    let is_state = |name: &OsStr| {
+        name != "lock" && name != OWNER_FILE && TEMPORARY.iter().all(|it| name != *it)
+    };
     let mut entries = fs::read_dir(dir).into_iter().flatten().flatten();
     entries.any(|entry| is_state(&entry.file_name()))
 }
 
-fn write(dir: &Path, text: &str) -> io::Result<()> {
-    let temporary = dir.join(TEMPORARY);
+fn write(dir: &Path, name: &str, text: &str) -> io::Result<()> {
+    let temporary = dir.join(format!("{name}.new"));
     let written = File::create(&temporary).and_then(|mut file| {
         file.write_all(text.as_bytes())?;
         file.sync_all()
@@ -220,7 +242,7 @@ fn write(dir: &Path, text: &str) -> io::Result<()> {
         let _ = fs::remove_file(&temporary);
         return Err(failed);
     }
-    fs::rename(&temporary, dir.join(FILE))?;
+    fs::rename(&temporary, dir.join(name))?;
     File::open(dir)?.sync_all()
 }
 
@@ -237,14 +259,36 @@ mod tests {
         names: &["queue", "registry"],
     };
 
+    fn written(dir: &Path) -> [String; 2] {
+        [FILE, OWNER_FILE].map(|name| fs::read_to_string(dir.join(name)).unwrap())
+    }
+
+    #[test]
+    fn the_program_of_before_reads_the_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let as_before = || {
+            let text = fs::read_to_string(dir.path().join(FILE)).unwrap();
+            text.trim().parse::<u32>()
+        };
+        claim(dir.path(), AGENT, 1).unwrap();
+        assert_eq!(as_before(), Ok(1));
+        assert_eq!(written(dir.path()), ["1\n", "dd-agent\n"]);
+        // A build in between has written both into one file: it is read, and mended.
+        fs::remove_file(dir.path().join(OWNER_FILE)).unwrap();
+        fs::write(dir.path().join(FILE), "1\ndd-agent\n").unwrap();
+        assert!(matches!(
+            look(dir.path(), CONTROLLER, 1),
+            Err(FormatError::Others { .. })
+        ));
+        claim(dir.path(), AGENT, 1).unwrap();
+        assert_eq!(as_before(), Ok(1));
+        assert_eq!(written(dir.path()), ["1\n", "dd-agent\n"]);
+    }
+
     #[test]
     fn an_older_program_refuses_a_newer_state_and_names_the_ways_out() {
         let dir = tempfile::tempdir().unwrap();
         claim(dir.path(), AGENT, 1).unwrap();
-        assert_eq!(
-            fs::read_to_string(dir.path().join(FILE)).unwrap(),
-            "1\ndd-agent\n"
-        );
         claim(dir.path(), AGENT, 1).unwrap();
         claim(dir.path(), AGENT, 2).unwrap();
         let refused = claim(dir.path(), AGENT, 1).unwrap_err().to_string();
@@ -252,10 +296,7 @@ mod tests {
             refused.contains("newer dd-agent, in format 2") && refused.contains("backup"),
             "{refused}"
         );
-        assert_eq!(
-            fs::read_to_string(dir.path().join(FILE)).unwrap(),
-            "2\ndd-agent\n"
-        );
+        assert_eq!(written(dir.path()), ["2\n", "dd-agent\n"]);
     }
 
     #[test]
@@ -305,8 +346,7 @@ mod tests {
                 Err(FormatError::Foreign { .. })
             ));
             claim(dir.path(), CONTROLLER, 1).unwrap();
-            let written = fs::read_to_string(dir.path().join(FILE)).unwrap();
-            assert_eq!(written, "1\ndd-controller\n");
+            assert_eq!(written(dir.path()), ["1\n", "dd-controller\n"]);
         }
         let fresh = tempfile::tempdir().unwrap();
         for name in ["agent.toml", ".profile", "lost+found"] {
@@ -315,7 +355,7 @@ mod tests {
         claim(fresh.path(), AGENT, 1).unwrap();
     }
 
-    fn full(_: &Path, _: &str) -> io::Result<()> {
+    fn full(_: &Path, _: &str, _: &str) -> io::Result<()> {
         Err(io::ErrorKind::StorageFull.into())
     }
 
@@ -328,14 +368,16 @@ mod tests {
         // With room again, the file is written.
         claim(dir.path(), AGENT, 1).unwrap();
         assert!(dir.path().join(FILE).exists());
-        assert!(!dir.path().join(TEMPORARY).exists());
+        assert!(!dir.path().join(TEMPORARY[0]).exists());
     }
 
     #[test]
     fn a_full_disk_refuses_a_new_state_and_a_new_format() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("lock"), "").unwrap();
-        fs::write(dir.path().join(TEMPORARY), "").unwrap();
+        for name in TEMPORARY {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
         // Nothing is there yet: a format that is nowhere written would be lost.
         let refused = |known| claim_by(dir.path(), AGENT, known, full);
         assert!(matches!(refused(1), Err(FormatError::Io { .. })));

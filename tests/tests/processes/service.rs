@@ -133,8 +133,10 @@ fn a_state_of_a_newer_format_is_refused_by_both_and_stays_as_it_is() {
         ("agent", "dd-agent", "out1.toml", agent),
     ] {
         let version = state.join("VERSION");
-        let named = format!("1\ndd-{name}\n");
-        assert_eq!(fs::read_to_string(&version).unwrap(), named, "{name}");
+        // An older program reads the whole file as a number.
+        assert_eq!(fs::read_to_string(&version).unwrap(), "1\n", "{name}");
+        let owner = fs::read_to_string(state.join("OWNER")).unwrap();
+        assert_eq!(owner, format!("{program_name}\n"));
         fs::write(&version, "2\n").unwrap();
         let ended = Command::new(program(program_name))
             .arg("--config")
