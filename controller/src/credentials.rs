@@ -6,8 +6,8 @@
 //!
 //! # Invariants
 //! Nothing here keeps a password or a secret in clear. Whether a name exists cannot be told from how long a check
-//! takes: [`Passwords::verify`] works as long without a hash to compare with. One password is hashed at a time on each
-//! core, off the runtime's threads: each takes 19 MiB and tens of milliseconds. Only so many wait for their turn. Those who
+//! takes: [`Passwords::verify`] works as long without a hash to compare with. Passwords are hashed off the
+//! runtime's threads, those of strangers on half of the cores: each takes 19 MiB and tens of milliseconds. Only so many wait for their turn. Those who
 //! are known wait behind no stranger. Whoever goes away while one is hashed gives the core back when that is done, for
 //! nothing stops a hash.
 
@@ -102,8 +102,9 @@ impl Lane {
     }
 }
 
-/// At most this many passwords of strangers are hashed at a time, and as many of those who are known; each on a thread of the runtime's pool for what blocks: half of the
-/// cores, for mail needs the others.
+/// At most this many passwords of strangers are hashed at a time, and as many of those who are known; each on a thread of
+/// the runtime's pool for what blocks. It is half of the cores: whatever strangers do, mail has the others. Those who are
+/// known wait behind no stranger, so that both together may take all cores for as long as their few passwords last.
 pub fn hashed_at_once() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
 }

@@ -159,6 +159,11 @@ impl FromStr for Mailbox {
     }
 }
 
+/// The local part, as it is written, of an address that the text begins with; whatever follows.
+pub fn leading_local_part(text: &str) -> Option<&str> {
+    local_part_end(text).ok().map(|end| &text[..end])
+}
+
 /// Where the `@` behind the local part stands.
 fn local_part_end(text: &str) -> Result<usize, MailboxError> {
     let end = if text.starts_with('"') {

@@ -21,15 +21,16 @@ pub(crate) async fn each<T: std::fmt::Display>(
     let mut together = Together::default();
     for one in all {
         let answer = call(one).await;
-        if let Err(failure @ Failure::Unreachable { .. }) = answer {
-            return Err(failure);
-        }
-        let is_denied = matches!(answer, Err(Failure::Denied(_)));
-        if let (Err(failure), true) = (&answer, is_denied && together.is_empty()) {
+        // No other one would get further.
+        let is_last = matches!(
+            answer,
+            Err(Failure::Denied(_) | Failure::Unreachable { .. })
+        );
+        if let (Err(failure), true) = (&answer, is_last && together.is_empty()) {
             return Err(failure.clone());
         }
         together.add(&one.to_string(), answer);
-        if is_denied {
+        if is_last {
             break;
         }
     }
@@ -123,5 +124,24 @@ mod tests {
         };
         let answer = each(&["a", "b", "c"], withdrawn).await.unwrap();
         assert_eq!(answer.text(), "a: done\nb: it was removed\n");
+    }
+
+    #[tokio::test]
+    async fn what_was_done_before_the_controller_went_away_is_told() {
+        let gone = || Failure::Unreachable {
+            at: "/run/admin.sock".into(),
+            why: "connection reset".into(),
+            hint: "try again",
+        };
+        let call = async |name: &&str| match *name {
+            "a" => Ok(Answer::new(&json!({"name": "a"}), "a: done\n".into())),
+            "b" => Err(gone()),
+            _ => panic!("nobody is there to be asked"),
+        };
+        let answer = each(&["a", "b", "c"], call).await.unwrap();
+        assert_eq!(answer.exit(), Exit::Unreachable);
+        assert_eq!(answer.text(), format!("a: done\nb: {}\n", gone()));
+        let refused = each(&["b", "c"], call).await.unwrap_err();
+        assert_eq!(refused.to_string(), gone().to_string());
     }
 }

@@ -4,7 +4,7 @@
 //! No secret, no hash, no content of mail, and of addresses of people only the domain.
 
 use dd_proto::name::SiteName;
-use dd_proto::pb;
+use dd_proto::{path, pb};
 use serde_json::{Map, Value, json};
 
 use crate::args::site::SiteVerb;
@@ -119,17 +119,28 @@ fn anonymous(value: Value) -> Value {
 fn without_people(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(at) = rest.find('@') {
-        let (before, behind) = rest.split_at(at);
-        shown.push_str(&before[..local_part(before)]);
+    while let Some(at) = rest.find(['"', '@']) {
+        shown.push_str(&rest[..at]);
+        rest = &rest[at..];
+        match path::leading_local_part(rest) {
+            Some(quoted) => rest = &rest[quoted.len()..],
+            None if rest.starts_with('"') => {
+                shown.push('"');
+                rest = &rest[1..];
+                continue;
+            }
+            None => {}
+        }
+        shown.truncate(local_part(&shown));
         shown.push_str("***@");
-        rest = &behind[1..];
+        rest = &rest[1..];
     }
     shown.push_str(rest);
     shown
 }
 
-/// Where the local part at the end of a text begins.
+/// Where the local part at the end of a text begins. Behind a quote that no quoted string begins with, such as one that
+/// was quoted once more, it is whatever stands between the last two.
 fn local_part(text: &str) -> usize {
     if let Some(quoted) = text.strip_suffix('"')
         && let Some(begin) = quoted.rfind('"')
@@ -172,6 +183,12 @@ mod tests {
             ("a@b.example,c@d.example", "***@b.example,***@d.example"),
             ("<\"anna b\"@home.example>", "<***@home.example>"),
             ("to:jürgen@home.example", "to:***@home.example"),
+            ("\"anna@b\"@home.example", "***@home.example"),
+            (
+                "said \"no\" to <\"anna \\\" b\"@home.example>: 5",
+                "said \"no\" to <***@home.example>: 5",
+            ),
+            ("\\\"anna b\\\"@home.example", "\\***@home.example"),
             (
                 "203.0.113.7:25 does not answer",
                 "203.0.113.7:25 does not answer",
