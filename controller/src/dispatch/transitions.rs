@@ -23,6 +23,7 @@ mod releases;
 mod starts;
 mod turned_away;
 mod unasked;
+mod unread;
 
 use core::{Core, OUT1, OUT2, hello, name, report, result, wall, with_mail, word};
 
