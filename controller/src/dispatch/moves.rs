@@ -90,7 +90,8 @@ impl State {
                 self.reconnects_if_proving(name, turn);
             }
             Outcome::Busy
-                if over_message(report) && self.stumbles(name, leased.generation, turn) => {}
+                if over_message(report)
+                    && self.stumbles(name, Why::Busy, &report.detail, leased.generation, turn) => {}
             Outcome::Busy => self.site_failed(name, Why::Busy, report, leased, turn),
             Outcome::Unreachable => self.site_failed(name, Why::Down, report, leased, turn),
             Outcome::WrongHost => self.site_failed(name, Why::WrongHost, report, leased, turn),
@@ -431,10 +432,13 @@ impl State {
             (Phase::Flowing, _) => {
                 // What other sites were given meanwhile says nothing about what was on this session.
                 let generation = session.map_or(queue.newest, |session| session.since);
-                if closed.proved == Proved::Yes && self.stumbles(name, generation, turn) {
+                let (why, detail) = (Why::Down, &closed.detail);
+                if closed.proved == Proved::Yes
+                    && self.stumbles(name, why, detail, generation, turn)
+                {
                     return;
                 }
-                self.site_waits(name, Why::Down, &closed.detail, generation, turn);
+                self.site_waits(name, why, detail, generation, turn);
             }
             (Phase::Proving, _) if queue.canary.is_none() => {
                 self.ready(name, turn.now.monotonic + RECONNECT, turn);

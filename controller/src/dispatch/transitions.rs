@@ -21,6 +21,7 @@ mod races;
 mod reads;
 mod releases;
 mod starts;
+mod stumbles;
 mod turned_away;
 mod unasked;
 mod unread;
