@@ -35,8 +35,9 @@ impl State {
         }
         let agent = self.agents.entry(name.clone()).or_default();
         let rebooted = !agent.boot_id.is_empty() && agent.boot_id != hello.boot_id;
-        // What it was given since this start is known.
-        if agent.boot_id.is_empty() && hello.machine == Machine::Rebooted {
+        // What it was given since this start is known, and so is what one had that had told all at the stop before it.
+        let may_hold_more = agent.boot_id.is_empty() && agent.terms.may_hold_mail();
+        if may_hold_more && hello.machine == Machine::Rebooted {
             self.barrier.doubts_a_journal();
         }
         agent.introduced(&hello, turn.now.wall);
