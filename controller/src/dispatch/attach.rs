@@ -14,7 +14,7 @@ use dd_proto::report::DotSent;
 
 use super::agents::{Attached, Heard, Registered};
 use super::ends::Closed;
-use super::event::{Effect, Telling, Turn};
+use super::event::{Telling, Turn};
 use super::goes_on::Doubt;
 use super::judge::Came;
 use super::lease::GRACE;
@@ -257,9 +257,7 @@ impl State {
                 .as_ref()
                 .is_some_and(|attached| attached.id == id)
         {
-            if agent.leaves_in_order() {
-                turn.effect(Effect::DrainEnded);
-            }
+            agent.leaves();
             agent.detach();
             self.sites_leave(&name, turn);
             self.forget_removed(&name);

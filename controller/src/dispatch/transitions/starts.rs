@@ -273,3 +273,16 @@ fn an_agent_has_left_in_order_that_said_so_and_holds_nothing() {
         assert!(core.state.agents_that_left().is_empty(), "it is back");
     }
 }
+
+#[test]
+fn an_agent_has_not_left_in_order_before_what_it_told_is_written() {
+    let mut core = Core::proving();
+    core.report(Outcome::Transacted, result(Disposition::Relayed));
+    core.said(AgentEvent::Draining);
+    core.apply(Event::Detached(OUT1));
+    assert!(core.state.agents_that_left().is_empty());
+    assert!(!core.has("DrainEnded"));
+    core.apply(Event::Written(core.lease().delivery));
+    assert_eq!(core.state.agents_that_left().len(), 1);
+    assert!(core.has("DrainEnded"));
+}
