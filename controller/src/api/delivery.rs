@@ -63,6 +63,7 @@ impl pb::delivery_server::Delivery for Delivery {
         // Before dispatch ends the older stream's orders, so that it can say why.
         self.displace(&agent.name, &from);
         let attachment = self.0.dispatch.attach(hello).await;
+        self.0.editor.is_attached(&agent.name);
         let guard = Attached {
             id: attachment.id,
             agent: agent.name.clone(),

@@ -53,6 +53,8 @@ pub(super) enum Registered {
 enum Left {
     #[default]
     No,
+    /// Once all that it has told is written.
+    WhenWritten,
     InOrder,
 }
 
@@ -249,15 +251,22 @@ impl Agent {
         }
     }
 
-    /// Its stream ends. Whether it had said so, and nothing of it can come to light any more.
-    pub(super) fn leaves_in_order(&mut self) -> bool {
+    /// Its stream ends. If it had said so, and holds nothing, it has left once what it told is written.
+    pub(super) fn leaves(&mut self) {
         let attached = self.attached.as_ref();
         let said = attached.is_some_and(|it| it.leaves == Leaves::Yes);
-        let in_order = said && self.leases.is_empty() && self.has_told_all();
-        if in_order {
-            self.left = Left::InOrder;
+        if said && self.leases.is_empty() && self.has_told_all() {
+            self.left = Left::WhenWritten;
         }
-        in_order
+    }
+
+    pub(super) fn has_to_be_written(&self) -> bool {
+        self.attached.is_none() && self.left == Left::WhenWritten
+    }
+
+    /// Nothing of it can come to light any more.
+    pub(super) fn is_written(&mut self) {
+        self.left = Left::InOrder;
     }
 
     pub(super) fn has_left(&self) -> bool {

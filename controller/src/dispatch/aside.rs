@@ -13,6 +13,7 @@ use dd_proto::report::{Disposition, Outcome, RecipientResult, Report, Stage};
 use jiff::Timestamp;
 
 use super::backoff::{UNKNOWN_SITE, after_break, after_deferral, later, until};
+use super::ends::is_unread;
 use super::event::Turn;
 use super::kept::PARKED;
 use super::parts::{Breaks, Round};
@@ -39,6 +40,8 @@ enum Blame {
     Answered,
     /// The session ended over this message.
     Broke,
+    /// The agent could not read the message's assignment, and another one may not either.
+    Unread,
     /// The site's, the agent's or another message's.
     NotItsOwn,
     /// The session's, by what it had taken or refused before: the next one may begin with those it had not refused.
@@ -62,6 +65,7 @@ fn blame(report: &Report, attempt: &Attempt) -> Blame {
         Outcome::Transacted => Blame::Answered,
         Outcome::InDoubt => Blame::Broke,
         _ if attempt.news => Blame::Answered,
+        Outcome::AgentTrouble if is_unread(report) => Blame::Unread,
         Outcome::Broken => Blame::Broke,
         Outcome::Busy | Outcome::Refused if within && attempt.opens_session => Blame::Broke,
         Outcome::Busy
@@ -117,6 +121,11 @@ impl State {
             }
             Blame::TheSessions => self.was_answered(report, waiting, turn),
             Blame::Answered => self.was_answered(report, waiting, turn),
+            // Like one that ends sessions it goes behind all others, and steps aside from the second time on.
+            Blame::Unread => {
+                waiting.breaks += 1;
+                self.after_break(waiting, report.lease.generation, turn);
+            }
             Blame::Broke => self.broke(report, attempt, waiting, turn),
         }
         if had_its_time && waiting.not_before.is_none() {

@@ -14,7 +14,7 @@ use dd_proto::report::DotSent;
 
 use super::agents::{Attached, Heard, Registered};
 use super::ends::Closed;
-use super::event::{Effect, Telling, Turn};
+use super::event::{Telling, Turn};
 use super::goes_on::Doubt;
 use super::judge::Came;
 use super::lease::GRACE;
@@ -35,8 +35,9 @@ impl State {
         }
         let agent = self.agents.entry(name.clone()).or_default();
         let rebooted = !agent.boot_id.is_empty() && agent.boot_id != hello.boot_id;
-        // What it was given since this start is known.
-        if agent.boot_id.is_empty() && hello.machine == Machine::Rebooted {
+        // What it was given since this start is known, and so is what one had that had told all at the stop before it.
+        let may_hold_more = agent.boot_id.is_empty() && agent.terms.may_hold_mail();
+        if may_hold_more && hello.machine == Machine::Rebooted {
             self.barrier.doubts_a_journal();
         }
         agent.introduced(&hello, turn.now.wall);
@@ -256,9 +257,7 @@ impl State {
                 .as_ref()
                 .is_some_and(|attached| attached.id == id)
         {
-            if agent.leaves_in_order() {
-                turn.effect(Effect::DrainEnded);
-            }
+            agent.leaves();
             agent.detach();
             self.sites_leave(&name, turn);
             self.forget_removed(&name);

@@ -1,10 +1,17 @@
 //! What an attempt ended over, as far as its report says it; how a session ended.
 
+use std::sync::Arc;
+
 use dd_proto::id::SessionId;
-use dd_proto::report::{Outcome, Report, Stage};
+use dd_proto::name::AgentName;
+use dd_proto::report::{Disposition, Outcome, Report, Stage};
+use jiff::Timestamp;
 
 use super::lease::Leased;
-use super::{Ended, Proved, Refuses};
+use super::{Ended, LastAttempt, Proved, Refuses};
+
+/// Agents count their sessions from 1.
+const NO_SESSION: SessionId = SessionId(0);
 
 /// A session that is over.
 #[derive(Debug)]
@@ -27,6 +34,14 @@ pub(super) fn ends_session(report: &Report) -> bool {
             false
         }
     }
+}
+
+/// Whether the agent could not read the assignment: no session was begun for it, so nothing but the message can be meant.
+pub(super) fn is_unread(report: &Report) -> bool {
+    report.outcome == Outcome::AgentTrouble
+        && report.session == NO_SESSION
+        && report.stage == Stage::Session
+        && report.answers().next().is_none()
 }
 
 /// Whether what ended it was said to a command that carries something of the message.
@@ -54,4 +69,48 @@ pub(super) fn broke_before(leased: &Leased) -> bool {
 /// RFC 5321 §3.8: 421 closes the session, whatever it answers.
 pub(super) fn is_closing(report: &Report) -> bool {
     report.reply.as_ref().is_some_and(|reply| reply.code == 421)
+}
+
+/// How the attempt is shown to people.
+pub(super) fn last_attempt(agent: &AgentName, report: &Report, at: Timestamp) -> LastAttempt {
+    let results = || report.answers().map(|result| result.disposition);
+    let outcome = match report.outcome {
+        Outcome::Transacted if results().any(|d| d == Disposition::Relayed) => "relayed",
+        Outcome::Transacted if results().any(|d| d == Disposition::Deferred) => "deferred",
+        Outcome::Transacted if report.answers().next().is_none() => "not-sent",
+        Outcome::Transacted => "failed",
+        Outcome::Unreachable => "unreachable",
+        Outcome::WrongHost => "wrong-host",
+        Outcome::Refused => "refused",
+        Outcome::Busy => "busy",
+        Outcome::Broken | Outcome::AgentTrouble => "deferred",
+        Outcome::InDoubt => "in-doubt",
+    };
+    let detail = match is_unread(report) {
+        // Of all that waits it is this one.
+        true => unread(report),
+        false => report.detail.clone(),
+    };
+    LastAttempt {
+        at,
+        agent: agent.clone(),
+        address: report.observed.peer.clone(),
+        outcome,
+        detail,
+        reason: report
+            .observed
+            .refusal
+            .as_ref()
+            .map(|refusal| refusal.reason.clone())
+            .unwrap_or_default(),
+        peer: report.observed.certificate.clone().map(Arc::new),
+    }
+}
+
+fn unread(report: &Report) -> String {
+    let message = report.lease.delivery.message;
+    format!(
+        "the agent cannot read what it was assigned for {message}: {}",
+        report.detail
+    )
 }

@@ -9,10 +9,12 @@ use std::time::Duration;
 use dd_proto::id::{Generation, SessionId};
 use dd_proto::name::{AgentName, SiteName};
 use dd_proto::report::{Disposition, Outcome, PeerCertificate, RecipientResult, Report, Stage};
-use jiff::Timestamp;
 
 use super::backoff::{after_failure, with_others};
-use super::ends::{Closed, broke_before, came_to_nothing, ends_session, is_closing, over_message};
+use super::ends::{
+    Closed, broke_before, came_to_nothing, ends_session, is_closing, is_unread, last_attempt,
+    over_message,
+};
 use super::event::{Effect, Turn};
 use super::judge::Fails;
 use super::kept::Wakes;
@@ -66,7 +68,8 @@ impl State {
         turn: &mut Turn<'_>,
     ) {
         let name = &report.lease.delivery.site;
-        if report.outcome != Outcome::AgentTrouble && !report.accepted_all() {
+        if (report.outcome != Outcome::AgentTrouble || is_unread(report)) && !report.accepted_all()
+        {
             self.attempt_failed(name, turn);
         }
         let Some(queue) = self.sites.get_mut(name) else {
@@ -87,12 +90,19 @@ impl State {
                 self.reconnects_if_proving(name, turn);
             }
             Outcome::Busy
-                if over_message(report) && self.stumbles(name, leased.generation, turn) => {}
+                if over_message(report)
+                    && self.stumbles(name, Why::Busy, &report.detail, leased.generation, turn) => {}
             Outcome::Busy => self.site_failed(name, Why::Busy, report, leased, turn),
             Outcome::Unreachable => self.site_failed(name, Why::Down, report, leased, turn),
             Outcome::WrongHost => self.site_failed(name, Why::WrongHost, report, leased, turn),
             Outcome::Refused => self.site_failed(name, Why::Refused, report, leased, turn),
             Outcome::Broken | Outcome::InDoubt => self.broke_off(report, leased, progress, turn),
+            Outcome::AgentTrouble if is_unread(report) => {
+                let delivery = &report.lease.delivery;
+                let why = &report.detail;
+                tracing::error!(%agent, %delivery, why, "the agent cannot read what it was assigned");
+                self.was_unread(agent, name, turn);
+            }
             Outcome::AgentTrouble => self.agent_had_trouble(agent, name, turn),
         }
     }
@@ -141,6 +151,15 @@ impl State {
         };
         if matches!(queue.phase, Phase::Proving | Phase::Flowing) {
             self.ready(name, turn.now.monotonic + wait, turn);
+        }
+    }
+
+    /// That is about one message: what flows goes on. A canary is looked for anew, and another agent may read this one.
+    fn was_unread(&mut self, agent: &AgentName, name: &SiteName, turn: &mut Turn<'_>) {
+        let queue = self.sites.get_mut(name);
+        if let Some(queue) = queue.filter(|it| it.phase == Phase::Proving) {
+            queue.verdicts.troubled(agent);
+            self.reconnects_if_proving(name, turn);
         }
     }
 
@@ -413,10 +432,13 @@ impl State {
             (Phase::Flowing, _) => {
                 // What other sites were given meanwhile says nothing about what was on this session.
                 let generation = session.map_or(queue.newest, |session| session.since);
-                if closed.proved == Proved::Yes && self.stumbles(name, generation, turn) {
+                let (why, detail) = (Why::Down, &closed.detail);
+                if closed.proved == Proved::Yes
+                    && self.stumbles(name, why, detail, generation, turn)
+                {
                     return;
                 }
-                self.site_waits(name, Why::Down, &closed.detail, generation, turn);
+                self.site_waits(name, why, detail, generation, turn);
             }
             (Phase::Proving, _) if queue.canary.is_none() => {
                 self.ready(name, turn.now.monotonic + RECONNECT, turn);
@@ -457,35 +479,5 @@ impl SiteQueue {
             }
         }
         of_session > 0 || (answered && report.outcome != Outcome::AgentTrouble)
-    }
-}
-
-fn last_attempt(agent: &AgentName, report: &Report, at: Timestamp) -> LastAttempt {
-    let results = || report.answers().map(|result| result.disposition);
-    let outcome = match report.outcome {
-        Outcome::Transacted if results().any(|d| d == Disposition::Relayed) => "relayed",
-        Outcome::Transacted if results().any(|d| d == Disposition::Deferred) => "deferred",
-        Outcome::Transacted if report.answers().next().is_none() => "not-sent",
-        Outcome::Transacted => "failed",
-        Outcome::Unreachable => "unreachable",
-        Outcome::WrongHost => "wrong-host",
-        Outcome::Refused => "refused",
-        Outcome::Busy => "busy",
-        Outcome::Broken | Outcome::AgentTrouble => "deferred",
-        Outcome::InDoubt => "in-doubt",
-    };
-    LastAttempt {
-        at,
-        agent: agent.clone(),
-        address: report.observed.peer.clone(),
-        outcome,
-        detail: report.detail.clone(),
-        reason: report
-            .observed
-            .refusal
-            .as_ref()
-            .map(|refusal| refusal.reason.clone())
-            .unwrap_or_default(),
-        peer: report.observed.certificate.clone().map(Arc::new),
     }
 }

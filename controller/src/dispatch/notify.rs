@@ -57,7 +57,7 @@ enum Found {
     NotNow,
 }
 
-/// How often a message that cannot be read now is asked for again.
+/// How often what cannot be read now is waited for, by all that is settled together: agents wait for theirs beside it.
 const PATIENCE: u32 = 3;
 
 impl<S: Backing> Pen<S> {
@@ -65,6 +65,7 @@ impl<S: Backing> Pen<S> {
         self.clock_saved().await;
         let mut batch = Vec::with_capacity(pending.len());
         let mut owing = Vec::with_capacity(pending.len());
+        let mut patience = PATIENCE;
         for Pending {
             mut what,
             cached,
@@ -73,7 +74,7 @@ impl<S: Backing> Pen<S> {
         {
             let delivery = what.settlement.delivery.clone();
             // After the settlement nobody could be asked any more.
-            let found = self.find_for(&what, cached).await;
+            let found = self.find_for(&what, cached, &mut patience).await;
             let mut dsn = None;
             match &found {
                 Found::Mail(mail) => {
@@ -177,14 +178,12 @@ impl<S: Backing> Pen<S> {
     }
 
     /// What an operator decides is done, and its sender told: a failure that passes is waited for.
-    async fn find_for(&self, settle: &Settle, cached: Option<Mail>) -> Found {
+    async fn find_for(&self, settle: &Settle, cached: Option<Mail>, patience: &mut u32) -> Found {
         let delivery = &settle.settlement.delivery;
         let mut found = self.find(delivery, cached).await;
         let decided = matches!(settle.evidence.by, By::Operator);
-        for _ in 0..PATIENCE {
-            if !matches!(found, Found::NotNow) || !decided {
-                break;
-            }
+        while decided && *patience > 0 && matches!(found, Found::NotNow) {
+            *patience -= 1;
             tokio::time::sleep(AGAIN).await;
             found = self.find(delivery, None).await;
         }
@@ -345,4 +344,65 @@ fn arrivals(waiting: Vec<Waiting>, dsns: &[(MessageId, Mail)]) -> Vec<Arrived> {
         Some(Arrived { waiting, mail })
     };
     waiting.into_iter().filter_map(arrived).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use dd_proto::id::RecipientNumber;
+    use jiff::Timestamp;
+
+    use super::super::event::Evidence;
+    use super::super::run_tests::submission;
+    use super::*;
+    use crate::store::Settlement;
+    use crate::zoo::queue::Queue;
+
+    fn given_up(waiting: Waiting) -> Pending<Settle> {
+        let settlement = Settlement {
+            delivery: waiting.delivery,
+            recipients: vec![(RecipientNumber(0), Settled::Failed)],
+        };
+        let evidence = Evidence {
+            by: By::Operator,
+            results: Vec::new(),
+            waited: Duration::ZERO,
+        };
+        Pending {
+            what: Settle {
+                settlement,
+                evidence,
+                token: None,
+            },
+            cached: None,
+            random: [0; 10],
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_read_is_waited_for_once_by_all_that_is_settled_together() {
+        let began = tokio::time::Instant::now();
+        let store = Queue::new(began);
+        let mail = (1..=256).flat_map(|n| store.take(submission("", n, Bytes::new())));
+        let given_up = mail.map(given_up).collect();
+        store.set_reads(false);
+        let now = Now {
+            monotonic: Duration::ZERO,
+            wall: Timestamp::UNIX_EPOCH,
+        };
+        let pen = Pen {
+            store,
+            notifier: crate::dsn::samples::notifier(),
+            now,
+            clock_saving: None,
+        };
+        let done = pen.settle(given_up).await;
+        assert!(matches!(done, Done::Settled(batch, _) if batch.len() == 256));
+        assert!(
+            began.elapsed() < AGAIN * (PATIENCE + 1),
+            "{:?}",
+            began.elapsed()
+        );
+    }
 }

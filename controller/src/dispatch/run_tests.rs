@@ -94,7 +94,7 @@ impl World {
     }
 }
 
-fn submission(sender: &str, n: u64, content: Bytes) -> Submission<Spooled> {
+pub(super) fn submission(sender: &str, n: u64, content: Bytes) -> Submission<Spooled> {
     let recipient = Recipient {
         number: RecipientNumber(0),
         path: "a@example.org".parse().unwrap(),

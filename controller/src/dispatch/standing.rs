@@ -113,7 +113,8 @@ impl State {
         self.weigh(name, turn);
     }
 
-    /// Drains of which nothing is out, unwritten or untold any more have ended, which the next start is told.
+    /// Drains of which nothing is out, unwritten or untold any more have ended, and so have agents that left in order: the next
+    /// start is told.
     pub(super) fn drains_end(&mut self, turn: &mut Turn<'_>) {
         let drains = self.agents.iter();
         let drains = drains.filter(|(name, agent)| {
@@ -128,7 +129,15 @@ impl State {
                 agent.terms.drain = Drain::Ended;
             }
         }
-        if !ended.is_empty() {
+        let left = self.agents.iter();
+        let left = left.filter(|(name, it)| it.has_to_be_written() && self.owes_nothing(name));
+        let left: Vec<AgentName> = left.map(|(name, _)| name.clone()).collect();
+        for name in &left {
+            if let Some(agent) = self.agents.get_mut(name) {
+                agent.is_written();
+            }
+        }
+        if !(ended.is_empty() && left.is_empty()) {
             turn.effect(Effect::DrainEnded);
         }
     }

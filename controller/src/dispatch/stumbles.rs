@@ -2,7 +2,8 @@
 //!
 //! It is up, and what made it hang up may be that one message. So the next session follows after a second, and begins
 //! with another message where there is one. Each that ends so too doubles the wait; when that has come to the site's
-//! interval, the site is down, or busy, like one that does not answer at all.
+//! interval, the site is down, or busy, like one that does not answer at all. From the second on another agent has its turn,
+//! for it may be the address that mail comes from.
 //! docs/decisions/0102-a-home-that-hangs-up-is-asked-again-at-once.md
 //!
 //! # Invariants
@@ -16,7 +17,7 @@ use dd_proto::name::SiteName;
 
 use super::event::Turn;
 use super::moves::RECONNECT;
-use super::site::{Phase, SiteQueue};
+use super::site::{Phase, SiteQueue, Why};
 use super::state::State;
 
 /// Sessions of a site that ended so in a row.
@@ -27,6 +28,11 @@ impl Stumbles {
     /// The site has answered for somebody.
     pub(super) fn end(&mut self) {
         self.0 = 0;
+    }
+
+    /// The first may be the message's doing. Another message went the same way: it may be the address that they come from.
+    fn are_the_agents(&self) -> bool {
+        self.0 > 1
     }
 
     /// One more; how long the next one waits.
@@ -64,14 +70,23 @@ impl State {
     pub(super) fn stumbles(
         &mut self,
         name: &SiteName,
+        why: Why,
+        detail: &str,
         under: Generation,
         turn: &mut Turn<'_>,
     ) -> bool {
-        let now = turn.now.monotonic;
-        let queue = self.sites.get_mut(name);
-        let Some(from) = queue.and_then(|queue| queue.is_asked_again(under, now)) else {
+        let now = turn.now;
+        let Some(queue) = self.sites.get_mut(name) else {
             return false;
         };
+        let Some(from) = queue.is_asked_again(under, now.monotonic) else {
+            return false;
+        };
+        if queue.stumbles.are_the_agents()
+            && let Some(carrier) = &queue.carrier
+        {
+            queue.verdicts.failed(carrier, now.wall, why, detail);
+        }
         self.ready(name, from, turn);
         true
     }

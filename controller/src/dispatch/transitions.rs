@@ -21,8 +21,10 @@ mod races;
 mod reads;
 mod releases;
 mod starts;
+mod stumbles;
 mod turned_away;
 mod unasked;
+mod unread;
 
 use core::{Core, OUT1, OUT2, hello, name, report, result, wall, with_mail, word};
 

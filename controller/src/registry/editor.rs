@@ -20,14 +20,14 @@ use jiff::Timestamp;
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+use super::Registry;
 use super::audit::{self, Audit};
 use super::authorities::{Authority, Origin};
-use super::{ChangeError, Registry};
+use super::greeted::Greeted;
 use crate::authority::keys::Keys as SigningKeys;
 use crate::config::SiteDefaults;
-use crate::dispatch::{Handle, Machine};
+use crate::dispatch::Handle;
 use crate::store::Store;
-use dd_proto::name::AgentName;
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -40,6 +40,8 @@ pub struct Editor {
     pub(super) defaults: SiteDefaults,
     pub(super) audit: Arc<Audit>,
     pub(super) keys: SigningKeys,
+    /// Agents of which dispatch is about to hear.
+    pub(super) greeted: Greeted,
     /// Held over a whole change, so that dispatch hears of changes in the order in which they were stored.
     changing: Arc<Mutex<()>>,
     begun: mpsc::UnboundedSender<Work>,
@@ -126,6 +128,7 @@ impl Editor {
             defaults,
             audit: Arc::new(audit),
             keys,
+            greeted: Greeted::default(),
             changing: Arc::default(),
             begun,
             running: Arc::default(),
@@ -172,21 +175,6 @@ impl Editor {
         let mut running = self.running.subscribe();
         // The sender lives as long as `self`.
         let _ = running.wait_for(|number| *number == 0).await;
-    }
-
-    /// The agent attached, under this boot of its machine: that is remembered, and a token that was used is spent. Most
-    /// say nothing new, and wait for no other change.
-    ///
-    /// # Errors
-    /// There is no such agent, or it cannot be made durable.
-    pub async fn greet(&self, name: &AgentName, boot_id: &str) -> Result<Machine, ChangeError> {
-        let agent = self.registry.agent(name);
-        if agent.is_some_and(|agent| !agent.is_new_to(boot_id)) {
-            return Ok(Machine::AsBefore);
-        }
-        let (name, boot_id) = (name.clone(), boot_id.to_owned());
-        self.change(move |change| async move { change.greet_agent(&name, &boot_id).await })
-            .await
     }
 
     /// Where the key of an authority's certificate should be and is not; None for one that is not ours.

@@ -70,7 +70,7 @@ impl Queue {
         }))
     }
 
-    /// Nothing is read any more, or all that waited for it.
+    /// Nothing is read any more, or all that waited for it. Who asks for one message is told so at once.
     pub(crate) fn set_reads(&self, reads: bool) {
         self.0.reads.send_replace(reads);
     }
@@ -190,7 +190,10 @@ impl Backing for Queue {
     }
 
     async fn load(&self, delivery: DeliveryId) -> Result<Option<Loaded>, NotRead> {
-        Ok(self.lock().load(&delivery))
+        match *self.0.reads.borrow() {
+            true => Ok(self.lock().load(&delivery)),
+            false => Err(NotRead::NotNow("the disk says nothing".to_owned())),
+        }
     }
 
     async fn load_all(&self, deliveries: Vec<DeliveryId>) -> Vec<ReadOf> {

@@ -7,18 +7,18 @@ use crate::dispatch::site::Why;
 use crate::dispatch::{Drain, Hello, Order};
 
 impl Core {
-    fn two() -> Self {
+    pub(super) fn two() -> Self {
         let mut core = Self::idle();
         core.attach(OUT2, "out2");
         core
     }
 
     /// Who got the last assignment.
-    fn carrier(&self) -> AttachmentId {
+    pub(super) fn carrier(&self) -> AttachmentId {
         self.assigned.last().expect("something was assigned").to
     }
 
-    fn says(&mut self, id: AttachmentId, event: AgentEvent) {
+    pub(super) fn says(&mut self, id: AttachmentId, event: AgentEvent) {
         self.apply(Event::Said { id, event });
     }
 

@@ -217,9 +217,18 @@ fn terms(from: jiff::Timestamp) -> Terms {
 
 #[test]
 fn old_mail_is_in_doubt_where_the_machine_of_an_agent_went_down_since() {
-    for (machine, in_doubt) in [(Machine::AsBefore, false), (Machine::Rebooted, true)] {
+    for (machine, told, in_doubt) in [
+        (Machine::AsBefore, Told::NotAll, false),
+        (Machine::Rebooted, Told::NotAll, true),
+        // At the clean stop before this start it held nothing, and owed nothing.
+        (Machine::Rebooted, Told::All, false),
+    ] {
         let mut core = Core::bare();
-        let agents = vec![("out1".parse().unwrap(), Terms::default())];
+        let terms = Terms {
+            told,
+            ..Terms::default()
+        };
+        let agents = vec![("out1".parse().unwrap(), terms)];
         let records = vec![Arc::new(site(0))];
         core.state = State::new(2, ClockMemory::default(), records, agents, core.clock());
         let mut older = core.waiting();
@@ -263,4 +272,17 @@ fn an_agent_has_left_in_order_that_said_so_and_holds_nothing() {
         core.attach(OUT1, "out1");
         assert!(core.state.agents_that_left().is_empty(), "it is back");
     }
+}
+
+#[test]
+fn an_agent_has_not_left_in_order_before_what_it_told_is_written() {
+    let mut core = Core::proving();
+    core.report(Outcome::Transacted, result(Disposition::Relayed));
+    core.said(AgentEvent::Draining);
+    core.apply(Event::Detached(OUT1));
+    assert!(core.state.agents_that_left().is_empty());
+    assert!(!core.has("DrainEnded"));
+    core.apply(Event::Written(core.lease().delivery));
+    assert_eq!(core.state.agents_that_left().len(), 1);
+    assert!(core.has("DrainEnded"));
 }

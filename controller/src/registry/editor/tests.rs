@@ -3,14 +3,14 @@
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use dd_proto::name::{AuthorityName, SiteName};
+use dd_proto::name::{AgentName, AuthorityName, SiteName};
 use dd_proto::pb;
 use dd_proto::site::Hold;
 
 use super::*;
 use crate::authority::client::AgentKey;
 use crate::authority::{ControlAuthority, admin};
-use crate::dispatch::{self, ClockMemory, Machine};
+use crate::dispatch::{self, ClockMemory};
 use crate::registry::admins::{self, AdminRecord, AdminRole};
 use crate::registry::shown::Sight;
 use crate::registry::sites::{Closing, HeldMail};
@@ -22,6 +22,7 @@ use crate::store::local::{Blocking, On};
 use crate::store::{MinFree, RebuildIndex, Settings};
 
 mod apply;
+mod greeted;
 mod moving;
 
 const ANNA: &str = "anna";
@@ -270,61 +271,6 @@ async fn a_revocation_is_a_record_of_the_certificate_and_one_of_the_authority_ho
     // And a stop between the two records is made good.
     let stored = Registry::load(&world.editor.store).unwrap();
     assert_eq!(stored.dispatched_sites(), registry.dispatched_sites());
-}
-
-#[tokio::test]
-async fn an_agent_attaches_while_somebody_else_changes_something() {
-    let mut world = World::new().await;
-    let agent = world.add_agent().await;
-    world.editor.greet(&agent, "a1").await.unwrap();
-    let editor = &world.editor;
-    let (let_go, wait) = oneshot::channel::<()>();
-    let (begins, begun) = oneshot::channel();
-    let long = editor.clone();
-    world.running.spawn(async move {
-        long.change(move |_alone| async move {
-            begins.send(()).unwrap();
-            let _ = wait.await;
-        })
-        .await;
-    });
-    begun.await.unwrap();
-    // Its token was not used, and its machine is as before: there is nothing to write.
-    let mut greeting = pin!(editor.greet(&agent, "a1"));
-    let polled = greeting
-        .as_mut()
-        .poll(&mut Context::from_waker(Waker::noop()));
-    let is_ready = matches!(polled, Poll::Ready(Ok(Machine::AsBefore)));
-    assert!(is_ready, "{polled:?}");
-    let_go.send(()).unwrap();
-    editor.idle().await;
-}
-
-#[tokio::test]
-async fn a_used_token_is_spent_at_the_attach() {
-    let world = World::new().await;
-    let agent = world.add_agent().await;
-    let key = crate::authority::client::AgentKey([3; 32]);
-    let joining =
-        move |change: Change| async move { change.use_token("out1", &[7; 32], key, now()).await };
-    world.editor.change(joining).await.unwrap();
-    world.editor.greet(&agent, "a1").await.unwrap();
-    assert!(world.editor.registry.agent(&agent).unwrap().token.is_none());
-    let unknown = "out2".parse().unwrap();
-    assert!(world.editor.greet(&unknown, "a1").await.is_err());
-}
-
-#[tokio::test]
-async fn that_the_machine_of_an_agent_went_down_is_known_over_a_restart() {
-    let world = World::new().await;
-    let agent = world.add_agent().await;
-    let greet = async |boot_id| world.editor.greet(&agent, boot_id).await.unwrap();
-    assert_eq!(greet("a1").await, Machine::AsBefore, "it was never here");
-    assert_eq!(greet("a1").await, Machine::AsBefore);
-    let stored = Registry::load(&world.editor.store).unwrap();
-    assert_eq!(stored.agent(&agent).unwrap().boot_id, "a1");
-    assert_eq!(greet("b2").await, Machine::Rebooted);
-    assert_eq!(greet("b2").await, Machine::AsBefore);
 }
 
 #[tokio::test]
