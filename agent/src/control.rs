@@ -36,8 +36,7 @@ use crate::enroll::Enroll;
 use crate::identity::{Identity, IdentityError};
 use crate::journal::Sync;
 use crate::lease::Boottime;
-use crate::plan::{OrderError, Plan};
-use crate::session::AskTls;
+use crate::plan::OrderError;
 use attached::{Attached, boot_id, send};
 use dd_proto::targets::TargetRules;
 use lanes::Lanes;
@@ -266,7 +265,7 @@ impl Control {
             .iter()
             .map(|lease| lease.clone().try_into().map_err(|_| OrderError("lease")))
             .collect::<Result<Vec<Lease>, _>>()?;
-        self.forbid(&welcome.forbidden_networks)?;
+        self.forbid(&welcome.forbidden_networks);
         let lease = Duration::from_millis(welcome.lease_ms);
         self.agent
             .leases
@@ -274,13 +273,10 @@ impl Control {
         Ok(lease)
     }
 
-    fn forbid(&mut self, networks: &[String]) -> Result<(), StreamError> {
-        let parsed = networks.iter().map(|network| network.parse());
-        self.forbidden = parsed
-            .collect::<Result<_, _>>()
-            .map_err(|_| OrderError("forbidden network"))?;
+    fn forbid(&mut self, networks: &[String]) {
+        let before = std::mem::take(&mut self.forbidden);
+        self.forbidden = assigned::forbidden(before, networks);
         self.set_rules();
-        Ok(())
     }
 
     fn set_rules(&self) {
@@ -346,7 +342,7 @@ impl Control {
             Order::Welcome(welcome) => {
                 self.welcomed(&welcome, Boottime::now())?;
             }
-            Order::RoutePlan(plan) => self.lanes.learn(Plan::try_from(plan)?),
+            Order::RoutePlan(plan) => self.planned(plan),
             Order::Assignment(assignment) => self.assigned(assignment)?,
             Order::BeatAnswer(answer) => {
                 if let Some(sent) = stream.beats.remove(&answer.number) {
@@ -359,21 +355,12 @@ impl Control {
                 self.owed.remove(&lease);
                 self.agent.journal.forget(&lease);
             }
-            Order::Check(check) => {
-                let plan = Plan::try_from(check.plan.ok_or(OrderError("plan"))?)?;
-                let tls = AskTls::of_order(check.tls_expected);
-                let agent = Arc::clone(&self.agent);
-                self.agent.start(async move {
-                    let hosts = crate::check::all_hosts(&agent, &plan, tls).await;
-                    let number = check.number;
-                    agent.tell(Event::Checked(pb::Checked { number, hosts }));
-                });
-            }
+            Order::Check(check) => self.asked_to_check(check),
             Order::CloseSite(close) => {
                 let site = close.site.parse().map_err(|_| OrderError("site"))?;
                 self.lanes.close(&site);
             }
-            Order::ForbiddenNetworks(forbidden) => self.forbid(&forbidden.networks)?,
+            Order::ForbiddenNetworks(forbidden) => self.forbid(&forbidden.networks),
             Order::Recall(recall) => {
                 let site = recall.site.parse().map_err(|_| OrderError("site"))?;
                 self.lanes.recall(&site);

@@ -15,6 +15,14 @@ use crate::plan::{Assignment, Plan};
 pub(super) struct Lanes {
     agent: Arc<Agent>,
     lanes: HashMap<SiteName, Known>,
+    /// Sites whose plan this agent cannot follow.
+    strange: HashMap<SiteName, Strange>,
+}
+
+#[derive(Debug)]
+struct Strange {
+    version: SiteVersion,
+    why: String,
 }
 
 #[derive(Debug)]
@@ -37,11 +45,13 @@ impl Lanes {
         Self {
             agent,
             lanes: HashMap::new(),
+            strange: HashMap::new(),
         }
     }
 
     /// Takes a plan. A lane by the same plan goes on; one by another is closed.
     pub(super) fn learn(&mut self, plan: Plan) {
+        self.strange.remove(&plan.site);
         if let Some(known) = self.lanes.get_mut(&plan.site) {
             if *known.plan == plan {
                 known.told = Told::OnThisStream;
@@ -50,9 +60,8 @@ impl Lanes {
             known.lane.close();
         }
         let Some(kind) = kind_for(&plan) else {
-            tracing::error!(site = %plan.site, kind = plan.kind, "no such kind of delivery here");
-            self.lanes.remove(&plan.site);
-            return;
+            let why = format!("this agent knows no delivery of the kind `{}`", plan.kind);
+            return self.cannot_follow(plan.site, plan.version, why);
         };
         let plan = Arc::new(plan);
         let known = Known {
@@ -61,6 +70,21 @@ impl Lanes {
             told: Told::OnThisStream,
         };
         self.lanes.insert(plan.site.clone(), known);
+    }
+
+    /// The other sites' plans are as good as before.
+    pub(super) fn cannot_follow(&mut self, site: SiteName, version: SiteVersion, why: String) {
+        tracing::error!(%site, why, "the site's plan cannot be followed");
+        if let Some(known) = self.lanes.remove(&site) {
+            known.lane.close();
+        }
+        self.strange.insert(site, Strange { version, why });
+    }
+
+    /// Why nothing can be done with it here, though its plan has come.
+    pub(super) fn is_in_the_way(&self, assignment: &Assignment) -> Option<String> {
+        let strange = self.strange.get(&assignment.lease.delivery.site)?;
+        (strange.version == assignment.version).then(|| strange.why.clone())
     }
 
     pub(super) fn assign(&self, assignment: Assignment) {
@@ -73,6 +97,7 @@ impl Lanes {
     }
 
     pub(super) fn close(&mut self, site: &SiteName) {
+        self.strange.remove(site);
         if let Some(known) = self.lanes.remove(site) {
             known.lane.close();
         }
@@ -91,6 +116,7 @@ impl Lanes {
     }
 
     pub(super) fn forget_plans(&mut self) {
+        self.strange.clear();
         for known in self.lanes.values_mut() {
             known.told = Told::Before;
         }
