@@ -177,7 +177,7 @@ mod tests {
         let net = |text: &str| text.parse::<IpNet>().unwrap();
         let before = vec![net("10.0.0.0/8")];
         let both = ["192.0.2.0/24".to_owned(), "a network to come".to_owned()];
-        let now = forbidden(before.clone(), &both);
+        let now = forbidden(before, &both);
         assert_eq!(now, [net("10.0.0.0/8"), net("192.0.2.0/24")]);
         assert_eq!(forbidden(now, &both[..1]), [net("192.0.2.0/24")]);
     }

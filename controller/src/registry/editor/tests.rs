@@ -11,6 +11,7 @@ use super::*;
 use crate::authority::client::AgentKey;
 use crate::authority::{ControlAuthority, admin};
 use crate::dispatch::{self, ClockMemory};
+use crate::registry::ChangeError;
 use crate::registry::admins::{self, AdminRecord, AdminRole};
 use crate::registry::shown::Sight;
 use crate::registry::sites::{Closing, HeldMail};
