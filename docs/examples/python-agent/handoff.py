@@ -20,6 +20,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 import resolve
 from dd.v1 import delivery_pb2 as pb
 
+# The kinds of proof that this agent can judge; nobody is called for another one.
+PROOFS = ("certificate", "static_ip", "port")
+
 CONNECT_S = 30
 COMMAND_S = 300
 # RFC 5321 §4.5.3.2.6: a shorter wait for the reply to the final dot makes duplicates.
@@ -78,6 +81,9 @@ class Session:
     def __init__(self, plan, place, address, port, observed, tls_expected):
         _check_target(address, plan, place)
         proof = plan.proof.WhichOneof("kind")
+        if proof not in PROOFS:
+            # None where the kind is newer than this program.
+            raise Ended(pb.OUTCOME_AGENT_TROUBLE, f"this agent does not know the proof {proof}")
         observed.proof = proof.replace("_", "-")
         observed.peer = f"{address}:{port}"
         name = plan.proof.certificate.name if proof == "certificate" else str(address)
@@ -122,8 +128,6 @@ class Session:
             listed = [ipaddress.ip_address(listed) for listed in plan.proof.static_ip.addresses]
             if address not in listed:
                 raise _withheld(observed, "AddressNotListed", f"{address} is not one of the site's addresses")
-        elif proof != "port":
-            raise Ended(pb.OUTCOME_AGENT_TROUBLE, f"this agent does not know the proof {proof}")
 
     def _check_key(self, observed):
         key = self._certificate().public_key()
