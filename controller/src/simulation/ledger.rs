@@ -88,6 +88,11 @@ impl Entries {
         self.unread.contains(&delivery.message)
     }
 
+    /// Whether the feeder was told 250 for any of its recipients.
+    pub(super) fn is_promised(&self, delivery: &DeliveryId) -> bool {
+        self.acknowledged.iter().any(|(of, _)| of == delivery)
+    }
+
     /// The store is asked.
     pub(super) fn settling(&mut self, settlement: &Settlement) {
         let numbers = settlement.recipients.iter();

@@ -301,9 +301,11 @@ impl World {
                 .any(|(site, _)| site.name == it.delivery.site)
         });
         let entries = self.ledger.entries();
-        of_members
-            .into_iter()
-            .all(|it| entries.is_unread(&it.delivery))
+        of_members.into_iter().all(|it| {
+            // Where a hole hides whether a commit was whole, its records count as taken, torn ones too: held as damaged,
+            // they wait for the operator, though nobody was promised anything.
+            entries.is_unread(&it.delivery) || !entries.is_promised(&it.delivery)
+        })
     }
 
     /// Notifications are not among them where there is no smarthost.
