@@ -17,7 +17,6 @@
 pub mod search;
 mod writer;
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::RwLock;
 use std::sync::mpsc::{SyncSender, TrySendError};
@@ -109,11 +108,12 @@ impl<S: Subscriber> Layer<S> for Kept {
     }
 }
 
-impl Visit for Entry {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        let part = match field.name() {
-            "recipients" => return self.recipients = bounded_list(value),
-            "site" | "sites" => return self.site = bounded_list(value),
+impl Entry {
+    /// Where a field of the line goes; None: it is not kept.
+    fn part(&mut self, field: &Field) -> Option<&mut String> {
+        Some(match field.name() {
+            "recipients" => &mut self.recipients,
+            "site" | "sites" => &mut self.site,
             "message" => &mut self.what,
             "id" => &mut self.id,
             "message_id" => &mut self.message_id,
@@ -123,15 +123,27 @@ impl Visit for Entry {
             "agent" => &mut self.agent,
             "address" => &mut self.address,
             "reply" => &mut self.reply,
-            _ => return,
-        };
-        part.extend(value.chars().take(MOST));
+            _ => return None,
+        })
+    }
+}
+
+impl Visit for Entry {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if let Some(part) = self.part(field) {
+            *part = match field.name() {
+                "recipients" | "site" | "sites" => bounded_list(value),
+                // Nearly every value is short, and each message has two lines of them.
+                _ if value.len() <= MOST => value.to_owned(),
+                _ => value.chars().take(MOST).collect(),
+            };
+        }
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        let mut text = String::new();
-        let _ = write!(text, "{value:?}");
-        self.record_str(field, &text);
+        if self.part(field).is_some() {
+            self.record_str(field, &format!("{value:?}"));
+        }
     }
 }
 
