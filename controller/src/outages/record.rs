@@ -54,7 +54,6 @@ pub(super) fn encode(entry: &Entry) -> Bytes {
 pub(super) fn decode(bytes: &Bytes) -> Option<Entry> {
     let row = Row::decode(bytes.clone()).ok()?;
     let at = |ms| Timestamp::from_millisecond(ms).ok();
-    let id = |bytes: &Bytes| Some(MessageId::from_bytes(bytes[..].try_into().ok()?));
     Some(Entry {
         told: Told {
             why: match row.why {
@@ -70,7 +69,7 @@ pub(super) fn decode(bytes: &Bytes) -> Option<Entry> {
                 Some(ms) => Some(at(ms)?),
             },
         },
-        owed: id(&row.owed),
+        owed: MessageId::try_from(&row.owed[..]).ok(),
     })
 }
 
