@@ -160,7 +160,7 @@ impl<'de, T: FromStr> Visitor<'de> for Each<T> {
         let mut all = Vec::new();
         while let Some(text) = texts.next_element::<String>()? {
             all.push(text.parse().map_err(|_| {
-                let shown: String = text.chars().take(80).flat_map(char::escape_debug).collect();
+                let shown = dd_proto::excerpt::of(&text);
                 A::Error::custom(format!("`{shown}`: expected {}", self.expected))
             })?);
         }
@@ -195,7 +195,7 @@ fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D:
     let read = |text: &String| {
         let network: Result<Network, _> = text.parse();
         network.map(|it| it.0).map_err(|error| {
-            let shown: String = text.chars().take(80).flat_map(char::escape_debug).collect();
+            let shown = dd_proto::excerpt::of(text);
             D::Error::custom(format!("`{shown}`: {error}"))
         })
     };
@@ -214,7 +214,7 @@ fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     match is_controller(&url) {
         true => Ok(url),
         false => {
-            let shown: String = url.chars().take(80).flat_map(char::escape_debug).collect();
+            let shown = dd_proto::excerpt::of(&url);
             Err(D::Error::custom(format!(
                 "`{shown}`: expected a URL with the port of the controller's `[control] listen`, such as \"https://controller.example.net:7443\""
             )))

@@ -7,6 +7,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::excerpt;
+
 /// A mail domain such as `sitename.example.net`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Domain(Arc<str>);
@@ -35,7 +37,7 @@ impl FromStr for Domain {
     type Err = DomainError;
 
     fn from_str(text: &str) -> Result<Self, DomainError> {
-        let error = || DomainError(text.chars().take(80).flat_map(char::escape_debug).collect());
+        let error = || DomainError(excerpt::of(text));
         let bare = text.strip_suffix('.').unwrap_or(text);
         let ascii = idna::domain_to_ascii(bare).map_err(|_| error())?;
         let label = |l: &str| {

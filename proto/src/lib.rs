@@ -12,6 +12,7 @@ pub mod clock;
 pub mod convert;
 pub mod domain;
 pub mod envelope;
+pub mod excerpt;
 pub mod fingerprint;
 pub mod hold;
 pub mod id;

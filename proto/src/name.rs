@@ -25,9 +25,7 @@ fn parse(text: &str) -> Result<Arc<str>, NameError> {
     if ok {
         Ok(lower.into())
     } else {
-        Err(NameError(
-            text.chars().take(80).flat_map(char::escape_debug).collect(),
-        ))
+        Err(NameError(crate::excerpt::of(text)))
     }
 }
 

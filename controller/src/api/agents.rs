@@ -211,7 +211,7 @@ fn none_works_without(drained: &AgentName, mut agents: Vec<AgentView>) -> bool {
 fn addresses(texts: &[String]) -> Result<Vec<IpAddr>, Status> {
     let parse = |text: &String| {
         text.parse().map_err(|_| {
-            let shown: String = text.chars().take(80).flat_map(char::escape_debug).collect();
+            let shown = dd_proto::excerpt::of(text);
             status::invalid(format!(
                 "`{shown}` is no IP address: expected one such as 192.0.2.10"
             ))

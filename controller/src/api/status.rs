@@ -36,7 +36,7 @@ pub(super) fn refused(sentence: impl Into<String>) -> Status {
 
 /// There is no such thing.
 pub(super) fn unknown(kind: &str, name: &str) -> Status {
-    let name: String = name.chars().take(80).flat_map(char::escape_debug).collect();
+    let name = dd_proto::excerpt::of(name);
     Status::new(Code::NotFound, format!("there is no {kind} `{name}`"))
 }
 

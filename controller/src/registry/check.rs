@@ -12,6 +12,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use dd_proto::domain::Domain;
+use dd_proto::excerpt;
 use dd_proto::hold::HoldPeriods;
 use dd_proto::id::SiteVersion;
 use dd_proto::name::{AgentName, AuthorityName, SiteName};
@@ -129,7 +130,7 @@ pub fn check(spec: &pb::SiteSpec, around: &Surroundings<'_>) -> Result<Site, Sit
         allow_targets: each("--allow-target", &spec.allow_targets, 100, |text| {
             let network: Result<Network, _> = text.parse();
             let network = network.map(|network| network.0);
-            network.map_err(|error| format!("`{}`: {error}", shown(text)))
+            network.map_err(|error| format!("`{}`: {error}", excerpt::of(text)))
         })?,
         agents: agents(spec, around)?,
         password_hash: None,
@@ -230,7 +231,7 @@ fn clear(spec: &mut pb::SiteSpec, flag: &str) -> Result<(), SiteError> {
         "language" => spec.language = None,
         // It is no part of a specification; the record's hash goes with it.
         "password" => {}
-        other => return Err(SiteError::Clear(shown(other))),
+        other => return Err(SiteError::Clear(excerpt::of(other))),
     }
     Ok(())
 }
@@ -238,10 +239,6 @@ fn clear(spec: &mut pb::SiteSpec, flag: &str) -> Result<(), SiteError> {
 fn parse<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, SiteError> {
     text.parse()
         .map_err(|error: T::Err| SiteError::Value(error.to_string()))
-}
-
-fn shown(text: &str) -> String {
-    text.chars().take(80).flat_map(char::escape_debug).collect()
 }
 
 fn each<T, C: FromIterator<T>>(
@@ -297,7 +294,7 @@ fn host(host: &pb::Host) -> Result<Host, SiteError> {
         Err(_) => HostName::Dns(host.host.parse().map_err(|_| {
             SiteError::Value(format!(
                 "`{}` is no host: expected a DNS name or an IP address",
-                shown(&host.host)
+                excerpt::of(&host.host)
             ))
         })?),
     };
@@ -311,7 +308,7 @@ fn host(host: &pb::Host) -> Result<Host, SiteError> {
 fn known(spec: &pb::SiteSpec, domains: &BTreeSet<Domain>) -> Result<KnownRecipients, SiteError> {
     let known: BTreeSet<Mailbox> = each("--recipient", &spec.recipients, 10_000, |text| {
         text.parse()
-            .map_err(|error| format!("`{}`: {error}", shown(text)))
+            .map_err(|error| format!("`{}`: {error}", excerpt::of(text)))
     })?;
     let foreign = |it: &&Mailbox| !it.domain().is_some_and(|domain| domains.contains(domain));
     if let Some(foreign) = known.iter().find(foreign) {
@@ -324,15 +321,22 @@ fn known(spec: &pb::SiteSpec, domains: &BTreeSet<Domain>) -> Result<KnownRecipie
 }
 
 fn language(text: &str) -> Result<Language, SiteError> {
-    text.parse::<Language>()
-        .map_err(|error| SiteError::Value(format!("`{}` behind --language: {error}", shown(text))))
+    text.parse::<Language>().map_err(|error| {
+        SiteError::Value(format!(
+            "`{}` behind --language: {error}",
+            excerpt::of(text)
+        ))
+    })
 }
 
 fn way(spec: &pb::SiteSpec) -> Result<Way, SiteError> {
     let hand_over = match spec.hand_over.as_deref() {
         None => HandOver::None,
         Some(text) => text.parse::<HandOver>().map_err(|error| {
-            SiteError::Value(format!("`{}` behind --hand-over: {error}", shown(text)))
+            SiteError::Value(format!(
+                "`{}` behind --hand-over: {error}",
+                excerpt::of(text)
+            ))
         })?,
     };
     Ok(Way { hand_over })

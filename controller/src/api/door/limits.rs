@@ -51,11 +51,6 @@ fn cut_to(said: &mut String, bytes: usize) {
     }
 }
 
-/// A name in a sentence about it, whatever it holds.
-pub(super) fn name(said: &str) -> String {
-    said.chars().take(80).flat_map(char::escape_debug).collect()
-}
-
 pub(super) fn cut(event: &mut Event) {
     match event {
         Event::Report(report) => cut_report(report),

@@ -19,6 +19,7 @@ mod seen;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use dd_proto::excerpt;
 use dd_proto::id::Lease;
 use dd_proto::pb;
 use dd_proto::pb::agent_event::Event;
@@ -286,14 +287,14 @@ pub(super) fn not_understood(about: &About, field: &'static str) -> Fault {
 }
 
 fn session(number: u64, site: &str) -> String {
-    format!("session {number} at {}", limits::name(site))
+    format!("session {number} at {}", excerpt::of(site))
 }
 
 fn whose(lease: Option<&pb::Lease>) -> String {
     let Some(lease) = lease else {
         return String::new();
     };
-    let site = limits::name(&lease.site);
+    let site = excerpt::of(&lease.site);
     match dd_proto::id::MessageId::try_from(&lease.message_id[..]) {
         Ok(message) => format!("{message}/{site}"),
         Err(_) => format!("?/{site}"),

@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 
+use dd_proto::excerpt;
 use dd_proto::pb;
 use dd_proto::site::{Proof, Site};
 use dd_proto::targets::same_host;
 
-use super::{Flaw, limits};
+use super::Flaw;
 
 /// A session has proved itself: at a host of the plan, by the proof of the plan, inside TLS where that rests on it.
 ///
@@ -65,7 +66,7 @@ fn host(observed: &pb::Observed, plan: &Site) -> Result<(), Flaw> {
     }
     let says = format!(
         "is `{}`, which is no host of the plan",
-        limits::name(&observed.host)
+        excerpt::of(&observed.host)
     );
     Err(Flaw::new("observed.host", says))
 }
@@ -76,7 +77,7 @@ fn proof(observed: &pb::Observed, plan: &Site) -> Result<(), Flaw> {
         "" => Err(Flaw::new("observed.proof", "is missing")),
         given if given == wanted => Ok(()),
         given => {
-            let says = format!("is `{}`, and the plan's is `{wanted}`", limits::name(given));
+            let says = format!("is `{}`, and the plan's is `{wanted}`", excerpt::of(given));
             Err(Flaw::new("observed.proof", says))
         }
     }

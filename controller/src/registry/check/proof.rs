@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use dd_proto::domain::Domain;
+use dd_proto::excerpt;
 use dd_proto::fingerprint::Fingerprint;
 use dd_proto::name::AuthorityName;
 use dd_proto::pb;
 use dd_proto::site::{Certified, Host, HostName, Proof};
 
-use super::{SiteError, Surroundings, each, parse, shown};
+use super::{SiteError, Surroundings, each, parse};
 
 /// The SMTP port everybody uses, so that answering on it proves nothing.
 const SMTP_PORT: u16 = 25;
@@ -42,7 +43,7 @@ pub(super) fn proof(
 fn fingerprint(listed: &[String]) -> Result<Proof, SiteError> {
     let listed: BTreeSet<Fingerprint> = each("--fingerprint", listed, 20, |text| {
         text.parse()
-            .map_err(|error| format!("`{}`: {error}", shown(text)))
+            .map_err(|error| format!("`{}`: {error}", excerpt::of(text)))
     })?;
     match listed.is_empty() {
         true => Err(SiteError::NoFingerprint),
@@ -63,7 +64,7 @@ fn static_ip(
         text.parse().map_err(|_| {
             format!(
                 "`{}` is no IP address: expected one such as 192.0.2.1",
-                shown(text)
+                excerpt::of(text)
             )
         })
     })?;

@@ -1,8 +1,9 @@
 //! What a table says of the proof.
 
+use dd_proto::excerpt;
 use dd_proto::pb;
 
-use super::{Many, SiteTable, shown};
+use super::{Many, SiteTable};
 
 /// A proof is said whole, or not at all.
 pub(super) fn proof(table: &SiteTable) -> Result<Option<pb::Proof>, String> {
@@ -70,7 +71,7 @@ pub(super) fn proof(table: &SiteTable) -> Result<Option<pb::Proof>, String> {
         other => {
             return Err(format!(
                 "`{}` is no proof: expected \"certificate\", \"public\", \"fingerprint\", \"static-ip\" or \"port\"",
-                shown(other)
+                excerpt::of(other)
             ));
         }
     };

@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use dd_proto::domain::Domain;
+use dd_proto::excerpt;
 use dd_proto::fingerprint::Fingerprint;
 use dd_proto::hold::HoldPeriod;
 use dd_proto::name::{AgentName, AuthorityName};
@@ -234,17 +235,13 @@ fn texts<T: ToString>(many: Option<Many<T>>) -> Vec<String> {
     })
 }
 
-fn shown(text: &str) -> String {
-    text.chars().take(80).flat_map(char::escape_debug).collect()
-}
-
 /// What a value should have been, for those whose parsers do not say it.
 trait Expected {
     const EXPECTED: &'static str;
 
     /// What is said of the value itself.
     fn value(text: &str) -> String {
-        format!("`{}`: ", shown(text))
+        format!("`{}`: ", excerpt::of(text))
     }
 
     /// What is said of one that is refused.
