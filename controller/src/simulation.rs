@@ -29,7 +29,7 @@ use crate::store::local::disk::memory::{Lie, MemoryDisk};
 /// Seeds that once failed stay here.
 const PINNED: [u64; 4] = [1, 11, 1023, 7988];
 /// And with a smarthost.
-const PINNED_TOLD: [u64; 1] = [1];
+const PINNED_TOLD: [u64; 2] = [1, 2016];
 
 /// And where parts of the log cannot be read.
 const PINNED_UNREAD: [u64; 9] = [1, 1482, 3036, 3075, 3078, 3110, 3182, 3321, 3473];

@@ -35,7 +35,7 @@ use crate::store::local::lies_in::messages_in;
 use crate::store::local::spares::Making;
 use crate::store::local::wall::WallClock as _;
 use crate::store::local::{Blocking, On};
-use crate::store::{MinFree, RebuildIndex, Settings};
+use crate::store::{LoadedOf, MinFree, RebuildIndex, Settings, StoreError, Waiting};
 
 const SITES: u64 = 3;
 /// What cannot be read at once.
@@ -295,17 +295,21 @@ impl World {
     /// What is left is held, for it is damaged.
     async fn is_all_unread(&self, controller: &Controller) -> bool {
         let (left, _) = controller.store.list(None, None, 1000).await.unwrap();
-        let of_members = left.iter().filter(|it| {
-            self.sites
-                .iter()
-                .any(|(site, _)| site.name == it.delivery.site)
-        });
-        let entries = self.ledger.entries();
-        of_members.into_iter().all(|it| {
-            // Where a hole hides whether a commit was whole, its records count as taken, torn ones too: held as damaged,
-            // they wait for the operator, though nobody was promised anything.
-            entries.is_unread(&it.delivery) || !entries.is_promised(&it.delivery)
-        })
+        let is_member = |it: &Waiting| self.sites.iter().any(|of| of.0.name == it.delivery.site);
+        let others: Vec<_> = left
+            .into_iter()
+            .filter(is_member)
+            .map(|it| it.delivery)
+            .filter(|it| !self.ledger.entries().is_unread(it))
+            .collect();
+        // Where a hole hides whether a commit was whole, its records count as taken, torn ones too: held as damaged, they
+        // wait for the operator, though nobody was promised anything.
+        let is_promised = |it| self.ledger.entries().is_promised(it);
+        !others.iter().any(is_promised) && {
+            let loaded = controller.store.load_all(others).await.unwrap();
+            let is_damaged = |it: &LoadedOf| matches!(it.1, Err(StoreError::Damaged(_)));
+            loaded.iter().all(is_damaged)
+        }
     }
 
     /// Notifications are not among them where there is no smarthost.
