@@ -14,36 +14,31 @@
 //! # Not here
 //! What still waits: [`crate::store`]. The days of a site: [`crate::history`].
 
+mod line;
+mod pending;
 pub mod search;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::RwLock;
-use std::sync::mpsc::{SyncSender, TrySendError};
 
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
-use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
-use writer::{LOST, Order};
+use pending::Pending;
 pub use writer::{Ledger, Settings};
 
-/// Characters of one value; the log has the rest.
-const MOST: usize = 2000;
-/// Bytes of a list: all recipients of nearly every message.
-const MOST_OF_LIST: usize = 32 << 10;
 /// Stands last in a list that goes on, in the place of whoever is not named.
 pub const AND_MORE: &str = "\u{2026}";
 const LOCK: &str = "no holder of this lock panics";
 
 /// The process's log is one for all, and so is this.
-static WRITER: RwLock<Option<SyncSender<Order>>> = RwLock::new(None);
+static PENDING: Pending = Pending::new();
 
 /// A line of the history.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -93,69 +88,9 @@ struct Kept;
 
 impl<S: Subscriber> Layer<S> for Kept {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let writer = WRITER.read().expect(LOCK);
-        let Some(writer) = &*writer else {
-            return;
-        };
-        let mut entry = Entry {
-            at: now(),
-            ..Entry::default()
-        };
-        event.record(&mut entry);
-        if let Err(TrySendError::Full(_)) = writer.try_send(Order::Keep(Box::new(entry))) {
-            LOST.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if PENDING.is_open() {
+            PENDING.add(&line::line(event, now()));
         }
-    }
-}
-
-impl Entry {
-    /// Where a field of the line goes; None: it is not kept.
-    fn part(&mut self, field: &Field) -> Option<&mut String> {
-        Some(match field.name() {
-            "recipients" => &mut self.recipients,
-            "site" | "sites" => &mut self.site,
-            "message" => &mut self.what,
-            "id" => &mut self.id,
-            "message_id" => &mut self.message_id,
-            "reverse_path" => &mut self.reverse_path,
-            "bytes" => &mut self.bytes,
-            "client" => &mut self.client,
-            "agent" => &mut self.agent,
-            "address" => &mut self.address,
-            "reply" => &mut self.reply,
-            _ => return None,
-        })
-    }
-}
-
-impl Visit for Entry {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        if let Some(part) = self.part(field) {
-            *part = match field.name() {
-                "recipients" | "site" | "sites" => bounded_list(value),
-                // Nearly every value is short, and each message has two lines of them.
-                _ if value.len() <= MOST => value.to_owned(),
-                _ => value.chars().take(MOST).collect(),
-            };
-        }
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        if self.part(field).is_some() {
-            self.record_str(field, &format!("{value:?}"));
-        }
-    }
-}
-
-/// What does not fit is left out as whole items, and said to be missing: a search must not take it for not there.
-fn bounded_list(text: &str) -> String {
-    if text.len() <= MOST_OF_LIST {
-        return text.to_owned();
-    }
-    let room = &text.as_bytes()[..MOST_OF_LIST - AND_MORE.len()];
-    match room.iter().rposition(|byte| *byte == b',') {
-        Some(comma) => format!("{},{AND_MORE}", &text[..comma]),
-        None => AND_MORE.to_owned(),
     }
 }
 

@@ -21,11 +21,16 @@ fn entry(id: &str, what: &str, site: &str, recipients: &str) -> Entry {
 }
 
 fn write(directory: &Path, day: &str, entries: &[Entry], torn: &str) {
-    let lines = entries
-        .iter()
-        .map(|it| serde_json::to_string(it).unwrap() + "\n");
-    let text: String = lines.chain([torn.to_owned()]).collect();
-    std::fs::write(directory.join(format!("{day}.jsonl")), text).unwrap();
+    let lines = entries.iter().map(text).chain([torn.to_owned()]);
+    std::fs::write(
+        directory.join(format!("{day}.jsonl")),
+        lines.collect::<String>(),
+    )
+    .unwrap();
+}
+
+fn text(entry: &Entry) -> String {
+    serde_json::to_string(entry).unwrap() + "\n"
 }
 
 #[test]
@@ -210,7 +215,7 @@ fn a_quiet_history_removes_the_file_that_it_wrote_last() {
     let directory = directory.path();
     let mut writing = writing(directory, 3600, || true);
     let it = entry(ONE, "settled", "home", "me@home.example");
-    writing.keep(&it).unwrap();
+    writing.keep(&text(&it), it.at).unwrap();
     writing.look_after(it.at);
     assert_eq!(there(directory).len(), 1);
     writing.look_after(it.at + SignedDuration::from_hours(26));
@@ -222,12 +227,11 @@ fn the_bound_of_all_files_holds_within_a_day() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     let it = entry(ONE, "settled", "home", "me@home.example");
-    let line = serde_json::to_vec(&it).unwrap().len() as u64 + 1;
+    let line = text(&it).len() as u64;
     let bounded = || writing(directory, 86_400, || true).bounded(10 * line, 2 * line);
     let mut writing = bounded();
     for _ in 0..30 {
-        writing.keep(&it).unwrap();
-        writing.flush().unwrap();
+        writing.keep(&text(&it), it.at).unwrap();
         let sizes = files(directory).unwrap().into_iter().map(|(_, path)| {
             let metadata = std::fs::metadata(path).unwrap();
             metadata.len()
@@ -239,7 +243,7 @@ fn the_bound_of_all_files_holds_within_a_day() {
     assert_eq!(there(directory), parts);
     // The next start goes on behind the last one.
     let mut writing = bounded();
-    writing.keep(&it).unwrap();
+    writing.keep(&text(&it), it.at).unwrap();
     assert_eq!(there(directory).last().unwrap(), &format!("{day}.15.jsonl"));
     drop(writing);
     assert!(!read(directory, &Wanted::default(), 10).unwrap().is_empty());
@@ -352,5 +356,5 @@ async fn the_last_of_many_recipients_is_found() {
         .unwrap()
         .recipients;
     assert!(recipients.ends_with("@home.example,\u{2026}"));
-    assert!(recipients.len() <= MOST_OF_LIST);
+    assert!(recipients.len() <= line::MOST_OF_LIST);
 }

@@ -3,23 +3,18 @@
 //! A stop on the way leaves a torn last line, which the next start ends and whoever reads it skips.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::oneshot;
 
-use super::{Entry, LOCK, Part, WRITER, directory, files};
+use super::{PENDING, Part, directory, files};
 
-/// Entries that wait for the disk.
-const BEHIND: usize = 8192;
 /// What was written reaches the file after this at the latest.
 const SOON: Duration = Duration::from_secs(1);
 /// Of all files together, with the one that is written.
@@ -30,17 +25,6 @@ const PART_BYTES: u64 = 64 << 20;
 const TIDY_EVERY: SignedDuration = SignedDuration::from_mins(1);
 /// Between two looks at whether space is short: what a file has freed has to be seen before the next one goes.
 const ROOM_EVERY: SignedDuration = SignedDuration::from_secs(1);
-
-/// Entries that were not kept because the disk was too slow.
-pub(super) static LOST: AtomicU64 = AtomicU64::new(0);
-
-/// What the thread is told.
-#[derive(Debug)]
-pub(super) enum Order {
-    Keep(Box<Entry>),
-    /// Everything so far is to be in the files; then it is answered.
-    Flush(oneshot::Sender<()>),
-}
 
 /// Where and how long.
 pub struct Settings {
@@ -72,20 +56,20 @@ impl Ledger {
             .recursive(true)
             .mode(0o700)
             .create(&directory)?;
-        let (sender, orders) = sync_channel(BEHIND);
         let mut writing = Writing::new(directory, settings);
+        // The thread ends where nothing is open.
+        PENDING.open();
         let thread = std::thread::Builder::new()
             .name("history".to_owned())
-            .spawn(move || writing.run(&orders))?;
-        *WRITER.write().expect(LOCK) = Some(sender);
+            .spawn(move || writing.run())
+            .inspect_err(|_| PENDING.close())?;
         Ok(Self(Some(thread)))
     }
 }
 
 impl Drop for Ledger {
     fn drop(&mut self) {
-        // The thread ends with the last sender.
-        *WRITER.write().expect(LOCK) = None;
+        PENDING.close();
         if let Some(thread) = self.0.take() {
             let _ = thread.join();
         }
@@ -94,13 +78,7 @@ impl Drop for Ledger {
 
 /// Returns when all that was said so far is in the files.
 pub(super) async fn flush() {
-    let writer: Option<SyncSender<Order>> = WRITER.read().expect(LOCK).clone();
-    let Some(writer) = writer else {
-        return;
-    };
-    let (done, flushed) = oneshot::channel();
-    // Where it is full, the disk is behind, and what is there is read.
-    if writer.try_send(Order::Flush(done)).is_ok() {
+    if let Some(flushed) = PENDING.flushed() {
         let _ = flushed.await;
     }
 }
@@ -123,7 +101,7 @@ pub(super) struct Writing {
 /// The file that is written, and how long it is.
 struct Open {
     part: Part,
-    file: BufWriter<File>,
+    file: File,
     bytes: u64,
 }
 
@@ -152,34 +130,27 @@ impl Writing {
         }
     }
 
-    fn run(&mut self, orders: &Receiver<Order>) {
+    fn run(&mut self) {
         loop {
-            self.look_after(super::now());
-            match orders.recv_timeout(SOON) {
-                Ok(Order::Keep(entry)) => {
-                    let kept = self.keep(&entry);
-                    self.say(&kept);
-                }
-                Ok(Order::Flush(done)) => {
-                    let flushed = self.flush();
-                    self.say(&flushed);
-                    let _ = done.send(());
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    let flushed = self.flush();
-                    self.say(&flushed);
-                }
-                Err(RecvTimeoutError::Disconnected) => {
-                    let flushed = self.flush();
-                    return self.say(&flushed);
-                }
+            let taken = PENDING.take(SOON);
+            let now = super::now();
+            self.look_after(now);
+            if !taken.lines.is_empty() {
+                let kept = self.keep(&taken.lines, now);
+                self.say(&kept);
             }
-            let lost = LOST.swap(0, Ordering::Relaxed);
-            if lost > 0 {
+            for waiting in taken.waiting {
+                let _ = waiting.send(());
+            }
+            if taken.lost > 0 {
+                let lost = taken.lost;
                 tracing::warn!(
                     lost,
                     "entries of the history are lost: the disk is too slow"
                 );
+            }
+            if !taken.is_open {
+                return;
             }
         }
     }
@@ -192,24 +163,25 @@ impl Writing {
         self.failed = done.is_err();
     }
 
-    pub(super) fn keep(&mut self, entry: &Entry) -> io::Result<()> {
+    /// They go to the day on which they are written: a second after midnight, later than they were said.
+    pub(super) fn keep(&mut self, lines: &str, now: Timestamp) -> io::Result<()> {
         if !(self.has_room)() {
             return Ok(());
         }
-        let date = day_of(entry.at);
+        let date = day_of(now);
         let goes_on = |open: &Open| open.part.date == date && open.bytes < self.part_bytes;
-        if !self.open.as_ref().is_some_and(goes_on) {
-            self.close()?;
-            self.tidy(entry.at);
-            self.open = Some(self.begin(date)?);
-        }
-        let Some(open) = &mut self.open else {
-            return Ok(());
+        let mut open = match self.open.take().filter(goes_on) {
+            Some(open) => open,
+            None => {
+                self.tidy(now);
+                self.begin(date)?
+            }
         };
-        let mut line = serde_json::to_vec(entry)?;
-        line.push(b'\n');
-        open.bytes += line.len() as u64;
-        open.file.write_all(&line)
+        // After an error the file is opened anew, which ends a line that is torn.
+        open.file.write_all(lines.as_bytes())?;
+        open.bytes += lines.len() as u64;
+        self.open = Some(open);
+        Ok(())
     }
 
     /// The last part of the day, or one behind it where that is full.
@@ -225,19 +197,6 @@ impl Writing {
         Ok(Open { part, file, bytes })
     }
 
-    pub(super) fn flush(&mut self) -> io::Result<()> {
-        match &mut self.open {
-            Some(open) => open.file.flush(),
-            None => Ok(()),
-        }
-    }
-
-    fn close(&mut self) -> io::Result<()> {
-        let flushed = self.flush();
-        self.open = None;
-        flushed
-    }
-
     /// What is done from time to time, whether or not anything is written.
     pub(super) fn look_after(&mut self, now: Timestamp) {
         if is_due(self.made_room, now, ROOM_EVERY) {
@@ -251,8 +210,7 @@ impl Writing {
             // The file of a day that is over is closed, so that it can go like any other.
             let is_over = |open: &Open| open.part.date != day_of(now);
             if self.open.as_ref().is_some_and(is_over) {
-                let closed = self.close();
-                self.say(&closed);
+                self.open = None;
             }
             self.tidy(now);
         }
@@ -299,7 +257,7 @@ fn day_of(at: Timestamp) -> Date {
 }
 
 /// At its end, and how long it is; a torn last line is ended.
-fn open(path: &Path) -> io::Result<(BufWriter<File>, u64)> {
+fn open(path: &Path) -> io::Result<(File, u64)> {
     let mut file = OpenOptions::new()
         .read(true)
         .append(true)
@@ -316,7 +274,7 @@ fn open(path: &Path) -> io::Result<(BufWriter<File>, u64)> {
             bytes += 1;
         }
     }
-    Ok((BufWriter::new(file), bytes))
+    Ok((file, bytes))
 }
 
 /// In the order in which they go. A file of a day that is still to come was written while the clock was wrong: it is not
