@@ -172,6 +172,16 @@ fn compare(password: &str, hash: Option<&str>) -> Match {
     }
 }
 
+/// What somebody typed, from the bytes that a client made of it. RFC 7617 §2 leaves the charset open where it was not agreed,
+/// and old clients send the one they run in: what is not UTF-8 is read as Latin-1, which Python's requests and a browser's
+/// `btoa` send as well.
+pub fn typed(bytes: Vec<u8>) -> String {
+    match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => error.as_bytes().iter().copied().map(char::from).collect(),
+    }
+}
+
 /// RFC 8265 §4.2.2, OpaqueString: keyboards make `\u{e4}` of one character or of two, and blanks of many kinds.
 fn prepared(password: &str) -> Cow<'_, str> {
     let blank = |c: char| {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use axum::http::{HeaderValue, header};
+use axum::Router;
+use axum::http::{HeaderValue, Request, header};
 use axum::response::Response;
-use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -27,6 +27,8 @@ use crate::limit::{Full, Place, Room, Rooms, Seats, Who};
 use crate::listen::Listeners;
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// From a connection to its first byte.
+const SILENCE: Duration = Duration::from_secs(10);
 /// For the head of a request; also how long a connection may be idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 /// No connection lives longer; whoever reads nothing of what it asked for is gone then.
@@ -118,14 +120,26 @@ impl Connection {
             true => self.behind_proxy().await?,
             false => self.peer,
         };
-        let router = router
-            .layer(Extension(Client(client)))
-            .layer(Extension(self.place));
+        // Whoever says nothing costs a socket: what reads requests has buffers of its own, and is made for those who ask.
+        timeout(SILENCE, self.stream.readable()).await??;
+        Box::pin(self.answer(client, tls, router)).await
+    }
+
+    async fn answer(
+        self,
+        client: IpAddr,
+        tls: Option<TlsAcceptor>,
+        router: Router,
+    ) -> io::Result<()> {
+        let peer = Peer {
+            client: Client(client),
+            place: self.place,
+        };
         let served = match tls {
-            None => http(self.stream, router).await,
+            None => http(self.stream, peer, router).await,
             Some(tls) => {
                 let stream = timeout(HANDSHAKE_TIMEOUT, tls.accept(self.stream)).await??;
-                http(stream, router).await
+                http(stream, peer, router).await
             }
         };
         served.map_err(io::Error::other)
@@ -145,6 +159,21 @@ impl Connection {
     }
 }
 
+/// Who asks on a connection: an extension of each of its requests. (A layer of the router would be a copy of every route.)
+#[derive(Clone)]
+struct Peer {
+    client: Client,
+    place: Place,
+}
+
+impl Peer {
+    fn named_in<B>(&self, mut request: Request<B>) -> Request<B> {
+        request.extensions_mut().insert(self.client);
+        request.extensions_mut().insert(self.place.clone());
+        request
+    }
+}
+
 /// RFC 9112 §9.6: behind an answer that says `close` nothing more is read.
 fn last_closes(mut response: Response, answered: &AtomicU32) -> Response {
     if answered.fetch_add(1, Ordering::Relaxed) + 1 >= REQUESTS {
@@ -154,13 +183,13 @@ fn last_closes(mut response: Response, answered: &AtomicU32) -> Response {
     response
 }
 
-async fn http<S>(stream: S, router: Router) -> Result<(), hyper::Error>
+async fn http<S>(stream: S, peer: Peer, router: Router) -> Result<(), hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let answered = Arc::new(AtomicU32::new(0));
     let service = router
-        .map_request(path::normalised)
+        .map_request(move |request| peer.named_in(path::normalised(request)))
         .map_response(move |response: Response| last_closes(response, &answered));
     http1::Builder::new()
         .timer(TokioTimer::new())
