@@ -258,8 +258,8 @@ impl<A: Acceptor> Connection<A> {
                 }
             }
             Output::Discard => self.body = None,
-            Output::Accept(letter) => self.accept(letter).await,
-            // Few ask for it, and every connection would be as large as its handshake.
+            // In boxes: few connections ever come to these, and each would be as large as the largest of them.
+            Output::Accept(letter) => Box::pin(self.accept(letter)).await,
             Output::StartTls => Box::pin(self.start_tls()).await?,
             Output::Etrn { node, shown } => {
                 self.flush().await?;

@@ -23,7 +23,7 @@ use tower::ServiceExt as _;
 use super::client::Client;
 use super::{path, proxy};
 use crate::limit::seats::made_room;
-use crate::limit::{Full, Place, Room, Rooms, Seats, Who};
+use crate::limit::{Full, Place, Room, Rooms, Seat, Seats, Who};
 use crate::listen::Listeners;
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -88,18 +88,9 @@ pub(crate) async fn serve(door: Door, router: Router) {
                     true => Who::Trusted(peer),
                     false => Who::Stranger(peer),
                 };
-                let Ok(mut seat) = seats.take(who) else { continue };
+                let Ok(seat) = seats.take(who) else { continue };
                 let connection = Connection { stream, peer, by_proxy, place: seat.place() };
-                let serving = connection.serve(tls.clone(), router.clone());
-                connections.spawn(async move {
-                    let served = tokio::select! {
-                        served = timeout(LIFE, serving) => served.unwrap_or(Ok(())),
-                        () = seat.over() => Err(made_room()),
-                    };
-                    if let Err(error) = served {
-                        tracing::debug!(client = %peer, %error, "web connection lost");
-                    }
-                });
+                connections.spawn(connection.run(seat, tls.clone(), router.clone()));
             }
         }
     }
@@ -113,6 +104,20 @@ struct Connection {
 }
 
 impl Connection {
+    /// Serves it for as long as it may live and has its seat. What serves is in a box: a future that is passed on is counted
+    /// once more each time.
+    async fn run(self, mut seat: Seat, tls: Option<TlsAcceptor>, router: Router) {
+        let peer = self.peer;
+        let serving = Box::pin(self.serve(tls, router));
+        let served = tokio::select! {
+            served = timeout(LIFE, serving) => served.unwrap_or(Ok(())),
+            () = seat.over() => Err(made_room()),
+        };
+        if let Err(error) = served {
+            tracing::debug!(client = %peer, %error, "web connection lost");
+        }
+    }
+
     async fn serve(mut self, tls: Option<TlsAcceptor>, router: Router) -> io::Result<()> {
         // Answers are written whole; waiting for more would only delay them.
         self.stream.set_nodelay(true)?;
@@ -200,4 +205,38 @@ where
         .title_case_headers(true)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    /// A flood of a thousand that say nothing costs a few MiB.
+    #[tokio::test]
+    async fn a_connection_that_has_said_nothing_is_small() {
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+        let listener = listener.await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let seats = Seats::new("web", ROOMS);
+        let connection = || async {
+            let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+            client.unwrap();
+            let (stream, peer) = accepted.unwrap();
+            let seat = seats.take(Who::Stranger(peer.ip())).unwrap();
+            let connection = Connection {
+                stream,
+                peer: peer.ip(),
+                by_proxy: false,
+                place: seat.place(),
+            };
+            (connection, seat)
+        };
+        let (one, seat) = connection().await;
+        let task = size_of_val(&one.run(seat, None, Router::new()));
+        let (other, _seat) = connection().await;
+        let serving = size_of_val(&other.serve(None, Router::new()));
+        assert!(task + serving < 3 << 10, "{task} and {serving} bytes");
+    }
 }

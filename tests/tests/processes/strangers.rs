@@ -68,39 +68,6 @@ fn a_thousand_idle_connections_leave_feeder_member_and_agent_served() {
     home.received(4);
 }
 
-/// Before a byte came there is nothing to read it into, and no TLS either.
-#[test]
-fn a_stranger_who_says_nothing_holds_a_few_kilobytes() {
-    const ROUNDS: u8 = 3;
-    let mut world = strangers::world();
-    let doors = world.listeners().clone();
-    let url = world.url("/outbound.txt");
-    let mut held = Vec::new();
-    for (name, door, count) in [
-        ("smtp", doors.smtp, 300_u16),
-        ("web", doors.web, 300),
-        ("control", doors.control, 150),
-    ] {
-        let mut round = |round: u8| {
-            let before = world.controller().memory();
-            for n in 0..count {
-                let [high, low] = n.to_be_bytes();
-                let from = Ipv4Addr::new(127, 30 + 2 * round + high, low, 1);
-                held.push(connect_from(IpAddr::V4(from), door));
-            }
-            // Whoever comes behind them is served when they sit.
-            assert_eq!(curl(&[&url]).status, 200);
-            let mut last = connect_from(IpAddr::V4(STRANGER), doors.smtp);
-            last.read_exact(&mut [0; 4]).expect("a greeting");
-            let grown = world.controller().memory().saturating_sub(before);
-            grown / u64::from(count)
-        };
-        // What the program does beside is in some of them.
-        let each = (0..ROUNDS).map(&mut round).min();
-        assert!(each < Some(16 << 10), "{name}: {each:?} bytes for each");
-    }
-}
-
 #[test]
 fn strangers_calls_are_short_and_small_and_their_answers_wait_in_no_memory() {
     const EACH: usize = 40;
