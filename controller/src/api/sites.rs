@@ -182,9 +182,13 @@ impl pb::sites_server::Sites for Sites {
         let what = format!("site {} released", site.name);
         self.0.editor.audit(now(), &who, &what);
         let released = self.0.wakeup.release(&site.name, &asker, wait).await;
-        released
-            .map(|released| Response::new(outcome(released)))
-            .map_err(|_| status::unknown("site", &request.name))
+        let released = released.map_err(|_| status::unknown("site", &request.name))?;
+        let mut outcome = outcome(released);
+        if outcome.result() == pb::release_outcome::Result::Pending {
+            let view = self.0.dispatch.site_view(site.name.clone()).await;
+            outcome.detail = view.map_or_else(String::new, |view| view.no_agent);
+        }
+        Ok(Response::new(outcome))
     }
 
     async fn check(

@@ -109,7 +109,7 @@ fn an_agent_that_is_away_is_named_and_costs_the_others_nothing() {
     let outcome = world.ddadm().run(&alone);
     assert_eq!(outcome.code, 5, "{outcome}");
     world.stop_agent("out1");
-    let _ = world
+    world
         .ddadm()
         .run(&["site", "check", "home"])
         .refused(1, "no agent is connected");
