@@ -7,9 +7,9 @@
 //! # Invariants
 //! Nothing here keeps a password or a secret in clear. Whether a name exists cannot be told from how long a check
 //! takes: [`Passwords::verify`] works as long without a hash to compare with. Passwords are hashed off the
-//! runtime's threads, those of strangers on half of the cores: each takes 19 MiB and tens of milliseconds. Only so many wait for their turn. Those who
-//! are known wait behind no stranger. Whoever goes away while one is hashed gives the core back when that is done, for
-//! nothing stops a hash.
+//! runtime's threads, those of strangers on half of the cores, where they yield to whatever else there is to do: each takes
+//! 19 MiB and tens of milliseconds. Only so many wait for their turn. Those who are known wait behind no stranger. Whoever
+//! goes away while one is hashed gives the core back when that is done, for nothing stops a hash.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -21,8 +21,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use icu_normalizer::ComposingNormalizerBorrowed;
 use rand::{CryptoRng, RngExt as _};
+use rustix::process::setpriority_process;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// Letters and digits that cannot be taken for each other on paper or over the phone.
 const ALPHABET: &[u8; 31] = b"abcdefghjkmnpqrstuvwxyz23456789";
@@ -102,9 +103,14 @@ impl Lane {
     }
 }
 
-/// At most this many passwords of strangers are hashed at a time, and as many of those who are known; each on a thread of
-/// the runtime's pool for what blocks. It is half of the cores: whatever strangers do, mail has the others. Those who are
-/// known wait behind no stranger, so that both together may take all cores for as long as their few passwords last.
+/// The niceness of a stranger's password: where mail wants the core as well, a tenth of it is left for that. A member who
+/// comes from a new address is a stranger too, so it is not the least there is.
+const YIELDS: i32 = 10;
+
+/// At most this many passwords of strangers are hashed at a time, each on a thread of its own, and as many of those who are
+/// known, on threads of the runtime's pool for what blocks. It is half of the cores: whatever strangers do, mail has the
+/// others. Those who are known wait behind no stranger, so that both together may take all cores for as long as their few
+/// passwords last.
 pub fn hashed_at_once() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
 }
@@ -145,7 +151,7 @@ impl Passwords {
             Typist::Stranger => &self.strangers,
         };
         let turn = lane.turn().await?;
-        let comparing = tokio::task::spawn_blocking(move || {
+        let compared = move || {
             let _turn = turn;
             let prepared = prepared(&password);
             match compare(&prepared, hash.as_deref()) {
@@ -153,9 +159,32 @@ impl Passwords {
                 Match::Other if prepared != password => compare(&password, hash.as_deref()),
                 found => found,
             }
-        });
-        Ok(comparing.await.unwrap_or(Match::Other))
+        };
+        match typist {
+            Typist::Known => {
+                let comparing = tokio::task::spawn_blocking(compared);
+                Ok(comparing.await.unwrap_or(Match::Other))
+            }
+            Typist::Stranger => yielding(compared).await,
+        }
     }
+}
+
+/// Works on a thread of its own, which yields to all others. A hash takes longer than to make a thread.
+///
+/// # Errors
+/// There is no thread to be had.
+async fn yielding<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Busy> {
+    let (sender, done) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("strangers".to_owned());
+    let made = thread.spawn(move || {
+        // In Linux that is this thread alone (setpriority(2)). Where it is forbidden, the work is as urgent as any other.
+        let _ = setpriority_process(None, YIELDS);
+        // Whoever asked may be gone.
+        let _ = sender.send(work());
+    });
+    made.map_err(|_| Busy)?;
+    done.await.map_err(|_| Busy)
 }
 
 fn compare(password: &str, hash: Option<&str>) -> Match {
@@ -169,6 +198,16 @@ fn compare(password: &str, hash: Option<&str>) -> Match {
     match argon.verify_password(password.as_bytes(), &hash) {
         Ok(()) => Match::Same,
         Err(_) => Match::Other,
+    }
+}
+
+/// What somebody typed, from the bytes that a client made of it. RFC 7617 §2 leaves the charset open where it was not agreed,
+/// and old clients send the one they run in: what is not UTF-8 is read as Latin-1, which Python's requests and a browser's
+/// `btoa` send as well.
+pub fn typed(bytes: Vec<u8>) -> String {
+    match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => error.as_bytes().iter().copied().map(char::from).collect(),
     }
 }
 
@@ -299,6 +338,15 @@ mod tests {
         assert_eq!(guess().await, Err(Busy));
         let member = passwords.verify("correct horse".to_owned(), None, Typist::Known);
         assert_eq!(member.await, Ok(Match::Other));
+    }
+
+    #[tokio::test]
+    async fn what_strangers_make_us_do_yields_to_mail_and_nothing_else_does() {
+        let niceness = || rustix::process::getpriority_process(None).unwrap();
+        let own = niceness();
+        assert_eq!(yielding(niceness).await, Ok(own.max(YIELDS)));
+        assert_eq!(niceness(), own);
+        assert_eq!(yielding(|| panic!("of the work")).await, Err::<(), _>(Busy));
     }
 
     #[test]

@@ -92,12 +92,18 @@ fn said(outcome: &pb::ReleaseOutcome) -> (&'static str, String, Exit) {
         Came::NotProved => ("wrong-host", because("wrong host"), Exit::SiteNotReached),
         Came::Refused => ("refused", because("refused"), Exit::Failed),
         Came::Held => ("held", held(&outcome.detail), Exit::Failed),
+        Came::Pending if is_untried(outcome) => ("pending", because("not tried"), Exit::Failed),
         Came::Pending => (
             "pending",
             because(&format!("still at work, {}", counts(outcome))),
             Exit::Failed,
         ),
     }
+}
+
+/// Nothing has come of it, and there is a reason.
+fn is_untried(outcome: &pb::ReleaseOutcome) -> bool {
+    outcome.relayed + outcome.deferred + outcome.failed == 0 && !outcome.detail.is_empty()
 }
 
 fn held(detail: &str) -> String {
@@ -183,6 +189,11 @@ mod tests {
             (
                 outcome(Came::Pending, 1, 0, 0, ""),
                 "still at work, 1 relayed",
+                Exit::Failed,
+            ),
+            (
+                outcome(Came::Pending, 0, 0, 0, "no agent works"),
+                "not tried: no agent works",
                 Exit::Failed,
             ),
         ] {

@@ -125,7 +125,7 @@ async fn look(context: &Context, site: &Site, only: Option<&AgentName>) -> Vec<p
         let asked = context.attached.ask(&agent, check);
         looking.spawn(async move {
             let Some(asked) = asked else {
-                return row(&agent, Vec::new(), "the agent is not connected");
+                return away(&agent);
             };
             match tokio::time::timeout(LIMIT, asked.answer()).await {
                 Ok(Some(hosts)) => row(&agent, hosts, "the site has no host"),
@@ -143,6 +143,11 @@ async fn look(context: &Context, site: &Site, only: Option<&AgentName>) -> Vec<p
     }
     rows.sort_by(|a: &pb::AgentCheck, b| a.agent.cmp(&b.agent));
     rows
+}
+
+/// The row of an agent that nobody can ask.
+pub(super) fn away(agent: &AgentName) -> pb::AgentCheck {
+    row(agent, Vec::new(), "the agent is not connected")
 }
 
 /// The sentence of the address that proved itself, else of the first at which somebody answered, else of the first.

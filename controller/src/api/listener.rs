@@ -212,7 +212,11 @@ async fn shake_hands(
     admitted: Admitted,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let shaking = tokio::time::timeout(HANDSHAKE, tls.accept(stream));
+    let shaking = tokio::time::timeout(HANDSHAKE, async {
+        // What shakes hands has buffers of its own, and is made for those who say something.
+        stream.readable().await?;
+        Box::pin(tls.accept(stream)).await
+    });
     let stream = tokio::select! {
         shaken = shaking => shaken.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??,
         () = seat.over() => return Err(made_room()),

@@ -8,7 +8,7 @@ use dd_proto::pb;
 use dd_proto::site::{Hold, Site};
 use tonic::{Request, Response, Status};
 
-use super::check::check_site;
+use super::check::{self, check_site};
 use super::produced::Produced;
 use super::{Context, Knowledge, at_ms, caller, from_ms, now, status};
 use crate::credentials::{generate_password, generate_wake_secret, wake_digest};
@@ -182,9 +182,13 @@ impl pb::sites_server::Sites for Sites {
         let what = format!("site {} released", site.name);
         self.0.editor.audit(now(), &who, &what);
         let released = self.0.wakeup.release(&site.name, &asker, wait).await;
-        released
-            .map(|released| Response::new(outcome(released)))
-            .map_err(|_| status::unknown("site", &request.name))
+        let released = released.map_err(|_| status::unknown("site", &request.name))?;
+        let mut outcome = outcome(released);
+        if outcome.result() == pb::release_outcome::Result::Pending {
+            let view = self.0.dispatch.site_view(site.name.clone()).await;
+            outcome.detail = view.map_or_else(String::new, |view| view.no_agent);
+        }
+        Ok(Response::new(outcome))
     }
 
     async fn check(
@@ -199,10 +203,17 @@ impl pb::sites_server::Sites for Sites {
                 "no agent is connected: start one, then check again",
             ));
         }
-        let agents = check_site(&self.0, &site, only.as_ref()).await;
-        Ok(Response::new(pb::SiteChecks {
-            agents: agents.to_vec(),
-        }))
+        let mut agents = check_site(&self.0, &site, only.as_ref()).await.to_vec();
+        if only.is_none() {
+            // An operator sees which agents have not said anything; to a member that is no news of his server.
+            let registered = self.0.registry.agents().into_iter();
+            let missing =
+                registered.filter(|it| agents.iter().all(|row| row.agent != it.name.as_str()));
+            let missing: Vec<_> = missing.map(|it| check::away(&it.name)).collect();
+            agents.extend(missing);
+            agents.sort_by(|a, b| a.agent.cmp(&b.agent));
+        }
+        Ok(Response::new(pb::SiteChecks { agents }))
     }
 
     async fn move_domain(

@@ -30,6 +30,7 @@ use super::clock::{Clock, MachineClock};
 use super::event::{By, Effect, Event, Now, Settle};
 use super::handle::{Ask, Handle, Input};
 use super::mail::Mail;
+use super::phase::{Phase, Why};
 use super::release::{Token, Waiter};
 use super::saving::{Confirming, Saving};
 use super::settled;
@@ -282,8 +283,11 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                 let last = view.last_attempts.first();
                 let detail = last.map_or("", |last| last.detail.as_str());
                 tracing::warn!(target: "site", %site, why, detail, "the smarthost takes no notifications: senders are not told");
+            } else if matches!(phase, Phase::Waiting(Why::WrongHost, _)) {
+                // Somebody else answers at a member's address, or the member's server shows what it should not.
+                tracing::warn!(target: "site", %site, state, why, "the site has changed its state");
             } else {
-                tracing::info!(target: "site", %site, state, why, "the site stands otherwise");
+                tracing::info!(target: "site", %site, state, why, "the site has changed its state");
             }
         }
     }

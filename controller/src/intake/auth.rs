@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use dd_proto::smtp::reply::ServerReply;
 
 use super::reply;
+use crate::credentials::typed;
 
 /// How far an exchange is.
 #[derive(Debug, PartialEq, Eq)]
@@ -66,8 +67,7 @@ impl Exchange {
         if line == "*" {
             return Next::Refuse(reply::auth_cancelled());
         }
-        let decoded = STANDARD.decode(line).ok();
-        let Some(text) = decoded.and_then(|bytes| String::from_utf8(bytes).ok()) else {
+        let Some(text) = STANDARD.decode(line).ok().map(typed) else {
             return Next::Refuse(reply::auth_malformed());
         };
         match self {
@@ -120,6 +120,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_utf8_is_latin1() {
+        let line = STANDARD.encode(b"\0home\0gr\xfcn wie Gras");
+        let expected = login("home", "gr\u{fc}n wie Gras");
+        assert_eq!(Exchange::begin("PLAIN", Some(&line)), expected);
+        let line = STANDARD.encode("\0home\0gr\u{fc}n wie Gras");
+        assert_eq!(Exchange::begin("PLAIN", Some(&line)), expected);
+    }
+
+    #[test]
     fn login_asks_for_both() {
         assert_eq!(STANDARD.encode("Username:"), USER);
         assert_eq!(STANDARD.encode("Password:"), PASSWORD);
@@ -154,7 +163,7 @@ mod tests {
             ("PLAIN", &STANDARD.encode("home\0secret"), 501),
             ("PLAIN", &STANDARD.encode("root\0home\0secret"), 501),
             ("PLAIN", &STANDARD.encode("\0home\0a\0b"), 501),
-            ("PLAIN", &STANDARD.encode(b"\0\xff\0x"), 501),
+            ("PLAIN", &STANDARD.encode(b"\0home\0\xff\0"), 501),
         ] {
             let next = Exchange::begin(mechanism, Some(line));
             assert_eq!(code(next), expected, "{mechanism} {line}");

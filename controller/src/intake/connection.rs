@@ -92,10 +92,18 @@ enum Stream {
 }
 
 impl Stream {
-    async fn read(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
+    /// As much as there is room for, and at least for `room`. While nothing comes, a connection has no room yet.
+    async fn read(&mut self, buffer: &mut BytesMut, room: usize) -> io::Result<usize> {
         match self {
-            Self::Plain(stream) => stream.read_buf(buffer).await,
-            Self::Tls(stream) => stream.read_buf(buffer).await,
+            Self::Plain(stream) => {
+                stream.readable().await?;
+                buffer.reserve(room);
+                stream.read_buf(buffer).await
+            }
+            Self::Tls(stream) => {
+                buffer.reserve(room);
+                stream.read_buf(buffer).await
+            }
             Self::Taken => Err(io::ErrorKind::NotConnected.into()),
         }
     }
@@ -169,9 +177,9 @@ pub(crate) async fn run<A: Acceptor>(
         ended = connection.drive() => return ended,
         () = seat.over() => {}
     }
-    connection
-        .stream
-        .say_in_passing(&reply::too_many_sessions());
+    let reply = reply::too_many_sessions();
+    connection.session.refused(&reply, now());
+    connection.stream.say_in_passing(&reply);
     Err(made_room())
 }
 
@@ -199,7 +207,7 @@ enum Then {
 
 impl<A: Acceptor> Connection<A> {
     async fn drive(&mut self) -> io::Result<()> {
-        let mut input = BytesMut::with_capacity(READ_COMMANDS);
+        let mut input = BytesMut::new();
         loop {
             while let Some(output) = self.session.next_output() {
                 if self.perform(output).await? == Then::End {
@@ -212,9 +220,6 @@ impl<A: Acceptor> Connection<A> {
                 continue;
             }
             input.clear();
-            if self.session.is_in_content() {
-                input.reserve(READ_CONTENT);
-            }
             if self.read(&mut input).await? == Then::End {
                 return Ok(());
             }
@@ -223,16 +228,16 @@ impl<A: Acceptor> Connection<A> {
 
     /// Reads once, or tells the session why not.
     async fn read(&mut self, input: &mut BytesMut) -> io::Result<Then> {
-        let patience = match self.session.is_in_content() {
-            true => self.patience.content,
-            false => self.patience.command,
+        let (patience, room) = match self.session.is_in_content() {
+            true => (self.patience.content, READ_CONTENT),
+            false => (self.patience.command, READ_COMMANDS),
         };
         let idle = self.session.is_idle();
         tokio::select! {
             biased;
             _ = self.stop.changed(), if idle => self.session.shut_down(),
             () = &mut self.life, if self.is_stranger => self.session.time_out(),
-            read = timeout(patience, self.stream.read(input)) => match read {
+            read = timeout(patience, self.stream.read(input, room)) => match read {
                 Err(_) => self.session.time_out(),
                 Ok(read) => match read? {
                     0 => return Ok(Then::End),
@@ -253,8 +258,9 @@ impl<A: Acceptor> Connection<A> {
                 }
             }
             Output::Discard => self.body = None,
-            Output::Accept(letter) => self.accept(letter).await,
-            Output::StartTls => self.start_tls().await?,
+            // In boxes: few connections ever come to these, and each would be as large as the largest of them.
+            Output::Accept(letter) => Box::pin(self.accept(letter)).await,
+            Output::StartTls => Box::pin(self.start_tls()).await?,
             Output::Etrn { node, shown } => {
                 self.flush().await?;
                 let answer = self.parts.gatekeeper.etrn(&node, &shown).await;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use dd_proto::smtp::reply::ServerReply;
 use dd_service::sockets::Passed;
+use jiff::Timestamp;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -196,7 +197,10 @@ impl<A: Acceptor> Door<A> {
         };
         let Ok(seat) = self.seats.take(who) else {
             let reply = reply::too_many_sessions();
-            self.parts.around.refusals.count(&reply);
+            self.parts
+                .around
+                .refusals
+                .at_the_door(client, trust, &reply, now());
             return turn_away(stream, &reply);
         };
         // Replies are written in whole groups; waiting for more would only delay them.
@@ -222,4 +226,12 @@ fn turn_away(stream: TcpStream, reply: &ServerReply) {
     if let Ok(mut stream) = stream.into_std() {
         let _ = io::Write::write(&mut stream, &bytes);
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "read only where a client is turned away, for the line that says so"
+)]
+fn now() -> Timestamp {
+    Timestamp::now()
 }

@@ -73,6 +73,25 @@ impl Refusals {
         }
     }
 
+    /// Counts and says what a client is told of whom nothing is known but its address.
+    pub(super) fn at_the_door(
+        &self,
+        client: IpAddr,
+        trust: Trust,
+        reply: &ServerReply,
+        now: Timestamp,
+    ) {
+        self.count(reply);
+        let refused = Refused {
+            client,
+            trust,
+            helo: "",
+            sender: "",
+            recipient: "",
+        };
+        self.say(&refused, reply, now);
+    }
+
     /// One line for each refusal, as far as there is room in the log.
     pub(super) fn say(&self, refused: &Refused<'_>, reply: &ServerReply, now: Timestamp) {
         let lines = match refused.trust {

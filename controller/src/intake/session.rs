@@ -292,7 +292,7 @@ impl Session {
 
     fn say(&mut self, reply: &ServerReply) {
         if reply.code >= 400 {
-            self.refused(reply);
+            self.refused(reply, self.now);
         }
         let mut bytes = BytesMut::new();
         reply.write(&mut bytes);
@@ -300,7 +300,8 @@ impl Session {
         self.outputs.push_back(Output::Write(bytes.freeze()));
     }
 
-    fn refused(&self, reply: &ServerReply) {
+    /// Counts a refusal, and says it in the log.
+    pub(super) fn refused(&self, reply: &ServerReply, now: Timestamp) {
         let refusals = &self.around.refusals;
         refusals.count(reply);
         let refused = Refused {
@@ -310,7 +311,7 @@ impl Session {
             sender: &self.sender,
             recipient: &self.recipient,
         };
-        refusals.say(&refused, reply, self.now);
+        refusals.say(&refused, reply, now);
     }
 
     /// No transaction is open any more.

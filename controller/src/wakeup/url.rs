@@ -70,9 +70,9 @@ pub(crate) async fn wake(
             place.belongs_to(Who::Known(site.name.as_str().into()));
             let released = release(&web, &site.name, client, Door::Secret, &headers, &fields);
             let response = released.await;
-            let is_text = response.status() == StatusCode::OK && !wants_json(&headers);
-            match is_text && fields.has_more_than("wait") {
-                true => with_word(response).await,
+            let is_router = fields.has_more_than("wait") && !wants_json(&headers);
+            match is_router {
+                true => for_router(response, fields.get("wait").is_some()).await,
                 false => response,
             }
         }
@@ -80,10 +80,21 @@ pub(crate) async fn wake(
     }
 }
 
-/// A second line for DynDNS clients that are given this URL, and that add something of their own to it: they look for a word of
-/// dyndns2 and take everything else for a failure.
-async fn with_word(response: Response) -> Response {
-    let (parts, body) = response.into_parts();
+/// For DynDNS clients that are given this URL, and that add something of their own to it: they look for a word of dyndns2, take
+/// everything else for a failure, and some end for good on a 4xx. So what passes by itself is 503 and `911`, as at
+/// `/nic/update`, and a call that was heard is `good`, though its site is held. `waits`: it asked for what came of it.
+async fn for_router(response: Response, waits: bool) -> Response {
+    let (mut parts, body) = response.into_parts();
+    match parts.status {
+        StatusCode::TOO_MANY_REQUESTS => {
+            parts.status = StatusCode::SERVICE_UNAVAILABLE;
+            parts.headers.remove(header::CONTENT_LENGTH);
+            return (parts.status, parts.headers, "911\n").into_response();
+        }
+        StatusCode::CONFLICT if !waits => parts.status = StatusCode::OK,
+        StatusCode::OK => {}
+        _ => return Response::from_parts(parts, body),
+    }
     let said = axum::body::to_bytes(body, 64 * 1024).await;
     let said = said.unwrap_or_default();
     let mut headers = parts.headers;

@@ -36,7 +36,7 @@ impl Basic {
             return None;
         }
         let decoded = DECODE.decode(encoded.trim()).ok()?;
-        let text = text(decoded);
+        let text = crate::credentials::typed(decoded);
         // `echo user:password | base64` encodes the line's end too.
         let text = text.trim_end_matches(['\r', '\n']);
         let (user, password) = text.split_once(':')?;
@@ -47,15 +47,6 @@ impl Basic {
             user: user.to_owned(),
             password: password.to_owned(),
         })
-    }
-}
-
-/// RFC 7617 §2 leaves the charset open where it was not agreed: what is not UTF-8 is read as Latin-1, which Python's requests
-/// and a browser's `btoa` send.
-fn text(decoded: Vec<u8>) -> String {
-    match String::from_utf8(decoded) {
-        Ok(text) => text,
-        Err(error) => error.as_bytes().iter().copied().map(char::from).collect(),
     }
 }
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use axum::http::{HeaderValue, header};
+use axum::Router;
+use axum::http::{HeaderValue, Request, header};
 use axum::response::Response;
-use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -23,10 +23,12 @@ use tower::ServiceExt as _;
 use super::client::Client;
 use super::{path, proxy};
 use crate::limit::seats::made_room;
-use crate::limit::{Full, Place, Room, Rooms, Seats, Who};
+use crate::limit::{Full, Place, Room, Rooms, Seat, Seats, Who};
 use crate::listen::Listeners;
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// From a connection to its first byte.
+const SILENCE: Duration = Duration::from_secs(10);
 /// For the head of a request; also how long a connection may be idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 /// No connection lives longer; whoever reads nothing of what it asked for is gone then.
@@ -86,18 +88,9 @@ pub(crate) async fn serve(door: Door, router: Router) {
                     true => Who::Trusted(peer),
                     false => Who::Stranger(peer),
                 };
-                let Ok(mut seat) = seats.take(who) else { continue };
+                let Ok(seat) = seats.take(who) else { continue };
                 let connection = Connection { stream, peer, by_proxy, place: seat.place() };
-                let serving = connection.serve(tls.clone(), router.clone());
-                connections.spawn(async move {
-                    let served = tokio::select! {
-                        served = timeout(LIFE, serving) => served.unwrap_or(Ok(())),
-                        () = seat.over() => Err(made_room()),
-                    };
-                    if let Err(error) = served {
-                        tracing::debug!(client = %peer, %error, "web connection lost");
-                    }
-                });
+                connections.spawn(connection.run(seat, tls.clone(), router.clone()));
             }
         }
     }
@@ -111,6 +104,20 @@ struct Connection {
 }
 
 impl Connection {
+    /// Serves it for as long as it may live and has its seat. What serves is in a box: a future that is passed on is counted
+    /// once more each time.
+    async fn run(self, mut seat: Seat, tls: Option<TlsAcceptor>, router: Router) {
+        let peer = self.peer;
+        let serving = Box::pin(self.serve(tls, router));
+        let served = tokio::select! {
+            served = timeout(LIFE, serving) => served.unwrap_or(Ok(())),
+            () = seat.over() => Err(made_room()),
+        };
+        if let Err(error) = served {
+            tracing::debug!(client = %peer, %error, "web connection lost");
+        }
+    }
+
     async fn serve(mut self, tls: Option<TlsAcceptor>, router: Router) -> io::Result<()> {
         // Answers are written whole; waiting for more would only delay them.
         self.stream.set_nodelay(true)?;
@@ -118,14 +125,26 @@ impl Connection {
             true => self.behind_proxy().await?,
             false => self.peer,
         };
-        let router = router
-            .layer(Extension(Client(client)))
-            .layer(Extension(self.place));
+        // Whoever says nothing costs a socket: what reads requests has buffers of its own, and is made for those who ask.
+        timeout(SILENCE, self.stream.readable()).await??;
+        Box::pin(self.answer(client, tls, router)).await
+    }
+
+    async fn answer(
+        self,
+        client: IpAddr,
+        tls: Option<TlsAcceptor>,
+        router: Router,
+    ) -> io::Result<()> {
+        let peer = Peer {
+            client: Client(client),
+            place: self.place,
+        };
         let served = match tls {
-            None => http(self.stream, router).await,
+            None => http(self.stream, peer, router).await,
             Some(tls) => {
                 let stream = timeout(HANDSHAKE_TIMEOUT, tls.accept(self.stream)).await??;
-                http(stream, router).await
+                http(stream, peer, router).await
             }
         };
         served.map_err(io::Error::other)
@@ -145,6 +164,21 @@ impl Connection {
     }
 }
 
+/// Who asks on a connection: an extension of each of its requests. (A layer of the router would be a copy of every route.)
+#[derive(Clone)]
+struct Peer {
+    client: Client,
+    place: Place,
+}
+
+impl Peer {
+    fn named_in<B>(&self, mut request: Request<B>) -> Request<B> {
+        request.extensions_mut().insert(self.client);
+        request.extensions_mut().insert(self.place.clone());
+        request
+    }
+}
+
 /// RFC 9112 §9.6: behind an answer that says `close` nothing more is read.
 fn last_closes(mut response: Response, answered: &AtomicU32) -> Response {
     if answered.fetch_add(1, Ordering::Relaxed) + 1 >= REQUESTS {
@@ -154,13 +188,13 @@ fn last_closes(mut response: Response, answered: &AtomicU32) -> Response {
     response
 }
 
-async fn http<S>(stream: S, router: Router) -> Result<(), hyper::Error>
+async fn http<S>(stream: S, peer: Peer, router: Router) -> Result<(), hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let answered = Arc::new(AtomicU32::new(0));
     let service = router
-        .map_request(path::normalised)
+        .map_request(move |request| peer.named_in(path::normalised(request)))
         .map_response(move |response: Response| last_closes(response, &answered));
     http1::Builder::new()
         .timer(TokioTimer::new())
@@ -171,4 +205,38 @@ where
         .title_case_headers(true)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    /// A flood of a thousand that say nothing costs a few MiB.
+    #[tokio::test]
+    async fn a_connection_that_has_said_nothing_is_small() {
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+        let listener = listener.await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let seats = Seats::new("web", ROOMS);
+        let connection = || async {
+            let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+            client.unwrap();
+            let (stream, peer) = accepted.unwrap();
+            let seat = seats.take(Who::Stranger(peer.ip())).unwrap();
+            let connection = Connection {
+                stream,
+                peer: peer.ip(),
+                by_proxy: false,
+                place: seat.place(),
+            };
+            (connection, seat)
+        };
+        let (one, seat) = connection().await;
+        let task = size_of_val(&one.run(seat, None, Router::new()));
+        let (other, _seat) = connection().await;
+        let serving = size_of_val(&other.serve(None, Router::new()));
+        assert!(task + serving < 3 << 10, "{task} and {serving} bytes");
+    }
 }

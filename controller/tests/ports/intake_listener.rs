@@ -9,6 +9,7 @@ use dd_controller::intake::accept::{AcceptError, Acceptor, Content, Spool, Submi
 use dd_controller::intake::listener::{Bound, Intake};
 use dd_controller::intake::member::{Answering, AuthAnswer, EtrnAnswer, Gatekeeper, Shown};
 use dd_controller::intake::policy::{Directory, Space, Usage};
+use dd_controller::intake::refusals::Refusals;
 use dd_proto::domain::Domain;
 use dd_proto::name::SiteName;
 use dd_proto::site::Site;
@@ -93,13 +94,25 @@ struct Running {
     bound: Bound,
     kept: Kept,
     asked: Arc<Mutex<Vec<String>>>,
+    refusals: Arc<Refusals>,
     stop: watch::Sender<()>,
     served: JoinHandle<()>,
+}
+
+impl Running {
+    /// How many were told to come again.
+    fn busy(&self) -> u64 {
+        let mut counts = self.refusals.counts();
+        counts
+            .find_map(|(reason, count)| (reason == "busy").then_some(count))
+            .unwrap()
+    }
 }
 
 async fn start(settings: Settings) -> Running {
     let intake = Intake::bind(settings, &mut Passed::default()).unwrap();
     let bound = intake.bound().clone();
+    let refusals = intake.refusals();
     let kept = Kept::default();
     let asked = Arc::new(Mutex::new(Vec::new()));
     let (stop, stopped) = watch::channel(());
@@ -110,6 +123,7 @@ async fn start(settings: Settings) -> Running {
         bound,
         kept,
         asked,
+        refusals,
         stop,
         served,
     }
@@ -232,8 +246,33 @@ async fn a_client_has_only_so_many_sessions() {
         assert!(client.reply().await.starts_with("220 "));
         clients.push(client);
     }
+    let (log, _guard) = super::intake_log::Log::listening();
     let mut fourth = Client::connect(running.bound.smtp[0]).await;
     assert!(fourth.reply().await.starts_with("421 4.3.2 "));
+    let lines = log.refusals();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("client=127.0.0.1"), "{lines:?}");
+    assert!(lines[0].contains("reply=\"421 4.3.2 "), "{lines:?}");
+    assert_eq!(running.busy(), 1);
+}
+
+#[tokio::test]
+async fn a_stranger_who_has_to_make_room_leaves_a_line_and_is_counted() {
+    let mut settings = world::settings();
+    settings.trusted.clear();
+    settings.max_sessions_per_client = 1;
+    let running = start(settings).await;
+    let mut first = Client::connect(running.bound.smtp[0]).await;
+    assert!(first.reply().await.starts_with("220 "));
+    first.expect("EHLO first.example", "250").await;
+    let (log, _guard) = super::intake_log::Log::listening();
+    let mut second = Client::connect(running.bound.smtp[0]).await;
+    assert!(second.reply().await.starts_with("220 "));
+    assert!(first.reply().await.starts_with("421 4.3.2 "));
+    let lines = log.refusals();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("helo=\"first.example\""), "{lines:?}");
+    assert_eq!(running.busy(), 1);
 }
 
 #[tokio::test]

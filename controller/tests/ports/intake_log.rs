@@ -12,6 +12,7 @@ use dd_proto::site::Site;
 use jiff::Timestamp;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
+use tracing::subscriber::DefaultGuard;
 
 use super::world;
 
@@ -31,8 +32,29 @@ impl Directory for Sites {
     }
 }
 
+/// What was logged.
 #[derive(Debug, Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// Hears this thread, as long as the guard lives.
+    pub(crate) fn listening() -> (Self, DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    /// The lines about refusals.
+    pub(crate) fn refusals(&self) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let refused = text.lines().filter(|line| line.contains("refused"));
+        refused.map(str::to_owned).collect()
+    }
+}
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -47,38 +69,28 @@ impl io::Write for Log {
 
 /// The lines about refusals that this session leaves behind.
 fn refusals(protocol: Protocol, said: &str) -> Vec<String> {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    tracing::subscriber::with_default(subscriber, || {
-        let around = Arc::new(Surroundings {
-            settings: Arc::new(world::settings()),
-            directory: Arc::new(Sites),
-            refusals: Arc::default(),
-            quotas: Arc::default(),
-        });
-        let client = "127.0.0.1".parse().unwrap();
-        let entropy = StdRng::seed_from_u64(1);
-        let now = Timestamp::UNIX_EPOCH;
-        let mut session = Session::new(around, protocol, client, entropy, now);
-        for line in said.lines() {
-            session.receive(format!("{line}\r\n").as_bytes(), now);
-            while let Some(output) = session.next_output() {
-                match output {
-                    Output::Reserve { .. } => session.buffer_ready(Ok(())),
-                    Output::Accept(_) => session.accepted(Ok(())),
-                    _ => _ = session.written(),
-                }
+    let (log, _guard) = Log::listening();
+    let around = Arc::new(Surroundings {
+        settings: Arc::new(world::settings()),
+        directory: Arc::new(Sites),
+        refusals: Arc::default(),
+        quotas: Arc::default(),
+    });
+    let client = "127.0.0.1".parse().unwrap();
+    let entropy = StdRng::seed_from_u64(1);
+    let now = Timestamp::UNIX_EPOCH;
+    let mut session = Session::new(around, protocol, client, entropy, now);
+    for line in said.lines() {
+        session.receive(format!("{line}\r\n").as_bytes(), now);
+        while let Some(output) = session.next_output() {
+            match output {
+                Output::Reserve { .. } => session.buffer_ready(Ok(())),
+                Output::Accept(_) => session.accepted(Ok(())),
+                _ => _ = session.written(),
             }
         }
-    });
-    let bytes = log.0.lock().unwrap().clone();
-    let text = String::from_utf8(bytes).unwrap();
-    let refused = text.lines().filter(|line| line.contains("refused"));
-    refused.map(str::to_owned).collect()
+    }
+    log.refusals()
 }
 
 #[test]

@@ -56,8 +56,9 @@ pub fn run(size: &Size) -> Value {
 
 fn one(trick: Trick, size: &Size) -> Value {
     let (mut alone, mut beside) = (Place::new(), Place::new());
-    // What is done for the first time is not counted: pages are read, and sessions opened.
-    let (_, _) = (alone.turn(3), beside.turn(3));
+    // What is done for the first time is not counted: pages are read, sessions opened, and each member is seen at an address
+    // that is known for its own from then on.
+    let (_, _) = (alone.turn(MEMBERS), beside.turn(MEMBERS));
     let (mut opened, mut lasted) = (0, 0.0);
     for turn in 0..2 * size.pairs {
         // What comes first is not always the same.

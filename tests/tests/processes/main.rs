@@ -48,6 +48,7 @@ mod etrn;
 mod portal;
 mod portal_pages;
 mod strangers;
+mod wakers;
 
 // Operators.
 mod admin;

@@ -345,6 +345,14 @@ fn that_no_agent_takes_work_is_an_alarm_and_so_is_one_at_another_address() {
     until("the alarm", PATIENCE, || {
         alarms().contains("out1 is draining").then_some(())
     });
+    let _home = world.home("home", &[]);
+    let text = dd_tests::submit::message("waits");
+    world.smtp().send("a@b.example", "me@home.example", &text);
+    let etrn = ["etrn", "home", "--wait", "1s"];
+    let untried = world.ddadm().run(&etrn);
+    assert_eq!(untried.code, 1, "{untried}");
+    let said = "home: not tried: no agent works: out1 is draining";
+    assert!(untried.stdout.contains(said), "{untried}");
     let _ = world.ddadm().run(&["agent", "resume", "out1"]).done();
     until("no alarm", PATIENCE, || (alarms() == "[]").then_some(()));
 

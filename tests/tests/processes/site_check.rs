@@ -92,6 +92,30 @@ fn a_check_says_at_which_step_it_ends_and_exits_with_5() {
 }
 
 #[test]
+fn an_agent_that_is_away_is_named_and_costs_the_others_nothing() {
+    let mut world = World::with_agents(2);
+    let _home = world.home("home", &[]);
+    world.stop_agent("out2");
+    let checks = world.json(&["site", "check", "home"]);
+    let told = |place: usize| {
+        let row = &checks[place];
+        (row["agent"].clone(), row["proved"].clone())
+    };
+    assert_eq!(told(0), ("out1".into(), true.into()), "{checks}");
+    assert_eq!(told(1), ("out2".into(), false.into()), "{checks}");
+    assert_eq!(checks[1]["sentence"], "the agent is not connected");
+    assert_eq!(checks.as_array().map(Vec::len), Some(2), "{checks}");
+    let alone = ["site", "check", "home", "--agent", "out2"];
+    let outcome = world.ddadm().run(&alone);
+    assert_eq!(outcome.code, 5, "{outcome}");
+    world.stop_agent("out1");
+    world
+        .ddadm()
+        .run(&["site", "check", "home"])
+        .refused(1, "no agent is connected");
+}
+
+#[test]
 fn an_agent_that_is_removed_is_cut_off_at_once() {
     let mut world = World::start();
     let _ = world.ddadm().run(&["agent", "remove", "out1"]).done();

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
 use std::time::Duration;
 
+use dd_tests::http::curl;
 use dd_tests::secure::connect_from;
 use dd_tests::strangers::{self, h2};
 use dd_tests::submit::message;
@@ -34,7 +35,7 @@ fn all_are_served(world: &mut World, number: usize) {
     world.start_agent("out1");
     world.attached("out1");
     let metrics = format!("http://{}/healthz", world.listeners().metrics);
-    assert_eq!(dd_tests::http::curl(&[&metrics]).body, "ok\n");
+    assert_eq!(curl(&[&metrics]).body, "ok\n");
 }
 
 #[test]

@@ -11,7 +11,7 @@ const HELLO_AND_STARTTLS: &[u8] = b"EHLO out1.provider.example\r\nSTARTTLS\r\n";
 /// Three strangers in a row, then the site itself.
 #[test]
 fn a_stranger_gets_nothing_and_the_mail_waits_for_the_site() {
-    let world = World::start();
+    let mut world = World::start();
     let mut home = world.home("home", &["--retry", "1h"]);
     home.stop();
     world
@@ -54,6 +54,11 @@ fn a_stranger_gets_nothing_and_the_mail_waits_for_the_site() {
         );
     }
     assert_eq!(home.messages().len(), 0);
+    let line = world.controller().log_line("why=\"wrong-host\"");
+    assert!(
+        line.contains("WARN site: the site has changed its state"),
+        "{line}"
+    );
 
     home.behave(Script::with(&world.ca.identity(&["home.example"])));
     let outcome = world.ddadm().run(&["etrn", "home", "--wait", "20s"]).done();
