@@ -226,7 +226,8 @@ impl World {
             return;
         };
         self.tell(n, vec![AgentEvent::Draining]);
-        self.soon(3_000, Happening::Gone(n, id));
+        let within = [100, 5_000][self.rng.random_range(0..2)];
+        self.soon(within, Happening::Gone(n, id));
     }
 
     pub(super) fn gone(&mut self, n: usize, id: AttachmentId) {
@@ -234,7 +235,7 @@ impl World {
             return;
         }
         let works = self.agents[n].lanes.values().any(|lane| !lane.is_idle());
-        if works && self.rng.random_bool(0.7) {
+        if works && self.rng.random_bool(0.3) {
             return self.soon(1_000, Happening::Gone(n, id));
         }
         // What it has said comes first.
