@@ -249,7 +249,7 @@ mod tests {
             .await
             .unwrap();
         let (home, _) = listener.accept().await.unwrap();
-        let filling = [b'x'; BLOCK_BYTES];
+        let filling = vec![b'x'; BLOCK_BYTES];
         // What is on its way may make room once more.
         let room = Duration::from_millis(200);
         while tokio::time::timeout(room, stream.writable()).await.is_ok() {

@@ -39,7 +39,7 @@ use crate::identity::{Identity, IdentityError};
 use crate::journal::Sync;
 use crate::lease::Boottime;
 use crate::plan::OrderError;
-use attached::{Attached, boot_id, send};
+use attached::{Attached, Heard, boot_id, half_close, send, waiting};
 use dd_proto::targets::TargetRules;
 use lanes::Lanes;
 use read::{Readable, Unread};
@@ -53,8 +53,6 @@ const WELCOME_TIMEOUT: Duration = Duration::from_secs(30);
 const OWED: Duration = Duration::from_secs(1);
 /// So often it is looked whether the outbound addresses can be bound.
 const ADDRESSES: Duration = Duration::from_secs(1);
-/// For so long an agent that has drained waits until the controller has read all it said.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 /// At most this long a drain takes.
 pub const DRAIN: Duration = Duration::from_secs(20);
 
@@ -421,13 +419,13 @@ impl Control {
 
     /// What was given back while it drained, and the end of the stream behind it; the controller ends its half when it
     /// has read all that.
-    async fn say_the_last(&mut self, mut stream: Attached) {
-        while let Ok(event) = self.events.try_recv() {
+    async fn say_the_last(&mut self, stream: Attached) {
+        for event in waiting(&mut self.events) {
             self.pass_on(event, &stream);
         }
-        drop(stream.up);
-        let ending = async { while let Ok(Some(_)) = stream.down.message().await {} };
-        if tokio::time::timeout(LAST_WORDS, ending).await.is_err() {
+        let Attached { up, mut down, .. } = stream;
+        let ending = async { while let Ok(Some(_)) = down.message().await {} };
+        if half_close(up, ending).await == Heard::Perhaps {
             tracing::debug!("the controller may not have read the last that was said");
         }
     }

@@ -21,10 +21,6 @@ const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 /// An order whose names and leases could be read.
 #[derive(Debug, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "moved once and gone; a box would cost more"
-)]
 pub(super) enum Readable {
     Welcome(pb::Welcome),
     Plan(pb::RoutePlan),
@@ -153,12 +149,9 @@ mod tests {
             ),
             (Order::Check(pb::Check::default()), Ok(())),
             (Order::Assignment(pb::Assignment::default()), lease.clone()),
-            (
-                Order::Acknowledged(pb::Acknowledged::default()),
-                lease.clone(),
-            ),
+            (Order::Acknowledged(pb::Acknowledged::default()), lease),
             (Order::CloseSite(pb::CloseSite::default()), site.clone()),
-            (Order::Recall(pb::Recall::default()), site.clone()),
+            (Order::Recall(pb::Recall::default()), site),
         ] {
             let wrong = unreadable(&kind);
             assert_eq!(

@@ -470,18 +470,13 @@ mod tests {
         let at = |second| Timestamp::from_second(second).unwrap();
         let (key, other) = (AgentKey([1; 32]), AgentKey([2; 32]));
         let agent = |used| AgentRecord {
-            name: "out1".parse().unwrap(),
-            addresses: Vec::new(),
-            from: None,
-            drain: Drain::Works,
             token: Some(Token {
                 secret: digest(b"secret"),
                 expires: at(3600),
                 key: used,
             }),
             key: used,
-            boot_id: String::new(),
-            left: Left::No,
+            ..AgentRecord::new("out1".parse().unwrap())
         };
         for (used, secret, by, second, expected) in [
             (None, &b"secret"[..], key, 0, Ok(())),
