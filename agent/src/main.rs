@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use dd_agent::config::{Config, Targets};
 use dd_log::journal::Entries;
+use dd_log::utc::Utc;
 use dd_log::{Lines, Way, When};
 use dd_proto::token::JoinToken;
 use dd_service::command_line::Agent as Args;
@@ -53,6 +54,7 @@ fn start(args: &Args, lines: &Lines<Way>, journal: bool) -> anyhow::Result<()> {
     let lines = lines.clone();
     let written = tracing_subscriber::fmt::layer()
         .with_writer(move || lines.line(When::Soon))
+        .with_timer(Utc)
         .with_ansi(false)
         // That could only be said where it has just failed.
         .log_internal_errors(false);

@@ -10,6 +10,7 @@ use dd_controller::lines::Log;
 use dd_controller::store::RebuildIndex;
 use dd_controller::{events, ledger};
 use dd_log::journal::Entries;
+use dd_log::utc::Utc;
 use dd_log::{Lines, Way};
 use dd_service::command_line::Controller as Args;
 use dd_service::sockets::Passed;
@@ -64,6 +65,7 @@ fn start(args: &Args, lines: &Lines<Way>, journal: bool, passed: Passed) -> anyh
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let written = tracing_subscriber::fmt::layer()
         .with_writer(Log(lines.clone()))
+        .with_timer(Utc)
         .with_ansi(false)
         // That could only be said where it has just failed.
         .log_internal_errors(false);

@@ -26,6 +26,8 @@ pub const MAX_MAILBOX: usize = crate::smtp::line::COMMAND_LIMIT - "RCPT TO:<>".l
 pub struct Mailbox {
     text: String,
     at: usize,
+    /// Whether the local part is written as it was received.
+    is_plain: bool,
     domain: MailboxDomain,
 }
 
@@ -108,7 +110,7 @@ impl Mailbox {
     /// A local part that is no dot-string is quoted: bare, `a(b)` is `a` with a comment to some servers, and `a..b` a
     /// syntax error to others, while a quoted string is the same mailbox to all (RFC 5321 §4.1.2).
     pub fn written(&self) -> Cow<'_, str> {
-        match is_dot_string(self.local_part()) || self.local_part().starts_with('"') {
+        match self.is_plain {
             true => self.text.as_str().into(),
             false => format!("{}@{}", quoted(self.local_part()), self.written_domain()).into(),
         }
@@ -145,9 +147,11 @@ impl FromStr for Mailbox {
             Err(_) if is_literal(rest) || is_some_name(rest) => MailboxDomain::NoSite,
             Err(_) => return Err(MailboxError::Domain),
         };
+        let local = &text[..at];
         let mailbox = Self {
             text: text.to_owned(),
             at,
+            is_plain: is_dot_string(local) || local.starts_with('"'),
             domain,
         };
         // Quotes and a domain in ASCII make it longer; whoever is told of it has to be able to read it again.

@@ -114,7 +114,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
         let lease = assign.lease.clone();
         let why = match read {
             Ok(Some(mail)) => {
-                let now = self.now().monotonic;
+                let now = self.clock.monotonic();
                 let Some(waiting) = self.state.leased_now(&lease, now) else {
                     // Its lease ended while it was read: it is out elsewhere, or waits again.
                     return self.cache.put(lease.delivery, mail);

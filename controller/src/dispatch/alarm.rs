@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::backoff::{later, until};
+use super::backoff::until;
 use super::event::Now;
 use crate::store::UNBELIEVED;
 
@@ -109,6 +109,16 @@ pub enum ClockNews {
     Confirmed(Timestamp),
 }
 
+/// How much further the wall clock is at `one` than at `other`, as far as the time between them does not explain it.
+fn ahead_of(one: Now, other: Now) -> Duration {
+    let beyond = |at: Now| {
+        let monotonic = i128::try_from(at.monotonic.as_nanos()).unwrap_or(i128::MAX);
+        at.wall.as_nanosecond().saturating_sub(monotonic)
+    };
+    let nanos = beyond(one).saturating_sub(beyond(other));
+    Duration::from_nanos(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX))
+}
+
 impl WallClock {
     /// `shortest` is the lifetime of the mail that lives shortest.
     pub(super) fn new(now: Now, memory: ClockMemory, shortest: Duration) -> Self {
@@ -157,9 +167,7 @@ impl WallClock {
 
     /// Compares the clocks. The first alarm stands until the clock is confirmed.
     pub(super) fn look(&mut self, now: Now) -> Went {
-        let expected = |then: Now| later(then.wall, now.monotonic.saturating_sub(then.monotonic));
-        let back = until(now.wall, expected(self.last));
-        let ahead = until(expected(self.base), now.wall);
+        let (back, ahead) = (ahead_of(self.last, now), ahead_of(now, self.base));
         self.last = now;
         let went = if back > TOLERANCE {
             Went::Back

@@ -13,6 +13,11 @@ use crate::boottime::boottime;
 /// What the loop reads the time from.
 pub(crate) trait Clock: Send + 'static {
     fn now(&self) -> Now;
+
+    /// Where the wall clock is not asked for.
+    fn monotonic(&self) -> Duration {
+        self.now().monotonic
+    }
 }
 
 /// The machine's.
@@ -30,9 +35,13 @@ impl MachineClock {
 impl Clock for MachineClock {
     fn now(&self) -> Now {
         Now {
-            monotonic: boottime().saturating_sub(self.began),
+            monotonic: self.monotonic(),
             wall: wall(),
         }
+    }
+
+    fn monotonic(&self) -> Duration {
+        boottime().saturating_sub(self.began)
     }
 }
 

@@ -25,7 +25,7 @@ use crate::store::{HeadOf, Position};
 
 impl<S: Backing, C: Clock> Dispatch<S, C> {
     pub(super) fn perform(&mut self) {
-        let (now, mut heads) = (self.now().monotonic, Vec::new());
+        let (now, mut heads) = (self.clock.monotonic(), Vec::new());
         while !self.effects.is_empty() {
             for effect in std::mem::take(&mut self.effects) {
                 match effect {

@@ -218,7 +218,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                 Some(id) = self.ended.recv() => ended.push(id),
                 Some(done) = self.done.join_next() => self.take(done),
             }
-            let now = self.now().monotonic;
+            let now = self.clock.monotonic();
             let late = due.map_or(Duration::ZERO, |due| now.saturating_sub(due));
             if late > STOOD_STILL {
                 tracing::warn!(seconds = late.as_secs(), "this process stood still");
@@ -262,7 +262,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
     fn sleep(&self, due: Option<Duration>) -> impl Future<Output = ()> + use<S, C> {
         let deadlines = [due, self.batch.due()];
         let wait = deadlines.into_iter().flatten().min();
-        let wait = wait.map(|at| at.saturating_sub(self.now().monotonic));
+        let wait = wait.map(|at| at.saturating_sub(self.clock.monotonic()));
         async move {
             match wait {
                 Some(wait) => tokio::time::sleep(wait).await,
@@ -410,7 +410,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
         let token = Token(self.number());
         let (sender, released) = oneshot::channel();
         self.waiters.insert(token, sender);
-        let deadline = self.now().monotonic + wait.unwrap_or_default();
+        let deadline = self.clock.monotonic() + wait.unwrap_or_default();
         let waiter = Some(Waiter { token, deadline });
         self.apply(Event::Release {
             site,
@@ -475,7 +475,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
     fn settled(&mut self, settle: &Settle, mail: Option<&Mail>) {
         settled::log(settle, mail, &self.notifier);
         if let By::Site { told, .. } = settle.evidence.by {
-            let took = self.now().monotonic.saturating_sub(told);
+            let took = self.clock.monotonic().saturating_sub(told);
             self.state.measured.settled.observe_time(took);
         }
         let delivery = &settle.settlement.delivery;

@@ -1,6 +1,5 @@
 //! The second log line of a message's life: one for each site, when its settlement is durable.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use dd_proto::id::DeliveryId;
@@ -106,16 +105,17 @@ fn delays(evidence: &Evidence) -> String {
         By::Site { delays, .. } => *delays,
         By::Lifetime | By::Operator => Delays::default(),
     };
-    let parts = [evidence.waited, delays.connect, delays.proof, delays.total];
-    let mut told = String::with_capacity(32);
-    for part in parts {
-        let separator = if told.is_empty() { "" } else { "/" };
+    let told = |part: Duration| {
         let rounded = part + Duration::from_micros(500);
-        let (seconds, thousandths) = (rounded.as_secs(), rounded.subsec_millis());
-        // Writing into a String cannot fail.
-        let _ = write!(told, "{separator}{seconds}.{thousandths:03}");
-    }
-    told
+        (rounded.as_secs(), rounded.subsec_millis())
+    };
+    let (waited, waited_ms) = told(evidence.waited);
+    let (connect, connect_ms) = told(delays.connect);
+    let (proof, proof_ms) = told(delays.proof);
+    let (total, total_ms) = told(delays.total);
+    format!(
+        "{waited}.{waited_ms:03}/{connect}.{connect_ms:03}/{proof}.{proof_ms:03}/{total}.{total_ms:03}"
+    )
 }
 
 #[cfg(test)]

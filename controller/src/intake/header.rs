@@ -192,14 +192,9 @@ pub struct Hop<'a> {
 impl Hop<'_> {
     /// RFC 5321 §4.4.
     pub fn field(&self) -> String {
-        let from: String = self
-            .from
-            .chars()
-            .map(|c| match c {
-                'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '-' | '_' | ':' | '[' | ']' => c,
-                _ => '?',
-            })
-            .collect();
+        let is_plain =
+            |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
+        let from = self.from.replace(|c| !is_plain(c), "?");
         let address = match self.client.to_canonical() {
             IpAddr::V4(ip) => ip.to_string(),
             IpAddr::V6(ip) => format!("IPv6:{ip}"),

@@ -16,6 +16,7 @@
 mod chain;
 pub mod journal;
 mod out;
+pub mod utc;
 mod way;
 
 use std::io::{self, Write};

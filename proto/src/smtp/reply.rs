@@ -5,13 +5,12 @@
 //! that is kept for people is cut: what a server offers is read from every line as it comes. What is written is printable ASCII: no CR or LF gets into it, and each line begins with the code.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
 use bytes::{BufMut as _, BytesMut};
 
 use super::extensions::Extensions;
 use super::line::{LineBuffer, LineError, REPLY_LIMIT};
-use super::status::Status;
+use super::status::{Status, put_number};
 use crate::report::Reply;
 
 const MAX_LINES: usize = 1000;
@@ -242,12 +241,12 @@ impl ServerReply {
     pub fn write(&self, out: &mut BytesMut) {
         let last = self.lines.len().saturating_sub(1);
         for (index, line) in self.lines.iter().enumerate() {
-            let mut text = format!("{}{}", self.code, if index == last { ' ' } else { '-' });
+            put_number(self.code, out);
+            out.put_u8(if index == last { b' ' } else { b'-' });
             if let Some(status) = self.status {
-                // Writing into a String cannot fail.
-                let _ = write!(text, "{status} ");
+                status.write(out);
+                out.put_u8(b' ');
             }
-            out.put_slice(text.as_bytes());
             let printable = |byte: u8| matches!(byte, b' '..=b'~');
             if line.len() <= MAX_SERVER_TEXT && line.bytes().all(printable) {
                 out.put_slice(line.as_bytes());

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use bytes::{BufMut as _, BytesMut};
+
 /// `class.subject.detail`, such as 5.7.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Status {
@@ -42,6 +44,23 @@ impl Status {
     pub fn permanent(self) -> Self {
         Self { class: 5, ..self }
     }
+
+    /// As it is displayed; nearly each reply has one.
+    pub(super) fn write(self, out: &mut BytesMut) {
+        put_number(self.class.into(), out);
+        for part in [self.subject, self.detail] {
+            out.put_u8(b'.');
+            put_number(part, out);
+        }
+    }
+}
+
+/// In decimal digits.
+pub(super) fn put_number(number: u16, out: &mut BytesMut) {
+    if number >= 10 {
+        put_number(number / 10, out);
+    }
+    out.put_u8(b"0123456789"[usize::from(number % 10)]);
 }
 
 impl fmt::Display for Status {
