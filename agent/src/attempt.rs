@@ -3,16 +3,18 @@
 //! # Not here
 //! The way to one host, address by address ([`crate::way`]). What a failure means ([`crate::session::outcome`]); which message is next ([`crate::deliver`]).
 
-use dd_proto::id::SessionId;
+use std::time::Duration;
+
+use dd_proto::id::{Lease, SessionId};
 use dd_proto::report::{Delays, DotSent, GivenBack, Report, Stage};
 
 use crate::agent::{Agent, now, wall};
 use crate::content;
-use crate::lease::{Boottime, Standing};
-use crate::live::{BLOCK_BYTES, Live};
+use crate::lease::{Boottime, Leases, Standing};
+use crate::live::{BLOCK_BYTES, Live, Wire};
 use crate::plan::{Assignment, Plan, ToBeSent};
 use crate::resolve::Freshness;
-use crate::session::{AskTls, Ended, TransactionWant};
+use crate::session::{AskTls, Ended, Lost, TransactionWant};
 use crate::tried::{Missed, Tried};
 use crate::way::Way;
 
@@ -111,6 +113,15 @@ pub async fn hand_over(
                 }
                 let next = next.take().and_then(|next| next());
                 transaction.send_dot(next.as_ref().map(ToBeSent::ahead));
+                let (out, limit) = (transaction.take_output(), transaction.write_timeout());
+                if let Err(lost) =
+                    send_dot(wire, &out, limit, &agent.leases, &assignment.lease).await
+                {
+                    transaction.received(&wire.last_words().await);
+                    transaction.lost(lost);
+                    continue;
+                }
+                since = now();
             }
             TransactionWant::Bytes(limit) => {
                 let out = transaction.take_output();
@@ -138,6 +149,22 @@ pub async fn hand_over(
             TransactionWant::Nothing => return Handed::Ended(transaction.finish()),
         }
     }
+}
+
+/// Sends what ends in the dot, and the envelope that may follow it. A site that reads nothing may keep it waiting: once the
+/// lease is over the message may be somebody else's, so what is left of the block with the dot is never sent. The
+/// connection ends, and whether the site has the message nobody knows.
+async fn send_dot(
+    wire: &mut Wire,
+    out: &[u8],
+    limit: Duration,
+    leases: &Leases,
+    lease: &Lease,
+) -> Result<(), Lost> {
+    let (with_the_dot, ahead) = out.split_at(out.len().min(BLOCK_BYTES));
+    wire.write_before(with_the_dot, limit, leases.is_over(lease))
+        .await?;
+    wire.write(ahead, limit).await
 }
 
 /// Whether the lease allows a dot.
@@ -201,4 +228,90 @@ pub async fn report(
             stage: ended.phase.stage(),
         })
         .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+    use super::*;
+    use crate::lease::tests::lease;
+
+    const LAST: &[u8] = b"the end\r\n.\r\n";
+
+    /// A connection to a home that reads nothing any more, and has taken all that it can.
+    async fn stuck() -> (Wire, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        let stream = socket
+            .connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (home, _) = listener.accept().await.unwrap();
+        let filling = vec![b'x'; BLOCK_BYTES];
+        // What is on its way may make room once more.
+        let room = Duration::from_millis(200);
+        while tokio::time::timeout(room, stream.writable()).await.is_ok() {
+            while stream.try_write(&filling).is_ok() {}
+        }
+        (Wire::in_the_clear(stream), home)
+    }
+
+    fn held_for(duration: Duration) -> Leases {
+        let (leases, now) = (Leases::default(), Boottime::now());
+        leases.welcome(&[], duration, now, now);
+        leases.take(lease(1), now);
+        leases
+    }
+
+    async fn all_that_came(mut home: TcpStream) -> Vec<u8> {
+        let mut came = Vec::new();
+        home.read_to_end(&mut came).await.unwrap();
+        came
+    }
+
+    #[tokio::test]
+    async fn nothing_of_a_dot_goes_out_once_its_lease_is_over() {
+        let (mut wire, home) = stuck().await;
+        let leases = held_for(Duration::from_millis(300));
+        let (limit, began) = (Duration::from_secs(180), now());
+        let sent = send_dot(&mut wire, LAST, limit, &leases, &lease(1)).await;
+        assert_eq!(sent, Err(Lost::TimedOut));
+        let took = now().saturating_duration_since(began);
+        assert!(took < Duration::from_secs(60), "{took:?}");
+        let standing = leases.standing(&lease(1), Boottime::now());
+        assert_eq!(standing, Standing::Expired);
+        drop(wire);
+        assert!(!all_that_came(home).await.ends_with(LAST));
+    }
+
+    #[tokio::test]
+    async fn a_dot_whose_lease_the_controller_has_dropped_stays_too() {
+        let (mut wire, home) = stuck().await;
+        let leases = held_for(Duration::from_secs(3600));
+        let now = Boottime::now();
+        let limit = Duration::from_secs(180);
+        leases.welcome(&[], Duration::from_secs(3600), now, now);
+        let sent = send_dot(&mut wire, LAST, limit, &leases, &lease(1)).await;
+        assert_eq!(sent, Err(Lost::TimedOut));
+        drop(wire);
+        assert!(!all_that_came(home).await.ends_with(LAST));
+    }
+
+    #[tokio::test]
+    async fn a_dot_waits_for_a_slow_home_while_its_lease_is_held() {
+        let (mut wire, home) = stuck().await;
+        let leases = held_for(Duration::from_secs(3600));
+        let held = lease(1);
+        let sending = async {
+            let limit = Duration::from_secs(180);
+            let sent = send_dot(&mut wire, LAST, limit, &leases, &held).await;
+            drop(wire);
+            sent
+        };
+        let (sent, came) = tokio::join!(sending, all_that_came(home));
+        assert_eq!(sent, Ok(()));
+        assert!(came.ends_with(LAST));
+    }
 }

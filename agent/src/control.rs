@@ -4,6 +4,7 @@
 //! - A lost stream is attached again within 5 seconds; attempts in hand go on meanwhile, and what they find lies in
 //!   the journal.
 //! - A report is in the journal before it is told.
+//! - No order ends the stream: one that cannot be read costs only itself.
 //! - Plans are forgotten when the stream ends: an assignment whose plan was not sent on *this* stream goes back.
 //!
 //! # Not here
@@ -12,6 +13,7 @@
 mod assigned;
 mod attached;
 mod lanes;
+mod read;
 mod renewal;
 
 use std::collections::{HashMap, HashSet};
@@ -37,9 +39,10 @@ use crate::identity::{Identity, IdentityError};
 use crate::journal::Sync;
 use crate::lease::Boottime;
 use crate::plan::OrderError;
-use attached::{Attached, boot_id, send};
+use attached::{Attached, Heard, boot_id, half_close, send, waiting};
 use dd_proto::targets::TargetRules;
 use lanes::Lanes;
+use read::{Readable, Unread};
 use renewal::Renewal;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
@@ -50,8 +53,6 @@ const WELCOME_TIMEOUT: Duration = Duration::from_secs(30);
 const OWED: Duration = Duration::from_secs(1);
 /// So often it is looked whether the outbound addresses can be bound.
 const ADDRESSES: Duration = Duration::from_secs(1);
-/// For so long an agent that has drained waits until the controller has read all it said.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 /// At most this long a drain takes.
 pub const DRAIN: Duration = Duration::from_secs(20);
 
@@ -66,8 +67,6 @@ pub enum StreamError {
     Unrecognized(String),
     #[error("the controller is silent")]
     Silent,
-    #[error("the controller sent what this agent does not understand: {0}")]
-    Order(#[from] OrderError),
 }
 
 /// Whether the agent goes on.
@@ -94,6 +93,7 @@ pub struct Control {
     lanes: Lanes,
     /// Reports and dots told on this stream and not yet acknowledged.
     owed: HashMap<Lease, Instant>,
+    unread: Unread,
 }
 
 impl Control {
@@ -117,6 +117,7 @@ impl Control {
             targets,
             forbidden: Vec::new(),
             owed: HashMap::new(),
+            unread: Unread::default(),
         }
     }
 
@@ -200,7 +201,7 @@ impl Control {
                 "the first order is no Welcome".to_owned(),
             ));
         };
-        let lease = self.welcomed(&welcome, sent)?;
+        let lease = self.welcomed(&welcome, sent);
         tracing::info!(controller = self.config.controller, "attached");
         self.agent.service.attached(&self.config.controller);
         let beat = Duration::from_millis(welcome.beat_ms.clamp(100, 60_000));
@@ -259,18 +260,24 @@ impl Control {
         replayed
     }
 
-    fn welcomed(&mut self, welcome: &pb::Welcome, sent: Boottime) -> Result<Duration, StreamError> {
-        let going_on = welcome
-            .going_on
-            .iter()
-            .map(|lease| lease.clone().try_into().map_err(|_| OrderError("lease")))
-            .collect::<Result<Vec<Lease>, _>>()?;
+    fn welcomed(&mut self, welcome: &pb::Welcome, sent: Boottime) -> Duration {
+        let (going_on, unread) = read::going_on(&welcome.going_on);
+        if unread > 0 {
+            self.cannot_read(&OrderError("lease that goes on"));
+        }
         self.forbid(&welcome.forbidden_networks);
         let lease = Duration::from_millis(welcome.lease_ms);
         self.agent
             .leases
             .welcome(&going_on, lease, sent, Boottime::now());
-        Ok(lease)
+        lease
+    }
+
+    /// Everything else goes on.
+    fn cannot_read(&mut self, error: &OrderError) {
+        if let Some(unsaid) = self.unread.is_said(now()) {
+            tracing::error!(%error, unsaid, "what the controller sent cannot be read, and is passed over");
+        }
     }
 
     fn forbid(&mut self, networks: &[String]) {
@@ -301,7 +308,7 @@ impl Control {
                         return Err(StreamError::Ended("closed".to_owned()));
                     };
                     stream.heard = now();
-                    self.obey(order, &mut stream)?;
+                    self.ordered(order, &mut stream);
                 }
                 event = self.events.recv() => {
                     if let Some(event) = event {
@@ -332,41 +339,37 @@ impl Control {
         }
     }
 
-    fn obey(&mut self, order: pb::Order, stream: &mut Attached) -> Result<(), StreamError> {
+    fn ordered(&mut self, order: pb::Order, stream: &mut Attached) {
         let Some(order) = order.order else {
             // Of a newer controller: an agent is sent nothing that it has to understand without having said that it does.
             tracing::debug!("an order of a kind that this version does not know");
-            return Ok(());
+            return;
         };
+        match Readable::of(order) {
+            Ok(order) => self.obey(order, stream),
+            Err(error) => self.cannot_read(&error),
+        }
+    }
+
+    fn obey(&mut self, order: Readable, stream: &mut Attached) {
         match order {
-            Order::Welcome(welcome) => {
-                self.welcomed(&welcome, Boottime::now())?;
-            }
-            Order::RoutePlan(plan) => self.planned(plan),
-            Order::Assignment(assignment) => self.assigned(assignment)?,
-            Order::BeatAnswer(answer) => {
-                if let Some(sent) = stream.beats.remove(&answer.number) {
+            Readable::Welcome(welcome) => _ = self.welcomed(&welcome, Boottime::now()),
+            Readable::Plan(plan) => self.planned(plan),
+            Readable::Assignment(lease, assignment) => self.assigned(lease, assignment),
+            Readable::BeatAnswer(number) => {
+                if let Some(sent) = stream.beats.remove(&number) {
                     self.agent.leases.renew(sent, Boottime::now());
                 }
             }
-            Order::Acknowledged(acknowledged) => {
-                let lease = acknowledged.lease.ok_or(OrderError("lease"))?;
-                let lease = lease.try_into().map_err(|_| OrderError("lease"))?;
+            Readable::Acknowledged(lease) => {
                 self.owed.remove(&lease);
                 self.agent.journal.forget(&lease);
             }
-            Order::Check(check) => self.asked_to_check(check),
-            Order::CloseSite(close) => {
-                let site = close.site.parse().map_err(|_| OrderError("site"))?;
-                self.lanes.close(&site);
-            }
-            Order::ForbiddenNetworks(forbidden) => self.forbid(&forbidden.networks),
-            Order::Recall(recall) => {
-                let site = recall.site.parse().map_err(|_| OrderError("site"))?;
-                self.lanes.recall(&site);
-            }
+            Readable::Check(check) => self.asked_to_check(check),
+            Readable::CloseSite(site) => self.lanes.close(&site),
+            Readable::Forbid(networks) => self.forbid(&networks),
+            Readable::Recall(site) => self.lanes.recall(&site),
         }
-        Ok(())
     }
 
     fn pass_on(&mut self, event: Event, stream: &Attached) {
@@ -416,13 +419,13 @@ impl Control {
 
     /// What was given back while it drained, and the end of the stream behind it; the controller ends its half when it
     /// has read all that.
-    async fn say_the_last(&mut self, mut stream: Attached) {
-        while let Ok(event) = self.events.try_recv() {
+    async fn say_the_last(&mut self, stream: Attached) {
+        for event in waiting(&mut self.events) {
             self.pass_on(event, &stream);
         }
-        drop(stream.up);
-        let ending = async { while let Ok(Some(_)) = stream.down.message().await {} };
-        if tokio::time::timeout(LAST_WORDS, ending).await.is_err() {
+        let Attached { up, mut down, .. } = stream;
+        let ending = async { while let Ok(Some(_)) = down.message().await {} };
+        if half_close(up, ending).await == Heard::Perhaps {
             tracing::debug!("the controller may not have read the last that was said");
         }
     }

@@ -4,13 +4,16 @@
 //! while the machine sleeps. So it ends here before it ends at the controller.
 //!
 //! # Invariants
-//! An expired lease is never renewed, and no final dot is sent on it.
+//! An expired lease is never renewed, and no final dot is sent on it, nor the rest of one ([`Leases::is_over`]).
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use dd_proto::id::Lease;
+
+/// A lease may be gone before its time, and a machine may sleep, which tokio's clock does not count.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A point on CLOCK_BOOTTIME.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,6 +100,19 @@ impl Leases {
             None => Standing::Gone,
             Some(until) if *until <= now => Standing::Expired,
             Some(_) => Standing::Held,
+        }
+    }
+
+    /// Returns when the lease is not held any more, however often it is renewed until then.
+    pub async fn is_over(&self, lease: &Lease) {
+        loop {
+            let until = self.lock().until.get(lease).copied();
+            let Some(until) = until else { return };
+            let left = until.0.saturating_sub(Boottime::now().0);
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left.min(LOOK_AGAIN)).await;
         }
     }
 

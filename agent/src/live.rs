@@ -118,6 +118,11 @@ impl Wire {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn in_the_clear(stream: TcpStream) -> Self {
+        Self::new(Stream::Clear(stream))
+    }
+
     /// From now on it hands over, on the agent's slots.
     pub fn hands_over(&mut self, slots: &Arc<Places>, probes: &Arc<Places>) {
         self.holding = Some(Holding::new(Arc::clone(slots), Arc::clone(probes)));
@@ -165,6 +170,23 @@ impl Wire {
             left = left.saturating_sub(ended.saturating_duration_since(began));
         }
         Ok(())
+    }
+
+    /// One block, as long as `over` does not come. What was not written then never will be: the connection is of no use.
+    ///
+    /// # Errors
+    /// The connection is lost, or not all was taken within `limit`, or before `over`.
+    pub async fn write_before(
+        &mut self,
+        block: &[u8],
+        limit: Duration,
+        over: impl Future<Output = ()>,
+    ) -> Result<(), Lost> {
+        tokio::select! {
+            biased;
+            written = self.write(block, limit) => written,
+            () = over => Err(Lost::TimedOut),
+        }
     }
 
     async fn write_block(&mut self, block: &[u8], limit: Duration) -> Result<(), Lost> {

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::config::Config;
 use crate::credentials::Passwords;
-use crate::dispatch::{Terms, Told};
+use crate::dispatch::Told;
 use crate::doors::Certificates;
 use crate::dsn::Notifier;
 use crate::ends::Ends;
@@ -77,17 +77,11 @@ impl Parts {
         let untold = untold::found(store)?;
         let agents = registry.agents();
         let agents = agents.iter().map(|agent| {
-            let told = match &untold {
-                Some(untold) if !untold.contains(&agent.name) => Told::All,
-                _ => Told::NotAll,
-            };
-            (
-                agent.name.clone(),
-                Terms {
-                    told,
-                    ..agent.terms()
-                },
-            )
+            let mut terms = agent.terms();
+            if untold.as_ref().is_some_and(|it| !it.contains(&agent.name)) {
+                terms.told = Told::All;
+            }
+            (agent.name.clone(), terms)
         });
         let agents = agents.collect();
         let mut sites = registry.dispatched_sites();

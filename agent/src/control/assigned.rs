@@ -59,15 +59,10 @@ pub(super) fn forbidden(before: Vec<IpNet>, networks: &[String]) -> Vec<IpNet> {
 impl Control {
     /// What cannot be read costs its message a try. If it ended the stream it would cost everybody's mail, for it would be the
     /// first on the next one.
-    pub(super) fn assigned(&self, assignment: pb::Assignment) -> Result<(), OrderError> {
-        let lease = assignment.lease.clone().map(Lease::try_from);
-        let Some(Ok(lease)) = lease else {
-            return Err(OrderError("lease"));
-        };
+    pub(super) fn assigned(&self, lease: Lease, assignment: pb::Assignment) {
         self.agent.leases.take(lease.clone(), Boottime::now());
         if *self.draining.borrow() || self.agent.journal.is_failing() {
-            self.agent.give_back(&lease, GivenBack::Closing);
-            return Ok(());
+            return self.agent.give_back(&lease, GivenBack::Closing);
         }
         match Assignment::parse(assignment, now()) {
             Ok(assignment) => match self.lanes.is_in_the_way(&assignment) {
@@ -77,7 +72,6 @@ impl Control {
             },
             Err(error) => self.not_tried(untried(lease, NO_SESSION, error.to_string())),
         }
-        Ok(())
     }
 
     fn not_tried(&self, report: Report) {

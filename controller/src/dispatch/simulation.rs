@@ -3,7 +3,7 @@
 //! # Invariants checked
 //! A delivery is never out under two valid leases, nor at a site twice without having gone out in doubt; a site that is not proved has one canary; held sites get nothing;
 //! nothing is settled twice; nothing is acknowledged before its settlement is written; once sites answer, all that is
-//! left is relayed. Nothing expires before its lifetime, whatever the wall clock says, nor without an attempt that failed
+//! left is relayed. An agent that has left in order has nothing in hand when it comes back. Nothing expires before its lifetime, whatever the wall clock says, nor without an attempt that failed
 //! since the start, nor while held; nobody is warned twice. What was kept fails only after another refusal. What was tried
 //! since a release is not sent before its time. One seed gives one history.
 

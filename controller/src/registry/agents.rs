@@ -39,6 +39,17 @@ pub struct AgentRecord {
     pub key: Option<AgentKey>,
     /// Under which boot of its machine it may hold mail; empty: nobody knows, or it has left in order and holds none.
     pub boot_id: String,
+    pub left: Left,
+}
+
+/// Whether an agent was seen off: it had said that it ends, held nothing, and all that it had told was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Left {
+    /// It may hold mail, or is here.
+    #[default]
+    No,
+    /// It has not been let in again since. A start waits for it no more than for one that never joined.
+    InOrder,
 }
 
 /// A join token that is not spent.
@@ -96,6 +107,7 @@ impl AgentRecord {
             token: None,
             key: None,
             boot_id: String::new(),
+            left: Left::No,
         }
     }
 
@@ -108,7 +120,10 @@ impl AgentRecord {
                 Some(_) => Joined::Once,
                 None => Joined::Never,
             },
-            told: Told::NotAll,
+            told: match self.left {
+                Left::InOrder => Told::All,
+                Left::No => Told::NotAll,
+            },
         }
     }
 
@@ -406,12 +421,17 @@ impl Change {
         self.store
             .put(record::AGENT, agent.name.as_str(), Some(value))
             .await?;
+        self.show_agent(agent);
+        Ok(())
+    }
+
+    /// The record is written.
+    pub(super) fn show_agent(&self, agent: AgentRecord) {
         let mut snapshot = self.registry.write();
         snapshot
             .damaged
             .remove(&(record::AGENT, agent.name.to_string()));
         snapshot.agents.insert(agent.name.clone(), Arc::new(agent));
-        Ok(())
     }
 }
 
@@ -450,17 +470,13 @@ mod tests {
         let at = |second| Timestamp::from_second(second).unwrap();
         let (key, other) = (AgentKey([1; 32]), AgentKey([2; 32]));
         let agent = |used| AgentRecord {
-            name: "out1".parse().unwrap(),
-            addresses: Vec::new(),
-            from: None,
-            drain: Drain::Works,
             token: Some(Token {
                 secret: digest(b"secret"),
                 expires: at(3600),
                 key: used,
             }),
             key: used,
-            boot_id: String::new(),
+            ..AgentRecord::new("out1".parse().unwrap())
         };
         for (used, secret, by, second, expected) in [
             (None, &b"secret"[..], key, 0, Ok(())),

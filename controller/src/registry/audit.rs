@@ -223,6 +223,21 @@ mod tests {
         assert_eq!(audit.last(9).unwrap().len(), 2);
     }
 
+    #[tokio::test]
+    async fn a_line_that_cannot_be_written_keeps_nobody_waiting() {
+        let directory = tempfile::tempdir().unwrap();
+        let audit = Audit::open(directory.path()).unwrap();
+        audit.record(Timestamp::UNIX_EPOCH, "anna", "one");
+        let unwritable = File::open(directory.path().join("audit.log")).unwrap();
+        audit.open.lock().unwrap().file = Arc::new(unwritable);
+        audit.record(Timestamp::UNIX_EPOCH, "anna", "two");
+        let waiting = tokio::time::timeout(std::time::Duration::from_secs(60), audit.synced());
+        waiting
+            .await
+            .expect("it was not written, so it is not waited for");
+        assert_eq!(audit.last(9).unwrap().len(), 1);
+    }
+
     #[test]
     fn a_full_file_that_cannot_be_put_aside_goes_on_and_is_put_aside_later() {
         let directory = tempfile::tempdir().unwrap();

@@ -21,7 +21,7 @@ use dd_proto::site::Site;
 use jiff::Timestamp;
 use prost::Message as _;
 
-use super::agents::{AgentRecord, Token};
+use super::agents::{AgentRecord, Left, Token};
 use super::authorities::{self, Authority, Origin};
 use super::lists;
 use crate::authority::client::AgentKey;
@@ -81,12 +81,17 @@ pub(super) struct AgentRow {
     /// Empty: nobody knows, or it has left in order.
     #[prost(string, tag = "6")]
     boot_id: String,
+    /// [`LEFT_IN_ORDER`]: nothing of it is in hand, and it has not attached since. Programs that do not know this field
+    /// drop it when they write the record, and they do so when they let the agent in.
+    #[prost(uint32, tag = "7")]
+    left: u32,
     /// Always [`FORMAT`]: without it, a value whose bytes are lost would be an agent without addresses.
     #[prost(uint32, tag = "15")]
     format: u32,
 }
 
 const FORMAT: u32 = 1;
+const LEFT_IN_ORDER: u32 = 1;
 
 /// An unspent join token.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -117,6 +122,10 @@ pub(super) fn encode_agent(agent: &AgentRecord) -> Bytes {
         }),
         key: key_bytes(agent.key),
         boot_id: agent.boot_id.clone(),
+        left: match agent.left {
+            Left::No => 0,
+            Left::InOrder => LEFT_IN_ORDER,
+        },
         format: FORMAT,
     }
     .encode_to_vec()
@@ -166,6 +175,11 @@ pub(super) fn decode_agent(record: &Record) -> Result<AgentRecord, Damaged> {
         token: row.token.map(token).transpose()?,
         key: key(&row.key)?,
         boot_id: row.boot_id,
+        // What a later version may mean by another number is no reason to believe that it holds nothing.
+        left: match row.left {
+            LEFT_IN_ORDER => Left::InOrder,
+            _ => Left::No,
+        },
     })
 }
 
@@ -240,6 +254,7 @@ mod tests {
             token: None,
             key: None,
             boot_id: String::new(),
+            left: Left::No,
         };
         let mut joining = plain.clone();
         joining.token = Some(Token {
@@ -255,10 +270,48 @@ mod tests {
         joined.from = Some(Timestamp::from_second(1_600_000_000).unwrap());
         let mut drained = joined.clone();
         drained.drain = Drain::Ended;
-        for agent in [plain, joining, joined, drained] {
+        let mut left = joined.clone();
+        left.boot_id = String::new();
+        left.left = Left::InOrder;
+        for agent in [plain, joining, joined, drained, left] {
             let stored = record("out1", encode_agent(&agent));
             assert_eq!(decode_agent(&stored), Ok(agent));
         }
+    }
+
+    /// An agent, as programs stored it that do not know who has left in order.
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct OlderRow {
+        #[prost(string, repeated, tag = "1")]
+        addresses: Vec<String>,
+        #[prost(bytes = "bytes", tag = "4")]
+        key: Bytes,
+        #[prost(string, tag = "6")]
+        boot_id: String,
+        #[prost(uint32, tag = "15")]
+        format: u32,
+    }
+
+    #[test]
+    fn that_an_agent_has_left_in_order_does_not_outlive_a_program_that_does_not_know_it() {
+        let agent = AgentRecord {
+            addresses: vec!["192.0.2.1".parse().unwrap()],
+            key: Some(AgentKey([2; 32])),
+            left: Left::InOrder,
+            ..AgentRecord::new("out1".parse().unwrap())
+        };
+        let mut older = OlderRow::decode(encode_agent(&agent)).unwrap();
+        assert_eq!(older.boot_id, "", "it has to write the boot id of a Hello");
+        older.boot_id = "a1".to_owned();
+        let greeted = decode_agent(&record("out1", older.encode_to_vec().into()));
+        assert_eq!(
+            greeted,
+            Ok(AgentRecord {
+                boot_id: "a1".to_owned(),
+                left: Left::No,
+                ..agent
+            })
+        );
     }
 
     #[test]

@@ -121,6 +121,50 @@ pub(super) fn passes_over_orders_that_it_does_not_know(recipe: &str) {
     home.received(1);
 }
 
+/// A name that is none and a lease that is missing, in one order of each kind that has only such; behind them work as ever.
+pub(super) fn works_on_behind_orders_that_it_cannot_read(recipe: &str) {
+    let desk = Desk::start(recipe, Manner::default());
+    let home = desk.home(desk.good());
+    let stream = desk.planned(0, home.address());
+    let site = "no site's name".to_owned();
+    stream.order(Order::CloseSite(pb::CloseSite { site: site.clone() }));
+    stream.order(Order::Recall(pb::Recall { site }));
+    stream.order(Order::Acknowledged(pb::Acknowledged { lease: None }));
+    let lease = stream.assign(1, &message("behind them"));
+    assert_eq!(stream.report(&lease).outcome(), pb::Outcome::Transacted);
+    home.received(1);
+}
+
+/// The plan of another site asks for a proof that is to come: to an agent of today it is a proof of no kind.
+pub(super) fn leaves_a_site_alone_whose_proof_it_does_not_know(recipe: &str) {
+    let desk = Desk::start(recipe, Manner::default());
+    let home = desk.home(desk.good());
+    let stream = desk.planned(0, home.address());
+    let strange = Site::start(desk.good());
+    let address = strange.address();
+    stream.order(Order::RoutePlan(pb::RoutePlan {
+        site: "strange".to_owned(),
+        hosts: vec![pb::Host {
+            host: address.ip().to_string(),
+            port: address.port().into(),
+        }],
+        proof: Some(pb::Proof { kind: None }),
+        ..desk.plan(address.port())
+    }));
+    let lease = stream.assign_at("strange", 1, &message("to whom"));
+    let report = stream.report(&lease);
+    assert_eq!(report.outcome(), pb::Outcome::AgentTrouble, "{report:?}");
+    assert!(
+        !report.dot_sent && report.recipients.is_empty(),
+        "{report:?}"
+    );
+    // The stream stands, and the other site's mail goes.
+    let lease = stream.assign(2, &message("to somebody else"));
+    assert_eq!(stream.report(&lease).outcome(), pb::Outcome::Transacted);
+    home.received(1);
+    assert!(strange.connections().is_empty(), "it was connected to");
+}
+
 /// It is asked to end while one message is at its dot, and another one is on its way to it.
 pub(super) fn gives_back_what_crosses_its_draining(recipe: &str) {
     let mut desk = Desk::start(recipe, Manner::default());

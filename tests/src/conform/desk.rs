@@ -131,16 +131,23 @@ impl Stream {
     /// The same for somebody else.
     pub(super) fn assign_to(&self, recipient: &str, number: u8, content: &[u8]) -> pb::Lease {
         let bytes = content.len() as u64;
-        self.assign_as(number, recipient, bytes, Some(content.to_vec()))
+        self.assign_as(SITE, number, recipient, bytes, Some(content.to_vec()))
+    }
+
+    /// The same for another site.
+    pub(super) fn assign_at(&self, site: &str, number: u8, content: &[u8]) -> pb::Lease {
+        let bytes = content.len() as u64;
+        self.assign_as(site, number, RECIPIENT, bytes, Some(content.to_vec()))
     }
 
     /// The same with a content that has to be fetched.
     pub(super) fn assign_to_fetch(&self, number: u8, bytes: u64) -> pb::Lease {
-        self.assign_as(number, RECIPIENT, bytes, None)
+        self.assign_as(SITE, number, RECIPIENT, bytes, None)
     }
 
     fn assign_as(
         &self,
+        site: &str,
         number: u8,
         recipient: &str,
         content_bytes: u64,
@@ -148,7 +155,7 @@ impl Stream {
     ) -> pb::Lease {
         let lease = pb::Lease {
             message_id: vec![number; 16].into(),
-            site: SITE.to_owned(),
+            site: site.to_owned(),
             generation: Some(pb::Generation {
                 start: 1,
                 counter: number.into(),

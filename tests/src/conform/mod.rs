@@ -144,6 +144,10 @@ cases! {
             "An assignment of another version is given back with `REASON_STALE_PLAN`, untried",
         controllers::works_on_behind_an_assignment_that_it_cannot_read:
             "An assignment that cannot be read is reported with `OUTCOME_AGENT_TROUBLE`, and ends no stream",
+        controllers::works_on_behind_orders_that_it_cannot_read:
+            "An order whose names or leases cannot be read costs only itself",
+        controllers::leaves_a_site_alone_whose_proof_it_does_not_know:
+            "A plan that cannot be read ends no stream either, such as one with a kind of proof that is newer than the agent",
         controllers::passes_over_orders_that_it_does_not_know:
             "Whoever meets a field, an event or an order that he does not know passes it over",
         controllers::gives_back_what_crosses_its_draining:

@@ -92,6 +92,24 @@ fn a_start_after_a_clean_stop_waits_for_no_agent_that_held_nothing() {
 }
 
 #[test]
+fn a_start_after_a_crash_does_not_wait_for_an_agent_that_has_left_in_order() {
+    let mut world = World::with_agents(2);
+    let home = world.home("home", &[]);
+    world.stop_agent("out1");
+    world.controller().log_line("agent has left in order");
+    let _ = world.ddadm().run(&["site", "hold", "home"]).done();
+    send(&world, 0..1);
+    world.kill_controller();
+    world.start_controller();
+    let _ = world.ddadm().run(&["site", "resume", "home"]).done();
+    home.received(1);
+    // Had the start waited for it until leases of the earlier one were over, nobody would know what it had done.
+    let again = world.controller().lines("sent again in doubt");
+    assert!(again.is_empty(), "{again:?}");
+    assert_eq!(via(&world), ["out2"]);
+}
+
+#[test]
 fn a_rolling_restart_under_load_defers_loses_and_repeats_nothing() {
     let log = Log::default();
     let layout = Layout {

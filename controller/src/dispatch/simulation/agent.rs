@@ -88,6 +88,8 @@ pub(crate) struct FakeAgent {
     next_session: u64,
     /// Its process has just ended.
     pub(crate) life: Life,
+    /// It is switched off.
+    pub(crate) away_until: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +121,7 @@ impl FakeAgent {
             renewed: Duration::ZERO,
             next_session: 0,
             life: Life::Runs,
+            away_until: Duration::ZERO,
         }
     }
 

@@ -204,6 +204,9 @@ impl World {
         if self.agents[n].attachment.is_some() {
             return;
         }
+        if self.now < self.agents[n].away_until {
+            return self.at(self.agents[n].away_until, Happening::Attach(n));
+        }
         self.number += 1;
         let id = AttachmentId(self.number);
         self.streams.insert(id, n);
@@ -212,7 +215,37 @@ impl World {
         let name = self.agents[n].name.clone();
         self.canaries.retain(|(agent, _), _| *agent != name);
         let hello = self.agents[n].hello();
+        let had_left = self.left.remove(&hello.agent);
+        assert!(!had_left || hello.work_in_hand.is_empty());
         self.apply(Event::Attached { id, hello });
+    }
+
+    /// It says that it is about to end, and ends once nothing is in hand, mostly.
+    pub(super) fn leave(&mut self, n: usize) {
+        let Some(id) = self.agents[n].attachment else {
+            return;
+        };
+        self.tell(n, vec![AgentEvent::Draining]);
+        let within = [100, 5_000][self.rng.random_range(0..2)];
+        self.soon(within, Happening::Gone(n, id));
+    }
+
+    pub(super) fn gone(&mut self, n: usize, id: AttachmentId) {
+        if self.agents[n].attachment != Some(id) {
+            return;
+        }
+        let works = self.agents[n].lanes.values().any(|lane| !lane.is_idle());
+        if works && self.rng.random_bool(0.3) {
+            return self.soon(1_000, Happening::Gone(n, id));
+        }
+        // What it has said comes first.
+        let last = self.last_on.get(&(id, false)).copied();
+        if let Some(last) = last.filter(|last| *last > self.now) {
+            return self.at(last, Happening::Gone(n, id));
+        }
+        let away = Duration::from_secs(self.rng.random_range(0..300));
+        self.agents[n].away_until = self.now + away;
+        self.kill(n);
     }
 
     /// Its sessions and its work go with it; its journal stays.

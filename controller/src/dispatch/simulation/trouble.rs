@@ -9,13 +9,13 @@ use dd_proto::site::{Hold, Site};
 use jiff::Timestamp;
 use rand::RngExt as _;
 
-use super::agent::Behaviour;
+use super::agent::{Behaviour, FakeAgent};
 use super::world::{Happening, Mood, World, wall};
-use crate::dispatch::ClockMemory;
 use crate::dispatch::actions::{Action, Asked};
 use crate::dispatch::event::Event;
 use crate::dispatch::release::Token;
 use crate::dispatch::state::State;
+use crate::dispatch::{ClockMemory, Terms, Told};
 use crate::store::{NextTry, WithMail};
 
 impl World {
@@ -43,6 +43,14 @@ impl World {
             self.soon(end, Happening::Kill(agent));
         }
         for _ in 0..6 {
+            let agent = self.rng.random_range(0..2);
+            let at = Duration::from_millis(self.rng.random_range(0..end));
+            self.at(at, Happening::Leave(agent));
+            // Often enough while it is away.
+            let after = Duration::from_millis(self.rng.random_range(0..60_000));
+            self.at(at + after, Happening::Restart);
+        }
+        for _ in 0..4 {
             self.soon(end, Happening::Restart);
         }
         for action in [Action::Retry, Action::Retry, Action::Fail, Action::Remove] {
@@ -69,6 +77,7 @@ impl World {
         }
         // What it has not noted is told again.
         for n in 0..2 {
+            self.agents[n].away_until = self.now;
             self.disconnect(n);
         }
         self.run_until(self.now + Duration::from_secs(3 * 3600));
@@ -88,6 +97,7 @@ impl World {
                     | Happening::Walk { .. }
                     | Happening::ReadLeft(..)
                     | Happening::Look(_)
+                    | Happening::Remember
                     | Happening::Up(..)
                     | Happening::Down(..)
             )
@@ -101,10 +111,16 @@ impl World {
         for waiting in self.stored.mail.values_mut() {
             waiting.earlier_start = true;
         }
-        let names = self
-            .agents
-            .iter()
-            .map(|agent| (agent.name.clone(), crate::dispatch::Terms::default()))
+        let terms = |agent: &FakeAgent| Terms {
+            told: match self.left.contains(&agent.name) {
+                true => Told::All,
+                false => Told::NotAll,
+            },
+            ..Terms::default()
+        };
+        let names = self.agents.iter();
+        let names = names
+            .map(|agent| (agent.name.clone(), terms(agent)))
             .collect();
         let records = self
             .sites

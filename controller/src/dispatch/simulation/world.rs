@@ -53,6 +53,11 @@ pub(super) enum Happening {
     Attach(usize),
     Disconnect(usize),
     Kill(usize),
+    /// Its process is told to end, and ends in order.
+    Leave(usize),
+    Gone(usize, AttachmentId),
+    /// Who has left in order becomes durable.
+    Remember,
     Arrive,
     Change(usize),
     Release(usize),
@@ -83,6 +88,8 @@ pub(super) struct World {
     pub(super) stored: Queue,
     pub(super) sites: Vec<(Arc<Site>, Behaviour)>,
     pub(super) agents: Vec<FakeAgent>,
+    /// Agents that have left in order, as their records say.
+    pub(super) left: BTreeSet<AgentName>,
     pub(super) received: Received,
     pub(super) streams: BTreeMap<AttachmentId, usize>,
     /// Orders and events of a stream keep their order.
@@ -138,6 +145,7 @@ impl World {
             stored: Queue::default(),
             sites,
             agents,
+            left: BTreeSet::new(),
             received: Received::default(),
             streams: BTreeMap::new(),
             last_on: BTreeMap::new(),
@@ -311,6 +319,9 @@ impl World {
             Happening::Attach(agent) => self.attach(agent),
             Happening::Disconnect(agent) => self.disconnect(agent),
             Happening::Kill(agent) => self.kill(agent),
+            Happening::Leave(agent) => self.leave(agent),
+            Happening::Gone(agent, id) => self.gone(agent, id),
+            Happening::Remember => self.left.extend(self.state.agents_that_left()),
             Happening::Arrive => self.arrive(),
             Happening::Change(site) => self.change(site),
             Happening::Release(n) => {
@@ -411,11 +422,11 @@ impl World {
                 self.clock_memory.confirmed = Some(at);
             }
             Effect::Answer(..) => self.answers += 1,
+            Effect::DrainEnded => self.soon(30, Happening::Remember),
             Effect::Warn(warn) => self.soon(50, Happening::Warn(warn)),
             Effect::Timer { .. }
             | Effect::ReadAhead(_)
             | Effect::WriteNow
-            | Effect::DrainEnded
             | Effect::Acted(..)
             | Effect::SiteClosed(..)
             | Effect::TellContact { .. } => {}

@@ -86,6 +86,7 @@ async fn work(store: &Store, rng: &mut StdRng, ids: &mut std::ops::Range<u8>, mo
 
 /// Takes what was on its way for what became of it.
 async fn check(store: &Store, model: &mut Model) -> Result<(), String> {
+    totals_are_right(store)?;
     let mut there = BTreeMap::new();
     for (which, name) in SITES.iter().enumerate() {
         let head = head(store, name, None, far(), 1000).await;
@@ -111,6 +112,18 @@ async fn check(store: &Store, model: &mut Model) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// What is kept in sum, so that no commit has to count, is what counting gives.
+fn totals_are_right(store: &Store) -> Result<(), String> {
+    let (kept, counted) = store.0.files.bytes_both_ways();
+    let (live, counted_live) = store.0.index.live_both_ways();
+    let is_right = kept == counted
+        && (live.deliveries, live.bytes) == (counted_live.deliveries, counted_live.bytes);
+    match is_right {
+        true => Ok(()),
+        false => Err(format!("{kept} {counted}; {live:?} {counted_live:?}")),
+    }
 }
 
 async fn whole(store: &Store, delivery: &DeliveryId, n: u8) -> Result<(), String> {

@@ -388,6 +388,14 @@ impl Files {
         (locked.segments.len() as u64, locked.bytes)
     }
 
+    /// The bytes that all segments take: as they are kept, and counted anew.
+    #[cfg(test)]
+    pub(crate) fn bytes_both_ways(&self) -> (u64, u64) {
+        let locked = self.read_lock();
+        let counted = locked.segments.values().map(|it| it.bytes);
+        (locked.bytes, counted.sum())
+    }
+
     /// Header, envelope and content at a place, both checksums checked.
     ///
     /// # Errors

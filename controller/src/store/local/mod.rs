@@ -47,6 +47,8 @@ mod addresses_tests;
 #[cfg(test)]
 mod clean_tests;
 #[cfg(test)]
+mod costs_tests;
+#[cfg(test)]
 mod learn_tests;
 #[cfg(test)]
 mod power_cut_tests;

@@ -1,7 +1,8 @@
 //! Agents that come and go: what is remembered of them.
 
 use super::*;
-use crate::dispatch::Machine;
+use crate::dispatch::{Machine, Told};
+use crate::registry::agents::{AgentRecord, Left};
 
 #[tokio::test]
 async fn an_agent_attaches_while_somebody_else_changes_something() {
@@ -95,19 +96,109 @@ async fn that_an_agent_has_left_is_not_written_while_it_comes_back() {
         in_doubt: Vec::new(),
         reports: Vec::new(),
     };
-    let attachment = dispatch.attach(hello).await;
+    let attachment = dispatch.attach(hello.clone()).await;
     world.editor.is_attached(&agent);
     let leaves = dispatch::AgentEvent::Draining;
     dispatch.agent_event(attachment.id, leaves).await;
     dispatch.detached(attachment.id);
     dispatch.drain_ended().await;
-    let boot_id = async || {
+    let written = async || {
         let left = |change: Change| async move { change.agents_left().await };
         world.editor.change(left).await.unwrap();
-        world.editor.registry.agent(&agent).unwrap().boot_id.clone()
+        let stored = Registry::load(&world.editor.store).unwrap();
+        let agent = stored.agent(&agent).unwrap();
+        (agent.boot_id.clone(), agent.left)
     };
+    let here = ("a1".to_owned(), Left::No);
     world.editor.greet(&agent, "a1").await.unwrap();
-    assert_eq!(boot_id().await, "a1");
+    assert_eq!(written().await, here);
     world.editor.is_attached(&agent);
-    assert_eq!(boot_id().await, "");
+    assert_eq!(written().await, (String::new(), Left::InOrder));
+    assert_eq!(written().await, (String::new(), Left::InOrder));
+    // It is back, and dispatch does not know it yet.
+    let machine = world.editor.greet(&agent, "b2").await.unwrap();
+    assert_eq!(
+        machine,
+        Machine::AsBefore,
+        "its machine went down without it"
+    );
+    let back = ("b2".to_owned(), Left::No);
+    assert_eq!(written().await, back);
+    let attachment = dispatch.attach(hello).await;
+    world.editor.is_attached(&agent);
+    assert_eq!(written().await, back);
+    // Without a word.
+    dispatch.detached(attachment.id);
+    assert_eq!(written().await, back);
+}
+
+/// An agent that has left in order, as the store has it and as a start hears of it.
+async fn left(world: &World) -> AgentName {
+    let agent = world.add_agent().await;
+    let name = agent.clone();
+    let leaving = |change: Change| async move {
+        let agent = change.registry.agent(&name).unwrap();
+        let left = AgentRecord {
+            left: Left::InOrder,
+            key: Some(AgentKey([3; 32])),
+            ..(*agent).clone()
+        };
+        change.put_agent(left).await.unwrap();
+    };
+    world.editor.change(leaving).await;
+    let stored = Registry::load(&world.editor.store).unwrap();
+    assert_eq!(stored.agent(&agent).unwrap().terms().told, Told::All);
+    agent
+}
+
+#[tokio::test]
+async fn a_start_after_a_crash_waits_for_an_agent_that_was_let_in_again() {
+    let world = World::new().await;
+    let agent = left(&world).await;
+    // Dispatch has not heard of it: it has no work yet.
+    world.editor.greet(&agent, "").await.unwrap();
+    let stored = Registry::load(&world.editor.store).unwrap();
+    assert_eq!(stored.agent(&agent).unwrap().terms().told, Told::NotAll);
+}
+
+#[tokio::test]
+async fn an_agent_that_is_written_as_gone_is_not_let_in_where_that_cannot_be_taken_back() {
+    let disk = MemoryDisk::default();
+    let world = World::on(&disk).await;
+    let agent = left(&world).await;
+    let kind = std::io::ErrorKind::StorageFull;
+    disk.at(disk.operations() + 1, Fault::FromThen(kind));
+    world.editor.greet(&agent, "b2").await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_hello_waits_while_it_is_written_that_the_agent_has_left() {
+    let world = World::new().await;
+    let agent = world.add_agent().await;
+    world.editor.greet(&agent, "a1").await.unwrap();
+    world.editor.is_attached(&agent);
+    let (let_go, wait) = oneshot::channel::<()>();
+    let (begins, begun) = oneshot::channel();
+    let (editor, name) = (world.editor.clone(), agent.clone());
+    let leaving = tokio::spawn(async move {
+        editor
+            .change(move |change| async move {
+                assert!(change.greeted.begins_to_leave(&name));
+                begins.send(()).unwrap();
+                let _ = wait.await;
+                change.greeted.has_left(&name);
+            })
+            .await;
+    });
+    begun.await.unwrap();
+    // There is nothing new to write of it, but what is being written is not over.
+    let mut greeting = pin!(world.editor.greet(&agent, "a1"));
+    let polled = greeting
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()));
+    assert!(polled.is_pending(), "{polled:?}");
+    let_go.send(()).unwrap();
+    leaving.await.unwrap();
+    assert_eq!(greeting.await.unwrap(), Machine::AsBefore);
+    assert!(!world.editor.greeted.begins_to_leave(&agent), "it comes");
 }

@@ -82,6 +82,7 @@ struct State {
     failing_reads: u64,
     /// Reads that have failed.
     refused_reads: u64,
+    bytes_read: u64,
     dead: bool,
 }
 
@@ -166,6 +167,11 @@ impl MemoryDisk {
     /// How many reads have failed so far.
     pub(crate) fn refused_reads(&self) -> u64 {
         self.state().refused_reads
+    }
+
+    /// How many bytes were read so far.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.state().bytes_read
     }
 
     /// The files there are, in order.
@@ -537,6 +543,7 @@ impl DiskFile for MemoryFile {
             state.refused_reads += 1;
             return Err(Errno::IO.into());
         }
+        state.bytes_read += read as u64;
         let bytes = &state.inodes[&self.inode].now;
         buffer[..read].copy_from_slice(&bytes[from..from + read]);
         Ok(read)

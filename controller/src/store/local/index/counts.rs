@@ -193,6 +193,16 @@ impl Counts {
     pub(super) fn live_in_all(&self) -> Live {
         self.live_in_all
     }
+
+    /// What lives in all segments, counted anew.
+    #[cfg(test)]
+    pub(super) fn live_counted(&self) -> Live {
+        let live = self.live.values();
+        live.fold(Live::default(), |all, live| Live {
+            deliveries: all.deliveries + live.deliveries,
+            bytes: all.bytes + live.bytes,
+        })
+    }
 }
 
 fn sum(a: Count, b: Count) -> Count {

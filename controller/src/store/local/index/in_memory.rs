@@ -29,6 +29,17 @@ struct Kept {
     room: Option<u64>,
     bytes: u64,
     applied: u64,
+    meanwhile: Option<Meanwhile>,
+}
+
+/// What a test does while a key is looked up.
+#[derive(Clone)]
+struct Meanwhile(Arc<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Meanwhile").finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -78,6 +89,11 @@ impl InMemory {
     /// Only so much fits from now on.
     pub(crate) fn bound(&self, room: Option<u64>) {
         self.lock().room = room;
+    }
+
+    /// Does this whenever something is read.
+    pub(crate) fn meanwhile(&self, deed: impl Fn() + Send + Sync + 'static) {
+        self.lock().meanwhile = Some(Meanwhile(Arc::new(deed)));
     }
 
     /// Keys ever written to the queue.
@@ -141,6 +157,10 @@ impl Opened {
 
 impl Opened {
     fn readable(&self, table: Table) -> Result<MutexGuard<'_, Kept>, ShelfError> {
+        let deed = self.kept()?.meanwhile.clone();
+        if let Some(Meanwhile(deed)) = deed {
+            deed();
+        }
         let kept = self.kept()?;
         match kept.unreadable == Some(table) {
             true => Err(ShelfError::Failed("input/output error".to_owned())),

@@ -378,6 +378,13 @@ impl Index {
     pub(crate) fn live(&self) -> Live {
         self.counts().live_in_all()
     }
+
+    /// What lives in all segments: as it is kept, and counted anew.
+    #[cfg(test)]
+    pub(crate) fn live_both_ways(&self) -> (Live, Live) {
+        let counts = self.counts();
+        (counts.live_in_all(), counts.live_counted())
+    }
 }
 
 /// What every delivery has whose message a record holds.

@@ -1,0 +1,113 @@
+//! What is read of the disk for what: large contents are not read where nobody wants them, and nobody waits for a read that is
+//! another one's.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Waker};
+
+use super::disk::memory::MemoryDisk;
+use super::index::in_memory::InMemory;
+use super::tests::{inline, settlement, stood, submission, to};
+use super::unreadable_tests::{opened, settings};
+use super::*;
+use crate::store::Store;
+
+const MAIL: u8 = 12;
+const LARGE: usize = 200 << 10;
+
+/// A store with large mail in its log.
+async fn with_large_mail(disk: &MemoryDisk, shelves: &InMemory) -> Store {
+    let store = opened(disk, shelves);
+    for n in 1..=MAIL {
+        let content = Content::Inline(vec![n; LARGE].into());
+        store.accept(submission(n, &["a"], content)).await.unwrap();
+    }
+    store
+}
+
+fn all_contents() -> u64 {
+    u64::from(MAIL) * LARGE as u64
+}
+
+#[tokio::test]
+async fn a_start_that_was_not_clean_reads_headers_and_no_contents() {
+    let (disk, shelves) = (MemoryDisk::default(), InMemory::default());
+    drop(with_large_mail(&disk, &shelves).await);
+    let disk = disk.killed();
+    let store = opened(&disk, &shelves);
+    let read = disk.bytes_read();
+    assert!(read < all_contents() / 2, "{read} of {}", all_contents());
+    // It was no start that trusts its index: all of it was found in the log.
+    assert!(store.progress().records >= u64::from(MAIL));
+    for n in 1..=MAIL {
+        assert!(store.load(&to(n, "a")).await.unwrap().is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_the_queue_reads_no_contents() {
+    let (disk, shelves) = (MemoryDisk::default(), InMemory::default());
+    let store = with_large_mail(&disk, &shelves).await;
+    let before = disk.bytes_read();
+    let all = (1..=MAIL).map(|n| to(n, "a")).collect();
+    let envelopes = store.envelopes(all).await.unwrap();
+    assert_eq!(envelopes.len(), usize::from(MAIL));
+    assert!(envelopes.iter().all(|it| matches!(it, Ok(Some(_)))));
+    let read = disk.bytes_read() - before;
+    assert!(read < all_contents() / 10, "{read} of {}", all_contents());
+}
+
+type Accepting = Pin<Box<dyn Future<Output = bool> + Send>>;
+
+#[tokio::test]
+async fn mail_is_answered_before_anything_is_read_for_the_settlements_of_its_commit() {
+    let (disk, shelves) = (MemoryDisk::default(), InMemory::default());
+    let on = On {
+        blocking: Blocking::Caller,
+        ..stood(disk, shelves.clone())
+    };
+    let (store, mut steps, _) = Store::open_stepped(on, &settings()).unwrap();
+    for _ in 0..10 {
+        steps.index();
+    }
+    let poll = |future: &mut Accepting| {
+        let mut context = Context::from_waker(Waker::noop());
+        future.as_mut().poll(&mut context).is_ready()
+    };
+    let accepts = |n| -> Accepting {
+        let store = store.clone();
+        Box::pin(async move { store.accept(submission(n, &["a"], inline(n))).await.is_ok() })
+    };
+    let mut first = accepts(1);
+    assert!(!poll(&mut first));
+    steps.commit();
+    assert!(poll(&mut first));
+    // From now on it lies where it has to be looked up.
+    for _ in 0..10 {
+        steps.index();
+    }
+    let settling = store.clone();
+    let mut settles: Accepting =
+        Box::pin(async move { settling.settle(vec![settlement(1, "a", 0)]).await.is_ok() });
+    assert!(!poll(&mut settles));
+    let mut second = accepts(2);
+    assert!(!poll(&mut second));
+    let (reads, early) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let waiting = Arc::new(Mutex::new(Some(second)));
+    let (read, late, answered) = (reads.clone(), early.clone(), waiting.clone());
+    shelves.meanwhile(move || {
+        read.fetch_add(1, Ordering::Relaxed);
+        let mut waiting = answered.lock().unwrap();
+        if waiting.as_mut().is_some_and(poll) {
+            *waiting = None;
+        }
+        if waiting.is_some() {
+            late.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    steps.commit();
+    assert!(reads.load(Ordering::Relaxed) > 0, "nothing was looked up");
+    let early = early.load(Ordering::Relaxed);
+    assert_eq!(early, 0, "read while mail waited for its answer");
+    assert!(poll(&mut settles));
+}
