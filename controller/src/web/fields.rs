@@ -9,6 +9,7 @@ use axum::body::{self, Body};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use percent_encoding::percent_decode;
 
 use crate::credentials::typed;
 
@@ -77,23 +78,11 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
 
 /// URL Standard, "application/x-www-form-urlencoded parsing", but for bytes that are no UTF-8: those are somebody's password.
 fn decoded(part: &[u8]) -> String {
-    let mut bytes = Vec::with_capacity(part.len());
-    let mut rest = part;
-    while let [first, behind @ ..] = rest {
-        let hex = behind
-            .get(..2)
-            .and_then(|it| std::str::from_utf8(it).ok())
-            .filter(|it| it.bytes().all(|digit| digit.is_ascii_hexdigit()))
-            .and_then(|it| u8::from_str_radix(it, 16).ok());
-        let (byte, length) = match (first, hex) {
-            (b'%', Some(byte)) => (byte, 3),
-            (b'+', _) => (b' ', 1),
-            (other, _) => (*other, 1),
-        };
-        bytes.push(byte);
-        rest = &rest[length..];
-    }
-    typed(bytes)
+    let spaced: Vec<u8> = part
+        .iter()
+        .map(|byte| if *byte == b'+' { b' ' } else { *byte })
+        .collect();
+    typed(percent_decode(&spaced).collect())
 }
 
 async fn whole(body: Body) -> Result<body::Bytes, Response> {
