@@ -1,5 +1,6 @@
 //! The second log line of a message's life: one for each site, when its settlement is durable.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use dd_proto::id::DeliveryId;
@@ -105,17 +106,17 @@ fn delays(evidence: &Evidence) -> String {
         By::Site { delays, .. } => *delays,
         By::Lifetime | By::Operator => Delays::default(),
     };
-    let told = |part: Duration| {
+    let parts = [evidence.waited, delays.connect, delays.proof, delays.total];
+    let mut told = String::with_capacity(32);
+    for part in parts {
         let rounded = part + Duration::from_micros(500);
-        (rounded.as_secs(), rounded.subsec_millis())
-    };
-    let (waited, waited_ms) = told(evidence.waited);
-    let (connect, connect_ms) = told(delays.connect);
-    let (proof, proof_ms) = told(delays.proof);
-    let (total, total_ms) = told(delays.total);
-    format!(
-        "{waited}.{waited_ms:03}/{connect}.{connect_ms:03}/{proof}.{proof_ms:03}/{total}.{total_ms:03}"
-    )
+        let separator = if told.is_empty() { "" } else { "/" };
+        // Writing into a String cannot fail.
+        let _ = write!(told, "{separator}{}.", rounded.as_secs());
+        let digits = [100, 10, 1].map(|power| rounded.subsec_millis() / power % 10);
+        told.extend(digits.into_iter().filter_map(|it| char::from_digit(it, 10)));
+    }
+    told
 }
 
 #[cfg(test)]

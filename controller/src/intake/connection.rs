@@ -92,11 +92,13 @@ enum Stream {
 }
 
 impl Stream {
-    /// As much as there is room for, and at least for `room`. While nothing comes, a connection has no room yet.
+    /// As much as there is room for, and at least for `room`. Until something comes, a connection has no room at all.
     async fn read(&mut self, buffer: &mut BytesMut, room: usize) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => {
-                stream.readable().await?;
+                if buffer.capacity() == 0 {
+                    stream.readable().await?;
+                }
                 buffer.reserve(room);
                 stream.read_buf(buffer).await
             }

@@ -10,7 +10,7 @@ use bytes::{BufMut as _, BytesMut};
 
 use super::extensions::Extensions;
 use super::line::{LineBuffer, LineError, REPLY_LIMIT};
-use super::status::{Status, put_number};
+use super::status::{Status, push_number};
 use crate::report::Reply;
 
 const MAX_LINES: usize = 1000;
@@ -240,24 +240,29 @@ impl ServerReply {
 
     pub fn write(&self, out: &mut BytesMut) {
         let last = self.lines.len().saturating_sub(1);
+        // A byte at a time is cheap to add here, and not there.
+        let mut text = Vec::with_capacity(128);
         for (index, line) in self.lines.iter().enumerate() {
-            put_number(self.code, out);
-            out.put_u8(if index == last { b' ' } else { b'-' });
+            push_number(self.code, &mut text);
+            text.push(if index == last { b' ' } else { b'-' });
             if let Some(status) = self.status {
-                status.write(out);
-                out.put_u8(b' ');
+                status.write(&mut text);
+                text.push(b' ');
             }
-            let printable = |byte: u8| matches!(byte, b' '..=b'~');
-            if line.len() <= MAX_SERVER_TEXT && line.bytes().all(printable) {
-                out.put_slice(line.as_bytes());
+            let is_printable = |byte: u8| matches!(byte, b' '..=b'~');
+            if line.len() <= MAX_SERVER_TEXT
+                && line.bytes().fold(true, |all, it| all & is_printable(it))
+            {
+                text.extend_from_slice(line.as_bytes());
             } else {
-                out.extend(line.chars().take(MAX_SERVER_TEXT).map(|c| match c {
+                text.extend(line.chars().take(MAX_SERVER_TEXT).map(|c| match c {
                     ' '..='~' => c as u8,
                     _ => b'?',
                 }));
             }
-            out.put_slice(b"\r\n");
+            text.extend_from_slice(b"\r\n");
         }
+        out.put_slice(&text);
     }
 }
 

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use bytes::{BufMut as _, BytesMut};
-
 /// `class.subject.detail`, such as 5.7.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Status {
@@ -46,21 +44,21 @@ impl Status {
     }
 
     /// As it is displayed; nearly each reply has one.
-    pub(super) fn write(self, out: &mut BytesMut) {
-        put_number(self.class.into(), out);
+    pub(super) fn write(self, out: &mut Vec<u8>) {
+        push_number(self.class.into(), out);
         for part in [self.subject, self.detail] {
-            out.put_u8(b'.');
-            put_number(part, out);
+            out.push(b'.');
+            push_number(part, out);
         }
     }
 }
 
 /// In decimal digits.
-pub(super) fn put_number(number: u16, out: &mut BytesMut) {
+pub(super) fn push_number(number: u16, out: &mut Vec<u8>) {
     if number >= 10 {
-        put_number(number / 10, out);
+        push_number(number / 10, out);
     }
-    out.put_u8(b"0123456789"[usize::from(number % 10)]);
+    out.push(b"0123456789"[usize::from(number % 10)]);
 }
 
 impl fmt::Display for Status {
