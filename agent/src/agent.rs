@@ -23,10 +23,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tonic::transport::Channel;
 
+use crate::client_certificate::{ClientCertificates, NoCertificate, Shown};
 use crate::connect::first_bound;
 use crate::journal::{Journal, JournalError, ToSync};
 use crate::lease::Leases;
 use crate::places::Places;
+use crate::plan::Plan;
 use crate::resolve::Resolver;
 use crate::service::Service;
 use crate::tls::Tls;
@@ -52,6 +54,8 @@ pub struct Agent {
     /// What the last visits to the sites' addresses came to.
     pub visits: Visits,
     pub tls: Tls,
+    /// What is shown to hosts of sites that want to know who comes.
+    pub certificates: ClientCertificates,
     pub rules: RwLock<Arc<TargetRules>>,
     /// Handoffs that move at once.
     pub slots: Arc<Places>,
@@ -87,6 +91,19 @@ impl Agent {
 
     pub fn set_rules(&self, rules: TargetRules) {
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+    }
+
+    /// The certificate that a plan wants its hosts to see.
+    ///
+    /// # Errors
+    /// It wants one, and there is none.
+    pub async fn to_be_shown(&self, plan: &Plan) -> Result<Shown, NoCertificate> {
+        let Some(authority) = &plan.way.client_certificate else {
+            return Ok(None);
+        };
+        let controller = self.controller.borrow().clone();
+        let certificate = self.certificates.of(authority, controller, wall()).await;
+        certificate.map(Some)
     }
 
     /// Looks whether any of its own addresses can be bound and the journal works, and tells it where that has changed: without

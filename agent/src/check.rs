@@ -23,6 +23,7 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 
 use crate::agent::{Agent, now, wall};
+use crate::client_certificate::Shown;
 use crate::connect::{CONNECT_TIMEOUT, Connection, connect};
 use crate::live::{self, Live};
 use crate::plan::Plan;
@@ -186,6 +187,10 @@ impl Look {
         tls: AskTls,
     ) {
         let mut ask_tls = tls;
+        let shown = match agent.to_be_shown(plan).await {
+            Ok(shown) => shown,
+            Err(error) => return self.step("connect", Step::Bad, error.to_string()),
+        };
         loop {
             let (rules, allowed) = (agent.rules(), &plan.allow_targets);
             let (sources, address) = (&agent.sources, [address]);
@@ -206,7 +211,7 @@ impl Look {
                 let ends = format!("{} from {}", connection.peer, connection.local);
                 self.step("connect", Step::Good, ends);
             }
-            match session(agent, plan, host, connection, ask_tls).await {
+            match session(agent, plan, host, connection, ask_tls, &shown).await {
                 Ok(live) => return self.proved(plan, live).await,
                 Err(unproved)
                     if unproved.failure.verdict == Verdict::WithoutTls
@@ -396,10 +401,11 @@ async fn session(
     host: &Host,
     connection: Connection,
     ask_tls: AskTls,
+    shown: &Shown,
 ) -> Result<Live, Box<Unproved>> {
     let seen = Seen::new(host.clone(), connection.peer, connection.local);
     let opening = Opening::new(plan.terms.clone(), agent.helo.clone(), ask_tls, seen);
-    live::open(connection.stream, opening, &agent.tls, &plan.terms).await
+    live::open(connection.stream, opening, &agent.tls, &plan.terms, shown).await
 }
 
 #[cfg(test)]

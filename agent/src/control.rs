@@ -20,6 +20,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use dd_proto::feature;
 use dd_proto::id::Lease;
 use dd_proto::pb;
 use dd_proto::pb::agent_event::Event;
@@ -106,11 +107,13 @@ impl Control {
         draining: watch::Receiver<bool>,
         targets: watch::Receiver<Targets>,
     ) -> Self {
+        let identity = Arc::new(identity);
+        agent.certificates.belong_to(&identity);
         Self {
             lanes: Lanes::new(Arc::clone(&agent)),
             agent,
             config,
-            identity: Arc::new(identity),
+            identity,
             enroll,
             events,
             draining,
@@ -237,6 +240,10 @@ impl Control {
             boot_id: boot_id(self.agent.journal.doubt()),
             work_in_hand: in_hand.iter().cloned().map(Into::into).collect(),
             trouble,
+            features: feature::ALL
+                .iter()
+                .map(|it| it.as_str().to_owned())
+                .collect(),
         };
         send(up, Event::Hello(hello));
         let mut replayed = HashSet::new();
@@ -434,10 +441,18 @@ impl Control {
     async fn regain(&mut self) {
         let regaining = self.enroll.regain(Some(&self.identity));
         match tokio::time::timeout(WELCOME_TIMEOUT, regaining).await {
-            Ok(Ok(identity)) => self.identity = Arc::new(identity),
+            Ok(Ok(identity)) => self.is_now(identity),
             Ok(Err(error)) => tracing::warn!(error = chain(&error), "no other certificate"),
             Err(_) => tracing::warn!("no other certificate: the controller is silent"),
         }
+    }
+}
+
+impl Control {
+    /// It is known by this one from now on, to the controller and to sites.
+    fn is_now(&mut self, identity: Identity) {
+        self.identity = Arc::new(identity);
+        self.agent.certificates.belong_to(&self.identity);
     }
 }
 

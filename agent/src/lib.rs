@@ -10,6 +10,7 @@
 pub mod agent;
 pub mod attempt;
 pub mod check;
+pub mod client_certificate;
 pub mod config;
 pub mod connect;
 pub mod content;
@@ -96,6 +97,7 @@ pub async fn run(
         resolver,
         visits: visits::Visits::default(),
         tls: tls::Tls::default(),
+        certificates: Default::default(),
         rules: RwLock::new(Arc::new(TargetRules {
             allow: config.targets.allow.clone(),
             forbid: config.targets.forbid.clone(),

@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use crate::agent::{now, wall};
+use crate::client_certificate::Shown;
 use crate::places::{Holding, Places, STILL};
 use crate::proof::{Refusal, Terms, TlsSeen};
 use crate::session::{
@@ -306,7 +307,7 @@ impl Bounds {
     }
 }
 
-/// Takes a connection through greeting, TLS and ruling.
+/// Takes a connection through greeting, TLS and ruling; a host that asks for a certificate is `shown` one, if there is one.
 ///
 /// # Errors
 /// Why there is no proved session, and what was seen.
@@ -315,6 +316,7 @@ pub async fn open(
     mut opening: Opening,
     tls: &Tls,
     terms: &Terms,
+    shown: &Shown,
 ) -> Result<Live, Box<Unproved>> {
     let connected = now();
     let mut wire = Some(Wire::new(Stream::Clear(stream)));
@@ -334,7 +336,7 @@ pub async fn open(
             OpeningWant::Nothing => break,
             OpeningWant::Handshake => {
                 let limit = bounds.left(now(), opening.handshake_timeout());
-                wire = handshake(wire, &mut opening, tls, terms, limit).await;
+                wire = handshake(wire, &mut opening, (tls, terms, shown), limit).await;
             }
             OpeningWant::Bytes(limit) => match open.read(since + bounds.left(since, limit)).await {
                 Err(lost) => opening.lost(lost, wall()),
@@ -361,8 +363,7 @@ pub async fn open(
 async fn handshake(
     wire: Option<Wire>,
     opening: &mut Opening,
-    tls: &Tls,
-    terms: &Terms,
+    (tls, terms, shown): (&Tls, &Terms, &Shown),
     limit: Duration,
 ) -> Option<Wire> {
     let Some(Wire {
@@ -372,7 +373,7 @@ async fn handshake(
     else {
         return None;
     };
-    let securing = tls.secure(stream, terms, &opening.seen().host.name);
+    let securing = tls.secure(stream, terms, &opening.seen().host.name, shown);
     let (seen, stream) = match tokio::time::timeout(limit, securing).await {
         Ok(ended) => ended,
         Err(_) => {

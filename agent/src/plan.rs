@@ -114,6 +114,10 @@ impl TryFrom<pb::RoutePlan> for Plan {
             way: Way {
                 // Mail does not wait for a word that only a newer agent knows.
                 hand_over: plan.hand_over.parse().unwrap_or_default(),
+                client_certificate: match plan.client_certificate.as_str() {
+                    "" => None,
+                    name => Some(name.parse().map_err(|_| OrderError("client_certificate"))?),
+                },
             },
         })
     }

@@ -27,6 +27,7 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, ServerName}
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::client::TlsStream;
 
+use crate::client_certificate::{Shown, Shows};
 use crate::proof::{Checked, Refusal, Terms, TlsSeen, TlsUp, diagnose, handshake};
 use recorder::{Notes, Recorder, Verifier};
 
@@ -79,12 +80,14 @@ impl Tls {
         }
     }
 
-    /// One handshake with the site's `host` as its terms ask for. The stream comes back only from a finished one.
+    /// One handshake with the site's `host` as its terms ask for. The stream comes back only from a finished one. A host
+    /// that asks for a certificate is `shown` one, once the verifier has taken its own.
     pub async fn secure<S>(
         &self,
         stream: S,
         terms: &Terms,
         host: &HostName,
+        shown: &Shown,
     ) -> (TlsSeen, Option<Box<TlsStream<S>>>)
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -97,7 +100,8 @@ impl Tls {
             }
         };
         let notes = Arc::new(Mutex::new(Notes::default()));
-        let connector = tokio_rustls::TlsConnector::from(Arc::new(self.config(&judge, &notes)));
+        let connector =
+            tokio_rustls::TlsConnector::from(Arc::new(self.config(&judge, &notes, shown)));
         let result = connector.connect(judge.name.clone(), stream).await;
         let notes = std::mem::take(&mut *notes.lock().unwrap_or_else(PoisonError::into_inner));
         match result {
@@ -114,14 +118,17 @@ impl Tls {
         }
     }
 
-    fn config(&self, judge: &Judge, notes: &Arc<Mutex<Notes>>) -> ClientConfig {
+    fn config(&self, judge: &Judge, notes: &Arc<Mutex<Notes>>, shown: &Shown) -> ClientConfig {
         let recorder = Recorder::new(judge.verifier.clone(), Arc::clone(notes));
-        let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+        let config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()
             .expect("the provider serves TLS 1.2 and 1.3")
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(recorder))
-            .with_no_client_auth();
+            .with_custom_certificate_verifier(Arc::new(recorder));
+        let mut config = match shown {
+            Some(shown) => config.with_client_cert_resolver(Arc::new(Shows(Arc::clone(shown)))),
+            None => config.with_no_client_auth(),
+        };
         config.resumption = rustls::client::Resumption::disabled();
         config
     }
@@ -220,3 +227,6 @@ fn failed(error: &std::io::Error, expected: Option<&Domain>, has_shown: bool) ->
         None => handshake::broken(error, has_shown),
     }
 }
+
+#[cfg(test)]
+mod shown_tests;

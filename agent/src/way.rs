@@ -18,6 +18,7 @@ use dd_proto::report::{Observed, Outcome};
 use dd_proto::site::Host;
 
 use crate::agent::{Agent, now};
+use crate::client_certificate::Shown;
 use crate::connect::{CONNECT_TIMEOUT, ConnectError, Connection, Reached, connect};
 use crate::live::{self, Live};
 use crate::plan::Plan;
@@ -38,6 +39,7 @@ pub struct Way<'a> {
     plan: &'a Plan,
     host: &'a Host,
     tls: AskTls,
+    shown: Shown,
     hosts_left: usize,
     /// By sessions that came to nothing.
     spent: Duration,
@@ -58,6 +60,7 @@ impl<'a> Way<'a> {
             plan,
             host,
             tls,
+            shown: None,
             hosts_left,
             spent: Duration::ZERO,
             vain: Vain::Answered,
@@ -66,6 +69,13 @@ impl<'a> Way<'a> {
 
     /// One address after the other, until one is the site. None where none was; `tried` has why.
     pub async fn walk(mut self, freshness: Freshness, tried: &mut Tried) -> Option<Live> {
+        match self.agent.to_be_shown(self.plan).await {
+            Ok(shown) => self.shown = shown,
+            Err(error) => {
+                self.unreached(Cause::Own, &error, tried);
+                return None;
+            }
+        }
         // Until an address has proved to be the site, or none has.
         let _probe = self.agent.probes.take().await;
         let live = self.addresses(freshness, tried).await;
@@ -177,7 +187,8 @@ impl<'a> Way<'a> {
         let seen = Seen::new(self.host.clone(), connection.peer, connection.local);
         let opening = Opening::new(plan.terms.clone(), agent.helo.clone(), ask_tls, seen);
         let opening = opening.with_patience(patience);
-        let opening = live::open(connection.stream, opening, &agent.tls, &plan.terms);
+        let (tls, terms) = (&agent.tls, &plan.terms);
+        let opening = live::open(connection.stream, opening, tls, terms, &self.shown);
         match opening.await {
             Ok(mut live) => {
                 live.wire.hands_over(&agent.slots, &agent.probes);

@@ -13,6 +13,7 @@ pub mod convert;
 pub mod domain;
 pub mod envelope;
 pub mod excerpt;
+pub mod feature;
 pub mod fingerprint;
 pub mod hold;
 pub mod id;

@@ -160,9 +160,11 @@ pub struct Limits {
 }
 
 /// What is particular about the way to a site's hosts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Way {
     pub hand_over: HandOver,
+    /// The authority of which agents show a certificate to a host that asks for one; None: they show none.
+    pub client_certificate: Option<AuthorityName>,
 }
 
 /// How a proved host is told from whom the feeder had a message.

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::domain::Domain;
+use crate::fingerprint::Fingerprint;
 
 /// What is known about both ends.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +21,8 @@ pub struct Ends {
     /// At which the site is reached, as the provider has them.
     ports: Vec<u16>,
     domains: Vec<Domain>,
+    /// The agents by the keys of the certificates that they show; empty where they show none.
+    agents: Vec<(String, Fingerprint)>,
 }
 
 /// What the lines are for.
@@ -42,6 +45,10 @@ pub enum Program {
     OpenSmtpd,
     OpenDmarc,
     Fail2ban,
+    PostfixKeys,
+    PostfixByKey,
+    EximShown,
+    EximByCertificate,
 }
 
 impl Program {
@@ -65,6 +72,10 @@ impl Program {
             Self::OpenSmtpd => "opensmtpd",
             Self::OpenDmarc => "opendmarc",
             Self::Fail2ban => "fail2ban",
+            Self::PostfixKeys => "postfix-keys",
+            Self::PostfixByKey => "postfix-by-key",
+            Self::EximShown => "exim-shown",
+            Self::EximByCertificate => "exim-by-certificate",
         }
     }
 
@@ -72,9 +83,10 @@ impl Program {
     pub fn file(self) -> &'static str {
         match self {
             Self::Nft => "/etc/nftables.d/mail-provider.nft",
-            Self::Iptables | Self::FritzBox | Self::EximAcl => "",
+            Self::Iptables | Self::FritzBox | Self::EximAcl | Self::EximByCertificate => "",
             Self::PostfixTable => "/etc/postfix/provider.cidr",
-            Self::Postfix => "/etc/postfix/main.cf",
+            Self::PostfixKeys => "/etc/postfix/provider.keys",
+            Self::Postfix | Self::PostfixByKey => "/etc/postfix/main.cf",
             Self::PolicydSpf => "/etc/postfix-policyd-spf-python/policyd-spf.conf",
             Self::Postgrey => "/etc/postgrey/whitelist_clients.local",
             Self::RspamdOptions => "/etc/rspamd/local.d/options.inc",
@@ -82,7 +94,7 @@ impl Program {
             Self::RspamdSpf => "/etc/rspamd/local.d/spf.conf",
             Self::RspamdGreylist => "/etc/rspamd/local.d/greylist.conf",
             Self::SpamAssassin => "/etc/spamassassin/local.cf",
-            Self::EximMain => "/etc/exim4/exim4.conf.localmacros",
+            Self::EximMain | Self::EximShown => "/etc/exim4/exim4.conf.localmacros",
             Self::OpenSmtpd => "/etc/smtpd.conf",
             Self::OpenDmarc => "/etc/opendmarc/ignore.hosts",
             Self::Fail2ban => "/etc/fail2ban/jail.d/mail-provider.local",
@@ -108,6 +120,14 @@ const ALL: [Program; 17] = [
     Program::OpenSmtpd,
     Program::OpenDmarc,
     Program::Fail2ban,
+];
+
+/// For a site whose hosts are shown a certificate.
+const BY_CERTIFICATE: [Program; 4] = [
+    Program::PostfixKeys,
+    Program::PostfixByKey,
+    Program::EximShown,
+    Program::EximByCertificate,
 ];
 
 /// What to paste, and what for.
@@ -137,7 +157,14 @@ impl Ends {
             networks: IpNet::aggregate(&networks),
             ports,
             domains,
+            agents: Vec::new(),
         }
+    }
+
+    /// The site's hosts are shown certificates with these keys.
+    #[must_use]
+    pub fn shown(self, agents: Vec<(String, Fingerprint)>) -> Self {
+        Self { agents, ..self }
     }
 
     /// For every program; none where it is not known yet from where mail comes.
@@ -149,7 +176,11 @@ impl Ends {
             program,
             lines: self.lines(program),
         };
-        ALL.into_iter().map(of).collect()
+        let by_certificate = match self.agents.is_empty() {
+            true => &[],
+            false => &BY_CERTIFICATE[..],
+        };
+        ALL.iter().chain(by_certificate).copied().map(of).collect()
     }
 
     fn lines(&self, program: Program) -> String {
@@ -158,6 +189,10 @@ impl Ends {
             Program::Iptables => self.iptables(),
             Program::FritzBox => format!("TCP {}\n", self.ports(", ")),
             Program::PostfixTable => self.each(|it| format!("{it}\tpermit\n")),
+            Program::PostfixKeys => self.keys(),
+            Program::PostfixByKey => POSTFIX_BY_KEY.to_owned(),
+            Program::EximShown => EXIM_SHOWN.to_owned(),
+            Program::EximByCertificate => EXIM_BY_CERTIFICATE.to_owned(),
             Program::Postfix => POSTFIX.to_owned(),
             Program::PolicydSpf => format!("Whitelist = {}\n", self.joined(",")),
             Program::Postgrey => self.each(|it| format!("{it}\n")),
@@ -184,6 +219,15 @@ impl Ends {
 
     fn each(&self, line: impl Fn(&str) -> String) -> String {
         self.networks.iter().map(|it| line(&shown(it))).collect()
+    }
+
+    /// Postfix compares both the certificate and its key, and the key stays when the certificate is renewed.
+    fn keys(&self) -> String {
+        let line = |(agent, key): &(String, Fingerprint)| {
+            let pairs: Vec<String> = key.0.iter().map(|byte| format!("{byte:02X}")).collect();
+            format!("# {agent}\n{}\tpermit\n", pairs.join(":"))
+        };
+        self.agents.iter().map(line).collect()
     }
 
     fn joined(&self, between: &str) -> String {
@@ -285,6 +329,22 @@ smtpd_recipient_restrictions = permit_mynetworks, permit_sasl_authenticated, rej
         check_client_access cidr:/etc/postfix/provider.cidr
 ";
 
+/// The same by what the agents show, whatever address they come from.
+const POSTFIX_BY_KEY: &str = "smtpd_tls_ask_ccert = yes
+smtpd_tls_fingerprint_digest = sha256
+smtpd_recipient_restrictions = permit_mynetworks, permit_sasl_authenticated, reject_unauth_destination,
+        check_ccert_access texthash:/etc/postfix/provider.keys
+";
+
+/// The file is the one that comes with the member's own certificate.
+const EXIM_SHOWN: &str = "MAIN_TLS_TRY_VERIFY_HOSTS = *
+MAIN_TLS_VERIFY_CERTIFICATES = /etc/exim4/ca.pem
+";
+
+/// Members have certificates of the same authority; the unit is the agents' alone.
+const EXIM_BY_CERTIFICATE: &str = "  !condition = ${if and{{eq{$tls_in_certificate_verified}{1}}{match{$tls_in_peerdn}{OU=dd-agent}}}}
+";
+
 /// The first `Received` field of an address that is not local names who spoke to the provider.
 const RSPAMD_RELAY: &str = "enabled = true;
 rules {
@@ -325,5 +385,16 @@ mod tests {
         let four = text(&ends(&["192.0.2.10"]));
         assert!(!four.contains("from_ip6"), "{four}");
         assert_eq!(ends(&[]).snippets(), []);
+    }
+
+    #[test]
+    fn the_agents_keys_are_pasted_only_where_they_are_shown() {
+        let none = text(&ends(&["192.0.2.10"]));
+        assert!(!none.contains("ccert"), "{none}");
+        let agents = vec![("out1".to_owned(), Fingerprint([0xab; 32]))];
+        let shown = text(&ends(&["192.0.2.10"]).shown(agents));
+        let line = format!("# out1\nAB{}\tpermit\n", ":AB".repeat(31));
+        assert!(shown.contains(&line), "{shown}");
+        assert!(shown.contains("smtpd_tls_ask_ccert = yes"), "{shown}");
     }
 }

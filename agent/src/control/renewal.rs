@@ -74,7 +74,7 @@ impl Control {
             Step::Ended(Some(Ok(identity))) => {
                 tracing::info!(renew_at = %identity.renew_at(), "certificate renewed");
                 *renewal = Renewal::after(identity.renew_in(wall()).max(LEAST_LIFE));
-                self.identity = Arc::new(identity);
+                self.is_now(identity);
             }
             Step::Ended(Some(Err(error))) => {
                 tracing::warn!(error = chain(&error), "the certificate is not renewed");

@@ -13,12 +13,14 @@ mod files;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dd_proto::name::AgentName;
+use dd_proto::name::{AgentName, AuthorityName};
 use dd_proto::pb::enrollment_client::EnrollmentClient;
 use dd_proto::token::JoinToken;
 use dd_proto::{pb, pem};
 use jiff::Timestamp;
 use prost::Message as _;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tonic::Code;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity as TlsIdentity};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -191,6 +193,39 @@ impl Identity {
             .renew(pb::RenewRequest { csr })
             .await;
         Self::keep(directory, self.key_pem.clone(), answer)
+    }
+
+    /// A certificate of a members' authority for this key, and what it chains to.
+    ///
+    /// # Errors
+    /// The controller is away or refuses.
+    pub async fn certify(
+        &self,
+        authority: &AuthorityName,
+        channel: Channel,
+    ) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+        let request = pb::CertifyRequest {
+            authority: authority.to_string(),
+            csr: files::request(&self.key_pem)?.into(),
+        };
+        let answer = EnrollmentClient::new(channel).certify(request).await;
+        let credentials = answer.map_err(|status| refusal(&status))?.into_inner();
+        let chain = credentials.chain.into_iter();
+        Ok(chain
+            .map(|der| CertificateDer::from(der.to_vec()))
+            .collect())
+    }
+
+    /// # Errors
+    /// There is no key in what is kept.
+    pub fn private_key(&self) -> Result<PrivateKeyDer<'static>, IdentityError> {
+        let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes());
+        key.map_err(|_| IdentityError::BadAnswer)
+    }
+
+    /// Whether it is the same agent, perhaps with another certificate.
+    pub fn has_key_of(&self, other: &Self) -> bool {
+        self.key_pem == other.key_pem
     }
 
     fn keep(

@@ -164,7 +164,7 @@ async fn proved(
     };
     let tls = Tls::default();
     let name = HostName::Address([127, 0, 0, 1].into());
-    let securing = tls.secure(near, &terms, &name);
+    let securing = tls.secure(near, &terms, &name, &None);
     let (_served, (tls, _)) = tokio::join!(acceptor.accept(far), securing);
     if let TlsSeen::Failed { refusal, .. } = &tls {
         return refusal.reason();

@@ -134,6 +134,7 @@ pub(crate) fn bench_asking(name_server: SocketAddr, slots: u32) -> Bench {
             ..Patience::default()
         }),
         tls: dd_agent::tls::Tls::default(),
+        certificates: Default::default(),
         rules: RwLock::new(Arc::new(TargetRules::default())),
         slots: Places::slots(slots),
         probes: Places::probes(64),

@@ -272,6 +272,10 @@ pub(crate) struct SiteFlags {
     /// How it is told, once proved, from whom your MX had a message: none, xforward or xclient [default: none]
     #[arg(long, value_name = "HOW")]
     pub(crate) hand_over: Option<HandOver>,
+    /// Your agents show its hosts a certificate where one is asked for: of this authority of yours [default: that of its
+    /// proof, or your only one]
+    #[arg(long, value_name = "CA", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub(crate) client_certificate: Option<String>,
     /// Only these agents carry its mail [default: any does]
     #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
     pub(crate) agent: Vec<AgentName>,
@@ -304,6 +308,7 @@ pub(crate) enum Clear {
     Contact,
     Language,
     HandOver,
+    ClientCertificate,
     AllowTarget,
     Agent,
     /// What it has shown: a host without TLS is taken again, and its next key is no news

@@ -339,6 +339,7 @@ mod tests {
     #[test]
     fn addresses_come_in_three_forms() {
         let all = || pb::AddressesResponse {
+            keys: Vec::new(),
             addresses: vec![
                 "192.0.2.10".into(),
                 "2001:db8::10".into(),

@@ -141,6 +141,7 @@ impl Agents for Echo {
 
     async fn addresses(&self, _: Request<pb::AddressesRequest>) -> Answer<pb::AddressesResponse> {
         Ok(Response::new(pb::AddressesResponse {
+            keys: Vec::new(),
             addresses: vec!["192.0.2.10".into()],
             networks: vec![],
         }))

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use dd_proto::fingerprint::Fingerprint;
 use dd_proto::name::AgentName;
 use dd_proto::pb;
 use dd_proto::token::JoinToken;
@@ -15,7 +16,9 @@ use super::conduct::Conduct;
 use super::produced::Produced;
 use super::standing::any_works;
 use super::{Context, at_ms, caller, from_ms, now, order, status};
+use crate::authority::client::AgentKey;
 use crate::dispatch::{AgentView, Drain};
+use crate::registry::Registry;
 use crate::registry::agents::{AgentRecord, From};
 
 #[derive(Debug, Clone)]
@@ -148,8 +151,19 @@ impl pb::agents_server::Agents for Agents {
         Ok(Response::new(pb::AddressesResponse {
             addresses: addresses.iter().map(ToString::to_string).collect(),
             networks: networks.iter().map(ToString::to_string).collect(),
+            keys: keys(&self.0.registry),
         }))
     }
+}
+
+/// By which homes know the agents that show them a certificate.
+fn keys(registry: &Registry) -> Vec<pb::AgentKey> {
+    let keys = registry.agent_keys().into_iter();
+    let key = |(agent, key): (AgentName, AgentKey)| pb::AgentKey {
+        agent: agent.to_string(),
+        spki_sha256: Fingerprint(key.0).to_string(),
+    };
+    keys.map(key).collect()
 }
 
 impl Agents {

@@ -7,13 +7,15 @@
 //! # Not here
 //! Work, and who gets it: [`crate::dispatch`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
+use dd_proto::feature::Feature;
 use dd_proto::name::AgentName;
 use dd_proto::pb;
+use dd_proto::site::Site;
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
@@ -45,6 +47,8 @@ struct Sitting {
     from: String,
     /// What it binds, as it said last.
     bound: Vec<IpAddr>,
+    /// What it understands beyond what every agent does.
+    features: BTreeSet<Feature>,
     orders: mpsc::Sender<pb::Order>,
 }
 
@@ -78,6 +82,7 @@ impl Attached {
             agent,
             from: from.to_owned(),
             bound: Vec::new(),
+            features: BTreeSet::new(),
             orders: sender,
         };
         inner.seats.insert(id, sitting);
@@ -129,6 +134,18 @@ impl Attached {
         let seats = inner.seats.iter().filter(|(_, it)| it.agent.name == *name);
         let (_, newest) = seats.max_by_key(|(id, _)| **id)?;
         Some(newest.bound.clone())
+    }
+
+    /// What an attached agent would have to understand to look at the site, and does not.
+    pub(super) fn lacks(&self, name: &AgentName, site: &Site) -> Option<Feature> {
+        let inner = self.lock();
+        let seats = inner.seats.iter().filter(|(_, it)| it.agent.name == *name);
+        let (_, newest) = seats.max_by_key(|(id, _)| **id)?;
+        site.way
+            .needs()
+            .difference(&newest.features)
+            .next()
+            .copied()
     }
 
     pub(super) fn agents(&self) -> Vec<AgentName> {
@@ -183,10 +200,11 @@ impl Attached {
 }
 
 impl Seat {
-    /// The agent has said which addresses it binds.
-    pub(super) fn binds(&self, addresses: Vec<IpAddr>) {
+    /// The agent has said which addresses it binds, and what it understands.
+    pub(super) fn says(&self, addresses: Vec<IpAddr>, features: BTreeSet<Feature>) {
         if let Some(sitting) = self.attached.lock().seats.get_mut(&self.id) {
             sitting.bound = addresses;
+            sitting.features = features;
         }
     }
 

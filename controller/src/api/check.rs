@@ -122,8 +122,17 @@ async fn look(context: &Context, site: &Site, only: Option<&AgentName>) -> Vec<p
             plan: Some(order::plan(context, site)),
             tls_expected: context.registry.expects_tls(&site.name),
         };
-        let asked = context.attached.ask(&agent, check);
+        let lacks = context.attached.lacks(&agent, site);
+        let asked = match lacks {
+            Some(_) => None,
+            None => context.attached.ask(&agent, check),
+        };
         looking.spawn(async move {
+            if let Some(feature) = lacks {
+                let feature = feature.as_str();
+                let too_old = format!("the agent is too old for --{feature}");
+                return row(&agent, Vec::new(), &too_old);
+            }
             let Some(asked) = asked else {
                 return away(&agent);
             };

@@ -11,6 +11,7 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use dd_proto::convert::ConvertError;
+use dd_proto::feature::Feature;
 use dd_proto::id::Lease;
 use dd_proto::name::AgentName;
 use dd_proto::pb;
@@ -62,6 +63,7 @@ impl pb::delivery_server::Delivery for Delivery {
         tracing::info!(target: "agent", agent = %agent.name, version = hello.version, from, "agent attached");
         // Before dispatch ends the older stream's orders, so that it can say why.
         self.displace(&agent.name, &from);
+        let features = hello.features.clone();
         let attachment = self.0.dispatch.attach(hello).await;
         self.0.editor.is_attached(&agent.name);
         let guard = Attached {
@@ -70,7 +72,7 @@ impl pb::delivery_server::Delivery for Delivery {
             dispatch: self.0.dispatch.clone(),
         };
         let mut seat = self.0.attached.sit(agent.clone(), &from);
-        seat.binds(addresses);
+        seat.says(addresses, features);
         if !self.0.registry.recognizes(&agent.name, agent.key) {
             // It was removed while it said Hello, or its name has joined with another key.
             seat.cut();
@@ -192,6 +194,7 @@ impl Delivery {
             boot_id: first.boot_id.chars().take(limits::WORD).collect(),
             machine: Machine::AsBefore,
             trouble: order::trouble(&first.trouble),
+            features: Feature::named(first.features.iter().map(String::as_str)),
             work_in_hand: work_in_hand
                 .collect::<Result<_, _>>()
                 .map_err(|error| malformed("hello.work_in_hand", error))?,

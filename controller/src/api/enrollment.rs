@@ -6,10 +6,12 @@ use dd_proto::name::AgentName;
 use dd_proto::pb;
 use tonic::{Request, Response, Status};
 
-use super::caller::Caller;
+use super::caller::{AgentId, Caller};
 use super::{Context, caller, now, status};
 use crate::authority;
 use crate::limit::line::{Sparing, cut};
+use crate::registry::ChangeError;
+use crate::registry::own::Certified;
 
 /// Anybody can ask to join.
 static REFUSED: Sparing = Sparing::one_a_second();
@@ -54,14 +56,46 @@ impl pb::enrollment_server::Enrollment for Enrollment {
         let (Caller::Agent(agent) | Caller::Lapsed(agent)) = caller(&request) else {
             return Err(status::denied("only an agent renews its certificate"));
         };
-        let csr = authority::Request::parse(&request.into_inner().csr)?;
-        if csr.key() != agent.key {
-            return Err(status::invalid(
-                "a renewal is for the key the agent has: for another one, join with a token of `ddadm agent token`",
-            ));
-        }
+        let csr = of_its_key(&request.into_inner().csr, &agent)?;
         tracing::info!(agent = %agent.name, "certificate renewed");
         self.issue(&csr, &agent.name)
+    }
+
+    async fn certify(
+        &self,
+        request: Request<pb::CertifyRequest>,
+    ) -> Result<Response<pb::Credentials>, Status> {
+        let Caller::Agent(agent) = caller(&request) else {
+            return Err(status::denied("only an agent is certified for sites"));
+        };
+        let request = request.into_inner();
+        let csr = of_its_key(&request.csr, &agent)?;
+        let certifying = self.0.editor.change(move |change| async move {
+            let (authority, key) = (&request.authority, csr.public_key());
+            let certified = change.certify_agent(authority, &agent.name, key, now())?;
+            tracing::info!(agent = %agent.name, authority, "certificate for sites issued");
+            Ok::<_, ChangeError>(certified)
+        });
+        let Certified {
+            certificate,
+            signer,
+        } = certifying.await?;
+        Ok(Response::new(pb::Credentials {
+            chain: vec![certificate, signer.clone()],
+            authority: signer,
+        }))
+    }
+}
+
+/// # Errors
+/// It is for another key than the agent's.
+fn of_its_key(csr: &[u8], agent: &AgentId) -> Result<authority::Request, Status> {
+    let csr = authority::Request::parse(csr)?;
+    match csr.key() == agent.key {
+        true => Ok(csr),
+        false => Err(status::invalid(
+            "an agent is certified for the key that it has: for another one, join with a token of `ddadm agent token`",
+        )),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What agents say, from bytes on: see [`crate::fuzzing`].
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use dd_proto::convert::ConvertError;
@@ -60,6 +61,7 @@ fn given() -> Option<[Order; 2]> {
     let around = Surroundings {
         defaults: SiteDefaults::default(),
         has_authority: &|_| false,
+        own_authorities: &BTreeSet::new,
         has_agent: &|_| false,
         owner: &|_| None,
     };

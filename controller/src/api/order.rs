@@ -155,6 +155,12 @@ pub(super) fn plan(context: &Context, site: &Site) -> pb::RoutePlan {
             HandOver::None => String::new(),
             told => told.to_string(),
         },
+        client_certificate: site
+            .way
+            .client_certificate
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
     }
 }
 

@@ -80,6 +80,7 @@ const ADMIN: &[Role] = &[Role::Admin];
 pub const METHODS: &[(&str, &[Role])] = &[
     ("/dd.v1.Enrollment/Join", EVERYBODY),
     ("/dd.v1.Enrollment/Renew", RENEWING),
+    ("/dd.v1.Enrollment/Certify", AGENT),
     ("/dd.v1.Delivery/Attach", AGENT),
     ("/dd.v1.Delivery/FetchContent", AGENT),
     ("/dd.v1.Sites/Add", ADMIN),
@@ -414,7 +415,9 @@ mod tests {
             let [lapsed, agent, reader, operator, admin] = match short {
                 "Enrollment/Join" => [true; 5],
                 "Enrollment/Renew" => [true, true, false, false, false],
-                "Delivery/Attach" | "Delivery/FetchContent" => [false, true, false, false, false],
+                "Enrollment/Certify" | "Delivery/Attach" | "Delivery/FetchContent" => {
+                    [false, true, false, false, false]
+                }
                 it if readers.contains(&it) => [false, false, true, true, true],
                 it if operators.contains(&it) => [false, false, false, true, true],
                 it if admins.contains(&it) => [false, false, false, false, true],

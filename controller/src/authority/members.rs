@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dd_proto::domain::Domain;
-use dd_proto::name::AuthorityName;
+use dd_proto::name::{AgentName, AuthorityName};
 use jiff::Timestamp;
 use rand::RngExt as _;
 use rcgen::{
@@ -120,6 +120,35 @@ pub fn leaf(
         not_before,
         not_after,
     })
+}
+
+/// The unit in the subject of what agents show. A member's certificate has none, so that a home that trusts the authority
+/// can tell the two apart.
+pub const AGENTS: &str = "dd-agent";
+
+/// What an agent shows to sites' hosts. It proves no site: it has no DNS name, and serves clients only. The name that it has
+/// lies outside what name constraints of an authority are about, which are domains.
+///
+/// # Errors
+/// The authority's certificate or the key cannot be used.
+pub fn agent(
+    authority: &[u8],
+    authority_key: KeyPair,
+    name: &AgentName,
+    key: &impl PublicKeyData,
+    until: Timestamp,
+    now: Timestamp,
+) -> Result<Bytes, rcgen::Error> {
+    let issuer = Issuer::from_ca_cert_der(&CertificateDer::from(authority), authority_key)?;
+    let mut params = params(name.as_str(), now, until)?;
+    let unit = DnType::OrganizationalUnitName;
+    params.distinguished_name.push(unit, AGENTS);
+    let uri = format!("{}{name}", super::AGENT_URI);
+    params.subject_alt_names = vec![SanType::URI(uri.as_str().try_into()?)];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params.use_authority_key_identifier_extension = true;
+    Ok(params.signed_by(key, &issuer)?.der().to_vec().into())
 }
 
 /// What an authority's key says is revoked. The number grows with time, so that a later list is seen to be later.
@@ -236,6 +265,25 @@ mod tests {
         assert!(usage.server_auth && usage.client_auth && !usage.any);
         assert_eq!(parsed.raw_serial(), signed.serial);
         assert_eq!(signed.serial.len(), 16);
+    }
+
+    #[test]
+    fn what_an_agent_shows_serves_clients_only_and_proves_no_site() {
+        let (der, key) = authority(&["members.example"]);
+        let agent_key = KeyPair::generate().unwrap();
+        let until = "2026-06-02T00:00:00Z".parse().unwrap();
+        let name = "out1".parse().unwrap();
+        let shown = agent(&der, key, &name, &agent_key, until, now()).unwrap();
+        let (_, parsed) = X509Certificate::from_der(&shown).unwrap();
+        assert!(!parsed.is_ca());
+        assert_eq!(parsed.subject().to_string(), "CN=out1, OU=dd-agent");
+        let names = parsed.subject_alternative_name().unwrap().unwrap().value;
+        let names = format!("{:?}", names.general_names);
+        assert_eq!(names, "[URI(\"dd:agent:out1\")]");
+        let usage = parsed.extended_key_usage().unwrap().unwrap().value;
+        assert!(usage.client_auth && !usage.server_auth && !usage.any);
+        let public = agent_key.subject_public_key_info();
+        assert_eq!(parsed.public_key().raw, public);
     }
 
     #[test]

@@ -121,6 +121,11 @@ impl Request {
     pub fn key(&self) -> AgentKey {
         AgentKey::of(&self.0.public_key.subject_public_key_info())
     }
+
+    /// What a certificate for that key is made of.
+    pub fn public_key(&self) -> &impl PublicKeyData {
+        &self.0.public_key
+    }
 }
 
 impl ControlAuthority {

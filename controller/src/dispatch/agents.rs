@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use dd_proto::feature::Feature;
 use dd_proto::id::{DeliveryId, SiteVersion};
 use dd_proto::name::{AgentName, SiteName};
+use dd_proto::site::Site;
 use jiff::Timestamp;
 
 use super::lease::{GRACE, LEASE, Occupies};
@@ -85,6 +87,7 @@ pub(super) struct Attached {
     pub(super) untold: Untold,
     /// What keeps it from working, in its own words; empty: nothing.
     pub(super) trouble: String,
+    features: BTreeSet<Feature>,
     /// When it was last answered; monotonic.
     pub(super) answered: Duration,
     pub(super) heard: Heard,
@@ -118,6 +121,7 @@ impl Attached {
             leaves: Leaves::No,
             untold: Untold::Nothing,
             trouble: hello.trouble.clone(),
+            features: hello.features.clone(),
             answered: now,
             heard: Heard::Lately,
             plans: BTreeMap::new(),
@@ -128,6 +132,12 @@ impl Attached {
             probing: 0,
             places: 0,
         }
+    }
+
+    /// What it would have to understand to serve the site, and does not.
+    pub(super) fn lacks(&self, site: &Site) -> Option<Feature> {
+        let needs = site.way.needs();
+        needs.difference(&self.features).next().copied()
     }
 
     /// All its places are taken by messages to proved sites.

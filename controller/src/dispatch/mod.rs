@@ -67,10 +67,12 @@ mod transitions;
 mod verdicts;
 pub(crate) mod whom;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use dd_proto::envelope::Envelope;
+use dd_proto::feature::Feature;
 use dd_proto::id::{DeliveryId, Generation, Lease, SessionId, SiteVersion};
 use dd_proto::name::{AgentName, SiteName};
 use dd_proto::report::{DotSent, GivenBack, Observed, PeerCertificate, Report};
@@ -157,6 +159,8 @@ pub struct Hello {
     pub machine: Machine,
     /// What keeps it from working; empty: nothing.
     pub trouble: String,
+    /// What it understands of route plans beyond what every agent does.
+    pub features: BTreeSet<Feature>,
     pub work_in_hand: Vec<Lease>,
     /// Entries of its journal that were never acknowledged.
     pub in_doubt: Vec<DotSent>,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use dd_proto::id::Lease;
 use dd_proto::name::{AgentName, SiteName};
+use dd_proto::site::Site;
 
 use super::agents::{AT_LEAST, Agent, Heard, TakesWork, WINDOW};
 use super::backoff::until as until_now;
@@ -112,6 +113,13 @@ impl State {
         })
     }
 
+    /// Whether the site lets its mail go through an agent that is attached, and that one understands the site's plan.
+    fn may_serve(&self, name: &AgentName, site: &Site) -> bool {
+        let agent = self.agents.get(name);
+        let attached = agent.and_then(|agent| agent.attached.as_ref());
+        site.may_go_through(name) && attached.is_some_and(|it| it.lacks(site).is_none())
+    }
+
     /// Not the one that failed last, nor one that did not reach the site where another may; of these the least loaded.
     fn best_for(&self, queue: &SiteQueue, line: Line, now: Duration) -> Option<AgentName> {
         let release = queue.release.as_ref();
@@ -120,7 +128,7 @@ impl State {
             _ => queue.verdicts.rank(name),
         };
         let eligible = self.with_probe_for(line, now);
-        let eligible = eligible.filter(|(name, _)| queue.site.may_go_through(name));
+        let eligible = eligible.filter(|(name, _)| self.may_serve(name, &queue.site));
         let best = eligible.min_by_key(|(name, agent)| (rank(name), agent.load()));
         best.map(|(name, _)| name.clone())
     }
@@ -134,7 +142,7 @@ impl State {
             let attached = agent.attached.as_ref();
             attached.is_some_and(|it| it.work == TakesWork::Yes && it.heard == Heard::Lately)
         });
-        let mut agents = agents.filter(|(name, _)| queue.site.may_go_through(name));
+        let mut agents = agents.filter(|(name, _)| self.may_serve(name, &queue.site));
         agents.any(|(name, _)| !release.was_tried_by(name))
     }
 
@@ -147,7 +155,7 @@ impl State {
             return Pick::ProvedAlready;
         }
         let carrier = queue.carrier.as_ref();
-        let carrier = carrier.filter(|it| queue.out > 0 && queue.site.may_go_through(it));
+        let carrier = carrier.filter(|it| queue.out > 0 && self.may_serve(it, &queue.site));
         let attached = carrier.and_then(|c| self.agents.get(c)?.attached.as_ref());
         match (carrier, attached) {
             (Some(carrier), Some(attached)) if attached.has_probe_for(line, now) => {

@@ -129,6 +129,7 @@ fn hello() -> Hello {
         boot_id: "boot".to_owned(),
         machine: Machine::AsBefore,
         trouble: String::new(),
+        features: Default::default(),
         work_in_hand: Vec::new(),
         in_doubt: Vec::new(),
         reports: Vec::new(),

@@ -222,7 +222,13 @@ impl State {
         let eligible = registered.filter(|(name, _)| site.may_go_through(name));
         let mut why = Vec::new();
         for (name, agent) in eligible {
-            match agent.attached.as_ref().map(|it| (it.work, it.heard)) {
+            let attached = agent.attached.as_ref();
+            if let Some(lacks) = attached.and_then(|it| it.lacks(site)) {
+                let feature = lacks.as_str();
+                why.push(format!("{name} is too old for --{feature}"));
+                continue;
+            }
+            match attached.map(|it| (it.work, it.heard)) {
                 Some((TakesWork::Yes, Heard::Lately)) => return String::new(),
                 Some((TakesWork::Yes, Heard::Silent)) => why.push(format!("{name} is silent")),
                 Some((TakesWork::Draining, _)) => why.push(format!("{name} is draining")),

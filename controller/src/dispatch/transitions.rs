@@ -15,6 +15,7 @@ mod breaks;
 mod core;
 mod crowd;
 mod expiry;
+mod features;
 mod kept;
 mod older;
 mod races;

@@ -10,13 +10,13 @@ use std::sync::Arc;
 
 use dd_proto::domain::Domain;
 use dd_proto::hold::HoldPeriods;
-use dd_proto::name::SiteName;
+use dd_proto::name::{AuthorityName, SiteName};
 use dd_proto::pb;
 use dd_proto::site::Site;
 use jiff::Timestamp;
 
 use super::agents::{AgentRecord, MAX_AGENTS, own_addresses};
-use super::authorities::Authority;
+use super::authorities::{Authority, Origin};
 use super::check::{self, Surroundings};
 use super::file::{self, Entry, File, FileError, SiteEntry};
 use super::moving::MoveError;
@@ -143,6 +143,14 @@ impl Change {
             defaults: self.defaults,
             has_authority: &|name| {
                 file.authorities.contains_key(name) || self.registry.authority(name).is_some()
+            },
+            own_authorities: &|| {
+                let added = file.authorities.iter();
+                let added = added.filter(|(_, entry)| entry.value.origin != Origin::Imported);
+                let mut own: BTreeSet<AuthorityName> =
+                    added.map(|(name, _)| name.clone()).collect();
+                own.extend(self.registry.own_authorities());
+                own
             },
             has_agent: &|name| {
                 file.agents.contains_key(name) || self.registry.agent(name).is_some()

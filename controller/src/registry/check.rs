@@ -19,9 +19,7 @@ use dd_proto::name::{AgentName, AuthorityName, SiteName};
 use dd_proto::network::Network;
 use dd_proto::path::Mailbox;
 use dd_proto::pb;
-use dd_proto::site::{
-    HandOver, Host, HostName, KnownRecipients, Language, Limits, Schedule, Site, Way,
-};
+use dd_proto::site::{Host, HostName, KnownRecipients, Language, Limits, Schedule, Site};
 
 use crate::config::SiteDefaults;
 
@@ -65,6 +63,18 @@ pub enum SiteError {
     )]
     UnknownAuthority(AuthorityName),
     #[error(
+        "--client-certificate needs an authority of your own, of which agents get their certificates: make one with `ddadm ca create NAME`"
+    )]
+    NoOwnAuthority,
+    #[error(
+        "the authority `{0}` is none of your own (`ddadm ca list`), so agents get no certificate of it: name one that is with --client-certificate=CA"
+    )]
+    NotOwnAuthority(AuthorityName),
+    #[error(
+        "there are several authorities of your own: name the one of which agents show a certificate with --client-certificate=CA"
+    )]
+    WhichAuthority,
+    #[error(
         "there is no agent `{0}`: `ddadm agent list` shows them, `ddadm agent add` announces one"
     )]
     UnknownAgent(AgentName),
@@ -96,6 +106,8 @@ pub enum SiteError {
 pub struct Surroundings<'a> {
     pub defaults: SiteDefaults,
     pub has_authority: &'a dyn Fn(&AuthorityName) -> bool,
+    /// The authorities whose keys are ours.
+    pub own_authorities: &'a dyn Fn() -> BTreeSet<AuthorityName>,
     pub has_agent: &'a dyn Fn(&AgentName) -> bool,
     /// The site a domain belongs to now.
     pub owner: &'a dyn Fn(&Domain) -> Option<SiteName>,
@@ -115,11 +127,12 @@ pub fn check(spec: &pb::SiteSpec, around: &Surroundings<'_>) -> Result<Site, Sit
     let name: SiteName = parse(&spec.name)?;
     let domains = domains(spec, &name, around)?;
     let hosts = hosts(spec)?;
+    let proof = proof::proof(spec, &hosts, around)?;
     Ok(Site {
         version: SiteVersion::default(),
         known: known(spec, &domains)?,
-        proof: proof::proof(spec, &hosts, around)?,
-        way: way(spec)?,
+        way: way::way(spec, &proof, around)?,
+        proof,
         limits: limits(spec, around.defaults)?,
         schedule: schedule(spec, around.defaults)?,
         hold: None,
@@ -187,6 +200,10 @@ pub fn merge(mut base: pb::SiteSpec, change: &pb::SiteSpec) -> Result<pb::SiteSp
     if change.hand_over.is_some() {
         base.hand_over.clone_from(&change.hand_over);
     }
+    if change.client_certificate.is_some() {
+        base.client_certificate
+            .clone_from(&change.client_certificate);
+    }
     base.connections = change.connections.or(base.connections);
     for (old, new) in [
         (&mut base.retry_ms, change.retry_ms),
@@ -227,6 +244,7 @@ fn clear(spec: &mut pb::SiteSpec, flag: &str) -> Result<(), SiteError> {
         "quota-bytes" => spec.quota_bytes = None,
         "contact" => spec.contact = None,
         "hand-over" => spec.hand_over = None,
+        "client-certificate" => spec.client_certificate = None,
         "outage-notice" => spec.outage_notice_ms = None,
         "language" => spec.language = None,
         // It is no part of a specification; the record's hash goes with it.
@@ -329,19 +347,6 @@ fn language(text: &str) -> Result<Language, SiteError> {
     })
 }
 
-fn way(spec: &pb::SiteSpec) -> Result<Way, SiteError> {
-    let hand_over = match spec.hand_over.as_deref() {
-        None => HandOver::None,
-        Some(text) => text.parse::<HandOver>().map_err(|error| {
-            SiteError::Value(format!(
-                "`{}` behind --hand-over: {error}",
-                excerpt::of(text)
-            ))
-        })?,
-    };
-    Ok(Way { hand_over })
-}
-
 fn limits(spec: &pb::SiteSpec, defaults: SiteDefaults) -> Result<Limits, SiteError> {
     let connections = spec.connections.unwrap_or(defaults.connections.into());
     let connections = u8::try_from(connections)
@@ -408,3 +413,4 @@ fn schedule(spec: &pb::SiteSpec, defaults: SiteDefaults) -> Result<Schedule, Sit
 mod proof;
 #[cfg(test)]
 mod tests;
+mod way;

@@ -41,7 +41,7 @@ mod revoked;
 pub mod shown;
 pub mod sites;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -56,7 +56,7 @@ use crate::credentials::wake_digest;
 use crate::store::{LogFailed, Record, Store, StoreError};
 use admins::{AdminError, AdminRecord};
 use agents::{AgentError, AgentRecord, JoinError};
-use authorities::{Authority, AuthorityError};
+use authorities::{Authority, AuthorityError, Origin};
 use check::SiteError;
 use claims::Claims;
 use damage::Keys;
@@ -313,6 +313,14 @@ impl Registry {
         self.read().authorities.values().cloned().collect()
     }
 
+    /// Those whose keys are ours.
+    pub fn own_authorities(&self) -> BTreeSet<AuthorityName> {
+        let inner = self.read();
+        let own = inner.authorities.values();
+        let own = own.filter(|it| it.origin != Origin::Imported);
+        own.map(|it| it.name.clone()).collect()
+    }
+
     /// By serial, as it is shown.
     pub fn issued(&self, serial: &str) -> Option<Arc<Issued>> {
         self.read().issued.get(serial).cloned()
@@ -347,6 +355,15 @@ impl Registry {
         all.sort_unstable();
         all.dedup();
         all
+    }
+
+    /// The key of each agent that has joined, by the agents' names.
+    pub fn agent_keys(&self) -> Vec<(AgentName, AgentKey)> {
+        let read = self.read();
+        let joined = |it: &Arc<AgentRecord>| Some((it.name.clone(), it.key?));
+        let mut keys: Vec<_> = read.agents.values().filter_map(joined).collect();
+        keys.sort_by(|a, b| a.0.cmp(&b.0));
+        keys
     }
 
     /// Whether a domain that no site has may be that of a site whose record is damaged.
@@ -437,6 +454,7 @@ mod tests {
         let around = check::Surroundings {
             defaults: SiteDefaults::default(),
             has_authority: &|_| true,
+            own_authorities: &BTreeSet::new,
             has_agent: &|_| true,
             owner: &|_| None,
         };

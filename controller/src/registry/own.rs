@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dd_proto::domain::Domain;
-use dd_proto::name::{AuthorityName, SiteName};
+use dd_proto::name::{AgentName, AuthorityName, SiteName};
 use jiff::Timestamp;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use sha2::{Digest as _, Sha256};
@@ -29,6 +29,9 @@ const MAX_GENERATIONS: usize = 4;
 const MAX_ISSUED: usize = 200_000;
 const MAX_DAYS: u32 = 825;
 const DEFAULT_DAYS: u32 = 365;
+/// Of what agents show to sites' hosts. An agent without the controller hands nothing over, so a short life stops no mail;
+/// and neither an agent that was removed nor a key that was rolled over is shown for longer.
+const AGENT_LIFE: Duration = Duration::from_secs(86_400);
 
 /// Why nothing was made, issued or revoked.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +75,13 @@ pub enum OwnError {
         authority: AuthorityName,
         sites: String,
     },
+    #[error(
+        "agents show certificates of the authority `{authority}` to the hosts of {sites}: end that with `ddadm site set NAME --clear client-certificate` first"
+    )]
+    Shown {
+        authority: AuthorityName,
+        sites: String,
+    },
     #[error(transparent)]
     Request(#[from] RequestError),
     #[error(transparent)]
@@ -90,6 +100,13 @@ pub struct Issue {
     pub anchors: Vec<Bytes>,
     /// PKCS#8; None where a request was signed.
     pub private_key: Option<Vec<u8>>,
+}
+
+/// What an agent is given to show. DER.
+#[derive(Debug, Clone)]
+pub struct Certified {
+    pub certificate: Bytes,
+    pub signer: Bytes,
 }
 
 /// Signed, not yet on record.
@@ -256,6 +273,42 @@ impl Change {
             chain: vec![signed.der, signer.clone()],
             anchors: authority.certificates.clone(),
             private_key,
+        })
+    }
+
+    /// A certificate by which an agent's key is known to sites' hosts. It is on no record: it ends within a day.
+    ///
+    /// # Errors
+    /// No site asks for one of that authority, or the authority is not ours.
+    pub fn certify_agent(
+        &self,
+        authority: &str,
+        agent: &AgentName,
+        key: &impl PublicKeyData,
+        now: Timestamp,
+    ) -> Result<Certified, ChangeError> {
+        let (authority, _) = self.own_authority(authority)?;
+        let sites = self.registry.sites();
+        if !sites
+            .iter()
+            .any(|site| retire::is_shown(site, &authority.name) && site.may_go_through(agent))
+        {
+            return Err(unknown(
+                "site with --client-certificate of",
+                &authority.name,
+            ));
+        }
+        let signer = &authority.certificates[0];
+        let signing = self
+            .keys
+            .of(&authority.name, signer)
+            .map_err(OwnError::Key)?;
+        let until = now.saturating_add(AGENT_LIFE).unwrap_or(Timestamp::MAX);
+        let until = not_after(signer).map_or(until, |end| end.min(until));
+        let certificate = members::agent(signer, signing, agent, key, until, now);
+        Ok(Certified {
+            certificate: certificate.map_err(OwnError::Sign)?,
+            signer: signer.clone(),
         })
     }
 

@@ -54,6 +54,11 @@ fn relies_on(site: &Site, authority: &AuthorityName) -> bool {
     certified.is_some_and(|it| it.authority == *authority)
 }
 
+/// Whether agents show the site's hosts a certificate of the authority.
+pub(super) fn is_shown(site: &Site, authority: &AuthorityName) -> bool {
+    site.way.client_certificate.as_ref() == Some(authority)
+}
+
 /// Which of two certificates is the newer says their key and no date: since the roll-over began only the new key signs,
 /// and dates have whole seconds.
 fn given_old_only(authority: &Authority, issued: &[&Issued], now: Timestamp) -> BTreeSet<SiteName> {
@@ -144,6 +149,15 @@ impl Change {
             return Err(OwnError::ReliedOn {
                 authority: authority.name.clone(),
                 sites: listed(&relying),
+            }
+            .into());
+        }
+        let shown = sites.iter().filter(|site| is_shown(site, &authority.name));
+        let shown: BTreeSet<SiteName> = shown.map(|site| site.name.clone()).collect();
+        if !shown.is_empty() {
+            return Err(OwnError::Shown {
+                authority: authority.name.clone(),
+                sites: listed(&shown),
             }
             .into());
         }

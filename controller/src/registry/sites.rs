@@ -253,6 +253,7 @@ impl Change {
         let around = Surroundings {
             defaults: self.defaults,
             has_authority: &has_authority,
+            own_authorities: &|| self.registry.own_authorities(),
             has_agent: &has_agent,
             owner: &owner,
         };

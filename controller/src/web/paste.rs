@@ -1,11 +1,14 @@
 //! Lines to paste, each with what it is for, in the language of the page.
 
+use dd_proto::fingerprint::Fingerprint;
 use dd_proto::mta;
+use dd_proto::name::AgentName;
 use dd_proto::site::Site;
 use dd_proto::snippets::{Ends, Program, Snippet};
 
 use super::outbound::Outbound;
 use super::words::Words;
+use crate::authority::client::AgentKey;
 
 #[derive(Debug)]
 pub(super) struct Paste {
@@ -33,14 +36,24 @@ pub(super) fn certificate(lines: &mta::Lines, w: &'static Words) -> Vec<Paste> {
     .collect()
 }
 
-/// Where the mail comes from, for every program at home.
-pub(super) fn groups(site: &Site, outbound: &Outbound, w: &'static Words) -> Vec<Group> {
+/// Where the mail comes from, for every program at home; and by which `keys` agents are known, where they show one.
+pub(super) fn groups(
+    site: &Site,
+    outbound: &Outbound,
+    keys: Vec<(AgentName, AgentKey)>,
+    w: &'static Words,
+) -> Vec<Group> {
     let addresses = outbound.addresses.iter().chain(&outbound.networks);
     let ends = Ends::new(
         addresses.map(String::as_str),
         site.hosts.iter().map(|host| host.port.get()).collect(),
         site.domains.iter().cloned().collect(),
     );
+    let key = |(agent, key): (AgentName, AgentKey)| (agent.to_string(), Fingerprint(key.0));
+    let ends = match site.way.client_certificate {
+        Some(_) => ends.shown(keys.into_iter().map(key).collect()),
+        None => ends,
+    };
     let mut groups: Vec<Group> = Vec::new();
     for snippet in ends.snippets() {
         let title = w.group(snippet.program);
@@ -73,8 +86,12 @@ impl Words {
             Program::Nft | Program::Iptables | Program::FritzBox => self.paste_firewall,
             Program::PostfixTable
             | Program::Postfix
+            | Program::PostfixKeys
+            | Program::PostfixByKey
             | Program::EximMain
             | Program::EximAcl
+            | Program::EximShown
+            | Program::EximByCertificate
             | Program::OpenSmtpd => self.paste_servers,
             _ => self.paste_filters,
         }
@@ -100,6 +117,10 @@ impl Words {
                 Program::OpenSmtpd => self.n_opensmtpd,
                 Program::OpenDmarc => self.n_opendmarc,
                 Program::Fail2ban => self.n_fail2ban,
+                Program::PostfixKeys => self.n_postfix_keys,
+                Program::PostfixByKey => self.n_postfix_by_key,
+                Program::EximShown => self.n_exim_shown,
+                Program::EximByCertificate => self.n_exim_by_certificate,
             },
             file: snippet.program.file(),
             lines: snippet.lines,

@@ -140,7 +140,7 @@ pub async fn home(State(web): State<Arc<Web>>, headers: HeaderMap) -> Response {
         has_wake_url: visitor.site.wake_hash.is_some(),
         site: visitor.site.name.to_string(),
         origin: web.origin.clone(),
-        pastes: paste::groups(site, &outbound, language.words()),
+        pastes: paste::groups(site, &outbound, registry.agent_keys(), language.words()),
         outbound,
         tomorrow: super::hold::tomorrow(now),
         offer: Offer::of(registry, site),

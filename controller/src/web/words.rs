@@ -270,6 +270,10 @@ words! {
     n_opensmtpd,
     n_opendmarc,
     n_fail2ban,
+    n_postfix_keys,
+    n_postfix_by_key,
+    n_exim_shown,
+    n_exim_by_certificate,
 }
 
 #[cfg(test)]

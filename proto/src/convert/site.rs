@@ -136,6 +136,11 @@ impl From<&Site> for pb::SiteSpec {
             agents: site.agents.iter().map(ToString::to_string).collect(),
             hand_over: (site.way.hand_over != HandOver::None)
                 .then(|| site.way.hand_over.to_string()),
+            client_certificate: site
+                .way
+                .client_certificate
+                .as_ref()
+                .map(ToString::to_string),
             password: None,
             clear: Vec::new(),
         }
@@ -206,6 +211,13 @@ impl TryFrom<pb::Site> for Site {
                 hand_over: match spec.hand_over.as_deref() {
                     None => HandOver::None,
                     Some(text) => text.parse().map_err(|_| ConvertError("hand_over"))?,
+                },
+                client_certificate: match spec.client_certificate {
+                    None => None,
+                    Some(name) => Some(
+                        name.parse()
+                            .map_err(|_| ConvertError("client_certificate"))?,
+                    ),
                 },
             },
             limits: Limits {
@@ -291,6 +303,7 @@ mod tests {
             }),
             way: Way {
                 hand_over: HandOver::XForward,
+                client_certificate: Some("member-ca".parse().unwrap()),
             },
             limits: Limits {
                 connections: 3,

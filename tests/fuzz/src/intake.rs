@@ -148,6 +148,7 @@ impl Directory for Sites {
         let around = check::Surroundings {
             defaults: SiteDefaults::default(),
             has_authority: &|_| false,
+            own_authorities: &std::collections::BTreeSet::new,
             has_agent: &|_| false,
             owner: &|_| None,
         };

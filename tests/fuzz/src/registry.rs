@@ -60,6 +60,7 @@ fn sites(file: &File) -> Vec<Arc<dd_proto::site::Site>> {
     let around = Surroundings {
         defaults: SiteDefaults::default(),
         has_authority: &|name| authorities.contains(name),
+        own_authorities: &std::collections::BTreeSet::new,
         has_agent: &|name| known.contains(name),
         owner: &|_| None,
     };

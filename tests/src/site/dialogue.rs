@@ -137,6 +137,8 @@ impl Dialogue<'_> {
                 Ok(_) => Handshake::Done,
                 Err(error) => Handshake::Failed(error.to_string()),
             };
+            let shown = tls.peer_certificates().and_then(<[_]>::first);
+            seen.shown = shown.map(|certificate| certificate.to_vec());
         });
         done?;
         self.wire = Wire::Secured(Box::new(StreamOwned::new(tls, socket)));

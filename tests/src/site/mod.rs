@@ -16,9 +16,11 @@ use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use rustls::ServerConfig;
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 
 pub use self::script::{Act, At, Gate, Host, Script, Verdict};
 use crate::ca::Identity;
@@ -42,6 +44,8 @@ pub struct Seen {
     /// Every byte that came in the clear.
     pub clear: Vec<u8>,
     pub handshake: Handshake,
+    /// The certificate that the client showed, DER; only a site that asks for one sees it.
+    pub shown: Option<Vec<u8>>,
     /// Every byte that came inside TLS.
     pub secured: Vec<u8>,
     pub ended: bool,
@@ -271,6 +275,7 @@ impl Shared {
             peer,
             clear: Vec::new(),
             handshake: Handshake::NotAsked,
+            shown: None,
             secured: Vec::new(),
             ended: false,
         });
@@ -309,6 +314,29 @@ fn tls(identity: &Identity) -> Arc<ServerConfig> {
         .and_then(|builder| {
             builder
                 .with_no_client_auth()
+                .with_single_cert(identity.chain(), identity.key())
+        })
+        .map_err(io::Error::other)
+        .expect("a certificate of our own with its key");
+    Arc::new(config)
+}
+
+/// The same, and asks clients for a certificate of this authority (PEM); one that shows none is served too.
+fn asking(identity: &Identity, authority: &str) -> Arc<ServerConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut roots = RootCertStore::empty();
+    let authority = CertificateDer::from_pem_slice(authority.as_bytes()).expect("a certificate");
+    roots.add(authority).expect("an authority");
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .allow_unauthenticated()
+            .build()
+            .expect("there is an authority");
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| {
+            builder
+                .with_client_cert_verifier(verifier)
                 .with_single_cert(identity.chain(), identity.key())
         })
         .map_err(io::Error::other)

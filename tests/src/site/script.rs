@@ -106,6 +106,14 @@ impl Script {
         }
     }
 
+    /// The same, and asks clients for a certificate of this authority (PEM); one that shows none is served too.
+    pub fn asking(identity: &Identity, authority: &str) -> Self {
+        Self {
+            tls: Some(super::asking(identity, authority)),
+            ..Self::default()
+        }
+    }
+
     /// The same, whatever the certificate is: a server that does not look at its own.
     pub fn presenting(identity: &Identity) -> Self {
         Self {

@@ -31,6 +31,7 @@ mod power_cut;
 mod addresses;
 mod authority;
 mod certificate_matrix;
+mod client_certificate;
 mod hand_over;
 mod rights;
 mod shown;

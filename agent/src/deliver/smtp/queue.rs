@@ -153,7 +153,7 @@ impl Queue {
     }
 
     /// What a session goes by when it begins a message.
-    pub(super) fn known(&mut self, way: Way, now: Instant) -> (Together, HandOver) {
+    pub(super) fn known(&mut self, way: &Way, now: Instant) -> (Together, HandOver) {
         let hand_over = match self.no_hand_over_until {
             Some(until) if now < until => HandOver::None,
             _ => way.hand_over,

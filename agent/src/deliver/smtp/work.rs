@@ -169,7 +169,7 @@ impl Work {
             _ => Sent::InTurn,
         };
         self.course.messages += 1;
-        let (together, hand_over) = self.shared.lock().known(self.shared.plan.way, now());
+        let (together, hand_over) = self.shared.lock().known(&self.shared.plan.way, now());
         self.live.session.learn(together);
         self.live.session.hands_over(hand_over);
         let ended = match self.transact(&assignment).await {

@@ -200,6 +200,7 @@ fn settings(page: &mut Page, spec: &pb::SiteSpec) {
             "Hand-over",
             spec.hand_over.clone().filter(|it| it != "none"),
         ),
+        ("Agents show", spec.client_certificate.clone()),
     ] {
         if let Some(value) = value {
             page.line(label, &value);

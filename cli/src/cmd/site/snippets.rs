@@ -1,5 +1,6 @@
 //! `ddadm site snippets`: lines to paste at the member's.
 
+use dd_proto::fingerprint::Fingerprint;
 use dd_proto::pb;
 use dd_proto::snippets::{Ends, Program, Snippet};
 use serde::Serialize;
@@ -40,6 +41,16 @@ fn what(program: Program) -> &'static str {
         }
         Program::OpenDmarc => "OpenDMARC: the file that IgnoreHosts names",
         Program::Fail2ban => "fail2ban",
+        Program::PostfixKeys => {
+            "Postfix: the keys of the certificates that the agents show, which the next lines name; another agent has another line"
+        }
+        Program::PostfixByKey => {
+            "Postfix: judge whoever shows one of these keys as little, whatever address he comes from; in place of the smtpd_recipient_restrictions above"
+        }
+        Program::EximShown => {
+            "Exim on Debian, likewise; the file is the ca.pem of `ddadm cert issue`, readable for Exim"
+        }
+        Program::EximByCertificate => "Exim, likewise: in place of `!hosts = +mail_provider`",
     }
 }
 
@@ -75,12 +86,22 @@ pub(super) fn answer(site: &pb::SiteSpec, outbound: &pb::AddressesResponse) -> A
         ports.collect(),
         domains.collect(),
     );
+    let ends = match site.client_certificate {
+        Some(_) => ends.shown(keys(outbound)),
+        None => ends,
+    };
     let all: Vec<View> = ends.snippets().into_iter().map(View::from).collect();
     let text = match all.is_empty() {
         true => "no outbound address is known yet: add an agent first\n".to_owned(),
         false => all.iter().map(page).collect::<Vec<_>>().join("\n"),
     };
     Answer::new(&all, text)
+}
+
+fn keys(outbound: &pb::AddressesResponse) -> Vec<(String, Fingerprint)> {
+    let keys = outbound.keys.iter();
+    keys.filter_map(|it| Some((it.agent.clone(), it.spki_sha256.parse().ok()?)))
+        .collect()
 }
 
 fn page(it: &View) -> String {
@@ -110,11 +131,16 @@ mod tests {
                 host("192.0.2.7", 25),
                 host("192.0.2.8", 25),
             ],
+            client_certificate: Some("member-ca".into()),
             ..pb::SiteSpec::default()
         };
         let outbound = pb::AddressesResponse {
             addresses: vec!["192.0.2.10".into(), "2001:db8::10".into()],
             networks: vec!["192.0.2.0/27".into(), "198.51.100.9/32".into()],
+            keys: vec![pb::AgentKey {
+                agent: "out1".into(),
+                spki_sha256: "ab".repeat(32),
+            }],
         };
         insta::assert_snapshot!("snippets", answer(&site, &outbound).both());
     }

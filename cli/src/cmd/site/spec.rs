@@ -46,6 +46,7 @@ fn says(flags: &SiteFlags) -> pb::SiteSpec {
         quota_bytes: flags.quota_bytes,
         contact: flags.contact.as_ref().map(ToString::to_string),
         hand_over: flags.hand_over.map(|it| it.to_string()),
+        client_certificate: flags.client_certificate.clone(),
         allow_targets: texts(&flags.allow_target),
         agents: texts(&flags.agent),
         ..pb::SiteSpec::default()

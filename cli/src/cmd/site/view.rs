@@ -41,6 +41,8 @@ pub(super) struct SiteView {
     language: Option<String>,
     /// How it is told from whom the MX had a message.
     hand_over: Option<String>,
+    /// The authority of which agents show its hosts a certificate.
+    client_certificate: Option<String>,
     allow_targets: Vec<String>,
     /// Only these carry its mail; empty: any does.
     agents: Vec<String>,
@@ -180,6 +182,7 @@ impl From<pb::SiteStatus> for SiteView {
             contact: spec.contact,
             language: spec.language,
             hand_over: spec.hand_over,
+            client_certificate: spec.client_certificate,
             allow_targets: spec.allow_targets,
             agents: spec.agents,
             no_agent: present(status.no_agent),

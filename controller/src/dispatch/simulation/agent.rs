@@ -136,6 +136,7 @@ impl FakeAgent {
             boot_id: "boot".to_owned(),
             machine: Machine::AsBefore,
             trouble: String::new(),
+            features: Default::default(),
             work_in_hand: in_hand.map(|work| work.lease.clone()).collect(),
             in_doubt: entries()
                 .filter_map(|entry| match entry {

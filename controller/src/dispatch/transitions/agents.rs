@@ -77,7 +77,7 @@ impl Core {
         }
     }
 
-    fn no_agent(&self) -> String {
+    pub(super) fn no_agent(&self) -> String {
         self.state
             .site_view(&name(), self.clock())
             .unwrap()

@@ -81,6 +81,7 @@ fn checked(spec: &pb::SiteSpec) -> Result<Site, SiteError> {
         &Surroundings {
             defaults: SiteDefaults::default(),
             has_authority: &|name| name.as_str() == "member-ca",
+            own_authorities: &BTreeSet::new,
             has_agent: &|name| name.as_str() != "nobody",
             owner: &owner,
         },
@@ -239,4 +240,68 @@ fn a_site_is_pinned_to_agents_that_there_are() {
     let mut change = spec();
     change.clear = vec!["agent".to_owned()];
     assert!(merge(pinned(&["out1"]), &change).unwrap().agents.is_empty());
+}
+
+#[test]
+fn agents_show_a_certificate_of_the_proofs_own_authority_else_of_the_only_one() {
+    let by_certificate = || by_certificate("member-ca", "home.example");
+    type Row = (
+        &'static [&'static str],
+        Option<pb::Proof>,
+        Option<&'static str>,
+        Result<Option<&'static str>, SiteError>,
+    );
+    let rows: [Row; 8] = [
+        (&[], by_certificate(), None, Ok(None)),
+        (
+            &["member-ca", "other"],
+            by_certificate(),
+            Some(""),
+            Ok(Some("member-ca")),
+        ),
+        // Of an imported one nobody here can sign.
+        (&["other"], by_certificate(), Some(""), Ok(Some("other"))),
+        (&["other"], by_port(), Some(""), Ok(Some("other"))),
+        (
+            &["a", "b"],
+            by_port(),
+            Some(""),
+            Err(SiteError::WhichAuthority),
+        ),
+        (&["a", "b"], by_port(), Some("b"), Ok(Some("b"))),
+        (&[], by_port(), Some(""), Err(SiteError::NoOwnAuthority)),
+        (
+            &["other"],
+            by_certificate(),
+            Some("member-ca"),
+            Err(SiteError::NotOwnAuthority("member-ca".parse().unwrap())),
+        ),
+    ];
+    for (own, proof, asked, expected) in rows {
+        let asked = pb::SiteSpec {
+            proof,
+            client_certificate: asked.map(str::to_owned),
+            ..spec()
+        };
+        let own_authorities = || own.iter().map(|it| it.parse().unwrap()).collect();
+        let around = Surroundings {
+            defaults: SiteDefaults::default(),
+            has_authority: &|_| true,
+            own_authorities: &own_authorities,
+            has_agent: &|_| true,
+            owner: &|_| None,
+        };
+        let checked = check(&asked, &around).map(|site| site.way.client_certificate);
+        let expected = expected.map(|it| it.map(|name| name.parse().unwrap()));
+        assert_eq!(checked, expected, "{own:?}");
+    }
+    let mut stored = spec();
+    stored.client_certificate = Some("member-ca".to_owned());
+    let kept = merge(stored.clone(), &pb::SiteSpec::default()).unwrap();
+    assert_eq!(kept.client_certificate.as_deref(), Some("member-ca"));
+    let cleared = pb::SiteSpec {
+        clear: vec!["client-certificate".to_owned()],
+        ..pb::SiteSpec::default()
+    };
+    assert_eq!(merge(stored, &cleared).unwrap().client_certificate, None);
 }

@@ -25,6 +25,8 @@ use toml::Spanned;
 
 #[path = "proof.rs"]
 mod proof;
+#[path = "way.rs"]
+mod way;
 
 use super::{AgentEntry, AuthorityEntry, Entry, File, FileError, SiteEntry};
 use crate::authority::client::AgentKey;
@@ -68,6 +70,7 @@ struct SiteTable {
     contact: Option<One<Mailbox>>,
     language: Option<One<Language>>,
     hand_over: Option<One<HandOver>>,
+    client_certificate: Option<way::Shown>,
     allow_target: Option<Many<Network>>,
     agent: Option<Many<AgentName>>,
     password_hash: Option<PasswordHash>,
@@ -211,6 +214,7 @@ fn site(name: &str, table: SiteTable) -> Result<SiteEntry, String> {
             .hand_over
             .filter(|it| it.0 != HandOver::None)
             .map(|it| it.0.to_string()),
+        client_certificate: table.client_certificate.and_then(way::Shown::asked),
         allow_targets: texts(table.allow_target),
         agents: texts(table.agent),
         ..pb::SiteSpec::default()

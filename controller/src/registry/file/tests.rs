@@ -41,6 +41,7 @@ fn site() -> Site {
         proof: Proof::Certificate(certified()),
         way: Way {
             hand_over: HandOver::XForward,
+            client_certificate: Some("member-ca".parse().unwrap()),
         },
         limits: Limits {
             connections: 3,

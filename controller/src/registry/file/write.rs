@@ -129,6 +129,10 @@ fn all_site_keys(site: &Site) -> Keys {
             (site.way.hand_over != HandOver::None).then(|| text(&site.way.hand_over)),
         ),
         (
+            "client-certificate",
+            site.way.client_certificate.as_ref().map(text),
+        ),
+        (
             "allow-target",
             (!site.allow_targets.is_empty()).then(|| list(&site.allow_targets)),
         ),

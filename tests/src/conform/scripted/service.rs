@@ -191,6 +191,13 @@ impl Enrollment for Scripted {
         }
     }
 
+    async fn certify(
+        &self,
+        _: Request<pb::CertifyRequest>,
+    ) -> Result<Response<pb::Credentials>, Status> {
+        Err(Status::not_found("no site asks for one"))
+    }
+
     async fn renew(
         &self,
         request: Request<pb::RenewRequest>,

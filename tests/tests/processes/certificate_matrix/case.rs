@@ -94,7 +94,7 @@ pub(crate) async fn verdict(tls: &Tls, case: &Case, address: SocketAddr) -> Stri
         AskTls::WhereOffered,
         seen,
     );
-    match live::open(stream, opening, tls, &terms).await {
+    match live::open(stream, opening, tls, &terms, &None).await {
         Ok(live) => {
             live.quit().await;
             "ok".to_owned()

@@ -92,6 +92,7 @@ async fn that_an_agent_has_left_is_not_written_while_it_comes_back() {
         boot_id: "a1".to_owned(),
         machine: Machine::AsBefore,
         trouble: String::new(),
+        features: Default::default(),
         work_in_hand: Vec::new(),
         in_doubt: Vec::new(),
         reports: Vec::new(),

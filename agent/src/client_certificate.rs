@@ -1,0 +1,240 @@
+//! The certificates that the agent shows to hosts which ask for one in the handshake, so that a member's server can know it.
+//!
+//! One for each authority that a route plan names, for the key that the agent has: the controller signs, and the key stays
+//! here. They are kept in memory only; after a start they are asked for again.
+//!
+//! # Invariants
+//! A site whose plan names an authority is not connected to without a certificate of it: its server might refuse for good
+//! what it takes from whom it knows.
+//!
+//! # Not here
+//! The handshake ([`crate::tls`]), and the certificate by which the controller knows the agent ([`crate::identity`]).
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use dd_proto::name::AuthorityName;
+use jiff::Timestamp;
+use rustls::client::ResolvesClientCert;
+use rustls::sign::CertifiedKey;
+use rustls::{SignatureScheme, crypto::CryptoProvider};
+use rustls_pki_types::CertificateDer;
+use tonic::transport::Channel;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use crate::control::chain;
+use crate::identity::{Identity, IdentityError};
+
+/// How long the controller may think about it; a site's mail waits meanwhile.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What was not renewed is asked for again after this time; a third of a certificate's life is left for that.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// What a handshake shows where it is asked for; None: nothing.
+pub type Shown = Option<Arc<CertifiedKey>>;
+
+/// Why there is none to show.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the agent has no certificate of the authority `{authority}` to show: {why}")]
+pub struct NoCertificate {
+    authority: AuthorityName,
+    why: String,
+}
+
+/// All that the agent has to show.
+#[derive(Debug, Default)]
+pub struct ClientCertificates {
+    /// By which the controller knows the agent, and whose key is certified.
+    identity: Mutex<Option<Arc<Identity>>>,
+    kept: tokio::sync::Mutex<BTreeMap<AuthorityName, Certificate>>,
+}
+
+#[derive(Debug)]
+struct Certificate {
+    shown: Arc<CertifiedKey>,
+    /// With whose key.
+    of: Arc<Identity>,
+    life: Life,
+}
+
+/// When a certificate is to be renewed, and when it has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Life {
+    due: Timestamp,
+    ends: Timestamp,
+}
+
+impl Life {
+    /// Due after two thirds of it.
+    fn between(begins: Timestamp, ends: Timestamp) -> Self {
+        let life = ends.duration_since(begins).unsigned_abs();
+        let due = begins.saturating_add(life * 2 / 3).unwrap_or(ends);
+        Self { due, ends }
+    }
+
+    fn read(certificate: &[u8]) -> Option<Self> {
+        let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+        let at = |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp());
+        let validity = parsed.validity();
+        let begins = at(validity.not_before).ok()?;
+        Some(Self::between(begins, at(validity.not_after).ok()?))
+    }
+
+    fn is_due(self, now: Timestamp) -> bool {
+        now >= self.due
+    }
+
+    fn has_ended(self, now: Timestamp) -> bool {
+        now >= self.ends
+    }
+
+    /// It was asked for in vain.
+    fn put_off(&mut self, now: Timestamp) {
+        self.due = now.saturating_add(AGAIN).unwrap_or(self.ends);
+    }
+}
+
+impl ClientCertificates {
+    /// What is certified from now on is this one's key.
+    pub fn belong_to(&self, identity: &Arc<Identity>) {
+        let mut known = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = Some(Arc::clone(identity));
+    }
+
+    /// A certificate of the authority: the one at hand, or where that is due or missing, another one of the controller's.
+    ///
+    /// # Errors
+    /// There is none, and the controller gives none.
+    pub async fn of(
+        &self,
+        authority: &AuthorityName,
+        controller: Option<Channel>,
+        now: Timestamp,
+    ) -> Result<Arc<CertifiedKey>, NoCertificate> {
+        let why_not = |why: String| NoCertificate {
+            authority: authority.clone(),
+            why,
+        };
+        let identity = self.identity();
+        let identity = identity.ok_or_else(|| why_not("it has not joined".to_owned()))?;
+        let is_usable = |it: &Certificate| it.of.has_key_of(&identity) && !it.life.has_ended(now);
+        // Whoever comes next finds what this one brings.
+        let mut kept = self.kept.lock().await;
+        if let Some(known) = kept.get(authority).filter(|it| is_usable(it))
+            && !known.life.is_due(now)
+        {
+            return Ok(Arc::clone(&known.shown));
+        }
+        match certified(&identity, authority, controller).await {
+            Ok(certificate) => {
+                let ends = certificate.life.ends;
+                tracing::info!(%authority, %ends, "has a certificate to show to sites");
+                let shown = Arc::clone(&certificate.shown);
+                kept.insert(authority.clone(), certificate);
+                Ok(shown)
+            }
+            Err(error) => match kept.get_mut(authority).filter(|it| is_usable(it)) {
+                Some(known) => {
+                    tracing::warn!(%authority, error = chain(&error), "the certificate for sites is not renewed");
+                    known.life.put_off(now);
+                    Ok(Arc::clone(&known.shown))
+                }
+                None => Err(why_not(chain(&error))),
+            },
+        }
+    }
+
+    fn identity(&self) -> Option<Arc<Identity>> {
+        let known = self.identity.lock();
+        known.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+async fn certified(
+    identity: &Arc<Identity>,
+    authority: &AuthorityName,
+    controller: Option<Channel>,
+) -> Result<Certificate, IdentityError> {
+    let away = || IdentityError::Unanswered("it is away".to_owned());
+    let asking = identity.certify(authority, controller.ok_or_else(away)?);
+    let chain = tokio::time::timeout(PATIENCE, asking)
+        .await
+        .map_err(|_| IdentityError::Unanswered("it is silent".to_owned()))??;
+    let life = chain.first().and_then(|leaf| Life::read(leaf));
+    let life = life.ok_or(IdentityError::BadAnswer)?;
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    Ok(Certificate {
+        shown: Arc::new(with_key(chain, identity, &provider)?),
+        of: Arc::clone(identity),
+        life,
+    })
+}
+
+fn with_key(
+    chain: Vec<CertificateDer<'static>>,
+    identity: &Identity,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, IdentityError> {
+    let key = provider
+        .key_provider
+        .load_private_key(identity.private_key()?);
+    let certified = CertifiedKey::new(chain, key.map_err(|_| IdentityError::BadAnswer)?);
+    // Not a certificate for somebody else.
+    match certified.keys_match() {
+        Ok(()) => Ok(certified),
+        Err(_) => Err(IdentityError::BadAnswer),
+    }
+}
+
+/// Shows one certificate, whatever authorities a host says it knows: one that compares fingerprints names none of use.
+#[derive(Debug)]
+pub struct Shows(pub Arc<CertifiedKey>);
+
+impl ResolvesClientCert for Shows {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn a_certificate_is_renewed_after_two_thirds_and_shown_to_its_end() {
+        let mut life = Life::between(at(0), at(90_000));
+        for (second, due, ended) in [
+            (0, false, false),
+            (59_999, false, false),
+            (60_000, true, false),
+            (89_999, true, false),
+            (90_000, true, true),
+        ] {
+            let seen = (life.is_due(at(second)), life.has_ended(at(second)));
+            assert_eq!(seen, (due, ended), "{second}");
+        }
+        // The controller did not answer: it is not asked with every connection.
+        life.put_off(at(60_000));
+        assert!(!life.is_due(at(60_059)) && life.is_due(at(60_060)));
+    }
+
+    #[tokio::test]
+    async fn without_a_controller_there_is_none_and_it_says_of_which_authority() {
+        let certificates = ClientCertificates::default();
+        let authority = "member-ca".parse().unwrap();
+        let error = certificates.of(&authority, None, at(0)).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the agent has no certificate of the authority `member-ca` to show: it has not joined"
+        );
+    }
+}

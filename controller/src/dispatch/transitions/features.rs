@@ -1,0 +1,44 @@
+//! What a site asks of the agents that carry its mail, and some do not know.
+
+use dd_proto::feature::Feature;
+
+use super::*;
+use crate::dispatch::Hello;
+
+#[test]
+fn a_site_that_asks_for_what_an_agent_does_not_know_waits_for_one_that_does() {
+    let mut core = Core::idle();
+    let mut record = site(0);
+    record.version.0 += 1;
+    record.way.client_certificate = Some("member-ca".parse().unwrap());
+    let (site, waiting) = (Arc::new(record), 0);
+    core.apply(Event::SiteChanged { site, waiting });
+    let waiting = core.waiting();
+    core.apply(Event::Arrived(waiting.clone()));
+    core.read(vec![waiting]);
+    assert!(core.assigned.is_empty(), "{:?}", core.words());
+    let why = "no agent works: out1 is too old for --client-certificate";
+    assert_eq!(core.no_agent(), why);
+    let hello = Hello {
+        features: [Feature::ClientCertificate].into(),
+        ..hello("out2")
+    };
+    core.apply(Event::Attached { id: OUT2, hello });
+    assert_eq!(core.assigned.len(), 1, "{:?}", core.words());
+    assert_eq!(core.carrier(), OUT2);
+    assert_eq!(core.no_agent(), "");
+}
+
+#[test]
+fn nothing_more_goes_to_an_agent_that_does_not_know_what_its_site_asks_for_now() {
+    let mut core = Core::flowing();
+    let mut record = site(0);
+    record.version.0 += 1;
+    record.way.client_certificate = Some("member-ca".parse().unwrap());
+    let (site, waiting) = (Arc::new(record), 0);
+    let sent = core.assigned.len();
+    core.apply(Event::SiteChanged { site, waiting });
+    core.mail();
+    // What is out was given by the old plan; nothing goes to it by the new one.
+    assert_eq!(core.assigned.len(), sent, "{:?}", core.words());
+}

@@ -1,0 +1,56 @@
+//! What a caller asks of the way to a site's hosts → one that agents can go.
+
+use dd_proto::excerpt;
+use dd_proto::name::AuthorityName;
+use dd_proto::pb;
+use dd_proto::site::{HandOver, Proof, Way};
+
+use super::{SiteError, Surroundings, parse};
+
+pub(super) fn way(
+    spec: &pb::SiteSpec,
+    proof: &Proof,
+    around: &Surroundings<'_>,
+) -> Result<Way, SiteError> {
+    let hand_over = match spec.hand_over.as_deref() {
+        None => HandOver::None,
+        Some(text) => text.parse::<HandOver>().map_err(|error| {
+            SiteError::Value(format!(
+                "`{}` behind --hand-over: {error}",
+                excerpt::of(text)
+            ))
+        })?,
+    };
+    let client_certificate = spec.client_certificate.as_deref();
+    Ok(Way {
+        hand_over,
+        client_certificate: client_certificate
+            .map(|named| signer(named, proof, around))
+            .transpose()?,
+    })
+}
+
+/// The authority of which agents show a certificate: the one that is named, that of the site's proof, or the only one.
+fn signer(
+    named: &str,
+    proof: &Proof,
+    around: &Surroundings<'_>,
+) -> Result<AuthorityName, SiteError> {
+    let own = (around.own_authorities)();
+    if !named.is_empty() {
+        let named: AuthorityName = parse(named)?;
+        return match own.contains(&named) {
+            true => Ok(named),
+            false => Err(SiteError::NotOwnAuthority(named)),
+        };
+    }
+    let proves = proof.certified().map(|it| &it.authority);
+    if let Some(authority) = proves.filter(|it| own.contains(*it)) {
+        return Ok(authority.clone());
+    }
+    match own.len() {
+        0 => Err(SiteError::NoOwnAuthority),
+        1 => own.into_iter().next().ok_or(SiteError::NoOwnAuthority),
+        _ => Err(SiteError::WhichAuthority),
+    }
+}

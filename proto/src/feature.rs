@@ -1,0 +1,64 @@
+//! What an agent has to understand of a site's route plan, beyond what every agent does.
+//!
+//! Whoever meets a field of the contract that he does not know passes it over. For most fields that is right; an agent that
+//! passed over one of these would hand mail over in a way that the site has not asked for. So agents say in their Hello
+//! which of them they know, and a site that needs one goes only to those that do.
+
+use std::collections::BTreeSet;
+
+use crate::site::Way;
+
+/// One such thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Feature {
+    /// `RoutePlan.client_certificate`.
+    ClientCertificate,
+}
+
+/// Every one that this version knows.
+pub const ALL: [Feature; 1] = [Feature::ClientCertificate];
+
+impl Feature {
+    /// In Hello; also the flag of `ddadm site add` that asks for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientCertificate => "client-certificate",
+        }
+    }
+
+    /// Those that a Hello names. Words of a newer agent are passed over.
+    pub fn named<'a>(words: impl IntoIterator<Item = &'a str>) -> BTreeSet<Self> {
+        let known = |word: &str| ALL.into_iter().find(|it| it.as_str() == word);
+        words.into_iter().filter_map(known).collect()
+    }
+}
+
+impl Way {
+    /// What an agent has to know before it gets the site's mail.
+    pub fn needs(&self) -> BTreeSet<Feature> {
+        let all = [(
+            Feature::ClientCertificate,
+            self.client_certificate.is_some(),
+        )];
+        let needed = all.into_iter().filter(|(_, needed)| *needed);
+        needed.map(|(feature, _)| feature).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_site_needs_is_named_in_hello_and_other_words_are_passed_over() {
+        let words = ALL.map(Feature::as_str);
+        let hello = words.into_iter().chain(["newer", ""]);
+        assert_eq!(Feature::named(hello), BTreeSet::from(ALL));
+        assert!(Way::default().needs().is_empty());
+        let way = Way {
+            client_certificate: Some("member-ca".parse().unwrap()),
+            ..Way::default()
+        };
+        assert_eq!(way.needs(), BTreeSet::from([Feature::ClientCertificate]));
+    }
+}
