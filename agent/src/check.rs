@@ -122,6 +122,8 @@ fn in_words(found: &Found) -> String {
 struct Look {
     check: pb::HostCheck,
     began: Instant,
+    /// The handshake comes before the banner.
+    tls_on_connect: bool,
 }
 
 impl Look {
@@ -130,7 +132,11 @@ impl Look {
             host: host.to_string(),
             ..pb::HostCheck::default()
         };
-        Self { check, began }
+        Self {
+            check,
+            began,
+            tls_on_connect: false,
+        }
     }
 
     /// At one of the host's addresses it goes on from here.
@@ -143,12 +149,17 @@ impl Look {
             ..Observed::default()
         };
         look.check.observed = Some(observed.into());
+        look.tls_on_connect = plan.way.tls_on_connect;
         look
     }
 
     /// The first step that was not taken is the one that took so long.
     fn out_of_time(&mut self) {
-        let next = ["resolve", "connect", "banner", "starttls"]
+        let next = match self.tls_on_connect {
+            true => ["resolve", "connect", "starttls", "banner"],
+            false => ["resolve", "connect", "banner", "starttls"],
+        };
+        let next = next
             .into_iter()
             .find(|name| self.check.steps.iter().all(|step| step.name != *name))
             .unwrap_or("proof");
@@ -186,7 +197,7 @@ impl Look {
         address: IpAddr,
         tls: AskTls,
     ) {
-        let mut ask_tls = tls;
+        let mut ask_tls = plan.asks(tls);
         let shown = match agent.to_be_shown(plan).await {
             Ok(shown) => shown,
             Err(error) => return self.step("connect", Step::Bad, error.to_string()),
@@ -241,9 +252,12 @@ impl Look {
     async fn proved(&mut self, plan: &Plan, live: Live) {
         let seen = live.session.seen().clone();
         let kind = live.session.proof();
-        self.banner(&seen);
+        if !self.tls_on_connect {
+            self.banner(&seen);
+        }
         self.secured(&plan.terms, &seen);
         self.certificate(&plan.terms, &seen, None);
+        self.banner(&seen);
         self.step("proof", Step::Good, kind);
         match live.session.offered().size {
             SizeOffer::NotOffered => self.step("size", Step::Noted, "the host says no limit"),
@@ -261,16 +275,20 @@ impl Look {
 
     fn not_proved(&mut self, plan: &Plan, unproved: &Unproved) {
         let (seen, failure) = (&unproved.seen, &unproved.failure);
-        self.banner(seen);
+        if !self.tls_on_connect {
+            self.banner(seen);
+        }
         let step = failure.refusal.as_ref().map_or("proof", |refusal| {
             failing_step(refusal, failure.phase, &seen.tls)
         });
-        if step != "banner" {
+        let is_before_tls = step == "banner" && !self.tls_on_connect;
+        if !is_before_tls {
             self.secured(&plan.terms, seen);
         }
-        if !["banner", "starttls"].contains(&step) {
+        if !is_before_tls && step != "starttls" {
             self.certificate(&plan.terms, seen, Some(step));
         }
+        self.banner(seen);
         self.check.steps.retain(|it| it.name != step);
         self.step(step, Step::Bad, failure.detail.clone());
         let reason = |refusal: &Refusal| reason_for(refusal, &plan.terms, seen);

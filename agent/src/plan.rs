@@ -79,6 +79,16 @@ impl ToBeSent {
     }
 }
 
+impl Plan {
+    /// How a connection asks for TLS, where an assignment alone would have it so.
+    pub fn asks(&self, for_tls: AskTls) -> AskTls {
+        match self.way.tls_on_connect {
+            true => AskTls::OnConnect,
+            false => for_tls,
+        }
+    }
+}
+
 impl TryFrom<pb::RoutePlan> for Plan {
     type Error = OrderError;
 
@@ -114,6 +124,7 @@ impl TryFrom<pb::RoutePlan> for Plan {
             way: Way {
                 // Mail does not wait for a word that only a newer agent knows.
                 hand_over: plan.hand_over.parse().unwrap_or_default(),
+                tls_on_connect: plan.tls_on_connect,
                 client_certificate: match plan.client_certificate.as_str() {
                     "" => None,
                     name => Some(name.parse().map_err(|_| OrderError("client_certificate"))?),

@@ -59,7 +59,7 @@ impl<'a> Way<'a> {
             agent,
             plan,
             host,
-            tls,
+            tls: plan.asks(tls),
             shown: None,
             hosts_left,
             spent: Duration::ZERO,

@@ -13,16 +13,19 @@ use crate::site::Way;
 pub enum Feature {
     /// `RoutePlan.client_certificate`.
     ClientCertificate,
+    /// `RoutePlan.tls_on_connect`.
+    TlsOnConnect,
 }
 
 /// Every one that this version knows.
-pub const ALL: [Feature; 1] = [Feature::ClientCertificate];
+pub const ALL: [Feature; 2] = [Feature::ClientCertificate, Feature::TlsOnConnect];
 
 impl Feature {
     /// In Hello; also the flag of `ddadm site add` that asks for it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ClientCertificate => "client-certificate",
+            Self::TlsOnConnect => "tls-on-connect",
         }
     }
 
@@ -36,10 +39,13 @@ impl Feature {
 impl Way {
     /// What an agent has to know before it gets the site's mail.
     pub fn needs(&self) -> BTreeSet<Feature> {
-        let all = [(
-            Feature::ClientCertificate,
-            self.client_certificate.is_some(),
-        )];
+        let all = [
+            (
+                Feature::ClientCertificate,
+                self.client_certificate.is_some(),
+            ),
+            (Feature::TlsOnConnect, self.tls_on_connect),
+        ];
         let needed = all.into_iter().filter(|(_, needed)| *needed);
         needed.map(|(feature, _)| feature).collect()
     }
@@ -55,10 +61,12 @@ mod tests {
         let hello = words.into_iter().chain(["newer", ""]);
         assert_eq!(Feature::named(hello), BTreeSet::from(ALL));
         assert!(Way::default().needs().is_empty());
-        let way = Way {
+        let mut way = Way {
             client_certificate: Some("member-ca".parse().unwrap()),
             ..Way::default()
         };
         assert_eq!(way.needs(), BTreeSet::from([Feature::ClientCertificate]));
+        way.tls_on_connect = true;
+        assert_eq!(way.needs(), BTreeSet::from(ALL));
     }
 }

@@ -165,6 +165,8 @@ pub struct Way {
     pub hand_over: HandOver,
     /// The authority of which agents show a certificate to a host that asks for one; None: they show none.
     pub client_certificate: Option<AuthorityName>,
+    /// TLS begins with the first byte, without STARTTLS.
+    pub tls_on_connect: bool,
 }
 
 /// How a proved host is told from whom the feeder had a message.

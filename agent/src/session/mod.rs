@@ -4,6 +4,7 @@
 //! Opening:      Greeting ─▶ Hello ─▶ Securing ─▶ Handshake ─▶ (ruling) ─▶ HelloAgain ─▶ Established
 //!                             ├─ no TLS: (ruling) ──────────────────────────────────────▲
 //!                             └─ no EHLO: OldHello ─▶ (ruling) ─────────────────────────┘
+//!               TLS on connect: Handshake ─▶ (ruling) ─▶ GreetingInTls ─▶ HelloAgain ─▶ Established
 //!               each of them ─▶ Failed
 //! Transaction:  (Reset) ─▶ (HandOver) ─▶ Mail ─▶ Rcpt… ─▶ Data ─▶ Content ─▶ Dot ─▶ EndOfData ─▶ Ended
 //!                                             └─ nobody accepted: LoneDot ───────────▲

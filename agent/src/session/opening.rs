@@ -18,14 +18,17 @@ use super::{
 use crate::proof::handshake::ASKS_FOR_CERTIFICATE;
 use crate::proof::{Proof, Refusal, Seen, Terms, TlsSeen, TlsUse, Verified, proof_for};
 
-/// Whether this connection asks for STARTTLS where it is offered.
+/// How this connection asks for TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AskTls {
+    /// By STARTTLS.
     WhereOffered,
     /// A handshake with this host failed, and its proof does not rest on TLS.
     Not,
     /// The proof does not rest on TLS, but the site has shown TLS before: without, it is refused.
     Expected,
+    /// It begins with the handshake, and there is no other way.
+    OnConnect,
 }
 
 impl AskTls {
@@ -56,6 +59,10 @@ pub struct Opening {
 #[derive(Debug)]
 enum State {
     Greeting,
+    /// The same behind a handshake with which the connection began.
+    GreetingInTls {
+        verified: Verified,
+    },
     Hello,
     /// The answer to HELO; EHLO was refused.
     OldHello,
@@ -94,7 +101,10 @@ impl Opening {
             seen,
             replies: ReplyParser::new(),
             out: BytesMut::new(),
-            state: State::Greeting,
+            state: match ask_tls {
+                AskTls::OnConnect => State::Handshake,
+                AskTls::WhereOffered | AskTls::Not | AskTls::Expected => State::Greeting,
+            },
         }
     }
 
@@ -105,7 +115,9 @@ impl Opening {
 
     pub fn want(&self) -> OpeningWant {
         match self.state {
-            State::Greeting => OpeningWant::Bytes(GREETING_TIMEOUT.min(self.patience)),
+            State::Greeting | State::GreetingInTls { .. } => {
+                OpeningWant::Bytes(GREETING_TIMEOUT.min(self.patience))
+            }
             State::Hello | State::OldHello | State::Securing | State::HelloAgain { .. } => {
                 OpeningWant::Bytes(HELLO_TIMEOUT.min(self.patience))
             }
@@ -123,6 +135,7 @@ impl Opening {
     pub fn state_name(&self) -> &'static str {
         match self.state {
             State::Greeting => "Greeting",
+            State::GreetingInTls { .. } => "GreetingInTls",
             State::Hello => "Hello",
             State::OldHello => "OldHello",
             State::Securing => "Securing",
@@ -176,6 +189,9 @@ impl Opening {
         // RFC 3207 §4.2: forget everything and ask again.
         self.replies = ReplyParser::new();
         match self.proof.rule(&self.terms, &self.seen, now) {
+            Ok(verified) if self.ask_tls == AskTls::OnConnect => {
+                self.state = State::GreetingInTls { verified };
+            }
             Ok(verified) => {
                 self.state = State::HelloAgain { verified };
                 self.out
@@ -192,7 +208,7 @@ impl Opening {
         }
         let refusal = match (&self.state, lost) {
             // RFC 8446 §4.4.2.4: in TLS 1.3 a server refuses a missing client certificate when the client is done.
-            (State::HelloAgain { .. }, Lost::Closed) => {
+            (State::HelloAgain { .. } | State::GreetingInTls { .. }, Lost::Closed) => {
                 Refusal::HandshakeFailed(ASKS_FOR_CERTIFICATE.to_owned())
             }
             _ => Refusal::NotSmtp(lost.words().to_owned()),
@@ -236,7 +252,7 @@ impl Opening {
 
     fn phase(&self) -> Phase {
         match self.state {
-            State::Greeting => Phase::Greeting,
+            State::Greeting | State::GreetingInTls { .. } => Phase::Greeting,
             State::Hello | State::OldHello => Phase::Hello,
             State::Securing => Phase::Securing,
             State::Handshake => Phase::Handshake,
@@ -248,7 +264,8 @@ impl Opening {
 
     fn answered(&mut self, reply: &Reply, offered: Extensions, now: Timestamp) {
         match std::mem::replace(&mut self.state, State::Handshake) {
-            State::Greeting => self.greeted(reply, now),
+            State::Greeting => self.greeted(reply, None, now),
+            State::GreetingInTls { verified } => self.greeted(reply, Some(verified), now),
             State::Hello => self.welcomed(reply, offered, now),
             State::OldHello if reply.is_positive() => {
                 self.rule_without_tls(Extensions::default(), now);
@@ -279,12 +296,21 @@ impl Opening {
         }
     }
 
-    fn greeted(&mut self, reply: &Reply, now: Timestamp) {
+    /// `verified` where the handshake came before.
+    fn greeted(&mut self, reply: &Reply, verified: Option<Verified>, now: Timestamp) {
         self.seen.greeting = reply.text.lines().next().unwrap_or_default().to_owned();
+        let is_ourselves = self.is_ourselves(reply);
+        let goes_on = reply.code == 220 && !is_ourselves;
+        self.state = match verified {
+            None if goes_on => State::Hello,
+            None => State::Greeting,
+            Some(verified) if goes_on => State::HelloAgain { verified },
+            Some(verified) => State::GreetingInTls { verified },
+        };
         if reply.code != 220 {
             return self.refused(Phase::Greeting, reply, now);
         }
-        if self.is_ourselves(reply) {
+        if is_ourselves {
             return self.fail(
                 Phase::Greeting,
                 Cause::Withheld,
@@ -293,7 +319,6 @@ impl Opening {
                 now,
             );
         }
-        self.state = State::Hello;
         self.out
             .extend_from_slice(compose::ehlo(&self.helo).as_bytes());
     }
@@ -324,7 +349,8 @@ impl Opening {
 
     /// Whether there is no way on without TLS.
     fn needs_tls(&self) -> bool {
-        self.ask_tls == AskTls::Expected || self.proof.tls(&self.terms) == TlsUse::Needed
+        matches!(self.ask_tls, AskTls::Expected | AskTls::OnConnect)
+            || self.proof.tls(&self.terms) == TlsUse::Needed
     }
 
     fn rule_without_tls(&mut self, offered: Extensions, now: Timestamp) {
@@ -377,7 +403,7 @@ impl Opening {
     /// TLS came to nothing: the end where the proof rests on it, else a reason to connect without.
     fn withhold(&mut self, phase: Phase, refusal: Refusal, now: Timestamp) {
         let (cause, refusal) = match (self.proof.tls(&self.terms), self.ask_tls) {
-            (TlsUse::Needed, _) => (Cause::Withheld, refusal),
+            (TlsUse::Needed, _) | (_, AskTls::OnConnect) => (Cause::Withheld, refusal),
             (TlsUse::WhereOffered, AskTls::Expected) => {
                 (Cause::Withheld, Refusal::TlsFellAway(refusal.to_string()))
             }
@@ -396,7 +422,9 @@ impl Opening {
         now: Timestamp,
     ) {
         let standing = match &self.state {
-            State::HelloAgain { .. } | State::Established { .. } => Standing::Proved,
+            State::GreetingInTls { .. } | State::HelloAgain { .. } | State::Established { .. } => {
+                Standing::Proved
+            }
             _ if self.needs_tls() => Standing::Unproved,
             _ => match self.proof.rule(&self.terms, &self.seen, now) {
                 Ok(_) => Standing::Proved,

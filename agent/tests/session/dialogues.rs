@@ -4,6 +4,7 @@
 //! proof certificate            certificate, port, static-ip (listed) or configured
 //! message a@b.example -> c@d.example, e@d.example     one line for each message; `8bit`, `utf8`, `dsn` in front as needed
 //! hand-over xforward           what the session is told of clients
+//! tls-on-connect               the connection begins with the handshake
 //! ahead                        the next message waits already when the dot of one goes out
 //! S: 220 home                  the server's lines; lines without others in between arrive at once
 //! C: EHLO out1.example.net     what the session must have written
@@ -205,6 +206,7 @@ fn run(path: &Path) {
     let mut hand_over = HandOver::None;
     let mut messages: Vec<Arc<Envelope>> = Vec::new();
     let mut ahead = false;
+    let mut asks = AskTls::WhereOffered;
     let mut lines = VecDeque::new();
     for line in text.lines().map(str::trim_end) {
         match line.split_once(' ') {
@@ -213,6 +215,7 @@ fn run(path: &Path) {
             Some(("hand-over", how)) => hand_over = how.parse().unwrap(),
             Some(("message", message)) => messages.push(Arc::new(envelope(message))),
             None if line == "ahead" => ahead = true,
+            None if line == "tls-on-connect" => asks = AskTls::OnConnect,
             _ => lines.push_back(line.to_owned()),
         }
     }
@@ -221,12 +224,7 @@ fn run(path: &Path) {
         lines,
         output: VecDeque::new(),
     };
-    let opening = Opening::new(
-        Arc::new(terms(proof)),
-        HELO.to_owned(),
-        AskTls::WhereOffered,
-        seen(),
-    );
+    let opening = Opening::new(Arc::new(terms(proof)), HELO.to_owned(), asks, seen());
     if let Some(mut established) = script.open(opening) {
         established.hands_over(hand_over);
         for (index, message) in messages.iter().enumerate() {

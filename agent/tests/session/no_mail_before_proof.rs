@@ -51,15 +51,10 @@ fn inputs() -> impl Strategy<Value = Vec<Input>> {
 }
 
 /// Everything the session writes, and whether a handshake that proves the site was part of the input.
-fn run(proof: &str, inputs: &[Input]) -> (String, bool) {
+fn run(proof: &str, asks: AskTls, inputs: &[Input]) -> (String, bool) {
     let mut written = Vec::new();
     let mut proving_handshake = false;
-    let mut opening = Opening::new(
-        Arc::new(terms(proof)),
-        HELO.to_owned(),
-        AskTls::WhereOffered,
-        seen(),
-    );
+    let mut opening = Opening::new(Arc::new(terms(proof)), HELO.to_owned(), asks, seen());
     for input in inputs {
         match input {
             Input::Bytes(bytes) => opening.received(bytes, NOW()),
@@ -86,7 +81,7 @@ proptest! {
 
     #[test]
     fn no_certificate_no_mail(inputs in inputs()) {
-        let (written, proved) = run("certificate", &inputs);
+        let (written, proved) = run("certificate", AskTls::WhereOffered, &inputs);
         prop_assert!(proved || !written.contains("MAIL"), "{written}");
         for line in written.split_terminator("\r\n") {
             let known = ["EHLO out1.example.net", "STARTTLS"].contains(&line)
@@ -95,9 +90,17 @@ proptest! {
         }
     }
 
+    /// And nothing at all in the clear.
+    #[test]
+    fn no_handshake_on_connect_no_word(inputs in inputs()) {
+        let (written, proved) = run("certificate", AskTls::OnConnect, &inputs);
+        prop_assert!(proved || written.is_empty(), "{written}");
+        prop_assert!(!written.contains("STARTTLS"), "{written}");
+    }
+
     #[test]
     fn no_listed_address_no_mail(inputs in inputs()) {
-        let (written, _) = run("static-ip-elsewhere", &inputs);
+        let (written, _) = run("static-ip-elsewhere", AskTls::WhereOffered, &inputs);
         prop_assert!(!written.contains("MAIL"), "{written}");
     }
 }
@@ -112,7 +115,7 @@ fn the_property_is_not_empty() {
         Input::Handshake("ok"),
         bytes(2),
     ];
-    let (written, proved) = run("certificate", &inputs);
+    let (written, proved) = run("certificate", AskTls::WhereOffered, &inputs);
     assert!(
         proved && written.contains("MAIL FROM:<a@b.example>"),
         "{written}"

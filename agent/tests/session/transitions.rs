@@ -65,6 +65,11 @@ const OPENINGS: &[(&str, &[Input])] = &[
     ("static-ip-elsewhere", &["220"]),
     ("port", &[]),
     ("port", &["220"]),
+    ("certificate on connect", &[]),
+    ("certificate on connect", &["TLS ok"]),
+    ("certificate on connect", &["TLS ok", "220"]),
+    ("static-ip on connect", &[]),
+    ("static-ip on connect", &["TLS ok"]),
 ];
 
 /// What the EHLO offers, and what leads to the state. The message goes to two recipients.
@@ -112,7 +117,7 @@ const TRANSACTIONS: &[(&str, &[Input])] = &[
 /// The bytes of an input that is bytes. `early` is the expected answer with another behind it.
 fn bytes(input: Input, state: &str) -> Option<Vec<u8>> {
     let expected = match state {
-        "Greeting" | "Securing" => "220",
+        "Greeting" | "GreetingInTls" | "Securing" => "220",
         "Data" => "354",
         _ => "250",
     };
@@ -247,8 +252,11 @@ impl Table {
 }
 
 fn opening_at(proof: &str, path: &[Input]) -> Opening {
-    let terms = Arc::new(terms(proof));
-    let mut opening = Opening::new(terms, HELO.to_owned(), AskTls::WhereOffered, seen());
+    let (proof, asks) = match proof.strip_suffix(" on connect") {
+        Some(proof) => (proof, AskTls::OnConnect),
+        None => (proof, AskTls::WhereOffered),
+    };
+    let mut opening = Opening::new(Arc::new(terms(proof)), HELO.to_owned(), asks, seen());
     for input in path {
         step_opening(&mut opening, input);
     }

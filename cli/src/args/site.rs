@@ -276,6 +276,9 @@ pub(crate) struct SiteFlags {
     /// proof, or your only one]
     #[arg(long, value_name = "CA", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub(crate) client_certificate: Option<String>,
+    /// TLS begins with the first byte of a connection to its hosts, without STARTTLS
+    #[arg(long)]
+    pub(crate) tls_on_connect: bool,
     /// Only these agents carry its mail [default: any does]
     #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
     pub(crate) agent: Vec<AgentName>,
@@ -309,6 +312,7 @@ pub(crate) enum Clear {
     Language,
     HandOver,
     ClientCertificate,
+    TlsOnConnect,
     AllowTarget,
     Agent,
     /// What it has shown: a host without TLS is taken again, and its next key is no news

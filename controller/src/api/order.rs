@@ -161,6 +161,7 @@ pub(super) fn plan(context: &Context, site: &Site) -> pb::RoutePlan {
             .as_ref()
             .map(ToString::to_string)
             .unwrap_or_default(),
+        tls_on_connect: site.way.tls_on_connect,
     }
 }
 

@@ -204,6 +204,7 @@ pub fn merge(mut base: pb::SiteSpec, change: &pb::SiteSpec) -> Result<pb::SiteSp
         base.client_certificate
             .clone_from(&change.client_certificate);
     }
+    base.tls_on_connect = change.tls_on_connect.or(base.tls_on_connect);
     base.connections = change.connections.or(base.connections);
     for (old, new) in [
         (&mut base.retry_ms, change.retry_ms),
@@ -245,6 +246,7 @@ fn clear(spec: &mut pb::SiteSpec, flag: &str) -> Result<(), SiteError> {
         "contact" => spec.contact = None,
         "hand-over" => spec.hand_over = None,
         "client-certificate" => spec.client_certificate = None,
+        "tls-on-connect" => spec.tls_on_connect = None,
         "outage-notice" => spec.outage_notice_ms = None,
         "language" => spec.language = None,
         // It is no part of a specification; the record's hash goes with it.

@@ -141,6 +141,7 @@ impl From<&Site> for pb::SiteSpec {
                 .client_certificate
                 .as_ref()
                 .map(ToString::to_string),
+            tls_on_connect: site.way.tls_on_connect.then_some(true),
             password: None,
             clear: Vec::new(),
         }
@@ -212,6 +213,7 @@ impl TryFrom<pb::Site> for Site {
                     None => HandOver::None,
                     Some(text) => text.parse().map_err(|_| ConvertError("hand_over"))?,
                 },
+                tls_on_connect: spec.tls_on_connect.unwrap_or_default(),
                 client_certificate: match spec.client_certificate {
                     None => None,
                     Some(name) => Some(
@@ -304,6 +306,7 @@ mod tests {
             way: Way {
                 hand_over: HandOver::XForward,
                 client_certificate: Some("member-ca".parse().unwrap()),
+                tls_on_connect: true,
             },
             limits: Limits {
                 connections: 3,
@@ -341,6 +344,7 @@ mod tests {
         plain.password_hash = None;
         plain.wake_hash = None;
         plain.contact = None;
+        plain.way = Way::default();
         plain.language = None;
         plain.schedule.outage_notice = None;
         let with = |proof| Site { proof, ..site() };

@@ -5,8 +5,9 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 
-use rustls::{ServerConnection, StreamOwned};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::script::{Act, At, Script, Verdict};
 use super::{Handshake, Received, Shared};
@@ -27,6 +28,9 @@ pub(super) fn serve(
         number,
         transaction: Transaction::default(),
     };
+    if let (true, Some(config)) = (script.on_connect, script.tls.clone()) {
+        dialogue.handshake(config)?;
+    }
     dialogue.answer(At::Greeting, "220 home.example ESMTP")?;
     while let Some(line) = dialogue.line()? {
         if dialogue.command(&line)? == Next::Close {
@@ -127,6 +131,10 @@ impl Dialogue<'_> {
         }
         self.flush()?;
         self.planned(At::Handshake)?;
+        self.handshake(config)
+    }
+
+    fn handshake(&mut self, config: Arc<ServerConfig>) -> io::Result<()> {
         let Wire::Clear(mut socket) = std::mem::replace(&mut self.wire, Wire::Closed) else {
             return Err(io::Error::other("STARTTLS inside TLS"));
         };

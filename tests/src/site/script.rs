@@ -88,6 +88,8 @@ pub enum Verdict {
 #[derive(Debug, Clone, Default)]
 pub struct Script {
     pub(super) tls: Option<Arc<ServerConfig>>,
+    /// TLS begins with the connection.
+    pub(super) on_connect: bool,
     pub(super) acts: BTreeMap<At, Act>,
     pub(super) host: Option<Arc<dyn Host>>,
 }
@@ -120,6 +122,13 @@ impl Script {
             tls: Some(super::presenting(identity)),
             ..Self::default()
         }
+    }
+
+    /// The same, but TLS begins with the connection, without STARTTLS.
+    #[must_use]
+    pub fn on_connect(mut self) -> Self {
+        self.on_connect = true;
+        self
     }
 
     /// The same, but this host decides on recipients and messages.

@@ -36,6 +36,7 @@ mod hand_over;
 mod rights;
 mod shown;
 mod site_check;
+mod tls_on_connect;
 mod wrong_host;
 
 // Agents.

@@ -201,6 +201,10 @@ fn settings(page: &mut Page, spec: &pb::SiteSpec) {
             spec.hand_over.clone().filter(|it| it != "none"),
         ),
         ("Agents show", spec.client_certificate.clone()),
+        (
+            "TLS",
+            (spec.tls_on_connect == Some(true)).then(|| "on connect".to_owned()),
+        ),
     ] {
         if let Some(value) = value {
             page.line(label, &value);

@@ -47,6 +47,7 @@ fn says(flags: &SiteFlags) -> pb::SiteSpec {
         contact: flags.contact.as_ref().map(ToString::to_string),
         hand_over: flags.hand_over.map(|it| it.to_string()),
         client_certificate: flags.client_certificate.clone(),
+        tls_on_connect: flags.tls_on_connect.then_some(true),
         allow_targets: texts(&flags.allow_target),
         agents: texts(&flags.agent),
         ..pb::SiteSpec::default()

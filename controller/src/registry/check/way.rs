@@ -27,6 +27,7 @@ pub(super) fn way(
         client_certificate: client_certificate
             .map(|named| signer(named, proof, around))
             .transpose()?,
+        tls_on_connect: spec.tls_on_connect.unwrap_or_default(),
     })
 }
 

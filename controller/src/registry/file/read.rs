@@ -71,6 +71,7 @@ struct SiteTable {
     language: Option<One<Language>>,
     hand_over: Option<One<HandOver>>,
     client_certificate: Option<way::Shown>,
+    tls_on_connect: Option<bool>,
     allow_target: Option<Many<Network>>,
     agent: Option<Many<AgentName>>,
     password_hash: Option<PasswordHash>,
@@ -215,6 +216,7 @@ fn site(name: &str, table: SiteTable) -> Result<SiteEntry, String> {
             .filter(|it| it.0 != HandOver::None)
             .map(|it| it.0.to_string()),
         client_certificate: table.client_certificate.and_then(way::Shown::asked),
+        tls_on_connect: table.tls_on_connect,
         allow_targets: texts(table.allow_target),
         agents: texts(table.agent),
         ..pb::SiteSpec::default()

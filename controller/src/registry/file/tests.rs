@@ -42,6 +42,7 @@ fn site() -> Site {
         way: Way {
             hand_over: HandOver::XForward,
             client_certificate: Some("member-ca".parse().unwrap()),
+            tls_on_connect: true,
         },
         limits: Limits {
             connections: 3,

@@ -133,6 +133,10 @@ fn all_site_keys(site: &Site) -> Keys {
             site.way.client_certificate.as_ref().map(text),
         ),
         (
+            "tls-on-connect",
+            site.way.tls_on_connect.then(|| true.to_string()),
+        ),
+        (
             "allow-target",
             (!site.allow_targets.is_empty()).then(|| list(&site.allow_targets)),
         ),
