@@ -423,6 +423,7 @@ async fn session(
 ) -> Result<Live, Box<Unproved>> {
     let seen = Seen::new(host.clone(), connection.peer, connection.local);
     let opening = Opening::new(plan.terms.clone(), agent.helo.clone(), ask_tls, seen);
+    let opening = opening.speaking(plan.way.speaks);
     live::open(connection.stream, opening, &agent.tls, &plan.terms, shown).await
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::site::Way;
+use crate::site::{Speaks, Way};
 
 /// One such thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,10 +15,16 @@ pub enum Feature {
     ClientCertificate,
     /// `RoutePlan.tls_on_connect`.
     TlsOnConnect,
+    /// `RoutePlan.lmtp`.
+    Lmtp,
 }
 
 /// Every one that this version knows.
-pub const ALL: [Feature; 2] = [Feature::ClientCertificate, Feature::TlsOnConnect];
+pub const ALL: [Feature; 3] = [
+    Feature::ClientCertificate,
+    Feature::TlsOnConnect,
+    Feature::Lmtp,
+];
 
 impl Feature {
     /// In Hello; also the flag of `ddadm site add` that asks for it.
@@ -26,6 +32,7 @@ impl Feature {
         match self {
             Self::ClientCertificate => "client-certificate",
             Self::TlsOnConnect => "tls-on-connect",
+            Self::Lmtp => "lmtp",
         }
     }
 
@@ -45,6 +52,7 @@ impl Way {
                 self.client_certificate.is_some(),
             ),
             (Feature::TlsOnConnect, self.tls_on_connect),
+            (Feature::Lmtp, self.speaks == Speaks::Lmtp),
         ];
         let needed = all.into_iter().filter(|(_, needed)| *needed);
         needed.map(|(feature, _)| feature).collect()
@@ -67,6 +75,7 @@ mod tests {
         };
         assert_eq!(way.needs(), BTreeSet::from([Feature::ClientCertificate]));
         way.tls_on_connect = true;
+        way.speaks = Speaks::Lmtp;
         assert_eq!(way.needs(), BTreeSet::from(ALL));
     }
 }

@@ -167,6 +167,25 @@ pub struct Way {
     pub client_certificate: Option<AuthorityName>,
     /// TLS begins with the first byte, without STARTTLS.
     pub tls_on_connect: bool,
+    pub speaks: Speaks,
+}
+
+/// What a site's hosts speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Speaks {
+    #[default]
+    Smtp,
+    /// RFC 2033.
+    Lmtp,
+}
+
+impl Speaks {
+    pub fn of_flag(lmtp: bool) -> Self {
+        match lmtp {
+            true => Self::Lmtp,
+            false => Self::Smtp,
+        }
+    }
 }
 
 /// How a proved host is told from whom the feeder had a message.

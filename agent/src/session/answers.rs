@@ -102,6 +102,18 @@ impl Answers {
         }
     }
 
+    /// The answer to the dot that is about one of them, as LMTP gives it.
+    pub(super) fn settle_one(
+        &mut self,
+        number: RecipientNumber,
+        disposition: Disposition,
+        reply: &Reply,
+        told: Told,
+    ) {
+        self.accepted.retain(|it| *it != number);
+        self.refuse(number, disposition, reply, told);
+    }
+
     /// Every recipient, asked for or not.
     pub(super) fn settle_all(
         &mut self,

@@ -18,7 +18,7 @@ use dd_proto::client::Client;
 use dd_proto::envelope::{Envelope, Recipient};
 use dd_proto::path::ReversePath;
 use dd_proto::report::Reply;
-use dd_proto::site::HandOver;
+use dd_proto::site::{HandOver, Speaks};
 use dd_proto::smtp::compose;
 use dd_proto::smtp::extensions::Extensions;
 use dd_proto::smtp::reply::ReplyParser;
@@ -45,6 +45,7 @@ pub struct Established {
     pub(super) verified: Verified,
     /// Our own name.
     helo: String,
+    pub(super) speaks: Speaks,
     pub(super) offered: Extensions,
     /// It refused parameters that it had offered to understand.
     plain: bool,
@@ -110,7 +111,7 @@ pub(super) enum Step {
 impl Established {
     pub(super) fn new(
         verified: Verified,
-        helo: String,
+        (helo, speaks): (String, Speaks),
         offered: Extensions,
         replies: ReplyParser,
         seen: Seen,
@@ -118,6 +119,7 @@ impl Established {
         Self {
             verified,
             helo,
+            speaks,
             offered,
             plain: false,
             replies,
@@ -170,9 +172,10 @@ impl Established {
         self.offered.pipelining && self.together.group != Bears::No
     }
 
-    /// Whether an envelope may go out behind a dot.
+    /// Whether an envelope may go out behind a dot. Not in LMTP, where the dot has an answer for each recipient.
     pub fn sends_ahead(&self) -> bool {
-        self.pipelines() && self.together.behind_dot != Bears::No
+        let bears = self.pipelines() && self.together.behind_dot != Bears::No;
+        bears && self.speaks == Speaks::Smtp
     }
 
     /// Whether it has come near the number of refusals and RSETs that servers end a session for, or is in a tarpit, which only
@@ -272,7 +275,7 @@ impl Established {
         let client = message.envelope.client.as_deref();
         let helo = client.and_then(|it| it.helo.as_deref());
         let helo = helo.filter(|it| !it.contains(' '));
-        compose::ehlo(helo.unwrap_or(&self.helo))
+        hello(self.speaks, helo.unwrap_or(&self.helo))
     }
 
     /// The commands up to DATA.
@@ -419,6 +422,14 @@ impl Next<'_> {
         }
         (self.unwritable(offered).count() == self.envelope.recipients.len())
             .then(|| needs_utf8("the recipient's address"))
+    }
+}
+
+/// By what a session begins.
+pub(super) fn hello(speaks: Speaks, name: &str) -> String {
+    match speaks {
+        Speaks::Smtp => compose::ehlo(name),
+        Speaks::Lmtp => compose::lhlo(name),
     }
 }
 

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use dd_proto::report::Reply;
-use dd_proto::site::Proof as SiteProof;
+use dd_proto::site::{Proof as SiteProof, Speaks};
 use dd_proto::smtp::compose;
 use dd_proto::smtp::extensions::Extensions;
 use dd_proto::smtp::reply::ReplyParser;
 use jiff::Timestamp;
 
+use super::established::hello;
 use super::outcome::{Cause, Phase, Standing, Verdict, cause_of, verdict};
 use super::{
     Established, Failure, GREETING_TIMEOUT, HANDSHAKE_TIMEOUT, HELLO_TIMEOUT, Lost, Unproved,
@@ -48,6 +49,7 @@ pub struct Opening {
     proof: &'static dyn Proof,
     helo: String,
     ask_tls: AskTls,
+    speaks: Speaks,
     patience: Duration,
     seen: Seen,
     replies: ReplyParser,
@@ -97,6 +99,7 @@ impl Opening {
             terms,
             helo,
             ask_tls,
+            speaks: Speaks::Smtp,
             patience: GREETING_TIMEOUT,
             seen,
             replies: ReplyParser::new(),
@@ -111,6 +114,11 @@ impl Opening {
     /// Waits for no answer longer than that: another address is left, and shares the time.
     pub fn with_patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
+    }
+
+    /// With a host that speaks this.
+    pub fn speaking(self, speaks: Speaks) -> Self {
+        Self { speaks, ..self }
     }
 
     pub fn want(&self) -> OpeningWant {
@@ -194,8 +202,7 @@ impl Opening {
             }
             Ok(verified) => {
                 self.state = State::HelloAgain { verified };
-                self.out
-                    .extend_from_slice(compose::ehlo(&self.helo).as_bytes());
+                self.says_hello();
             }
             Err(refusal) => self.fail(Phase::Ruling, Cause::Withheld, Some(refusal), None, now),
         }
@@ -224,7 +231,7 @@ impl Opening {
         match self.state {
             State::Established { verified, offered } => Ok(Established::new(
                 verified,
-                self.helo,
+                (self.helo, self.speaks),
                 offered,
                 self.replies,
                 self.seen,
@@ -319,14 +326,18 @@ impl Opening {
                 now,
             );
         }
-        self.out
-            .extend_from_slice(compose::ehlo(&self.helo).as_bytes());
+        self.says_hello();
+    }
+
+    fn says_hello(&mut self) {
+        let hello = hello(self.speaks, &self.helo);
+        self.out.extend_from_slice(hello.as_bytes());
     }
 
     fn welcomed(&mut self, reply: &Reply, offered: Extensions, now: Timestamp) {
         let needs_tls = self.needs_tls();
         // RFC 5321 §3.2: a server that knows no EHLO is asked with HELO. It cannot offer STARTTLS.
-        if reply.is_permanent() && !needs_tls {
+        if reply.is_permanent() && !needs_tls && self.speaks == Speaks::Smtp {
             self.state = State::OldHello;
             self.out
                 .extend_from_slice(compose::helo(&self.helo).as_bytes());
@@ -383,7 +394,8 @@ impl Opening {
     /// EHLO, or the HELO behind it, was refused. LMTP has neither (RFC 2033 §4.1).
     fn unwelcome(&mut self, phase: Phase, reply: &Reply, now: Timestamp) {
         let greets_as_lmtp = self.seen.greeting.contains("LMTP");
-        if !matches!(reply.code, 500 | 502 | 503) && !greets_as_lmtp {
+        let may_be_lmtp = matches!(reply.code, 500 | 502 | 503) || greets_as_lmtp;
+        if self.speaks == Speaks::Lmtp || !may_be_lmtp {
             return self.refused(phase, reply, now);
         }
         let refusal = Refusal::NoEsmtp(reply.to_string());

@@ -16,6 +16,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use dd_proto::id::RecipientNumber;
 use dd_proto::report::{Disposition, Outcome, RecipientResult, Reply, SaidBy, Told};
+use dd_proto::site::Speaks;
 use dd_proto::smtp::data::Stuffer;
 use dd_proto::smtp::extensions::Extensions;
 
@@ -85,6 +86,8 @@ pub struct Transaction<'s> {
     out: BytesMut,
     state: State,
     dot_sent: bool,
+    /// Those for whom an answer to the dot is still to come, in order; only in LMTP.
+    owed: VecDeque<RecipientNumber>,
 }
 
 #[derive(Debug)]
@@ -176,6 +179,7 @@ impl<'s> Transaction<'s> {
             out: BytesMut::new(),
             state: State::Commands,
             dot_sent: false,
+            owed: VecDeque::new(),
         }
     }
 }
@@ -302,6 +306,9 @@ impl Transaction<'_> {
             self.session.ahead =
                 next.and_then(|next| Ahead::write(next, self.session, &mut self.out));
             self.dot_sent = true;
+            if self.session.speaks == Speaks::Lmtp {
+                self.owed = self.accepted().iter().copied().collect();
+            }
             self.state = State::EndOfData;
         }
     }
@@ -383,6 +390,7 @@ impl Transaction<'_> {
             }
             // Whether this answers the lone dot or something before it cannot be told: the session ends.
             State::LoneDot => self.nobody_accepted(After::Spent),
+            State::EndOfData if !self.owed.is_empty() => self.answered_for_one(reply),
             State::EndOfData if reply.is_positive() => {
                 let told = self.told();
                 self.answers.settle(Disposition::Relayed, reply, told);

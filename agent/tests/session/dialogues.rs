@@ -5,6 +5,7 @@
 //! message a@b.example -> c@d.example, e@d.example     one line for each message; `8bit`, `utf8`, `dsn` in front as needed
 //! hand-over xforward           what the session is told of clients
 //! tls-on-connect               the connection begins with the handshake
+//! lmtp                         the host speaks LMTP
 //! ahead                        the next message waits already when the dot of one goes out
 //! S: 220 home                  the server's lines; lines without others in between arrive at once
 //! C: EHLO out1.example.net     what the session must have written
@@ -27,7 +28,7 @@ use dd_agent::session::{
 };
 use dd_proto::envelope::Envelope;
 use dd_proto::report::{SaidBy, Told};
-use dd_proto::site::HandOver;
+use dd_proto::site::{HandOver, Speaks};
 
 use super::support::{HELO, NOW, envelope, handshake, seen, terms};
 
@@ -207,6 +208,7 @@ fn run(path: &Path) {
     let mut messages: Vec<Arc<Envelope>> = Vec::new();
     let mut ahead = false;
     let mut asks = AskTls::WhereOffered;
+    let mut speaks = Speaks::Smtp;
     let mut lines = VecDeque::new();
     for line in text.lines().map(str::trim_end) {
         match line.split_once(' ') {
@@ -216,6 +218,7 @@ fn run(path: &Path) {
             Some(("message", message)) => messages.push(Arc::new(envelope(message))),
             None if line == "ahead" => ahead = true,
             None if line == "tls-on-connect" => asks = AskTls::OnConnect,
+            None if line == "lmtp" => speaks = Speaks::Lmtp,
             _ => lines.push_back(line.to_owned()),
         }
     }
@@ -225,7 +228,7 @@ fn run(path: &Path) {
         output: VecDeque::new(),
     };
     let opening = Opening::new(Arc::new(terms(proof)), HELO.to_owned(), asks, seen());
-    if let Some(mut established) = script.open(opening) {
+    if let Some(mut established) = script.open(opening.speaking(speaks)) {
         established.hands_over(hand_over);
         for (index, message) in messages.iter().enumerate() {
             if !established.is_for_client_of(message) {

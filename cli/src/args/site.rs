@@ -279,6 +279,9 @@ pub(crate) struct SiteFlags {
     /// TLS begins with the first byte of a connection to its hosts, without STARTTLS
     #[arg(long)]
     pub(crate) tls_on_connect: bool,
+    /// Its hosts speak LMTP, such as Dovecot and Cyrus; not on port 25
+    #[arg(long)]
+    pub(crate) lmtp: bool,
     /// Only these agents carry its mail [default: any does]
     #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
     pub(crate) agent: Vec<AgentName>,
@@ -313,6 +316,7 @@ pub(crate) enum Clear {
     HandOver,
     ClientCertificate,
     TlsOnConnect,
+    Lmtp,
     AllowTarget,
     Agent,
     /// What it has shown: a host without TLS is taken again, and its next key is no news

@@ -6,7 +6,7 @@ use std::time::Duration;
 use dd_proto::convert::ConvertError;
 use dd_proto::id::{Lease, SessionId};
 use dd_proto::pb;
-use dd_proto::site::{HandOver, Site};
+use dd_proto::site::{HandOver, Site, Speaks};
 use ipnet::IpNet;
 
 use super::door::limits;
@@ -162,6 +162,7 @@ pub(super) fn plan(context: &Context, site: &Site) -> pb::RoutePlan {
             .map(ToString::to_string)
             .unwrap_or_default(),
         tls_on_connect: site.way.tls_on_connect,
+        lmtp: site.way.speaks == Speaks::Lmtp,
     }
 }
 

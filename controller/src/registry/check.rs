@@ -75,6 +75,10 @@ pub enum SiteError {
     )]
     WhichAuthority,
     #[error(
+        "--lmtp needs a port other than 25 on every host (RFC 2033 §5), but {0} has 25: use --host HOST:PORT, often 24"
+    )]
+    LmtpPort(Host),
+    #[error(
         "there is no agent `{0}`: `ddadm agent list` shows them, `ddadm agent add` announces one"
     )]
     UnknownAgent(AgentName),
@@ -131,7 +135,7 @@ pub fn check(spec: &pb::SiteSpec, around: &Surroundings<'_>) -> Result<Site, Sit
     Ok(Site {
         version: SiteVersion::default(),
         known: known(spec, &domains)?,
-        way: way::way(spec, &proof, around)?,
+        way: way::way(spec, &proof, &hosts, around)?,
         proof,
         limits: limits(spec, around.defaults)?,
         schedule: schedule(spec, around.defaults)?,
@@ -205,6 +209,7 @@ pub fn merge(mut base: pb::SiteSpec, change: &pb::SiteSpec) -> Result<pb::SiteSp
             .clone_from(&change.client_certificate);
     }
     base.tls_on_connect = change.tls_on_connect.or(base.tls_on_connect);
+    base.lmtp = change.lmtp.or(base.lmtp);
     base.connections = change.connections.or(base.connections);
     for (old, new) in [
         (&mut base.retry_ms, change.retry_ms),
@@ -247,6 +252,7 @@ fn clear(spec: &mut pb::SiteSpec, flag: &str) -> Result<(), SiteError> {
         "hand-over" => spec.hand_over = None,
         "client-certificate" => spec.client_certificate = None,
         "tls-on-connect" => spec.tls_on_connect = None,
+        "lmtp" => spec.lmtp = None,
         "outage-notice" => spec.outage_notice_ms = None,
         "language" => spec.language = None,
         // It is no part of a specification; the record's hash goes with it.

@@ -15,7 +15,8 @@ use crate::hold::HoldPeriod;
 use crate::id::SiteVersion;
 use crate::pb;
 use crate::site::{
-    Certified, HandOver, Hold, Host, HostName, KnownRecipients, Limits, Proof, Schedule, Site, Way,
+    Certified, HandOver, Hold, Host, HostName, KnownRecipients, Limits, Proof, Schedule, Site,
+    Speaks, Way,
 };
 
 impl From<Host> for pb::Host {
@@ -142,6 +143,7 @@ impl From<&Site> for pb::SiteSpec {
                 .as_ref()
                 .map(ToString::to_string),
             tls_on_connect: site.way.tls_on_connect.then_some(true),
+            lmtp: (site.way.speaks == Speaks::Lmtp).then_some(true),
             password: None,
             clear: Vec::new(),
         }
@@ -214,6 +216,7 @@ impl TryFrom<pb::Site> for Site {
                     Some(text) => text.parse().map_err(|_| ConvertError("hand_over"))?,
                 },
                 tls_on_connect: spec.tls_on_connect.unwrap_or_default(),
+                speaks: Speaks::of_flag(spec.lmtp.unwrap_or_default()),
                 client_certificate: match spec.client_certificate {
                     None => None,
                     Some(name) => Some(
@@ -307,6 +310,7 @@ mod tests {
                 hand_over: HandOver::XForward,
                 client_certificate: Some("member-ca".parse().unwrap()),
                 tls_on_connect: true,
+                speaks: Speaks::Lmtp,
             },
             limits: Limits {
                 connections: 3,

@@ -19,6 +19,11 @@ pub fn ehlo(name: &str) -> String {
     format!("EHLO {name}\r\n")
 }
 
+/// RFC 2033 §4.1: in LMTP.
+pub fn lhlo(name: &str) -> String {
+    format!("LHLO {name}\r\n")
+}
+
 /// RFC 5321 §4.1.4: for a server that does not know EHLO.
 pub fn helo(name: &str) -> String {
     format!("HELO {name}\r\n")

@@ -74,7 +74,11 @@ impl Dialogue<'_> {
     fn command(&mut self, line: &str) -> io::Result<Next> {
         let verb = line.split([' ', ':']).next().unwrap_or_default();
         match verb.to_ascii_uppercase().as_str() {
-            "EHLO" | "HELO" => {
+            "EHLO" | "HELO" if self.script.lmtp.is_some() => {
+                self.write("500 5.5.1 this is LMTP")?;
+            }
+            "LHLO" if self.script.lmtp.is_none() => self.write("500 5.5.1 this is SMTP")?,
+            "EHLO" | "HELO" | "LHLO" => {
                 let reply = self.hello();
                 self.answer(At::Ehlo, &reply)?;
             }
@@ -173,6 +177,7 @@ impl Dialogue<'_> {
             content,
         };
         match &self.script.host {
+            None if self.script.lmtp.is_some() => return self.answers_for_each(received),
             None => self.shared.accepted(received),
             Some(host) if host.message(received) == Verdict::TakesAndBreaks => {
                 return self.cut();
@@ -180,6 +185,26 @@ impl Dialogue<'_> {
             Some(_) => {}
         }
         self.write("250 2.0.0 taken")
+    }
+
+    /// RFC 2033 §4.2. What was answered with 250 is recorded, each for itself.
+    fn answers_for_each(&mut self, received: Received) -> io::Result<()> {
+        let answers = self.script.lmtp.clone().unwrap_or_default();
+        let mut answers = answers.into_iter();
+        for recipient in received.recipients.clone() {
+            let Some(answer) = answers.next() else {
+                return self.cut();
+            };
+            if answer.starts_with("250") {
+                let recipients = vec![recipient];
+                self.shared.accepted(Received {
+                    recipients,
+                    ..received.clone()
+                });
+            }
+            self.write(&answer)?;
+        }
+        Ok(())
     }
 
     /// What was answered before is heard.

@@ -90,6 +90,8 @@ pub struct Script {
     pub(super) tls: Option<Arc<ServerConfig>>,
     /// TLS begins with the connection.
     pub(super) on_connect: bool,
+    /// It speaks LMTP: these are its answers behind the dot, in order; where they end the connection is cut.
+    pub(super) lmtp: Option<Vec<String>>,
     pub(super) acts: BTreeMap<At, Act>,
     pub(super) host: Option<Arc<dyn Host>>,
 }
@@ -128,6 +130,14 @@ impl Script {
     #[must_use]
     pub fn on_connect(mut self) -> Self {
         self.on_connect = true;
+        self
+    }
+
+    /// The same, but it speaks LMTP, and behind the dot it has these answers, one for each recipient. Where there are fewer it
+    /// cuts the connection instead.
+    #[must_use]
+    pub fn lmtp(mut self, answers: &[&str]) -> Self {
+        self.lmtp = Some(answers.iter().map(|line| (*line).to_owned()).collect());
         self
     }
 

@@ -33,6 +33,7 @@ mod authority;
 mod certificate_matrix;
 mod client_certificate;
 mod hand_over;
+mod lmtp;
 mod rights;
 mod shown;
 mod site_check;

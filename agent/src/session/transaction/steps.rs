@@ -1,6 +1,7 @@
 //! What the answers to RSET, MAIL, RCPT and DATA do, and what they tell of commands that travelled together.
 
 use dd_proto::report::{Disposition, Outcome, Reply};
+use dd_proto::site::Speaks;
 
 use super::{After, Parameters, State, Transaction};
 use crate::session::Bears;
@@ -38,6 +39,14 @@ impl Transaction<'_> {
             Step::Rcpt(index) | Step::PlainRcpt(index) => {
                 self.recipient_refused(step, index, reply);
             }
+            // RFC 2033 §4.2: it had to say 503, and nothing answers a lone dot.
+            Step::Data
+                if reply.code == 354
+                    && self.accepted().is_empty()
+                    && self.session.speaks == Speaks::Lmtp =>
+            {
+                self.nobody_accepted(After::Spent);
+            }
             Step::Data if reply.code == 354 && self.accepted().is_empty() => {
                 self.out.extend_from_slice(b".\r\n");
                 self.state = State::LoneDot;
@@ -48,6 +57,34 @@ impl Transaction<'_> {
                 self.nobody_accepted(After::Usable);
             }
             Step::Data => self.rule(Phase::Data, reply, &format!("answered `{reply}`")),
+        }
+    }
+
+    /// RFC 2033 §4.2: behind the dot each recipient that was accepted has an answer of his own, in the order of RCPT. Those
+    /// whose answers do not come are in doubt, and the others are not.
+    pub(super) fn answered_for_one(&mut self, reply: &Reply) {
+        let disposition = match verdict(Phase::EndOfData, cause_of(reply), Standing::Proved) {
+            _ if reply.is_positive() => Disposition::Relayed,
+            Verdict::Recipients(disposition) => disposition,
+            _ => return self.rule(Phase::EndOfData, reply, &format!("answered `{reply}`")),
+        };
+        let Some(number) = self.owed.pop_front() else {
+            return;
+        };
+        let told = self.told();
+        self.answers.settle_one(number, disposition, reply, told);
+        if disposition == Disposition::Relayed {
+            self.session.took_a_message();
+        }
+        let closes = cause_of(reply) == Cause::Closing;
+        if self.owed.is_empty() {
+            self.session.reset = Reset::Clean;
+            let after = match closes {
+                true => After::Spent,
+                false => After::Usable,
+            };
+            let detail = format!("the site answered `{reply}`");
+            self.end(Outcome::Transacted, None, &detail, after, Phase::EndOfData);
         }
     }
 

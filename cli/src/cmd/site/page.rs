@@ -205,6 +205,10 @@ fn settings(page: &mut Page, spec: &pb::SiteSpec) {
             "TLS",
             (spec.tls_on_connect == Some(true)).then(|| "on connect".to_owned()),
         ),
+        (
+            "Speaks",
+            (spec.lmtp == Some(true)).then(|| "LMTP".to_owned()),
+        ),
     ] {
         if let Some(value) = value {
             page.line(label, &value);

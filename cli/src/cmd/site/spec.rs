@@ -48,6 +48,7 @@ fn says(flags: &SiteFlags) -> pb::SiteSpec {
         hand_over: flags.hand_over.map(|it| it.to_string()),
         client_certificate: flags.client_certificate.clone(),
         tls_on_connect: flags.tls_on_connect.then_some(true),
+        lmtp: flags.lmtp.then_some(true),
         allow_targets: texts(&flags.allow_target),
         agents: texts(&flags.agent),
         ..pb::SiteSpec::default()

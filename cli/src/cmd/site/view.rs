@@ -44,6 +44,7 @@ pub(super) struct SiteView {
     /// The authority of which agents show its hosts a certificate.
     client_certificate: Option<String>,
     tls_on_connect: bool,
+    lmtp: bool,
     allow_targets: Vec<String>,
     /// Only these carry its mail; empty: any does.
     agents: Vec<String>,
@@ -185,6 +186,7 @@ impl From<pb::SiteStatus> for SiteView {
             hand_over: spec.hand_over,
             client_certificate: spec.client_certificate,
             tls_on_connect: spec.tls_on_connect.unwrap_or_default(),
+            lmtp: spec.lmtp.unwrap_or_default(),
             allow_targets: spec.allow_targets,
             agents: spec.agents,
             no_agent: present(status.no_agent),

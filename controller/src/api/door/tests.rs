@@ -210,6 +210,15 @@ fn whose_report() -> String {
 }
 
 #[test]
+fn a_home_that_is_lost_behind_some_of_its_answers_leaves_the_others_in_doubt() {
+    let mut report = good();
+    report.outcome = pb::Outcome::InDoubt.into();
+    assert!(said(report.clone()).is_ok());
+    report.dot_sent = false;
+    assert!(said(report).is_err());
+}
+
+#[test]
 fn what_cannot_have_sent_a_dot_is_not_in_doubt() {
     let mut report = good();
     report.outcome = pb::Outcome::Unreachable.into();

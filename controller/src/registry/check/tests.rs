@@ -305,3 +305,13 @@ fn agents_show_a_certificate_of_the_proofs_own_authority_else_of_the_only_one() 
     };
     assert_eq!(merge(stored, &cleared).unwrap().client_certificate, None);
 }
+
+#[test]
+fn lmtp_is_never_on_the_port_of_smtp() {
+    let mut asked = spec();
+    asked.lmtp = Some(true);
+    let speaks = checked(&asked).unwrap().way.speaks;
+    assert_eq!(speaks, dd_proto::site::Speaks::Lmtp);
+    asked.hosts = vec![host("dyn.example", 24), host("dyn.example", 25)];
+    assert!(matches!(checked(&asked), Err(SiteError::LmtpPort(_))));
+}

@@ -3,15 +3,21 @@
 use dd_proto::excerpt;
 use dd_proto::name::AuthorityName;
 use dd_proto::pb;
-use dd_proto::site::{HandOver, Proof, Way};
+use dd_proto::site::{HandOver, Host, Proof, Speaks, Way};
 
 use super::{SiteError, Surroundings, parse};
 
 pub(super) fn way(
     spec: &pb::SiteSpec,
     proof: &Proof,
+    hosts: &[Host],
     around: &Surroundings<'_>,
 ) -> Result<Way, SiteError> {
+    let speaks = Speaks::of_flag(spec.lmtp.unwrap_or_default());
+    let on_port_of_smtp = hosts.iter().find(|host| host.port.get() == 25);
+    if let (Speaks::Lmtp, Some(host)) = (speaks, on_port_of_smtp) {
+        return Err(SiteError::LmtpPort(host.clone()));
+    }
     let hand_over = match spec.hand_over.as_deref() {
         None => HandOver::None,
         Some(text) => text.parse::<HandOver>().map_err(|error| {
@@ -28,6 +34,7 @@ pub(super) fn way(
             .map(|named| signer(named, proof, around))
             .transpose()?,
         tls_on_connect: spec.tls_on_connect.unwrap_or_default(),
+        speaks,
     })
 }
 

@@ -72,6 +72,7 @@ struct SiteTable {
     hand_over: Option<One<HandOver>>,
     client_certificate: Option<way::Shown>,
     tls_on_connect: Option<bool>,
+    lmtp: Option<bool>,
     allow_target: Option<Many<Network>>,
     agent: Option<Many<AgentName>>,
     password_hash: Option<PasswordHash>,
@@ -217,6 +218,7 @@ fn site(name: &str, table: SiteTable) -> Result<SiteEntry, String> {
             .map(|it| it.0.to_string()),
         client_certificate: table.client_certificate.and_then(way::Shown::asked),
         tls_on_connect: table.tls_on_connect,
+        lmtp: table.lmtp,
         allow_targets: texts(table.allow_target),
         agents: texts(table.agent),
         ..pb::SiteSpec::default()

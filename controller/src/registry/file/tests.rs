@@ -6,7 +6,7 @@ use std::time::Duration;
 use dd_proto::id::SiteVersion;
 use dd_proto::site::{
     Certified, HandOver, Host, HostName, KnownRecipients, Language, Limits, Proof, Schedule, Site,
-    Way,
+    Speaks, Way,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 
@@ -43,6 +43,7 @@ fn site() -> Site {
             hand_over: HandOver::XForward,
             client_certificate: Some("member-ca".parse().unwrap()),
             tls_on_connect: true,
+            speaks: Speaks::Smtp,
         },
         limits: Limits {
             connections: 3,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dd_proto::pem;
-use dd_proto::site::{Certified, HandOver, Hold, KnownRecipients, Proof, Site};
+use dd_proto::site::{Certified, HandOver, Hold, KnownRecipients, Proof, Site, Speaks};
 use dd_proto::units::{OutageNotice, format_duration, format_size};
 
 use crate::registry::agents::AgentRecord;
@@ -135,6 +135,10 @@ fn all_site_keys(site: &Site) -> Keys {
         (
             "tls-on-connect",
             site.way.tls_on_connect.then(|| true.to_string()),
+        ),
+        (
+            "lmtp",
+            (site.way.speaks == Speaks::Lmtp).then(|| true.to_string()),
         ),
         (
             "allow-target",
