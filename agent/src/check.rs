@@ -32,6 +32,7 @@ use crate::proof::{Checked, Refusal, Seen, Terms, TlsSeen, TlsUse, proof_for, re
 use crate::resolve::{Found, Freshness, News};
 use crate::session::outcome::{Phase, Verdict};
 use crate::session::{AskTls, Opening, Unproved};
+use crate::way::NoneOfFamily;
 
 /// For one host and all its addresses, whatever they do, and with the wait for a probe.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -54,7 +55,16 @@ async fn one_host(agent: &Arc<Agent>, plan: &Plan, host: &Host, tls: AskTls) -> 
     let mut look = Look::new(host, began);
     let resolving = agent.resolver.addresses(&host.name, Freshness::Fresh);
     let found = match tokio::time::timeout(LIMIT, resolving).await {
-        Ok(Ok(found)) => found,
+        Ok(Ok(mut found)) => {
+            let family = plan.way.family;
+            found.addresses.retain(|it| family.has(*it));
+            if found.addresses.is_empty() {
+                let none = NoneOfFamily(host.name.clone(), family);
+                look.step("resolve", Step::Bad, none.to_string());
+                return vec![look.ended(now())];
+            }
+            found
+        }
         Ok(Err(error)) => {
             look.step("resolve", Step::Bad, error.to_string());
             return vec![look.ended(now())];

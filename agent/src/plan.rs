@@ -8,7 +8,7 @@ use dd_proto::envelope::Envelope;
 use dd_proto::id::{Lease, SiteVersion};
 use dd_proto::name::SiteName;
 use dd_proto::pb;
-use dd_proto::site::{Host, Speaks, Way};
+use dd_proto::site::{Family, Host, Speaks, Way};
 use ipnet::IpNet;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 
@@ -126,6 +126,10 @@ impl TryFrom<pb::RoutePlan> for Plan {
                 hand_over: plan.hand_over.parse().unwrap_or_default(),
                 tls_on_connect: plan.tls_on_connect,
                 speaks: Speaks::of_flag(plan.lmtp),
+                family: match plan.family.as_str() {
+                    "" => Family::Any,
+                    family => family.parse().map_err(|_| OrderError("family"))?,
+                },
                 client_certificate: match plan.client_certificate.as_str() {
                     "" => None,
                     name => Some(name.parse().map_err(|_| OrderError("client_certificate"))?),

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::site::{Speaks, Way};
+use crate::site::{Family, Speaks, Way};
 
 /// One such thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,13 +17,16 @@ pub enum Feature {
     TlsOnConnect,
     /// `RoutePlan.lmtp`.
     Lmtp,
+    /// `RoutePlan.family`.
+    Family,
 }
 
 /// Every one that this version knows.
-pub const ALL: [Feature; 3] = [
+pub const ALL: [Feature; 4] = [
     Feature::ClientCertificate,
     Feature::TlsOnConnect,
     Feature::Lmtp,
+    Feature::Family,
 ];
 
 impl Feature {
@@ -33,6 +36,7 @@ impl Feature {
             Self::ClientCertificate => "client-certificate",
             Self::TlsOnConnect => "tls-on-connect",
             Self::Lmtp => "lmtp",
+            Self::Family => "family",
         }
     }
 
@@ -53,6 +57,7 @@ impl Way {
             ),
             (Feature::TlsOnConnect, self.tls_on_connect),
             (Feature::Lmtp, self.speaks == Speaks::Lmtp),
+            (Feature::Family, self.family != Family::Any),
         ];
         let needed = all.into_iter().filter(|(_, needed)| *needed);
         needed.map(|(feature, _)| feature).collect()
@@ -76,6 +81,7 @@ mod tests {
         assert_eq!(way.needs(), BTreeSet::from([Feature::ClientCertificate]));
         way.tls_on_connect = true;
         way.speaks = Speaks::Lmtp;
+        way.family = Family::V6;
         assert_eq!(way.needs(), BTreeSet::from(ALL));
     }
 }

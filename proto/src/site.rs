@@ -168,6 +168,56 @@ pub struct Way {
     /// TLS begins with the first byte, without STARTTLS.
     pub tls_on_connect: bool,
     pub speaks: Speaks,
+    pub family: Family,
+}
+
+/// Which addresses of a name are connected to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Family {
+    #[default]
+    Any,
+    V4,
+    V6,
+}
+
+/// Why a text is no [`Family`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected 4, 6 or any")]
+pub struct FamilyError;
+
+impl Family {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::V4 => "4",
+            Self::V6 => "6",
+        }
+    }
+
+    /// An IPv4 address that is mapped into IPv6 is the IPv4 address.
+    pub fn has(self, address: IpAddr) -> bool {
+        match self {
+            Self::Any => true,
+            Self::V4 => address.to_canonical().is_ipv4(),
+            Self::V6 => address.to_canonical().is_ipv6(),
+        }
+    }
+}
+
+impl std::fmt::Display for Family {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Family {
+    type Err = FamilyError;
+
+    fn from_str(text: &str) -> Result<Self, FamilyError> {
+        let all = [Self::Any, Self::V4, Self::V6];
+        let found = all.into_iter().find(|it| it.as_str() == text);
+        found.ok_or(FamilyError)
+    }
 }
 
 /// What a site's hosts speak.

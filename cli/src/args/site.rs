@@ -10,7 +10,7 @@ use dd_proto::fingerprint::Fingerprint;
 use dd_proto::name::{AgentName, AuthorityName, SiteName};
 use dd_proto::path::Mailbox;
 use dd_proto::pattern::Pattern;
-use dd_proto::site::{HandOver, Language};
+use dd_proto::site::{Family, HandOver, Language};
 use dd_proto::units::{OutageNotice, parse_duration, parse_size};
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -282,6 +282,9 @@ pub(crate) struct SiteFlags {
     /// Its hosts speak LMTP, such as Dovecot and Cyrus; not on port 25
     #[arg(long)]
     pub(crate) lmtp: bool,
+    /// Of its hosts' names only IPv4 or only IPv6 addresses are connected to: 4, 6 or any [default: any]
+    #[arg(long, value_name = "4|6|any")]
+    pub(crate) family: Option<Family>,
     /// Only these agents carry its mail [default: any does]
     #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
     pub(crate) agent: Vec<AgentName>,
@@ -317,6 +320,7 @@ pub(crate) enum Clear {
     ClientCertificate,
     TlsOnConnect,
     Lmtp,
+    Family,
     AllowTarget,
     Agent,
     /// What it has shown: a host without TLS is taken again, and its next key is no news

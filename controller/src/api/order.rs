@@ -6,7 +6,7 @@ use std::time::Duration;
 use dd_proto::convert::ConvertError;
 use dd_proto::id::{Lease, SessionId};
 use dd_proto::pb;
-use dd_proto::site::{HandOver, Site, Speaks};
+use dd_proto::site::{Family, HandOver, Site, Speaks};
 use ipnet::IpNet;
 
 use super::door::limits;
@@ -163,6 +163,10 @@ pub(super) fn plan(context: &Context, site: &Site) -> pb::RoutePlan {
             .unwrap_or_default(),
         tls_on_connect: site.way.tls_on_connect,
         lmtp: site.way.speaks == Speaks::Lmtp,
+        family: match site.way.family {
+            Family::Any => String::new(),
+            one => one.to_string(),
+        },
     }
 }
 

@@ -19,7 +19,7 @@ use dd_proto::name::{AgentName, AuthorityName, SiteName};
 use dd_proto::network::Network;
 use dd_proto::path::Mailbox;
 use dd_proto::pb;
-use dd_proto::site::{Host, HostName, KnownRecipients, Language, Limits, Schedule, Site};
+use dd_proto::site::{Family, Host, HostName, KnownRecipients, Language, Limits, Schedule, Site};
 
 use crate::config::SiteDefaults;
 
@@ -78,6 +78,10 @@ pub enum SiteError {
         "--lmtp needs a port other than 25 on every host (RFC 2033 §5), but {0} has 25: use --host HOST:PORT, often 24"
     )]
     LmtpPort(Host),
+    #[error(
+        "--family {family} leaves the host {host} out, whose address is of the other family: remove it, or use --family any"
+    )]
+    OtherFamily { family: Family, host: Host },
     #[error(
         "there is no agent `{0}`: `ddadm agent list` shows them, `ddadm agent add` announces one"
     )]
@@ -210,6 +214,9 @@ pub fn merge(mut base: pb::SiteSpec, change: &pb::SiteSpec) -> Result<pb::SiteSp
     }
     base.tls_on_connect = change.tls_on_connect.or(base.tls_on_connect);
     base.lmtp = change.lmtp.or(base.lmtp);
+    if change.family.is_some() {
+        base.family.clone_from(&change.family);
+    }
     base.connections = change.connections.or(base.connections);
     for (old, new) in [
         (&mut base.retry_ms, change.retry_ms),
@@ -253,6 +260,7 @@ fn clear(spec: &mut pb::SiteSpec, flag: &str) -> Result<(), SiteError> {
         "client-certificate" => spec.client_certificate = None,
         "tls-on-connect" => spec.tls_on_connect = None,
         "lmtp" => spec.lmtp = None,
+        "family" => spec.family = None,
         "outage-notice" => spec.outage_notice_ms = None,
         "language" => spec.language = None,
         // It is no part of a specification; the record's hash goes with it.

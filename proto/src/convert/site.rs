@@ -15,8 +15,8 @@ use crate::hold::HoldPeriod;
 use crate::id::SiteVersion;
 use crate::pb;
 use crate::site::{
-    Certified, HandOver, Hold, Host, HostName, KnownRecipients, Limits, Proof, Schedule, Site,
-    Speaks, Way,
+    Certified, Family, HandOver, Hold, Host, HostName, KnownRecipients, Limits, Proof, Schedule,
+    Site, Speaks, Way,
 };
 
 impl From<Host> for pb::Host {
@@ -144,6 +144,7 @@ impl From<&Site> for pb::SiteSpec {
                 .map(ToString::to_string),
             tls_on_connect: site.way.tls_on_connect.then_some(true),
             lmtp: (site.way.speaks == Speaks::Lmtp).then_some(true),
+            family: (site.way.family != Family::Any).then(|| site.way.family.to_string()),
             password: None,
             clear: Vec::new(),
         }
@@ -217,6 +218,10 @@ impl TryFrom<pb::Site> for Site {
                 },
                 tls_on_connect: spec.tls_on_connect.unwrap_or_default(),
                 speaks: Speaks::of_flag(spec.lmtp.unwrap_or_default()),
+                family: match spec.family.as_deref() {
+                    None => Family::Any,
+                    Some(text) => text.parse().map_err(|_| ConvertError("family"))?,
+                },
                 client_certificate: match spec.client_certificate {
                     None => None,
                     Some(name) => Some(
@@ -311,6 +316,7 @@ mod tests {
                 client_certificate: Some("member-ca".parse().unwrap()),
                 tls_on_connect: true,
                 speaks: Speaks::Lmtp,
+                family: Family::V6,
             },
             limits: Limits {
                 connections: 3,

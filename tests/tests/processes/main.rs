@@ -32,6 +32,7 @@ mod addresses;
 mod authority;
 mod certificate_matrix;
 mod client_certificate;
+mod family;
 mod hand_over;
 mod lmtp;
 mod rights;

@@ -209,6 +209,12 @@ fn settings(page: &mut Page, spec: &pb::SiteSpec) {
             "Speaks",
             (spec.lmtp == Some(true)).then(|| "LMTP".to_owned()),
         ),
+        (
+            "Family",
+            spec.family
+                .as_ref()
+                .map(|family| format!("IPv{family} only")),
+        ),
     ] {
         if let Some(value) = value {
             page.line(label, &value);

@@ -49,6 +49,7 @@ fn says(flags: &SiteFlags) -> pb::SiteSpec {
         client_certificate: flags.client_certificate.clone(),
         tls_on_connect: flags.tls_on_connect.then_some(true),
         lmtp: flags.lmtp.then_some(true),
+        family: flags.family.map(|it| it.to_string()),
         allow_targets: texts(&flags.allow_target),
         agents: texts(&flags.agent),
         ..pb::SiteSpec::default()

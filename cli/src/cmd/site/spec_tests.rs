@@ -235,7 +235,7 @@ fn every_flag_arrives_in_the_record() {
         "add Home --domain a.example --domain B.example --host h.example [2001:db8::1]:26 --port 27 --proof port \
          --recipient x@a.example --connections 3 --retry 1m --lifetime 2d --delay-warning 4h --max-message 25M \
          --quota-messages 9 --quota-bytes 1G --contact me@a.example --allow-target 127.0.0.0/8 ::1 \
-         --outage-notice never --language de --hand-over xforward --client-certificate=member-ca --tls-on-connect --lmtp --agent out1,out2 --agent out3",
+         --outage-notice never --language de --hand-over xforward --client-certificate=member-ca --tls-on-connect --lmtp --family 6 --agent out1,out2 --agent out3",
     ) else {
         panic!("add is add");
     };
@@ -267,6 +267,7 @@ fn every_flag_arrives_in_the_record() {
         client_certificate: Some("member-ca".into()),
         tls_on_connect: Some(true),
         lmtp: Some(true),
+        family: Some("6".into()),
         allow_targets: vec!["127.0.0.0/8".into(), "::1/128".into()],
         agents: vec!["out1".into(), "out2".into(), "out3".into()],
         ..pb::SiteSpec::default()

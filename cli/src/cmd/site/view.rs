@@ -45,6 +45,8 @@ pub(super) struct SiteView {
     client_certificate: Option<String>,
     tls_on_connect: bool,
     lmtp: bool,
+    /// Null: addresses of both.
+    family: Option<String>,
     allow_targets: Vec<String>,
     /// Only these carry its mail; empty: any does.
     agents: Vec<String>,
@@ -187,6 +189,7 @@ impl From<pb::SiteStatus> for SiteView {
             client_certificate: spec.client_certificate,
             tls_on_connect: spec.tls_on_connect.unwrap_or_default(),
             lmtp: spec.lmtp.unwrap_or_default(),
+            family: spec.family,
             allow_targets: spec.allow_targets,
             agents: spec.agents,
             no_agent: present(status.no_agent),

@@ -315,3 +315,20 @@ fn lmtp_is_never_on_the_port_of_smtp() {
     asked.hosts = vec![host("dyn.example", 24), host("dyn.example", 25)];
     assert!(matches!(checked(&asked), Err(SiteError::LmtpPort(_))));
 }
+
+#[test]
+fn a_host_that_is_an_address_is_of_the_family_that_is_asked_for() {
+    let mut asked = spec();
+    for (family, expected) in [("4", Family::V4), ("6", Family::V6), ("any", Family::Any)] {
+        asked.family = Some(family.to_owned());
+        assert_eq!(checked(&asked).unwrap().way.family, expected);
+    }
+    asked.hosts = vec![host("dyn.example", 25), host("192.0.2.1", 25)];
+    asked.family = Some("4".to_owned());
+    assert!(checked(&asked).is_ok());
+    asked.family = Some("6".to_owned());
+    let refused = checked(&asked);
+    assert!(matches!(refused, Err(SiteError::OtherFamily { .. })));
+    asked.family = Some("5".to_owned());
+    assert!(matches!(checked(&asked), Err(SiteError::Value(_))));
+}

@@ -3,7 +3,7 @@
 use dd_proto::excerpt;
 use dd_proto::name::AuthorityName;
 use dd_proto::pb;
-use dd_proto::site::{HandOver, Host, Proof, Speaks, Way};
+use dd_proto::site::{Family, HandOver, Host, HostName, Proof, Speaks, Way};
 
 use super::{SiteError, Surroundings, parse};
 
@@ -27,6 +27,7 @@ pub(super) fn way(
             ))
         })?,
     };
+    let family = family(spec, hosts)?;
     let client_certificate = spec.client_certificate.as_deref();
     Ok(Way {
         hand_over,
@@ -35,7 +36,25 @@ pub(super) fn way(
             .transpose()?,
         tls_on_connect: spec.tls_on_connect.unwrap_or_default(),
         speaks,
+        family,
     })
+}
+
+fn family(spec: &pb::SiteSpec, hosts: &[Host]) -> Result<Family, SiteError> {
+    let family = match spec.family.as_deref() {
+        None => Family::Any,
+        Some(text) => text.parse::<Family>().map_err(|error| {
+            SiteError::Value(format!("`{}` behind --family: {error}", excerpt::of(text)))
+        })?,
+    };
+    let is_left_out = |host: &&Host| match host.name {
+        HostName::Address(address) => !family.has(address),
+        HostName::Dns(_) => false,
+    };
+    match hosts.iter().find(is_left_out).cloned() {
+        Some(host) => Err(SiteError::OtherFamily { family, host }),
+        None => Ok(family),
+    }
 }
 
 /// The authority of which agents show a certificate: the one that is named, that of the site's proof, or the only one.

@@ -73,6 +73,7 @@ struct SiteTable {
     client_certificate: Option<way::Shown>,
     tls_on_connect: Option<bool>,
     lmtp: Option<bool>,
+    family: Option<way::NumberOrWord>,
     allow_target: Option<Many<Network>>,
     agent: Option<Many<AgentName>>,
     password_hash: Option<PasswordHash>,
@@ -219,6 +220,7 @@ fn site(name: &str, table: SiteTable) -> Result<SiteEntry, String> {
         client_certificate: table.client_certificate.and_then(way::Shown::asked),
         tls_on_connect: table.tls_on_connect,
         lmtp: table.lmtp,
+        family: table.family.map(way::NumberOrWord::text),
         allow_targets: texts(table.allow_target),
         agents: texts(table.agent),
         ..pb::SiteSpec::default()

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use dd_proto::id::SiteVersion;
 use dd_proto::site::{
-    Certified, HandOver, Host, HostName, KnownRecipients, Language, Limits, Proof, Schedule, Site,
-    Speaks, Way,
+    Certified, Family, HandOver, Host, HostName, KnownRecipients, Language, Limits, Proof,
+    Schedule, Site, Speaks, Way,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 
@@ -44,6 +44,7 @@ fn site() -> Site {
             client_certificate: Some("member-ca".parse().unwrap()),
             tls_on_connect: true,
             speaks: Speaks::Smtp,
+            family: Family::Any,
         },
         limits: Limits {
             connections: 3,

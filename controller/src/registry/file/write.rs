@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dd_proto::pem;
-use dd_proto::site::{Certified, HandOver, Hold, KnownRecipients, Proof, Site, Speaks};
+use dd_proto::site::{Certified, Family, HandOver, Hold, KnownRecipients, Proof, Site, Speaks};
 use dd_proto::units::{OutageNotice, format_duration, format_size};
 
 use crate::registry::agents::AgentRecord;
@@ -139,6 +139,10 @@ fn all_site_keys(site: &Site) -> Keys {
         (
             "lmtp",
             (site.way.speaks == Speaks::Lmtp).then(|| true.to_string()),
+        ),
+        (
+            "family",
+            (site.way.family != Family::Any).then(|| text(&site.way.family)),
         ),
         (
             "allow-target",
