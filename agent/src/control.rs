@@ -54,6 +54,9 @@ const WELCOME_TIMEOUT: Duration = Duration::from_secs(30);
 const OWED: Duration = Duration::from_secs(1);
 /// So often it is looked whether the outbound addresses can be bound.
 const ADDRESSES: Duration = Duration::from_secs(1);
+/// What was assigned before the controller read that this agent drains comes within this: a line there and back, and a read
+/// of the controller's disk.
+const CROSSING: Duration = Duration::from_secs(1);
 /// At most this long a drain takes.
 pub const DRAIN: Duration = Duration::from_secs(20);
 
@@ -305,7 +308,7 @@ impl Control {
         let mut look = tokio::time::interval(Duration::from_millis(250));
         let mut addresses = tokio::time::interval(ADDRESSES);
         let mut draining = self.draining.clone();
-        let mut drained_told = false;
+        let mut drains_since: Option<Instant> = None;
         let mut renewal = Renewal::after(self.identity.renew_in(wall()));
         loop {
             tokio::select! {
@@ -328,7 +331,10 @@ impl Control {
                     self.agent.service.turned();
                     self.tell_dots(&stream);
                     self.watch_the_debt();
-                    if drained_told && self.agent.leases.is_empty() && self.agent.journal.is_empty() {
+                    if drains_since.is_some_and(nothing_crosses)
+                        && self.agent.leases.is_empty()
+                        && self.agent.journal.is_empty()
+                    {
                         self.say_the_last(stream).await;
                         return Ok(Stream::Drained);
                     }
@@ -336,8 +342,8 @@ impl Control {
                 _ = addresses.tick() => {
                     self.agent.look_for_trouble();
                 }
-                _ = draining.wait_for(|draining| *draining), if !drained_told => {
-                    drained_told = true;
+                _ = draining.wait_for(|draining| *draining), if drains_since.is_none() => {
+                    drains_since = Some(now());
                     send(&stream.up, Event::Draining(pb::Draining {}));
                     self.lanes.close_all();
                 }
@@ -454,6 +460,11 @@ impl Control {
         self.identity = Arc::new(identity);
         self.agent.certificates.belong_to(&self.identity);
     }
+}
+
+/// What the controller had assigned before it read that this agent drains has come by now, and was given back.
+fn nothing_crosses(told: Instant) -> bool {
+    now().saturating_duration_since(told) >= CROSSING
 }
 
 fn ended(status: &tonic::Status) -> StreamError {

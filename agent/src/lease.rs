@@ -7,7 +7,10 @@
 //! An expired lease is never renewed, and no final dot is sent on it, nor the rest of one ([`Leases::is_over`]).
 
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use dd_proto::id::Lease;
@@ -103,17 +106,27 @@ impl Leases {
         }
     }
 
-    /// Returns when the lease is not held any more, however often it is renewed until then.
+    /// Returns when the lease is not held any more, however often it is renewed until then. Each poll looks at it anew.
     pub async fn is_over(&self, lease: &Lease) {
-        loop {
-            let until = self.lock().until.get(lease).copied();
-            let Some(until) = until else { return };
-            let left = until.0.saturating_sub(Boottime::now().0);
-            if left.is_zero() {
-                return;
+        let mut again = pin!(tokio::time::sleep(Duration::ZERO));
+        poll_fn(|context| {
+            loop {
+                let left = self.left(lease);
+                if left.is_zero() {
+                    return Poll::Ready(());
+                }
+                ready!(again.as_mut().poll(context));
+                let soon = tokio::time::Instant::now() + left.min(LOOK_AGAIN);
+                again.as_mut().reset(soon);
             }
-            tokio::time::sleep(left.min(LOOK_AGAIN)).await;
-        }
+        })
+        .await;
+    }
+
+    fn left(&self, lease: &Lease) -> Duration {
+        let until = self.lock().until.get(lease).copied();
+        let left = |until: Boottime| until.0.saturating_sub(Boottime::now().0);
+        until.map_or(Duration::ZERO, left)
     }
 
     /// Those in hand, for Hello.

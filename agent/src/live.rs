@@ -5,8 +5,9 @@
 //! - Whoever has not proved himself has no slot, and the time he can take is bounded as a whole.
 //! - A handoff that is still gives its slot up while it waits ([`crate::places`]).
 
+use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -183,11 +184,21 @@ impl Wire {
         limit: Duration,
         over: impl Future<Output = ()>,
     ) -> Result<(), Lost> {
-        tokio::select! {
-            biased;
-            written = self.write(block, limit) => written,
-            () = over => Err(Lost::TimedOut),
-        }
+        let (mut writing, mut over) = (pin!(self.write(block, limit)), pin!(over));
+        let mut waits = false;
+        poll_fn(|context| {
+            // Whoever waited may have been stopped meanwhile, so it is looked at before anything more is written.
+            if waits && over.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Err(Lost::TimedOut));
+            }
+            let written = writing.as_mut().poll(context);
+            if waits || written.is_ready() {
+                return written;
+            }
+            waits = true;
+            over.as_mut().poll(context).map(|()| Err(Lost::TimedOut))
+        })
+        .await
     }
 
     async fn write_block(&mut self, block: &[u8], limit: Duration) -> Result<(), Lost> {

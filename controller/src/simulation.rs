@@ -32,7 +32,7 @@ const PINNED: [u64; 4] = [1, 11, 1023, 7988];
 const PINNED_TOLD: [u64; 2] = [1, 2016];
 
 /// And where parts of the log cannot be read.
-const PINNED_UNREAD: [u64; 9] = [1, 1482, 3036, 3075, 3078, 3110, 3182, 3321, 3473];
+const PINNED_UNREAD: [u64; 10] = [1, 1482, 3036, 3075, 3078, 3110, 3182, 3321, 3473, 3563];
 
 /// Whether the disk loses sectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,18 +10,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 static USED: AtomicU32 = AtomicU32::new(0);
 
 /// So many addresses a process may have: all tests of whole processes are one, and each has several.
-const EACH: u32 = 1 << 10;
+const EACH: u32 = 1 << 11;
 
-/// An address in 127.64.0.0/10 that no other part of this process, and no other process of the run, has: 12 bits are the
-/// process's, ten count.
+/// An address in 127.128.0.0/9 that no other part of this process, and no other process of the run, has: 12 bits are the
+/// process's, eleven count.
 ///
 /// # Panics
-/// After 1,023 addresses in one process.
+/// After 2,046 addresses in one process.
 pub fn fresh() -> Ipv4Addr {
     let number = USED.fetch_add(1, Ordering::Relaxed) + 1;
-    assert!(number < EACH, "a test process needs fewer addresses");
+    assert!(number < EACH - 1, "a test process needs fewer addresses");
     let own = (process::id() & 0xfff) * EACH;
-    Ipv4Addr::from_bits(Ipv4Addr::new(127, 64, 0, 0).to_bits() + own + number)
+    Ipv4Addr::from_bits(Ipv4Addr::new(127, 128, 0, 0).to_bits() + own + number)
 }
 
 /// A port that is free on a fresh address, for a server that must be told its port.

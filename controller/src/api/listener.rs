@@ -213,8 +213,9 @@ async fn shake_hands(
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let shaking = tokio::time::timeout(HANDSHAKE, async {
-        // What shakes hands has buffers of its own, and is made for those who say something.
-        stream.readable().await?;
+        // What shakes hands has buffers of its own, and is made for those who say something. (A socket that was accepted
+        // counts as readable until it has been read, so it is looked into.)
+        stream.peek(&mut [0]).await?;
         Box::pin(tls.accept(stream)).await
     });
     let stream = tokio::select! {

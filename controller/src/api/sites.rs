@@ -186,7 +186,9 @@ impl pb::sites_server::Sites for Sites {
         let mut outcome = outcome(released);
         if outcome.result() == pb::release_outcome::Result::Pending {
             let view = self.0.dispatch.site_view(site.name.clone()).await;
-            outcome.detail = view.map_or_else(String::new, |view| view.no_agent);
+            // What an agent has in hand is tried.
+            let untried = view.filter(|view| view.out == 0);
+            outcome.detail = untried.map_or_else(String::new, |view| view.no_agent);
         }
         Ok(Response::new(outcome))
     }

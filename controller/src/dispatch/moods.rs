@@ -10,14 +10,15 @@ use super::whom::Run;
 
 /// So many in a row are the site's doing, not theirs.
 const IN_ROW: u32 = 20;
-/// Greylisting puts off each triplet of client, sender and recipient once (RFC 6647): first offers count less, so that
-/// every message has one.
-const FIRST_OFFERS_IN_ROW: u32 = 200;
+/// Greylisting puts off each triplet of client, sender and recipient for a time (RFC 6647), at RCPT or behind the dot: first
+/// offers count less, so that every message has one, and so does what is put off before its content, which costs a line.
+/// Mail that the home would take is not held up by either.
+const CHEAP_IN_ROW: u32 = 1000;
 
 #[derive(Debug, Default)]
 pub(super) struct Moods {
     run: Run,
-    first_offers: u32,
+    cheap: u32,
     /// Outcome and code of the last one.
     like: Option<(Outcome, u16)>,
 }
@@ -37,9 +38,11 @@ impl Moods {
         self.like = like;
         self.run.add(leased.whom.as_ref());
         let first = leased.waiting.as_ref().is_some_and(|it| it.attempts == 0);
-        self.first_offers += u32::from(first && report.stage == Stage::Rcpt);
-        let others = self.run.count - self.first_offers;
-        (others >= IN_ROW || self.run.count >= FIRST_OFFERS_IN_ROW) && self.run.hits_several()
+        let without_content = matches!(report.stage, Stage::Mail | Stage::Rcpt | Stage::Data);
+        let cheap = report.outcome == Outcome::Transacted && (first || without_content);
+        self.cheap += u32::from(cheap);
+        let others = self.run.count - self.cheap;
+        (others >= IN_ROW || self.run.count >= CHEAP_IN_ROW) && self.run.hits_several()
     }
 }
 

@@ -97,7 +97,8 @@ impl Stream {
         match self {
             Self::Plain(stream) => {
                 if buffer.capacity() == 0 {
-                    stream.readable().await?;
+                    // A socket that was accepted counts as readable until it has been read, so it is looked into.
+                    stream.peek(&mut [0]).await?;
                 }
                 buffer.reserve(room);
                 stream.read_buf(buffer).await

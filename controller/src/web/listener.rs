@@ -126,7 +126,8 @@ impl Connection {
             false => self.peer,
         };
         // Whoever says nothing costs a socket: what reads requests has buffers of its own, and is made for those who ask.
-        timeout(SILENCE, self.stream.readable()).await??;
+        // (A socket that was accepted counts as readable until it has been read, so it is looked into.)
+        timeout(SILENCE, self.stream.peek(&mut [0])).await??;
         Box::pin(self.answer(client, tls, router)).await
     }
 
@@ -212,6 +213,27 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_says_nothing_is_closed_before_anything_is_made_for_it() {
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+        let listener = listener.await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let _client = client.unwrap();
+        let (stream, peer) = accepted.unwrap();
+        let seat = Seats::new("web", ROOMS).take(Who::Stranger(peer.ip()));
+        let connection = Connection {
+            stream,
+            peer: peer.ip(),
+            by_proxy: false,
+            place: seat.unwrap().place(),
+        };
+        let began = tokio::time::Instant::now();
+        let ended = connection.serve(None, Router::new()).await;
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(began.elapsed().as_secs(), SILENCE.as_secs());
+    }
 
     /// A flood of a thousand that say nothing costs a few MiB.
     #[tokio::test]

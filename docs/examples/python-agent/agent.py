@@ -30,6 +30,7 @@ IDLE_S = 5
 REATTACH_S = 1
 # Whether all is done is looked at so often.
 LOOK_S = 0.1
+CROSSING_S = 1
 
 
 def boottime():
@@ -149,6 +150,8 @@ class Agent:
             lanes = list(self._lanes.values())
         for lane in lanes:
             lane.close()
+        # What the controller had assigned before it read that has to come back to it.
+        time.sleep(CROSSING_S)
         while not self._is_done():
             time.sleep(LOOK_S)
         self._up.put(None)

@@ -11,7 +11,7 @@ use super::scripted::{Beats, Ends, Manner, Renewal, Stream};
 use crate::loopback;
 use crate::site::{Act, At, Gate, Script, Site, contains};
 use crate::submit::message;
-use crate::wait::{PATIENCE, until};
+use crate::wait::{PATIENCE, pause, until};
 
 /// The controller keeps the request for another certificate, and then refuses it. Meanwhile the agent beats and works.
 pub(super) fn works_while_its_certificate_is_renewed(recipe: &str) {
@@ -192,6 +192,29 @@ pub(super) fn gives_back_what_crosses_its_draining(recipe: &str) {
     });
     desk.agent.ended();
     assert_eq!(home.received(1).len(), 1);
+}
+
+/// It has nothing in hand, and the line takes half a second.
+pub(super) fn gives_back_what_crosses_its_draining_late(recipe: &str) {
+    let mut desk = Desk::start(recipe, Manner::default());
+    let home = desk.home(desk.good());
+    let stream = desk.planned(0, home.address());
+    desk.agent.ask_to_end();
+    stream.saw("Draining", |event| {
+        matches!(event, Event::Draining(_)).then_some(())
+    });
+    pause(Duration::from_millis(500));
+    let crossing = stream.assign(1, &message("crossing"));
+    let back = stream.saw("it to be given back", |event| match event {
+        Event::GivenBack(back) if back.lease.as_ref() == Some(&crossing) => Some(back.reason()),
+        _ => None,
+    });
+    assert_eq!(back, pb::given_back::Reason::Closing);
+    until("the end of its half", PATIENCE, || {
+        stream.is_half_closed().then_some(())
+    });
+    desk.agent.ended();
+    assert!(home.connections().is_empty(), "it was connected to");
 }
 
 /// Cut off with a status, and ended as if it were whole: neither is handed over. The whole one is.

@@ -152,6 +152,8 @@ cases! {
             "Whoever meets a field, an event or an order that he does not know passes it over",
         controllers::gives_back_what_crosses_its_draining:
             "An assignment that crosses it comes back with `REASON_CLOSING`",
+        controllers::gives_back_what_crosses_its_draining_late:
+            "An agent that has nothing in hand still reads for a second",
         controllers::sends_no_part_of_a_content_that_was_cut_off:
             "A content that does not come whole gets no dot",
         controllers::sends_no_dot_when_beats_are_not_answered:

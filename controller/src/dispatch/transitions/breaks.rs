@@ -1,5 +1,7 @@
 //! Messages that break sessions, sites that defer everything, and the order in which all that is tried.
 
+use dd_proto::report::Stage;
+
 use super::*;
 use crate::store::Waiting;
 
@@ -91,16 +93,44 @@ fn a_release_takes_what_broke_twice_last() {
     assert_eq!(core.lease().delivery, bad.delivery);
 }
 
-#[test]
-fn twenty_deferred_in_a_row_are_the_sites_doing() {
+/// How many in a row it takes until a site counts as busy.
+fn deferred_in_a_row(attempts: u32, stage: Stage) -> usize {
     let mut core = Core::proving();
     core.proved();
-    for n in 1..=20 {
-        assert_eq!(core.phase(), "flowing", "{n}");
-        core.report(Outcome::Transacted, result(Disposition::Deferred));
-        core.mail();
+    for n in 0.. {
+        if core.phase() != "flowing" {
+            assert_eq!(core.phase(), "waiting(busy)");
+            return n;
+        }
+        let mut report = report(
+            core.lease(),
+            Outcome::Transacted,
+            result(Disposition::Deferred),
+        );
+        report.stage = stage;
+        core.said(AgentEvent::Report(report));
+        let mut next = core.waiting();
+        next.attempts = attempts;
+        core.apply(Event::Arrived(next));
     }
-    assert_eq!(core.phase(), "waiting(busy)");
+    unreachable!()
+}
+
+#[test]
+fn twenty_deferred_in_a_row_are_the_sites_doing() {
+    // The first of them is a first offer.
+    assert_eq!(deferred_in_a_row(1, Stage::EndOfData), 21);
+    assert_eq!(deferred_in_a_row(1, Stage::Unknown), 21);
+}
+
+#[test]
+fn greylisting_is_no_mood_of_the_site() {
+    for stage in [Stage::Rcpt, Stage::Data, Stage::EndOfData] {
+        assert_eq!(deferred_in_a_row(0, stage), 1000, "{stage:?}");
+    }
+    for stage in [Stage::Mail, Stage::Rcpt, Stage::Data] {
+        assert_eq!(deferred_in_a_row(1, stage), 1000, "{stage:?}");
+    }
 }
 
 #[test]

@@ -104,7 +104,7 @@ pub fn records_in(segment: &[u8], directory: &Path) -> io::Result<Vec<Record>> {
         &old,
         &quarantine,
         next,
-        Wanted::Contents,
+        |_, _| Wanted::Contents,
         |it, _| {
             found.push(Record {
                 kind: it.header.kind as u8,

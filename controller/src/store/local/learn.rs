@@ -290,7 +290,10 @@ impl Learner {
             &self.old,
             &self.places.quarantine,
             self.index.own_sequence(),
-            Wanted::Envelopes,
+            |kind, envelope| match kind == Kind::Carried && self.is_a_copy(envelope) {
+                true => Wanted::Contents,
+                false => Wanted::Envelopes,
+            },
             |found, bytes| {
                 failed = self.apply(&found).err();
                 self.count(bytes, &mut said);
@@ -334,6 +337,14 @@ impl Learner {
         self.ended.try_recv() == Err(TryRecvError::Disconnected)
     }
 
+    /// Whether the log has the message that was written anew elsewhere too. Where a hole hides whether the commit of the copy
+    /// was torn, the copy alone may be.
+    fn is_a_copy(&self, envelope: &[u8]) -> bool {
+        let carried = body::Carried::decode(envelope).ok();
+        let accepted = carried.as_ref().and_then(|it| it.accepted.as_ref());
+        accepted.is_some_and(|it| self.index.knows_of(it))
+    }
+
     fn apply(&self, found: &Found<'_>) -> Result<(), StoreError> {
         let unreadable = |_| StoreError::Index("a record does not parse".to_owned());
         let written = Written {
@@ -361,7 +372,10 @@ impl Learner {
             }
             Kind::Carried => {
                 let carried = body::Carried::decode(found.envelope).map_err(unreadable)?;
-                self.index.carried(&carried, written)?;
+                // What it was copied from is whole until its segment goes, and that waits for the copy.
+                if found.content.is_some() || !self.is_a_copy(found.envelope) {
+                    self.index.carried(&carried, written)?;
+                }
             }
             Kind::Put => {
                 tracing::warn!(place = ?found.place, "a record of a kind that is not for this log");

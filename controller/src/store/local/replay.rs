@@ -25,7 +25,7 @@ use super::disk::Disk;
 use super::log::Place;
 use super::pieces::{Looked, Pieces, content_of, envelope_of};
 use super::quarantine::Quarantine;
-use super::record::{self, Header};
+use super::record::{self, Header, Kind};
 use super::segment::{self, Segment};
 use super::torn::{Torn, torn_at};
 
@@ -231,8 +231,8 @@ fn hidden_behind(tail: &Tail, pieces: &mut Pieces) -> io::Result<u64> {
     Ok((to - from).div_ceil(record::HEADER as u64))
 }
 
-/// Reads the segments in `old`, oldest first; their end has been cut, and `next` is the first sequence behind it. `each`
-/// is told how many bytes lie behind, and says whether to go on.
+/// Reads the segments in `old`, oldest first; their end has been cut, and `next` is the first sequence behind it. `wanted`
+/// is asked of each record, by its kind and envelope. `each` is told how many bytes lie behind, and says whether to go on.
 ///
 /// # Errors
 /// The disk's, but for what cannot be read.
@@ -241,7 +241,7 @@ pub(crate) fn read(
     old: &[(Segment, PathBuf)],
     quarantine: &Quarantine,
     next: u64,
-    wanted: Wanted,
+    wanted: impl Fn(Kind, &[u8]) -> Wanted,
     mut each: impl FnMut(Found<'_>, u64) -> bool,
 ) -> io::Result<Replayed> {
     let mut after = Before::Whole;
@@ -272,6 +272,7 @@ pub(crate) fn read(
                 }
                 Stands::Record(header) => {
                     after = replayed.comes_to(header.sequence, after);
+                    let wanted = wanted(header.kind, pieces.slice(envelope_of(at, &header))?);
                     let content = match wanted {
                         Wanted::Envelopes => None,
                         Wanted::Contents => good_content(&mut pieces, at, &header)?,

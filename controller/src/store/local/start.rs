@@ -225,7 +225,7 @@ fn registry(
         replaying.apply(&found);
         true
     };
-    let (wanted, next) = (Wanted::Contents, tail.first_sequence);
+    let (wanted, next) = (|_, _: &[u8]| Wanted::Contents, tail.first_sequence);
     let was = replay::read(&*places.disk, old, &places.quarantine, next, wanted, each);
     replaying.ends(&was.map_err(at(&places.registry))?);
     let files = Files::default();

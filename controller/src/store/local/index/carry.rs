@@ -6,6 +6,15 @@ use crate::store::local::log::Written;
 use crate::store::{Position, StoreError};
 
 impl Index {
+    /// Whether any of its deliveries is open.
+    pub(crate) fn knows_of(&self, accepted: &body::Accepted) -> bool {
+        let mut deliveries = accepted.deliveries.iter();
+        deliveries.any(|open| {
+            let delivery = delivery_id(&accepted.id, &open.site);
+            delivery.is_some_and(|it| matches!(self.get(&it), Ok(Some(_))))
+        })
+    }
+
     /// Takes over a `Carried`, just written or replayed: the later record wins. Returns how many deliveries it holds.
     ///
     /// # Errors
