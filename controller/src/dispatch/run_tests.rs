@@ -138,7 +138,7 @@ fn hello() -> Hello {
 async fn assignment(orders: &mut Attachment) -> Assignment {
     loop {
         match next(orders).await {
-            Order::Assign(assignment) => return assignment,
+            Order::Assign(assignment) => return *assignment,
             Order::Welcome { .. }
             | Order::Plan(_)
             | Order::Acknowledged(_)
@@ -165,7 +165,7 @@ fn answered(lease: Lease, code: u16, disposition: Disposition) -> AgentEvent {
         enhanced: String::new(),
         text: "so it is".to_owned(),
     };
-    AgentEvent::Report(Report {
+    AgentEvent::Report(Box::new(Report {
         lease,
         session: SessionId(1),
         outcome: Outcome::Transacted,
@@ -183,7 +183,7 @@ fn answered(lease: Lease, code: u16, disposition: Disposition) -> AgentEvent {
         delays: Delays::default(),
         at: Timestamp::UNIX_EPOCH,
         stage: Stage::EndOfData,
-    })
+    }))
 }
 
 #[tokio::test]
