@@ -16,8 +16,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         out.join("dd.v1.descriptors"),
         prost::Message::encode_to_vec(&descriptors),
     )?;
-    tonic_prost_build::configure()
-        .bytes(".")
-        .compile_fds(descriptors)?;
+    // What is large lies in a box: an event passes through a dozen hands, and each moves as many bytes as the largest
+    // of its kind has.
+    const LARGE: [&str; 6] = [
+        ".dd.v1.AgentEvent.event.journaled",
+        ".dd.v1.AgentEvent.event.proved",
+        ".dd.v1.AgentEvent.event.report",
+        ".dd.v1.Order.order.assignment",
+        ".dd.v1.Order.order.check",
+        ".dd.v1.Order.order.route_plan",
+    ];
+    let config = LARGE
+        .into_iter()
+        .fold(tonic_prost_build::configure(), |config, path| {
+            config.boxed(path)
+        });
+    config.bytes(".").compile_fds(descriptors)?;
     Ok(())
 }

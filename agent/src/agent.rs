@@ -191,7 +191,7 @@ impl Agent {
         }
         self.leases.done(&lease);
         self.untold.reported(&lease);
-        self.tell(Event::Report(report));
+        self.tell(Event::Report(Box::new(report)));
     }
 
     /// Gives an assignment back untried.

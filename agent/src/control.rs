@@ -264,7 +264,10 @@ impl Control {
                     replayed.insert(lease);
                 }
             }
-            send(up, Event::Journaled(pb::Journaled { entry: Some(entry) }));
+            send(
+                up,
+                Event::Journaled(Box::new(pb::Journaled { entry: Some(entry) })),
+            );
         }
         send(up, Event::HelloEnd(pb::HelloEnd {}));
         replayed
@@ -367,8 +370,8 @@ impl Control {
     fn obey(&mut self, order: Readable, stream: &mut Attached) {
         match order {
             Readable::Welcome(welcome) => _ = self.welcomed(&welcome, Boottime::now()),
-            Readable::Plan(plan) => self.planned(plan),
-            Readable::Assignment(lease, assignment) => self.assigned(lease, assignment),
+            Readable::Plan(plan) => self.planned(*plan),
+            Readable::Assignment(lease, assignment) => self.assigned(lease, *assignment),
             Readable::BeatAnswer(number) => {
                 if let Some(sent) = stream.beats.remove(&number) {
                     self.agent.leases.renew(sent, Boottime::now());
@@ -378,7 +381,7 @@ impl Control {
                 self.owed.remove(&lease);
                 self.agent.journal.forget(&lease);
             }
-            Readable::Check(check) => self.asked_to_check(check),
+            Readable::Check(check) => self.asked_to_check(*check),
             Readable::CloseSite(site) => self.lanes.close(&site),
             Readable::Forbid(networks) => self.forbid(&networks),
             Readable::Recall(site) => self.lanes.recall(&site),

@@ -23,11 +23,11 @@ const SAY_AGAIN: Duration = Duration::from_secs(60);
 #[derive(Debug, PartialEq)]
 pub(super) enum Readable {
     Welcome(pb::Welcome),
-    Plan(pb::RoutePlan),
-    Assignment(Lease, pb::Assignment),
+    Plan(Box<pb::RoutePlan>),
+    Assignment(Lease, Box<pb::Assignment>),
     BeatAnswer(u64),
     Acknowledged(Lease),
-    Check(pb::Check),
+    Check(Box<pb::Check>),
     CloseSite(SiteName),
     Forbid(Vec<String>),
     Recall(SiteName),
@@ -114,14 +114,14 @@ mod tests {
                 going_on: vec![malformed(), good()],
                 ..pb::Welcome::default()
             }),
-            Order::RoutePlan(_) => Order::RoutePlan(pb::RoutePlan {
+            Order::RoutePlan(_) => Order::RoutePlan(Box::new(pb::RoutePlan {
                 site,
                 ..pb::RoutePlan::default()
-            }),
-            Order::Assignment(_) => Order::Assignment(pb::Assignment {
+            })),
+            Order::Assignment(_) => Order::Assignment(Box::new(pb::Assignment {
                 lease: Some(malformed()),
                 ..pb::Assignment::default()
-            }),
+            })),
             Order::BeatAnswer(_) => Order::BeatAnswer(pb::BeatAnswer { number: u64::MAX }),
             Order::Acknowledged(_) => Order::Acknowledged(pb::Acknowledged {
                 lease: Some(malformed()),
@@ -131,7 +131,7 @@ mod tests {
             Order::ForbiddenNetworks(_) => Order::ForbiddenNetworks(pb::ForbiddenNetworks {
                 networks: vec!["no network".to_owned()],
             }),
-            Order::Check(_) => Order::Check(pb::Check::default()),
+            Order::Check(_) => Order::Check(Box::default()),
         }
     }
 
@@ -141,14 +141,17 @@ mod tests {
         for (kind, expected) in [
             // Read where they are used; there nothing fails.
             (Order::Welcome(pb::Welcome::default()), Ok(())),
-            (Order::RoutePlan(pb::RoutePlan::default()), Ok(())),
+            (Order::RoutePlan(Box::default()), Ok(())),
             (Order::BeatAnswer(pb::BeatAnswer::default()), Ok(())),
             (
                 Order::ForbiddenNetworks(pb::ForbiddenNetworks::default()),
                 Ok(()),
             ),
-            (Order::Check(pb::Check::default()), Ok(())),
-            (Order::Assignment(pb::Assignment::default()), lease.clone()),
+            (Order::Check(Box::default()), Ok(())),
+            (
+                Order::Assignment(Box::default()),
+                lease.clone(),
+            ),
             (Order::Acknowledged(pb::Acknowledged::default()), lease),
             (Order::CloseSite(pb::CloseSite::default()), site.clone()),
             (Order::Recall(pb::Recall::default()), site),

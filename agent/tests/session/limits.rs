@@ -154,7 +154,7 @@ async fn deliver(home: &Arc<Home>) -> Told {
     while told.reports.len() < MESSAGES {
         match bench.events.recv().await.unwrap() {
             Event::Report(report) => {
-                told.reports.push(report);
+                told.reports.push(*report);
                 if let Some(next) = waiting.pop() {
                     assign(&bench, &*lane, next);
                 }

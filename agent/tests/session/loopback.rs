@@ -203,8 +203,8 @@ async fn attempt(authority: &Authority, site: Site) -> Attempted {
     let mut proved = None;
     let report = loop {
         match bench.events.recv().await.unwrap() {
-            Event::Proved(told) => proved = Some(told),
-            Event::Report(report) => break report,
+            Event::Proved(told) => proved = Some(*told),
+            Event::Report(report) => break *report,
             Event::GivenBack(given) => panic!("{given:?}"),
             _ => {}
         }

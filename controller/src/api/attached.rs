@@ -175,7 +175,7 @@ impl Attached {
         seats.sort_by_key(|(id, _)| **id);
         let (_, Sitting { orders, .. }) = seats.last()?;
         let check = pb::Check { number, ..check };
-        let order = pb::order::Order::Check(check);
+        let order = pb::order::Order::Check(Box::new(check));
         orders.try_send(pb::Order { order: Some(order) }).ok()?;
         let (sender, answer) = oneshot::channel();
         inner.asked.insert(number, (agent.clone(), sender));

@@ -204,7 +204,7 @@ impl Delivery {
         for _ in 0..MAX_JOURNALED {
             match next(events).await? {
                 Some(Event::HelloEnd(_)) => return Ok((hello, addresses)),
-                Some(Event::Journaled(it)) => self.journaled(agent, it, &mut hello)?,
+                Some(Event::Journaled(it)) => self.journaled(agent, *it, &mut hello)?,
                 Some(other) => {
                     let event = door::about(&other).event;
                     return Err(status::invalid(format!(

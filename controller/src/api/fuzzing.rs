@@ -100,5 +100,8 @@ fn given() -> Option<[Order; 2]> {
         in_doubt: false,
         fresh: false,
     };
-    Some([Order::Plan(Arc::new(site)), Order::Assign(assignment)])
+    Some([
+        Order::Plan(Arc::new(site)),
+        Order::Assign(Box::new(assignment)),
+    ])
 }

@@ -33,10 +33,10 @@ pub(crate) fn event(event: pb::agent_event::Event) -> Result<AgentEvent, Convert
         Event::Proved(it) => AgentEvent::Proved {
             site: it.site.parse().map_err(|_| ConvertError("site"))?,
             session: SessionId(it.session),
-            observed: it.observed.unwrap_or_default().try_into()?,
+            observed: Box::new(it.observed.unwrap_or_default().try_into()?),
         },
         Event::DotSent(dot) => AgentEvent::DotSent(dot.try_into()?),
-        Event::Report(report) => AgentEvent::Report(report.try_into()?),
+        Event::Report(report) => AgentEvent::Report(Box::new((*report).try_into()?)),
         Event::GivenBack(it) => {
             let (lease, why) = it.try_into()?;
             AgentEvent::GivenBack { lease, why }
@@ -80,8 +80,8 @@ pub(super) fn order(context: &Context, order: Order) -> pb::Order {
     use pb::order::Order as Wire;
     let order = match order {
         Order::Welcome { going_on } => Wire::Welcome(welcome(context, going_on)),
-        Order::Plan(site) => Wire::RoutePlan(plan(context, &site)),
-        Order::Assign(assignment) => Wire::Assignment(assign(context, assignment)),
+        Order::Plan(site) => Wire::RoutePlan(Box::new(plan(context, &site))),
+        Order::Assign(assignment) => Wire::Assignment(Box::new(assign(context, *assignment))),
         Order::BeatAnswer { number } => Wire::BeatAnswer(pb::BeatAnswer { number }),
         Order::Acknowledged(lease) => Wire::Acknowledged(pb::Acknowledged {
             lease: Some(lease.into()),

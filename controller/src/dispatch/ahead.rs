@@ -66,7 +66,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
                 let assignment = assignment(&assign, cached);
                 let whom = Whom::of(&cached.envelope, &assign.waiting.open);
                 self.state.is_for(&assign.lease, whom);
-                self.send(assign.to, Order::Assign(assignment));
+                self.send(assign.to, Order::Assign(Box::new(assignment)));
             }
             _ => {
                 let delivery = assign.lease.delivery.clone();
@@ -145,7 +145,7 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
         self.state.is_for(&assign.lease, whom);
         let order = assignment(assign, &mail);
         self.cache.put(assign.lease.delivery.clone(), mail);
-        self.send(assign.to, Order::Assign(order));
+        self.send(assign.to, Order::Assign(Box::new(order)));
     }
 
     /// It may have been settled, or given up, while it was being read. What cannot be read shows when it is assigned.

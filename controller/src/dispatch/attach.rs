@@ -96,7 +96,7 @@ impl State {
                 self.proved(&name, &site, (session, peer), turn);
             }
             AgentEvent::DotSent(dot) => self.dot_sent(&name, &dot.lease, turn),
-            AgentEvent::Report(report) => self.report(&name, report, Came::Live, turn),
+            AgentEvent::Report(report) => self.report(&name, *report, Came::Live, turn),
             AgentEvent::GivenBack { lease, why } => self.given_back(&name, &lease, why, turn),
             AgentEvent::SessionClosed {
                 site,

@@ -27,10 +27,6 @@ pub(crate) struct Now {
 
 /// What happens to dispatch.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "moved once or twice and gone; a box would cost more"
-)]
 pub(crate) enum Event {
     /// The store knows all mail of earlier starts: the sites that have some.
     AllKnown(Vec<WithMail>),

@@ -22,10 +22,6 @@ use super::{
 
 /// What the loop is told.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "moved once or twice and gone; a box would cost more"
-)]
 pub(super) enum Input {
     Arrived(Vec<Arrived>),
     SiteChanged(Arc<Site>),

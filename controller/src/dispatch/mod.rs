@@ -169,10 +169,6 @@ pub struct Hello {
 
 /// What an attached agent says.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "moved once or twice and gone; a box would cost more"
-)]
 pub enum AgentEvent {
     Beat {
         number: u64,
@@ -180,10 +176,10 @@ pub enum AgentEvent {
     Proved {
         site: SiteName,
         session: SessionId,
-        observed: Observed,
+        observed: Box<Observed>,
     },
     DotSent(DotSent),
-    Report(Report),
+    Report(Box<Report>),
     GivenBack {
         lease: Lease,
         why: GivenBack,
@@ -239,7 +235,7 @@ pub enum Order {
     },
     /// The site's route, before the first assignment of that version.
     Plan(Arc<Site>),
-    Assign(Assignment),
+    Assign(Box<Assignment>),
     BeatAnswer {
         number: u64,
     },

@@ -191,9 +191,13 @@ impl<S: Backing> Pen<S> {
     }
 
     async fn find(&self, delivery: &DeliveryId, cached: Option<Mail>) -> Found {
-        if let Some(mail) = cached {
-            return Found::Mail(mail);
+        match cached {
+            Some(mail) => Found::Mail(mail),
+            None => Box::pin(self.read(delivery)).await,
         }
+    }
+
+    async fn read(&self, delivery: &DeliveryId) -> Found {
         match self.store.load(delivery.clone()).await {
             Ok(Some(loaded)) => Found::Mail(Mail::read(loaded).await),
             Ok(None) => Found::Gone,
@@ -219,6 +223,17 @@ impl<S: Backing> Pen<S> {
         if whether::owed(&mail.envelope, fates).is_empty() {
             return None;
         }
+        let about = (delivery, mail, arrived, peer);
+        // In a box, as the other one that reads: few settlements come to it, and each would be as large.
+        Box::pin(self.written(about, fates, random)).await
+    }
+
+    async fn written(
+        &self,
+        (delivery, mail, arrived, peer): (&DeliveryId, &Mail, jiff::Timestamp, Option<&str>),
+        fates: &[Fate],
+        random: [u8; 10],
+    ) -> Option<Notification> {
         let (content, bytes) = self.content(delivery, mail).await;
         let about = About {
             id: delivery.message,

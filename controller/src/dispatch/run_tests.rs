@@ -139,7 +139,7 @@ fn hello() -> Hello {
 async fn assignment(orders: &mut Attachment) -> Assignment {
     loop {
         match next(orders).await {
-            Order::Assign(assignment) => return assignment,
+            Order::Assign(assignment) => return *assignment,
             Order::Welcome { .. }
             | Order::Plan(_)
             | Order::Acknowledged(_)
@@ -166,7 +166,7 @@ fn answered(lease: Lease, code: u16, disposition: Disposition) -> AgentEvent {
         enhanced: String::new(),
         text: "so it is".to_owned(),
     };
-    AgentEvent::Report(Report {
+    AgentEvent::Report(Box::new(Report {
         lease,
         session: SessionId(1),
         outcome: Outcome::Transacted,
@@ -184,7 +184,7 @@ fn answered(lease: Lease, code: u16, disposition: Disposition) -> AgentEvent {
         delays: Delays::default(),
         at: Timestamp::UNIX_EPOCH,
         stage: Stage::EndOfData,
-    })
+    }))
 }
 
 #[tokio::test]

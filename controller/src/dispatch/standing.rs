@@ -151,7 +151,9 @@ impl State {
                     .iter()
                     .any(|question| question.agent == *name)
         };
-        self.asking.is_empty() && self.early.is_empty() && !self.hand.values().any(concerns)
+        self.asking.is_empty()
+            && self.early.is_empty()
+            && !self.hand.values().any(|hand| concerns(hand))
     }
 
     /// Who may know of mail what is not written here, at a stop: whoever has not been heard in this start, holds a lease, lost

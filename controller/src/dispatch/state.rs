@@ -55,7 +55,7 @@ pub(crate) struct State {
     pub(super) sites: BTreeMap<SiteName, SiteQueue>,
     pub(super) agents: BTreeMap<AgentName, Agent>,
     pub(super) attachments: BTreeMap<AttachmentId, AgentName>,
-    pub(super) hand: BTreeMap<DeliveryId, InHand>,
+    pub(super) hand: BTreeMap<DeliveryId, Box<InHand>>,
     /// Deliveries the store is asked about, and how often.
     pub(super) asking: BTreeMap<DeliveryId, AskedFor>,
     /// Actions that wait until something is written about a delivery of theirs.

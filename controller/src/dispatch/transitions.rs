@@ -279,11 +279,11 @@ fn an_acceptance_under_a_stale_lease_is_settled_and_a_failure_is_not() {
         let mut stale = core.lease();
         stale.generation.start = 1;
         let settles = |core: &Core| core.effects.iter().any(|e| word(e) == "Settle");
-        core.said(AgentEvent::Report(report(
+        core.said(AgentEvent::Report(Box::new(report(
             stale,
             Outcome::Transacted,
             result(disposition),
-        )));
+        ))));
         assert_eq!(settles(&core), expected, "{disposition:?}");
         let failed = core.effects.iter().any(|e| word(e) == "Note(failed)");
         assert!(!failed);

@@ -19,9 +19,9 @@ use tokio::time::{Sleep, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::accept::{AcceptError, Acceptor, Submission};
+use super::accept::{AcceptError, Acceptor, Spool, Submission};
 use super::auth::Login;
-use super::body::{Body, Buffers};
+use super::body::{Body, Buffers, Room};
 use super::lmtp::Protocol;
 use super::member::{AuthAnswer, Gatekeeper};
 use super::policy::Trust;
@@ -261,7 +261,7 @@ impl<A: Acceptor> Connection<A> {
                 }
             }
             Output::Discard => self.body = None,
-            // In boxes: few connections ever come to these, and each would be as large as the largest of them.
+            // In boxes: a connection would always be as large as the largest of these.
             Output::Accept(letter) => Box::pin(self.accept(letter)).await,
             Output::StartTls => Box::pin(self.start_tls()).await?,
             Output::Etrn { node, shown } => {
@@ -320,9 +320,15 @@ impl<A: Acceptor> Connection<A> {
     }
 
     async fn accept(&mut self, letter: Box<Letter>) {
-        let result = match self.body.take() {
-            Some(body) => submit(&self.parts, self.origin.client, *letter, body).await,
-            None => Err(AcceptError::Full),
+        let body = self.body.take().ok_or(AcceptError::Full);
+        let client = self.origin.client;
+        let result = match body.and_then(|body| submission(*letter, body, client)) {
+            // The room is given back when the store has the content.
+            Ok((submission, line, _room)) => {
+                let accepted = self.parts.acceptor.accept(submission).await;
+                accepted.inspect(|()| line.log())
+            }
+            Err(error) => Err(error),
         };
         self.session.accepted(result);
     }
@@ -347,16 +353,14 @@ impl<A: Acceptor> Connection<A> {
     }
 }
 
-/// Hands a complete message to the acceptor, and logs that it is ours.
-async fn submit<A: Acceptor>(
-    parts: &Parts<A>,
-    client: IpAddr,
+/// A complete message, what is logged once it is ours, and the room that its content has.
+fn submission<S: Spool>(
     letter: Letter,
-    body: Body<A::Spool>,
-) -> Result<(), AcceptError> {
+    body: Body<S>,
+    client: IpAddr,
+) -> Result<(Submission<S>, Accepted, Option<Room>), AcceptError> {
     let bytes = body.bytes();
-    // The room is given back when the store has the content.
-    let (content, _room) = body.finish()?;
+    let (content, room) = body.finish()?;
     let line = Accepted::of(&letter, bytes, client);
     let submission = Submission {
         id: letter.id,
@@ -366,9 +370,7 @@ async fn submit<A: Acceptor>(
         content,
         arrived: letter.arrived,
     };
-    parts.acceptor.accept(submission).await?;
-    line.log();
-    Ok(())
+    Ok((submission, line, room))
 }
 
 /// The first of the two log lines of a message's life.

@@ -436,11 +436,12 @@ impl Store {
     ///
     /// # Errors
     /// Nothing was accepted.
-    pub async fn accept(
+    pub fn accept(
         &self,
         submission: Submission<Spooled>,
-    ) -> Result<Vec<Waiting>, AcceptError> {
-        self.0.accept(submission).await
+    ) -> impl Future<Output = Result<Vec<Waiting>, AcceptError>> + Send {
+        // Itself, and not a future around it: each around another moves the message once more.
+        self.0.accept(submission)
     }
 
     /// A file for a large content.

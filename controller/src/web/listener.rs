@@ -214,21 +214,26 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_connection_that_says_nothing_is_closed_before_anything_is_made_for_it() {
+    /// One that was accepted, its seat, and the client's half.
+    async fn connection(seats: &Seats) -> (Connection, Seat, TcpStream) {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
         let listener = listener.await.unwrap();
         let address = listener.local_addr().unwrap();
         let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-        let _client = client.unwrap();
         let (stream, peer) = accepted.unwrap();
-        let seat = Seats::new("web", ROOMS).take(Who::Stranger(peer.ip()));
+        let seat = seats.take(Who::Stranger(peer.ip())).unwrap();
         let connection = Connection {
             stream,
             peer: peer.ip(),
             by_proxy: false,
-            place: seat.unwrap().place(),
+            place: seat.place(),
         };
+        (connection, seat, client.unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_says_nothing_is_closed_before_anything_is_made_for_it() {
+        let (connection, _seat, _client) = connection(&Seats::new("web", ROOMS)).await;
         let began = tokio::time::Instant::now();
         let ended = connection.serve(None, Router::new()).await;
         assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
@@ -238,26 +243,10 @@ mod tests {
     /// A flood of a thousand that say nothing costs a few MiB.
     #[tokio::test]
     async fn a_connection_that_has_said_nothing_is_small() {
-        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-        let listener = listener.await.unwrap();
-        let address = listener.local_addr().unwrap();
         let seats = Seats::new("web", ROOMS);
-        let connection = || async {
-            let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-            client.unwrap();
-            let (stream, peer) = accepted.unwrap();
-            let seat = seats.take(Who::Stranger(peer.ip())).unwrap();
-            let connection = Connection {
-                stream,
-                peer: peer.ip(),
-                by_proxy: false,
-                place: seat.place(),
-            };
-            (connection, seat)
-        };
-        let (one, seat) = connection().await;
+        let (one, seat, _client) = connection(&seats).await;
         let task = size_of_val(&one.run(seat, None, Router::new()));
-        let (other, _seat) = connection().await;
+        let (other, _seat, _client) = connection(&seats).await;
         let serving = size_of_val(&other.serve(None, Router::new()));
         assert!(task + serving < 3 << 10, "{task} and {serving} bytes");
     }

@@ -266,7 +266,7 @@ impl Stream {
                 self.agent.leases.welcome(&going_on, LEASE, now, now);
             }
             Order::Plan(site) => self.learn(route(&site)),
-            Order::Assign(assignment) => self.assign(assignment),
+            Order::Assign(assignment) => self.assign(*assignment),
             Order::BeatAnswer { .. } => {}
             Order::Acknowledged(lease) => self.agent.journal.forget(&lease),
             Order::CloseSite(site) => {

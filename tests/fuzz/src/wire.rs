@@ -22,13 +22,13 @@ pub fn agent_events(input: &[u8]) {
         assert!(!why.contains(char::is_control), "{why:?}");
     }
     if let pb::agent_event::Event::Report(report) = event {
-        if let Ok(known) = Report::try_from(report.clone()) {
+        if let Ok(known) = Report::try_from((*report).clone()) {
             let again = Report::try_from(pb::Report::from(known.clone()));
             assert_eq!(again.as_ref(), Ok(&known));
         }
         let lease = report.lease.clone().map(Lease::try_from);
         let is_somebodys = matches!(lease, Some(Ok(_)));
-        assert_eq!(fuzzing::journaled(report).is_ok(), is_somebodys);
+        assert_eq!(fuzzing::journaled(*report).is_ok(), is_somebodys);
     }
 }
 
@@ -36,12 +36,12 @@ pub fn agent_events(input: &[u8]) {
 pub fn orders(input: &[u8]) {
     match pb::Order::decode(input).ok().and_then(|it| it.order) {
         Some(Order::RoutePlan(plan)) => {
-            if let Ok(plan) = Plan::try_from(plan) {
+            if let Ok(plan) = Plan::try_from(*plan) {
                 assert!(!plan.hosts.is_empty());
                 assert!((1..=20).contains(&plan.connections));
             }
         }
-        Some(Order::Assignment(assignment)) => assigned(assignment),
+        Some(Order::Assignment(assignment)) => assigned(*assignment),
         _ => {}
     }
 }

@@ -89,11 +89,11 @@ pub(super) fn gives_back_work_of_a_plan_it_does_not_have(recipe: &str) {
     };
     let stream = desk.controller.stream(0);
     is_back(&stream, &stream.assign(1, &message("without a plan")));
-    stream.order(Order::RoutePlan(desk.plan(home.address().port())));
-    stream.order(Order::RoutePlan(pb::RoutePlan {
+    stream.order(Order::RoutePlan(Box::new(desk.plan(home.address().port()))));
+    stream.order(Order::RoutePlan(Box::new(pb::RoutePlan {
         version: 2,
         ..desk.plan(home.address().port())
-    }));
+    })));
     is_back(&stream, &stream.assign(2, &message("of an old plan")));
     assert!(home.connections().is_empty(), "it was tried");
 }
@@ -142,7 +142,7 @@ pub(super) fn leaves_a_site_alone_whose_proof_it_does_not_know(recipe: &str) {
     let stream = desk.planned(0, home.address());
     let strange = Site::start(desk.good());
     let address = strange.address();
-    stream.order(Order::RoutePlan(pb::RoutePlan {
+    stream.order(Order::RoutePlan(Box::new(pb::RoutePlan {
         site: "strange".to_owned(),
         hosts: vec![pb::Host {
             host: address.ip().to_string(),
@@ -150,7 +150,7 @@ pub(super) fn leaves_a_site_alone_whose_proof_it_does_not_know(recipe: &str) {
         }],
         proof: Some(pb::Proof { kind: None }),
         ..desk.plan(address.port())
-    }));
+    })));
     let lease = stream.assign_at("strange", 1, &message("to whom"));
     let report = stream.report(&lease);
     assert_eq!(report.outcome(), pb::Outcome::AgentTrouble, "{report:?}");
@@ -325,7 +325,7 @@ pub(super) fn connects_only_where_it_is_permitted(recipe: &str) {
     let mut plan = desk.plan(home.address().port());
     plan.allow_targets = vec![format!("{}/32", home.address().ip())];
     desk.lies_at(&[forbidden.address().ip()]);
-    stream.order(Order::RoutePlan(plan));
+    stream.order(Order::RoutePlan(Box::new(plan)));
     let lease = stream.assign(1, &message("to a forbidden address"));
     assert_eq!(stream.report(&lease).outcome(), pb::Outcome::Unreachable);
     desk.lies_at(&[forbidden.address().ip(), home.address().ip()]);

@@ -109,7 +109,7 @@ impl Desk {
     /// The agent's stream of that number, which has the site's plan now.
     pub(super) fn planned(&self, number: usize, home: SocketAddr) -> std::sync::Arc<Stream> {
         let stream = self.controller.stream(number);
-        stream.order(Order::RoutePlan(self.plan(home.port())));
+        stream.order(Order::RoutePlan(Box::new(self.plan(home.port()))));
         stream
     }
 }
@@ -166,7 +166,7 @@ impl Stream {
             forward_path: recipient.to_owned(),
             ..pb::Recipient::default()
         };
-        self.order(Order::Assignment(pb::Assignment {
+        self.order(Order::Assignment(Box::new(pb::Assignment {
             lease: Some(lease.clone()),
             site_version: 1,
             envelope: Some(pb::Envelope {
@@ -177,7 +177,7 @@ impl Stream {
             content_bytes,
             content: content.map(Into::into),
             ..pb::Assignment::default()
-        }));
+        })));
         lease
     }
 }

@@ -65,11 +65,11 @@ impl Close {
 
 impl Shared {
     pub(super) fn tell_proved(&self, id: SessionId, live: &Live) {
-        self.agent.tell(Event::Proved(pb::Proved {
+        self.agent.tell(Event::Proved(Box::new(pb::Proved {
             site: self.plan.site.to_string(),
             session: id.0,
             observed: Some(live.observed.clone().into()),
-        }));
+        })));
     }
 
     /// Of the session whose place another has taken.

@@ -213,7 +213,7 @@ impl Work {
         let handing = attempt::hand_over(&shared.agent, &mut self.live, assignment, from_the_queue);
         let handed = tokio::select! {
             biased;
-            handed = Box::pin(handing) => handed,
+            handed = handing => handed,
             why = shared.recalled(round, &pulse, &ahead) => Handed::GivenUp(why),
             never = shared.splits_off(round, &pulse, &ahead) => match never {},
         };

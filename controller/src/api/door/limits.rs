@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn three_megabytes_of_detail_are_a_sentence() {
         let long = "x".repeat(3_000_000);
-        let mut event = Event::Report(pb::Report {
+        let mut event = Event::Report(Box::new(pb::Report {
             detail: long.clone(),
             reply: Some(pb::Reply {
                 code: 450,
@@ -168,7 +168,7 @@ mod tests {
                 ..pb::Observed::default()
             }),
             ..pb::Report::default()
-        });
+        }));
         cut(&mut event);
         let Event::Report(report) = event else {
             panic!("it is a report");

@@ -45,7 +45,7 @@ fn door() -> Door {
     };
     let door = Door::default();
     door.gave(&Order::Plan(site().into()));
-    door.gave(&Order::Assign(Assignment {
+    door.gave(&Order::Assign(Box::new(Assignment {
         lease: lease(),
         version: SiteVersion(7),
         envelope: Envelope {
@@ -61,7 +61,7 @@ fn door() -> Door {
         content: None,
         in_doubt: false,
         fresh: false,
-    }));
+    })));
     door
 }
 
@@ -104,7 +104,7 @@ fn good() -> pb::Report {
 }
 
 fn said(report: pb::Report) -> Result<(), Contradiction> {
-    door().judge(&mut Event::Report(report))
+    door().judge(&mut Event::Report(Box::new(report)))
 }
 
 type Change = fn(&mut pb::Report);
@@ -233,7 +233,7 @@ fn what_cannot_have_sent_a_dot_is_not_in_doubt() {
         recipients: vec![1],
     };
     assert!(door.judge(&mut Event::DotSent(dot)).is_ok());
-    let refused = door.judge(&mut Event::Report(report));
+    let refused = door.judge(&mut Event::Report(Box::new(report)));
     assert_eq!(
         refused.expect_err("9 was not assigned").dot,
         Some(Box::new(lease()))
@@ -245,12 +245,12 @@ fn what_was_not_given_on_this_stream_is_judged_by_itself() {
     let mut report = good();
     report.observed = None;
     report.recipients.truncate(1);
-    let mut event = Event::Report(report.clone());
+    let mut event = Event::Report(Box::new(report.clone()));
     assert!(Door::default().judge(&mut event).is_ok());
     let door = door();
-    assert!(door.judge(&mut Event::Report(good())).is_ok());
+    assert!(door.judge(&mut Event::Report(Box::new(good()))).is_ok());
     // The assignment has ended with it.
-    assert!(door.judge(&mut Event::Report(report)).is_ok());
+    assert!(door.judge(&mut Event::Report(Box::new(report))).is_ok());
 }
 
 #[test]
@@ -292,11 +292,11 @@ fn a_proof_is_one_of_the_plan() {
         ),
     ];
     let prove = |observed| {
-        door().judge(&mut Event::Proved(pb::Proved {
+        door().judge(&mut Event::Proved(Box::new(pb::Proved {
             site: "home".to_owned(),
             session: 4,
             observed: Some(observed),
-        }))
+        })))
     };
     assert!(prove(observed()).is_ok());
     // A fingerprint is proved by certificates of which nothing else can be read.

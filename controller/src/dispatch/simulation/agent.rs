@@ -273,7 +273,7 @@ impl FakeAgent {
                 events.push(AgentEvent::Proved {
                     site: site.clone(),
                     session,
-                    observed: Observed::default(),
+                    observed: Box::default(),
                 });
                 return events;
             }
@@ -286,7 +286,7 @@ impl FakeAgent {
         let report = report(&canary, session, outcome, Vec::new());
         self.journal
             .insert(key(&canary.lease), Entry::Report(report.clone()));
-        events.push(AgentEvent::Report(report));
+        events.push(AgentEvent::Report(Box::new(report)));
         events.push(AgentEvent::SessionClosed {
             site: site.clone(),
             session,
@@ -357,7 +357,7 @@ impl FakeAgent {
         let outcome = report.outcome;
         let entry = Entry::Report(report.clone());
         self.journal.insert(key(&work.lease), entry);
-        let mut events = vec![AgentEvent::Report(report)];
+        let mut events = vec![AgentEvent::Report(Box::new(report))];
         let closes = std::mem::take(&mut lane.closes);
         if matches!(outcome, Outcome::Broken | Outcome::InDoubt | Outcome::Busy) {
             events.extend(closed(site, lane, Ended::Lost));

@@ -26,10 +26,6 @@ use crate::dispatch::{AgentEvent, AttachmentId, ClockMemory, ClockNews, Order};
 use crate::store::{HeadOf, Note, Position, Waiting};
 
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "moved once or twice and gone; a box would cost more"
-)]
 pub(super) enum Happening {
     Core(Box<Event>),
     Settle(Settle),

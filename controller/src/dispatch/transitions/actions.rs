@@ -54,7 +54,7 @@ fn what_is_asked_for_is_not_sent_meanwhile_and_what_was_settled_is_not_sent_agai
     lease.delivery = waiting.delivery.clone();
     lease.generation.start = 1;
     let relayed = report(lease, Outcome::Transacted, result(Disposition::Relayed));
-    core.said(AgentEvent::Report(relayed));
+    core.said(AgentEvent::Report(Box::new(relayed)));
     let question = core.effects.iter().rev().find_map(|effect| match effect {
         Effect::Find(question) => Some(question.clone()),
         _ => None,

@@ -24,7 +24,11 @@ impl Core {
 
     /// The agent that has the canary did not reach the site.
     fn unreachable(&mut self) {
-        let event = AgentEvent::Report(report(self.lease(), Outcome::Unreachable, Vec::new()));
+        let event = AgentEvent::Report(Box::new(report(
+            self.lease(),
+            Outcome::Unreachable,
+            Vec::new(),
+        )));
         self.says(self.carrier(), event);
         self.all_written();
     }
@@ -141,7 +145,11 @@ fn not_reached_is_what_every_attached_agent_has_tried() {
     assert!(core.answers().is_empty(), "the other one has not tried");
     core.read(vec![waiting]);
     assert_ne!(core.carrier(), first);
-    let event = AgentEvent::Report(report(core.lease(), Outcome::Unreachable, Vec::new()));
+    let event = AgentEvent::Report(Box::new(report(
+        core.lease(),
+        Outcome::Unreachable,
+        Vec::new(),
+    )));
     core.says(core.carrier(), event);
     assert!(matches!(
         core.answers()[..],
@@ -277,7 +285,7 @@ fn all_relayed(core: &mut Core) {
     for assign in core.assigned.clone() {
         let relayed = result(Disposition::Relayed);
         let report = report(assign.lease, Outcome::Transacted, relayed);
-        core.said(AgentEvent::Report(report));
+        core.said(AgentEvent::Report(Box::new(report)));
     }
 }
 
@@ -335,7 +343,7 @@ fn an_unhealthy_agent_gets_nothing_until_it_is_well_and_nothing_counts_against_t
     let trouble = "192.0.2.1 cannot be bound".to_owned();
     core.says(first, AgentEvent::Health { trouble });
     let report = report(lease, Outcome::AgentTrouble, Vec::new());
-    core.says(first, AgentEvent::Report(report));
+    core.says(first, AgentEvent::Report(Box::new(report)));
     core.all_written();
     assert_ne!(core.carrier(), first, "at once, through the other one");
     let sick = core.state.agent_views(core.clock());

@@ -32,7 +32,7 @@ impl Core {
     }
 
     fn hears(&mut self, told: Report) {
-        self.said(AgentEvent::Report(told));
+        self.said(AgentEvent::Report(Box::new(told)));
         self.all_written();
     }
 
@@ -93,7 +93,7 @@ fn what_recipients_were_told_stands_however_the_attempt_ended() {
         let mut told = report(core.lease(), outcome, refused(0..20));
         told.stage = stage;
         told.reply = closing(outcome);
-        core.said(AgentEvent::Report(told));
+        core.said(AgentEvent::Report(Box::new(told)));
         let settled = core.effects.iter().find_map(|effect| match effect {
             Effect::Settle(settle) => Some(settle.settlement.recipients.len()),
             _ => None,
@@ -198,7 +198,7 @@ fn a_reply_to_mail_is_the_messages() {
         core.effects.clear();
         let mut told = report(core.lease(), Outcome::Transacted, result(disposition));
         told.stage = Stage::Mail;
-        core.said(AgentEvent::Report(told));
+        core.said(AgentEvent::Report(Box::new(told)));
         assert!(core.words().contains(&expected.to_owned()));
         assert_eq!(core.phase(), "flowing");
     }
@@ -251,7 +251,7 @@ fn an_acceptance_that_is_told_again_is_no_duplicate() {
     );
     core.hears(told.clone());
     let again = |core: &mut Core, told: Report| {
-        core.said(AgentEvent::Report(told));
+        core.said(AgentEvent::Report(Box::new(told)));
         let question = core.asked();
         let waiting = None;
         core.apply(Event::Found { question, waiting });
@@ -277,7 +277,7 @@ fn a_421_behind_a_dot_is_about_the_session_unless_it_began_with_the_message() {
         results[0].reply.code = 421;
         let mut told = report(core.lease(), Outcome::Transacted, results);
         told.stage = Stage::EndOfData;
-        core.said(AgentEvent::Report(told));
+        core.said(AgentEvent::Report(Box::new(told)));
         assert!(
             core.words().contains(&expected.to_owned()),
             "{:?}",

@@ -108,7 +108,7 @@ fn deferred_in_a_row(attempts: u32, stage: Stage) -> usize {
             result(Disposition::Deferred),
         );
         report.stage = stage;
-        core.said(AgentEvent::Report(report));
+        core.said(AgentEvent::Report(Box::new(report)));
         let mut next = core.waiting();
         next.attempts = attempts;
         core.apply(Event::Arrived(next));

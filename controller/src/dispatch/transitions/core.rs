@@ -190,7 +190,7 @@ impl Core {
         self.said(AgentEvent::Proved {
             site: name(),
             session: SessionId(1),
-            observed,
+            observed: Box::new(observed),
         });
     }
 
@@ -213,7 +213,7 @@ impl Core {
 
     pub(super) fn report(&mut self, outcome: Outcome, recipients: Vec<RecipientResult>) {
         let report = report(self.lease(), outcome, recipients);
-        self.said(AgentEvent::Report(report));
+        self.said(AgentEvent::Report(Box::new(report)));
     }
 
     pub(super) fn closed(&mut self, proved: Proved, accepted: u32, ended: Ended) {

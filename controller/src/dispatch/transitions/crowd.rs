@@ -5,7 +5,6 @@ use crate::dispatch::{Hello, Terms};
 use crate::store::{Head, NextTry, WithMail};
 use dd_proto::id::SessionId;
 use dd_proto::name::SiteName;
-use dd_proto::report::Observed;
 
 const SITES: u64 = 40;
 const PROBES: u32 = 16;
@@ -71,7 +70,7 @@ fn a_crowd_that_was_not_tried_yet_leaves_probes_to_one_that_has_new_mail() {
     assert_eq!(core.lease().delivery.site, name());
     for assign in core.assigned.clone() {
         let missed = report(assign.lease, Outcome::Unreachable, Vec::new());
-        core.said(AgentEvent::Report(missed));
+        core.said(AgentEvent::Report(Box::new(missed)));
     }
     let tried: BTreeSet<_> = core
         .assigned
@@ -145,7 +144,7 @@ fn when_probes_come_back_every_dead_site_has_its_turn() {
     while let Some(assign) = core.assigned.get(next).cloned() {
         tried.insert(assign.lease.delivery.site.clone());
         let missed = report(assign.lease, Outcome::Unreachable, Vec::new());
-        core.said(AgentEvent::Report(missed));
+        core.said(AgentEvent::Report(Box::new(missed)));
         next += 1;
     }
     assert_eq!(tried.len() as u64, SITES - 1, "each once: {next}");
@@ -176,7 +175,7 @@ fn homes_that_stand_still_do_not_keep_the_places_of_another() {
         core.said(AgentEvent::Proved {
             site: name.clone(),
             session: SessionId(number + 1),
-            observed: Observed::default(),
+            observed: Box::default(),
         });
     }
     let out = |core: &Core, name: &SiteName| {
@@ -192,7 +191,7 @@ fn homes_that_stand_still_do_not_keep_the_places_of_another() {
         assert_eq!(lease.delivery.site, names[4]);
         let mut told = report(lease, Outcome::Transacted, result(Disposition::Relayed));
         told.session = SessionId(81);
-        core.said(AgentEvent::Report(told));
+        core.said(AgentEvent::Report(Box::new(told)));
         given += 1;
         assert_eq!(out(&core, &names[4]), given, "it flows on");
     }

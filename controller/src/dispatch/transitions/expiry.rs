@@ -212,7 +212,7 @@ fn what_is_due_again_after_it_was_put_off_is_not_passed_by() {
     core.proved();
     let mut broken = report(core.lease(), Outcome::Broken, Vec::new());
     broken.stage = Stage::Session;
-    core.said(AgentEvent::Report(broken));
+    core.said(AgentEvent::Report(Box::new(broken)));
     core.all_written();
     core.mail();
     core.effects.clear();

@@ -49,7 +49,7 @@ impl Core {
         results[0].reply.enhanced = enhanced.to_owned();
         let mut told = report(lease, Outcome::Transacted, results);
         told.stage = stage;
-        self.said(AgentEvent::Report(told));
+        self.said(AgentEvent::Report(Box::new(told)));
     }
 
     fn answer_only(&mut self, waiting: &Waiting, disposition: Disposition) {
@@ -60,7 +60,7 @@ impl Core {
             .find(|it| it.lease.delivery == waiting.delivery);
         let lease = out.expect("it is out").lease.clone();
         let report = report(lease, Outcome::Transacted, result(disposition));
-        self.said(AgentEvent::Report(report));
+        self.said(AgentEvent::Report(Box::new(report)));
     }
 
     /// Answers reads of the head until there are none: this is parked, and nothing is due.
@@ -266,11 +266,11 @@ fn forty_unknown_recipients_do_not_keep_the_next_message_waiting() {
     }
     let good = core.lease();
     assert_eq!(core.assigned.len(), 41);
-    core.said(AgentEvent::Report(report(
+    core.said(AgentEvent::Report(Box::new(report(
         good,
         Outcome::Transacted,
         result(Disposition::Relayed),
-    )));
+    ))));
     assert_eq!(core.phase(), "flowing");
 }
 
@@ -341,7 +341,7 @@ fn what_unknown_recipients_are_told_does_not_hide_what_the_others_are() {
         results.push(other);
         let mut told = report(core.lease(), Outcome::Transacted, results);
         told.stage = Stage::EndOfData;
-        core.said(AgentEvent::Report(told));
+        core.said(AgentEvent::Report(Box::new(told)));
         settled.push(core.settles());
         core.all_written();
     }

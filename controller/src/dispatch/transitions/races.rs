@@ -77,7 +77,7 @@ fn a_read_before_the_note_is_written_does_not_forget_when_the_message_is_due() {
         Outcome::Transacted,
         result(Disposition::Relayed),
     );
-    core.said(AgentEvent::Report(stale));
+    core.said(AgentEvent::Report(Box::new(stale)));
     let question = core.asked();
     core.apply(Event::Found {
         question,
@@ -90,7 +90,7 @@ fn a_read_before_the_note_is_written_does_not_forget_when_the_message_is_due() {
         Outcome::Transacted,
         result(Disposition::Relayed),
     );
-    core.said(AgentEvent::Report(relayed));
+    core.said(AgentEvent::Report(Box::new(relayed)));
     core.written(&first.delivery);
     assert_eq!(core.phase(), "waiting(deferred)");
 }
@@ -108,7 +108,7 @@ fn a_site_is_not_idle_while_the_store_is_asked_about_its_mail() {
         Outcome::Transacted,
         result(Disposition::Deferred),
     );
-    core.said(AgentEvent::Report(deferred));
+    core.said(AgentEvent::Report(Box::new(deferred)));
     let question = core.asked();
     core.attach(OUT2, "out2");
     // What is due, what may have been parked before the start, and what came meanwhile.
@@ -159,7 +159,7 @@ fn a_421_at_the_greeting_is_no_progress_whatever_the_session_before_did() {
         enhanced: String::new(),
         text: String::new(),
     });
-    core.said(AgentEvent::Report(busy));
+    core.said(AgentEvent::Report(Box::new(busy)));
     assert_eq!(core.phase(), "waiting(busy)");
 }
 
@@ -287,7 +287,7 @@ fn what_is_settled_by_an_older_report_while_it_is_out_does_not_come_back() {
         older.generation.counter -= 1;
         let relayed = result(Disposition::Relayed);
         let told = report(older, Outcome::Transacted, relayed);
-        core.said(AgentEvent::Report(told));
+        core.said(AgentEvent::Report(Box::new(told)));
         let out = core.state.leased_now(&lease, core.now);
         assert_eq!(out.map(|waiting| waiting.open.len()), Some(0));
         core.apply(ends(lease.clone()));

@@ -71,7 +71,7 @@ impl Flow {
         self.stored.retain(|it| it.delivery != lease.delivery);
         let delivery = lease.delivery.clone();
         let relayed = report(lease, Outcome::Transacted, result(Disposition::Relayed));
-        self.core.said(AgentEvent::Report(relayed));
+        self.core.said(AgentEvent::Report(Box::new(relayed)));
         self.core.apply(Event::Written(delivery));
     }
 

@@ -54,7 +54,7 @@ fn what_was_put_off_by_an_attempt_before_the_release_is_due_by_it() {
     let (old, delivery) = (core.lease(), core.lease().delivery);
     core.release();
     let told = report(old, Outcome::Transacted, result(Disposition::Deferred));
-    core.said(AgentEvent::Report(told));
+    core.said(AgentEvent::Report(Box::new(told)));
     core.all_written();
     let mut waiting = core.waiting();
     waiting.delivery = delivery.clone();
@@ -94,7 +94,11 @@ fn new_mail_goes_out_on_a_new_connection_while_the_old_one_hangs() {
     // What the old one still says moves nothing.
     let old = core.assigned[0].lease.clone();
     let phase = core.phase();
-    core.said(AgentEvent::Report(report(old, Outcome::Broken, Vec::new())));
+    core.said(AgentEvent::Report(Box::new(report(
+        old,
+        Outcome::Broken,
+        Vec::new(),
+    ))));
     core.closed(Proved::Yes, 0, Ended::Lost);
     assert_eq!(core.phase(), phase);
 }
@@ -115,11 +119,11 @@ fn a_release_outlives_the_attempt_it_came_in_whatever_other_sites_do() {
     let mut other = core.waiting();
     other.delivery.site = site(1).name;
     core.apply(Event::Arrived(other));
-    core.said(AgentEvent::Report(report(
+    core.said(AgentEvent::Report(Box::new(report(
         hangs,
         Outcome::Broken,
         Vec::new(),
-    )));
+    ))));
     core.closed(Proved::Yes, 0, Ended::Lost);
     assert!(!core.phase().starts_with("waiting"), "{}", core.phase());
 }

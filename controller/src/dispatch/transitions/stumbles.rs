@@ -13,7 +13,7 @@ impl Core {
         let proved = AgentEvent::Proved {
             site: site.clone(),
             session,
-            observed,
+            observed: Box::new(observed),
         };
         self.says(agent, proved);
         let mut told = report(self.lease(), outcome, Vec::new());
@@ -23,7 +23,7 @@ impl Core {
             enhanced: String::new(),
             text: "not from there".to_owned(),
         });
-        self.says(agent, AgentEvent::Report(told));
+        self.says(agent, AgentEvent::Report(Box::new(told)));
         let closed = AgentEvent::SessionClosed {
             site,
             session,

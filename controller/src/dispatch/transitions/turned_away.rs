@@ -11,7 +11,7 @@ impl Core {
         let mut report = report(self.lease(), outcome, Vec::new());
         report.session = SessionId(2);
         report.stage = Stage::Session;
-        self.said(AgentEvent::Report(report));
+        self.said(AgentEvent::Report(Box::new(report)));
         self.all_written();
     }
 }
@@ -46,7 +46,7 @@ fn it_goes_out_as_soon_as_a_session_that_lives_has_answered() {
     core.further(Outcome::Busy);
     let sent = core.assigned.len();
     let report = report(first, Outcome::Transacted, result(Disposition::Relayed));
-    core.said(AgentEvent::Report(report));
+    core.said(AgentEvent::Report(Box::new(report)));
     assert_eq!(core.assigned.len(), sent + 1);
 }
 

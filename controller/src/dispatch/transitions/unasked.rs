@@ -102,7 +102,7 @@ fn it_is_no_answer_of_a_session_that_breaks() {
     core.proved();
     let mut told = report(core.lease(), Outcome::Broken, unasked(0..1));
     told.stage = Stage::Mail;
-    core.said(AgentEvent::Report(told));
+    core.said(AgentEvent::Report(Box::new(told)));
     core.all_written();
     core.closed(Proved::Yes, 0, Ended::Lost);
     let queue = &core.state.sites[&name()];

@@ -10,7 +10,7 @@ impl Core {
     fn cannot_read(&mut self) {
         let mut told = report(self.lease(), Outcome::AgentTrouble, Vec::new());
         (told.session, told.stage) = (SessionId(0), Stage::Session);
-        let event = AgentEvent::Report(told);
+        let event = AgentEvent::Report(Box::new(told));
         self.says(self.carrier(), event);
     }
 }
@@ -72,7 +72,7 @@ fn trouble_of_a_session_is_the_agent_s_and_costs_no_try() {
     let mut core = Core::proving();
     let mut told = report(core.lease(), Outcome::AgentTrouble, Vec::new());
     told.stage = Stage::Session;
-    core.said(AgentEvent::Report(told));
+    core.said(AgentEvent::Report(Box::new(told)));
     core.all_written();
     core.advance(Duration::from_secs(5));
     assert_eq!(core.assigned.len(), 2);

@@ -373,7 +373,7 @@ impl Learner {
             Kind::Carried => {
                 let carried = body::Carried::decode(found.envelope).map_err(unreadable)?;
                 // What it was copied from is whole until its segment goes, and that waits for the copy.
-                if found.content.is_some() || !self.is_a_copy(found.envelope) {
+                if found.wanted == Wanted::Envelopes || found.content.is_some() {
                     self.index.carried(&carried, written)?;
                 }
             }

@@ -306,7 +306,7 @@ impl Local {
         &self,
         submission: Submission<Spooled>,
     ) -> Result<Vec<Waiting>, AcceptError> {
-        let mut accepted = Box::new(accepted_of(&submission));
+        let (id, mut accepted) = (submission.id, Box::new(accepted_of(&submission)));
         accepted.arrived_ms = millis(self.times.arrived(submission.arrived));
         let (inline, file) = match submission.content {
             Content::Inline(bytes) => {
@@ -334,7 +334,7 @@ impl Local {
             }
         };
         if accepted.encoded_len() > record::MAX_ENVELOPE as usize {
-            tracing::error!(id = %submission.id, "an envelope is too large for a record");
+            tracing::error!(%id, "an envelope is too large for a record");
             return Err(AcceptError::Full);
         }
         let accept = |answer| Request::Accept {

@@ -37,6 +37,8 @@ pub(crate) struct Found<'a> {
     /// The start that wrote it.
     pub(crate) start: u64,
     pub(crate) envelope: &'a [u8],
+    /// What was asked for.
+    pub(crate) wanted: Wanted,
     /// None: nobody asked for it, or it is not what was written.
     pub(crate) content: Option<Bytes>,
     pub(crate) after: Before,
@@ -282,6 +284,7 @@ pub(crate) fn read(
                     }
                     let mut found = found(&mut pieces, &segment, at, header, content)?;
                     (found.after, found.missing) = (after, replayed.missing);
+                    found.wanted = wanted;
                     if after == Before::Damage {
                         replayed.last_damage = Some(found.place);
                     }
@@ -369,6 +372,7 @@ pub(super) fn found<'a>(
         },
         start: segment.start,
         envelope: pieces.slice(envelope_of(at, &header))?,
+        wanted: Wanted::Contents,
         content,
         after: Before::Whole,
         missing: 0,

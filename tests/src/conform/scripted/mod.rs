@@ -251,9 +251,10 @@ impl Stream {
 fn reported(event: &Event) -> Option<&pb::Report> {
     match event {
         Event::Report(report) => Some(report),
-        Event::Journaled(pb::Journaled {
-            entry: Some(pb::journaled::Entry::Report(report)),
-        }) => Some(report),
+        Event::Journaled(journaled) => match &journaled.entry {
+            Some(pb::journaled::Entry::Report(report)) => Some(report),
+            _ => None,
+        },
         _ => None,
     }
 }
