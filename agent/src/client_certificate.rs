@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dd_proto::name::AuthorityName;
 use jiff::Timestamp;
@@ -23,6 +23,7 @@ use rustls_pki_types::CertificateDer;
 use tonic::transport::Channel;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use crate::agent;
 use crate::control::chain;
 use crate::identity::{Identity, IdentityError};
 
@@ -47,7 +48,25 @@ pub struct NoCertificate {
 pub struct ClientCertificates {
     /// By which the controller knows the agent, and whose key is certified.
     identity: Mutex<Option<Arc<Identity>>>,
-    kept: tokio::sync::Mutex<BTreeMap<AuthorityName, Certificate>>,
+    /// Each on its own, so that nobody waits for an authority of which the controller has nothing to say.
+    kept: Mutex<BTreeMap<AuthorityName, Arc<tokio::sync::Mutex<Kept>>>>,
+}
+
+/// What there is of one authority.
+#[derive(Debug, Default)]
+struct Kept {
+    certificate: Option<Certificate>,
+    /// When the controller was last asked in vain, and why.
+    refused: Option<(Instant, String)>,
+}
+
+impl Kept {
+    /// Why there was none for whoever has waited since he came. Sites that wait together are told together: each asking may
+    /// take as long as [`PATIENCE`].
+    fn refused_since(&self, came: Instant) -> Option<String> {
+        let refused = self.refused.as_ref().filter(|(at, _)| *at >= came);
+        refused.map(|(_, why)| why.clone())
+    }
 }
 
 #[derive(Debug)]
@@ -119,30 +138,43 @@ impl ClientCertificates {
         let identity = self.identity();
         let identity = identity.ok_or_else(|| why_not("it has not joined".to_owned()))?;
         let is_usable = |it: &Certificate| it.of.has_key_of(&identity) && !it.life.has_ended(now);
+        let came = agent::now();
         // Whoever comes next finds what this one brings.
-        let mut kept = self.kept.lock().await;
-        if let Some(known) = kept.get(authority).filter(|it| is_usable(it))
-            && !known.life.is_due(now)
-        {
+        let kept = self.kept(authority);
+        let mut kept = kept.lock().await;
+        let known = kept.certificate.as_ref().filter(|it| is_usable(it));
+        if let Some(known) = known.filter(|it| !it.life.is_due(now)) {
             return Ok(Arc::clone(&known.shown));
+        }
+        if let Some(why) = kept.refused_since(came) {
+            return Err(why_not(why));
         }
         match certified(&identity, authority, controller).await {
             Ok(certificate) => {
                 let ends = certificate.life.ends;
                 tracing::info!(%authority, %ends, "has a certificate to show to sites");
                 let shown = Arc::clone(&certificate.shown);
-                kept.insert(authority.clone(), certificate);
+                kept.certificate = Some(certificate);
                 Ok(shown)
             }
-            Err(error) => match kept.get_mut(authority).filter(|it| is_usable(it)) {
+            Err(error) => match kept.certificate.as_mut().filter(|it| is_usable(it)) {
                 Some(known) => {
                     tracing::warn!(%authority, error = chain(&error), "the certificate for sites is not renewed");
                     known.life.put_off(now);
                     Ok(Arc::clone(&known.shown))
                 }
-                None => Err(why_not(chain(&error))),
+                None => {
+                    let why = chain(&error);
+                    kept.refused = Some((agent::now(), why.clone()));
+                    Err(why_not(why))
+                }
             },
         }
+    }
+
+    fn kept(&self, authority: &AuthorityName) -> Arc<tokio::sync::Mutex<Kept>> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(kept.entry(authority.clone()).or_default())
     }
 
     fn identity(&self) -> Option<Arc<Identity>> {
@@ -225,6 +257,17 @@ mod tests {
         // The controller did not answer: it is not asked with every connection.
         life.put_off(at(60_000));
         assert!(!life.is_due(at(60_059)) && life.is_due(at(60_060)));
+    }
+
+    #[test]
+    fn whoever_waited_while_the_controller_was_asked_in_vain_does_not_ask_again() {
+        let asked = agent::now();
+        let at = |seconds| asked + Duration::from_secs(seconds);
+        let mut kept = Kept::default();
+        assert_eq!(kept.refused_since(at(0)), None);
+        kept.refused = Some((at(10), "it is silent".to_owned()));
+        assert_eq!(kept.refused_since(at(1)).as_deref(), Some("it is silent"));
+        assert_eq!(kept.refused_since(at(11)), None);
     }
 
     #[tokio::test]

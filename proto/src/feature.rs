@@ -62,6 +62,11 @@ impl Way {
         let needed = all.into_iter().filter(|(_, needed)| *needed);
         needed.map(|(feature, _)| feature).collect()
     }
+
+    /// The first of these that an agent with such features does not know.
+    pub fn lacked_by(&self, features: &BTreeSet<Feature>) -> Option<Feature> {
+        self.needs().difference(features).next().copied()
+    }
 }
 
 #[cfg(test)]

@@ -39,6 +39,15 @@ struct Inner {
     asked: HashMap<u64, (AgentName, oneshot::Sender<Vec<pb::HostCheck>>)>,
 }
 
+impl Inner {
+    /// The stream that came last under this name.
+    fn newest(&self, name: &AgentName) -> Option<&Sitting> {
+        let seats = self.seats.iter().filter(|(_, it)| it.agent.name == *name);
+        let (_, newest) = seats.max_by_key(|(id, _)| **id)?;
+        Some(newest)
+    }
+}
+
 /// A stream as the others see it.
 #[derive(Debug)]
 struct Sitting {
@@ -131,21 +140,14 @@ impl Attached {
     /// The addresses that an attached agent binds, as it said last; None where it is not attached.
     pub(super) fn addresses(&self, name: &AgentName) -> Option<Vec<IpAddr>> {
         let inner = self.lock();
-        let seats = inner.seats.iter().filter(|(_, it)| it.agent.name == *name);
-        let (_, newest) = seats.max_by_key(|(id, _)| **id)?;
-        Some(newest.bound.clone())
+        inner.newest(name).map(|it| it.bound.clone())
     }
 
     /// What an attached agent would have to understand to look at the site, and does not.
     pub(super) fn lacks(&self, name: &AgentName, site: &Site) -> Option<Feature> {
         let inner = self.lock();
-        let seats = inner.seats.iter().filter(|(_, it)| it.agent.name == *name);
-        let (_, newest) = seats.max_by_key(|(id, _)| **id)?;
-        site.way
-            .needs()
-            .difference(&newest.features)
-            .next()
-            .copied()
+        let newest = inner.newest(name)?;
+        site.way.lacked_by(&newest.features)
     }
 
     pub(super) fn agents(&self) -> Vec<AgentName> {

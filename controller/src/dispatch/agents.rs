@@ -136,8 +136,7 @@ impl Attached {
 
     /// What it would have to understand to serve the site, and does not.
     pub(super) fn lacks(&self, site: &Site) -> Option<Feature> {
-        let needs = site.way.needs();
-        needs.difference(&self.features).next().copied()
+        site.way.lacked_by(&self.features)
     }
 
     /// All its places are taken by messages to proved sites.

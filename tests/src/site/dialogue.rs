@@ -177,7 +177,7 @@ impl Dialogue<'_> {
             content,
         };
         match &self.script.host {
-            None if self.script.lmtp.is_some() => return self.answers_for_each(received),
+            None if self.script.lmtp.is_some() => return self.answers_for_each(&received),
             None => self.shared.accepted(received),
             Some(host) if host.message(received) == Verdict::TakesAndBreaks => {
                 return self.cut();
@@ -188,7 +188,7 @@ impl Dialogue<'_> {
     }
 
     /// RFC 2033 §4.2. What was answered with 250 is recorded, each for itself.
-    fn answers_for_each(&mut self, received: Received) -> io::Result<()> {
+    fn answers_for_each(&mut self, received: &Received) -> io::Result<()> {
         let answers = self.script.lmtp.clone().unwrap_or_default();
         let mut answers = answers.into_iter();
         for recipient in received.recipients.clone() {
