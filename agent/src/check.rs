@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use dd_proto::pb;
 use dd_proto::pb::check_step::Result as Step;
 use dd_proto::report::Observed;
-use dd_proto::site::Host;
+use dd_proto::site::{Host, TlsBegins};
 use dd_proto::smtp::extensions::SizeOffer;
 use dd_proto::units::is_endless;
 use jiff::Timestamp;
@@ -159,7 +159,7 @@ impl Look {
             ..Observed::default()
         };
         look.check.observed = Some(observed.into());
-        look.tls_on_connect = plan.way.tls_on_connect;
+        look.tls_on_connect = plan.way.tls == TlsBegins::OnConnect;
         look
     }
 
@@ -269,6 +269,9 @@ impl Look {
         self.certificate(&plan.terms, &seen, None);
         self.banner(&seen);
         self.step("proof", Step::Good, kind);
+        if let Some(login) = &plan.way.login {
+            self.step("login", Step::Good, format!("as {}", login.user()));
+        }
         match live.session.offered().size {
             SizeOffer::NotOffered => self.step("size", Step::Noted, "the host says no limit"),
             SizeOffer::Unlimited => self.step("size", Step::Good, "without a limit"),
@@ -288,9 +291,11 @@ impl Look {
         if !self.tls_on_connect {
             self.banner(seen);
         }
-        let step = failure.refusal.as_ref().map_or("proof", |refusal| {
-            failing_step(refusal, failure.phase, &seen.tls)
-        });
+        let step = match &failure.refusal {
+            Some(refusal) => failing_step(refusal, failure.phase, &seen.tls),
+            None if failure.phase == Phase::Login => "login",
+            None => "proof",
+        };
         let is_before_tls = step == "banner" && !self.tls_on_connect;
         if !is_before_tls {
             self.secured(&plan.terms, seen);
@@ -433,7 +438,7 @@ async fn session(
 ) -> Result<Live, Box<Unproved>> {
     let seen = Seen::new(host.clone(), connection.peer, connection.local);
     let opening = Opening::new(plan.terms.clone(), agent.helo.clone(), ask_tls, seen);
-    let opening = opening.speaking(plan.way.speaks);
+    let opening = opening.speaking(plan.way.speaks).logging_in(&plan.way);
     live::open(connection.stream, opening, &agent.tls, &plan.terms, shown).await
 }
 

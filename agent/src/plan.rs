@@ -8,7 +8,8 @@ use dd_proto::envelope::Envelope;
 use dd_proto::id::{Lease, SiteVersion};
 use dd_proto::name::SiteName;
 use dd_proto::pb;
-use dd_proto::site::{Family, Host, Speaks, Way};
+use dd_proto::site::{Family, Host, Proof, Speaks, TlsBegins, Way};
+use dd_proto::smtp::auth::Login;
 use ipnet::IpNet;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 
@@ -82,9 +83,10 @@ impl ToBeSent {
 impl Plan {
     /// How a connection asks for TLS, where an assignment alone would have it so.
     pub fn asks(&self, for_tls: AskTls) -> AskTls {
-        match self.way.tls_on_connect {
-            true => AskTls::OnConnect,
-            false => for_tls,
+        match self.way.tls {
+            TlsBegins::ByStartTls => for_tls,
+            TlsBegins::OnConnect => AskTls::OnConnect,
+            TlsBegins::Never => AskTls::Not,
         }
     }
 }
@@ -101,17 +103,30 @@ impl TryFrom<pb::RoutePlan> for Plan {
         if hosts.is_empty() {
             return Err(OrderError("host"));
         }
+        let site = plan.site.parse().map_err(|_| OrderError("site"))?;
         let proof = plan.proof.ok_or(OrderError("proof"))?;
+        let proof: Proof = proof.try_into().map_err(|_| OrderError("proof"))?;
+        let tls = match (plan.no_tls, plan.tls_on_connect) {
+            (false, on_connect) => TlsBegins::of_flag(on_connect),
+            (true, false) if proof == Proof::Configured => TlsBegins::Never,
+            (true, _) => return Err(OrderError("no_tls")),
+        };
+        let login = plan.login.map(Login::try_from).transpose();
+        let login = login.map_err(|_| OrderError("login"))?;
+        // A password is told to nobody who has not shown a certificate that was checked.
+        if login.is_some() && proof.certificate_name().is_none() {
+            return Err(OrderError("login"));
+        }
         let network = |text: String| text.parse().map_err(|_| OrderError("allow_targets"));
         let anchor = |der: Bytes| CertificateDer::from(der.to_vec());
         let list = |der: Bytes| CertificateRevocationListDer::from(der.to_vec());
         Ok(Self {
-            site: plan.site.parse().map_err(|_| OrderError("site"))?,
+            site,
             version: SiteVersion(plan.version),
             kind: plan.kind,
             hosts,
             terms: Arc::new(Terms {
-                proof: proof.try_into().map_err(|_| OrderError("proof"))?,
+                proof,
                 anchors: plan.anchors.into_iter().map(anchor).collect(),
                 revocation_lists: plan.revocation_lists.into_iter().map(list).collect(),
             }),
@@ -124,7 +139,8 @@ impl TryFrom<pb::RoutePlan> for Plan {
             way: Way {
                 // Mail does not wait for a word that only a newer agent knows.
                 hand_over: plan.hand_over.parse().unwrap_or_default(),
-                tls_on_connect: plan.tls_on_connect,
+                tls,
+                login,
                 speaks: Speaks::of_flag(plan.lmtp),
                 family: match plan.family.as_str() {
                     "" => Family::Any,
@@ -169,6 +185,66 @@ impl Assignment {
         ToBeSent {
             envelope: Arc::clone(&self.envelope),
             content_bytes: self.content_bytes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(proof: Proof, more: pb::RoutePlan) -> Result<Plan, OrderError> {
+        let host = pb::Host {
+            host: "smtp.example.net".to_owned(),
+            port: 587,
+        };
+        Plan::try_from(pb::RoutePlan {
+            site: "smarthost".to_owned(),
+            hosts: vec![host],
+            proof: Some(proof.into()),
+            ..more
+        })
+    }
+
+    fn public() -> Proof {
+        Proof::Public {
+            name: "smtp.example.net".parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_login_is_for_a_host_that_shows_a_checked_certificate() {
+        let login = |user: &str| pb::RoutePlan {
+            login: Some(pb::Login {
+                user: user.to_owned(),
+                password: "secret".to_owned(),
+            }),
+            ..pb::RoutePlan::default()
+        };
+        let plan = parsed(public(), login("us")).unwrap();
+        assert_eq!(plan.way.login.as_ref().map(Login::user), Some("us"));
+        assert!(!format!("{plan:?}").contains("secret"));
+        let any_key = Proof::Fingerprint {
+            listed: [dd_proto::fingerprint::Fingerprint([0; 32])].into(),
+        };
+        for proof in [Proof::Configured, Proof::Port, any_key] {
+            let refused = parsed(proof, login("us"));
+            assert_eq!(refused, Err(OrderError("login")));
+        }
+        assert_eq!(parsed(public(), login("")), Err(OrderError("login")));
+    }
+
+    #[test]
+    fn only_the_smarthost_may_do_without_tls_that_is_offered() {
+        let no_tls = |tls_on_connect| pb::RoutePlan {
+            no_tls: true,
+            tls_on_connect,
+            ..pb::RoutePlan::default()
+        };
+        let plan = parsed(Proof::Configured, no_tls(false)).unwrap();
+        assert_eq!(plan.asks(AskTls::Expected), AskTls::Not);
+        for (proof, on_connect) in [(public(), false), (Proof::Configured, true)] {
+            assert_eq!(parsed(proof, no_tls(on_connect)), Err(OrderError("no_tls")));
         }
     }
 }

@@ -186,7 +186,8 @@ impl<'a> Way<'a> {
         let (agent, plan) = (self.agent, self.plan);
         let seen = Seen::new(self.host.clone(), connection.peer, connection.local);
         let opening = Opening::new(plan.terms.clone(), agent.helo.clone(), ask_tls, seen);
-        let opening = opening.speaking(plan.way.speaks).with_patience(patience);
+        let opening = opening.speaking(plan.way.speaks).logging_in(&plan.way);
+        let opening = opening.with_patience(patience);
         let (tls, terms) = (&agent.tls, &plan.terms);
         let opening = live::open(connection.stream, opening, tls, terms, &self.shown);
         match opening.await {

@@ -5,6 +5,7 @@
 //! needs no second check.
 
 pub mod effective;
+mod notify;
 #[cfg(test)]
 mod reference;
 mod value;
@@ -190,6 +191,25 @@ pub struct Notify {
     pub postmaster: Option<Mailbox>,
     #[serde(deserialize_with = "value::optional")]
     pub smarthost: Option<Smarthost>,
+    pub smarthost_user: Option<String>,
+    pub smarthost_password_file: Option<PathBuf>,
+    /// None: verified where a user is named, else where it works.
+    pub smarthost_tls: Option<SmarthostTls>,
+    /// PEM. None: the roots of the web PKI.
+    pub smarthost_ca: Option<PathBuf>,
+    /// None: on port 465.
+    pub smarthost_tls_on_connect: Option<bool>,
+}
+
+/// What the way to the smarthost has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SmarthostTls {
+    /// TLS, and a certificate for its name.
+    Verify,
+    /// TLS where it works, with whatever certificate.
+    Opportunistic,
+    Never,
 }
 
 /// What a site has that was not told otherwise.
@@ -272,6 +292,10 @@ impl Config {
                 "`listen` of [web] is not a loopback address: expected `tls` beside it, or an address such as 127.0.0.1:8443"
                     .to_owned(),
             ));
+        }
+        if let Some(notify::Contradiction { key, says }) = config.notify.contradiction() {
+            let offset = effective::offset_of(text, &format!("notify.{key}"));
+            return Err(invalid(offset, format!("`{key}` of [notify]: {says}")));
         }
         Ok(config)
     }

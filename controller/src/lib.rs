@@ -100,6 +100,8 @@ pub enum RunError {
     #[error("{0}")]
     Smarthost(String),
     #[error(transparent)]
+    SmarthostTerms(#[from] dsn::smarthost::TermsError),
+    #[error(transparent)]
     Open(#[from] store::OpenError),
     #[error(transparent)]
     Store(#[from] store::StoreError),
@@ -166,6 +168,7 @@ pub fn check_all(path: &Path) -> Result<(), RunError> {
     if let Some(trouble) = smarthost_trouble(&config, &mail) {
         return Err(RunError::Smarthost(trouble));
     }
+    dsn::smarthost::Terms::read(&config.notify)?;
     let runs = store::is_in_use(&config.state_dir);
     let web = config.web.as_ref().map(|web| &web.listen.get_ref().0[..]);
     let metrics = config.metrics.as_ref().map(|it| &it.listen[..]);
@@ -219,7 +222,7 @@ async fn serve(path: &Path, rebuild_index: RebuildIndex, passed: Passed) -> Resu
     format::claim(&config.state_dir, OWNER, FORMAT)?;
     let (store, newest) = open_store(&config, rebuild_index).await?;
     let registry = Registry::load(&store)?;
-    let notifier = notifier(&config, &registry, &store, started);
+    let notifier = notifier(&config, &registry, &store, started)?;
     let authority = ControlAuthority::open(&config.state_dir, started)?;
     let tls = authority.server(started)?;
     let audit = open_audit(&config)?;
@@ -344,19 +347,21 @@ fn notifier(
     registry: &Registry,
     store: &Store,
     started: Timestamp,
-) -> dsn::Notifier {
+) -> Result<dsn::Notifier, RunError> {
     let version = SiteVersion(store.start_number());
     let smarthost = config.notify.smarthost.as_ref();
-    registry.build_in(dsn::smarthost::site(smarthost, version, started));
+    let terms = dsn::smarthost::Terms::read(&config.notify)?;
+    let site = terms.of(dsn::smarthost::site(smarthost, version, started));
+    registry.build_in(site, terms.anchors);
     let hostname = config.hostname.clone();
     let postmaster = config.notify.postmaster.clone().unwrap_or_else(|| {
         let postmaster = format!("postmaster@{hostname}");
         postmaster.parse().expect("a domain makes an address")
     });
-    dsn::Notifier::new(dsn::text::Letterhead {
+    Ok(dsn::Notifier::new(dsn::text::Letterhead {
         hostname,
         postmaster,
-    })
+    }))
 }
 
 /// With where each stands in the configuration.

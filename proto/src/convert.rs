@@ -3,6 +3,8 @@
 mod report;
 mod site;
 
+use std::fmt;
+
 use jiff::Timestamp;
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ use crate::report::{
     RefusalReason, Reply, Report, SaidBy, Stage, Told,
 };
 use crate::site::{Certified, Host, HostName, Proof};
+use crate::smtp::auth::Login;
 
 /// A field that is missing or malformed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +53,32 @@ impl TryFrom<pb::Lease> for Lease {
                 counter: generation.counter,
             },
         })
+    }
+}
+
+impl From<&Login> for pb::Login {
+    fn from(login: &Login) -> Self {
+        Self {
+            user: login.user().to_owned(),
+            password: login.password().to_owned(),
+        }
+    }
+}
+
+impl TryFrom<pb::Login> for Login {
+    type Error = ConvertError;
+
+    fn try_from(login: pb::Login) -> Result<Self, ConvertError> {
+        Self::new(login.user, login.password).map_err(|_| ConvertError("login"))
+    }
+}
+
+/// Generated types show themselves as they are, for logs and tests; this one holds a password.
+impl fmt::Debug for pb::Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
     }
 }
 

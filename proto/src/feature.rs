@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::site::{Family, Speaks, Way};
+use crate::site::{Family, Speaks, TlsBegins, Way};
 
 /// One such thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,24 +19,44 @@ pub enum Feature {
     Lmtp,
     /// `RoutePlan.family`.
     Family,
+    /// `RoutePlan.login`.
+    Login,
+    /// `RoutePlan.no_tls`.
+    NoTls,
 }
 
 /// Every one that this version knows.
-pub const ALL: [Feature; 4] = [
+pub const ALL: [Feature; 6] = [
     Feature::ClientCertificate,
     Feature::TlsOnConnect,
     Feature::Lmtp,
     Feature::Family,
+    Feature::Login,
+    Feature::NoTls,
 ];
 
 impl Feature {
-    /// In Hello; also the flag of `ddadm site add` that asks for it.
+    /// In Hello.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ClientCertificate => "client-certificate",
             Self::TlsOnConnect => "tls-on-connect",
             Self::Lmtp => "lmtp",
             Self::Family => "family",
+            Self::Login => "login",
+            Self::NoTls => "no-tls",
+        }
+    }
+
+    /// How the operator asks for it: a flag of `ddadm site add`, or what `controller.toml` says of the smarthost.
+    pub fn asked_by(self) -> &'static str {
+        match self {
+            Self::ClientCertificate => "--client-certificate",
+            Self::TlsOnConnect => "--tls-on-connect",
+            Self::Lmtp => "--lmtp",
+            Self::Family => "--family",
+            Self::Login => "`smarthost_user`",
+            Self::NoTls => "`smarthost_tls = \"never\"`",
         }
     }
 
@@ -55,9 +75,11 @@ impl Way {
                 Feature::ClientCertificate,
                 self.client_certificate.is_some(),
             ),
-            (Feature::TlsOnConnect, self.tls_on_connect),
+            (Feature::TlsOnConnect, self.tls == TlsBegins::OnConnect),
             (Feature::Lmtp, self.speaks == Speaks::Lmtp),
             (Feature::Family, self.family != Family::Any),
+            (Feature::Login, self.login.is_some()),
+            (Feature::NoTls, self.tls == TlsBegins::Never),
         ];
         let needed = all.into_iter().filter(|(_, needed)| *needed);
         needed.map(|(feature, _)| feature).collect()
@@ -72,6 +94,7 @@ impl Way {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::smtp::auth::Login;
 
     #[test]
     fn what_a_site_needs_is_named_in_hello_and_other_words_are_passed_over() {
@@ -84,9 +107,15 @@ mod tests {
             ..Way::default()
         };
         assert_eq!(way.needs(), BTreeSet::from([Feature::ClientCertificate]));
-        way.tls_on_connect = true;
+        way.tls = TlsBegins::OnConnect;
         way.speaks = Speaks::Lmtp;
         way.family = Family::V6;
-        assert_eq!(way.needs(), BTreeSet::from(ALL));
+        way.login = Some(Login::new("us".to_owned(), "secret".to_owned()).unwrap());
+        let mut needed = way.needs();
+        way.tls = TlsBegins::Never;
+        needed.extend(way.needs());
+        assert_eq!(needed, BTreeSet::from(ALL));
+        needed.remove(&Feature::Login);
+        assert_eq!(way.lacked_by(&needed), Some(Feature::Login));
     }
 }

@@ -14,6 +14,7 @@ use crate::hold::{HoldPeriods, life_ends};
 use crate::id::SiteVersion;
 use crate::name::{AgentName, AuthorityName, SiteName};
 use crate::path::Mailbox;
+use crate::smtp::auth::Login;
 
 /// A site as the registry has it, complete and checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -165,10 +166,32 @@ pub struct Way {
     pub hand_over: HandOver,
     /// The authority of which agents show a certificate to a host that asks for one; None: they show none.
     pub client_certificate: Option<AuthorityName>,
-    /// TLS begins with the first byte, without STARTTLS.
-    pub tls_on_connect: bool,
+    pub tls: TlsBegins,
     pub speaks: Speaks,
     pub family: Family,
+    /// What is shown to a host that wants to know by a password who comes. Only the built-in smarthost has one.
+    pub login: Option<Login>,
+}
+
+/// How a connection becomes a secure one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TlsBegins {
+    /// By STARTTLS, where it is offered or the proof rests on TLS.
+    #[default]
+    ByStartTls,
+    /// With the first byte, without STARTTLS.
+    OnConnect,
+    /// It stays in the clear, whatever is offered. Only the built-in smarthost may be so.
+    Never,
+}
+
+impl TlsBegins {
+    pub fn of_flag(on_connect: bool) -> Self {
+        match on_connect {
+            true => Self::OnConnect,
+            false => Self::ByStartTls,
+        }
+    }
 }
 
 /// Which addresses of a name are connected to.

@@ -27,6 +27,8 @@ pub struct Layout {
     pub smtp_port: u16,
     /// Where DSNs leave.
     pub smarthost: Option<SocketAddr>,
+    /// More lines below `[notify]`.
+    pub notify: String,
     /// The program that runs ours, such as a profiler, with its arguments; none: they run by themselves.
     pub runner: Vec<String>,
     /// Variables set for the controller, such as a library to load before others.
@@ -87,6 +89,7 @@ pub(crate) fn controller(layout: &Layout, directory: &Path, listeners: &Listener
     if let Some(smarthost) = layout.smarthost {
         let _ = writeln!(text, "smarthost = \"{smarthost}\"");
     }
+    text.push_str(&layout.notify);
     text
 }
 

@@ -5,6 +5,7 @@
 //!                             ├─ no TLS: (ruling) ──────────────────────────────────────▲
 //!                             └─ no EHLO: OldHello ─▶ (ruling) ─────────────────────────┘
 //!               TLS on connect: Handshake ─▶ (ruling) ─▶ GreetingInTls ─▶ HelloAgain ─▶ Established
+//!               with a login: HelloAgain ─▶ LoggingIn… ─▶ Established
 //!               each of them ─▶ Failed
 //! Transaction:  (Reset) ─▶ (HandOver) ─▶ Mail ─▶ Rcpt… ─▶ Data ─▶ Content ─▶ Dot ─▶ EndOfData ─▶ Ended
 //!                                             └─ nobody accepted: LoneDot ───────────▲

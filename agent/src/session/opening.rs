@@ -1,11 +1,14 @@
 //! From the greeting to a proved session.
 
+mod login;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use dd_proto::report::Reply;
 use dd_proto::site::{Proof as SiteProof, Speaks};
+use dd_proto::smtp::auth::{Lines, Login};
 use dd_proto::smtp::compose;
 use dd_proto::smtp::extensions::Extensions;
 use dd_proto::smtp::reply::ReplyParser;
@@ -50,6 +53,7 @@ pub struct Opening {
     helo: String,
     ask_tls: AskTls,
     speaks: Speaks,
+    login: Option<Login>,
     patience: Duration,
     seen: Seen,
     replies: ReplyParser,
@@ -64,6 +68,13 @@ enum State {
     /// The same behind a handshake with which the connection began.
     GreetingInTls {
         verified: Verified,
+    },
+    /// The answer to AUTH, or to what it asked for.
+    LoggingIn {
+        verified: Verified,
+        offered: Extensions,
+        /// What is still to be said.
+        lines: Lines,
     },
     Hello,
     /// The answer to HELO; EHLO was refused.
@@ -100,6 +111,7 @@ impl Opening {
             helo,
             ask_tls,
             speaks: Speaks::Smtp,
+            login: None,
             patience: GREETING_TIMEOUT,
             seen,
             replies: ReplyParser::new(),
@@ -126,9 +138,11 @@ impl Opening {
             State::Greeting | State::GreetingInTls { .. } => {
                 OpeningWant::Bytes(GREETING_TIMEOUT.min(self.patience))
             }
-            State::Hello | State::OldHello | State::Securing | State::HelloAgain { .. } => {
-                OpeningWant::Bytes(HELLO_TIMEOUT.min(self.patience))
-            }
+            State::Hello
+            | State::OldHello
+            | State::Securing
+            | State::HelloAgain { .. }
+            | State::LoggingIn { .. } => OpeningWant::Bytes(HELLO_TIMEOUT.min(self.patience)),
             State::Handshake => OpeningWant::Handshake,
             State::Established { .. } | State::Failed(_) => OpeningWant::Nothing,
         }
@@ -149,6 +163,7 @@ impl Opening {
             State::Securing => "Securing",
             State::Handshake => "Handshake",
             State::HelloAgain { .. } => "HelloAgain",
+            State::LoggingIn { .. } => "LoggingIn",
             State::Established { .. } => "Established",
             State::Failed(_) => "Failed",
         }
@@ -263,6 +278,7 @@ impl Opening {
             State::Hello | State::OldHello => Phase::Hello,
             State::Securing => Phase::Securing,
             State::Handshake => Phase::Handshake,
+            State::LoggingIn { .. } => Phase::Login,
             State::HelloAgain { .. } | State::Established { .. } | State::Failed(_) => {
                 Phase::HelloAgain
             }
@@ -291,7 +307,16 @@ impl Opening {
                 }
             }
             State::HelloAgain { verified } if reply.is_positive() => {
+                self.welcomed_again(verified, offered, now);
+            }
+            State::LoggingIn {
+                verified, offered, ..
+            } if reply.is_positive() => {
                 self.state = State::Established { verified, offered };
+            }
+            state @ State::LoggingIn { .. } => {
+                self.state = state;
+                self.login_goes_on(reply, now);
             }
             state @ State::HelloAgain { .. } => {
                 self.state = state;
@@ -434,9 +459,10 @@ impl Opening {
         now: Timestamp,
     ) {
         let standing = match &self.state {
-            State::GreetingInTls { .. } | State::HelloAgain { .. } | State::Established { .. } => {
-                Standing::Proved
-            }
+            State::GreetingInTls { .. }
+            | State::HelloAgain { .. }
+            | State::LoggingIn { .. }
+            | State::Established { .. } => Standing::Proved,
             _ if self.needs_tls() => Standing::Unproved,
             _ => match self.proof.rule(&self.terms, &self.seen, now) {
                 Ok(_) => Standing::Proved,
@@ -446,6 +472,11 @@ impl Opening {
         let verdict = verdict(phase, cause, standing);
         let detail = match (standing, reply, &refusal) {
             (Standing::Proved, Some(_), Some(refusal @ Refusal::NoEsmtp(_))) => refusal.to_string(),
+            (Standing::Proved, reply, None | Some(Refusal::TurnedAway(_)))
+                if phase == Phase::Login =>
+            {
+                self.why_no_login(reply)
+            }
             (Standing::Proved, Some(reply), _) => format!("the site answered `{reply}`"),
             // It has proved itself, so it is the site that did it.
             (Standing::Proved, None, Some(Refusal::NotSmtp(why))) => format!("the site {why}"),

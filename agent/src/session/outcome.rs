@@ -21,6 +21,8 @@ pub enum Phase {
     Handshake,
     Ruling,
     HelloAgain,
+    /// AUTH, behind the proof.
+    Login,
     Mail,
     Rcpt,
     Data,
@@ -87,7 +89,7 @@ pub enum Verdict {
     Recipients(Disposition),
 }
 
-pub const PHASES: [Phase; 13] = [
+pub const PHASES: [Phase; 14] = [
     Phase::Resolve,
     Phase::Connect,
     Phase::Greeting,
@@ -96,6 +98,7 @@ pub const PHASES: [Phase; 13] = [
     Phase::Handshake,
     Phase::Ruling,
     Phase::HelloAgain,
+    Phase::Login,
     Phase::Mail,
     Phase::Rcpt,
     Phase::Data,
@@ -137,11 +140,11 @@ pub fn verdict(phase: Phase, cause: Cause, standing: Standing) -> Verdict {
         (P::EndOfData, C::Closing | C::Transient, _) => V::Recipients(Disposition::Deferred),
         (_, C::Closing, _) => V::Ends(Outcome::Busy),
 
-        (P::Greeting | P::Hello | P::Ruling | P::HelloAgain, C::Transient, _) => {
+        (P::Greeting | P::Hello | P::Ruling | P::HelloAgain | P::Login, C::Transient, _) => {
             V::Ends(Outcome::Busy)
         }
         (
-            P::Greeting | P::Hello | P::Ruling | P::HelloAgain,
+            P::Greeting | P::Hello | P::Ruling | P::HelloAgain | P::Login,
             C::Permanent | C::OverLimit | C::OutOfPlace,
             _,
         ) => V::Ends(Outcome::Refused),

@@ -6,6 +6,7 @@
 //! hand-over xforward           what the session is told of clients
 //! tls-on-connect               the connection begins with the handshake
 //! lmtp                         the host speaks LMTP
+//! login tim tanstaaftanstaaf   a user and a password for it
 //! ahead                        the next message waits already when the dot of one goes out
 //! S: 220 home                  the server's lines; lines without others in between arrive at once
 //! C: EHLO out1.example.net     what the session must have written
@@ -28,7 +29,8 @@ use dd_agent::session::{
 };
 use dd_proto::envelope::Envelope;
 use dd_proto::report::{SaidBy, Told};
-use dd_proto::site::{HandOver, Speaks};
+use dd_proto::site::{HandOver, Speaks, Way};
+use dd_proto::smtp::auth::Login;
 
 use super::support::{HELO, NOW, envelope, handshake, seen, terms};
 
@@ -209,6 +211,7 @@ fn run(path: &Path) {
     let mut ahead = false;
     let mut asks = AskTls::WhereOffered;
     let mut speaks = Speaks::Smtp;
+    let mut way = Way::default();
     let mut lines = VecDeque::new();
     for line in text.lines().map(str::trim_end) {
         match line.split_once(' ') {
@@ -219,6 +222,10 @@ fn run(path: &Path) {
             None if line == "ahead" => ahead = true,
             None if line == "tls-on-connect" => asks = AskTls::OnConnect,
             None if line == "lmtp" => speaks = Speaks::Lmtp,
+            Some(("login", login)) => {
+                let (user, password) = login.split_once(' ').unwrap();
+                way.login = Some(Login::new(user.to_owned(), password.to_owned()).unwrap());
+            }
             _ => lines.push_back(line.to_owned()),
         }
     }
@@ -228,7 +235,7 @@ fn run(path: &Path) {
         output: VecDeque::new(),
     };
     let opening = Opening::new(Arc::new(terms(proof)), HELO.to_owned(), asks, seen());
-    if let Some(mut established) = script.open(opening.speaking(speaks)) {
+    if let Some(mut established) = script.open(opening.speaking(speaks).logging_in(&way)) {
         established.hands_over(hand_over);
         for (index, message) in messages.iter().enumerate() {
             if !established.is_for_client_of(message) {

@@ -10,6 +10,8 @@ use std::sync::{Arc, LazyLock};
 
 use dd_agent::session::{AskTls, Established, Lost, Next, Opening, Transaction, TransactionWant};
 use dd_proto::envelope::Envelope;
+use dd_proto::site::Way;
+use dd_proto::smtp::auth::Login;
 
 use super::support::{HELO, NOW, envelope, handshake, seen, terms};
 
@@ -70,6 +72,30 @@ const OPENINGS: &[(&str, &[Input])] = &[
     ("certificate on connect", &["TLS ok", "220"]),
     ("static-ip on connect", &[]),
     ("static-ip on connect", &["TLS ok"]),
+    (
+        "certificate with a login",
+        &["220", "250 STARTTLS", "220", "TLS ok"],
+    ),
+    (
+        "certificate with a login",
+        &["220", "250 STARTTLS", "220", "TLS ok", "250 AUTH"],
+    ),
+    (
+        "certificate with a login",
+        &["220", "250 STARTTLS", "220", "TLS ok", "250 AUTH", "334"],
+    ),
+    (
+        "certificate with a login",
+        &[
+            "220",
+            "250 STARTTLS",
+            "220",
+            "TLS ok",
+            "250 AUTH",
+            "334",
+            "334",
+        ],
+    ),
 ];
 
 /// What the EHLO offers, and what leads to the state. The message goes to two recipients.
@@ -125,6 +151,7 @@ fn bytes(input: Input, state: &str) -> Option<Vec<u8>> {
         "malformed" => Some(b"what?\r\n".to_vec()),
         "over-long" => Some([b"250 ".as_slice(), &[b'a'; 100_000], b"\r\n"].concat()),
         "early" => Some(format!("{expected} home\r\n250 more\r\n").into_bytes()),
+        "250 AUTH" => Some(b"250-home\r\n250 AUTH LOGIN\r\n".to_vec()),
         "250 STARTTLS" => Some(b"250-home\r\n250 STARTTLS\r\n".to_vec()),
         code if code.parse::<u16>().is_ok() => Some(format!("{code} home\r\n").into_bytes()),
         _ => None,
@@ -256,7 +283,17 @@ fn opening_at(proof: &str, path: &[Input]) -> Opening {
         Some(proof) => (proof, AskTls::OnConnect),
         None => (proof, AskTls::WhereOffered),
     };
-    let mut opening = Opening::new(Arc::new(terms(proof)), HELO.to_owned(), asks, seen());
+    let (proof, has_login) = match proof.strip_suffix(" with a login") {
+        Some(proof) => (proof, true),
+        None => (proof, false),
+    };
+    let login = Login::new("tim".to_owned(), "tanstaaftanstaaf".to_owned());
+    let way = Way {
+        login: login.ok().filter(|_| has_login),
+        ..Way::default()
+    };
+    let opening = Opening::new(Arc::new(terms(proof)), HELO.to_owned(), asks, seen());
+    let mut opening = opening.logging_in(&way);
     for input in path {
         step_opening(&mut opening, input);
     }

@@ -129,8 +129,7 @@ async fn look(context: &Context, site: &Site, only: Option<&AgentName>) -> Vec<p
         };
         looking.spawn(async move {
             if let Some(feature) = lacks {
-                let feature = feature.as_str();
-                let too_old = format!("the agent is too old for --{feature}");
+                let too_old = format!("the agent is too old for {}", feature.asked_by());
                 return row(&agent, Vec::new(), &too_old);
             }
             let Some(asked) = asked else {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use dd_proto::convert::ConvertError;
 use dd_proto::id::{Lease, SessionId};
 use dd_proto::pb;
-use dd_proto::site::{Family, HandOver, Site, Speaks};
+use dd_proto::site::{Family, HandOver, Site, Speaks, TlsBegins};
 use ipnet::IpNet;
 
 use super::door::limits;
@@ -136,11 +136,7 @@ fn forbidden(facts: &Facts, agents: &[IpAddr]) -> Vec<IpNet> {
 
 /// An authority that is not there (any more) leaves a plan without anchors, under which no certificate is proof.
 pub(super) fn plan(context: &Context, site: &Site) -> pb::RoutePlan {
-    let certified = site.proof.certified();
-    let authority = certified.and_then(|it| context.registry.authority(&it.authority));
-    let (anchors, revocation_lists) = authority
-        .map(|it| (it.certificates.clone(), it.revocation_lists.clone()))
-        .unwrap_or_default();
+    let (anchors, revocation_lists) = context.registry.anchors(site);
     pb::RoutePlan {
         site: site.name.to_string(),
         version: site.version.0,
@@ -161,7 +157,9 @@ pub(super) fn plan(context: &Context, site: &Site) -> pb::RoutePlan {
             .as_ref()
             .map(ToString::to_string)
             .unwrap_or_default(),
-        tls_on_connect: site.way.tls_on_connect,
+        tls_on_connect: site.way.tls == TlsBegins::OnConnect,
+        no_tls: site.way.tls == TlsBegins::Never,
+        login: site.way.login.as_ref().map(Into::into),
         lmtp: site.way.speaks == Speaks::Lmtp,
         family: match site.way.family {
             Family::Any => String::new(),

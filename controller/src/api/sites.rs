@@ -198,7 +198,7 @@ impl pb::sites_server::Sites for Sites {
         request: Request<pb::CheckSiteRequest>,
     ) -> Result<Response<pb::SiteChecks>, Status> {
         let request = request.into_inner();
-        let site = self.site(&request.name)?;
+        let site = self.any_site(&request.name)?;
         let only = self.agent(&request.agent)?;
         if only.is_none() && self.0.attached.agents().is_empty() {
             return Err(status::refused(
@@ -239,7 +239,7 @@ impl pb::sites_server::Sites for Sites {
 }
 
 impl Sites {
-    /// A member's, or the built-in one, which can be looked at and released.
+    /// A member's, or the built-in one, which can be looked at, checked and released.
     fn any_site(&self, name: &str) -> Result<Arc<Site>, Status> {
         let smarthost = self.0.registry.smarthost();
         match smarthost.filter(|site| site.name.as_str() == name) {

@@ -65,6 +65,13 @@ fn settings(text: &str, config: &Config) -> Vec<Setting> {
     shown.iter().map(setting).collect()
 }
 
+/// Where a text sets a key; its beginning where it does not.
+pub(super) fn offset_of(text: &str, name: &str) -> usize {
+    let keys = keys(text);
+    let found = keys.iter().find(|key| key.name == name);
+    found.map_or(0, |key| key.offset)
+}
+
 /// A key that a file sets.
 #[derive(Debug)]
 struct Key {
@@ -126,6 +133,8 @@ fn default(key: &Key, config: &Config) -> Option<Value> {
     match key.name.as_str() {
         "control.socket" => return Some(config.socket().display().to_string().into()),
         "notify.postmaster" => return Some(format!("postmaster@{}", config.hostname).into()),
+        "notify.smarthost_tls" => return Some(config.notify.tls().as_str().into()),
+        "notify.smarthost_tls_on_connect" => return Some(config.notify.tls_on_connect().into()),
         "web.origin" => return config.web_origin(&[]).map(Value::from),
         _ => {}
     }
@@ -205,6 +214,9 @@ mod tests {
             "metrics.listen = - (default)",
             "notify.postmaster = \"postmaster@mail.example.net\" (default)",
             "notify.smarthost = - (default)",
+            "notify.smarthost_tls = \"opportunistic\" (default)",
+            "notify.smarthost_tls_on_connect = false (default)",
+            "notify.smarthost_user = - (default)",
             "site_defaults.retry_interval = \"5m\" (line 8)",
             "site_defaults.lifetime = \"14d\" (default)",
             "history.keep = \"14d\" (default)",

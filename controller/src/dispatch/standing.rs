@@ -226,8 +226,7 @@ impl State {
         for (name, agent) in eligible {
             let attached = agent.attached.as_ref();
             if let Some(lacks) = attached.and_then(|it| it.lacks(site)) {
-                let feature = lacks.as_str();
-                why.push(format!("{name} is too old for --{feature}"));
+                why.push(format!("{name} is too old for {}", lacks.asked_by()));
                 continue;
             }
             match attached.map(|it| (it.work, it.heard)) {

@@ -4,6 +4,8 @@
 //! It is in no registry, so nobody can add, change or remove it; its name is taken. It is known to dispatch from the
 //! start, and held where the configuration names no smarthost: notifications wait then.
 
+mod terms;
+
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
@@ -15,6 +17,7 @@ use dd_proto::name::SiteName;
 use dd_proto::site::{Hold, Host, HostName, KnownRecipients, Limits, Proof, Schedule, Site};
 use jiff::Timestamp;
 
+pub use self::terms::{Terms, TermsError};
 use crate::config::Smarthost;
 
 /// Its name. No member's site can have it.
@@ -46,7 +49,7 @@ pub fn is_ourselves(smarthost: &Smarthost, listeners: &[SocketAddr]) -> Option<S
     ))
 }
 
-/// The site as this start knows it. `version` differs from start to start, for the configuration may.
+/// The site as this start knows it, without what [`Terms`] add to it. `version` differs from start to start, for the configuration may.
 pub fn site(smarthost: Option<&Smarthost>, version: SiteVersion, now: Timestamp) -> Site {
     let (host, hold) = match smarthost {
         Some(Smarthost { host, port }) => (

@@ -45,6 +45,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use bytes::Bytes;
 use dd_proto::domain::Domain;
 use dd_proto::name::{AdminName, AgentName, AuthorityName, SiteName};
 use dd_proto::site::{Certified, Site};
@@ -143,6 +144,8 @@ struct Snapshot {
     keys: Keys,
     /// The built-in site: no record, but from the configuration.
     smarthost: Option<Arc<Site>>,
+    /// By which its certificate is judged, where the configuration names a file of them. DER.
+    smarthost_anchors: Vec<Bytes>,
     /// Records that cannot be used, and why.
     damaged: BTreeMap<(&'static str, String), Damaged>,
     /// When it was first found that something cannot be read.
@@ -259,8 +262,28 @@ impl Registry {
     }
 
     /// Called once, at the start.
-    pub fn build_in(&self, smarthost: Site) {
-        self.write().smarthost = Some(Arc::new(smarthost));
+    pub fn build_in(&self, smarthost: Site, anchors: Vec<Bytes>) {
+        let mut snapshot = self.write();
+        snapshot.smarthost = Some(Arc::new(smarthost));
+        snapshot.smarthost_anchors = anchors;
+    }
+
+    /// The certificates of the authority by which a site proves itself, and its revocation lists; none where its proof names no
+    /// authority, or one that is not there.
+    pub fn anchors(&self, site: &Site) -> (Vec<Bytes>, Vec<Bytes>) {
+        let read = self.read();
+        if read
+            .smarthost
+            .as_ref()
+            .is_some_and(|it| it.name == site.name)
+        {
+            return (read.smarthost_anchors.clone(), Vec::new());
+        }
+        let certified = site.proof.certified();
+        let authority = certified.and_then(|it| read.authorities.get(&it.authority));
+        authority
+            .map(|it| (it.certificates.clone(), it.revocation_lists.clone()))
+            .unwrap_or_default()
     }
 
     pub fn sites(&self) -> Vec<Arc<Site>> {

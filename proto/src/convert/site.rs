@@ -16,7 +16,7 @@ use crate::id::SiteVersion;
 use crate::pb;
 use crate::site::{
     Certified, Family, HandOver, Hold, Host, HostName, KnownRecipients, Limits, Proof, Schedule,
-    Site, Speaks, Way,
+    Site, Speaks, TlsBegins, Way,
 };
 
 impl From<Host> for pb::Host {
@@ -142,7 +142,7 @@ impl From<&Site> for pb::SiteSpec {
                 .client_certificate
                 .as_ref()
                 .map(ToString::to_string),
-            tls_on_connect: site.way.tls_on_connect.then_some(true),
+            tls_on_connect: (site.way.tls == TlsBegins::OnConnect).then_some(true),
             lmtp: (site.way.speaks == Speaks::Lmtp).then_some(true),
             family: (site.way.family != Family::Any).then(|| site.way.family.to_string()),
             password: None,
@@ -216,7 +216,7 @@ impl TryFrom<pb::Site> for Site {
                     None => HandOver::None,
                     Some(text) => text.parse().map_err(|_| ConvertError("hand_over"))?,
                 },
-                tls_on_connect: spec.tls_on_connect.unwrap_or_default(),
+                tls: TlsBegins::of_flag(spec.tls_on_connect.unwrap_or_default()),
                 speaks: Speaks::of_flag(spec.lmtp.unwrap_or_default()),
                 family: match spec.family.as_deref() {
                     None => Family::Any,
@@ -229,6 +229,7 @@ impl TryFrom<pb::Site> for Site {
                             .map_err(|_| ConvertError("client_certificate"))?,
                     ),
                 },
+                login: None,
             },
             limits: Limits {
                 connections: connections
@@ -314,9 +315,10 @@ mod tests {
             way: Way {
                 hand_over: HandOver::XForward,
                 client_certificate: Some("member-ca".parse().unwrap()),
-                tls_on_connect: true,
+                tls: TlsBegins::OnConnect,
                 speaks: Speaks::Lmtp,
                 family: Family::V6,
+                login: None,
             },
             limits: Limits {
                 connections: 3,

@@ -1,5 +1,6 @@
 //! What a server offers in its answer to EHLO, as far as we use it.
 
+use super::auth::Mechanisms;
 use crate::client::Attributes;
 
 /// The extensions a server offered; nothing offered is the default.
@@ -13,6 +14,7 @@ pub struct Extensions {
     pub size: SizeOffer,
     pub xforward: Attributes,
     pub xclient: Attributes,
+    pub auth: Mechanisms,
 }
 
 /// SIZE, RFC 1870.
@@ -38,8 +40,13 @@ impl Extensions {
             "DSN" => self.dsn = true,
             "XFORWARD" => self.xforward = Attributes::announced(words),
             "XCLIENT" => self.xclient = Attributes::announced(words),
+            "AUTH" => self.auth.add(words),
             "SIZE" => self.size = SizeOffer::parse(words.next()),
-            _ => {}
+            _ => {
+                if let Some(first) = keyword.strip_prefix("AUTH=") {
+                    self.auth.add(std::iter::once(first).chain(words));
+                }
+            }
         }
     }
 
@@ -80,6 +87,10 @@ mod tests {
         let offered = ehlo("starttls\nSIZE 1000\nPIPELINING\nAUTH PLAIN\nX-FOO");
         assert!(offered.starttls && offered.pipelining && !offered.dsn && !offered.smtputf8);
         assert_eq!(offered.size, SizeOffer::AtMost(1000));
+        assert!(offered.auth.plain && !offered.auth.login);
+        let before_the_standard = ehlo("AUTH=LOGIN NTLM\nauth cram-md5 plain");
+        assert!(before_the_standard.auth.plain && before_the_standard.auth.login);
+        assert_eq!(ehlo("AUTH"), Extensions::default());
         assert_eq!(ehlo("SIZE 0").size, SizeOffer::Unlimited);
         assert_eq!(ehlo("SIZE").size, SizeOffer::Unlimited);
     }

@@ -6,6 +6,7 @@
 //! Every buffer is bounded. Only CRLF ends a line, only CRLF.CRLF ends a message, and nothing that is written can
 //! hold a CR, LF or NUL that its caller did not mean.
 
+pub mod auth;
 pub mod command;
 pub mod compose;
 pub mod data;

@@ -8,6 +8,7 @@ use dd_proto::envelope::{Body, Encoding, Envelope, Recipient};
 use dd_proto::id::RecipientNumber;
 use dd_proto::pb;
 use dd_proto::report::Reply;
+use dd_proto::smtp::auth::Mechanisms;
 use dd_proto::smtp::command::{Command, Mail, Rcpt};
 use dd_proto::smtp::compose;
 use dd_proto::smtp::data::{Fault, Progress, StrayCrLf, Stuffer, Unstuffer};
@@ -25,6 +26,10 @@ const ALL: Extensions = Extensions {
     size: SizeOffer::Unlimited,
     xforward: Attributes::NONE,
     xclient: Attributes::NONE,
+    auth: Mechanisms {
+        plain: true,
+        login: true,
+    },
 };
 
 /// What a client says before its content: however it is cut, it is the same; each line is a command or has its reply; and

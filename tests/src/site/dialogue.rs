@@ -7,6 +7,8 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::script::{Act, At, Script, Verdict};
@@ -27,6 +29,7 @@ pub(super) fn serve(
         shared,
         number,
         transaction: Transaction::default(),
+        is_known: false,
     };
     if let (true, Some(config)) = (script.on_connect, script.tls.clone()) {
         dialogue.handshake(config)?;
@@ -50,6 +53,13 @@ struct Dialogue<'a> {
     shared: &'a Shared,
     number: usize,
     transaction: Transaction,
+    /// AUTH has told who it is.
+    is_known: bool,
+}
+
+fn decoded(text: &str) -> String {
+    let bytes = STANDARD.decode(text).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 enum Wire {
@@ -83,6 +93,10 @@ impl Dialogue<'_> {
                 self.answer(At::Ehlo, &reply)?;
             }
             "STARTTLS" => self.secure()?,
+            "AUTH" => self.authenticate(line)?,
+            "MAIL" if self.script.login.is_some() && !self.is_known => {
+                self.write("530 5.7.0 authentication required")?;
+            }
             "MAIL" => {
                 if self.answer(At::Mail, "250 2.1.0 ok")? == Taken::Yes {
                     self.transaction.mail = argument(line);
@@ -104,6 +118,37 @@ impl Dialogue<'_> {
         Ok(Next::GoOn)
     }
 
+    /// RFC 4954, PLAIN with an initial response, and LOGIN.
+    fn authenticate(&mut self, line: &str) -> io::Result<()> {
+        let Some(login) = self.script.login.clone() else {
+            return self.write("503 5.5.1 no AUTH here");
+        };
+        let mut words = line.split(' ').skip(1);
+        let mechanism = words.next().unwrap_or_default();
+        if !login.mechanisms.split(' ').any(|it| it == mechanism) {
+            return self.write("504 5.5.4 no such mechanism");
+        }
+        let said = match mechanism {
+            "PLAIN" => words.next().map(decoded).unwrap_or_default(),
+            _ => format!(
+                "\0{}\0{}",
+                self.asked("User Name")?,
+                self.asked("Password")?
+            ),
+        };
+        self.is_known = said == format!("\0{}\0{}", login.user, login.password);
+        self.write(match self.is_known {
+            true => "235 2.7.0 welcome",
+            false => "535 5.7.8 not with these",
+        })
+    }
+
+    fn asked(&mut self, what: &str) -> io::Result<String> {
+        self.write(&format!("334 {}", STANDARD.encode(what)))?;
+        let line = self.line()?;
+        Ok(decoded(&line.unwrap_or_default()))
+    }
+
     fn recipient(&mut self, path: String) -> io::Result<()> {
         let host = self.script.host.as_ref();
         if let Some(other) = host.and_then(|host| host.rcpt(&path)) {
@@ -120,8 +165,12 @@ impl Dialogue<'_> {
             (Wire::Clear(_), Some(_)) => "250-STARTTLS\r\n",
             _ => "",
         };
+        let auth = match (&self.script.login, offered) {
+            (Some(login), "") => format!("250-AUTH {}\r\n", login.mechanisms),
+            _ => String::new(),
+        };
         format!(
-            "250-home.example\r\n{offered}250-PIPELINING\r\n250-SIZE 104857600\r\n250-8BITMIME\r\n\
+            "250-home.example\r\n{offered}{auth}250-PIPELINING\r\n250-SIZE 104857600\r\n250-8BITMIME\r\n\
              250-SMTPUTF8\r\n250 ENHANCEDSTATUSCODES"
         )
     }

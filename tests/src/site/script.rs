@@ -84,6 +84,14 @@ pub enum Verdict {
     TakesAndBreaks,
 }
 
+/// Who may hand a site mail, and by which mechanisms he says so.
+#[derive(Debug, Clone)]
+pub(super) struct Login {
+    pub(super) mechanisms: String,
+    pub(super) user: String,
+    pub(super) password: String,
+}
+
 /// How a site behaves.
 #[derive(Debug, Clone, Default)]
 pub struct Script {
@@ -92,6 +100,8 @@ pub struct Script {
     pub(super) on_connect: bool,
     /// It speaks LMTP: these are its answers behind the dot, in order; where they end the connection is cut.
     pub(super) lmtp: Option<Vec<String>>,
+    /// Nobody else hands it mail.
+    pub(super) login: Option<Login>,
     pub(super) acts: BTreeMap<At, Act>,
     pub(super) host: Option<Arc<dyn Host>>,
 }
@@ -130,6 +140,17 @@ impl Script {
     #[must_use]
     pub fn on_connect(mut self) -> Self {
         self.on_connect = true;
+        self
+    }
+
+    /// The same, but it takes mail only behind an AUTH with these, and offers that inside TLS (in the clear where it has none).
+    #[must_use]
+    pub fn login(mut self, mechanisms: &str, user: &str, password: &str) -> Self {
+        self.login = Some(Login {
+            mechanisms: mechanisms.to_owned(),
+            user: user.to_owned(),
+            password: password.to_owned(),
+        });
         self
     }
 

@@ -107,6 +107,7 @@ impl Trial {
             runner: Vec::new(),
             secure_web: false,
             smarthost: Some(smarthost.address()),
+            notify: String::new(),
             environment: setting.environment.clone(),
             agent_environment: Vec::new(),
             observer: Some(Observer::new(move |line| observing.read(line))),

@@ -26,6 +26,7 @@ mod odd_addresses;
 mod old_news;
 mod one_controller;
 mod power_cut;
+mod smarthost;
 
 // Nothing reaches the wrong host.
 mod addresses;

@@ -3,7 +3,7 @@
 use dd_proto::excerpt;
 use dd_proto::name::AuthorityName;
 use dd_proto::pb;
-use dd_proto::site::{Family, HandOver, Host, HostName, Proof, Speaks, Way};
+use dd_proto::site::{Family, HandOver, Host, HostName, Proof, Speaks, TlsBegins, Way};
 
 use super::{SiteError, Surroundings, parse};
 
@@ -34,9 +34,10 @@ pub(super) fn way(
         client_certificate: client_certificate
             .map(|named| signer(named, proof, around))
             .transpose()?,
-        tls_on_connect: spec.tls_on_connect.unwrap_or_default(),
+        tls: TlsBegins::of_flag(spec.tls_on_connect.unwrap_or_default()),
         speaks,
         family,
+        login: None,
     })
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use dd_proto::id::SiteVersion;
 use dd_proto::site::{
     Certified, Family, HandOver, Host, HostName, KnownRecipients, Language, Limits, Proof,
-    Schedule, Site, Speaks, Way,
+    Schedule, Site, Speaks, TlsBegins, Way,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 
@@ -42,9 +42,10 @@ fn site() -> Site {
         way: Way {
             hand_over: HandOver::XForward,
             client_certificate: Some("member-ca".parse().unwrap()),
-            tls_on_connect: true,
+            tls: TlsBegins::OnConnect,
             speaks: Speaks::Smtp,
             family: Family::Any,
+            login: None,
         },
         limits: Limits {
             connections: 3,

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dd_proto::pem;
-use dd_proto::site::{Certified, Family, HandOver, Hold, KnownRecipients, Proof, Site, Speaks};
+use dd_proto::site::{
+    Certified, Family, HandOver, Hold, KnownRecipients, Proof, Site, Speaks, TlsBegins,
+};
 use dd_proto::units::{OutageNotice, format_duration, format_size};
 
 use crate::registry::agents::AgentRecord;
@@ -134,7 +136,7 @@ fn all_site_keys(site: &Site) -> Keys {
         ),
         (
             "tls-on-connect",
-            site.way.tls_on_connect.then(|| true.to_string()),
+            (site.way.tls == TlsBegins::OnConnect).then(|| true.to_string()),
         ),
         (
             "lmtp",
