@@ -148,10 +148,7 @@ mod tests {
                 Ok(()),
             ),
             (Order::Check(Box::default()), Ok(())),
-            (
-                Order::Assignment(Box::default()),
-                lease.clone(),
-            ),
+            (Order::Assignment(Box::default()), lease.clone()),
             (Order::Acknowledged(pb::Acknowledged::default()), lease),
             (Order::CloseSite(pb::CloseSite::default()), site.clone()),
             (Order::Recall(pb::Recall::default()), site),
