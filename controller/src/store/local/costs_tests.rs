@@ -94,7 +94,7 @@ async fn a_content_that_is_damaged_is_found_out_by_whoever_reads_it_and_not_when
         panic!("it was read");
     };
     let error = loop {
-        match content.next(READ_TOGETHER as usize).await {
+        match content.next(64 << 10).await {
             Ok(piece) => assert!(!piece.is_empty(), "all of it was given out"),
             Err(error) => break error,
         }
