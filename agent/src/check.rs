@@ -459,4 +459,17 @@ mod tests {
             assert_eq!(result, expected, "{detail}");
         }
     }
+
+    #[test]
+    fn a_certificate_without_end_is_good_and_said_to_be_that() {
+        let mut params = rcgen::CertificateParams::new(vec!["home.example".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(9999, 12, 31);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let made = params.self_signed(&key).unwrap().der().clone();
+        let seen = crate::proof::observed::describe(&[made]).unwrap();
+        assert_eq!(dd_proto::units::format_end(seen.not_after), "no end");
+        let now = "2026-06-01T00:00:00Z".parse().unwrap();
+        let (result, detail) = expiry(seen.not_after, now);
+        assert_eq!((result, detail.as_str()), (Step::Good, "valid without end"));
+    }
 }

@@ -8,6 +8,7 @@
 //! - No final dot goes out that is not in the journal, or on a lease that is not held.
 
 pub mod agent;
+pub mod alarm;
 pub mod attempt;
 pub mod check;
 pub mod client_certificate;

@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use crate::agent::{now, wall};
+use crate::alarm::Alarm;
 use crate::client_certificate::Shown;
 use crate::places::{Holding, Places, STILL};
 use crate::proof::{Refusal, Terms, TlsSeen};
@@ -68,6 +69,15 @@ pub struct Wire {
     /// What it counts against; None: it was not proved yet, so it sends no mail, and waits on its opener's probe.
     holding: Option<Holding>,
     pulse: Arc<Pulse>,
+    alarms: Alarms,
+}
+
+#[derive(Debug)]
+struct Alarms {
+    /// What is read has to be there by then.
+    deadline: Alarm,
+    /// A handoff that has not moved until then is still.
+    still: Alarm,
 }
 
 /// How far a handoff is, for whoever watches it from outside.
@@ -117,6 +127,10 @@ impl Wire {
             buffer: vec![0; READ_BYTES],
             holding: None,
             pulse: Arc::new(Pulse::new(now())),
+            alarms: Alarms {
+                deadline: Alarm::new(),
+                still: Alarm::new(),
+            },
         }
     }
 
@@ -208,7 +222,13 @@ impl Wire {
             stream.flush().await
         };
         let writing = tokio::time::timeout(limit, writing);
-        match still(self.holding.as_mut(), &self.pulse, writing).await {
+        let still = still(
+            self.holding.as_mut(),
+            &self.pulse,
+            &mut self.alarms.still,
+            writing,
+        );
+        match still.await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Lost::Closed),
             Err(_) => Err(Lost::TimedOut),
@@ -217,18 +237,25 @@ impl Wire {
 
     /// Waits for something else than the far end, which counts as its stillness too.
     pub async fn meanwhile<T>(&mut self, waiting: impl Future<Output = T>) -> T {
-        still(self.holding.as_mut(), &self.pulse, waiting).await
+        let alarm = &mut self.alarms.still;
+        still(self.holding.as_mut(), &self.pulse, alarm, waiting).await
     }
 
     /// # Errors
     /// The connection is lost, or nothing came before `deadline`.
     pub async fn read(&mut self, deadline: Instant) -> Result<&[u8], Lost> {
         let reading = self.stream.read(&mut self.buffer);
-        let reading = tokio::time::timeout_at(deadline.into(), reading);
-        match still(self.holding.as_mut(), &self.pulse, reading).await {
-            Ok(Ok(n)) if n > 0 => Ok(&self.buffer[..n]),
-            Ok(_) => Err(Lost::Closed),
-            Err(_) => Err(Lost::TimedOut),
+        let reading = self.alarms.deadline.limits(deadline, reading);
+        let still = still(
+            self.holding.as_mut(),
+            &self.pulse,
+            &mut self.alarms.still,
+            reading,
+        );
+        match still.await {
+            Some(Ok(n)) if n > 0 => Ok(&self.buffer[..n]),
+            Some(_) => Err(Lost::Closed),
+            None => Err(Lost::TimedOut),
         }
     }
 
@@ -268,6 +295,7 @@ impl Wire {
 async fn still<T>(
     holding: Option<&mut Holding>,
     pulse: &Pulse,
+    alarm: &mut Alarm,
     waiting: impl Future<Output = T>,
 ) -> T {
     let Some(holding) = holding.filter(|it| it.has_slot()) else {
@@ -278,7 +306,7 @@ async fn still<T>(
     tokio::select! {
         biased;
         done = &mut waiting => return done,
-        () = tokio::time::sleep_until(from.into()) => holding.hangs(),
+        () = alarm.at(from) => holding.hangs(),
     }
     waiting.await
 }

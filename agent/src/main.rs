@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser;
 use dd_agent::config::{Config, Targets};
+use dd_log::fields::Fields;
 use dd_log::journal::Entries;
 use dd_log::utc::Utc;
 use dd_log::{Lines, Way, When};
@@ -55,6 +56,7 @@ fn start(args: &Args, lines: &Lines<Way>, journal: bool) -> anyhow::Result<()> {
     let written = tracing_subscriber::fmt::layer()
         .with_writer(move || lines.line(When::Soon))
         .with_timer(Utc)
+        .fmt_fields(Fields)
         .with_ansi(false)
         // That could only be said where it has just failed.
         .log_internal_errors(false);

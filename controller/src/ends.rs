@@ -234,6 +234,7 @@ impl Ends {
         let mail = Mail::of(&submission);
         let accepting = self.store.accept(submission).await;
         let waiting = accepting.map_err(|error| TellError::NotAccepted(error.to_string()))?;
+        self.notifier.notice_written();
         self.dispatch.arrived(mail.arrived(waiting)).await;
         Ok(())
     }
@@ -276,6 +277,15 @@ mod tests {
         assert_eq!(tells(&[99, 99]), [(99, 3)]);
         assert_eq!(tells(&[100, 101]), []);
         assert_eq!(tells(&[69]), []);
+    }
+
+    #[test]
+    fn nobody_is_told_of_an_end_that_there_is_not() {
+        let end = End {
+            certificate: "one".to_owned(),
+            at: Timestamp::MAX,
+        };
+        assert_eq!(due(&end, None, day(0)), None);
     }
 
     #[test]

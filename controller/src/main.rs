@@ -9,6 +9,7 @@ use dd_controller::credentials::hashed_at_once;
 use dd_controller::lines::Log;
 use dd_controller::store::RebuildIndex;
 use dd_controller::{events, ledger};
+use dd_log::fields::Fields;
 use dd_log::journal::Entries;
 use dd_log::utc::Utc;
 use dd_log::{Lines, Way};
@@ -66,6 +67,7 @@ fn start(args: &Args, lines: &Lines<Way>, journal: bool, passed: Passed) -> anyh
     let written = tracing_subscriber::fmt::layer()
         .with_writer(Log(lines.clone()))
         .with_timer(Utc)
+        .fmt_fields(Fields)
         .with_ansi(false)
         // That could only be said where it has just failed.
         .log_internal_errors(false);

@@ -190,7 +190,10 @@ impl Outages {
         if let Some(submission) = self.notifier.notice_as(id, site, &notice, now) {
             let mail = Mail::of(&submission);
             match self.store.accept(submission).await {
-                Ok(waiting) => self.dispatch.arrived(mail.arrived(waiting)).await,
+                Ok(waiting) => {
+                    self.notifier.notice_written();
+                    self.dispatch.arrived(mail.arrived(waiting)).await;
+                }
                 Err(error) => {
                     tracing::error!(site = %site.name, %error, "the site's contact is not told yet");
                     return entry;

@@ -64,10 +64,14 @@ mod tests {
     }
 
     fn authority(from: i32, until: i32) -> Authority {
+        authority_until(from, (until, 1, 1))
+    }
+
+    fn authority_until(from: i32, (year, month, day): (i32, u8, u8)) -> Authority {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.not_before = date_time_ymd(from, 1, 1);
-        params.not_after = date_time_ymd(until, 1, 1);
+        params.not_after = date_time_ymd(year, month, day);
         let key = KeyPair::generate().unwrap();
         let der = params.self_signed(&key).unwrap().der().clone();
         Authority {
@@ -109,11 +113,14 @@ mod tests {
             authority(2020, 2024),
             authority(2030, 2040),
         );
+        // RFC 5280 §4.1.2.5: no end, and none in 1970.
+        let endless = authority_until(2020, (9999, 12, 31));
         let chain = vec![leaf(&current, &key)];
         let damaged = vec![CertificateDer::from(vec![1, 2])];
         for (chain, checked, ruling) in [
             (chain.clone(), good(&[&current]), "certificate"),
             (chain.clone(), good(&[&expired, &current]), "certificate"),
+            (chain.clone(), good(&[&endless]), "certificate"),
             (chain.clone(), good(&[&expired]), "AnchorExpired"),
             (chain.clone(), good(&[&coming]), "AnchorNotYetValid"),
             (chain.clone(), good(&[]), "NoAnchor"),

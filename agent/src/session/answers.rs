@@ -142,9 +142,12 @@ impl Answers {
             [] => "the site accepted no recipient".to_owned(),
             [only] => format!("the site accepted no recipient: {}", only.reply),
             [first, rest @ ..] => {
-                let more = rest.len();
                 let reply = &first.reply;
-                format!("the site accepted no recipient: {reply} (and {more} more answers)")
+                let more = match rest.len() {
+                    1 => "one more answer".to_owned(),
+                    more => format!("{more} more answers"),
+                };
+                format!("the site accepted no recipient: {reply} (and {more})")
             }
         }
     }

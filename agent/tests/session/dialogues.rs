@@ -16,6 +16,7 @@
 //! = …                          what it comes to; one for the opening that fails, or for each message begun
 //!                              (`together`: for its commands had travelled together)
 //!                              (`without`: it went on without being told from whom the message came)
+//! = because …                  and people are told so
 //! = worn                       and the session should take no message more
 //! ```
 
@@ -199,6 +200,10 @@ impl Script {
             text += " without";
         }
         self.ends_with(&text);
+        let why = self.lines.front();
+        if why.is_some_and(|line| line.starts_with("= because ")) {
+            self.ends_with(&format!("because {}", ended.detail));
+        }
         ended.after
     }
 }

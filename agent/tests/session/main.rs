@@ -4,6 +4,7 @@ mod addresses;
 mod dialogues;
 mod in_doubt;
 mod lanes;
+mod late_dot;
 mod limits;
 mod loopback;
 mod name_service;

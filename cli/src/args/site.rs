@@ -125,6 +125,13 @@ pub(crate) struct List {
     pub(crate) columns: Vec<Column>,
 }
 
+impl List {
+    /// Whether some sites may be left out.
+    pub(crate) fn is_narrowed(&self) -> bool {
+        !self.state.is_empty() || !self.why.is_empty() || self.matching.is_some()
+    }
+}
+
 /// How a site stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum State {

@@ -189,3 +189,17 @@ fn certificate(der: &Bytes) -> pb::AuthorityCertificate {
         ..plain
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_end_is_listed_with_the_last_time_there_is() {
+        let pem = include_bytes!("../../../proto/pki/tests/data/authority-endless.pem");
+        let endless = dd_proto::pem::read_one(pem, dd_proto::pem::Kind::Certificate).unwrap();
+        let listed = certificate(&endless.into());
+        let last = jiff::Timestamp::MAX.as_millisecond();
+        assert_eq!(listed.not_after_ms, last);
+    }
+}

@@ -32,6 +32,7 @@ pub mod registry;
 pub mod removals;
 pub mod roles;
 mod search;
+mod site_list;
 pub mod sites;
 mod standing;
 mod status;

@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 
 use super::check::{self, check_site};
 use super::produced::Produced;
-use super::{Context, Knowledge, at_ms, caller, from_ms, now, status};
+use super::{Context, Knowledge, at_ms, caller, from_ms, now, site_list, status};
 use crate::credentials::{generate_password, generate_wake_secret, wake_digest};
 use crate::dispatch::{AgentVerdict, LastAttempt, LastRefusal, Left, Released, SiteView, Stray};
 use crate::history::{Day, History, Run};
@@ -68,13 +68,9 @@ impl pb::sites_server::Sites for Sites {
     ) -> Result<Response<Self::ListStream>, Status> {
         let context = self.0.clone();
         Ok(Response::new(Produced::by(|items| async move {
-            // One after the other: dispatch has other work between them.
-            for site in context.registry.sites() {
-                let view = context.dispatch.site_view(site.name.clone()).await;
-                if items.send(Ok(shown(&context, &site, view))).await.is_err() {
-                    return;
-                }
-            }
+            let shown = |site: &Site, view| shown(&context, site, view);
+            let sites = context.registry.sites();
+            site_list::one_by_one(sites, &context.dispatch, &items, shown).await;
         })))
     }
 

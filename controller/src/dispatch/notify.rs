@@ -167,7 +167,10 @@ impl<S: Backing> Pen<S> {
             };
             let mail = Mail::of(&submission);
             match self.store.accept(submission).await {
-                Ok(waiting) => return Done::Arrived(mail.arrived(waiting)),
+                Ok(waiting) => {
+                    self.notifier.notice_written();
+                    return Done::Arrived(mail.arrived(waiting));
+                }
                 // A full disk is no reason to end; a log that has failed for good ends the process by itself.
                 Err(error) => {
                     tracing::error!(%error, site = %site.name, "the site's contact is not told yet; it is tried again");
@@ -395,6 +398,37 @@ mod tests {
         }
     }
 
+    fn pen(store: Queue) -> Pen<Queue> {
+        let now = Now {
+            monotonic: Duration::ZERO,
+            wall: Timestamp::UNIX_EPOCH,
+        };
+        Pen {
+            store,
+            notifier: crate::dsn::samples::notifier(),
+            now,
+            clock_saving: None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_contact_has_to_know_waits_for_room_and_is_written_once() {
+        let began = tokio::time::Instant::now();
+        let store = Queue::new(began);
+        store.refuse_own(3);
+        let pen = pen(store.clone());
+        let notifier = pen.notifier.clone();
+        let site = Arc::new(Site {
+            contact: Some("anna@elsewhere.example".parse().unwrap()),
+            ..super::super::simulation::site(0)
+        });
+        let reply = "554 5.7.1 not here".to_owned();
+        let done = pen.tell_contact(site, reply, [0; 10]).await;
+        assert!(matches!(done, Done::Arrived(_)));
+        assert_eq!(began.elapsed(), AGAIN * 3);
+        assert_eq!((store.own().len(), notifier.counters().notices), (1, 1));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_cannot_be_read_is_waited_for_once_by_all_that_is_settled_together() {
         let began = tokio::time::Instant::now();
@@ -402,17 +436,7 @@ mod tests {
         let mail = (1..=256).flat_map(|n| store.take(submission("", n, Bytes::new())));
         let given_up = mail.map(given_up).collect();
         store.set_reads(false);
-        let now = Now {
-            monotonic: Duration::ZERO,
-            wall: Timestamp::UNIX_EPOCH,
-        };
-        let pen = Pen {
-            store,
-            notifier: crate::dsn::samples::notifier(),
-            now,
-            clock_saving: None,
-        };
-        let done = pen.settle(given_up).await;
+        let done = pen(store).settle(given_up).await;
         assert!(matches!(done, Done::Settled(batch, _) if batch.len() == 256));
         assert!(
             began.elapsed() < AGAIN * (PATIENCE + 1),

@@ -3,24 +3,21 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use dd_proto::id::DeliveryId;
-use dd_proto::report::{Delays, SaidBy};
+use dd_proto::id::{DeliveryId, RecipientNumber};
+use dd_proto::report::{Delays, RecipientResult, SaidBy};
 
 use super::event::{By, Evidence, Settle};
 use super::mail::Mail;
 use crate::dsn::{Notifier, smarthost};
 use crate::store::Settled;
 
+/// How many different answers a line has.
+const MOST_ANSWERS: usize = 8;
+
 /// `mail`: None where it cannot be read.
 pub(super) fn log(settle: &Settle, mail: Option<&Mail>, notifier: &Notifier) {
     let evidence = &settle.evidence;
-    let reply = evidence.results.first().map(|it| match it.reply.code {
-        // The site gave none.
-        0 => it.reply.text.clone(),
-        _ if it.by == SaidBy::TheAgent => format!("not sent: {}", it.reply),
-        _ => it.reply.to_string(),
-    });
-    let reply = reply.unwrap_or_default();
+    let reply = replies(&evidence.results, |number| path(mail, number));
     let delivery = &settle.settlement.delivery;
     let message_id = mail.map_or("", |mail| &mail.message_id);
     let reverse_path = mail.map_or("", |mail| mail.envelope.reverse_path.as_str());
@@ -91,6 +88,51 @@ pub(super) fn log_again(delivery: &DeliveryId) {
     );
 }
 
+/// What was answered: once, where all were answered alike; else who was answered what, in the order of the answers.
+fn replies<'p>(
+    results: &[RecipientResult],
+    path: impl Fn(RecipientNumber) -> Option<&'p str>,
+) -> String {
+    let (mut answers, mut others): (Vec<(String, Vec<&str>)>, u32) = Default::default();
+    for result in results {
+        let (reply, whose) = (said(result), path(result.number).unwrap_or("?"));
+        match answers.iter().position(|(known, _)| *known == reply) {
+            Some(at) => answers[at].1.push(whose),
+            // Each answer may have a page of its own; a line of the log has not.
+            None if answers.len() == MOST_ANSWERS => others += 1,
+            None => answers.push((reply, vec![whose])),
+        }
+    }
+    match answers.as_slice() {
+        [] => String::new(),
+        [(reply, _)] => reply.clone(),
+        several => {
+            let told = several.iter();
+            let told = told.map(|(reply, whose)| format!("{}: {reply}", whose.join(",")));
+            let told = told.collect::<Vec<_>>().join("; ");
+            match others {
+                0 => told,
+                others => format!("{told}; and {others} more, answered otherwise"),
+            }
+        }
+    }
+}
+
+fn said(result: &RecipientResult) -> String {
+    match result.reply.code {
+        // The site gave none.
+        0 => result.reply.text.clone(),
+        _ if result.by == SaidBy::TheAgent => format!("not sent: {}", result.reply),
+        _ => result.reply.to_string(),
+    }
+}
+
+fn path(mail: Option<&Mail>, number: RecipientNumber) -> Option<&str> {
+    let recipients = &mail?.envelope.recipients;
+    let recipient = recipients.iter().find(|it| it.number == number);
+    recipient.map(|it| it.path.as_str())
+}
+
 fn paths(settle: &Settle, mail: Option<&Mail>) -> String {
     let settled = &settle.settlement.recipients;
     let is_settled = |number| settled.iter().any(|(settled, _)| *settled == number);
@@ -123,7 +165,55 @@ fn delays(evidence: &Evidence) -> String {
 mod tests {
     use std::time::Duration;
 
+    use dd_proto::report::{Disposition, Reply, Told};
+
     use super::*;
+
+    fn answered(number: u16, code: u16, text: &str) -> RecipientResult {
+        RecipientResult {
+            number: RecipientNumber(number),
+            disposition: Disposition::Failed,
+            reply: Reply {
+                code,
+                enhanced: String::new(),
+                text: text.to_owned(),
+            },
+            told: Told::NotPassedOn,
+            by: SaidBy::TheSite,
+        }
+    }
+
+    #[test]
+    fn a_line_says_who_was_answered_what_where_answers_differ() {
+        let paths = ["a@home.example", "b@home.example", "c@home.example"];
+        let path = |number: RecipientNumber| paths.get(usize::from(number.0)).copied();
+        let taken = |number| answered(number, 250, "ok");
+        let refused = |number| answered(number, 550, "no such user");
+        for (results, expected) in [
+            (vec![], ""),
+            (vec![taken(0)], "250 ok"),
+            (vec![refused(0), refused(1)], "550 no such user"),
+            (
+                vec![refused(1), taken(0), refused(2)],
+                "b@home.example,c@home.example: 550 no such user; a@home.example: 250 ok",
+            ),
+            (
+                vec![taken(0), refused(9)],
+                "a@home.example: 250 ok; ?: 550 no such user",
+            ),
+        ] {
+            assert_eq!(replies(&results, path), expected);
+        }
+        let many: Vec<_> = (0..1000)
+            .map(|n| answered(0, 550, &n.to_string()))
+            .collect();
+        let line = replies(&many, path);
+        assert_eq!(line.matches("550").count(), MOST_ANSWERS);
+        assert!(
+            line.ends_with("; and 992 more, answered otherwise"),
+            "{line}"
+        );
+    }
 
     #[test]
     fn delays_are_seconds_to_the_thousandth() {

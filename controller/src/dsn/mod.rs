@@ -195,7 +195,6 @@ impl Notifier {
             return None;
         }
         let composed = notice::compose(&self.0.letterhead, id, now, site, contact, notice);
-        self.0.written.notices.fetch_add(1, Ordering::Relaxed);
         Some(Submission {
             id,
             envelope: addressed(contact, &composed),
@@ -204,6 +203,11 @@ impl Notifier {
             content: Content::Inline(composed.content.into()),
             arrived: now,
         })
+    }
+
+    /// A mail to a contact is in the queue.
+    pub fn notice_written(&self) {
+        self.0.written.notices.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A notification was settled without having been delivered. It is not answered with another one.

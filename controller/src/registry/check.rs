@@ -59,7 +59,7 @@ pub enum SiteError {
     )]
     NoFingerprint,
     #[error(
-        "there is no authority `{0}`: import it first with `ddadm ca import {0} --certificate FILE`"
+        "there is no authority `{0}`: take one in with `ddadm ca import {0} --certificate FILE`, or make your own with `ddadm ca create {0}`"
     )]
     UnknownAuthority(AuthorityName),
     #[error(
@@ -91,7 +91,7 @@ pub enum SiteError {
     )]
     Configured,
     #[error(
-        "the domain {domain} belongs to the site {owner}: remove it there first, or move it by `ddadm registry apply` of a file with both sites"
+        "the domain {domain} belongs to the site {owner}: `ddadm site move-domain {domain} --to SITE` moves it to a site that there is"
     )]
     DomainTaken { domain: Domain, owner: SiteName },
     #[error(

@@ -291,8 +291,9 @@ fn signer(list: &CertificateRevocationList<'_>, certificates: &[Bytes]) -> Optio
 
 #[cfg(test)]
 mod tests {
+    use super::super::authorities::{Authority, Origin, Usage};
+    use super::super::made_by_tools::{self, UNUSABLE_LISTS};
     use super::*;
-    use dd_proto::pem::{self, Kind};
     use rcgen::{
         BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
         KeyIdMethod, KeyPair, KeyUsagePurpose, SerialNumber, date_time_ymd,
@@ -309,9 +310,14 @@ mod tests {
     }
 
     fn list(of: &Issuer<'static, KeyPair>, year: i32) -> Bytes {
+        list_until(of, year, (year, 2, 1))
+    }
+
+    fn list_until(of: &Issuer<'static, KeyPair>, year: i32, next: (i32, u8, u8)) -> Bytes {
+        let (next_year, month, day) = next;
         let params = CertificateRevocationListParams {
             this_update: date_time_ymd(year, 1, 1),
-            next_update: date_time_ymd(year, 2, 1),
+            next_update: date_time_ymd(next_year, month, day),
             crl_number: SerialNumber::from(7_u64),
             issuing_distribution_point: None,
             revoked_certs: Vec::new(),
@@ -368,32 +374,36 @@ mod tests {
         assert_eq!(summary.revoked, 0);
     }
 
-    fn made_by_tools(name: &str, kind: Kind) -> Bytes {
-        let data = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto/pki/tests/data");
-        let file = std::fs::read(format!("{data}/{name}.pem")).unwrap();
-        pem::read_one(&file, kind).unwrap().into()
+    /// RFC 5280 §4.1.2.5: a time past the last one that we can say is no time in 1970.
+    #[test]
+    fn a_list_without_end_is_in_force_and_no_alarm() {
+        let (certificate, issuer) = authority("members");
+        let endless = list_until(&issuer, 2025, (9999, 12, 31));
+        let summary = summary(&endless).unwrap();
+        assert_eq!(summary.next_update, Some(Timestamp::MAX));
+        let lists = merge(&[], &[endless], std::slice::from_ref(&certificate)).unwrap();
+        assert!(says(&lists[0], &[], Timestamp::UNIX_EPOCH, Duration::ZERO));
+        let authority = Authority {
+            name: "members".parse().unwrap(),
+            version: 1,
+            certificates: vec![made_by_tools::certificate("authority-endless")],
+            revocation_lists: lists,
+            origin: Origin::Imported,
+        };
+        let late = "2300-01-01T00:00:00Z".parse().unwrap();
+        assert_eq!(authority.alarms(late, Usage::OfSites), [""; 0]);
     }
 
     #[test]
     fn a_list_that_no_agent_can_use_is_refused_and_bars_no_way_back() {
-        let ca = [made_by_tools("ca", Kind::Certificate)];
-        let list = |name| made_by_tools(name, Kind::RevocationList);
-        let good = list("list-good");
-        for (name, word) in [
-            ("list-v1", "version 1"),
-            ("list-nonext", "nextUpdate"),
-            ("list-delta", "delta"),
-            ("list-indirect", "indirect"),
-            ("list-reasons", "reasons"),
-            ("list-users", "distribution point"),
-            ("list-unknown", "critical extension"),
-            ("list-sha1", "SHA-1 with ECDSA"),
-        ] {
-            let bad = list(name);
+        let ca = [made_by_tools::certificate("ca")];
+        let good = made_by_tools::list("list-good");
+        for (name, word) in UNUSABLE_LISTS {
+            let bad = made_by_tools::list(name);
             let refused = merge(std::slice::from_ref(&good), std::slice::from_ref(&bad), &ca);
             let said = refused.unwrap_err().to_string();
             assert!(said.contains(word), "{name}: {said}");
-            if name == "list-sha1" {
+            if *name == "list-sha1" {
                 continue;
             }
             // Taken in by an earlier version: newer than the good one, which comes back all the same.

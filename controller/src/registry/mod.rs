@@ -32,6 +32,8 @@ mod greeted;
 pub mod issued;
 pub mod lists;
 pub mod losses;
+#[cfg(test)]
+mod made_by_tools;
 pub mod moving;
 pub mod own;
 mod own_lists;

@@ -325,6 +325,19 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_without_end_is_not_said_to_have_ended() {
+        let now = "2026-11-30T12:00:00Z".parse().unwrap();
+        let endless = PeerCertificate {
+            not_after: jiff::Timestamp::MAX,
+            ..certificate(&["home.example"])
+        };
+        let host = host("TLSv1.3", Some(endless));
+        let look = Look::new(&host, Language::German, now);
+        let told = look.step(&step("expiry", Step::Good, "valid without end"));
+        assert_eq!(told.text, "gültig bis auf Weiteres");
+    }
+
+    #[test]
     fn a_failed_step_says_what_to_do_and_keeps_the_agents_sentence_to_unfold() {
         let now = "2026-11-30T12:00:00Z".parse().unwrap();
         let mut host = host("", None);

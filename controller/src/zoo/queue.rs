@@ -42,6 +42,10 @@ struct Inner {
     queue: in_memory::Queue,
     messages: BTreeMap<MessageId, (Envelope, Bytes)>,
     fates: Vec<Fate>,
+    /// So many mails of our own are not taken in.
+    refuses: u32,
+    /// Those that were.
+    own: Vec<MessageId>,
 }
 
 /// What became of one recipient.
@@ -62,6 +66,8 @@ impl Queue {
             queue: in_memory::Queue::default(),
             messages: BTreeMap::new(),
             fates: Vec::new(),
+            refuses: 0,
+            own: Vec::new(),
         };
         Self(Arc::new(Shared {
             inner: Mutex::new(inner),
@@ -73,6 +79,16 @@ impl Queue {
     /// Nothing is read any more, or all that waited for it. Who asks for one message is told so at once.
     pub(crate) fn set_reads(&self, reads: bool) {
         self.0.reads.send_replace(reads);
+    }
+
+    /// The disk is full when mail of our own comes, so many times.
+    pub(crate) fn refuse_own(&self, times: u32) {
+        self.lock().refuses = times;
+    }
+
+    /// Mail of our own that was taken in.
+    pub(crate) fn own(&self) -> Vec<MessageId> {
+        self.lock().own.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -165,8 +181,19 @@ impl Backing for Queue {
         Ok(Vec::new())
     }
 
-    async fn accept(&self, _notice: Submission<Spooled>) -> Result<Vec<Waiting>, StoreFailed> {
-        Ok(Vec::new())
+    /// It goes nowhere.
+    async fn accept(&self, notice: Submission<Spooled>) -> Result<Vec<Waiting>, StoreFailed> {
+        let mut inner = self.lock();
+        match inner.refuses.checked_sub(1) {
+            Some(left) => {
+                inner.refuses = left;
+                Err(StoreFailed("no space left on device".to_owned()))
+            }
+            None => {
+                inner.own.push(notice.id);
+                Ok(Vec::new())
+            }
+        }
     }
 
     fn space(&self) -> Space {

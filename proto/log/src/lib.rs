@@ -14,6 +14,7 @@
 //! What the lines say, and which of them are urgent: the programs.
 
 mod chain;
+pub mod fields;
 pub mod journal;
 mod out;
 pub mod utc;

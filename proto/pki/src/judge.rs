@@ -188,6 +188,17 @@ mod tests {
     }
 
     #[test]
+    fn an_anchor_without_end_has_not_ended_in_1970() {
+        let (mut params, key) = ca(2020, 2040, Vec::new());
+        params.not_after = date_time_ymd(9999, 12, 31);
+        let endless = params.self_signed(&key).unwrap().der().clone();
+        for now in ["2026-06-01T00:00:00Z", "9999-12-30T00:00:00Z"] {
+            let anchors = std::slice::from_ref(&endless);
+            assert_eq!(chain(&[], anchors, now.parse().unwrap()), Ok(()));
+        }
+    }
+
+    #[test]
     fn a_look_says_whose_name_a_certificate_carries() {
         let of = |name: &str| {
             let params = CertificateParams::new(vec![name.to_owned()]).unwrap();

@@ -19,6 +19,16 @@ fn at(ms: i64, field: &'static str) -> Result<Timestamp, ConvertError> {
     Timestamp::from_millisecond(ms).map_err(|_| ConvertError(field))
 }
 
+/// A time in a certificate. RFC 5280 §4.1.2.5: 99991231235959Z says that there is no end; whoever says it as it is goes a day
+/// past the last time that we can say, which is taken for it. A certificate of a home is no reason to refuse a report.
+fn certified(ms: i64) -> Timestamp {
+    let past = match ms < 0 {
+        true => Timestamp::MIN,
+        false => Timestamp::MAX,
+    };
+    Timestamp::from_millisecond(ms).unwrap_or(past)
+}
+
 impl TryFrom<pb::Reply> for Reply {
     type Error = ConvertError;
 
@@ -59,8 +69,8 @@ impl TryFrom<pb::PeerCertificate> for PeerCertificate {
             issuer: it.issuer,
             names: it.names,
             sha256: it.sha256,
-            not_before: at(it.not_before_ms, "not_before_ms")?,
-            not_after: at(it.not_after_ms, "not_after_ms")?,
+            not_before: certified(it.not_before_ms),
+            not_after: certified(it.not_after_ms),
             chain_length: it.chain_length,
             spki_sha256: it.spki_sha256,
         })
@@ -266,6 +276,18 @@ mod tests {
             at: whole,
             stage: Stage::EndOfData,
         }
+    }
+
+    /// Another agent may pass RFC 5280's 99991231235959Z on as it is.
+    #[test]
+    fn a_certificate_without_end_is_no_reason_to_refuse_what_is_told_with_it() {
+        let mut told = pb::Report::from(report());
+        let observed = told.observed.as_mut().unwrap();
+        let certificate = observed.certificate.as_mut().unwrap();
+        certificate.not_after_ms = 253_402_300_799_000;
+        let read = Report::try_from(told).unwrap();
+        let end = read.observed.certificate.unwrap().not_after;
+        assert!(crate::units::is_endless(end), "{end}");
     }
 
     #[test]

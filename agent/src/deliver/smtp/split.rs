@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Shared;
 use crate::agent::now;
+use crate::alarm::Alarm;
 use crate::live::Pulse;
 use crate::places::STILL;
 use crate::plan::Assignment;
@@ -20,15 +21,16 @@ impl Shared {
         round: u64,
         pulse: &Pulse,
         ahead: &Mutex<Option<Box<Assignment>>>,
+        alarm: &mut Alarm,
     ) -> Infallible {
         loop {
             let still = pulse.moved() + STILL;
             if now() < still {
-                tokio::time::sleep_until(still.into()).await;
+                alarm.at(still).await;
                 continue;
             }
             self.split_off(round, ahead);
-            tokio::time::sleep(STILL).await;
+            alarm.at(now() + STILL).await;
         }
     }
 

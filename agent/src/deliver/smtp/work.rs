@@ -11,6 +11,7 @@ use super::course::{Course, Fate, Sent, is_put_off};
 use super::queue::Next;
 use super::{Over, Shared};
 use crate::agent::now;
+use crate::alarm::Alarm;
 use crate::attempt::{self, Handed};
 use crate::lease::{Boottime, Standing};
 use crate::live::Live;
@@ -34,6 +35,8 @@ pub(super) struct Work {
     next: Option<Box<Assignment>>,
     /// The message before was put off, as the last on its session: what it is answered now tells whose doing that was.
     put_off: bool,
+    /// For what it waits for beside the far end.
+    alarm: Alarm,
 }
 
 /// Why a session stops.
@@ -89,6 +92,7 @@ impl Work {
             course: Course::default(),
             next: first.map(Box::new),
             put_off,
+            alarm: Alarm::new(),
         }
     }
 
@@ -148,7 +152,7 @@ impl Work {
             let ended = tokio::select! {
                 () = came => None,
                 () = self.live.wire.disturbed() => Some("ended by the site while idle"),
-                () = tokio::time::sleep_until(deadline.into()) => Some("idle"),
+                () = self.alarm.at(deadline) => Some("idle"),
             };
             shared.idle(round, -1);
             if let Some(ended) = ended {
@@ -215,7 +219,7 @@ impl Work {
             biased;
             handed = handing => handed,
             why = shared.recalled(round, &pulse, &ahead) => Handed::GivenUp(why),
-            never = shared.splits_off(round, &pulse, &ahead) => match never {},
+            never = shared.splits_off(round, &pulse, &ahead, &mut self.alarm) => match never {},
         };
         self.next = ahead.into_inner().unwrap_or_else(PoisonError::into_inner);
         handed

@@ -19,7 +19,7 @@ use dd_proto::name::SiteName;
 use dd_proto::pb;
 use serde::Serialize;
 
-use crate::args::site::{Add, Column, RemovedMail, SiteVerb};
+use crate::args::site::{Add, List, RemovedMail, SiteVerb};
 use crate::client::{Controller, site_name};
 use crate::cmd::many;
 use crate::cmd::site::view::SiteView;
@@ -38,7 +38,7 @@ pub(crate) async fn run(
         SiteVerb::List(asked) => {
             let mut sites = all(controller).await?;
             sites.retain(|status| table::keeps(&asked, status));
-            Ok(list(sites, &asked.columns))
+            Ok(list(sites, &asked))
         }
         SiteVerb::MoveDomain { domain, to } => {
             let request = pb::MoveDomainRequest {
@@ -145,8 +145,8 @@ fn one(status: pb::SiteStatus) -> Answer {
     Answer::new(&SiteView::from(status), text)
 }
 
-fn list(all: Vec<pb::SiteStatus>, columns: &[Column]) -> Answer {
-    let text = table::table(&all, columns);
+fn list(all: Vec<pb::SiteStatus>, asked: &List) -> Answer {
+    let text = table::table(&all, asked);
     Answer::new(
         &all.into_iter().map(SiteView::from).collect::<Vec<_>>(),
         text,
@@ -435,9 +435,9 @@ mod tests {
 
     #[test]
     fn a_list_is_an_array_of_what_show_gives() {
-        let answer = list(vec![home()], &[]);
+        let answer = list(vec![home()], &List::default());
         insta::assert_snapshot!(answer.both());
-        insta::assert_snapshot!("no_sites", list(vec![], &[]).both());
+        insta::assert_snapshot!("no_sites", list(vec![], &List::default()).both());
     }
 
     #[test]

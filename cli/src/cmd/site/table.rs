@@ -38,12 +38,10 @@ fn is_one_of<T: ValueEnum>(wanted: &[T], word: &str) -> bool {
     wanted.is_empty() || wanted.iter().any(is)
 }
 
-/// Also where all are left out, which is another thing than that there are none.
-pub(super) fn table(all: &[pb::SiteStatus], columns: &[Column]) -> String {
-    let columns = if columns.is_empty() {
-        &USUAL[..]
-    } else {
-        columns
+pub(super) fn table(all: &[pb::SiteStatus], asked: &List) -> String {
+    let columns = match asked.columns.as_slice() {
+        [] => &USUAL[..],
+        columns => columns,
     };
     let headings: Vec<String> = columns.iter().map(heading).collect();
     let headings: Vec<&str> = headings.iter().map(String::as_str).collect();
@@ -51,7 +49,10 @@ pub(super) fn table(all: &[pb::SiteStatus], columns: &[Column]) -> String {
     for status in all {
         table.cells(columns.iter().map(|column| cell(*column, status)));
     }
-    table.text("no site: `ddadm site add --help` shows how to add one")
+    table.text(match asked.is_narrowed() {
+        true => "no site is as asked for: `ddadm site list` shows all",
+        false => "no site: `ddadm site add --help` shows how to add one",
+    })
 }
 
 /// The column's own word, in capitals.
@@ -151,7 +152,7 @@ mod tests {
             let asked = Line::parse_from(words).asked;
             let kept = all.iter().filter(|it| keeps(&asked, it)).cloned();
             let kept: Vec<pb::SiteStatus> = kept.collect();
-            table(&kept, &asked.columns)
+            table(&kept, &asked)
         };
         let names = |line: &str| {
             let table = shown(&format!("{line} --columns name"));
@@ -162,6 +163,10 @@ mod tests {
         assert_eq!(names("--why wrong-host down"), ["home", "office-1"]);
         assert_eq!(names("--match OFFICE-*"), ["office-1", "office-2"]);
         assert_eq!(names("--match office-* --state waiting"), ["office-1"]);
+        assert_eq!(
+            shown("--match shed"),
+            "no site is as asked for: `ddadm site list` shows all\n"
+        );
         assert_eq!(
             shown("--columns contact,name,domains,last-mail"),
             "CONTACT          NAME      DOMAINS                                LAST MAIL\n\

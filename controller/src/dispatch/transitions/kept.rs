@@ -212,6 +212,59 @@ fn three_refused_and_nothing_accepted_are_the_homes_fault() {
     assert_eq!(core.phase(), "flowing", "it has been set up");
 }
 
+/// Refuses all that is out until the site waits. How often something bounced meanwhile, and the contact was written to.
+fn refuse_all(core: &mut Core, refusal: Refusal, parked: &[Waiting]) -> (usize, usize) {
+    let (mut settled, mut told) = (0, 0);
+    for _ in 0..20 {
+        match core.leases().first().cloned() {
+            Some(lease) => core.refuse_lease(lease, refusal),
+            None => core.reads_parked(parked),
+        }
+        settled += core.settles();
+        told += core.tells_contact();
+        core.all_written();
+        if core.phase() == "waiting(refused)" && core.leases().is_empty() {
+            return (settled, told);
+        }
+    }
+    panic!("{}", core.phase());
+}
+
+/// At once where what it says is about itself; else when it has gone on for long.
+#[test]
+fn a_home_that_refuses_everything_from_the_beginning_keeps_all_and_its_contact_is_told_once() {
+    const TO_DATA: Refusal = (554, "5.5.1", Stage::Data);
+    const BEHIND_THE_DOT: Refusal = (550, "5.7.1", Stage::EndOfData);
+    for (refusal, told_at_once) in [
+        (NOT_SET_UP, 1),
+        (TO_DATA, 1),
+        (BAD_SENDER, 0),
+        (BEHIND_THE_DOT, 0),
+    ] {
+        let mut core = Core::idle();
+        let mut mail: Vec<Waiting> = (0..5).map(|_| core.waiting()).collect();
+        for one in &mail {
+            core.apply(Event::Arrived(one.clone()));
+        }
+        core.proved();
+        park(&mut mail);
+        let (mut settled, mut told) = refuse_all(&mut core, refusal, &mail);
+        assert_eq!((settled, told), (0, told_at_once), "{refusal:?}");
+        for _ in 0..100 {
+            core.advance(Duration::from_secs(70));
+            core.beats();
+            core.reads_parked(&mail);
+            core.proved();
+            let (more_settled, more_told) = refuse_all(&mut core, refusal, &mail);
+            settled += more_settled;
+            told += more_told;
+        }
+        assert_eq!((settled, told), (0, 1), "{refusal:?}");
+        let view = core.state.site_view(&name(), core.clock()).unwrap();
+        assert!(view.refuses_all, "{refusal:?}");
+    }
+}
+
 #[test]
 fn after_a_start_nothing_is_known_of_a_home() {
     let mut core = Core::proving();

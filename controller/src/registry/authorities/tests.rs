@@ -1,5 +1,5 @@
+use super::super::made_by_tools::{self, AUTHORITIES};
 use super::*;
-use dd_proto::pem::{self, Kind};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 
 fn certificate(is_ca: IsCa) -> Bytes {
@@ -35,32 +35,12 @@ fn only_ca_certificates_are_an_authority() {
     }
 }
 
-fn made_by_tools(name: &str, kind: Kind) -> Bytes {
-    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto/pki/tests/data");
-    let file = std::fs::read(format!("{data}/{name}.pem")).unwrap();
-    pem::read_one(&file, kind).unwrap().into()
-}
-
 #[test]
 fn an_authority_that_no_agent_can_use_is_refused_with_a_word_for_what_it_lacks() {
-    for (name, word) in [
-        ("ca", ""),
-        ("authority-endless", ""),
-        ("authority-p521", ""),
-        ("authority-ed25519", ""),
-        ("authority-sha1", ""),
-        ("authority-brainpool", "kind brainpoolP256r1"),
-        ("authority-secp256k1", "kind secp256k1"),
-        ("authority-explicit", "explicit parameters"),
-        ("authority-ed448", "kind Ed448"),
-        ("authority-rsapss", "kind RSA-PSS"),
-        ("authority-rsa1024", "1024 bits"),
-        ("authority-v1", "version 1"),
-        ("authority-noca", "basicConstraints CA:TRUE"),
-    ] {
-        let certificate = made_by_tools(name, Kind::Certificate);
+    for (name, word) in AUTHORITIES {
+        let certificate = made_by_tools::certificate(name);
         match check_usable(&[certificate]) {
-            Ok(()) => assert_eq!(word, "", "{name}"),
+            Ok(()) => assert_eq!(*word, "", "{name}"),
             Err(error) => {
                 let said = error.to_string();
                 assert!(!word.is_empty() && said.contains(word), "{name}: {said}");
@@ -101,21 +81,21 @@ fn authority(certificate: Bytes, lists: Vec<Bytes>) -> Authority {
 #[test]
 fn what_is_here_already_and_cannot_be_used_is_an_alarm() {
     let now = "2026-12-01T00:00:00Z".parse().unwrap();
-    let ca = made_by_tools("ca", Kind::Certificate);
-    let list = |name| vec![made_by_tools(name, Kind::RevocationList)];
+    let ca = made_by_tools::certificate("ca");
+    let list = |name| vec![made_by_tools::list(name)];
     let alarms = |it: &Authority| it.alarms(now, Usage::OfSites).join("\n");
     assert_eq!(alarms(&authority(ca.clone(), list("list-good"))), "");
     assert!(alarms(&authority(ca, list("list-v1"))).contains("version 1"));
-    let brainpool = made_by_tools("authority-brainpool", Kind::Certificate);
+    let brainpool = made_by_tools::certificate("authority-brainpool");
     assert!(alarms(&authority(brainpool, Vec::new())).contains("brainpoolP256r1"));
     // RFC 5280 §4.1.2.5: no end is not an end in 1970.
-    let endless = made_by_tools("authority-endless", Kind::Certificate);
+    let endless = made_by_tools::certificate("authority-endless");
     assert_eq!(alarms(&authority(endless, Vec::new())), "");
 }
 
 #[test]
 fn that_one_ends_soon_matters_only_where_a_site_relies_on_it() {
-    let ca = authority(made_by_tools("ca", Kind::Certificate), Vec::new());
+    let ca = authority(made_by_tools::certificate("ca"), Vec::new());
     let late = "2300-01-01T00:00:00Z".parse().unwrap();
     let alarms = ca.alarms(late, Usage::OfSites);
     assert!(alarms[0].contains("is valid until"), "{alarms:?}");
@@ -129,8 +109,8 @@ fn that_one_ends_soon_matters_only_where_a_site_relies_on_it() {
 
 #[test]
 fn one_that_has_ended_is_refused_and_one_without_end_is_not() {
-    let endless = [made_by_tools("authority-endless", Kind::Certificate)];
-    let ca = [made_by_tools("ca", Kind::Certificate)];
+    let endless = [made_by_tools::certificate("authority-endless")];
+    let ca = [made_by_tools::certificate("ca")];
     let late = "2300-01-01T00:00:00Z".parse().unwrap();
     assert_eq!(check_not_expired(&endless, late), Ok(()));
     assert!(check_not_expired(&ca, late).is_err());

@@ -23,6 +23,7 @@ use crate::store::local::{Blocking, On};
 use crate::store::{MinFree, RebuildIndex, Settings};
 
 mod apply;
+mod doors;
 mod greeted;
 mod moving;
 

@@ -7,10 +7,10 @@ use std::task::{Context, Waker};
 
 use super::disk::memory::MemoryDisk;
 use super::index::in_memory::InMemory;
-use super::tests::{inline, settlement, stood, submission, to};
+use super::tests::{id, inline, settlement, stood, submission, to};
 use super::unreadable_tests::{opened, settings};
 use super::*;
-use crate::store::Store;
+use crate::store::{Store, StoredContent};
 
 const MAIL: u8 = 12;
 const LARGE: usize = 200 << 10;
@@ -55,6 +55,71 @@ async fn a_list_of_the_queue_reads_no_contents() {
     assert!(envelopes.iter().all(|it| matches!(it, Ok(Some(_)))));
     let read = disk.bytes_read() - before;
     assert!(read < all_contents() / 10, "{read} of {}", all_contents());
+}
+
+#[tokio::test]
+async fn what_is_read_to_be_assigned_is_read_without_its_contents() {
+    let (disk, shelves) = (MemoryDisk::default(), InMemory::default());
+    let store = with_large_mail(&disk, &shelves).await;
+    let before = disk.bytes_read();
+    let all = (1..=MAIL).map(|n| to(n, "a")).collect();
+    let loaded = store.load_all(all).await.unwrap();
+    assert_eq!(loaded.len(), usize::from(MAIL));
+    for (_, loaded) in loaded {
+        let content = loaded.unwrap().unwrap().content;
+        assert!(matches!(content, StoredContent::File(_)));
+    }
+    let read = disk.bytes_read() - before;
+    assert!(read < all_contents() / 10, "{read} of {}", all_contents());
+}
+
+/// Changes a byte in the middle of the content of a large mail.
+fn damage_content(disk: &MemoryDisk, n: u8) {
+    let begins = |bytes: &[u8]| bytes.windows(64).position(|some| some == [n; 64]);
+    for path in disk.files() {
+        if let Some(from) = begins(&disk.bytes_of(&path)) {
+            disk.damage(&path, |bytes| bytes[from + LARGE / 2] ^= 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_content_that_is_damaged_is_found_out_by_whoever_reads_it_and_not_when_it_is_assigned() {
+    let (disk, shelves) = (MemoryDisk::default(), InMemory::default());
+    let store = with_large_mail(&disk, &shelves).await;
+    damage_content(&disk, 1);
+    let loaded = store.load_all(vec![to(1, "a")]).await.unwrap();
+    let content = loaded.into_iter().next().unwrap().1.unwrap().unwrap();
+    let StoredContent::File(mut content) = content.content else {
+        panic!("it was read");
+    };
+    let error = loop {
+        match content.next(64 << 10).await {
+            Ok(piece) => assert!(!piece.is_empty(), "all of it was given out"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+    let whole = store.load(&to(1, "a")).await;
+    assert!(matches!(whole, Err(StoreError::Damaged(_))), "{whole:?}");
+}
+
+#[tokio::test]
+async fn the_deliveries_of_a_message_are_found_without_a_look_at_those_of_others() {
+    let (disk, shelves) = (MemoryDisk::default(), InMemory::default());
+    let store = opened(&disk, &shelves);
+    for n in 1..=MAIL {
+        let submission = submission(n, &["a", "b"], inline(n));
+        store.accept(submission).await.unwrap();
+    }
+    store.close().await.unwrap();
+    drop(store);
+    let store = opened(&disk, &shelves);
+    for n in [1, MAIL] {
+        let before = shelves.pairs_read();
+        assert_eq!(store.find(id(n)).await.unwrap().len(), 2);
+        assert_eq!(shelves.pairs_read() - before, 2, "{n}");
+    }
 }
 
 type Accepting = Pin<Box<dyn Future<Output = bool> + Send>>;

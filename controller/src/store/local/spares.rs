@@ -311,10 +311,7 @@ impl Shared {
                     let waits = |state: &mut State| !state.stopped && !state.again;
                     let waited = self.changed.wait_timeout_while(state, pause, waits);
                     drop(waited.unwrap_or_else(PoisonError::into_inner));
-                    pause = match has_room {
-                        true => RAREST.min(2 * pause),
-                        false => TRY_AGAIN,
-                    };
+                    pause = next_pause(pause, has_room);
                 }
             }
         }
@@ -354,11 +351,33 @@ impl Shared {
     }
 }
 
+/// How long to wait for the next try, behind one that came to nothing. One that wrote in vain makes them rarer; a look at
+/// the free room costs nothing.
+fn next_pause(pause: Duration, wrote: bool) -> Duration {
+    match wrote {
+        true => RAREST.min(2 * pause),
+        false => TRY_AGAIN,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::disk::Disk as _;
     use super::super::disk::memory::MemoryDisk;
     use super::*;
+
+    #[test]
+    fn tries_that_write_in_vain_become_as_rare_as_one_a_minute() {
+        let mut pause = TRY_AGAIN;
+        let mut pauses = Vec::new();
+        for _ in 0..9 {
+            pauses.push(pause.as_millis());
+            pause = next_pause(pause, true);
+        }
+        let expected = [500, 1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000];
+        assert_eq!(pauses, expected);
+        assert_eq!(next_pause(pause, false), TRY_AGAIN);
+    }
 
     #[test]
     fn a_full_disk_is_looked_at_and_not_written_to() {

@@ -12,7 +12,7 @@ use crate::registry::lists;
 use crate::registry::own::{Rollover, StillUsed};
 
 impl World {
-    async fn apply(&self, text: &str) -> Result<Applied, ApplyError> {
+    pub(super) async fn apply(&self, text: &str) -> Result<Applied, ApplyError> {
         let text = text.to_owned();
         let applying = self.editor.change(move |change| async move {
             let tried = change.apply(&text, How::Try, ANNA, now()).await?;
@@ -40,6 +40,14 @@ impl World {
     }
 
     async fn import(&self, certificates: &[&Bytes], lists: &[&Bytes]) {
+        self.try_import(certificates, lists).await.unwrap();
+    }
+
+    pub(super) async fn try_import(
+        &self,
+        certificates: &[&Bytes],
+        lists: &[&Bytes],
+    ) -> Result<Arc<Authority>, ChangeError> {
         let owned = |all: &[&Bytes]| all.iter().map(|it| (*it).clone()).collect::<Vec<_>>();
         let (certificates, lists) = (owned(certificates), owned(lists));
         let importing = self.editor.change(move |change| async move {
@@ -48,10 +56,10 @@ impl World {
                 .import_authority(name, certificates, lists, ANNA, now())
                 .await
         });
-        importing.await.unwrap();
+        importing.await
     }
 
-    fn members(&self) -> Arc<Authority> {
+    pub(super) fn members(&self) -> Arc<Authority> {
         let name = "members".parse().unwrap();
         self.editor.registry.authority(&name).unwrap()
     }

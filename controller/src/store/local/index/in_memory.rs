@@ -29,6 +29,7 @@ struct Kept {
     room: Option<u64>,
     bytes: u64,
     applied: u64,
+    pairs_read: u64,
     meanwhile: Option<Meanwhile>,
 }
 
@@ -99,6 +100,11 @@ impl InMemory {
     /// Keys ever written to the queue.
     pub(crate) fn applied(&self) -> u64 {
         self.lock().applied
+    }
+
+    /// Pairs ever read from ranges.
+    pub(crate) fn pairs_read(&self) -> u64 {
+        self.lock().pairs_read
     }
 
     fn take(&self) -> Result<Arc<dyn Shelf>, ShelfError> {
@@ -190,11 +196,13 @@ impl Shelf for Opened {
         let tables = kept.tables.get_or_insert_default();
         let upper = end.map_or(Bound::Unbounded, Bound::Excluded);
         let all = tables.entry(table).or_default();
-        Ok(all
+        let pairs: Vec<Pair> = all
             .range::<[u8], _>((Bound::Included(from), upper))
             .take(limit)
             .map(|(key, value)| (key.clone(), value.clone()))
-            .collect())
+            .collect();
+        kept.pairs_read += pairs.len() as u64;
+        Ok(pairs)
     }
 
     fn every(

@@ -79,6 +79,7 @@ pub(crate) fn ids_end(message: &[u8; 16]) -> Option<[u8; 16]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dd_proto::id::MessageId;
     use proptest::prelude::*;
 
     proptest! {
@@ -92,6 +93,28 @@ mod tests {
             prop_assert_eq!(parse_queue(&queue(&site, a)), Some((site.clone(), a)));
             prop_assert_eq!(a.cmp(&b), queue(&site, a).cmp(&queue(&site, b)));
             prop_assert!(queue(&site, a) < site_end(&site));
+        }
+
+        #[test]
+        fn the_range_of_a_message_has_all_its_ids_and_none_of_another(
+            site in "[a-z0-9][a-z0-9.-]{0,20}",
+            (message, other) in prop_oneof![9 => any::<u128>(), 1 => Just(u128::MAX)]
+                .prop_flat_map(|message| {
+                    let beside = [message.wrapping_add(1), message.wrapping_sub(1), message];
+                    let other = prop_oneof![any::<u128>(), prop::sample::select(beside.to_vec())];
+                    (Just(message), other)
+                }),
+        ) {
+            let key_of = |message: u128| id(&DeliveryId {
+                message: MessageId::from_bytes(message.to_be_bytes()),
+                site: site.parse().unwrap(),
+            });
+            let (from, end) = (message.to_be_bytes(), ids_end(&message.to_be_bytes()));
+            let is_inside = |key: Vec<u8>| {
+                key[..] >= from[..] && end.is_none_or(|end| key[..] < end[..])
+            };
+            prop_assert!(is_inside(key_of(message)));
+            prop_assert_eq!(is_inside(key_of(other)), other == message);
         }
     }
 }
