@@ -4,17 +4,29 @@
 # conform: an agent of yours through the cases of docs/agent-protocol.md; RUN='COMMAND' starts it, without it the cases are listed.
 # crash, power-cut, measure: the long trials and the figures behind docs/reliability.md; ARGS="--seed 7 --kills 100" changes them,
 # DEAD="--each 100" what measure does with dead sites. reliability: all of them.
+# dist: the programs as they are shipped, linked as a whole; test-dist: the tests of whole processes with them.
 # deb: Debian packages below target/debian; BINARIES=DIR packs programs that are there already.
 # bench: what a message costs, beside Postfix, under 25 minutes; QUICK=1 in under three; figures also in target/bench.json.
 # fuzz: makes up input for one of our parsers, TARGET=NAME (without it for each in turn) for SECONDS=N (60 each); see
 # tests/fuzz/README.md.
-.PHONY: bench bins check conform crash deb deb-tools demo deps fmt fuzz measure power-cut reliability simulation test zoo
+.PHONY: bench bins check conform crash deb deb-tools demo deps dist fmt fuzz measure power-cut reliability simulation test \
+  test-dist zoo
 
 CARGO ?= cargo
+BUILT = $(or $(CARGO_TARGET_DIR),target)
 
 # The three programs must lie beside the demo and the tests before those run: they start them.
 bins:
 	$(CARGO) build --release --workspace --bins --locked
+
+# The three programs as they are shipped, and what measures them.
+dist:
+	$(CARGO) build --profile dist --locked -p dd-agent -p dd-controller -p ddadm -p dd-tests \
+	  --bin dd-agent --bin dd-controller --bin ddadm --bin dd-bench
+
+# Whole processes once more, with the programs as they are shipped.
+test-dist: deps dist
+	$(CARGO) test --profile dist --locked -p dd-tests --test processes
 
 demo: bins
 	$(CARGO) run --quiet --release --bin dd-demo --locked -- $(if $(ONCE),--once)
@@ -48,18 +60,16 @@ reliability: bins
 
 # Needs root, for Postfix; the state lies below TMPDIR, which must be a disk. valgrind counts instructions.
 bench: PACKAGES += valgrind
-bench: deps bins
-	$(CARGO) run --quiet --release --bin dd-bench --locked -- table $(if $(QUICK),--quick) --json target/bench.json
+bench: deps dist
+	$(BUILT)/dist/dd-bench table $(if $(QUICK),--quick) --json target/bench.json
 
 # Needs root, loop devices and ext4.
 power-cut: bins
 	$(CARGO) run --quiet --release --bin dd-power-cut --locked -- $(ARGS)
 
-BUILT = $(or $(CARGO_TARGET_DIR),target)
-
 # Needs root once, for Debian's tools.
-deb: deb-tools $(if $(BINARIES),,bins)
-	packaging/deb.sh $(or $(BINARIES),$(BUILT)/release) $(BUILT)/debian
+deb: deb-tools $(if $(BINARIES),,dist)
+	packaging/deb.sh $(or $(BINARIES),$(BUILT)/dist) $(BUILT)/debian
 
 deb-tools:
 	@{ command -v dh && command -v lintian && command -v dpkg-buildpackage; } >/dev/null || { \
