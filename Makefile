@@ -32,7 +32,7 @@ demo: bins
 	$(CARGO) run --quiet --release --bin dd-demo --locked -- $(if $(ONCE),--once)
 
 conform: bins
-	target/release/dd-conform $(if $(RUN),--run '$(RUN)',--list) $(ARGS)
+	$(BUILT)/release/dd-conform $(if $(RUN),--run '$(RUN)',--list) $(ARGS)
 
 crash: bins
 	$(CARGO) run --quiet --release --bin dd-crash --locked -- $(ARGS)

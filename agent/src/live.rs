@@ -376,6 +376,8 @@ pub async fn open(
             OpeningWant::Handshake => {
                 let limit = bounds.left(now(), opening.handshake_timeout());
                 wire = handshake(wire, &mut opening, (tls, terms, shown), limit).await;
+                // Where the greeting comes behind it, its time begins here.
+                since = now();
             }
             OpeningWant::Bytes(limit) => match open.read(since + bounds.left(since, limit)).await {
                 Err(lost) => opening.lost(lost, wall()),

@@ -13,6 +13,9 @@ const NOTHING_IN_COMMON: &str = "the host found nothing in common (alert 40): it
 /// after the client is done.
 pub(crate) const ASKS_FOR_CERTIFICATE: &str = "the host ended it after it had shown its certificate: it probably asks for a client certificate, which agents do not have; turn that off for mail that comes in (Postfix: smtpd_tls_req_ccert, Exim: tls_verify_hosts)";
 
+/// Said where TLS begins with the first byte, and nothing comes behind it.
+pub(crate) const ENDED_UNGREETED: &str = "the host ended it behind the TLS handshake and did not greet: what stands behind the TLS does not run (stunnel: connect), or the host asks for a client certificate that it knows; turn that off for mail that comes in, or see --client-certificate";
+
 /// An alert of the host; none where another word says more.
 pub(crate) fn alerted(error: &Error, has_shown: bool) -> Option<Refusal> {
     let Error::AlertReceived(alert) = error else {

@@ -19,7 +19,7 @@ use super::outcome::{Cause, Phase, Standing, Verdict, cause_of, verdict};
 use super::{
     Established, Failure, GREETING_TIMEOUT, HANDSHAKE_TIMEOUT, HELLO_TIMEOUT, Lost, Unproved,
 };
-use crate::proof::handshake::ASKS_FOR_CERTIFICATE;
+use crate::proof::handshake::{ASKS_FOR_CERTIFICATE, ENDED_UNGREETED};
 use crate::proof::{Proof, Refusal, Seen, Terms, TlsSeen, TlsUse, Verified, proof_for};
 
 /// How this connection asks for TLS.
@@ -230,8 +230,12 @@ impl Opening {
         }
         let refusal = match (&self.state, lost) {
             // RFC 8446 §4.4.2.4: in TLS 1.3 a server refuses a missing client certificate when the client is done.
-            (State::HelloAgain { .. } | State::GreetingInTls { .. }, Lost::Closed) => {
+            (State::HelloAgain { .. }, Lost::Closed) => {
                 Refusal::HandshakeFailed(ASKS_FOR_CERTIFICATE.to_owned())
+            }
+            // The same, or a relay for TLS in front of a server that does not run.
+            (State::GreetingInTls { .. }, Lost::Closed) => {
+                Refusal::HandshakeFailed(ENDED_UNGREETED.to_owned())
             }
             _ => Refusal::NotSmtp(lost.words().to_owned()),
         };

@@ -298,7 +298,7 @@ impl Change {
                 &authority.name,
             ));
         }
-        let signer = &authority.certificates[0];
+        let signer = signer_for_homes(&authority.certificates, now);
         let signing = self
             .keys
             .of(&authority.name, signer)
@@ -460,6 +460,14 @@ pub(super) fn key_digest(certificate: &[u8]) -> [u8; 32] {
     }
 }
 
+/// Which generation signs what agents show to homes: the oldest that goes on, for that is the one which every home has. Those
+/// that were given the authority's certificates since a newer one began have both.
+fn signer_for_homes(generations: &[Bytes], now: Timestamp) -> &Bytes {
+    let goes_on = |it: &&Bytes| not_after(it).is_none_or(|end| end > now);
+    let oldest = generations.iter().rev().find(goes_on);
+    oldest.unwrap_or(&generations[0])
+}
+
 fn not_after(certificate: &[u8]) -> Option<Timestamp> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     Some(dd_pki::time::instant(parsed.validity().not_after))
@@ -468,6 +476,23 @@ fn not_after(certificate: &[u8]) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn homes_are_shown_what_the_oldest_generation_signed_as_long_as_it_goes_on() {
+        let name = "member-ca".parse().unwrap();
+        let day = |number: i64| Timestamp::from_second(number * 86_400).unwrap();
+        let root = |number, begun| {
+            let key = KeyPair::generate().unwrap();
+            members::root(&name, number, &[], &key, begun).unwrap()
+        };
+        let (first, second) = (root(1, day(20_000)), root(2, day(21_000)));
+        let ends = not_after(&first).unwrap();
+        // The newest comes first.
+        let both = [second.clone(), first.clone()];
+        assert_eq!(signer_for_homes(&both, day(21_001)), &first);
+        assert_eq!(signer_for_homes(&both, ends), &second);
+        assert_eq!(signer_for_homes(&both[1..], ends), &first);
+    }
 
     #[test]
     fn only_names_at_or_below_a_permitted_domain_are_certified() {
