@@ -25,6 +25,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::agent;
 use crate::control::chain;
+use crate::identity::life::Life;
 use crate::identity::{Identity, IdentityError};
 
 /// How long the controller may think about it; a site's mail waits meanwhile.
@@ -77,43 +78,6 @@ struct Certificate {
     life: Life,
 }
 
-/// When a certificate is to be renewed, and when it has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Life {
-    due: Timestamp,
-    ends: Timestamp,
-}
-
-impl Life {
-    /// Due after two thirds of it.
-    fn between(begins: Timestamp, ends: Timestamp) -> Self {
-        let life = ends.duration_since(begins).unsigned_abs();
-        let due = begins.saturating_add(life * 2 / 3).unwrap_or(ends);
-        Self { due, ends }
-    }
-
-    fn read(certificate: &[u8]) -> Option<Self> {
-        let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-        let at = |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp());
-        let validity = parsed.validity();
-        let begins = at(validity.not_before).ok()?;
-        Some(Self::between(begins, at(validity.not_after).ok()?))
-    }
-
-    fn is_due(self, now: Timestamp) -> bool {
-        now >= self.due
-    }
-
-    fn has_ended(self, now: Timestamp) -> bool {
-        now >= self.ends
-    }
-
-    /// It was asked for in vain.
-    fn put_off(&mut self, now: Timestamp) {
-        self.due = now.saturating_add(AGAIN).unwrap_or(self.ends);
-    }
-}
-
 impl ClientCertificates {
     /// What is certified from now on is this one's key.
     pub fn belong_to(&self, identity: &Arc<Identity>) {
@@ -160,7 +124,7 @@ impl ClientCertificates {
             Err(error) => match kept.certificate.as_mut().filter(|it| is_usable(it)) {
                 Some(known) => {
                     tracing::warn!(%authority, error = chain(&error), "the certificate for sites is not renewed");
-                    known.life.put_off(now);
+                    known.life.put_off(now, AGAIN);
                     Ok(Arc::clone(&known.shown))
                 }
                 None => {
@@ -193,14 +157,18 @@ async fn certified(
     let chain = tokio::time::timeout(PATIENCE, asking)
         .await
         .map_err(|_| IdentityError::Unanswered("it is silent".to_owned()))??;
-    let life = chain.first().and_then(|leaf| Life::read(leaf));
-    let life = life.ok_or(IdentityError::BadAnswer)?;
+    let life = life(&chain).ok_or(IdentityError::BadAnswer)?;
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     Ok(Certificate {
         shown: Arc::new(with_key(chain, identity, &provider)?),
         of: Arc::clone(identity),
         life,
     })
+}
+
+fn life(chain: &[CertificateDer<'_>]) -> Option<Life> {
+    let (_, leaf) = X509Certificate::from_der(chain.first()?).ok()?;
+    Life::of(&leaf)
 }
 
 fn with_key(
@@ -239,24 +207,6 @@ mod tests {
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
-    }
-
-    #[test]
-    fn a_certificate_is_renewed_after_two_thirds_and_shown_to_its_end() {
-        let mut life = Life::between(at(0), at(90_000));
-        for (second, due, ended) in [
-            (0, false, false),
-            (59_999, false, false),
-            (60_000, true, false),
-            (89_999, true, false),
-            (90_000, true, true),
-        ] {
-            let seen = (life.is_due(at(second)), life.has_ended(at(second)));
-            assert_eq!(seen, (due, ended), "{second}");
-        }
-        // The controller did not answer: it is not asked with every connection.
-        life.put_off(at(60_000));
-        assert!(!life.is_due(at(60_059)) && life.is_due(at(60_060)));
     }
 
     #[test]

@@ -66,17 +66,18 @@ pub struct Live {
 pub struct Wire {
     stream: Stream,
     buffer: Vec<u8>,
+    /// What is read has to be there by then.
+    deadline: Alarm,
+    movement: Movement,
+}
+
+/// Whether a handoff moves, and what it holds meanwhile.
+#[derive(Debug)]
+struct Movement {
     /// What it counts against; None: it was not proved yet, so it sends no mail, and waits on its opener's probe.
     holding: Option<Holding>,
     pulse: Arc<Pulse>,
-    alarms: Alarms,
-}
-
-#[derive(Debug)]
-struct Alarms {
-    /// What is read has to be there by then.
-    deadline: Alarm,
-    /// A handoff that has not moved until then is still.
+    /// One that has not moved until then is still.
     still: Alarm,
 }
 
@@ -125,10 +126,10 @@ impl Wire {
         Self {
             stream,
             buffer: vec![0; READ_BYTES],
-            holding: None,
-            pulse: Arc::new(Pulse::new(now())),
-            alarms: Alarms {
-                deadline: Alarm::new(),
+            deadline: Alarm::new(),
+            movement: Movement {
+                holding: None,
+                pulse: Arc::new(Pulse::new(now())),
                 still: Alarm::new(),
             },
         }
@@ -141,33 +142,33 @@ impl Wire {
 
     /// From now on it hands over, on the agent's slots.
     pub fn hands_over(&mut self, slots: &Arc<Places>, probes: &Arc<Places>) {
-        self.holding = Some(Holding::new(Arc::clone(slots), Arc::clone(probes)));
+        self.movement.holding = Some(Holding::new(Arc::clone(slots), Arc::clone(probes)));
     }
 
     pub fn pulse(&self) -> &Arc<Pulse> {
-        &self.pulse
+        &self.movement.pulse
     }
 
     /// Nothing is in hand.
     pub fn rests(&mut self) {
-        if let Some(holding) = &mut self.holding {
+        if let Some(holding) = &mut self.movement.holding {
             holding.rests();
         }
     }
 
     /// A message is done, and another may follow.
     pub fn yields(&mut self) {
-        if let Some(holding) = &mut self.holding {
+        if let Some(holding) = &mut self.movement.holding {
             holding.yields();
         }
     }
 
     /// Returns when it may send.
     pub async fn may_send(&mut self) {
-        if let Some(holding) = &mut self.holding
+        if let Some(holding) = &mut self.movement.holding
             && holding.moves().await
         {
-            self.pulse.moves(now());
+            self.movement.pulse.moves(now());
         }
     }
 
@@ -182,7 +183,7 @@ impl Wire {
             let began = now();
             self.write_block(block, left).await?;
             let ended = now();
-            self.pulse.moves(ended);
+            self.movement.pulse.moves(ended);
             left = left.saturating_sub(ended.saturating_duration_since(began));
         }
         Ok(())
@@ -222,13 +223,7 @@ impl Wire {
             stream.flush().await
         };
         let writing = tokio::time::timeout(limit, writing);
-        let still = still(
-            self.holding.as_mut(),
-            &self.pulse,
-            &mut self.alarms.still,
-            writing,
-        );
-        match still.await {
+        match self.movement.meanwhile(writing).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Lost::Closed),
             Err(_) => Err(Lost::TimedOut),
@@ -237,22 +232,15 @@ impl Wire {
 
     /// Waits for something else than the far end, which counts as its stillness too.
     pub async fn meanwhile<T>(&mut self, waiting: impl Future<Output = T>) -> T {
-        let alarm = &mut self.alarms.still;
-        still(self.holding.as_mut(), &self.pulse, alarm, waiting).await
+        self.movement.meanwhile(waiting).await
     }
 
     /// # Errors
     /// The connection is lost, or nothing came before `deadline`.
     pub async fn read(&mut self, deadline: Instant) -> Result<&[u8], Lost> {
         let reading = self.stream.read(&mut self.buffer);
-        let reading = self.alarms.deadline.limits(deadline, reading);
-        let still = still(
-            self.holding.as_mut(),
-            &self.pulse,
-            &mut self.alarms.still,
-            reading,
-        );
-        match still.await {
+        let reading = self.deadline.limits(deadline, reading);
+        match self.movement.meanwhile(reading).await {
             Some(Ok(n)) if n > 0 => Ok(&self.buffer[..n]),
             Some(_) => Err(Lost::Closed),
             None => Err(Lost::TimedOut),
@@ -291,24 +279,21 @@ impl Wire {
     }
 }
 
-/// Waits; a handoff that is still meanwhile gives its slot up and goes on waiting.
-async fn still<T>(
-    holding: Option<&mut Holding>,
-    pulse: &Pulse,
-    alarm: &mut Alarm,
-    waiting: impl Future<Output = T>,
-) -> T {
-    let Some(holding) = holding.filter(|it| it.has_slot()) else {
-        return waiting.await;
-    };
-    let from = pulse.moved() + STILL;
-    let mut waiting = std::pin::pin!(waiting);
-    tokio::select! {
-        biased;
-        done = &mut waiting => return done,
-        () = alarm.at(from) => holding.hangs(),
+impl Movement {
+    /// Waits; a handoff that is still meanwhile gives its slot up and goes on waiting.
+    async fn meanwhile<T>(&mut self, waiting: impl Future<Output = T>) -> T {
+        let Some(holding) = self.holding.as_mut().filter(|it| it.has_slot()) else {
+            return waiting.await;
+        };
+        let from = self.pulse.moved() + STILL;
+        let mut waiting = pin!(waiting);
+        tokio::select! {
+            biased;
+            done = &mut waiting => return done,
+            () = self.still.at(from) => holding.hangs(),
+        }
+        waiting.await
     }
-    waiting.await
 }
 
 /// How long an opening may take; counted from when the connection was there, and from its first byte.

@@ -44,6 +44,7 @@ mod parts;
 mod service;
 #[cfg(test)]
 mod simulation;
+mod small_file;
 mod untold;
 #[cfg(test)]
 mod zoo;

@@ -3,7 +3,7 @@
 
 mod any_client;
 
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
@@ -17,7 +17,7 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer as _, X509Certificate, X509Version};
 
-use crate::config;
+use crate::{config, small_file};
 
 /// Why a certificate cannot be used. Each says its cause itself, once.
 #[derive(Debug, thiserror::Error)]
@@ -141,12 +141,9 @@ impl ResolvesServerCert for Certificate {
     }
 }
 
-/// A chain or key is never larger.
-const MAX_FILE_BYTES: u64 = 1 << 20;
-
 fn read(files: &config::Tls) -> Result<Arc<CertifiedKey>, TlsError> {
     let content = |path: &Path, kind| {
-        let bytes = bytes_of(path).map_err(|cause| TlsError::File {
+        let bytes = small_file::read(path).map_err(|cause| TlsError::File {
             path: path.to_owned(),
             cause,
         })?;
@@ -168,13 +165,6 @@ fn read(files: &config::Tls) -> Result<Arc<CertifiedKey>, TlsError> {
     belong_together(files, &chain, key.as_ref())?;
     let chain = chain.into_iter().map(CertificateDer::from).collect();
     Ok(Arc::new(CertifiedKey::new(chain, key)))
-}
-
-fn bytes_of(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let mut file = std::fs::File::open(path)?.take(MAX_FILE_BYTES);
-    file.read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 fn signing_key(der: Vec<u8>) -> Option<Arc<dyn SigningKey>> {

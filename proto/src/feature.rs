@@ -70,6 +70,10 @@ impl Feature {
 impl Way {
     /// What an agent has to know before it gets the site's mail.
     pub fn needs(&self) -> BTreeSet<Feature> {
+        self.needed().collect()
+    }
+
+    fn needed(&self) -> impl Iterator<Item = Feature> + use<> {
         let all = [
             (
                 Feature::ClientCertificate,
@@ -82,12 +86,12 @@ impl Way {
             (Feature::NoTls, self.tls == TlsBegins::Never),
         ];
         let needed = all.into_iter().filter(|(_, needed)| *needed);
-        needed.map(|(feature, _)| feature).collect()
+        needed.map(|(feature, _)| feature)
     }
 
     /// The first of these that an agent with such features does not know.
     pub fn lacked_by(&self, features: &BTreeSet<Feature>) -> Option<Feature> {
-        self.needs().difference(features).next().copied()
+        self.needed().find(|needed| !features.contains(needed))
     }
 }
 

@@ -9,6 +9,7 @@
 //! The files and keys ([`files`]); when to join and when to renew ([`enroll`](crate::enroll)).
 
 mod files;
+pub mod life;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,6 +27,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use files::Keys;
+use life::Life;
 
 /// The name in the controller's certificate, whatever host it runs on.
 pub const SERVER_NAME: &str = "dd-controller.control.invalid";
@@ -69,14 +71,13 @@ pub enum IdentityError {
 pub struct Identity {
     key_pem: String,
     credentials: pb::Credentials,
-    not_before: Timestamp,
-    not_after: Timestamp,
+    life: Life,
 }
 
 impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Identity")
-            .field("not_after", &self.not_after)
+            .field("not_after", &self.life.ends)
             .finish_non_exhaustive()
     }
 }
@@ -108,16 +109,11 @@ impl Identity {
         let leaf = credentials.chain.first().ok_or(IdentityError::BadAnswer)?;
         let (_, certificate) =
             X509Certificate::from_der(leaf).map_err(|_| IdentityError::BadAnswer)?;
-        let at = |time: x509_parser::time::ASN1Time| {
-            Timestamp::from_second(time.timestamp()).map_err(|_| IdentityError::BadAnswer)
-        };
-        let not_before = at(certificate.validity().not_before)?;
-        let not_after = at(certificate.validity().not_after)?;
+        let life = Life::of(&certificate).ok_or(IdentityError::BadAnswer)?;
         Ok(Self {
             key_pem,
             credentials,
-            not_before,
-            not_after,
+            life,
         })
     }
 
@@ -127,24 +123,18 @@ impl Identity {
     }
 
     pub fn is_valid(&self, now: Timestamp) -> bool {
-        now < self.not_after
+        !self.life.has_ended(now)
     }
 
     /// Whether the controller takes it for a renewal, ended or not.
     pub fn is_renewable(&self, now: Timestamp) -> bool {
-        let last = self.not_after.saturating_add(GRACE);
+        let last = self.life.ends.saturating_add(GRACE);
         last.is_ok_and(|last| now <= last)
     }
 
     /// Two thirds of its life.
     pub fn renew_at(&self) -> Timestamp {
-        let life = self
-            .not_after
-            .duration_since(self.not_before)
-            .unsigned_abs();
-        self.not_before
-            .saturating_add(life * 2 / 3)
-            .unwrap_or(self.not_after)
+        self.life.due
     }
 
     /// How long from `now` until it should be renewed.

@@ -226,15 +226,17 @@ impl<S: Backing> Pen<S> {
         if whether::owed(&mail.envelope, fates).is_empty() {
             return None;
         }
-        let about = (delivery, mail, arrived, peer);
         // In a box, as the other one that reads: few settlements come to it, and each would be as large.
-        Box::pin(self.written(about, fates, random)).await
+        Box::pin(self.written(delivery, mail, fates, arrived, peer, random)).await
     }
 
     async fn written(
         &self,
-        (delivery, mail, arrived, peer): (&DeliveryId, &Mail, jiff::Timestamp, Option<&str>),
+        delivery: &DeliveryId,
+        mail: &Mail,
         fates: &[Fate],
+        arrived: jiff::Timestamp,
+        peer: Option<&str>,
         random: [u8; 10],
     ) -> Option<Notification> {
         let (content, bytes) = self.content(delivery, mail).await;

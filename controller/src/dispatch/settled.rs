@@ -93,7 +93,15 @@ fn replies<'p>(
     results: &[RecipientResult],
     path: impl Fn(RecipientNumber) -> Option<&'p str>,
 ) -> String {
-    let (mut answers, mut others): (Vec<(String, Vec<&str>)>, u32) = Default::default();
+    let Some((first, rest)) = results.split_first() else {
+        return String::new();
+    };
+    let first = said(first);
+    if rest.iter().all(|it| said(it) == first) {
+        return first;
+    }
+    let mut answers: Vec<(String, Vec<&str>)> = Vec::new();
+    let mut others = 0_u32;
     for result in results {
         let (reply, whose) = (said(result), path(result.number).unwrap_or("?"));
         match answers.iter().position(|(known, _)| *known == reply) {
@@ -103,18 +111,12 @@ fn replies<'p>(
             None => answers.push((reply, vec![whose])),
         }
     }
-    match answers.as_slice() {
-        [] => String::new(),
-        [(reply, _)] => reply.clone(),
-        several => {
-            let told = several.iter();
-            let told = told.map(|(reply, whose)| format!("{}: {reply}", whose.join(",")));
-            let told = told.collect::<Vec<_>>().join("; ");
-            match others {
-                0 => told,
-                others => format!("{told}; and {others} more, answered otherwise"),
-            }
-        }
+    let told = answers.iter();
+    let told = told.map(|(reply, whose)| format!("{}: {reply}", whose.join(",")));
+    let told = told.collect::<Vec<_>>().join("; ");
+    match others {
+        0 => told,
+        others => format!("{told}; and {others} more, answered otherwise"),
     }
 }
 

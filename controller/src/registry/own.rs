@@ -304,7 +304,7 @@ impl Change {
             .of(&authority.name, signer)
             .map_err(OwnError::Key)?;
         let until = now.saturating_add(AGENT_LIFE).unwrap_or(Timestamp::MAX);
-        let until = not_after(signer).map_or(until, |end| end.min(until));
+        let until = within(signer, until);
         let certificate = members::agent(signer, signing, agent, key, until, now);
         Ok(Certified {
             certificate: certificate.map_err(OwnError::Sign)?,
@@ -379,8 +379,7 @@ impl Change {
     ) -> Result<Made, OwnError> {
         let signer = &authority.certificates[0];
         let signing = self.keys.of(&authority.name, signer)?;
-        // Nothing outlives the certificate that signed it.
-        let until = not_after(signer).map_or(until, |end| end.min(until));
+        let until = within(signer, until);
         match csr {
             Some(csr) => {
                 let key = request::key_of(csr, name)?;
@@ -466,6 +465,11 @@ fn signer_for_homes(generations: &[Bytes], now: Timestamp) -> &Bytes {
     let goes_on = |it: &&Bytes| not_after(it).is_none_or(|end| end > now);
     let oldest = generations.iter().rev().find(goes_on);
     oldest.unwrap_or(&generations[0])
+}
+
+/// Nothing outlives the certificate that signed it.
+fn within(signer: &[u8], until: Timestamp) -> Timestamp {
+    not_after(signer).map_or(until, |end| end.min(until))
 }
 
 fn not_after(certificate: &[u8]) -> Option<Timestamp> {

@@ -143,8 +143,11 @@ impl Change {
         let authority = parsed.and_then(|name| self.registry.authority(&name));
         let authority = authority.ok_or_else(|| unknown("authority", name))?;
         let sites = self.registry.sites();
-        let relying = sites.iter().filter(|site| relies_on(site, &authority.name));
-        let relying: BTreeSet<SiteName> = relying.map(|site| site.name.clone()).collect();
+        let those = |are: fn(&Site, &AuthorityName) -> bool| -> BTreeSet<SiteName> {
+            let those = sites.iter().filter(|site| are(site, &authority.name));
+            those.map(|site| site.name.clone()).collect()
+        };
+        let relying = those(relies_on);
         if !relying.is_empty() {
             return Err(OwnError::ReliedOn {
                 authority: authority.name.clone(),
@@ -152,8 +155,7 @@ impl Change {
             }
             .into());
         }
-        let shown = sites.iter().filter(|site| is_shown(site, &authority.name));
-        let shown: BTreeSet<SiteName> = shown.map(|site| site.name.clone()).collect();
+        let shown = those(is_shown);
         if !shown.is_empty() {
             return Err(OwnError::Shown {
                 authority: authority.name.clone(),

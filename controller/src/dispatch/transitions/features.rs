@@ -5,14 +5,21 @@ use dd_proto::feature::Feature;
 use super::*;
 use crate::dispatch::Hello;
 
+impl Core {
+    /// From now on its site asks for what only some agents know.
+    fn asks_for_a_client_certificate(&mut self) {
+        let mut record = site(0);
+        record.version.0 += 1;
+        record.way.client_certificate = Some("member-ca".parse().unwrap());
+        let (site, waiting) = (Arc::new(record), 0);
+        self.apply(Event::SiteChanged { site, waiting });
+    }
+}
+
 #[test]
 fn a_site_that_asks_for_what_an_agent_does_not_know_waits_for_one_that_does() {
     let mut core = Core::idle();
-    let mut record = site(0);
-    record.version.0 += 1;
-    record.way.client_certificate = Some("member-ca".parse().unwrap());
-    let (site, waiting) = (Arc::new(record), 0);
-    core.apply(Event::SiteChanged { site, waiting });
+    core.asks_for_a_client_certificate();
     let waiting = core.waiting();
     core.apply(Event::Arrived(waiting.clone()));
     core.read(vec![waiting]);
@@ -32,12 +39,8 @@ fn a_site_that_asks_for_what_an_agent_does_not_know_waits_for_one_that_does() {
 #[test]
 fn nothing_more_goes_to_an_agent_that_does_not_know_what_its_site_asks_for_now() {
     let mut core = Core::flowing();
-    let mut record = site(0);
-    record.version.0 += 1;
-    record.way.client_certificate = Some("member-ca".parse().unwrap());
-    let (site, waiting) = (Arc::new(record), 0);
     let sent = core.assigned.len();
-    core.apply(Event::SiteChanged { site, waiting });
+    core.asks_for_a_client_certificate();
     core.mail();
     // What is out was given by the old plan; nothing goes to it by the new one.
     assert_eq!(core.assigned.len(), sent, "{:?}", core.words());

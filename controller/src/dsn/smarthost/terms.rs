@@ -1,7 +1,6 @@
 //! What the way to the smarthost is, and by what its certificate is judged: the configuration, its files read.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,11 +12,10 @@ use dd_proto::site::{Certified, HostName, Proof, Site, TlsBegins, Way};
 use dd_proto::smtp::auth::{Login, LoginError};
 
 use crate::config::{Notify, SmarthostTls};
+use crate::small_file;
 
 /// By this name the plan says where its anchors are from. It is in no registry, as the site is.
 const AUTHORITY: &str = "smarthost-ca";
-/// No file is read further than that.
-const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// Why the smarthost cannot be used as it is configured. Each says its cause itself, once.
 #[derive(Debug, thiserror::Error)]
@@ -132,15 +130,10 @@ fn certificates(path: &Path) -> Result<Vec<Bytes>, TermsError> {
 }
 
 fn bytes_of(path: &Path) -> Result<Vec<u8>, TermsError> {
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut bytes));
-    match read {
-        Ok(_) => Ok(bytes),
-        Err(cause) => Err(TermsError::File {
-            path: path.to_owned(),
-            cause,
-        }),
-    }
+    small_file::read(path).map_err(|cause| TermsError::File {
+        path: path.to_owned(),
+        cause,
+    })
 }
 
 #[cfg(test)]

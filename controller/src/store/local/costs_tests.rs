@@ -44,17 +44,25 @@ async fn a_start_that_was_not_clean_reads_headers_and_no_contents() {
     }
 }
 
+fn all_ids() -> Vec<DeliveryId> {
+    (1..=MAIL).map(|n| to(n, "a")).collect()
+}
+
+/// Since so many bytes had been read.
+fn read_no_contents(disk: &MemoryDisk, before: u64) {
+    let read = disk.bytes_read() - before;
+    assert!(read < all_contents() / 10, "{read} of {}", all_contents());
+}
+
 #[tokio::test]
 async fn a_list_of_the_queue_reads_no_contents() {
     let (disk, shelves) = (MemoryDisk::default(), InMemory::default());
     let store = with_large_mail(&disk, &shelves).await;
     let before = disk.bytes_read();
-    let all = (1..=MAIL).map(|n| to(n, "a")).collect();
-    let envelopes = store.envelopes(all).await.unwrap();
+    let envelopes = store.envelopes(all_ids()).await.unwrap();
     assert_eq!(envelopes.len(), usize::from(MAIL));
     assert!(envelopes.iter().all(|it| matches!(it, Ok(Some(_)))));
-    let read = disk.bytes_read() - before;
-    assert!(read < all_contents() / 10, "{read} of {}", all_contents());
+    read_no_contents(&disk, before);
 }
 
 #[tokio::test]
@@ -62,15 +70,13 @@ async fn what_is_read_to_be_assigned_is_read_without_its_contents() {
     let (disk, shelves) = (MemoryDisk::default(), InMemory::default());
     let store = with_large_mail(&disk, &shelves).await;
     let before = disk.bytes_read();
-    let all = (1..=MAIL).map(|n| to(n, "a")).collect();
-    let loaded = store.load_all(all).await.unwrap();
+    let loaded = store.load_all(all_ids()).await.unwrap();
     assert_eq!(loaded.len(), usize::from(MAIL));
     for (_, loaded) in loaded {
         let content = loaded.unwrap().unwrap().content;
         assert!(matches!(content, StoredContent::File(_)));
     }
-    let read = disk.bytes_read() - before;
-    assert!(read < all_contents() / 10, "{read} of {}", all_contents());
+    read_no_contents(&disk, before);
 }
 
 /// Changes a byte in the middle of the content of a large mail.
