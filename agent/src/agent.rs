@@ -102,8 +102,9 @@ impl Agent {
             return Ok(None);
         };
         let controller = self.controller.borrow().clone();
-        let certificate = self.certificates.of(authority, controller, wall()).await;
-        certificate.map(Some)
+        let start = |renewal| self.start(renewal);
+        let certificate = self.certificates.of(authority, controller, wall(), start);
+        certificate.await.map(Some)
     }
 
     /// Looks whether any of its own addresses can be bound and the journal works, and tells it where that has changed: without

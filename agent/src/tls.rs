@@ -28,7 +28,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::client::TlsStream;
 
 use crate::client_certificate::{Shown, Shows};
-use crate::proof::{Checked, Refusal, Terms, TlsSeen, TlsUp, diagnose, handshake};
+use crate::proof::{Asked, Checked, Refusal, Terms, TlsSeen, TlsUp, diagnose, handshake};
 use recorder::{Notes, Recorder, Verifier};
 
 /// At most this many authorities' verifiers are kept; beyond it the cache starts anew.
@@ -100,17 +100,20 @@ impl Tls {
             }
         };
         let notes = Arc::new(Mutex::new(Notes::default()));
-        let connector =
-            tokio_rustls::TlsConnector::from(Arc::new(self.config(&judge, &notes, shown)));
+        let shows = Arc::new(Shows::new(shown.clone()));
+        let config = self.config(&judge, &notes, &shows);
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
         let result = connector.connect(judge.name.clone(), stream).await;
+        let asked = shows.asked();
         let notes = std::mem::take(&mut *notes.lock().unwrap_or_else(PoisonError::into_inner));
         match result {
             Ok(stream) => {
-                let up = finished(stream.get_ref().1, notes, judge);
+                let up = finished(stream.get_ref().1, notes, judge, asked);
                 (TlsSeen::Up(up), Some(Box::new(stream)))
             }
             Err(error) => {
-                let refusal = failed(&error, judge.defined.as_ref(), !notes.chain.is_empty());
+                let has_shown = !notes.chain.is_empty();
+                let refusal = failed(&error, judge.defined.as_ref(), has_shown, asked);
                 let refusal = diagnose(refusal, terms, &notes.chain);
                 let chain = notes.chain;
                 (TlsSeen::Failed { refusal, chain }, None)
@@ -118,17 +121,14 @@ impl Tls {
         }
     }
 
-    fn config(&self, judge: &Judge, notes: &Arc<Mutex<Notes>>, shown: &Shown) -> ClientConfig {
+    fn config(&self, judge: &Judge, notes: &Arc<Mutex<Notes>>, shows: &Arc<Shows>) -> ClientConfig {
         let recorder = Recorder::new(judge.verifier.clone(), Arc::clone(notes));
-        let config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+        let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()
             .expect("the provider serves TLS 1.2 and 1.3")
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(recorder));
-        let mut config = match shown {
-            Some(shown) => config.with_client_cert_resolver(Arc::new(Shows(Arc::clone(shown)))),
-            None => config.with_no_client_auth(),
-        };
+            .with_custom_certificate_verifier(Arc::new(recorder))
+            .with_client_cert_resolver(Arc::clone(shows) as _);
         config.resumption = rustls::client::Resumption::disabled();
         config
     }
@@ -191,7 +191,12 @@ pub fn name_sent<'a>(terms: &'a Terms, host: &'a HostName) -> Option<&'a Domain>
     })
 }
 
-fn finished(connection: &rustls::ClientConnection, notes: Notes, judge: Judge) -> TlsUp {
+fn finished(
+    connection: &rustls::ClientConnection,
+    notes: Notes,
+    judge: Judge,
+    asked: Asked,
+) -> TlsUp {
     let version = match connection.protocol_version() {
         Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
         Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
@@ -214,17 +219,23 @@ fn finished(connection: &rustls::ClientConnection, notes: Notes, judge: Judge) -
         cipher: cipher.to_owned(),
         chain: notes.chain,
         checked,
+        asked,
     }
 }
 
-fn failed(error: &std::io::Error, expected: Option<&Domain>, has_shown: bool) -> Refusal {
+fn failed(
+    error: &std::io::Error,
+    expected: Option<&Domain>,
+    has_shown: bool,
+    asked: Asked,
+) -> Refusal {
     let inner = error
         .get_ref()
         .and_then(|e| e.downcast_ref::<rustls::Error>());
     match inner {
-        Some(error) => handshake::alerted(error, has_shown)
+        Some(error) => handshake::alerted(error, has_shown, asked)
             .unwrap_or_else(|| Refusal::from_tls(error, expected)),
-        None => handshake::broken(error, has_shown),
+        None => handshake::broken(error, has_shown, asked),
     }
 }
 

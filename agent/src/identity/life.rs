@@ -38,9 +38,16 @@ impl Life {
         now >= self.ends
     }
 
-    /// It was asked for in vain, and is to be again after that time.
+    /// It is asked for, and if in vain, is to be again after that time.
     pub fn put_off(&mut self, now: Timestamp, again: Duration) {
         self.due = now.saturating_add(again).unwrap_or(self.ends);
+    }
+
+    /// Neither due nor ended within that time.
+    pub fn lasts_at_least(&mut self, now: Timestamp, least: Duration) {
+        let until = now.saturating_add(least).unwrap_or(self.ends);
+        self.due = self.due.max(until);
+        self.ends = self.ends.max(until);
     }
 }
 

@@ -218,6 +218,21 @@ impl Identity {
         self.key_pem == other.key_pem
     }
 
+    /// One of a key that was just made; its certificate is its own authority.
+    #[cfg(test)]
+    pub(crate) fn of_a_test() -> std::sync::Arc<Self> {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let params = rcgen::CertificateParams::default();
+        let certificate = params.self_signed(&key).expect("a certificate");
+        let der = bytes::Bytes::from(certificate.der().to_vec());
+        let credentials = pb::Credentials {
+            chain: vec![der.clone()],
+            authority: der,
+        };
+        let identity = Self::new(key.serialize_pem(), credentials);
+        std::sync::Arc::new(identity.expect("an identity"))
+    }
+
     fn keep(
         directory: &Path,
         key_pem: String,

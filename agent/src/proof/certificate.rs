@@ -92,6 +92,7 @@ mod tests {
             cipher: String::new(),
             chain,
             checked,
+            asked: crate::proof::Asked::No,
         });
         let now = "2026-06-01T00:00:00Z".parse().unwrap();
         match Certificate.rule(&terms, &seen_at("192.0.2.7", 25, tls), now) {

@@ -86,6 +86,7 @@ mod tests {
                 cipher: String::new(),
                 chain,
                 checked: Checked::OnlyRecorded,
+                asked: crate::proof::Asked::No,
             });
             let seen = seen_at("192.0.2.7", 25, tls);
             let ruling = Fingerprint.rule(&terms, &seen, Timestamp::UNIX_EPOCH);

@@ -27,7 +27,7 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 
 pub(crate) use diagnosis::diagnose;
 pub(crate) use evidence::reason_for;
-pub use observed::{Checked, Seen, TlsSeen, TlsUp};
+pub use observed::{Asked, Checked, Seen, TlsSeen, TlsUp};
 pub use refusal::Refusal;
 pub(crate) use static_ip::may_be_proved;
 
@@ -206,6 +206,7 @@ pub(crate) mod tests {
                 cipher: String::new(),
                 chain: Vec::new(),
                 checked,
+                asked: Asked::No,
             })
         };
         let named = |name: &str| Checked::AgainstPublicRoots {

@@ -55,6 +55,16 @@ pub struct TlsUp {
     /// As presented, the server's own certificate first.
     pub chain: Vec<CertificateDer<'static>>,
     pub checked: Checked,
+    pub asked: Asked,
+}
+
+/// Whether the host has asked for a certificate of ours, and what it got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Asked {
+    #[default]
+    No,
+    ShownNothing,
+    Shown,
 }
 
 /// By which verifier the chain went.

@@ -78,6 +78,7 @@ mod tests {
                 cipher: String::new(),
                 chain: Vec::new(),
                 checked: checked.clone(),
+                asked: crate::proof::Asked::No,
             });
             let ruling = Public.rule(
                 &terms,

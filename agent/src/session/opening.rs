@@ -19,8 +19,8 @@ use super::outcome::{Cause, Phase, Standing, Verdict, cause_of, verdict};
 use super::{
     Established, Failure, GREETING_TIMEOUT, HANDSHAKE_TIMEOUT, HELLO_TIMEOUT, Lost, Unproved,
 };
-use crate::proof::handshake::{ASKS_FOR_CERTIFICATE, ENDED_UNGREETED};
-use crate::proof::{Proof, Refusal, Seen, Terms, TlsSeen, TlsUse, Verified, proof_for};
+use crate::proof::handshake::{ended_behind, ended_ungreeted};
+use crate::proof::{Asked, Proof, Refusal, Seen, Terms, TlsSeen, TlsUse, Verified, proof_for};
 
 /// How this connection asks for TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,6 @@ impl AskTls {
 }
 
 /// A session that has not proved itself yet.
-#[derive(Debug)]
 pub struct Opening {
     terms: Arc<Terms>,
     proof: &'static dyn Proof,
@@ -100,6 +99,18 @@ pub enum OpeningWant {
     Handshake,
     /// Take the end with [`Opening::finish`].
     Nothing,
+}
+
+/// What it is about to say may be a password, so that is shown by its length.
+impl std::fmt::Debug for Opening {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opening")
+            .field("state", &self.state)
+            .field("seen", &self.seen)
+            .field("ask_tls", &self.ask_tls)
+            .field("out", &format_args!("{} bytes", self.out.len()))
+            .finish_non_exhaustive()
+    }
 }
 
 impl Opening {
@@ -229,16 +240,15 @@ impl Opening {
             return;
         }
         let refusal = match (&self.state, lost) {
-            // RFC 8446 §4.4.2.4: in TLS 1.3 a server refuses a missing client certificate when the client is done.
             (State::HelloAgain { .. }, Lost::Closed) => {
-                Refusal::HandshakeFailed(ASKS_FOR_CERTIFICATE.to_owned())
+                ended_behind(self.asked()).map(Refusal::HandshakeFailed)
             }
-            // The same, or a relay for TLS in front of a server that does not run.
             (State::GreetingInTls { .. }, Lost::Closed) => {
-                Refusal::HandshakeFailed(ENDED_UNGREETED.to_owned())
+                Some(Refusal::HandshakeFailed(ended_ungreeted(self.asked())))
             }
-            _ => Refusal::NotSmtp(lost.words().to_owned()),
+            _ => None,
         };
+        let refusal = refusal.unwrap_or_else(|| Refusal::NotSmtp(lost.words().to_owned()));
         self.fail(self.phase(), lost.cause(), Some(refusal), None, now);
     }
 
@@ -273,6 +283,14 @@ impl Opening {
                     seen: self.seen,
                 }))
             }
+        }
+    }
+
+    /// Whether the host wants to know by a certificate who comes.
+    fn asked(&self) -> Asked {
+        match &self.seen.tls {
+            TlsSeen::Up(up) => up.asked,
+            _ => Asked::No,
         }
     }
 

@@ -38,23 +38,38 @@ fn signing(key: &KeyPair) -> Arc<dyn rustls::sign::SigningKey> {
     rustls::crypto::aws_lc_rs::sign::any_supported_type(&der).unwrap()
 }
 
-/// A handshake with a host that asks for a certificate of the authority: whether it came about, and what the host saw.
+#[derive(Clone, Copy)]
+struct Host {
+    version: &'static SupportedProtocolVersion,
+    is_the_site: bool,
+    /// Whoever shows none is refused.
+    insists: bool,
+}
+
+/// A handshake with a host that asks for a certificate of the authority: what came of it, and what the host saw.
 async fn seen_by_the_host(
     member: &Member,
     shown: &Shown,
-    is_the_site: bool,
-    version: &'static SupportedProtocolVersion,
-) -> (bool, Option<CertificateDer<'static>>) {
+    Host {
+        version,
+        is_the_site,
+        insists,
+    }: Host,
+) -> (TlsSeen, Option<CertificateDer<'static>>) {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(vec!["home.example".to_owned()]).unwrap();
     let own = params.self_signed(&key).unwrap().der().clone();
     let mut roots = RootCertStore::empty();
     roots.add(member.root.clone()).unwrap();
     let asks = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), dd_pki::provider());
+    let asks = match insists {
+        true => asks,
+        false => asks.allow_unauthenticated(),
+    };
     let server = rustls::ServerConfig::builder_with_provider(dd_pki::provider())
         .with_protocol_versions(&[version])
         .unwrap()
-        .with_client_cert_verifier(asks.allow_unauthenticated().build().unwrap())
+        .with_client_cert_verifier(asks.build().unwrap())
         .with_single_cert(
             vec![own.clone()],
             PrivateKeyDer::Pkcs8(key.serialize_der().into()),
@@ -81,7 +96,15 @@ async fn seen_by_the_host(
         let certificates = stream.get_ref().1.peer_certificates();
         certificates.and_then(<[_]>::first).cloned()
     });
-    (matches!(seen, TlsSeen::Up(_)), certificate)
+    (seen, certificate)
+}
+
+/// What the agent knows of having been asked; None: the handshake failed.
+fn asked(seen: &TlsSeen) -> Option<Asked> {
+    match seen {
+        TlsSeen::Up(up) => Some(up.asked),
+        _ => None,
+    }
 }
 
 #[tokio::test]
@@ -90,12 +113,40 @@ async fn a_host_that_asks_sees_the_certificate_that_its_plan_wants_shown_and_nob
     let leaf = member.shown.cert[0].clone();
     let shown = Some(Arc::clone(&member.shown));
     for version in [&version::TLS12, &version::TLS13] {
-        let with = seen_by_the_host(&member, &shown, true, version).await;
-        assert_eq!(with, (true, Some(leaf.clone())), "{version:?}");
-        let without = seen_by_the_host(&member, &None, true, version).await;
-        assert_eq!(without, (true, None), "{version:?}");
+        let host = |is_the_site| Host {
+            version,
+            is_the_site,
+            insists: false,
+        };
+        let (seen, with) = seen_by_the_host(&member, &shown, host(true)).await;
+        assert_eq!(
+            (asked(&seen), with),
+            (Some(Asked::Shown), Some(leaf.clone()))
+        );
+        let (seen, without) = seen_by_the_host(&member, &None, host(true)).await;
+        assert_eq!((asked(&seen), without), (Some(Asked::ShownNothing), None));
         // Whoever does not show the chain that is the proof is told nothing.
-        let stranger = seen_by_the_host(&member, &shown, false, version).await;
-        assert_eq!(stranger, (false, None), "{version:?}");
+        let (seen, stranger) = seen_by_the_host(&member, &shown, host(false)).await;
+        assert_eq!((asked(&seen), stranger), (None, None), "{version:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_refuses_the_handshake_for_our_certificate_is_told_apart_by_what_was_shown() {
+    let (member, foreign) = (Member::new(), Member::new());
+    let host = Host {
+        version: &version::TLS12,
+        is_the_site: true,
+        insists: true,
+    };
+    for (shown, says) in [
+        (None, "has none to show"),
+        (Some(Arc::clone(&foreign.shown)), "does not take that one"),
+    ] {
+        let (seen, _) = seen_by_the_host(&member, &shown, host).await;
+        let TlsSeen::Failed { refusal, .. } = seen else {
+            panic!("{seen:?}");
+        };
+        assert!(refusal.to_string().contains(says), "{refusal}");
     }
 }

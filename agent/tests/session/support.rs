@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use dd_agent::proof::{Checked, Refusal, Seen, Terms, TlsSeen, TlsUp};
+use dd_agent::proof::{Asked, Checked, Refusal, Seen, Terms, TlsSeen, TlsUp};
 use dd_proto::client::{Client, Spoken};
 use dd_proto::domain::Domain;
 use dd_proto::envelope::{Body, Encoding, Envelope, Recipient, Ret};
@@ -106,6 +106,7 @@ pub(crate) fn handshake(word: &str) -> TlsSeen {
             cipher: String::new(),
             chain: vec![AUTHORITY.1.clone()],
             checked,
+            asked: Asked::No,
         })
     };
     let named = |name: &str| Checked::AgainstAnchors {

@@ -74,3 +74,56 @@ impl Opening {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::proof::{Asked, Checked, Seen, Terms, TlsSeen, TlsUp};
+    use crate::session::AskTls;
+
+    #[test]
+    fn a_password_that_is_about_to_be_said_is_in_no_text_for_people() {
+        let host = dd_proto::site::Host {
+            name: dd_proto::site::HostName::Dns("smtp.example.net".parse().unwrap()),
+            port: 465.try_into().unwrap(),
+        };
+        let seen = Seen::new(
+            host,
+            "192.0.2.7:465".parse().unwrap(),
+            "192.0.2.1".parse().unwrap(),
+        );
+        let name: dd_proto::domain::Domain = "smtp.example.net".parse().unwrap();
+        let terms = Terms {
+            proof: dd_proto::site::Proof::Public { name: name.clone() },
+            anchors: Vec::new(),
+            revocation_lists: Vec::new(),
+        };
+        let way = Way {
+            login: Some(Login::new("us".to_owned(), "tanstaaf".to_owned()).unwrap()),
+            ..Way::default()
+        };
+        let opening = Opening::new(Arc::new(terms), "us".to_owned(), AskTls::OnConnect, seen);
+        let mut opening = opening.logging_in(&way);
+        let up = TlsUp {
+            version: String::new(),
+            cipher: String::new(),
+            chain: Vec::new(),
+            checked: Checked::AgainstPublicRoots { name },
+            asked: Asked::No,
+        };
+        let now = Timestamp::UNIX_EPOCH;
+        opening.secured(TlsSeen::Up(up), now);
+        opening.received(b"220 smtp\r\n", now);
+        let _ = opening.take_output();
+        opening.received(b"250-smtp\r\n250 AUTH PLAIN\r\n", now);
+        let shown = format!("{opening:?}");
+        let said = opening.take_output();
+        assert!(said.starts_with(b"AUTH PLAIN "), "{said:?}");
+        for secret in [&said[b"AUTH PLAIN ".len()..said.len() - 2], b"tanstaaf"] {
+            let secret = std::str::from_utf8(secret).unwrap();
+            assert!(!shown.contains(secret), "{shown}");
+        }
+    }
+}
