@@ -30,9 +30,8 @@ use crate::plan::Plan;
 use crate::proof::observed::describe;
 use crate::proof::{Checked, Refusal, Seen, Terms, TlsSeen, TlsUse, proof_for, reason_for};
 use crate::resolve::{Found, Freshness, News};
-use crate::session::outcome::{Phase, Verdict};
+use crate::session::outcome::{Cause, Phase, Verdict};
 use crate::session::{AskTls, Opening, Unproved};
-use crate::way::NoneOfFamily;
 
 /// For one host and all its addresses, whatever they do, and with the wait for a probe.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -53,18 +52,10 @@ pub async fn all_hosts(agent: &Arc<Agent>, plan: &Plan, tls: AskTls) -> Vec<pb::
 async fn one_host(agent: &Arc<Agent>, plan: &Plan, host: &Host, tls: AskTls) -> Vec<pb::HostCheck> {
     let began = now();
     let mut look = Look::new(host, began);
-    let resolving = agent.resolver.addresses(&host.name, Freshness::Fresh);
+    let (resolver, family) = (&agent.resolver, plan.way.family);
+    let resolving = resolver.addresses(&host.name, family, Freshness::Fresh);
     let found = match tokio::time::timeout(LIMIT, resolving).await {
-        Ok(Ok(mut found)) => {
-            let family = plan.way.family;
-            found.addresses.retain(|it| family.has(*it));
-            if found.addresses.is_empty() {
-                let none = NoneOfFamily(host.name.clone(), family);
-                look.step("resolve", Step::Bad, none.to_string());
-                return vec![look.ended(now())];
-            }
-            found
-        }
+        Ok(Ok(found)) => found,
         Ok(Err(error)) => {
             look.step("resolve", Step::Bad, error.to_string());
             return vec![look.ended(now())];
@@ -81,11 +72,24 @@ async fn one_host(agent: &Arc<Agent>, plan: &Plan, host: &Host, tls: AskTls) -> 
         let mut look = look.at(address, &plan, &host);
         async move {
             let deadline = tokio::time::Instant::from(began + LIMIT);
+            // Before a probe is taken, which sites need that have all they need to be reached.
+            let asking = tokio::time::timeout_at(deadline, agent.to_be_shown(&plan));
+            let shown = match asking.await {
+                Ok(Ok(shown)) => shown,
+                Ok(Err(error)) => {
+                    look.step("connect", Step::Bad, error.to_string());
+                    return look.ended(now());
+                }
+                Err(_) => {
+                    look.out_of_time();
+                    return look.ended(now());
+                }
+            };
             let Ok(_probe) = tokio::time::timeout_at(deadline, agent.probes.take()).await else {
                 look.step("connect", Step::Bad, NO_PROBE);
                 return look.ended(now());
             };
-            let looking = look.take(&agent, &plan, &host, address, tls);
+            let looking = look.take(&agent, &plan, &host, address, tls, &shown);
             if tokio::time::timeout_at(deadline, looking).await.is_err() {
                 look.out_of_time();
             }
@@ -206,12 +210,9 @@ impl Look {
         host: &Host,
         address: IpAddr,
         tls: AskTls,
+        shown: &Shown,
     ) {
         let mut ask_tls = plan.asks(tls);
-        let shown = match agent.to_be_shown(plan).await {
-            Ok(shown) => shown,
-            Err(error) => return self.step("connect", Step::Bad, error.to_string()),
-        };
         loop {
             let (rules, allowed) = (agent.rules(), &plan.allow_targets);
             let (sources, address) = (&agent.sources, [address]);
@@ -232,7 +233,7 @@ impl Look {
                 let ends = format!("{} from {}", connection.peer, connection.local);
                 self.step("connect", Step::Good, ends);
             }
-            match session(agent, plan, host, connection, ask_tls, &shown).await {
+            match session(agent, plan, host, connection, ask_tls, shown).await {
                 Ok(live) => return self.proved(plan, live).await,
                 Err(unproved)
                     if unproved.failure.verdict == Verdict::WithoutTls
@@ -291,12 +292,12 @@ impl Look {
         if !self.tls_on_connect {
             self.banner(seen);
         }
+        let kind = proof_for(&plan.terms).kind();
         let step = match &failure.refusal {
             Some(refusal) => failing_step(refusal, failure.phase, &seen.tls),
-            None if failure.phase == Phase::Login => "login",
-            None => "proof",
+            None => refused_at(failure.phase),
         };
-        let is_before_tls = step == "banner" && !self.tls_on_connect;
+        let is_before_tls = matches!(step, "banner" | "ehlo") && !seen.is_secured();
         if !is_before_tls {
             self.secured(&plan.terms, seen);
         }
@@ -305,9 +306,12 @@ impl Look {
         }
         self.banner(seen);
         self.check.steps.retain(|it| it.name != step);
+        if failure.refusal.is_none() && failure.cause != Cause::Own {
+            // It is the site, which wants no session.
+            self.step("proof", Step::Good, kind);
+        }
         self.step(step, Step::Bad, failure.detail.clone());
         let reason = |refusal: &Refusal| reason_for(refusal, &plan.terms, seen);
-        let kind = proof_for(&plan.terms).kind();
         let observed: Observed = seen.to_observed(kind, failure.refusal.as_ref().map(reason));
         self.check.observed = Some(observed.into());
         self.check.sentence.clone_from(&failure.detail);
@@ -421,6 +425,16 @@ fn failing_step(refusal: &Refusal, phase: Phase, tls: &TlsSeen) -> &'static str 
         | R::BadCertificate
         | R::WrongPurpose
         | R::HandshakeFailed(_) => "chain",
+    }
+}
+
+/// The step at which a site said no whose proof stood.
+fn refused_at(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Greeting => "banner",
+        Phase::Securing => "starttls",
+        Phase::Login => "login",
+        _ => "ehlo",
     }
 }
 

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use dd_proto::report::{Observed, Outcome};
-use dd_proto::site::{Family, Host, HostName};
+use dd_proto::site::Host;
 
 use crate::agent::{Agent, now};
 use crate::client_certificate::Shown;
@@ -88,8 +88,9 @@ impl<'a> Way<'a> {
     async fn addresses(&mut self, freshness: Freshness, tried: &mut Tried) -> Option<Live> {
         let (resolver, began) = (&self.agent.resolver, now());
         let mut list = List::default();
-        match resolver.addresses(&self.host.name, freshness).await {
-            Ok(found) => list.take(self, found, tried),
+        let family = self.plan.way.family;
+        match resolver.addresses(&self.host.name, family, freshness).await {
+            Ok(found) => list.take(self, found),
             Err(error) => {
                 let took = now().saturating_duration_since(began);
                 self.vain = vain(took >= self.agent.visits.patience.at_least);
@@ -223,22 +224,6 @@ impl<'a> Way<'a> {
     }
 }
 
-/// All that a name has are addresses to which the site's mail does not go.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "{host} has no IPv{family} address, and the site is set to be reached by that family only; look at its DNS",
-    host = shown(.0),
-    family = .1
-)]
-pub struct NoneOfFamily(pub HostName, pub Family);
-
-fn shown(host: &HostName) -> String {
-    match host {
-        HostName::Dns(name) => format!("the name {name}"),
-        HostName::Address(address) => address.to_string(),
-    }
-}
-
 /// A host's addresses that are still to be tried.
 #[derive(Debug)]
 struct List {
@@ -259,14 +244,8 @@ impl Default for List {
 
 impl List {
     /// What is newer counts alone; nothing is tried twice.
-    fn take(&mut self, way: &Way<'_>, found: Found, tried: &mut Tried) {
-        let family = way.plan.way.family;
+    fn take(&mut self, way: &Way<'_>, found: Found) {
         let mut left = found.addresses;
-        left.retain(|it| family.has(*it));
-        if left.is_empty() && found.news == News::Whole {
-            let none = NoneOfFamily(way.host.name.clone(), family);
-            way.unreached(Cause::Closed, &none, tried);
-        }
         left.retain(|it| !self.struck.contains(it));
         way.agent.visits.order(way.host, &mut left, now());
         self.left = may_be_proved(&way.plan.terms, left);
@@ -277,12 +256,13 @@ impl List {
     /// family that had not answered.
     async fn ask_again(&mut self, way: &Way<'_>, tried: &mut Tried) {
         let (resolver, name) = (&way.agent.resolver, &way.host.name);
+        let family = way.plan.way.family;
         let asked = match self.news {
-            News::Cached => resolver.addresses(name, Freshness::Fresh).await,
-            News::Half | News::Whole => resolver.all_addresses(name).await,
+            News::Cached => resolver.addresses(name, family, Freshness::Fresh).await,
+            News::Half | News::Whole => resolver.all_addresses(name, family).await,
         };
         match asked {
-            Ok(found) => self.take(way, found, tried),
+            Ok(found) => self.take(way, found),
             Err(error) => {
                 // Where nobody answers, what was known is all there is; that there are none any more is news.
                 if !matches!(error, ResolveError::Unanswered { .. }) {

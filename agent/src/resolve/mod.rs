@@ -3,7 +3,8 @@
 //! These are DynDNS names: an answer older than a minute may name somebody else's machine. So TTLs are capped, nothing
 //! stale is served, a fresh question goes past what is cached, and its answer replaces it.
 //!
-//! IPv4 and IPv6 are two questions, asked at once: neither waits long for the other ([`GRACE`]).
+//! IPv4 and IPv6 are two questions, asked at once: neither waits long for the other ([`GRACE`]). For a site that is reached
+//! by one of them only, the other is not asked: what becomes of it says nothing.
 
 mod cache;
 mod servers;
@@ -14,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dd_proto::domain::Domain;
-use dd_proto::site::HostName;
+use dd_proto::site::{Family as Wanted, HostName};
 use hickory_resolver::Hosts;
 use hickory_resolver::proto::op::Query;
 use hickory_resolver::proto::rr::{Name, RecordType};
@@ -66,8 +67,47 @@ pub enum ResolveError {
     NoSuchName(Domain),
     #[error("the name {0} exists, but has no address (neither A nor AAAA); enter one in its DNS")]
     NoAddress(Domain),
-    #[error("the addresses of {name} cannot be looked up: {why}")]
-    Unanswered { name: Domain, why: String },
+    #[error(transparent)]
+    NoneOfFamily(NoneOfFamily),
+    #[error("the {} of {name} cannot be looked up: {why}", addresses_of(*.wanted))]
+    Unanswered {
+        name: Domain,
+        wanted: Wanted,
+        why: String,
+    },
+}
+
+/// All that a name has, if anything, are addresses to which the site's mail does not go.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{host} has no IPv{family} address, and the site is set to be reached by that family only; look at its DNS",
+    host = in_words(.0),
+    family = .1
+)]
+pub struct NoneOfFamily(HostName, Wanted);
+
+fn in_words(host: &HostName) -> String {
+    match host {
+        HostName::Dns(name) => format!("the name {name}"),
+        HostName::Address(address) => address.to_string(),
+    }
+}
+
+fn addresses_of(wanted: Wanted) -> &'static str {
+    match wanted {
+        Wanted::Any => "addresses",
+        Wanted::V4 => "IPv4 addresses",
+        Wanted::V6 => "IPv6 addresses",
+    }
+}
+
+/// The questions that a site's hosts are worth.
+fn questions_for(wanted: Wanted) -> &'static [Family] {
+    match wanted {
+        Wanted::Any => &[Family::V4, Family::V6],
+        Wanted::V4 => &[Family::V4],
+        Wanted::V6 => &[Family::V6],
+    }
 }
 
 /// Why there is no resolver.
@@ -107,13 +147,14 @@ impl Resolver {
         })))
     }
 
-    /// The host's addresses. An address stands for itself.
+    /// The host's addresses of the family that is wanted. An address stands for itself.
     ///
     /// # Errors
     /// There is none, or DNS does not answer: both are temporary.
     pub async fn addresses(
         &self,
         host: &HostName,
+        wanted: Wanted,
         freshness: Freshness,
     ) -> Result<Found, ResolveError> {
         let known = match freshness {
@@ -121,17 +162,21 @@ impl Resolver {
                 self.forget(host);
                 Halves::default()
             }
-            Freshness::Cached => self.known(host),
+            Freshness::Cached => self.known(host, wanted),
         };
-        self.ask(host, known, Some(GRACE)).await
+        self.ask(host, wanted, known, Some(GRACE)).await
     }
 
     /// Asks anew, and waits for both families however long they take.
     ///
     /// # Errors
     /// As above.
-    pub async fn all_addresses(&self, host: &HostName) -> Result<Found, ResolveError> {
-        self.ask(host, Halves::default(), None).await
+    pub async fn all_addresses(
+        &self,
+        host: &HostName,
+        wanted: Wanted,
+    ) -> Result<Found, ResolveError> {
+        self.ask(host, wanted, Halves::default(), None).await
     }
 
     /// What was known of the host, and what is being asked, counts no longer: its address may have changed.
@@ -142,14 +187,18 @@ impl Resolver {
     }
 
     /// What was asked for before. That there were no addresses at all is no reason not to ask again.
-    fn known(&self, host: &HostName) -> Halves {
+    fn known(&self, host: &HostName, wanted: Wanted) -> Halves {
         let HostName::Dns(name) = host else {
             return Halves::default();
         };
         let (cache, now) = (self.0.cache(), now());
-        let halves = [Family::V4, Family::V6].map(|it| cache.known(name, it, now));
-        match halves.iter().flatten().any(|it| !it.is_empty()) {
-            true => halves.map(|it| it.map(|it| Ok(Answer::known(it)))),
+        let mut halves = Halves::default();
+        for &family in questions_for(wanted) {
+            let known = cache.known(name, family, now);
+            halves[family as usize] = known.map(|it| Ok(Answer::known(it)));
+        }
+        match has_addresses(&halves) {
+            true => halves,
             false => Halves::default(),
         }
     }
@@ -157,27 +206,36 @@ impl Resolver {
     async fn ask(
         &self,
         host: &HostName,
+        wanted: Wanted,
         known: Halves,
         grace: Option<Duration>,
     ) -> Result<Found, ResolveError> {
-        let whole = |addresses| Found {
-            addresses,
-            news: News::Whole,
-        };
         let name = match host {
-            HostName::Address(ip) => return Ok(whole(vec![ip.to_canonical()])),
+            HostName::Address(ip) => {
+                return of_family(host, wanted, News::Whole, vec![ip.to_canonical()]);
+            }
             HostName::Dns(name) => name,
         };
         // The hosts file is an answer for both families.
         let listed = self.0.listed(name);
         if !listed.is_empty() {
-            return Ok(whole(listed));
+            return of_family(host, wanted, News::Whole, listed);
         }
         let news = match has_addresses(&known) {
             true => News::Cached,
             false => News::Whole,
         };
-        found(name, news, &self.0.halves(name, known, grace).await)
+        let halves = self.0.halves(name, wanted, known, grace).await;
+        let addresses = answered(&halves);
+        if addresses.is_empty() {
+            return Err(why_none(name, wanted, &halves));
+        }
+        let is_open = |family: &Family| halves[*family as usize].is_none();
+        let news = match questions_for(wanted).iter().any(is_open) {
+            true if news == News::Whole => News::Half,
+            _ => news,
+        };
+        of_family(host, wanted, news, addresses)
     }
 }
 
@@ -200,17 +258,18 @@ impl Inner {
         in_turn(listed(RecordType::A), listed(RecordType::AAAA))
     }
 
-    /// What is not known is asked for, both families at once. With a grace, a family that does not answer does not hold up addresses of the other; its
-    /// question goes on, and what comes of it is cached.
+    /// What is wanted and not known is asked for, both families at once. With a grace, a family that does not answer does not
+    /// hold up addresses of the other; its question goes on, and what comes of it is cached.
     async fn halves(
         self: &Arc<Self>,
         name: &Domain,
+        wanted: Wanted,
         mut halves: Halves,
         grace: Option<Duration>,
     ) -> Halves {
         let asked = now();
         let mut questions = JoinSet::new();
-        for family in [Family::V4, Family::V6] {
+        for &family in questions_for(wanted) {
             if halves[family as usize].is_some() {
                 continue;
             }
@@ -255,36 +314,47 @@ fn has_addresses(halves: &Halves) -> bool {
     answers.any(|half| half.as_ref().is_ok_and(|it| !it.addresses.is_empty()))
 }
 
-/// `news` where both families have answered.
-fn found(name: &Domain, news: News, halves: &Halves) -> Result<Found, ResolveError> {
+/// The addresses that the families gave that have answered.
+fn answered(halves: &Halves) -> Vec<IpAddr> {
     let addresses = |half: &Option<Result<Answer, Unanswered>>| match half {
         Some(Ok(answer)) => answer.addresses.clone(),
         Some(Err(_)) | None => Vec::new(),
     };
-    let addresses = in_turn(addresses(&halves[0]), addresses(&halves[1]));
+    in_turn(addresses(&halves[0]), addresses(&halves[1]))
+}
+
+/// Those that are wanted: what a list, or an answer, has may be of the other family too.
+fn of_family(
+    host: &HostName,
+    wanted: Wanted,
+    news: News,
+    mut addresses: Vec<IpAddr>,
+) -> Result<Found, ResolveError> {
+    addresses.retain(|it| wanted.has(*it));
     match addresses.is_empty() {
-        true => Err(why_none(name, halves)),
-        false => Ok(Found {
-            addresses,
-            news: match halves.iter().all(Option::is_some) {
-                false if news == News::Whole => News::Half,
-                _ => news,
-            },
-        }),
+        true => Err(ResolveError::NoneOfFamily(NoneOfFamily(
+            host.clone(),
+            wanted,
+        ))),
+        false => Ok(Found { addresses, news }),
     }
 }
 
 /// The most telling of what two families without an address gave: that the name does not exist is about both, and that
 /// a family could not be looked up says more than that the other has no address.
-fn why_none(name: &Domain, halves: &Halves) -> ResolveError {
+fn why_none(name: &Domain, wanted: Wanted, halves: &Halves) -> ResolveError {
     let halves = || halves.iter().flatten();
     let missing = halves().any(|it| it.as_ref().is_ok_and(|answer| answer.name == Exists::No));
     let troubles = halves().find_map(|half| half.as_ref().err());
     match (missing, troubles) {
         (true, _) => ResolveError::NoSuchName(name.clone()),
-        (false, None) => ResolveError::NoAddress(name.clone()),
+        (false, None) if wanted == Wanted::Any => ResolveError::NoAddress(name.clone()),
+        (false, None) => {
+            ResolveError::NoneOfFamily(NoneOfFamily(HostName::Dns(name.clone()), wanted))
+        }
         (false, Some(unanswered)) => ResolveError::Unanswered {
             name: name.clone(),
+            wanted,
             why: unanswered.to_string(),
         },
     }

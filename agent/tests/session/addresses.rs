@@ -11,7 +11,7 @@ use dd_agent::resolve::Freshness;
 use dd_agent::session::AskTls;
 use dd_agent::tried::Missed;
 use dd_proto::report::Outcome;
-use dd_proto::site::{Host, HostName, Proof};
+use dd_proto::site::{Family, Host, HostName, Proof};
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -241,7 +241,10 @@ async fn an_address_from_the_cache_that_is_no_good_is_asked_for_anew() {
         sites.dns.set(HOME, A, old);
         let name = &plan.hosts[0].name;
         let resolver = &sites.bench.agent.resolver;
-        resolver.addresses(name, Freshness::Cached).await.unwrap();
+        resolver
+            .addresses(name, Family::Any, Freshness::Cached)
+            .await
+            .unwrap();
         sites.dns.set(HOME, A, new);
         let live = sites.open(&plan, Freshness::Cached).await;
         let live = live.unwrap_or_else(|missed| panic!("{first:?}: {missed:?}"));
@@ -253,7 +256,10 @@ async fn an_address_from_the_cache_that_is_no_good_is_asked_for_anew() {
         live.quit().await;
         assert!(has_no_envelope(&sites.strangers.await.unwrap()));
         // And that is what the next one goes to.
-        let known = resolver.addresses(name, Freshness::Cached).await.unwrap();
+        let known = resolver
+            .addresses(name, Family::Any, Freshness::Cached)
+            .await
+            .unwrap();
         assert_eq!(known.addresses, [sites.addresses[1]]);
     }
 }

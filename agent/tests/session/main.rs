@@ -1,6 +1,7 @@
 //! Sessions with sites, from outside: one program, so that what they stand on is linked and optimised once.
 
 mod addresses;
+mod check;
 mod dialogues;
 mod in_doubt;
 mod lanes;

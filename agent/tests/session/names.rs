@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use dd_agent::agent::now;
 use dd_agent::resolve::{Freshness, News, Resolver};
-use dd_proto::site::HostName;
+use dd_proto::site::{Family, HostName};
 use hickory_resolver::proto::op::ResponseCode;
 
 use super::name_service::{A, AAAA, HadOpt, NameService, Says, ips, says};
@@ -39,7 +39,7 @@ async fn a_family_that_does_not_answer_holds_the_other_up_for_a_moment_only() {
         dns.set(HOME, hangs, Says::Held(ips(&[late])));
         let (resolver, began) = (resolver(&[&dns]), now());
         let found = resolver
-            .addresses(&host(HOME), Freshness::Cached)
+            .addresses(&host(HOME), Family::Any, Freshness::Cached)
             .await
             .unwrap();
         assert!(soon(began));
@@ -47,11 +47,14 @@ async fn a_family_that_does_not_answer_holds_the_other_up_for_a_moment_only() {
 
         // What comes late is not lost: it is waited for by who wants all, and stands in the cache.
         dns.release();
-        let found = resolver.all_addresses(&host(HOME)).await.unwrap();
+        let found = resolver
+            .all_addresses(&host(HOME), Family::Any)
+            .await
+            .unwrap();
         assert_eq!(found.addresses, ips(&["192.0.2.1", "2001:db8::1"]));
         let asked = dns.asked().len();
         let found = resolver
-            .addresses(&host(HOME), Freshness::Cached)
+            .addresses(&host(HOME), Family::Any, Freshness::Cached)
             .await
             .unwrap();
         assert_eq!(found.news, News::Cached);
@@ -61,13 +64,39 @@ async fn a_family_that_does_not_answer_holds_the_other_up_for_a_moment_only() {
 }
 
 #[tokio::test]
+async fn where_one_family_is_wanted_its_answer_is_waited_for_and_the_other_not_asked() {
+    let dns = NameService::start().await;
+    dns.set(HOME, A, says(&["192.0.2.1"]));
+    dns.set(HOME, AAAA, Says::Held(ips(&["2001:db8::1"])));
+    let resolver = resolver(&[&dns]);
+    let home = host(HOME);
+    let asking = resolver.addresses(&home, Family::V6, Freshness::Fresh);
+    let releasing = async {
+        while dns.asked().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        dns.release();
+    };
+    let (found, ()) = tokio::join!(asking, releasing);
+    let found = found.unwrap();
+    assert_eq!(found.addresses, ips(&["2001:db8::1"]));
+    assert_eq!(found.news, News::Whole);
+    assert_eq!(dns.asked().len(), 1);
+    // What is kept is of that family alone.
+    let known = resolver.addresses(&home, Family::V6, Freshness::Cached);
+    assert_eq!(known.await.unwrap().news, News::Cached);
+    let other = resolver.addresses(&home, Family::V4, Freshness::Cached);
+    assert_eq!(other.await.unwrap().addresses, ips(&["192.0.2.1"]));
+}
+
+#[tokio::test]
 async fn a_late_answer_is_cached_without_anybody_waiting_for_it() {
     let dns = NameService::start().await;
     dns.set(HOME, A, says(&["192.0.2.1"]));
     dns.set(HOME, AAAA, Says::Held(ips(&["2001:db8::1"])));
     let resolver = resolver(&[&dns]);
     let found = resolver
-        .addresses(&host(HOME), Freshness::Cached)
+        .addresses(&host(HOME), Family::Any, Freshness::Cached)
         .await
         .unwrap();
     assert_eq!(found.news, News::Half);
@@ -75,7 +104,7 @@ async fn a_late_answer_is_cached_without_anybody_waiting_for_it() {
     let began = now();
     while found.addresses.len() + 1
         != resolver
-            .addresses(&host(HOME), Freshness::Cached)
+            .addresses(&host(HOME), Family::Any, Freshness::Cached)
             .await
             .unwrap()
             .addresses
@@ -92,7 +121,7 @@ async fn the_newer_answer_replaces_the_older_one() {
     let home = host(HOME);
     let addresses = async |freshness| {
         resolver
-            .addresses(&home, freshness)
+            .addresses(&home, Family::Any, freshness)
             .await
             .unwrap()
             .addresses
@@ -111,8 +140,18 @@ async fn the_newer_answer_replaces_the_older_one() {
     assert_eq!(addresses(Freshness::Cached).await, ips(&["192.0.2.3"]));
     // That there is none any more is news too.
     dns.set(HOME, A, Says::Code(ResponseCode::NXDomain));
-    assert!(resolver.addresses(&home, Freshness::Fresh).await.is_err());
-    assert!(resolver.addresses(&home, Freshness::Cached).await.is_err());
+    assert!(
+        resolver
+            .addresses(&home, Family::Any, Freshness::Fresh)
+            .await
+            .is_err()
+    );
+    assert!(
+        resolver
+            .addresses(&home, Family::Any, Freshness::Cached)
+            .await
+            .is_err()
+    );
 }
 
 #[tokio::test]
@@ -126,7 +165,7 @@ async fn ttls_are_kept_and_capped() {
         let before = dns.asked().len();
         let resolver = Resolver::new(&[dns.address], max_ttl).unwrap();
         resolver
-            .addresses(&host(HOME), Freshness::Cached)
+            .addresses(&host(HOME), Family::Any, Freshness::Cached)
             .await
             .unwrap();
         let learnt = now();
@@ -134,7 +173,7 @@ async fn ttls_are_kept_and_capped() {
             tokio::task::yield_now().await;
         }
         resolver
-            .addresses(&host(HOME), Freshness::Cached)
+            .addresses(&host(HOME), Family::Any, Freshness::Cached)
             .await
             .unwrap();
         assert_eq!(
@@ -163,7 +202,9 @@ async fn a_server_that_is_of_no_help_is_followed_by_the_next() {
         for servers in [[&bad, &good], [&good, &bad]] {
             let (resolver, began) = (resolver(&servers), now());
             for _ in 0..20 {
-                let found = resolver.addresses(&host(HOME), Freshness::Fresh).await;
+                let found = resolver
+                    .addresses(&host(HOME), Family::Any, Freshness::Fresh)
+                    .await;
                 assert_eq!(found.unwrap().addresses, ips(&["192.0.2.1"]), "{trouble:?}");
             }
             // One that is silent is overtaken once, and then comes last.
@@ -177,7 +218,7 @@ async fn a_server_that_is_of_no_help_is_followed_by_the_next() {
     let resolver = resolver(&[&first, &second]);
     assert!(
         resolver
-            .addresses(&host(HOME), Freshness::Fresh)
+            .addresses(&host(HOME), Family::Any, Freshness::Fresh)
             .await
             .is_err()
     );
@@ -189,7 +230,10 @@ async fn no_question_carries_what_old_forwarders_refuse() {
     let dns = NameService::start().await;
     dns.set(HOME, A, Says::OverTcp(ips(&["192.0.2.1"])));
     dns.set(HOME, AAAA, Says::Nothing);
-    let found = resolver(&[&dns]).all_addresses(&host(HOME)).await.unwrap();
+    let found = resolver(&[&dns])
+        .all_addresses(&host(HOME), Family::Any)
+        .await
+        .unwrap();
     assert_eq!(found.addresses, ips(&["192.0.2.1"]));
     let asked = dns.asked();
     assert!(asked.iter().all(|(_, opt)| *opt == HadOpt::No), "{asked:?}");
@@ -201,7 +245,7 @@ async fn a_name_with_an_underscore_is_asked_for() {
     for name in ["my_home.example", "_home.example", "home_.my_net.example"] {
         dns.set(name, A, says(&["192.0.2.1"]));
         let found = resolver(&[&dns])
-            .addresses(&host(name), Freshness::Cached)
+            .addresses(&host(name), Family::Any, Freshness::Cached)
             .await;
         assert_eq!(found.unwrap().addresses, ips(&["192.0.2.1"]), "{name}");
     }
@@ -214,7 +258,10 @@ async fn families_take_turns_and_no_host_has_too_many_addresses() {
     let v4: Vec<&str> = v4.iter().map(String::as_str).collect();
     dns.set(HOME, A, Says::OverTcp(ips(&v4)));
     dns.set(HOME, AAAA, says(&["2001:db8::1", "2001:db8::2"]));
-    let found = resolver(&[&dns]).all_addresses(&host(HOME)).await.unwrap();
+    let found = resolver(&[&dns])
+        .all_addresses(&host(HOME), Family::Any)
+        .await
+        .unwrap();
     let first = [
         "192.0.2.0",
         "2001:db8::1",
@@ -231,7 +278,10 @@ async fn no_address_comes_twice() {
     let dns = NameService::start().await;
     dns.set(HOME, A, says(&["192.0.2.1", "192.0.2.1", "192.0.2.2"]));
     dns.set(HOME, AAAA, says(&["::ffff:192.0.2.1", "2001:db8::1"]));
-    let found = resolver(&[&dns]).all_addresses(&host(HOME)).await.unwrap();
+    let found = resolver(&[&dns])
+        .all_addresses(&host(HOME), Family::Any)
+        .await
+        .unwrap();
     assert_eq!(
         found.addresses,
         ips(&["192.0.2.1", "2001:db8::1", "192.0.2.2"])
@@ -272,7 +322,7 @@ async fn each_failure_is_told_in_words_of_its_own() {
         dns.set(HOME, A, a);
         dns.set(HOME, AAAA, aaaa);
         let error = resolver(&[&dns])
-            .addresses(&host(HOME), Freshness::Cached)
+            .addresses(&host(HOME), Family::Any, Freshness::Cached)
             .await;
         let told = error.unwrap_err().to_string();
         assert!(told.contains(words) && told.contains(HOME), "{told}");
@@ -290,7 +340,7 @@ async fn a_name_server_that_is_not_there_is_named() {
     let nobody = SocketAddr::new(gone.ip(), 9);
     let resolver = Resolver::new(&[nobody], TTL).unwrap();
     let error = resolver
-        .addresses(&host(HOME), Freshness::Cached)
+        .addresses(&host(HOME), Family::Any, Freshness::Cached)
         .await
         .unwrap_err();
     let told = error.to_string();

@@ -9,9 +9,12 @@ use crate::failure::Exit;
 use crate::output::{Answer, Table, present};
 
 /// The columns, in the order in which an agent takes the steps.
-const STEPS: [&str; 9] = [
-    "resolve", "connect", "banner", "starttls", "chain", "name", "expiry", "proof", "size",
+const STEPS: [&str; 11] = [
+    "resolve", "connect", "banner", "starttls", "chain", "name", "expiry", "proof", "ehlo",
+    "login", "size",
 ];
+/// Only few sites have these: they are columns where one was taken.
+const SELDOM: [&str; 2] = ["ehlo", "login"];
 
 #[derive(Debug, Serialize)]
 struct AgentView {
@@ -68,7 +71,12 @@ pub(super) fn answer(checks: pb::SiteChecks) -> Answer {
 }
 
 fn page(checks: &pb::SiteChecks) -> String {
-    let heads: Vec<String> = STEPS.iter().map(|step| step.to_uppercase()).collect();
+    let hosts = || checks.agents.iter().flat_map(|agent| &agent.hosts);
+    let is_taken = |name: &str| hosts().any(|host| host.steps.iter().any(|it| it.name == name));
+    let shown = STEPS.into_iter();
+    let shown = shown.filter(|step| !SELDOM.contains(step) || is_taken(step));
+    let shown: Vec<&str> = shown.collect();
+    let heads: Vec<String> = shown.iter().map(|step| step.to_uppercase()).collect();
     let heads: Vec<&str> = ["AGENT", "HOST", "ADDRESS"]
         .into_iter()
         .chain(heads.iter().map(String::as_str))
@@ -80,13 +88,13 @@ fn page(checks: &pb::SiteChecks) -> String {
                 let step = host.steps.iter().find(|step| step.name == name);
                 step.map_or("-", |step| word(step.result())).to_owned()
             };
-            let row: [String; 3 + STEPS.len()] = std::array::from_fn(|column| match column {
-                0 => agent.agent.clone(),
-                1 => host.host.clone(),
-                2 => address(host).unwrap_or("-").to_owned(),
-                column => cell(STEPS[column - 3]),
-            });
-            table.row(row);
+            let whose = [
+                agent.agent.clone(),
+                host.host.clone(),
+                address(host).unwrap_or("-").to_owned(),
+            ];
+            let cells = shown.iter().map(|step| cell(step));
+            table.cells(whose.into_iter().chain(cells));
         }
     }
     let mut text = table.text("no host was looked at");
@@ -238,5 +246,23 @@ mod tests {
     fn a_check_is_a_matrix_and_a_sentence_for_each() {
         insta::assert_snapshot!(answer(checks(true)).both());
         insta::assert_snapshot!("not_proved", answer(checks(false)).both());
+    }
+
+    #[test]
+    fn steps_that_few_sites_have_are_columns_where_one_was_taken() {
+        let page_with = |last: pb::CheckStep| {
+            let mut checks = checks(true);
+            checks.agents[0].hosts[0].steps.push(last);
+            page(&checks)
+        };
+        let head = |page: &str| page.lines().next().unwrap_or_default().to_owned();
+        let plain = page_with(step("size", Step::Good, "without a limit"));
+        assert!(!head(&plain).contains("LOGIN") && !head(&plain).contains("EHLO"));
+        let refused = page_with(step("login", Step::Bad, "the site answered `535 no`"));
+        assert!(head(&refused).contains("PROOF  LOGIN  SIZE"), "{refused}");
+        let row = refused.lines().nth(1).unwrap_or_default();
+        assert!(row.ends_with("ok     BAD    -"), "{refused}");
+        let refused = page_with(step("ehlo", Step::Bad, "the site answered `554 no`"));
+        assert!(head(&refused).contains("PROOF  EHLO  SIZE"), "{refused}");
     }
 }
