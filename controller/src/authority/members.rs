@@ -127,7 +127,9 @@ pub fn leaf(
 pub const AGENTS: &str = "dd-agent";
 
 /// What an agent shows to sites' hosts. It proves no site: it has no DNS name, and serves clients only. The name that it has
-/// lies outside what name constraints of an authority are about, which are domains.
+/// lies outside what name constraints of an authority are about, which are domains. So must its common name: where there is no
+/// DNS name, OpenSSL holds one that could be a host's (RFC 6125 §6.4.4) against the constraints, and an agent's name may have
+/// dots. With a blank in it, it is none.
 ///
 /// # Errors
 /// The authority's certificate or the key cannot be used.
@@ -140,7 +142,7 @@ pub fn agent(
     now: Timestamp,
 ) -> Result<Bytes, rcgen::Error> {
     let issuer = Issuer::from_ca_cert_der(&CertificateDer::from(authority), authority_key)?;
-    let mut params = params(name.as_str(), now, until)?;
+    let mut params = params(&format!("agent {name}"), now, until)?;
     let unit = DnType::OrganizationalUnitName;
     params.distinguished_name.push(unit, AGENTS);
     let uri = format!("{}{name}", super::AGENT_URI);
@@ -272,14 +274,15 @@ mod tests {
         let (der, key) = authority(&["members.example"]);
         let agent_key = KeyPair::generate().unwrap();
         let until = "2026-06-02T00:00:00Z".parse().unwrap();
-        let name = "out1".parse().unwrap();
+        let name = "out1.example.net".parse().unwrap();
         let shown = agent(&der, key, &name, &agent_key, until, now()).unwrap();
         let (_, parsed) = X509Certificate::from_der(&shown).unwrap();
         assert!(!parsed.is_ca());
-        assert_eq!(parsed.subject().to_string(), "CN=out1, OU=dd-agent");
+        let subject = parsed.subject().to_string();
+        assert_eq!(subject, "CN=agent out1.example.net, OU=dd-agent");
         let names = parsed.subject_alternative_name().unwrap().unwrap().value;
         let names = format!("{:?}", names.general_names);
-        assert_eq!(names, "[URI(\"dd:agent:out1\")]");
+        assert_eq!(names, "[URI(\"dd:agent:out1.example.net\")]");
         let usage = parsed.extended_key_usage().unwrap().unwrap().value;
         assert!(usage.client_auth && !usage.server_auth && !usage.any);
         let public = agent_key.subject_public_key_info();

@@ -61,7 +61,7 @@ fn a_home_that_asks_sees_the_certificate_of_the_site_that_has_it_on_and_none_of_
     assert_eq!(set["client_certificate"], "own-ca", "{set}");
     let first = shown(&world, &site, "shown").expect("a certificate");
     let (_, parsed) = X509Certificate::from_der(&first).unwrap();
-    assert_eq!(parsed.subject().to_string(), "CN=out1, OU=dd-agent");
+    assert_eq!(parsed.subject().to_string(), "CN=agent out1, OU=dd-agent");
     assert_eq!(parsed.issuer().to_string(), "CN=own-ca G1");
     let pasted = lines_of(&world, "postfix-keys");
     assert_eq!(pasted, format!("# out1\n{}\tpermit\n", key_of(&first)));
