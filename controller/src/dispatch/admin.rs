@@ -208,6 +208,7 @@ impl State {
                 keeps_refused: queue.kept.parked == Parked::Maybe && queue.kept.has_seen,
                 still_for: still.get(name).copied(),
                 refuses_all: queue.kept.trust == Trust::Misconfigured,
+                unknown_to_agents: self.unknown_to_agents(&queue.site),
             }
         });
         sites.collect()

@@ -320,6 +320,8 @@ pub struct SiteState {
     pub refuses_all: bool,
     /// Mail is out at agents, and nothing of it has come back for this long, which is long.
     pub still_for: Option<std::time::Duration>,
+    /// What the site asks of agents, and none of those that could carry its mail knows.
+    pub unknown_to_agents: Option<Feature>,
 }
 
 /// A site as operators see it.

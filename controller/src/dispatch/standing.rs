@@ -12,6 +12,7 @@
 //! # Not here
 //! Its stream and its leases ([`super::attach`]); what outlives the controller (the agent's record in the registry).
 
+use dd_proto::feature::Feature;
 use dd_proto::name::AgentName;
 use dd_proto::site::Site;
 use jiff::Timestamp;
@@ -244,6 +245,24 @@ impl State {
             (false, true) => format!("no agent works: {}", why.join(", ")),
             (false, false) => format!("it is pinned, and {}", why.join(", ")),
         }
+    }
+}
+
+impl State {
+    /// What a site asks for, where agents that may carry its mail take work and every one of them is too old for it.
+    pub(super) fn unknown_to_agents(&self, site: &Site) -> Option<Feature> {
+        if site.way.needs().is_empty() {
+            return None;
+        }
+        let agents = self.agents.iter();
+        let may = agents.filter(|(name, agent)| {
+            agent.registered == Registered::Yes && site.may_go_through(name)
+        });
+        let at_work = may
+            .filter_map(|(_, agent)| agent.attached.as_ref())
+            .filter(|it| it.work == TakesWork::Yes && it.heard == Heard::Lately);
+        let lacking: Option<Vec<Feature>> = at_work.map(|it| it.lacks(site)).collect();
+        lacking?.first().copied()
     }
 }
 
