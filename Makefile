@@ -26,7 +26,7 @@ dist:
 
 # Whole processes once more, with the programs as they are shipped.
 test-dist: deps dist
-	$(CARGO) test --profile dist --locked -p dd-tests --test processes
+	$(CARGO) test --profile dist --locked -p dd-tests --test processes --test control_flood
 
 demo: bins
 	$(CARGO) run --quiet --release --bin dd-demo --locked -- $(if $(ONCE),--once)
