@@ -13,7 +13,7 @@ const GENERIC_DOWN: Both = [
     "Check that the machine is running, that its DynDNS name points to today's address, and that the router forwards the port.",
 ];
 
-const DOWN: [(&str, Both); 7] = [
+const DOWN: [(&str, Both); 8] = [
     (
         "(nxdomain)",
         [
@@ -33,6 +33,13 @@ const DOWN: [(&str, Both); 7] = [
         [
             "Der Name {name} hat im DNS keine Adresse: sehen Sie nach Ihrem DynDNS-Client.",
             "The name {name} has no address in the DNS: look after your DynDNS client.",
+        ],
+    ),
+    (
+        "by that family only",
+        [
+            "{name} hat keine Adresse der Art (IPv4 oder IPv6), über die allein Ihre Site erreicht werden soll: sehen Sie nach Ihrem DynDNS-Client, oder fragen Sie Ihren Provider.",
+            "{name} has no address of the one kind (IPv4 or IPv6) by which your site is set to be reached: look after your DynDNS client, or ask your provider.",
         ],
     ),
     (

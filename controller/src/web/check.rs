@@ -147,6 +147,8 @@ fn name(step: &str, w: &'static Words) -> String {
         "name" => w.s_name,
         "expiry" => w.s_expiry,
         "proof" => w.s_proof,
+        // Everybody calls it that.
+        "ehlo" => "EHLO",
         "size" => w.s_size,
         other => other,
     };

@@ -89,6 +89,7 @@ impl<'a> Look<'a> {
         let found = Found {
             why: match refusal {
                 Some(_) => "wrong-host",
+                None if self.proof_stood() => refusal_of_the_site(detail),
                 None => "down",
             },
             reason: refusal.map_or("", |it| it.reason.as_str()),
@@ -99,6 +100,12 @@ impl<'a> Look<'a> {
             text: advice(&found, self.language).unwrap_or_default(),
             verbatim: Some(detail.to_owned()).filter(|it| !it.is_empty()),
         }
+    }
+
+    /// It is the site, whatever it said then.
+    fn proof_stood(&self) -> bool {
+        let mut steps = self.host.steps.iter();
+        steps.any(|it| it.name == "proof" && it.result() == Step::Good)
     }
 
     fn ends(&self) -> String {
@@ -177,6 +184,14 @@ impl<'a> Look<'a> {
             0 => w.c_limit_unsaid.to_owned(),
             bytes => format!("{} {}", w.c_at_most, self.language.size(bytes)),
         }
+    }
+}
+
+/// A site that is proved and takes no session has said why; a 4yz is for now.
+fn refusal_of_the_site(detail: &str) -> &'static str {
+    match detail.contains("`4") {
+        true => "busy",
+        false => "refused",
     }
 }
 
@@ -352,5 +367,25 @@ mod tests {
         assert_eq!(told.verbatim.as_ref(), Some(&host.sentence));
         let bad = look.step(&step("resolve", Step::Bad, &host.sentence));
         assert_eq!(bad, Told::plain(Language::German.words().c_see_above));
+    }
+
+    #[test]
+    fn what_a_proved_site_refuses_is_no_matter_of_a_line_that_is_down() {
+        let now = "2026-11-30T12:00:00Z".parse().unwrap();
+        let mut host = host("TLSv1.3", Some(certificate(&["home.example"])));
+        host.steps.push(step("proof", Step::Good, "certificate"));
+        for (detail, says) in [
+            ("the site answered `554 5.7.1 no`", "mail server's log"),
+            ("the site answered `421 4.3.2 later`", "usually passes"),
+        ] {
+            let look = Look::new(&host, Language::English, now);
+            let told = look.step(&step("banner", Step::Bad, detail));
+            assert!(told.text.contains(says), "{told:?}");
+        }
+        host.steps.clear();
+        let look = Look::new(&host, Language::English, now);
+        let none = "the name home.example has no IPv6 address, and the site is set to be reached by that family only; look at its DNS";
+        let told = look.step(&step("resolve", Step::Bad, none));
+        assert!(told.text.contains("of the one kind"), "{told:?}");
     }
 }
