@@ -2,8 +2,7 @@
 
 mod report;
 mod site;
-
-use std::fmt;
+mod unshown;
 
 use jiff::Timestamp;
 use std::time::Duration;
@@ -70,15 +69,6 @@ impl TryFrom<pb::Login> for Login {
 
     fn try_from(login: pb::Login) -> Result<Self, ConvertError> {
         Self::new(login.user, login.password).map_err(|_| ConvertError("login"))
-    }
-}
-
-/// Generated types show themselves as they are, for logs and tests; this one holds a password.
-impl fmt::Debug for pb::Login {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Login")
-            .field("user", &self.user)
-            .finish_non_exhaustive()
     }
 }
 

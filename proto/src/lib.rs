@@ -31,6 +31,7 @@ pub mod snippets;
 pub mod targets;
 pub mod token;
 pub mod units;
+pub mod unshown;
 pub mod writable;
 
 /// The generated types and services of the package `dd.v1`.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
+use dd_proto::unshown::Unshown;
 
 use super::client::Client;
 use super::portal::{Visitor, to_start};
@@ -73,7 +74,7 @@ pub(super) async fn wake_secret(
             let secret = generate_wake_secret(&mut rand::rng());
             let url = format!("{}/wake/{secret}", web.origin);
             let credential = Credential::WakeSecret(wake_digest(&secret));
-            set(&web, &visitor, credential, Notice::WakeUrl(url)).await
+            set(&web, &visitor, credential, Notice::WakeUrl(Unshown(url))).await
         }
     };
     web.sessions().say(&visitor.id, notice);

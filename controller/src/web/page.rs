@@ -192,7 +192,7 @@ impl Banner {
                 ("bad", refused(&error, w))
             }
             Notice::WakeUrl(it) => {
-                code = Some(it);
+                code = Some(it.0);
                 ("good", w.wake_url_once)
             }
         };

@@ -16,6 +16,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dd_proto::name::SiteName;
 use dd_proto::pb::AgentCheck;
 use dd_proto::site::Site;
+use dd_proto::unshown::Unshown;
 use rand::{CryptoRng, RngExt as _};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -79,7 +80,7 @@ pub(super) enum Notice {
     WrongPassword,
     UnfitPassword,
     PasswordsDiffer,
-    WakeUrl(String),
+    WakeUrl(Unshown),
     WakeRevoked,
     ContactChanged,
     ContactGone,

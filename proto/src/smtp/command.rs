@@ -14,6 +14,7 @@ use super::status::Status;
 use crate::client::{self, Attribute};
 use crate::envelope::{Encoding, Ret};
 use crate::path::{ForwardPath, MailboxError, ReversePath};
+use crate::unshown::Unshown;
 
 /// A command, parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,10 +33,10 @@ pub enum Command {
     StartTls,
     /// The node as it was asked for: a domain, `@domain`, `#queue` (RFC 1985 §5.2).
     Etrn(String),
-    /// RFC 4954 §4; the initial response is as it came.
+    /// RFC 4954 §4; the initial response is as it came, and may hold a password.
     Auth {
         mechanism: String,
-        initial: Option<String>,
+        initial: Option<Unshown>,
     },
     /// For the message that comes next.
     XForward(Vec<Attribute>),
@@ -214,7 +215,7 @@ fn etrn(argument: &str) -> Result<String, CommandError> {
 fn auth(argument: &str) -> Result<Command, CommandError> {
     let (mechanism, initial) = match argument.split_once(' ') {
         None => (argument, None),
-        Some((mechanism, initial)) => (mechanism, Some(initial.to_owned())),
+        Some((mechanism, initial)) => (mechanism, Some(Unshown(initial.to_owned()))),
     };
     if mechanism.is_empty() || initial.as_ref().is_some_and(|it| it.contains(' ')) {
         return Err(CommandError::Syntax("AUTH and a mechanism"));
@@ -262,12 +263,22 @@ mod tests {
                 "auth PLAIN AGEAYg==",
                 Command::Auth {
                     mechanism: "PLAIN".to_owned(),
-                    initial: Some("AGEAYg==".to_owned()),
+                    initial: Some(Unshown("AGEAYg==".to_owned())),
                 },
             ),
         ] {
             assert_eq!(Command::parse(line.as_bytes()), Ok(command), "{line}");
         }
+    }
+
+    #[test]
+    fn what_auth_brings_is_in_no_text_for_people() {
+        let auth = Command::parse(b"AUTH PLAIN AHRpbQB0YW5zdGFhZg==").unwrap();
+        let shown = format!("{auth:?}");
+        assert!(
+            shown.contains("PLAIN") && !shown.contains("AHRp"),
+            "{shown}"
+        );
     }
 
     #[test]

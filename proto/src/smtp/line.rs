@@ -25,7 +25,6 @@ pub enum LineError {
 }
 
 /// Bytes in, lines out.
-#[derive(Debug)]
 pub struct LineBuffer {
     buffer: BytesMut,
     limit: usize,
@@ -35,6 +34,16 @@ pub struct LineBuffer {
     skipping: bool,
     /// The last line that ended in a bare LF.
     bare: Option<Bytes>,
+}
+
+/// What clients write may be a password, and is their mail.
+impl std::fmt::Debug for LineBuffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let bytes = format_args!("{} bytes", self.buffer.len());
+        f.debug_struct("LineBuffer")
+            .field("buffer", &bytes)
+            .finish_non_exhaustive()
+    }
 }
 
 impl LineBuffer {
