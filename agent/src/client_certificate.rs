@@ -158,7 +158,7 @@ impl ClientCertificates {
                 start(Box::pin(asking.renews()));
                 Ok(shown)
             }
-            None => asking.is_waited_for(now).await,
+            None => asking.waits(now).await,
         }
     }
 
@@ -199,7 +199,7 @@ impl Asking {
         }
     }
 
-    async fn is_waited_for(self, now: Timestamp) -> Result<Arc<CertifiedKey>, NoCertificate> {
+    async fn waits(&self, now: Timestamp) -> Result<Arc<CertifiedKey>, NoCertificate> {
         let came = agent::now();
         // Whoever comes next finds what this one brings.
         let _turn = self.kept.asking.lock().await;
