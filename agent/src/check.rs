@@ -120,15 +120,18 @@ async fn side_by_side<T: Send + 'static, F: Future<Output = T> + Send + 'static>
 
 fn in_words(found: &Found) -> String {
     let listed: Vec<String> = found.addresses.iter().map(ToString::to_string).collect();
-    let note = match found.news {
-        News::Half => "; the name server has not answered for the other family of addresses yet",
-        News::Whole | News::Cached => "",
+    let note = match (&found.unanswered, found.news) {
+        (Some(why), _) => format!("; the other family of addresses cannot be looked up: {why}"),
+        (None, News::Half) => {
+            "; the name server has not answered for the other family of addresses yet".to_owned()
+        }
+        (None, News::Whole | News::Cached) => String::new(),
     };
     let beyond = match found.addresses.len() {
         ..=MAX_ADDRESSES => String::new(),
         _ => format!("; the first {MAX_ADDRESSES} are looked at"),
     };
-    listed.join(", ") + &beyond + note
+    listed.join(", ") + &beyond + &note
 }
 
 /// What was found so far.

@@ -45,6 +45,8 @@ pub struct Found {
     /// IPv4 and IPv6 in turn, in the order of the answers; none twice, and an IPv4 host as such.
     pub addresses: Vec<IpAddr>,
     pub news: News,
+    /// Why the other family could not be looked up, where that is so.
+    pub unanswered: Option<String>,
 }
 
 /// Whether asking again could tell more.
@@ -235,7 +237,10 @@ impl Resolver {
             true if news == News::Whole => News::Half,
             _ => news,
         };
-        of_family(host, wanted, news, addresses)
+        let mut found = of_family(host, wanted, news, addresses)?;
+        let mut asked = halves.iter().flatten();
+        found.unanswered = asked.find_map(|half| Some(half.as_ref().err()?.to_string()));
+        Ok(found)
     }
 }
 
@@ -336,7 +341,11 @@ fn of_family(
             host.clone(),
             wanted,
         ))),
-        false => Ok(Found { addresses, news }),
+        false => Ok(Found {
+            addresses,
+            news,
+            unanswered: None,
+        }),
     }
 }
 

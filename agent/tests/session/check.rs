@@ -133,6 +133,27 @@ async fn a_certificate_that_is_not_there_yet_is_asked_for_before_a_probe_is_take
 }
 
 #[tokio::test]
+async fn a_family_that_could_not_be_looked_up_is_named_beside_the_addresses_of_the_other() {
+    let dns = NameService::start().await;
+    dns.set(HOME, A, says(&["127.0.0.1"]));
+    dns.set(HOME, AAAA, Says::Code(ResponseCode::ServFail));
+    let (listener, address) = listener().await;
+    let host = Host {
+        name: HostName::Dns(HOME.parse().unwrap()),
+        port: address.port().try_into().unwrap(),
+    };
+    let plan = plan(vec![host], Proof::Port, Vec::new());
+    let bench = bench_asking(dns.address, 4);
+    let greets = async { says_lines(listener.accept().await.unwrap().0, &[NO_SERVICE]).await };
+    let (check, ()) = tokio::join!(check(&bench, &plan), greets);
+    let resolve = &check.steps[0];
+    assert_eq!(resolve.result(), Step::Good);
+    let says = "127.0.0.1; the other family of addresses cannot be looked up: the name server ";
+    assert!(resolve.detail.starts_with(says), "{check:?}");
+    assert!(resolve.detail.contains("SERVFAIL"), "{check:?}");
+}
+
+#[tokio::test]
 async fn that_a_host_has_no_address_of_the_family_is_said_only_where_the_name_service_has_said_so()
 {
     for (answer, says_what) in [
