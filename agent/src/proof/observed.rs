@@ -97,6 +97,14 @@ impl Seen {
         matches!(self.tls, TlsSeen::Up(_))
     }
 
+    /// Whether the host wants to know by a certificate who comes, as far as a handshake was finished.
+    pub fn asked(&self) -> Asked {
+        match &self.tls {
+            TlsSeen::Up(up) => up.asked,
+            _ => Asked::No,
+        }
+    }
+
     /// As it travels in a report.
     pub fn to_observed(&self, proof: &str, refusal: Option<RefusalReason>) -> Observed {
         let (version, cipher, chain): (&str, &str, &[_]) = match &self.tls {

@@ -20,7 +20,7 @@ use super::{
     Established, Failure, GREETING_TIMEOUT, HANDSHAKE_TIMEOUT, HELLO_TIMEOUT, Lost, Unproved,
 };
 use crate::proof::handshake::{ended_behind, ended_ungreeted};
-use crate::proof::{Asked, Proof, Refusal, Seen, Terms, TlsSeen, TlsUse, Verified, proof_for};
+use crate::proof::{Proof, Refusal, Seen, Terms, TlsSeen, TlsUse, Verified, proof_for};
 
 /// How this connection asks for TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,18 +99,6 @@ pub enum OpeningWant {
     Handshake,
     /// Take the end with [`Opening::finish`].
     Nothing,
-}
-
-/// What it is about to say may be a password, so that is shown by its length.
-impl std::fmt::Debug for Opening {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Opening")
-            .field("state", &self.state)
-            .field("seen", &self.seen)
-            .field("ask_tls", &self.ask_tls)
-            .field("out", &format_args!("{} bytes", self.out.len()))
-            .finish_non_exhaustive()
-    }
 }
 
 impl Opening {
@@ -241,10 +229,10 @@ impl Opening {
         }
         let refusal = match (&self.state, lost) {
             (State::HelloAgain { .. }, Lost::Closed) => {
-                ended_behind(self.asked()).map(Refusal::HandshakeFailed)
+                ended_behind(self.seen.asked()).map(Refusal::HandshakeFailed)
             }
             (State::GreetingInTls { .. }, Lost::Closed) => {
-                Some(Refusal::HandshakeFailed(ended_ungreeted(self.asked())))
+                Some(Refusal::HandshakeFailed(ended_ungreeted(self.seen.asked())))
             }
             _ => None,
         };
@@ -283,14 +271,6 @@ impl Opening {
                     seen: self.seen,
                 }))
             }
-        }
-    }
-
-    /// Whether the host wants to know by a certificate who comes.
-    fn asked(&self) -> Asked {
-        match &self.seen.tls {
-            TlsSeen::Up(up) => up.asked,
-            _ => Asked::No,
         }
     }
 

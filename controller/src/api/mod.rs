@@ -25,6 +25,7 @@ mod door;
 pub mod enrollment;
 pub(crate) mod fuzzing;
 pub mod listener;
+mod old_agents;
 pub(crate) mod order;
 pub mod produced;
 pub mod queue;

@@ -5,12 +5,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use dd_proto::name::{AuthorityName, SiteName};
+use dd_proto::name::AuthorityName;
 use dd_proto::pb;
 use dd_proto::site::Site;
 use jiff::Timestamp;
 
-use super::{Context, Knowledge};
+use super::{Context, Knowledge, old_agents};
 use crate::dispatch::{AgentView, SiteState, SiteView};
 use crate::dsn::smarthost;
 use crate::intake::policy::Space;
@@ -29,7 +29,7 @@ pub(super) async fn look(context: &Context, now: Timestamp) -> pb::StatusRespons
     let counters = context.dispatch.counters().await;
     let agents = context.dispatch.agent_views().await;
     let mut sites = context.dispatch.site_states().await;
-    let too_old = too_old(&sites, |site| context.store.count(site).messages);
+    let too_old = old_agents::alarms(&sites, MOST, |site| context.store.count(site).messages);
     sites.retain(|site| site.site.as_str() != smarthost::NAME);
     let quotas = quotas(context);
     let oldest = context.store.oldest();
@@ -212,22 +212,6 @@ pub(super) fn any_works(agents: &[AgentView]) -> bool {
     agents.iter().any(|agent| agent.state == "connected")
 }
 
-/// Sites whose mail none of the agents can carry, for all are of an older version.
-fn too_old(sites: &[SiteState], queued: impl Fn(&SiteName) -> u64) -> Vec<String> {
-    let alarm = |site: &SiteState| {
-        let (name, asked_by) = (&site.site, site.unknown_to_agents?.asked_by());
-        let waits = match queued(name) {
-            0 => "mail that comes waits",
-            _ => "its mail waits",
-        };
-        Some(format!(
-            "all agents that could carry the mail of the site {name} are too old for {asked_by}, and {waits}: upgrade an agent, or change what the site asks for"
-        ))
-    };
-    let sites = sites.iter().filter(|site| site.state != "held");
-    sites.filter_map(alarm).take(MOST).collect()
-}
-
 /// An agent that could work and says that it cannot.
 fn unhealthy(agent: &AgentView) -> Option<String> {
     (agent.state == "unhealthy").then(|| {
@@ -350,7 +334,6 @@ fn reading(progress: Progress) -> Option<pb::Reading> {
 mod tests {
     use super::*;
     use crate::inflow;
-    use dd_proto::feature::Feature;
 
     #[test]
     fn a_smarthost_in_trouble_is_an_alarm_in_every_state_it_can_be_in() {
@@ -416,37 +399,6 @@ mod tests {
                 (alarm, expected) => assert_eq!(alarm.as_deref(), expected),
             }
         }
-    }
-
-    #[test]
-    fn a_site_for_which_all_agents_are_too_old_is_an_alarm_with_what_it_asks_for() {
-        let site = |name: &str, unknown_to_agents| SiteState {
-            site: name.parse().unwrap(),
-            state: "ready",
-            why: None,
-            agents_differ: false,
-            keeps_refused: false,
-            refuses_all: false,
-            still_for: None,
-            unknown_to_agents,
-        };
-        let sites = [
-            site("home", Some(Feature::Lmtp)),
-            site("shed", None),
-            site("smarthost", Some(Feature::Login)),
-        ];
-        let alarms = too_old(&sites, |name| u64::from(name.as_str() == "home"));
-        let all = "all agents that could carry the mail of the site";
-        let how = "upgrade an agent, or change what the site asks for";
-        assert_eq!(
-            alarms,
-            [
-                format!("{all} home are too old for --lmtp, and its mail waits: {how}"),
-                format!(
-                    "{all} smarthost are too old for `smarthost_user`, and mail that comes waits: {how}"
-                ),
-            ]
-        );
     }
 
     #[test]

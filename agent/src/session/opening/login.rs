@@ -10,6 +10,18 @@ use super::{Opening, State};
 use crate::proof::Verified;
 use crate::session::outcome::{Cause, Phase};
 
+/// What it is about to say may be a password, so that is shown by its length.
+impl std::fmt::Debug for Opening {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opening")
+            .field("state", &self.state)
+            .field("seen", &self.seen)
+            .field("ask_tls", &self.ask_tls)
+            .field("out", &format_args!("{} bytes", self.out.len()))
+            .finish_non_exhaustive()
+    }
+}
+
 impl Opening {
     /// Where the way has a login, it is said behind the proof. Only where that is a certificate: a password in the clear, or
     /// for whoever answers, is anybody's.
