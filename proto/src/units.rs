@@ -111,6 +111,20 @@ pub fn format_size(bytes: u64) -> String {
         )
 }
 
+/// Bytes for people, in powers of 1000: two digits are enough to see what is large. `point` is the decimal sign of the
+/// reader's language: `1.4 MB` or `1,4 MB`.
+pub fn size_in_words(bytes: u64, point: char) -> String {
+    let units = ["B", "KB", "MB", "GB", "TB"];
+    let (mut tenths, mut unit) = (u128::from(bytes) * 10, 0);
+    while tenths >= 10_000 && unit + 1 < units.len() {
+        (tenths, unit) = ((tenths + 500) / 1000, unit + 1);
+    }
+    match (unit, tenths) {
+        (1.., 0..100) => format!("{}{point}{} {}", tenths / 10, tenths % 10, units[unit]),
+        _ => format!("{} {}", (tenths + 5) / 10, units[unit]),
+    }
+}
+
 /// Digits only: `u64::from_str` would take a sign.
 fn number(text: &str) -> Option<u64> {
     text.bytes()
@@ -202,6 +216,20 @@ mod tests {
             "18014398509481984K",
         ] {
             assert!(parse_size(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_size_for_people_always_has_a_unit() {
+        for (bytes, english, german) in [
+            (0, "0 B", "0 B"),
+            (700, "700 B", "700 B"),
+            (2_345_678, "2.3 MB", "2,3 MB"),
+            (3 << 20, "3.1 MB", "3,1 MB"),
+            (u64::MAX, "18446744 TB", "18446744 TB"),
+        ] {
+            assert_eq!(size_in_words(bytes, '.'), english);
+            assert_eq!(size_in_words(bytes, ','), german);
         }
     }
 

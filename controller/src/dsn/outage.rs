@@ -5,7 +5,7 @@
 
 use dd_proto::site::Site;
 use dd_proto::smtp::reply::printable;
-use dd_proto::units::format_size;
+use dd_proto::units::size_in_words;
 use jiff::Timestamp;
 
 use super::notice::{Language, What};
@@ -58,7 +58,7 @@ fn english(say: &mut impl FnMut(&str), site: &Site, what: &What, from: &Letterhe
             bytes,
             detail,
         } => {
-            let (since, size) = (moment(*since), format_size(*bytes));
+            let (since, size) = (moment(*since), size_in_words(*bytes, '.'));
             say(&format!(
                 "This is the mail system at {host}. Mail for {name} has been waiting here since {since}: {messages} messages, {size} in all. The last attempt:"
             ));
@@ -98,7 +98,7 @@ fn german(say: &mut impl FnMut(&str), site: &Site, what: &What, from: &Letterhea
             bytes,
             detail,
         } => {
-            let (since, size) = (moment(*since), format_size(*bytes));
+            let (since, size) = (moment(*since), size_in_words(*bytes, ','));
             say(&format!(
                 "Hier ist das Mailsystem {host}. Seit {since} warten hier Mails f\u{fc}r {name}: {messages} Mails, zusammen {size}. Der letzte Versuch (auf Englisch):"
             ));

@@ -1,6 +1,7 @@
 //! German or English, and how times and sizes read in either.
 
 use axum::http::{HeaderMap, header};
+use dd_proto::units::size_in_words;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -118,16 +119,8 @@ impl Language {
 
     /// `1,4 MB`.
     pub(super) fn size(self, bytes: u64) -> String {
-        let units = ["B", "KB", "MB", "GB", "TB"];
-        let (mut tenths, mut unit) = (bytes.saturating_mul(10), 0);
-        while tenths >= 10_000 && unit + 1 < units.len() {
-            (tenths, unit) = ((tenths + 500) / 1000, unit + 1);
-        }
         let point = if self.is_german() { ',' } else { '.' };
-        match (unit, tenths) {
-            (1.., 0..100) => format!("{}{point}{} {}", tenths / 10, tenths % 10, units[unit]),
-            _ => format!("{} {}", (tenths + 5) / 10, units[unit]),
-        }
+        size_in_words(bytes, point)
     }
 }
 
