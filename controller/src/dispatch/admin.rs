@@ -15,7 +15,7 @@ use super::kept::{Parked, Trust};
 use super::knocks::LooksAnew;
 use super::lease::{Freshness, LEASE};
 use super::release::{Release, Waiter};
-use super::site::{Again, Phase};
+use super::site::{Again, Phase, Why};
 use super::state::{State, wall_of};
 use super::{
     AgentView, AttachmentId, ClockAlarm, Counters, LeaseHeld, Released, SiteState, SiteView,
@@ -236,7 +236,10 @@ impl State {
     pub(super) fn site_view(&self, name: &SiteName, now: Now) -> Option<SiteView> {
         let queue = self.sites.get(name)?;
         let phase = self.shown(queue.phase, now.monotonic);
-        let (state, why) = phase.words();
+        let (state, mut why) = phase.words();
+        if matches!(phase, Phase::Waiting(Why::Down, _)) && queue.attempts.is_empty() {
+            why = Some(self.why_before(name).as_str());
+        }
         let at = match phase {
             Phase::Waiting(_, at) | Phase::Ready(at) => Some(at),
             _ => None,
@@ -257,6 +260,19 @@ impl State {
             refusal: queue.refusal.clone(),
             answered_for: self.strays.of(name, queue.attempts.iter(), now.wall),
         })
+    }
+
+    /// Why a site waits whose timer came over from before the start, and which has not been tried since: how its last attempt
+    /// ended.
+    fn why_before(&self, name: &SiteName) -> Why {
+        let before = self.measured.history.of(name);
+        match before.runs.first().map(|run| run.last.outcome) {
+            Some("wrong-host") => Why::WrongHost,
+            Some("refused" | "kept") => Why::Refused,
+            Some("busy") => Why::Busy,
+            Some("deferred") => Why::Deferred,
+            _ => Why::Down,
+        }
     }
 
     pub(super) fn agent_views(&self, now: Now) -> Vec<AgentView> {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::dispatch::{Drain, Hello, Joined, Machine, SiteView, Told};
+use crate::history::tests::attempt;
 use crate::store::{NextTry, WithMail};
 
 const SITES: u64 = 40;
@@ -63,6 +64,28 @@ fn with_timers_a_site_that_has_none_is_ready_at_once_however_old_its_mail() {
     let (_, views) = started(NextTry::At(at));
     let waits = |view: &SiteView| view.state == "waiting" && view.next_attempt == Some(at);
     assert!(views.iter().all(waits));
+}
+
+#[test]
+fn a_site_that_was_not_tried_since_the_start_waits_for_what_it_waited_for_before() {
+    for (before, why) in [
+        (None, "down"),
+        (Some("unreachable"), "down"),
+        (Some("wrong-host"), "wrong-host"),
+        (Some("refused"), "refused"),
+        (Some("kept"), "refused"),
+        (Some("busy"), "busy"),
+        (Some("deferred"), "deferred"),
+    ] {
+        let (core, _) = started(NextTry::At(wall(Duration::from_secs(90))));
+        let name = site(0).name;
+        if let Some(outcome) = before {
+            let attempt = attempt("2026-10-01T10:00:00Z", outcome, "as it was");
+            core.state.measured.history.attempted(&name, &attempt);
+        }
+        let view = core.state.site_view(&name, core.clock()).unwrap();
+        assert_eq!((view.state, view.why), ("waiting", Some(why)), "{before:?}");
+    }
 }
 
 #[test]
