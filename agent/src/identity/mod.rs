@@ -43,10 +43,10 @@ pub enum IdentityError {
         what: &'static str,
         source: std::io::Error,
     },
-    #[error("{path} is damaged; run `ddadm agent token NAME` for a new token and start with --join", path = path.display())]
+    #[error("{path} is damaged; run `ddadm agent token NAME` for a new token and start with --join-file", path = path.display())]
     Damaged { path: PathBuf },
     #[error(
-        "this agent has no valid certificate; run `ddadm agent token {0}` (or `ddadm agent add {0}`, where it is not registered) and start with --join TOKEN"
+        "this agent has no valid certificate; run `ddadm agent token {0}` (or `ddadm agent add {0}`, where it is not registered) and start with --join-file"
     )]
     NotJoined(AgentName),
     #[error("the token is for the agent {token}, but this one is named {config}")]

@@ -15,6 +15,8 @@ use crate::output::{Answer, Page, Table, present, time, time_shown};
 
 /// A file with more than this holds something else.
 const MAX_FILE_BYTES: u64 = 1 << 20;
+/// RFC 5280 §4.2.1.10: without name constraints.
+const ANY_NAME: &str = "it may certify any name: whoever trusts it trusts it for all names; `ddadm ca create NAME --permit DOMAIN` limits it to a domain and those below, and cannot be added later";
 
 pub(crate) async fn run(verb: CaVerb, controller: &Controller) -> Result<Answer, Failure> {
     match verb {
@@ -37,7 +39,7 @@ pub(crate) async fn run(verb: CaVerb, controller: &Controller) -> Result<Answer,
                 permit: permit.iter().map(ToString::to_string).collect(),
             };
             let created = controller.authorities().await?.create(request).await;
-            Ok(show(controller.one(created)?))
+            Ok(created_shown(controller.one(created)?))
         }
         CaVerb::Remove { name } => {
             let name = name.to_string();
@@ -187,7 +189,21 @@ fn view(authority: pb::Authority) -> Authority {
     }
 }
 
+/// What a name constraint is for is best said while there is no certificate of it yet.
+fn created_shown(authority: pb::Authority) -> Answer {
+    let mut page = page(&authority);
+    if authority.permit.is_empty() {
+        page.line("Warning", ANY_NAME);
+    }
+    Answer::new(&view(authority), page.into_text())
+}
+
 fn show(authority: pb::Authority) -> Answer {
+    let page = page(&authority);
+    Answer::new(&view(authority), page.into_text())
+}
+
+fn page(authority: &pb::Authority) -> Page {
     let mut page = Page::new(&format!(
         "{} (version {})",
         authority.name, authority.version
@@ -217,7 +233,7 @@ fn show(authority: pb::Authority) -> Answer {
         page.line("  next until", &time_shown(it.next_update_ms));
         page.line("  revoked", &it.revoked.to_string());
     }
-    Answer::new(&view(authority), page.into_text())
+    page
 }
 
 /// For people as PEM, which is what goes into files.
@@ -271,6 +287,16 @@ mod tests {
             own: true,
             permit: vec!["members.example".into()],
         }
+    }
+
+    #[test]
+    fn an_authority_that_may_certify_any_name_is_warned_of_when_it_is_made() {
+        let mut any = authority();
+        any.permit.clear();
+        let says = |it: Answer| it.both().contains("--permit DOMAIN");
+        assert!(says(created_shown(any.clone())));
+        assert!(!says(created_shown(authority())));
+        assert!(!says(show(any)), "it is too late to say it again");
     }
 
     #[test]

@@ -164,11 +164,17 @@ impl Queue {
             )
         })?;
         let mut found = self.0.store.find(parsed).await?;
+        let elsewhere = found.first().map(|it| it.delivery.site.clone());
         found.retain(|it| site.as_ref().is_none_or(|site| it.delivery.site == *site));
-        match (found.is_empty(), self.0.knows_all()) {
-            (false, _) => Ok(found),
-            (true, Knowledge::Complete) => Err(status::unknown("message", id)),
-            (true, Knowledge::Partial) => Err(status::not_all_known()),
+        match (found.is_empty(), self.0.knows_all(), site, elsewhere) {
+            (false, ..) => Ok(found),
+            (true, Knowledge::Partial, ..) => Err(status::not_all_known()),
+            (true, Knowledge::Complete, Some(site), Some(elsewhere)) => {
+                Err(status::absent(format!(
+                    "the message `{parsed}` does not wait for the site `{site}`; it waits for `{elsewhere}`"
+                )))
+            }
+            (true, Knowledge::Complete, ..) => Err(status::unknown("message", id)),
         }
     }
 
@@ -190,7 +196,8 @@ impl Queue {
     async fn selected(&self, selection: pb::DeliverySelection) -> Result<Vec<DeliveryId>, Status> {
         // Asked first: what is known after that was open when all was known.
         let knowledge = self.0.knows_all();
-        let found = self.find(&selection.id, site(&selection.site)?).await?;
+        let site = self.known_site(&selection.site)?;
+        let found = self.find(&selection.id, site).await?;
         let is_earlier = found.iter().any(|it| it.earlier_start);
         if is_earlier && knowledge == Knowledge::Partial {
             // The record that settles it may still come.

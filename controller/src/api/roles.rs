@@ -163,7 +163,7 @@ fn denial(caller: &Caller, role: Role, method: &str) -> Status {
         (Caller::Agent(agent) | Caller::Lapsed(agent), Role::Nobody) => {
             let name = &agent.name;
             status::unrecognized(format!(
-                "the agent `{name}` is not registered, or its key is not the one that joined last under this name: run `ddadm agent token {name}` (`ddadm agent add {name}` where it was removed), and start it with --join TOKEN"
+                "the agent `{name}` is not registered, or its key is not the one that joined last under this name: run `ddadm agent token {name}` (`ddadm agent add {name}` where it was removed), and start it with --join-file"
             ))
         }
         (Caller::Admin(admin), Role::Nobody) => {

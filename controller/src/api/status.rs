@@ -37,7 +37,12 @@ pub(super) fn refused(sentence: impl Into<String>) -> Status {
 /// There is no such thing.
 pub(super) fn unknown(kind: &str, name: &str) -> Status {
     let name = dd_proto::excerpt::of(name);
-    Status::new(Code::NotFound, format!("there is no {kind} `{name}`"))
+    absent(format!("there is no {kind} `{name}`"))
+}
+
+/// What was asked for is not there.
+pub(super) fn absent(sentence: impl Into<String>) -> Status {
+    Status::new(Code::NotFound, sentence)
 }
 
 /// Another process bears the agent's name now.

@@ -1,19 +1,25 @@
 //! What was taken for a site and is probably not meant. Pure.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
-use dd_proto::site::{HostName, Site};
+use dd_proto::site::{HostName, Schedule, Site};
 use dd_proto::targets::TargetRules;
+use dd_proto::units::format_duration;
 use ipnet::IpNet;
 
 use super::Context;
 use super::order::forbidden_to_sites;
 use crate::dsn::notice::can_be_told;
 
+/// An interval shorter than this is worth a warning.
+const OFTEN: Duration = Duration::from_secs(30);
+
 /// One sentence each, after the site was added or changed from `before`.
 pub(super) fn of(context: &Context, site: &Site, before: Option<&Site>) -> Vec<String> {
     let mut warnings = hosts(site, forbidden_to_sites(context));
     warnings.extend(contact(site));
+    warnings.extend(schedule(&site.schedule));
     let others = context.registry.sites();
     warnings.extend(shared_certificate(site, others.iter().map(|it| &**it)));
     let old = before.and_then(|before| before.proof.certified());
@@ -44,6 +50,19 @@ fn contact(site: &Site) -> Option<String> {
     (wanted && !can_be_told(site)).then(|| {
         format!("{contact} is at the site itself, and cannot be told when it is away: name a contact elsewhere with --contact")
     })
+}
+
+/// Times at which mail is tried more often than helps, or not often enough to get there.
+fn schedule(schedule: &Schedule) -> Vec<String> {
+    let (retry, lifetime) = (schedule.retry_interval, schedule.lifetime);
+    let (every, ends) = (format_duration(retry), format_duration(lifetime));
+    let often = (retry < OFTEN).then(|| {
+        format!("while it is away it is tried every {every}: routers and mail servers may take that for an attack; the default is enough, and a wake-up is quicker than any interval")
+    });
+    let short = (lifetime <= retry).then(|| {
+        format!("its mail goes back to the sender after {ends}, before it is tried a second time after {every}: choose a longer --lifetime, or a shorter --retry")
+    });
+    often.into_iter().chain(short).collect()
 }
 
 /// Hosts that are addresses to which agents connect only where they are told to.
@@ -109,6 +128,24 @@ mod tests {
         let mut allowed = site("home", "10.0.0.1");
         allowed.allow_targets = vec!["10.0.0.0/8".parse().unwrap()];
         assert!(hosts(&allowed, own).is_empty());
+    }
+
+    #[test]
+    fn times_that_cannot_be_meant_are_warned_of() {
+        let minutes = |n: u64| Duration::from_secs(60 * n);
+        for (retry, lifetime, says) in [
+            (minutes(3), minutes(7200), None),
+            (OFTEN, minutes(7200), None),
+            (Duration::from_secs(29), minutes(7200), Some("every 29s")),
+            (minutes(60), minutes(60), Some("after 1h, before")),
+        ] {
+            let mut site = site("home", "87.100.1.2");
+            site.schedule.retry_interval = retry;
+            site.schedule.lifetime = lifetime;
+            let warnings = schedule(&site.schedule);
+            assert_eq!(warnings.len(), says.iter().count(), "{warnings:?}");
+            assert!(warnings.iter().all(|it| it.contains(says.unwrap())));
+        }
     }
 
     #[test]

@@ -186,6 +186,8 @@ fn mail_that_an_operator_gives_up_is_told_to_its_sender_once() {
     let why = "taken out of the queue by the operator";
     assert!(text.contains(why), "{text}");
     assert_eq!(place.world.show("two")["queued"]["messages"], 1);
+    fail(&["--site", "one"]).refused(4, "it waits for `two`");
+    fail(&["--site", "nowhere"]).refused(4, "there is no site `nowhere`");
     let _ = fail(&[]).done();
     fail(&[]).refused(4, &id);
     place.world.drained("smarthost");

@@ -98,6 +98,7 @@ fn state(status: &pb::SiteStatus, site: &pb::Site) -> String {
     };
     let sentence = match (status.state.as_str(), status.why.as_str()) {
         ("idle", _) => "nothing waits".into(),
+        ("ready", _) if status.queued_messages == 0 => "nothing waits any more".into(),
         ("ready", _) => "mail waits and is due now".into(),
         ("proving", _) => "an agent is connecting and makes sure who answers".into(),
         ("flowing", _) => "mail is being handed over".into(),
