@@ -34,7 +34,7 @@ pub(super) struct Verdicts {
     back: Option<Timestamp>,
 }
 
-/// For this long a failure is held against the agent that had it.
+/// For this long what an agent found is set beside what others find.
 const RECENT: SignedDuration = SignedDuration::from_mins(15);
 
 /// Whether the next try may come at once, for it goes through another agent.
@@ -106,13 +106,15 @@ impl Verdicts {
 
     /// Whether one reaches it and another does not.
     pub(super) fn differ(&self, now: Timestamp) -> bool {
-        let reached = self.by_agent.iter().any(|it| it.found == REACHED);
-        reached && self.by_agent.iter().any(|it| self.counts_against(it, now))
+        // One that reached it long ago may be gone, or may not reach it any more either.
+        let reaches = |it: &AgentVerdict| it.found == REACHED && is_recent(it, now);
+        self.by_agent.iter().any(reaches)
+            && self.by_agent.iter().any(|it| self.counts_against(it, now))
     }
 
     fn counts_against(&self, verdict: &AgentVerdict, now: Timestamp) -> bool {
         let since_back = self.back.is_none_or(|back| verdict.at > back);
-        verdict.found != REACHED && since_back && now.duration_since(verdict.at) < RECENT
+        verdict.found != REACHED && since_back && is_recent(verdict, now)
     }
 
     /// What they found, if one reaches it and another does not.
@@ -122,6 +124,10 @@ impl Verdicts {
             false => Vec::new(),
         }
     }
+}
+
+fn is_recent(verdict: &AgentVerdict, now: Timestamp) -> bool {
+    now.duration_since(verdict.at) < RECENT
 }
 
 #[cfg(test)]
@@ -151,5 +157,11 @@ mod tests {
         assert!(!verdicts.differ(at(24)), "what was found meanwhile is over");
         verdicts.failed(&one, at(25), Why::Down, "no answer");
         assert!(verdicts.differ(at(25)));
+
+        // One agent is gone, and the other finds it away.
+        for minute in [60, 63, 66] {
+            verdicts.failed(&one, at(minute), Why::Down, "no answer");
+            assert!(!verdicts.differ(at(minute)), "{minute}");
+        }
     }
 }
