@@ -15,7 +15,7 @@ use super::kept::{Parked, Trust};
 use super::knocks::LooksAnew;
 use super::lease::{Freshness, LEASE};
 use super::release::{Release, Waiter};
-use super::site::{Again, Phase, Why};
+use super::site::{Again, Phase, SiteQueue, Why};
 use super::state::{State, wall_of};
 use super::{
     AgentView, AttachmentId, ClockAlarm, Counters, LeaseHeld, Released, SiteState, SiteView,
@@ -187,11 +187,21 @@ impl State {
         self.clock.alarm(shortest.unwrap_or(Duration::MAX))
     }
 
-    /// Phases that are not quite what people are told.
-    fn shown(&self, phase: Phase, now: Duration) -> Phase {
-        match phase {
+    /// What people are told where it is not quite the phase.
+    fn shown(&self, queue: &SiteQueue, now: Duration) -> Phase {
+        match queue.phase {
             // Nobody knows yet that nothing waits.
             Phase::Idle if !self.knows_all() => Phase::Ready(now),
+            phase => self.with_reason(queue, phase),
+        }
+    }
+
+    /// Where its timer came over from before the start, the reason for which it waits did not.
+    pub(super) fn with_reason(&self, queue: &SiteQueue, phase: Phase) -> Phase {
+        match phase {
+            Phase::Waiting(Why::Down, at) if queue.attempts.is_empty() => {
+                Phase::Waiting(self.why_before(&queue.site.name), at)
+            }
             phase => phase,
         }
     }
@@ -199,7 +209,7 @@ impl State {
     pub(super) fn site_states(&self, now: Now) -> Vec<SiteState> {
         let still = self.standing_still(now.monotonic);
         let sites = self.sites.iter().map(|(name, queue)| {
-            let (state, why) = self.shown(queue.phase, Duration::ZERO).words();
+            let (state, why) = self.shown(queue, Duration::ZERO).words();
             SiteState {
                 site: name.clone(),
                 state,
@@ -235,11 +245,8 @@ impl State {
 
     pub(super) fn site_view(&self, name: &SiteName, now: Now) -> Option<SiteView> {
         let queue = self.sites.get(name)?;
-        let phase = self.shown(queue.phase, now.monotonic);
-        let (state, mut why) = phase.words();
-        if matches!(phase, Phase::Waiting(Why::Down, _)) && queue.attempts.is_empty() {
-            why = Some(self.why_before(name).as_str());
-        }
+        let phase = self.shown(queue, now.monotonic);
+        let (state, why) = phase.words();
         let at = match phase {
             Phase::Waiting(_, at) | Phase::Ready(at) => Some(at),
             _ => None,
@@ -270,7 +277,7 @@ impl State {
             Some("wrong-host") => Why::WrongHost,
             Some("refused" | "kept") => Why::Refused,
             Some("busy") => Why::Busy,
-            Some("deferred") => Why::Deferred,
+            Some("relayed" | "deferred" | "failed") => Why::Deferred,
             _ => Why::Down,
         }
     }

@@ -277,6 +277,8 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
         self.state
             .apply(event, now, &mut self.rng, &mut self.effects);
         for (site, phase) in std::mem::take(&mut self.state.moved) {
+            let queue = self.state.sites.get(&site);
+            let phase = queue.map_or(phase, |queue| self.state.with_reason(queue, phase));
             let (state, why) = phase.words();
             if site.as_str() == smarthost::NAME && state == "waiting" {
                 let view = self.state.site_view(&site, now).unwrap_or_default();

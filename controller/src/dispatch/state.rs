@@ -488,7 +488,7 @@ fn after_start(queue: &mut SiteQueue, found: &WithMail, turn: &mut Turn<'_>) -> 
         queue.remembered = Remembered::Yes;
     }
     match found.next {
-        // For what reason it waited nobody knows any more.
+        // For what reason it waited only the history of its attempts knows: [`State::with_reason`].
         NextTry::At(at) if at > now.wall => {
             Phase::Waiting(Why::Down, now.monotonic + until(now.wall, at))
         }

@@ -76,6 +76,7 @@ fn a_site_that_was_not_tried_since_the_start_waits_for_what_it_waited_for_before
         (Some("kept"), "refused"),
         (Some("busy"), "busy"),
         (Some("deferred"), "deferred"),
+        (Some("relayed"), "deferred"),
     ] {
         let (core, _) = started(NextTry::At(wall(Duration::from_secs(90))));
         let name = site(0).name;
@@ -85,6 +86,9 @@ fn a_site_that_was_not_tried_since_the_start_waits_for_what_it_waited_for_before
         }
         let view = core.state.site_view(&name, core.clock()).unwrap();
         assert_eq!((view.state, view.why), ("waiting", Some(why)), "{before:?}");
+        let states = core.state.site_states(core.clock());
+        let state = states.iter().find(|it| it.site == name).unwrap();
+        assert_eq!(state.why, Some(why), "{before:?}");
     }
 }
 
