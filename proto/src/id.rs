@@ -120,6 +120,14 @@ mod tests {
         assert!(older < newer);
         assert_eq!(older.to_string().parse(), Ok(older));
         assert_eq!(MessageId::try_from(&older.as_bytes()[..]), Ok(older));
+        let dashed = uuid::Uuid::from_bytes(*older.as_bytes())
+            .hyphenated()
+            .to_string();
+        assert_eq!(
+            dashed.to_uppercase().parse(),
+            Ok(older),
+            "as other programs write it"
+        );
         assert!("queued".parse::<MessageId>().is_err());
     }
 }

@@ -343,7 +343,7 @@ pub(crate) enum AgentVerb {
     Add {
         name: AgentName,
         /// The outbound addresses it binds
-        #[arg(long, value_name = "IP", required = true, num_args = 1..)]
+        #[arg(long, value_name = "IP", required = true, num_args = 1.., value_delimiter = ',')]
         address: Vec<IpAddr>,
         /// Publish the addresses now, use them from then on
         #[arg(long, value_name = "DATE", value_parser = values::time)]
@@ -355,7 +355,7 @@ pub(crate) enum AgentVerb {
     Set {
         name: AgentName,
         /// The outbound addresses it binds, instead of the present ones
-        #[arg(long, value_name = "IP", num_args = 1..)]
+        #[arg(long, value_name = "IP", num_args = 1.., value_delimiter = ',')]
         address: Vec<IpAddr>,
         /// Use it from then on
         #[arg(long, value_name = "DATE", value_parser = values::time, conflicts_with = "at_once")]
@@ -457,7 +457,7 @@ pub(crate) enum CaVerb {
     Create {
         name: AuthorityName,
         /// Certify only names at or below these domains [default: any]
-        #[arg(long, value_name = "DOMAIN", num_args = 1..)]
+        #[arg(long, value_name = "DOMAIN", num_args = 1.., value_delimiter = ',')]
         permit: Vec<Domain>,
     },
     /// Issue with a new key from now on; what the old one signed still counts until --finish

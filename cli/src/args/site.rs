@@ -206,7 +206,7 @@ pub(crate) struct Set {
     #[command(flatten)]
     pub(crate) flags: SiteFlags,
     /// Remove what these flags once set
-    #[arg(long, value_name = "FLAG", value_enum, num_args = 1..)]
+    #[arg(long, value_name = "FLAG", value_enum, num_args = 1.., value_delimiter = ',')]
     pub(crate) clear: Vec<Clear>,
 }
 
@@ -214,10 +214,10 @@ pub(crate) struct Set {
 #[derive(Debug, Group)]
 pub(crate) struct SiteFlags {
     /// Mail domains
-    #[arg(long, value_name = "D", num_args = 1..)]
+    #[arg(long, value_name = "D", num_args = 1.., value_delimiter = ',')]
     pub(crate) domain: Vec<Domain>,
     /// Where its mail server is reached, in order of preference; `[2001:db8::1]:25` for IPv6 with a port
-    #[arg(long, value_name = "HOST[:PORT]", num_args = 1.., value_parser = host)]
+    #[arg(long, value_name = "HOST[:PORT]", num_args = 1.., value_delimiter = ',', value_parser = host)]
     pub(crate) host: Vec<HostArg>,
     /// How the far end proves to be the site
     #[arg(long, value_enum)]
@@ -226,7 +226,7 @@ pub(crate) struct SiteFlags {
     #[arg(long, value_name = "N", requires = "host")]
     pub(crate) port: Option<NonZeroU16>,
     /// static-ip: the addresses that count
-    #[arg(long, value_name = "IP", num_args = 1..)]
+    #[arg(long, value_name = "IP", num_args = 1.., value_delimiter = ',')]
     pub(crate) address: Vec<IpAddr>,
     /// certificate (and static-ip, to ask for both): an authority, see `ddadm ca list`
     #[arg(long, value_name = "CA")]
@@ -235,7 +235,7 @@ pub(crate) struct SiteFlags {
     #[arg(long, value_name = "NAME")]
     pub(crate) cert_name: Option<Domain>,
     /// fingerprint: the certificates or public keys that count
-    #[arg(long, value_name = "SHA256", num_args = 1..)]
+    #[arg(long, value_name = "SHA256", num_args = 1.., value_delimiter = ',')]
     pub(crate) fingerprint: Vec<Fingerprint>,
     /// Only these addresses exist there [default: any]
     #[arg(long, value_name = "R", num_args = 1.., value_parser = mailbox)]
@@ -274,7 +274,7 @@ pub(crate) struct SiteFlags {
     #[arg(long, value_name = "LANG")]
     pub(crate) language: Option<Language>,
     /// Networks its hosts may lie in although the built-in rules forbid them
-    #[arg(long, value_name = "NET", num_args = 1.., value_parser = network)]
+    #[arg(long, value_name = "NET", num_args = 1.., value_delimiter = ',', value_parser = network)]
     pub(crate) allow_target: Vec<IpNet>,
     /// How it is told, once proved, from whom your MX had a message: none, xforward or xclient [default: none]
     #[arg(long, value_name = "HOW")]

@@ -44,7 +44,9 @@ fn what_is_not_a_command_line_is_refused() {
     for good in [
         "site add a --domain a.example b.example --host h --proof port --port 26",
         "site add a --domain a.example --domain b.example --host h --proof static-ip",
+        "site add a --domain a.example,b.example --host h,[2001:db8::1]:26 --proof static-ip --address 192.0.2.1,2001:db8::1",
         "site set a --clear recipient quota-bytes",
+        "site set a --clear recipient,quota-bytes --allow-target 10.0.0.0/8,fd00::/8 --agent out1 out2",
         "site hold a --until 2026-12-24T18:00",
         "etrn a --wait",
         "etrn a --wait 5m",
@@ -52,6 +54,7 @@ fn what_is_not_a_command_line_is_refused() {
         "queue list --output json",
         "queue retry 0197f3a07a5b7c3e8d2f4a5b6c7d8e9f --site a",
         "agent add out1 --address 192.0.2.1 2001:db8::1 --from 2026-12-24",
+        "agent add out1 --address 192.0.2.1,2001:db8::1",
         "ca import ca --certificate a.pem b.pem",
         "ca import ca --certificate a.pem --crl a.crl",
         "ca crl ca --import a.crl",

@@ -164,14 +164,14 @@ impl Queue {
             )
         })?;
         let mut found = self.0.store.find(parsed).await?;
-        let elsewhere = found.first().map(|it| it.delivery.site.clone());
+        let elsewhere = some_sites(&found);
         found.retain(|it| site.as_ref().is_none_or(|site| it.delivery.site == *site));
-        match (found.is_empty(), self.0.knows_all(), site, elsewhere) {
+        match (found.is_empty(), self.0.knows_all(), site) {
             (false, ..) => Ok(found),
             (true, Knowledge::Partial, ..) => Err(status::not_all_known()),
-            (true, Knowledge::Complete, Some(site), Some(elsewhere)) => {
+            (true, Knowledge::Complete, Some(site)) if !elsewhere.is_empty() => {
                 Err(status::absent(format!(
-                    "the message `{parsed}` does not wait for the site `{site}`; it waits for `{elsewhere}`"
+                    "the message `{parsed}` does not wait for the site `{site}`; it waits for {elsewhere}"
                 )))
             }
             (true, Knowledge::Complete, ..) => Err(status::unknown("message", id)),
@@ -205,6 +205,19 @@ impl Queue {
         }
         Ok(found.into_iter().map(|it| it.delivery).collect())
     }
+}
+
+/// `one`, `two`, `three` and 4 more: whom a message waits for, in a sentence.
+fn some_sites(waiting: &[Waiting]) -> String {
+    const NAMED: usize = 3;
+    let names: Vec<String> = waiting
+        .iter()
+        .take(NAMED)
+        .map(|it| format!("`{}`", it.delivery.site))
+        .collect();
+    let more = waiting.len().saturating_sub(NAMED);
+    let rest = (more > 0).then(|| format!(" and {more} more"));
+    names.join(", ") + &rest.unwrap_or_default()
 }
 
 fn in_hand() -> Status {
@@ -368,6 +381,20 @@ mod tests {
             open: Vec::new(),
             earlier_start: false,
         }
+    }
+
+    #[test]
+    fn a_few_sites_of_many_are_named() {
+        let to = |n: usize| {
+            let mut it = waiting(None);
+            it.delivery.site = format!("home{n}").parse().unwrap();
+            it
+        };
+        let all: Vec<Waiting> = (1..=5).map(to).collect();
+        assert_eq!(some_sites(&[]), "");
+        assert_eq!(some_sites(&all[..2]), "`home1`, `home2`");
+        assert_eq!(some_sites(&all[..3]), "`home1`, `home2`, `home3`");
+        assert_eq!(some_sites(&all), "`home1`, `home2`, `home3` and 2 more");
     }
 
     #[test]
