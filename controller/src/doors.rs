@@ -1,6 +1,6 @@
 //! Everything the controller listens on, opened before anything is served.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -132,6 +132,19 @@ pub(crate) struct Bound {
 }
 
 impl Bound {
+    /// Where the controller is reached, each address once. Loopback counts for the control port only, where agents of the
+    /// same machine meet it: a test of homes on loopback has doors beside them.
+    pub(crate) fn reached_at(&self) -> Vec<IpAddr> {
+        let doors = self.pairs().into_iter().flat_map(|(door, at)| {
+            let counts = move |ip: &IpAddr| door == "control" || !ip.is_loopback();
+            at.iter().map(SocketAddr::ip).filter(counts)
+        });
+        let mut all: Vec<IpAddr> = doors.collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
     fn pairs(&self) -> [(&'static str, &[SocketAddr]); 5] {
         [
             ("smtp", &self.smtp),
@@ -204,4 +217,31 @@ fn settings(
             .map(tls::Certificate::asking_server)
             .transpose()?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_controller_is_reached_at_each_of_its_doors() {
+        let at = |text: &str| vec![text.parse::<SocketAddr>().unwrap()];
+        let bound = Bound {
+            smtp: at("192.0.2.1:25"),
+            lmtp: at("127.0.0.1:24"),
+            control: at("127.0.0.2:7443"),
+            web: at("[2001:db8::1]:8443"),
+            metrics: [
+                at("192.0.2.2:9464"),
+                at("127.0.0.1:9464"),
+                at("192.0.2.1:9464"),
+            ]
+            .concat(),
+        };
+        let shown: Vec<String> = bound.reached_at().iter().map(IpAddr::to_string).collect();
+        assert_eq!(
+            shown,
+            ["127.0.0.2", "192.0.2.1", "192.0.2.2", "2001:db8::1"]
+        );
+    }
 }

@@ -487,20 +487,9 @@ async fn open_store(
     Ok((store, report.newest))
 }
 
-/// Where the controller listens. Loopback counts for the control port only, where agents of the same machine meet it: a test
-/// of homes on loopback has doors beside them.
-fn reached_at(config: &Config, bound: &Bound) -> Vec<IpAddr> {
-    let control = config.control.listen.iter().map(SocketAddr::ip);
-    let doors = [&bound.smtp, &bound.lmtp, &bound.web].into_iter().flatten();
-    let doors = doors.map(SocketAddr::ip).filter(|ip| !ip.is_loopback());
-    let mut all: Vec<IpAddr> = control.chain(doors).collect();
-    all.sort_unstable();
-    all.dedup();
-    all
-}
-
 fn facts(path: &Path, config: &Config, started: Timestamp, bound: &Bound) -> api::Facts {
-    let (everywhere, named): (Vec<IpAddr>, Vec<IpAddr>) = reached_at(config, bound)
+    let (everywhere, named): (Vec<IpAddr>, Vec<IpAddr>) = bound
+        .reached_at()
         .into_iter()
         .partition(IpAddr::is_unspecified);
     api::Facts {
