@@ -129,11 +129,17 @@ fn target(
     Ok((of_family, SocketAddr::new(address, port.get())))
 }
 
+/// What the system takes of us beyond what it could send, in bytes. With its default, up to 4 MB, a write says nothing of
+/// whether anything moves: it is asked for more only when a third of that is gone, seconds later on a slow line.
+const UNSENT: u32 = 64 << 10;
+
 async fn one(sources: Vec<IpAddr>, peer: SocketAddr) -> Result<Connection, ConnectError> {
     let (local, socket) = first_bound(&sources)?;
     let refused = |source| ConnectError::Connect { peer, source };
     let stream = socket.connect(peer).await.map_err(refused)?;
     stream.set_nodelay(true).map_err(refused)?;
+    let socket = socket2::SockRef::from(&stream);
+    socket.set_tcp_notsent_lowat(UNSENT).map_err(refused)?;
     Ok(Connection {
         stream,
         peer,

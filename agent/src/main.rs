@@ -47,8 +47,7 @@ fn main() -> ExitCode {
 fn start(args: &Args, lines: &Lines<Way>, journal: bool) -> anyhow::Result<()> {
     let config = Config::read(&args.config)?;
     if args.check {
-        token(args)?;
-        dd_agent::startable::check(&config)?;
+        dd_agent::startable::check(&config, token(args)?.is_some())?;
         return Ok(writeln!(std::io::stdout(), "ok")?);
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));

@@ -9,9 +9,11 @@ use dd_service::format;
 use crate::config::Config;
 use crate::identity::Identity;
 
+/// `joins`: it is given a token.
+///
 /// # Errors
 /// The first thing that is wrong.
-pub fn check(config: &Config) -> anyhow::Result<()> {
+pub fn check(config: &Config, joins: bool) -> anyhow::Result<()> {
     let directory = &config.state_dir;
     format::look(directory, crate::OWNER, crate::FORMAT)?;
     writable::directory(directory).with_context(|| {
@@ -23,8 +25,11 @@ pub fn check(config: &Config) -> anyhow::Result<()> {
             format!("the outbound address {address} cannot be bound: expected one of this machine")
         })?;
     }
-    // None is right too: it will join.
-    Identity::load(directory)?;
+    let kept = Identity::load(directory)?;
+    anyhow::ensure!(
+        kept.is_some() || joins,
+        "there is no certificate yet, and no token to get one: name the file with --join-file, `ddadm agent add` prints what is in it"
+    );
     Ok(())
 }
 
@@ -35,6 +40,10 @@ mod tests {
     use super::*;
 
     fn said(state: &Path, address: &str) -> String {
+        said_with_token(state, address, true)
+    }
+
+    fn said_with_token(state: &Path, address: &str, joins: bool) -> String {
         let text = format!(
             "name = \"out1\"\nstate_dir = \"{}\"\ncontroller = \"https://c.example:7443\"\n\
              addresses = [\"{address}\"]\nhelo = \"out1.example.net\"\n",
@@ -43,7 +52,7 @@ mod tests {
         let path = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(path.path(), text).unwrap();
         let config = Config::read(path.path()).unwrap();
-        check(&config).map_or_else(|error| format!("{error:#}"), |()| "ok".to_owned())
+        check(&config, joins).map_or_else(|error| format!("{error:#}"), |()| "ok".to_owned())
     }
 
     #[test]
@@ -52,6 +61,11 @@ mod tests {
         let state = place.path().join("state");
         assert_eq!(said(&state, "127.0.0.1"), "ok");
         assert!(!state.exists(), "a check makes nothing");
+        let no_token = said_with_token(&state, "127.0.0.1", false);
+        assert!(
+            no_token.contains("name the file with --join-file"),
+            "{no_token}"
+        );
         let unbound = said(&state, "192.0.2.1");
         assert!(
             unbound.starts_with("the outbound address 192.0.2.1 cannot be bound"),

@@ -101,6 +101,8 @@ impl Server {
         match (verb, code) {
             ("MAIL FROM", Some(250)) => self.mail = argument.to_owned(),
             ("RCPT TO", Some(250)) => self.recipients.push(argument.to_owned()),
+            // One too many: he is asked for again.
+            ("RCPT TO", Some(552)) if !self.recipients.is_empty() => {}
             ("RCPT TO", Some(450 | 550 | 552 | 554)) => {
                 let refused = (argument.to_owned(), self.said);
                 self.refused_recipients.push(refused);

@@ -11,8 +11,8 @@ use dd_agent::resolve::Freshness;
 use dd_proto::pb;
 use dd_proto::pb::agent_event::Event;
 use dd_proto::pb::given_back::Reason;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -255,6 +255,59 @@ async fn a_recall_finds_a_kept_session_that_has_died_without_a_sign() {
         [Came::Back(hangs, Reason::Recalled), Came::Relayed(again)]
     );
     assert!(now() - began < SOON);
+}
+
+/// A home on a slow line, and where it says that a content has begun: that it reads bit by bit, all the time.
+async fn slow_home() -> (SocketAddr, mpsc::UnboundedReceiver<()>) {
+    const AT_ONCE: u32 = 64 << 10;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(AT_ONCE).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(4).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (begins, begun) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let Some(mut stream) = serve(stream, Phase::Content).await else {
+                continue;
+            };
+            begins.send(()).unwrap();
+            let mut bits = tokio::time::interval(Duration::from_millis(100));
+            let (mut read, mut end) = (vec![0; AT_ONCE as usize], Vec::new());
+            while !end.ends_with(b"\r\n.\r\n") {
+                bits.tick().await;
+                let Ok(1..) = stream.read(&mut read).await.inspect(|&got| {
+                    end.extend_from_slice(&read[..got]);
+                    end.drain(..end.len().saturating_sub(5));
+                }) else {
+                    break;
+                };
+            }
+            // An agent that has taken the message back is gone.
+            let _ = stream.write_all(b"250 taken\r\n").await;
+        }
+    });
+    (address, begun)
+}
+
+/// The system holds megabytes of what was written, and asks for more when a third of them is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recall_does_not_take_back_what_moves_slowly() {
+    let mut bench = bench(4);
+    let (home, mut begun) = slow_home().await;
+    let lane = lane(&bench.agent, home, 1);
+    let content = b"what it says\r\n".repeat(300_000);
+    // On a busy machine the home itself may stand still for a second.
+    for _ in 0..5 {
+        let moves = assign(&bench.agent, &*lane, Freshness::Cached, &content);
+        begun.recv().await.unwrap();
+        lane.recall();
+        if next(&mut bench.events).await == Came::Relayed(moves) {
+            return;
+        }
+    }
+    panic!("what moved was taken back, five times");
 }
 
 /// Behind its dot a message may be the site's: it waits for the answer, and its company does not.

@@ -89,7 +89,11 @@ impl ReplyParser {
     /// As [`ReplyParser::next_reply`].
     pub fn next_ehlo(&mut self) -> Result<Option<(Reply, Extensions)>, ReplyError> {
         while let Some(line) = self.lines.next_line() {
-            let line = line?;
+            // RFC 5321 §2.3.8 knows CRLF alone. A few homes end their replies with LF, behind which nothing can hide here.
+            let line = match (line, self.lines.take_bare_line()) {
+                (Err(LineError::BareLf), Some(line)) => line,
+                (line, _) => line?,
+            };
             let (code, last, text) = split(&line).ok_or_else(|| {
                 ReplyError::Malformed(printable(&String::from_utf8_lossy(&line), 80))
             })?;
@@ -318,6 +322,7 @@ mod tests {
                 reply(550, "5.1.1", "no\nunknown"),
             ),
             (b"250 2.0.0\r\n", reply(250, "2.0.0", "")),
+            (b"250-a\n250 b\n", reply(250, "", "a\nb")),
             (
                 b"250 \x1b[31m\0\xff\r\n",
                 reply(250, "", "\u{fffd}[31m\u{fffd}\u{fffd}"),
@@ -336,7 +341,7 @@ mod tests {
             (b"150 x\r\n", malformed("150 x")),
             (b"250x\r\n", malformed("250x")),
             (b"2\xc3\xb60\r\n", malformed("2\u{f6}0")),
-            (b"250 a\n", ReplyError::Line(LineError::BareLf)),
+            (b"250 a\r250 b\r\n", ReplyError::Line(LineError::BareCr)),
         ] {
             assert_eq!(read(bytes), Err(error));
         }

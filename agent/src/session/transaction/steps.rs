@@ -173,10 +173,15 @@ impl Transaction<'_> {
         self.answers.refuse(number, disposition, reply, told);
     }
 
-    /// RFC 5321 §4.5.3.1.10: not about this recipient, who is left open. He goes in another transaction, in which he may be
-    /// the first; there it is about him.
+    /// RFC 5321 §4.5.3.1.10, RFC 3463 §3.6 (X.5.3): not about this recipient, who is left open. He goes in another transaction,
+    /// in which he may be the first; there it is about him.
     fn is_one_too_many(&self, reply: &Reply) -> bool {
-        let too_many = reply.code == 452 && matches!(&*reply.enhanced, "" | "4.5.3");
+        let too_many = match &*reply.enhanced {
+            // Old servers say 552.
+            "" => matches!(reply.code, 452 | 552),
+            "4.5.3" | "5.5.3" => true,
+            _ => false,
+        };
         too_many && !self.accepted().is_empty()
     }
 
