@@ -224,13 +224,10 @@ fn unhealthy(agent: &AgentView) -> Option<String> {
 
 /// The smarthost is a site whose trouble nobody else would notice: senders hear nothing.
 fn smarthost_alarm(view: &SiteView, unsent: u64) -> Option<String> {
-    // What was not sent says nothing about the smarthost.
-    let mut attempts = view.last_attempts.iter();
-    let last = attempts.find(|it| it.outcome != "not-sent");
-    let failed = last.filter(|last| last.outcome != "relayed");
-    let why = match (view.state, view.why, failed) {
-        ("waiting", Some(why), _) => why,
-        ("idle" | "ready" | "proving", _, Some(last)) if unsent > 0 => last.outcome,
+    let failed = view.failed_last();
+    let why = match (view.waits_for(), view.state, failed) {
+        (Some(why), ..) => why,
+        (None, "idle" | "ready" | "proving", Some(last)) if unsent > 0 => last.outcome,
         _ => return None,
     };
     let said = failed.map_or("", |last| last.detail.as_str());
@@ -387,6 +384,8 @@ mod tests {
             ("idle", None, "not-sent", 2, None),
             ("ready", None, "not-sent", 2, None),
             ("idle", None, "relayed", 2, None),
+            // Reports are put off by our own limit for one sender, too.
+            ("waiting", Some("deferred"), "relayed", 2, None),
             ("flowing", None, "deferred", 2, None),
             ("held", None, "deferred", 2, None),
         ] {

@@ -80,7 +80,9 @@ fn hosts(site: &Site, forbid: Vec<IpNet>) -> Vec<String> {
     let addresses = site.hosts.iter().filter_map(|host| literal(&host.name));
     addresses
         .filter_map(|address| rules.check(address, &site.allow_targets).err())
-        .map(|why| format!("no agent connects there unless its own configuration allows it: {why}"))
+        .map(|why| {
+            format!("no agent connects there unless [targets] of its agent.toml allows it: {why}")
+        })
         .collect()
 }
 

@@ -355,6 +355,19 @@ pub struct LastRefusal {
 }
 
 impl SiteView {
+    /// The last attempt that says something about the site, if it went wrong. What was not sent does not.
+    pub fn failed_last(&self) -> Option<&LastAttempt> {
+        let mut attempts = self.last_attempts.iter();
+        let last = attempts.find(|it| it.outcome != "not-sent")?;
+        (last.outcome != "relayed").then_some(last)
+    }
+
+    /// Why it waits, if that is the site's doing: reports are put off by our own limits as well.
+    pub fn waits_for(&self) -> Option<&'static str> {
+        let why = self.why.filter(|_| self.state == "waiting")?;
+        (why != "deferred" || self.failed_last().is_some()).then_some(why)
+    }
+
     /// A site that dispatch has not been told of yet.
     pub fn unseen(site: &Site) -> Self {
         Self {

@@ -280,10 +280,13 @@ impl<S: Backing, C: Clock> Dispatch<S, C> {
             let queue = self.state.sites.get(&site);
             let phase = queue.map_or(phase, |queue| self.state.with_reason(queue, phase));
             let (state, why) = phase.words();
-            if site.as_str() == smarthost::NAME && state == "waiting" {
-                let view = self.state.site_view(&site, now).unwrap_or_default();
-                let last = view.last_attempts.first();
-                let detail = last.map_or("", |last| last.detail.as_str());
+            let smarthost = (site.as_str() == smarthost::NAME)
+                .then(|| self.state.site_view(&site, now).unwrap_or_default());
+            let trouble = smarthost
+                .as_ref()
+                .and_then(|view| view.waits_for().zip(Some(view)));
+            if let Some((why, view)) = trouble {
+                let detail = view.failed_last().map_or("", |last| last.detail.as_str());
                 tracing::warn!(target: "site", %site, why, detail, "the smarthost takes no notifications: senders are not told");
             } else if matches!(phase, Phase::Waiting(Why::WrongHost, _)) {
                 // Somebody else answers at a member's address, or the member's server shows what it should not.

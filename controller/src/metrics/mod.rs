@@ -99,11 +99,9 @@ impl Sources {
             states.entry(state).or_default();
         }
         let mut waiting = BTreeMap::from(WHYS.map(|why| (why, 0)));
-        let mut smarthost = None;
+        let smarthost = self.dispatch.site_view(smarthost::name()).await;
+        let smarthost = smarthost.and_then(|view| view.waits_for());
         for site in self.dispatch.site_states().await {
-            if site.site.as_str() == smarthost::NAME {
-                smarthost = site.why;
-            }
             if let Some(why) = site.why.filter(|_| site.state == "waiting") {
                 *waiting.entry(why).or_default() += 1;
             }
