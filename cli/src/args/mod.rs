@@ -39,7 +39,7 @@ Examples:
   ddadm status
   ddadm site add sitename --domain sitename.example.net \\
         --host home.dyndns.example --proof certificate \\
-        --authority member-ca --cert-name sitename.example.net
+        --authority member-ca --cert-name sitename.members.example.net
   ddadm etrn sitename --wait
   ddadm queue list sitename --output json
 
@@ -366,7 +366,7 @@ pub(crate) enum AgentVerb {
     },
     /// Print a new join token, which works for an hour; the agent goes on as it is until it is used
     Token { name: AgentName },
-    /// State, load and addresses of each
+    /// State, load and addresses of each; FROM is when addresses that were set ahead come into use
     List,
     /// Give it no new work, over restarts too, until it is resumed; its sites go on through other agents
     Drain { name: AgentName },

@@ -21,7 +21,7 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   ddadm site add sitename --domain sitename.example.net \\
         --host home.dyndns.example --proof certificate \\
-        --authority member-ca --cert-name sitename.example.net
+        --authority member-ca --cert-name sitename.members.example.net
   ddadm site add office --domain office.example --host 192.0.2.25 \\
         --proof static-ip
   ddadm site add shed --domain shed.example --host shed.dyndns.example:2525 \\

@@ -183,6 +183,10 @@ fn quota(used: pb::QuotaUse) -> QuotaUse {
     }
 }
 
+fn since_start(count: u64) -> String {
+    format!("{count} since the start")
+}
+
 fn page(status: &pb::StatusResponse) -> String {
     let mut page = Page::new(&format!(
         "{}, dd-controller {}",
@@ -191,8 +195,11 @@ fn page(status: &pb::StatusResponse) -> String {
     page.lines("ALARM", status.alarms.iter().map(String::as_str));
     page.line("Started", &time_shown(status.started_ms));
     page.line("Queued", &queued(status));
-    if let Some(oldest) = time(status.oldest_ms) {
-        page.line("Oldest", &format!("of {oldest}"));
+    if status.oldest_ms > 0 {
+        page.line(
+            "Oldest",
+            &format!("of about {}", time_shown(status.oldest_ms)),
+        );
     }
     if let Some(disk) = &status.disk {
         page.line("Disk", &room(disk));
@@ -227,8 +234,8 @@ fn page(status: &pb::StatusResponse) -> String {
         let waiting = count(status.notifications_waiting, "report", "reports");
         page.line("Smarthost", &format!("{waiting} to senders waiting"));
     }
-    page.line("In doubt", &status.in_doubt.to_string());
-    page.line("Duplicates", &status.duplicates.to_string());
+    page.line("In doubt", &since_start(status.in_doubt));
+    page.line("Duplicates", &since_start(status.duplicates));
     let off = pb::Listeners::default();
     let listeners = status.listeners.as_ref().unwrap_or(&off);
     for (label, addresses) in [

@@ -69,6 +69,18 @@ impl From<pb::FoundDelivery> for Found {
     }
 }
 
+/// Settled, in a word that says how, where all recipients had the same answer: else the reply begins with who had which.
+fn stands(it: &pb::FoundDelivery) -> String {
+    let reply = it.reply.strip_prefix("not sent: ").unwrap_or(&it.reply);
+    let code = reply.split(' ').next().unwrap_or_default();
+    let is_code = code.len() == 3 && code.bytes().all(|it| it.is_ascii_digit());
+    match (it.stands.as_str(), code.as_bytes().first()) {
+        ("settled", Some(b'2')) if is_code => "delivered".into(),
+        ("settled", Some(b'5')) if is_code => "failed".into(),
+        (stands, _) => stands.replace('-', " "),
+    }
+}
+
 fn answer(found: Vec<pb::FoundDelivery>, limit: u32) -> Answer {
     let mut table = Table::new(&[
         "ID", "SITE", "FROM", "TO", "ARRIVED", "STANDS", "SINCE", "LAST",
@@ -81,7 +93,7 @@ fn answer(found: Vec<pb::FoundDelivery>, limit: u32) -> Answer {
             format!("<{}>", it.reverse_path),
             recipients(&it.recipients),
             time_shown(it.arrived_ms),
-            it.stands.replace('-', " "),
+            stands(it),
             time_shown(it.ended_ms),
             it.reply.clone(),
         ]);
@@ -120,6 +132,32 @@ mod tests {
             address: "203.0.113.7:25".into(),
             reply: "250 2.0.0 taken".into(),
         }
+    }
+
+    #[test]
+    fn what_is_settled_was_delivered_or_failed_where_all_were_answered_alike() {
+        for (reply, says) in [
+            ("250 2.0.0 taken", "delivered"),
+            ("550 5.1.1 nobody here", "failed"),
+            ("550", "failed"),
+            ("not sent: 553 5.6.7 no SMTPUTF8", "failed"),
+            (
+                "250@home.example: 250 taken; me@home.example: 550 no",
+                "settled",
+            ),
+            ("", "settled"),
+        ] {
+            let it = pb::FoundDelivery {
+                reply: reply.into(),
+                ..settled()
+            };
+            assert_eq!(stands(&it), says, "{reply}");
+        }
+        let waits = pb::FoundDelivery {
+            stands: "in-doubt".into(),
+            ..settled()
+        };
+        assert_eq!(stands(&waits), "in doubt", "its last reply settled nothing");
     }
 
     #[test]

@@ -143,11 +143,10 @@ pub(super) fn shown(page: &mut Page, spec: &pb::SiteSpec, it: &pb::Shown) {
             "" => "no TLS",
             version => version,
         };
-        let times = format!(
-            "from {} to {}",
-            time_shown(sight.first_ms),
-            time_shown(sight.last_ms)
-        );
+        // The last time is known to the day.
+        let (first, last) = (time_shown(sight.first_ms), time_shown(sight.last_ms));
+        let last = last.split('T').next().unwrap_or_default();
+        let times = format!("since {first}, last on {last}");
         page.line(
             label,
             &format!("{}: {tls}, by {}, {times}", sight.host, sight.proof),

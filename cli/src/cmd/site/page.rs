@@ -103,13 +103,17 @@ fn state(status: &pb::SiteStatus, site: &pb::Site) -> String {
         ("proving", _) => "an agent is connecting and makes sure who answers".into(),
         ("flowing", _) => "mail is being handed over".into(),
         ("held", _) => held(site.hold.as_ref()),
-        ("waiting", "down") => "no host was reached (down)".into(),
+        ("waiting", "down") => {
+            "no host was reached, or none answered as a mail server does (down)".into()
+        }
         ("waiting", "wrong-host") => {
             "who answered did not prove to be the site, and got nothing (wrong-host)".into()
         }
         ("waiting", "refused") => "the site refused (refused)".into(),
         ("waiting", "busy") => "the site is busy (busy)".into(),
-        ("waiting", "deferred") => "the site deferred the mail (deferred)".into(),
+        ("waiting", "deferred") => {
+            "its mail has times of its own, for the site put it off (deferred)".into()
+        }
         (_, why) => why.to_owned(),
     };
     let colon = if sentence.is_empty() { "" } else { ": " };
