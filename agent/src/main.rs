@@ -66,6 +66,11 @@ fn start(args: &Args, lines: &Lines<Way>, journal: bool) -> anyhow::Result<()> {
     tracing_subscriber::registry()
         .with(written.with_filter(filter))
         .init();
+    if args.join.is_some() {
+        tracing::warn!(
+            "the join token stands in the list of processes, for everybody on this machine: --join-file keeps it out of there"
+        );
+    }
     let token = token(args)?;
     // One thread: stream, control loop and sessions pass each message on several times, and between threads each time
     // costs a wake-up. docs/decisions/0044-an-agent-is-one-thread.md

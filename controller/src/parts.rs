@@ -106,6 +106,7 @@ impl Parts {
             middle.store.clone(),
             middle.dispatch.clone(),
             passwords.clone(),
+            middle.metrics.failed_sign_ins.clone(),
         );
         self.running.spawn(async {
             knocks.serve().await;

@@ -26,6 +26,7 @@ use crate::limit::DoorSeats;
 use crate::registry::Registry;
 use crate::spread::Buckets;
 use crate::store::{Measures, Store};
+use crate::wakeup::failures::FailuresByDoor;
 use text::{List, Unit};
 
 /// Why a site waits, as in `site show`.
@@ -41,6 +42,7 @@ pub struct Metrics {
     /// What was refused of what agents say.
     pub conduct: Conduct,
     pub(crate) doors: DoorSeats,
+    pub(crate) failed_sign_ins: FailuresByDoor,
 }
 
 impl Metrics {
@@ -51,6 +53,7 @@ impl Metrics {
             refusals,
             conduct: Conduct::default(),
             doors,
+            failed_sign_ins: FailuresByDoor::default(),
         }
     }
 }
@@ -161,6 +164,12 @@ impl Sources {
             "Connections of strangers that made room for others or got none, by door",
             "door",
             self.metrics.doors.all().map(|seats| seats.turned_away()),
+        );
+        list.counters(
+            "sign_ins_failed",
+            "Sign-ins with a wrong name or password, or too often, by door",
+            "door",
+            self.metrics.failed_sign_ins.all(),
         );
         let states = || asked.states.iter().map(|(state, it)| (*state, it));
         list.gauges(

@@ -6,11 +6,14 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use dd_proto::name::SiteName;
 use ipnet::IpNet;
 
+use super::Door;
 use crate::limit::origin::network;
 
 /// More sites than a controller has.
@@ -47,6 +50,28 @@ impl Failures {
             count: self.count.saturating_add(later.count),
             ..later
         })
+    }
+}
+
+/// Whoever's they were: what all copies of it count together, since the start.
+#[derive(Debug, Clone, Default)]
+pub struct FailuresByDoor(Arc<[AtomicU64; Self::DOORS.len()]>);
+
+impl FailuresByDoor {
+    /// Where one signs in.
+    const DOORS: [Door; 4] = [Door::Smtp, Door::Url, Door::DynDns, Door::Portal];
+
+    pub(super) fn add(&self, door: Door) {
+        let counts = Self::DOORS.iter().zip(&*self.0);
+        for (_, count) in counts.filter(|(it, _)| **it == door) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Each door's word, with its count.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = Self::DOORS.iter().zip(&*self.0);
+        counts.map(|(door, count)| (door.word(), count.load(Ordering::Relaxed)))
     }
 }
 

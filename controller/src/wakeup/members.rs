@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use dd_proto::name::SiteName;
 use dd_proto::site::Site;
 
-use super::failures::{FailedSignIns, Failures};
+use super::failures::{FailedSignIns, Failures, FailuresByDoor};
 use super::{Door, monotonic, wall};
 use crate::credentials::{Match, Passwords, Typist};
 use crate::limit::bucket::{Buckets, Empty, Rate};
@@ -70,18 +70,25 @@ pub struct Members {
     passwords: Arc<Passwords>,
     guesses: Mutex<Guesses>,
     failures: Mutex<FailedSignIns>,
+    counts: FailuresByDoor,
     began: Instant,
 }
 
 const LOCK: &str = "no holder of this lock panics";
 
 impl Members {
-    pub(super) fn new(registry: Registry, passwords: Arc<Passwords>, began: Instant) -> Self {
+    pub(super) fn new(
+        registry: Registry,
+        passwords: Arc<Passwords>,
+        counts: FailuresByDoor,
+        began: Instant,
+    ) -> Self {
         Self {
             registry,
             passwords,
             guesses: Mutex::default(),
             failures: Mutex::default(),
+            counts,
             began,
         }
     }
@@ -134,6 +141,7 @@ impl Members {
 
     /// A line that an operator or fail2ban can read. The name is a stranger's words: printable, and cut before.
     fn failed(&self, guess: Guess, client: IpAddr, door: Door, why: &'static str) {
+        self.counts.add(door);
         let now = monotonic(self.began);
         self.remember(&guess, client, now);
         let site: String = cut(&guess.account).to_owned();

@@ -43,6 +43,7 @@ use crate::limit::line::Sparing;
 use crate::registry::Registry;
 use crate::store::{Count, Store};
 use certificate::{Judge, Proves};
+use failures::FailuresByDoor;
 use limits::Limits;
 use members::Members;
 pub use reported::Reported;
@@ -147,6 +148,7 @@ impl Wakeup {
         store: Store,
         dispatch: Handle,
         passwords: Arc<Passwords>,
+        failures: FailuresByDoor,
     ) -> (Self, Knocks) {
         let (knocks, asked) = mpsc::channel(MAX_RELEASES);
         let began = began();
@@ -155,7 +157,7 @@ impl Wakeup {
             dispatch: dispatch.clone(),
         };
         let inner = Inner {
-            members: Members::new(registry.clone(), passwords, began),
+            members: Members::new(registry.clone(), passwords, failures, began),
             registry,
             store,
             dispatch,

@@ -26,6 +26,7 @@ fn an_agent_that_was_removed_and_added_again_is_not_let_in_with_its_old_certific
     let token = world.token("out1", OUTBOUND[0]);
     is_a_stranger(&world, &old, "added again, and not joined yet");
     world.start_agent_with("out1", &["--join", &token]);
+    world.agent("out1").log_line("--join-file keeps it out");
     world.attached("out1");
     is_a_stranger(&world, &old, "joined again");
 

@@ -10,6 +10,7 @@ use std::thread;
 use dd_tests::http::curl;
 use dd_tests::layout::Layout;
 use dd_tests::loopback;
+use dd_tests::scrape::Scrape;
 use dd_tests::wait::{PATIENCE, until};
 use dd_tests::world::World;
 
@@ -283,6 +284,10 @@ fn a_failed_sign_in_leaves_a_line_and_what_passes_is_not_called_abuse() {
     let lines = world.controller().lines("sign-in failed");
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].contains("door=\"dyndns\""), "{lines:?}");
+    let failed = |door| format!("dd_sign_ins_failed_total{{door=\"{door}\"}}");
+    let scrape = Scrape::of(&world);
+    assert_eq!(scrape.value(&failed("dyndns")), 13.0);
+    assert_eq!(scrape.value(&failed("portal")), 0.0);
 }
 
 #[test]
